@@ -1,0 +1,1 @@
+"""The embedded stack: PostgreSQL with pgvector and Valkey from wheels, in one data folder."""

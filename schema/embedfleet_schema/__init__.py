@@ -1,0 +1,1 @@
+"""The contract with PostgreSQL: tables, migrations, named SQL, types, errors, settings."""

@@ -1,0 +1,169 @@
+"""Every error that embedfleet raises. A class's docstring is its message.
+
+Each message says what happened, to what, and what to do next. `exit_code` is what the command
+line returns: 2 for wrong use, 1 for the rest.
+"""
+
+from __future__ import annotations
+
+import inspect
+
+
+class EmbedfleetError(Exception):
+    """embedfleet failed: {reason}"""
+
+    exit_code = 1
+
+    def __init__(self, **details: object) -> None:
+        self.details = details
+        template = inspect.cleandoc(type(self).__doc__ or "").replace("\n", " ")
+        super().__init__(template.format(**details))
+
+
+class UsageError(EmbedfleetError):
+    """{reason}"""
+
+    exit_code = 2
+
+
+class BadName(UsageError):
+    """{name!r} cannot name a collection: {reason}. Use up to 63 of a-z, 0-9 and _, starting with a
+    letter.
+    """
+
+
+class UnknownCollection(UsageError):
+    """There is no collection {name!r}. {known} Create it with: embedfleet collection create {name}
+    --model MODEL
+    """
+
+
+class ModelMismatch(UsageError):
+    """Collection {name!r} holds vectors of {existing}, not of {wanted}, and the two cannot be
+    compared. Open it with its own model, or create another collection for {wanted} and enqueue the
+    documents there.
+    """
+
+
+class ChunkingMismatch(UsageError):
+    """Collection {name!r} cuts its documents with {existing}, not with {wanted}. Open it without
+    naming the chunking, or create another collection.
+    """
+
+
+class BadChunking(UsageError):
+    """The chunking cannot work: {reason}."""
+
+
+class BadModelName(UsageError):
+    """{name!r} does not name a model: {reason}. Examples: all-MiniLM-L6-v2, local//data/my-model,
+    fake/384.
+    """
+
+
+class BadFilter(UsageError):
+    """The filter {filter!r} is not understood: {reason}. Write --where key=value; a JSON value
+    (true, 3, "text") keeps its type.
+    """
+
+
+class BadVector(UsageError):
+    """The query vector does not fit {space}: {reason}."""
+
+
+class UnknownJob(UsageError):
+    """There is no job {job}. List the latest with: embedfleet status"""
+
+
+class InputMissing(UsageError):
+    """Nothing to enqueue: {path}: {reason}."""
+
+
+class InputUnreadable(EmbedfleetError):
+    """{path} cannot be read: {reason}."""
+
+
+class ExtraMissing(EmbedfleetError):
+    """{feature} needs packages that are not installed. Install them with: pip install
+    'embedfleet[{extra}]'
+    """
+
+
+class NotConfigured(EmbedfleetError):
+    """No database is configured. Set EMBEDFLEET_DATABASE_URL (or DATABASE_URL), or start the
+    embedded stack with: embedfleet up
+    """
+
+
+class BadSettings(UsageError):
+    """The configuration is not usable: {reason}."""
+
+
+class DatabaseUnreachable(EmbedfleetError):
+    """PostgreSQL at {url} does not answer: {reason}. Check the URL and that the server is up, or
+    run: embedfleet doctor
+    """
+
+
+class SchemaMissing(EmbedfleetError):
+    """The database at {url} has no embedfleet tables. Create them with: embedfleet migrate"""
+
+
+class SchemaOutdated(EmbedfleetError):
+    """The tables at {url} are at revision {found}, this program needs {needed}. Run: embedfleet
+    migrate
+    """
+
+
+class PgvectorMissing(EmbedfleetError):
+    """The database at {url} cannot provide the pgvector extension: {reason}. Install pgvector on
+    the server, or have an administrator run: CREATE EXTENSION vector
+    """
+
+
+class StackError(EmbedfleetError):
+    """The embedded stack in {data} cannot {action}: {reason}."""
+
+
+class WorkerStartFailed(EmbedfleetError):
+    """The worker cannot start: {reason}."""
+
+
+class ModelNotFound(EmbedfleetError):
+    """The model {model!r} cannot be loaded: {reason}. Give a hub name while there is a network, or
+    a directory that holds the model.
+    """
+
+
+class ModelRefused(EmbedfleetError):
+    """The model {model!r} is refused: {reason}."""
+
+
+class EmbeddingError(EmbedfleetError):
+    """Embedding failed: {reason}."""
+
+
+class InputAtFault(EmbeddingError):
+    """The embedder cannot take this input: {reason}."""
+
+    code = "INPUT_REJECTED"
+
+
+class BadAnswer(EmbeddingError):
+    """The embedder's answer is not usable: {reason}."""
+
+
+class EmbedderBusy(EmbeddingError):
+    """The embedder asks to wait {seconds:.1f} s: {reason}."""
+
+
+class LeaseLost(EmbedfleetError):
+    """Batch {batch} is no longer leased to this worker (attempt {attempt}): its result is dropped."""
+
+
+class JobFailed(EmbedfleetError):
+    """Job {job} ended {state}: {reason}"""
+
+
+class WaitTimeout(EmbedfleetError):
+    """Job {job} is not finished after {timeout_s:g} s: {progress}. It goes on without you."""

@@ -1,0 +1,143 @@
+"""Settings: read once at the edge (command line, worker start, `connect()`) and passed in."""
+
+from __future__ import annotations
+
+import json
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import platformdirs
+from pydantic import AliasChoices, Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from embedfleet_schema.errors import BadSettings, NotConfigured
+from embedfleet_schema.types import Queue
+
+STACK_FILE = "stack.json"
+
+
+def default_data() -> Path:
+    return Path(platformdirs.user_data_dir("embedfleet"))
+
+
+class Settings(BaseSettings):
+    """What can be set from the environment. Each name is prefixed with EMBEDFLEET_."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="EMBEDFLEET_", extra="ignore", frozen=True, populate_by_name=True
+    )
+
+    database_url: SecretStr | None = Field(
+        default=None,
+        validation_alias=AliasChoices("EMBEDFLEET_DATABASE_URL", "DATABASE_URL"),
+        description="PostgreSQL with pgvector, as postgresql://user:password@host:port/name. "
+        "Unset: the embedded stack.",
+    )
+    redis_url: SecretStr | None = Field(
+        default=None,
+        validation_alias=AliasChoices("EMBEDFLEET_REDIS_URL", "REDIS_URL", "CELERY_BROKER_URL"),
+        description="Redis or Valkey, as redis://host:port/0. Unset: the embedded stack's.",
+    )
+    data: Path = Field(
+        default_factory=default_data,
+        description="Folder of the embedded stack: databases, logs, pid files.",
+    )
+    local_queue: Queue = Field(
+        default="cpu", description="Queue of new collections with a local model: cpu or cuda."
+    )
+    lease_seconds: float = Field(
+        default=60.0, gt=0, description="How long a batch stays leased without a heartbeat."
+    )
+    heartbeat_seconds: float = Field(
+        default=15.0, gt=0, description="Time between two heartbeats of a worker."
+    )
+    sweep_seconds: float = Field(
+        default=5.0,
+        gt=0,
+        description="Time between two sweeps: expired leases are reclaimed, idle slots are rung.",
+    )
+    max_attempts: int = Field(
+        default=5, ge=1, description="Errors of a batch's own before it is split or given up."
+    )
+    batch_tokens_cpu: int = Field(
+        default=8_192, ge=64, description="Token budget of one batch on the cpu queue."
+    )
+    batch_tokens_cuda: int = Field(
+        default=131_072, ge=64, description="Token budget of one batch on the cuda queue."
+    )
+    batch_tokens_api: int = Field(
+        default=65_536, ge=64, description="Token budget of one batch on the api queue."
+    )
+    window_documents: int = Field(
+        default=1_000, ge=1, description="Documents that one enqueue transaction takes at most."
+    )
+    window_bytes: int = Field(
+        default=8_000_000, ge=1_000, description="Text that one enqueue transaction takes at most."
+    )
+    max_document_bytes: int = Field(
+        default=64_000_000, ge=1_000, description="Largest document that is accepted, in bytes."
+    )
+    allowed_models: list[str] = Field(
+        default_factory=list,
+        description='Models that workers may load, as a JSON list of patterns (["local/*"]). '
+        "Empty: all.",
+    )
+    log_level: str = Field(default="INFO", description="Level of the workers' log.")
+
+    @cached_property
+    def _stack(self) -> dict[str, Any]:
+        """Where `embedfleet up` says the stack listens; empty when it was never started."""
+        try:
+            found: dict[str, Any] = json.loads((self.data / STACK_FILE).read_text())
+        except (FileNotFoundError, NotADirectoryError):
+            return {}
+        except (OSError, ValueError) as error:
+            raise BadSettings(reason=f"{self.data / STACK_FILE}: {error}") from error
+        return found
+
+    @property
+    def uses_embedded_stack(self) -> bool:
+        return self.database_url is None
+
+    @property
+    def database(self) -> str:
+        """The PostgreSQL URL to use.
+
+        Raises:
+            NotConfigured: neither a setting nor an embedded stack names a database.
+        """
+        if self.database_url is not None:
+            return self.database_url.get_secret_value()
+        if "database_url" in self._stack:
+            return str(self._stack["database_url"])
+        raise NotConfigured
+
+    @property
+    def redis(self) -> str:
+        """The Redis URL to use; this machine's default port where nothing says otherwise."""
+        if self.redis_url is not None:
+            return self.redis_url.get_secret_value()
+        return str(self._stack.get("redis_url", "redis://127.0.0.1:6379/0"))
+
+    def batch_tokens(self, queue: Queue) -> int:
+        return {
+            "cpu": self.batch_tokens_cpu,
+            "cuda": self.batch_tokens_cuda,
+            "api": self.batch_tokens_api,
+        }[queue]
+
+
+def load_settings(**overrides: object) -> Settings:
+    """Read the environment once; keyword arguments that are not None win over it.
+
+    Raises:
+        BadSettings: a value does not parse; the message names it, and hides secrets.
+    """
+    given = {name: value for name, value in overrides.items() if value is not None}
+    try:
+        return Settings(**given)  # type: ignore[arg-type]
+    except ValidationError as error:
+        first = error.errors(include_input=False, include_url=False)[0]
+        name = ".".join(str(part) for part in first["loc"])
+        raise BadSettings(reason=f"{name}: {first['msg']}") from None

@@ -1,0 +1,133 @@
+"""The vocabulary that producer, workers and console share: values, and no servers."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import datetime
+from typing import Any, Literal
+
+Metadata = Mapping[str, Any]
+Storage = Literal["vector", "halfvec"]
+Metric = Literal["cosine", "l2", "inner_product"]
+Kind = Literal["document", "query"]
+ChunkMode = Literal["text", "markdown"]
+Queue = Literal["cpu", "cuda", "api"]
+QUEUES: tuple[Queue, ...] = ("cpu", "cuda", "api")
+
+
+def text_sha256(text: str) -> bytes:
+    """The 32-byte address of a text inside a space: SHA-256 of its UTF-8 bytes."""
+    return hashlib.sha256(text.encode()).digest()
+
+
+@dataclass(frozen=True, slots=True)
+class Space:
+    """An embedding space: everything that decides what a vector of a text looks like.
+
+    Vectors of two spaces are never compared. `max_tokens` counts the special tokens that the
+    model adds; `pooling` and `revision` are empty where the provider does not say.
+    """
+
+    provider: str
+    model: str
+    dimensions: int
+    max_tokens: int
+    revision: str = ""
+    pooling: str = ""
+    normalized: bool = True
+    document_prompt: str = ""
+    query_prompt: str = ""
+    storage: Storage = "vector"
+    metric: Metric = "cosine"
+
+    @property
+    def name(self) -> str:
+        """The model as a person writes it: `local/all-MiniLM-L6-v2`."""
+        return f"{self.provider}/{self.model}"
+
+    @property
+    def fingerprint(self) -> bytes:
+        """SHA-256 over every field: equal fingerprints, comparable vectors."""
+        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).digest()
+
+
+@dataclass(frozen=True, slots=True)
+class Chunking:
+    """How a collection cuts its documents.
+
+    `size` and `overlap` count tokens of the model's own tokenizer, special tokens not included;
+    size 0 means as many as the model takes. `tokenizer` names another tokenizer (a model name,
+    or a directory or file that holds tokenizer.json), for servers whose model name does not tell.
+    """
+
+    size: int = 0
+    overlap: int = 0
+    mode: ChunkMode = "text"
+    tokenizer: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """A piece of a document. Where `end` is set, `document.text[start:end] == content`."""
+
+    content: str
+    start: int | None = None
+    end: int | None = None
+    metadata: Metadata = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """What a caller enqueues: a `text` to be cut, or ready-made `chunks` (strings or `Chunk`).
+
+    `key` is the caller's own id, unique in the collection: enqueueing it again replaces it.
+    `mode` overrides the collection's chunk mode for this document (Markdown files do).
+    """
+
+    key: str
+    text: str | None = None
+    metadata: Metadata = field(default_factory=dict)
+    chunks: Sequence[str | Chunk] | None = None
+    mode: ChunkMode | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Rejection:
+    """The verdict on an input that was not accepted; `code` is stable, `reason` is for people."""
+
+    key: str
+    code: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class CollectionInfo:
+    """A row of `embedfleet.collection` with its space."""
+
+    id: int
+    name: str
+    space_id: int
+    space: Space
+    chunking: Chunking
+    queue: Queue
+    created_at: datetime
+
+    @property
+    def vectors(self) -> str:
+        """The name of the vector table."""
+        return f"vectors_{self.id}_{self.space_id}"
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """One search result. `score` grows with similarity (for l2 it is minus the distance)."""
+
+    id: int
+    document: str
+    position: int
+    content: str
+    metadata: dict[str, Any]
+    score: float
