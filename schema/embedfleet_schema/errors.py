@@ -158,7 +158,7 @@ class EmbedderBusy(EmbeddingError):
 
 
 class LeaseLost(EmbedfleetError):
-    """Batch {batch} is no longer leased to this worker (attempt {attempt}): its result is dropped."""
+    """Batch {batch} is no longer leased to this worker (attempt {attempt}): its result is void."""
 
 
 class JobFailed(EmbedfleetError):

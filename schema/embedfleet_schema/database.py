@@ -1,0 +1,121 @@
+"""Connections: one small pool per process, opened on first use, errors in plain words."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import psycopg
+from psycopg import Connection
+from psycopg.conninfo import conninfo_to_dict
+from psycopg_pool import ConnectionPool
+
+from embedfleet_schema import vectors
+from embedfleet_schema.errors import DatabaseUnreachable, PgvectorMissing, SchemaMissing
+from embedfleet_schema.types import Storage
+
+CONNECT_TIMEOUT_S = 5
+# Advisory locks share one number space per database; this marks ours ("ef" in ASCII).
+LOCK_SPACE = 0x6566
+
+Row = Mapping[str, Any]
+
+
+def redacted(url: str) -> str:
+    """host:port/name of a PostgreSQL URL: all that an error message may show."""
+    try:
+        parts = conninfo_to_dict(url)
+    except psycopg.ProgrammingError:
+        return "(not a PostgreSQL URL)"
+    host = parts.get("host") or "localhost"
+    return f"{host}:{parts.get('port') or 5432}/{parts.get('dbname') or ''}"
+
+
+class Database:
+    """A PostgreSQL database with pgvector. Thread-safe; make a new one after a fork."""
+
+    def __init__(self, url: str, *, max_connections: int = 8) -> None:
+        self.url = url
+        self.name = redacted(url)
+        self.oids: dict[Storage, int] = {}
+        self._max_connections = max_connections
+        self._pool: ConnectionPool[Connection[Any]] | None = None
+        self._lock = threading.Lock()
+
+    @contextmanager
+    def connection(self) -> Iterator[Connection[Any]]:
+        """A pooled connection in autocommit mode, rows as tuples.
+
+        Raises:
+            DatabaseUnreachable: no connection within five seconds.
+        """
+        with self._opened().connection() as conn:
+            yield conn
+
+    @contextmanager
+    def transaction(self) -> Iterator[Connection[Any]]:
+        """One transaction: committed at the end, rolled back on an exception."""
+        with self.connection() as conn, conn.transaction():
+            yield conn
+
+    def close(self) -> None:
+        with self._lock:
+            pool, self._pool = self._pool, None
+        if pool is not None:
+            pool.close()
+
+    def connect(self) -> Connection[Any]:
+        """A connection outside the pool, for a thread that must not wait for another."""
+        try:
+            conn = psycopg.connect(
+                self.url, autocommit=True, connect_timeout=CONNECT_TIMEOUT_S, **_KEEPALIVE
+            )
+        except (psycopg.OperationalError, psycopg.ProgrammingError) as error:
+            raise DatabaseUnreachable(url=self.name, reason=_brief(error)) from error
+        return conn
+
+    def _opened(self) -> ConnectionPool[Connection[Any]]:
+        with self._lock:
+            if self._pool is None:
+                self._check()
+                self._pool = ConnectionPool(
+                    self.url,
+                    min_size=1,
+                    max_size=self._max_connections,
+                    timeout=30.0,
+                    kwargs={"autocommit": True, "connect_timeout": CONNECT_TIMEOUT_S, **_KEEPALIVE},
+                    configure=self._configure,
+                    check=ConnectionPool.check_connection,
+                    name="embedfleet",
+                )
+            return self._pool
+
+    def _check(self) -> None:
+        """Fail at once and in plain words, where a pool would keep trying in the background."""
+        with self.connect() as conn:
+            known = conn.execute(
+                "SELECT to_regclass('embedfleet.batch'), to_regtype('vector')"
+            ).fetchone()
+        tables, extension = known or (None, None)
+        if tables is None:
+            raise SchemaMissing(url=self.name)
+        if extension is None:
+            raise PgvectorMissing(url=self.name, reason="its types are not in the search path")
+
+    def _configure(self, conn: Connection[Any]) -> None:
+        self.oids = vectors.register(conn)
+
+
+# A worker that loses its network notices within a minute instead of after two hours.
+_KEEPALIVE: dict[str, Any] = {
+    "keepalives_idle": 20,
+    "keepalives_interval": 10,
+    "keepalives_count": 3,
+}
+
+
+def _brief(error: Exception) -> str:
+    """The first line of a driver's message, without the connection string it may quote."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -1,0 +1,128 @@
+"""The Hugging Face hub, asked briefly: a machine without a network must not wait for it."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from pathlib import Path
+from threading import Thread
+from typing import TypeVar
+
+from embedfleet_schema.errors import ModelNotFound
+
+ANSWER_SECONDS = 5.0
+REMEMBERED_SECONDS = 60.0
+# Exports for other engines, often larger than the model itself.
+_ELSEWHERE = ("onnx/*", "openvino/*")
+_NAME = re.compile(r"[\w][\w.-]*(/[\w][\w.-]*)?")
+
+T = TypeVar("T")
+
+
+def is_hub_name(name: str) -> bool:
+    return _NAME.fullmatch(name) is not None and ".." not in name and "--" not in name
+
+
+class Hub:
+    """Snapshots of repositories, from the cache or the network.
+
+    An unreachable hub is remembered for a minute, so that a process pays for it once and a
+    long-lived one still recovers.
+    """
+
+    def __init__(self, answer_seconds: float = ANSWER_SECONDS) -> None:
+        self._answer_seconds = answer_seconds
+        self._outage = ""
+        self._outage_until = 0.0
+
+    def cached(self, repository: str, patterns: Sequence[str]) -> Path | None:
+        """The cached snapshot; None where there is none, or one known to lack files."""
+        from huggingface_hub import snapshot_download
+        from huggingface_hub.errors import LocalEntryNotFoundError
+
+        try:
+            return Path(
+                snapshot_download(
+                    repository,
+                    local_files_only=True,
+                    allow_patterns=list(patterns),
+                    ignore_patterns=list(_ELSEWHERE),
+                )
+            )
+        except LocalEntryNotFoundError:
+            return None
+
+    def download(self, repository: str, patterns: Sequence[str]) -> Path:
+        """Bring the snapshot into the cache.
+
+        Raises:
+            ModelNotFound: the hub cannot be reached, or does not give the repository.
+        """
+        from httpx2 import HTTPError
+        from huggingface_hub import snapshot_download
+
+        self._greet(repository)
+        try:
+            return Path(
+                snapshot_download(
+                    repository,
+                    allow_patterns=list(patterns),
+                    ignore_patterns=list(_ELSEWHERE),
+                )
+            )
+        except (HTTPError, OSError) as error:
+            reason = f"the download from the hub broke off: {_brief(error)}"
+            raise ModelNotFound(model=repository, reason=reason) from error
+
+    def listing(self, repository: str) -> dict[str, str] | None:
+        """Path and SHA-256 of the repository's files, as cached with a download; None where it is
+        not. Small files have no hash.
+        """
+        from huggingface_hub import get_cached_repo_tree
+        from huggingface_hub.errors import CachedRepoTreeNotFoundError
+
+        try:
+            files = get_cached_repo_tree(repository)
+        except CachedRepoTreeNotFoundError:
+            return None
+        return {file.path: file.lfs.sha256 if file.lfs else "" for file in files}
+
+    def _greet(self, repository: str) -> None:
+        """Learn quickly whether the hub answers: a download by itself waits without a limit."""
+        from httpx2 import HTTPError
+        from huggingface_hub import HfApi
+        from huggingface_hub.errors import RepositoryNotFoundError
+
+        if time.monotonic() < self._outage_until:
+            raise ModelNotFound(model=repository, reason=self._outage)
+        wait = self._answer_seconds
+        try:
+            _within(wait, lambda: HfApi().model_info(repository, timeout=wait))
+        except RepositoryNotFoundError as error:
+            reason = f"the hub has no public model {repository}; for a private one, set HF_TOKEN"
+            raise ModelNotFound(model=repository, reason=reason) from error
+        except (HTTPError, OSError) as error:
+            self._outage = f"the hub cannot be reached ({_brief(error)})"
+            self._outage_until = time.monotonic() + REMEMBERED_SECONDS
+            raise ModelNotFound(model=repository, reason=self._outage) from error
+
+
+def _brief(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0].rstrip(".") if lines else f"no answer: {type(error).__name__}"
+
+
+def _within(seconds: float, ask: Callable[[], T]) -> T:
+    """The answer of `ask`, or TimeoutError: looking up a host name has no timeout of its own."""
+    answer: Future[T] = Future()
+
+    def run() -> None:
+        try:
+            answer.set_result(ask())
+        except Exception as error:  # noqa: BLE001 - raised again where the answer is awaited
+            answer.set_exception(error)
+
+    Thread(target=run, name="embedfleet-hub", daemon=True).start()
+    return answer.result(seconds + 1)

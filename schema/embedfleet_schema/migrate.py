@@ -1,0 +1,125 @@
+"""Migrations: forward only, one process at a time, safe to run again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from embedfleet_schema.database import CONNECT_TIMEOUT_S, LOCK_SPACE, redacted
+from embedfleet_schema.errors import DatabaseUnreachable, PgvectorMissing
+
+if TYPE_CHECKING:
+    from alembic.config import Config
+    from sqlalchemy import Connection, Engine
+
+
+def migrate(url: str) -> tuple[str | None, str | None]:
+    """Bring the tables at `url` to the newest revision; returns the revisions before and after.
+
+    Raises:
+        DatabaseUnreachable: nobody answers at `url`.
+        PgvectorMissing: the extension cannot be created.
+    """
+    from alembic import command
+
+    with prepared(engine_for(url)) as connection:
+        before = _revision(connection)
+        config = _config()
+        config.attributes["connection"] = connection
+        command.upgrade(config, "head")
+        return before, _revision(connection)
+
+
+def newest() -> str | None:
+    """The revision that this program needs."""
+    from alembic.script import ScriptDirectory
+
+    return ScriptDirectory.from_config(_config()).get_current_head()
+
+
+def current(url: str) -> str | None:
+    """The revision that the tables at `url` have; None where there are none."""
+    from sqlalchemy.exc import OperationalError
+
+    engine = engine_for(url)
+    try:
+        with engine.connect() as connection:
+            return _revision(connection)
+    except OperationalError as error:
+        raise _unreachable(url, error) from error
+    finally:
+        engine.dispose()
+
+
+def engine_for(url: str) -> Engine:
+    """An engine without a pool: a migration is one connection's work."""
+    from sqlalchemy import NullPool, create_engine
+    from sqlalchemy.engine import make_url
+
+    return create_engine(
+        make_url(url).set(drivername="postgresql+psycopg"),
+        poolclass=NullPool,
+        connect_args={"connect_timeout": CONNECT_TIMEOUT_S},
+    )
+
+
+@contextmanager
+def prepared(engine: Engine) -> Iterator[Connection]:
+    """A connection under the migrations' advisory lock, with schema and extension in place."""
+    from sqlalchemy import text
+    from sqlalchemy.exc import OperationalError
+
+    url = engine.url.render_as_string(hide_password=True)
+    try:
+        connection = engine.connect()
+    except OperationalError as error:
+        raise _unreachable(url, error) from error
+    lock = {"space": LOCK_SPACE, "lock": -1}
+    with connection:
+        connection.execute(text("SELECT pg_advisory_lock(:space, :lock)"), lock)
+        connection.commit()
+        try:
+            _create_foundations(connection)
+            yield connection
+        finally:
+            connection.rollback()
+            connection.execute(text("SELECT pg_advisory_unlock(:space, :lock)"), lock)
+            connection.commit()
+
+
+def _create_foundations(connection: Connection) -> None:
+    from sqlalchemy import text
+    from sqlalchemy.exc import DBAPIError
+
+    connection.execute(text("CREATE SCHEMA IF NOT EXISTS embedfleet"))
+    try:
+        connection.execute(text("CREATE EXTENSION IF NOT EXISTS vector"))
+    except DBAPIError as error:
+        url = connection.engine.url.render_as_string(hide_password=True)
+        reason = str(error.orig).splitlines()[0]
+        raise PgvectorMissing(url=redacted(url), reason=reason) from error
+    connection.commit()
+
+
+def _revision(connection: Connection) -> str | None:
+    from alembic.migration import MigrationContext
+
+    options = {"version_table_schema": "embedfleet"}
+    revision = MigrationContext.configure(connection, opts=options).get_current_revision()
+    connection.rollback()
+    return revision
+
+
+def _config() -> Config:
+    from alembic.config import Config
+
+    config = Config()
+    config.set_main_option("script_location", "embedfleet_schema:migrations")
+    config.set_main_option("path_separator", "os")
+    return config
+
+
+def _unreachable(url: str, error: Exception) -> DatabaseUnreachable:
+    reason = str(getattr(error, "orig", error)).strip().splitlines()[0]
+    return DatabaseUnreachable(url=redacted(url), reason=reason)

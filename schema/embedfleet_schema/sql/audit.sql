@@ -1,0 +1,74 @@
+-- name: count
+-- What is stored against what should be. `missing` has neither vector, failure nor open batch.
+WITH expected AS (
+    SELECT DISTINCT sha256 FROM embedfleet.chunk WHERE collection_id = %(collection_id)s
+), open_texts AS (
+    SELECT DISTINCT h.sha256
+    FROM embedfleet.batch AS b
+    CROSS JOIN LATERAL unnest(b.hashes) AS h (sha256)
+    WHERE b.collection_id = %(collection_id)s AND b.state IN ('pending', 'held', 'leased')
+), judged AS (
+    SELECT e.sha256,
+        EXISTS (SELECT FROM embedfleet.{vectors} AS v WHERE v.sha256 = e.sha256) AS stored,
+        EXISTS (
+            SELECT FROM embedfleet.failure AS f
+            WHERE f.collection_id = %(collection_id)s AND f.sha256 = e.sha256
+        ) AS failed,
+        EXISTS (SELECT FROM open_texts AS o WHERE o.sha256 = e.sha256) AS open
+    FROM expected AS e
+)
+SELECT
+    (SELECT count(*) FROM embedfleet.document WHERE collection_id = %(collection_id)s)
+        AS documents,
+    (SELECT count(*) FROM embedfleet.document
+        WHERE collection_id = %(collection_id)s AND live_version IS DISTINCT FROM version)
+        AS waiting_documents,
+    (SELECT count(*) FROM embedfleet.chunk WHERE collection_id = %(collection_id)s) AS chunks,
+    count(*) AS texts,
+    count(*) FILTER (WHERE stored) AS stored,
+    count(*) FILTER (WHERE NOT stored AND open) AS waiting,
+    count(*) FILTER (WHERE NOT stored AND NOT open AND failed) AS failed,
+    count(*) FILTER (WHERE NOT stored AND NOT open AND NOT failed) AS missing,
+    (SELECT count(*) FROM embedfleet.{vectors} AS v
+        WHERE NOT EXISTS (SELECT FROM expected AS e WHERE e.sha256 = v.sha256)) AS extra
+FROM judged;
+
+-- name: missing_texts
+SELECT DISTINCT ON (c.sha256) c.sha256, c.tokens
+FROM embedfleet.chunk AS c
+WHERE c.collection_id = %(collection_id)s
+    AND NOT EXISTS (SELECT FROM embedfleet.{vectors} AS v WHERE v.sha256 = c.sha256)
+    AND NOT EXISTS (
+        SELECT FROM embedfleet.failure AS f
+        WHERE f.collection_id = c.collection_id AND f.sha256 = c.sha256
+    )
+    AND NOT EXISTS (
+        SELECT FROM embedfleet.batch AS b
+        WHERE b.collection_id = c.collection_id AND b.state IN ('pending', 'held', 'leased')
+            AND c.sha256 = ANY (b.hashes)
+    );
+
+-- name: remove_extra
+DELETE FROM embedfleet.{vectors} AS v
+WHERE NOT EXISTS (
+    SELECT FROM embedfleet.chunk AS c
+    WHERE c.collection_id = %(collection_id)s AND c.sha256 = v.sha256
+);
+
+-- name: lock_waiting_page
+-- Documents that wait, a page at a time, locked in the order that everyone keeps.
+SELECT d.id
+FROM embedfleet.document AS d
+WHERE d.collection_id = %(collection_id)s AND d.id > %(after)s
+    AND d.live_version IS DISTINCT FROM d.version
+ORDER BY d.id
+LIMIT 5000
+FOR UPDATE;
+
+-- name: superseded_documents
+-- Documents whose old chunks stayed behind when a process died right after its commit.
+SELECT DISTINCT d.id
+FROM embedfleet.document AS d
+JOIN embedfleet.chunk AS c ON c.document_id = d.id
+WHERE d.collection_id = %(collection_id)s
+    AND c.version <> d.version AND c.version IS DISTINCT FROM d.live_version;

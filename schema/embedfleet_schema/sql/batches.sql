@@ -1,0 +1,151 @@
+-- name: claim
+-- Lease the best pending batch of a queue. SKIP LOCKED: claimers never wait for each other.
+WITH best AS (
+    SELECT id
+    FROM embedfleet.batch
+    WHERE state = 'pending' AND queue = %(queue)s AND run_after <= now()
+    ORDER BY priority, run_after, id
+    FOR UPDATE SKIP LOCKED
+    LIMIT 1
+)
+UPDATE embedfleet.batch AS b
+SET state = 'leased',
+    attempt = b.attempt + 1,
+    owner = %(owner)s,
+    leased_at = now(),
+    lease_until = now() + make_interval(secs => %(lease_seconds)s),
+    reason = NULL
+FROM best
+WHERE b.id = best.id
+RETURNING b.id, b.attempt, b.errors, b.job_id, b.collection_id, b.hashes;
+
+-- name: missing_texts
+-- The texts of a batch that still lack a vector: one row per hash, whichever chunk holds it.
+SELECT h.sha256, c.content
+FROM unnest(%(hashes)s::bytea[]) AS h (sha256)
+CROSS JOIN LATERAL (
+    SELECT content
+    FROM embedfleet.chunk
+    WHERE collection_id = %(collection_id)s AND sha256 = h.sha256
+    LIMIT 1
+) AS c
+WHERE NOT EXISTS (SELECT FROM embedfleet.{vectors} AS v WHERE v.sha256 = h.sha256);
+
+-- name: heartbeat
+-- Extend the leases that still stand; a lease that does not come back is lost.
+UPDATE embedfleet.batch AS b
+SET lease_until = now() + make_interval(secs => %(lease_seconds)s)
+FROM unnest(%(ids)s::bigint[], %(attempts)s::int[]) AS mine (id, attempt)
+WHERE b.id = mine.id AND b.attempt = mine.attempt AND b.state = 'leased'
+RETURNING b.id;
+
+-- name: fence
+-- The first statement of every way out of a lease: no row, and nothing may be written.
+SELECT b.hashes, j.paused_at IS NOT NULL AS paused, j.cancelled_at IS NOT NULL AS cancelled
+FROM embedfleet.batch AS b
+JOIN embedfleet.job AS j ON j.id = b.job_id
+WHERE b.id = %(id)s AND b.attempt = %(attempt)s AND b.state = 'leased'
+FOR UPDATE OF b FOR SHARE OF j;
+
+-- name: insert_vectors
+-- Sorted by hash, so that two commits sharing texts cannot deadlock. A text whose last chunk was
+-- deleted in the meantime is left out, or its vector would be an orphan.
+INSERT INTO embedfleet.{vectors} (sha256, embedding, batch_id, attempt)
+SELECT u.sha256, u.embedding, %(id)s, %(attempt)s
+FROM unnest(%(hashes)s::bytea[], %(vectors)s) AS u (sha256, embedding)
+WHERE EXISTS (
+    SELECT FROM embedfleet.chunk AS c
+    WHERE c.collection_id = %(collection_id)s AND c.sha256 = u.sha256
+)
+ORDER BY u.sha256
+ON CONFLICT (sha256) DO NOTHING;
+
+-- name: finish
+-- A batch that is through gives its hashes back: they are many and no longer needed.
+UPDATE embedfleet.batch
+SET state = %(state)s, lease_until = NULL, finished_at = now(), reason = %(reason)s, hashes = ARRAY[]::bytea[]
+WHERE id = %(id)s;
+
+-- name: release
+-- Back to pending, or to where its job stands: held when paused, cancelled when cancelled.
+UPDATE embedfleet.batch
+SET state = %(state)s,
+    lease_until = NULL,
+    owner = NULL,
+    run_after = now() + make_interval(secs => %(delay_seconds)s),
+    errors = errors + %(charge)s,
+    reason = %(reason)s,
+    finished_at = CASE WHEN %(state)s = 'cancelled' THEN now() END
+WHERE id = %(id)s;
+
+-- name: insert_halves
+-- The two children of a batch whose input is at fault, or that keeps killing its worker.
+INSERT INTO embedfleet.batch
+    (job_id, collection_id, queue, state, priority, chunks, tokens, hashes, parent_id)
+SELECT b.job_id, b.collection_id, b.queue, %(state)s, b.priority,
+    cardinality(half.hashes), b.tokens * cardinality(half.hashes) / b.chunks, half.hashes, b.id
+FROM embedfleet.batch AS b
+CROSS JOIN LATERAL (
+    VALUES (b.hashes[: b.chunks / 2]), (b.hashes[b.chunks / 2 + 1 :])
+) AS half (hashes)
+WHERE b.id = %(id)s;
+
+-- name: record_failure
+-- One row per text that cannot be embedded; the latest verdict stands.
+INSERT INTO embedfleet.failure (collection_id, sha256, code, reason, attempts, job_id)
+SELECT b.collection_id, h.sha256, %(code)s, %(reason)s, b.errors + b.crashes + 1, b.job_id
+FROM embedfleet.batch AS b
+CROSS JOIN LATERAL unnest(b.hashes) AS h (sha256)
+WHERE b.id = %(id)s
+ON CONFLICT (collection_id, sha256) DO UPDATE
+SET code = excluded.code, reason = excluded.reason, attempts = excluded.attempts,
+    job_id = excluded.job_id, created_at = now();
+
+-- name: expired
+-- Leases that ran out: their workers are dead, stopped or cut off.
+SELECT id, collection_id
+FROM embedfleet.batch
+WHERE state = 'leased' AND lease_until < now()
+ORDER BY lease_until
+LIMIT 100;
+
+-- name: fence_expired
+-- The fence of the sweeper. A row that its late owner is just settling is skipped.
+SELECT b.hashes, b.crashes + 1 AS crashes,
+    j.paused_at IS NOT NULL AS paused, j.cancelled_at IS NOT NULL AS cancelled
+FROM embedfleet.batch AS b
+JOIN embedfleet.job AS j ON j.id = b.job_id
+WHERE b.id = %(id)s AND b.state = 'leased' AND b.lease_until < now()
+FOR UPDATE OF b SKIP LOCKED;
+
+-- name: charge_crash
+UPDATE embedfleet.batch SET crashes = crashes + 1 WHERE id = %(id)s;
+
+-- name: align_with_jobs
+-- Pending batches of a job that was paused or cancelled while they were being written.
+UPDATE embedfleet.batch AS b
+SET state = CASE WHEN j.cancelled_at IS NULL THEN 'held' ELSE 'cancelled' END,
+    finished_at = CASE WHEN j.cancelled_at IS NOT NULL THEN now() END
+FROM embedfleet.job AS j
+WHERE j.id = b.job_id AND b.state = 'pending'
+    AND (j.cancelled_at IS NOT NULL OR j.paused_at IS NOT NULL);
+
+-- name: idle_slots
+-- Per queue with live workers and runnable work: how many slots have nothing leased.
+SELECT w.queue, w.slots - coalesce(l.leased, 0) AS idle
+FROM (
+    SELECT queue, sum(slots) AS slots
+    FROM embedfleet.worker
+    WHERE stopped_at IS NULL AND last_seen > now() - make_interval(secs => %(alive_seconds)s)
+    GROUP BY queue
+) AS w
+LEFT JOIN (
+    SELECT queue, count(*) AS leased FROM embedfleet.batch WHERE state = 'leased' GROUP BY queue
+) AS l ON l.queue = w.queue
+WHERE EXISTS (
+    SELECT FROM embedfleet.batch AS b
+    WHERE b.queue = w.queue AND b.state = 'pending' AND b.run_after <= now()
+);
+
+-- name: try_sweep_lock
+SELECT pg_try_advisory_xact_lock(%(space)s, 0) AS mine;

@@ -1,0 +1,78 @@
+-- name: share_collection
+-- Held while chunks or vectors are added: what only removes (delete, prune) waits for us.
+SELECT pg_advisory_xact_lock_shared(%(space)s, %(collection_id)s);
+
+-- name: own_collection
+-- Held while chunks or vectors are removed: nobody may count on a vector that is about to go.
+SELECT pg_advisory_xact_lock(%(space)s, %(collection_id)s);
+
+-- name: lock_waiting
+-- Documents that wait for one of these texts, locked in one order everywhere.
+SELECT d.id, d.live_version
+FROM embedfleet.document AS d
+WHERE d.live_version IS DISTINCT FROM d.version
+    AND d.id IN (
+        SELECT c.document_id
+        FROM embedfleet.chunk AS c
+        WHERE c.collection_id = %(collection_id)s AND c.sha256 = ANY (%(hashes)s::bytea[])
+    )
+ORDER BY d.id
+FOR UPDATE;
+
+-- name: go_live
+-- A document goes live whole: each chunk of its newest version has a vector or a failure.
+UPDATE embedfleet.document AS d
+SET live_version = d.version
+WHERE d.id = ANY (%(documents)s)
+    AND d.live_version IS DISTINCT FROM d.version
+    AND NOT EXISTS (
+        SELECT
+        FROM embedfleet.chunk AS c
+        WHERE c.document_id = d.id AND c.version = d.version
+            AND NOT EXISTS (SELECT FROM embedfleet.{vectors} AS v WHERE v.sha256 = c.sha256)
+            AND NOT EXISTS (
+                SELECT FROM embedfleet.failure AS f
+                WHERE f.collection_id = d.collection_id AND f.sha256 = c.sha256
+            )
+    )
+RETURNING d.id;
+
+-- name: remove_superseded
+-- Chunks that no reader sees any more: older than the live version, or abandoned on the way.
+DELETE FROM embedfleet.chunk AS c
+USING embedfleet.document AS d
+WHERE d.id = ANY (%(documents)s) AND c.document_id = d.id
+    AND c.version <> d.version AND c.version IS DISTINCT FROM d.live_version
+RETURNING c.sha256;
+
+-- name: remove_unused_vectors
+DELETE FROM embedfleet.{vectors} AS v
+WHERE v.sha256 = ANY (%(hashes)s::bytea[])
+    AND NOT EXISTS (
+        SELECT FROM embedfleet.chunk AS c
+        WHERE c.collection_id = %(collection_id)s AND c.sha256 = v.sha256
+    );
+
+-- name: remove_unused_failures
+DELETE FROM embedfleet.failure AS f
+WHERE f.collection_id = %(collection_id)s AND f.sha256 = ANY (%(hashes)s::bytea[])
+    AND NOT EXISTS (
+        SELECT FROM embedfleet.chunk AS c
+        WHERE c.collection_id = f.collection_id AND c.sha256 = f.sha256
+    );
+
+-- name: remove_documents
+-- Returns the hashes of the chunks that the cascade takes along.
+WITH gone AS (
+    DELETE FROM embedfleet.document
+    WHERE collection_id = %(collection_id)s AND key = ANY (%(keys)s)
+    RETURNING id, key
+)
+SELECT g.key, c.sha256
+FROM gone AS g
+LEFT JOIN embedfleet.chunk AS c ON c.document_id = g.id;
+
+-- name: remove_rejections
+DELETE FROM embedfleet.failure
+WHERE collection_id = %(collection_id)s AND document_key = ANY (%(keys)s)
+RETURNING document_key;

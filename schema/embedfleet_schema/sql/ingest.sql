@@ -1,0 +1,96 @@
+-- name: create_incoming
+-- Where a window lands by COPY before it is merged.
+CREATE TEMP TABLE IF NOT EXISTS incoming_document (
+    key text NOT NULL, digest bytea NOT NULL, id bigint, version int, had_pending boolean
+) ON COMMIT DELETE ROWS;
+CREATE TEMP TABLE IF NOT EXISTS incoming_chunk (
+    key text NOT NULL, position int NOT NULL, start_offset int, end_offset int,
+    tokens int NOT NULL, sha256 bytea NOT NULL, content text NOT NULL, metadata jsonb NOT NULL
+) ON COMMIT DELETE ROWS;
+
+-- name: known_digests
+-- What the collection already holds under these keys, and whether readers see it.
+SELECT key, digest, live_version IS NOT DISTINCT FROM version AS live
+FROM embedfleet.document
+WHERE collection_id = %(collection_id)s AND key = ANY (%(keys)s);
+
+-- name: copy_documents
+COPY incoming_document (key, digest) FROM STDIN (FORMAT BINARY);
+
+-- name: copy_chunks
+COPY incoming_chunk (key, position, start_offset, end_offset, tokens, sha256, content, metadata)
+FROM STDIN (FORMAT BINARY);
+
+-- name: lock_documents
+-- Rows that exist are locked in id order, as commits lock them.
+SELECT id
+FROM embedfleet.document
+WHERE collection_id = %(collection_id)s AND key IN (SELECT key FROM incoming_document)
+ORDER BY id
+FOR UPDATE;
+
+-- name: merge_documents
+-- A new version of each document; the live one stays until the new one is whole.
+WITH merged AS (
+    INSERT INTO embedfleet.document AS d (collection_id, key, digest, version)
+    SELECT %(collection_id)s, i.key, i.digest, 1 FROM incoming_document AS i ORDER BY i.key
+    ON CONFLICT (collection_id, key) DO UPDATE
+    SET digest = excluded.digest, version = d.version + 1, updated_at = now()
+    RETURNING d.id, d.key, d.version, d.live_version
+)
+UPDATE incoming_document AS i
+SET id = m.id,
+    version = m.version,
+    had_pending = m.version > 1 AND m.live_version IS DISTINCT FROM m.version - 1
+FROM merged AS m
+WHERE m.key = i.key;
+
+-- name: merge_chunks
+INSERT INTO embedfleet.chunk
+    (collection_id, document_id, version, position, start_offset, end_offset, tokens, sha256,
+        content, metadata)
+SELECT %(collection_id)s, d.id, d.version, c.position, c.start_offset, c.end_offset, c.tokens,
+    c.sha256, c.content, c.metadata
+FROM incoming_chunk AS c
+JOIN incoming_document AS d USING (key);
+
+-- name: missing_incoming
+-- Distinct texts of this window without a vector; an old failure of the same text is tried anew.
+SELECT DISTINCT ON (c.sha256) c.sha256, c.tokens
+FROM incoming_chunk AS c
+WHERE NOT EXISTS (SELECT FROM embedfleet.{vectors} AS v WHERE v.sha256 = c.sha256);
+
+-- name: missing_waiting
+-- Texts that unchanged documents still wait for: their batch may be held, cancelled or far back.
+SELECT DISTINCT ON (c.sha256) c.sha256, c.tokens
+FROM embedfleet.document AS d
+JOIN embedfleet.chunk AS c ON c.document_id = d.id AND c.version = d.version
+WHERE d.collection_id = %(collection_id)s AND d.key = ANY (%(keys)s)
+    AND NOT EXISTS (SELECT FROM embedfleet.{vectors} AS v WHERE v.sha256 = c.sha256);
+
+-- name: forget_failures
+-- Texts that are about to be tried again, and documents that are accepted now.
+DELETE FROM embedfleet.failure
+WHERE collection_id = %(collection_id)s
+    AND (sha256 = ANY (%(hashes)s::bytea[]) OR document_key = ANY (%(keys)s));
+
+-- name: insert_batches
+INSERT INTO embedfleet.batch
+    (job_id, collection_id, queue, state, priority, chunks, tokens, hashes, finished_at)
+VALUES
+    (%(job_id)s, %(collection_id)s, %(queue)s, %(state)s, %(priority)s, %(chunks)s, %(tokens)s,
+        %(hashes)s, CASE WHEN %(state)s = 'cancelled' THEN now() END);
+
+-- name: incoming_documents
+-- Every document of the window with its live version, locked already by the merge.
+SELECT i.id, i.had_pending, d.live_version
+FROM incoming_document AS i
+JOIN embedfleet.document AS d ON d.id = i.id
+ORDER BY i.id;
+
+-- name: reject
+-- The latest verdict on a document that was not accepted.
+INSERT INTO embedfleet.failure (collection_id, document_key, code, reason, job_id)
+VALUES (%(collection_id)s, %(key)s, %(code)s, %(reason)s, %(job_id)s)
+ON CONFLICT (collection_id, document_key) DO UPDATE
+SET code = excluded.code, reason = excluded.reason, job_id = excluded.job_id, created_at = now();

@@ -1,0 +1,124 @@
+-- name: create
+INSERT INTO embedfleet.job (collection_id, kind) VALUES (%(collection_id)s, %(kind)s) RETURNING id;
+
+-- name: standing
+-- Whether new batches of the job may run; locked, so that a pause waits or is seen.
+SELECT paused_at IS NOT NULL AS paused, cancelled_at IS NOT NULL AS cancelled
+FROM embedfleet.job
+WHERE id = %(job_id)s
+FOR SHARE;
+
+-- name: count
+UPDATE embedfleet.job
+SET documents = documents + %(documents)s,
+    unchanged = unchanged + %(unchanged)s,
+    rejected = rejected + %(rejected)s,
+    chunks = chunks + %(chunks)s,
+    reused = reused + %(reused)s
+WHERE id = %(job_id)s;
+
+-- name: loaded
+UPDATE embedfleet.job SET loaded_at = now() WHERE id = %(job_id)s AND loaded_at IS NULL;
+
+-- name: status
+-- Everything a person asks of a job, from the rows themselves. The rate looks back 30 seconds,
+-- or to the first finished batch of a younger job.
+SELECT j.id, j.kind, c.name AS collection, j.documents, j.unchanged, j.rejected, j.chunks,
+    j.reused, j.created_at, j.loaded_at, j.paused_at, j.cancelled_at,
+    b.open_batches, b.leased_batches, b.queued, b.embedded, b.failed, b.open_tokens,
+    b.finished_at, b.waiting_reason,
+    coalesce(r.tokens / r.seconds, 0) AS tokens_per_second,
+    coalesce(r.chunks / r.seconds, 0) AS chunks_per_second,
+    clock_timestamp() AS now
+FROM embedfleet.job AS j
+JOIN embedfleet.collection AS c ON c.id = j.collection_id
+CROSS JOIN LATERAL (
+    SELECT
+        count(*) FILTER (WHERE state IN ('pending', 'held', 'leased')) AS open_batches,
+        count(*) FILTER (WHERE state = 'leased') AS leased_batches,
+        coalesce(sum(chunks) FILTER (WHERE state IN ('pending', 'held', 'leased')), 0) AS queued,
+        coalesce(sum(tokens) FILTER (WHERE state IN ('pending', 'held', 'leased')), 0)
+            AS open_tokens,
+        coalesce(sum(chunks) FILTER (WHERE state = 'done'), 0) AS embedded,
+        coalesce(sum(chunks) FILTER (WHERE state = 'dead'), 0) AS failed,
+        max(finished_at) AS finished_at,
+        max(reason) FILTER (WHERE state IN ('pending', 'held')) AS waiting_reason
+    FROM embedfleet.batch
+    WHERE job_id = j.id
+) AS b
+CROSS JOIN LATERAL (
+    SELECT sum(tokens) AS tokens, sum(chunks) AS chunks,
+        greatest(extract(epoch FROM clock_timestamp() - min(leased_at)), 0.1)::float8 AS seconds
+    FROM embedfleet.batch
+    WHERE job_id = j.id AND state = 'done'
+        AND finished_at > clock_timestamp() - interval '30 seconds'
+) AS r
+WHERE j.id = %(job_id)s;
+
+-- name: latest
+-- The jobs that still run, then the newest of the others.
+SELECT j.id
+FROM embedfleet.job AS j
+WHERE %(collection_id)s::bigint IS NULL OR j.collection_id = %(collection_id)s
+ORDER BY (j.cancelled_at IS NULL AND (
+        j.loaded_at IS NULL
+        OR EXISTS (
+            SELECT FROM embedfleet.batch AS b
+            WHERE b.job_id = j.id AND b.state IN ('pending', 'held', 'leased')
+        ))) DESC,
+    j.id DESC
+LIMIT %(limit)s;
+
+-- name: pause
+UPDATE embedfleet.job SET paused_at = coalesce(paused_at, now()) WHERE id = %(job_id)s
+RETURNING id;
+
+-- name: resume
+UPDATE embedfleet.job SET paused_at = NULL WHERE id = %(job_id)s RETURNING id;
+
+-- name: cancel
+UPDATE embedfleet.job SET cancelled_at = coalesce(cancelled_at, now()) WHERE id = %(job_id)s
+RETURNING id;
+
+-- name: hold_batches
+UPDATE embedfleet.batch SET state = 'held' WHERE job_id = %(job_id)s AND state = 'pending';
+
+-- name: unhold_batches
+UPDATE embedfleet.batch SET state = 'pending', run_after = now()
+WHERE job_id = %(job_id)s AND state = 'held';
+
+-- name: cancel_batches
+UPDATE embedfleet.batch SET state = 'cancelled', finished_at = now()
+WHERE job_id = %(job_id)s AND state IN ('pending', 'held');
+
+-- name: failures
+-- Newest first: texts that cannot be embedded with the documents they stand in, and documents
+-- that were not accepted.
+SELECT f.code, f.reason, f.attempts, f.job_id, f.created_at,
+    coalesce(f.document_key, d.key) AS document, c.position
+FROM embedfleet.failure AS f
+LEFT JOIN LATERAL (
+    SELECT document_id, position
+    FROM embedfleet.chunk
+    WHERE collection_id = f.collection_id AND sha256 = f.sha256
+    ORDER BY id
+    LIMIT 1
+) AS c ON true
+LEFT JOIN embedfleet.document AS d ON d.id = c.document_id
+WHERE f.collection_id = %(collection_id)s
+    AND (%(job_id)s::bigint IS NULL OR f.job_id = %(job_id)s)
+ORDER BY f.id DESC
+LIMIT %(limit)s;
+
+-- name: take_failed_texts
+-- Failed texts that are to be tried again: the failure goes, the new batch decides anew. A text
+-- whose chunks are all gone has no tokens.
+DELETE FROM embedfleet.failure AS f
+WHERE f.collection_id = %(collection_id)s AND f.sha256 IS NOT NULL
+    AND (%(job_id)s::bigint IS NULL OR f.job_id = %(job_id)s)
+RETURNING f.sha256, (
+    SELECT c.tokens
+    FROM embedfleet.chunk AS c
+    WHERE c.collection_id = f.collection_id AND c.sha256 = f.sha256
+    LIMIT 1
+) AS tokens;

@@ -1,0 +1,42 @@
+-- name: register
+INSERT INTO embedfleet.worker (id, hostname, pid, queue, slots, device, version)
+VALUES (%(id)s, %(hostname)s, %(pid)s, %(queue)s, %(slots)s, %(device)s, %(version)s)
+ON CONFLICT (id) DO UPDATE SET last_seen = now(), stopped_at = NULL;
+
+-- name: beat
+UPDATE embedfleet.worker
+SET last_seen = now(),
+    batches = batches + %(batches)s,
+    chunks = chunks + %(chunks)s,
+    tokens = tokens + %(tokens)s
+WHERE id = %(id)s
+RETURNING id;
+
+-- name: leave
+UPDATE embedfleet.worker SET stopped_at = now(), last_seen = now() WHERE id = %(id)s;
+
+-- name: forget
+-- Workers that have been gone for a day.
+DELETE FROM embedfleet.worker
+WHERE coalesce(stopped_at, last_seen) < now() - interval '1 day';
+
+-- name: list
+SELECT w.id, w.hostname, w.pid, w.queue, w.slots, w.device, w.version, w.batches, w.chunks,
+    w.tokens, w.started_at, w.last_seen, extract(epoch FROM now() - w.last_seen)::float8 AS silent_s,
+    (SELECT count(*) FROM embedfleet.batch AS b WHERE b.owner = w.id AND b.state = 'leased')
+        AS leased
+FROM embedfleet.worker AS w
+WHERE w.stopped_at IS NULL AND w.last_seen > now() - interval '1 hour'
+ORDER BY w.hostname, w.pid;
+
+-- name: queues
+SELECT queue,
+    count(*) FILTER (WHERE state = 'pending' AND run_after <= now()) AS ready,
+    count(*) FILTER (WHERE state = 'pending' AND run_after > now()) AS deferred,
+    count(*) FILTER (WHERE state = 'held') AS held,
+    count(*) FILTER (WHERE state = 'leased') AS leased,
+    coalesce(sum(tokens), 0) AS tokens
+FROM embedfleet.batch
+WHERE state IN ('pending', 'held', 'leased')
+GROUP BY queue
+ORDER BY queue;

@@ -1,0 +1,44 @@
+"""Named SQL: each .sql file holds statements under `-- name: x` lines, read once per process."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from functools import cache
+from importlib.resources import files
+from types import MappingProxyType
+from typing import LiteralString
+
+from psycopg import sql
+
+_HEADER = re.compile(r"^-- name: (\w+)\n", re.MULTILINE)
+
+
+class Statements(Mapping[str, sql.SQL]):
+    """The statements of one file; `{name}` in a statement stands for a composed identifier."""
+
+    def __init__(self, text: str) -> None:
+        _, *parts = _HEADER.split(text)
+        named = zip(parts[::2], parts[1::2], strict=True)
+        self._named = MappingProxyType({name: sql.SQL(_trusted(body)) for name, body in named})
+
+    def __getitem__(self, name: str) -> sql.SQL:
+        return self._named[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._named)
+
+    def __len__(self) -> int:
+        return len(self._named)
+
+
+def _trusted(body: str) -> LiteralString:
+    """Our own files are the only source, so psycopg may take them for literals."""
+    trusted: LiteralString = body.strip().removesuffix(";")
+    return trusted
+
+
+@cache
+def load(name: str) -> Statements:
+    """The statements of `sql/<name>.sql`."""
+    return Statements(files("embedfleet_schema").joinpath("sql", f"{name}.sql").read_text())

@@ -1,0 +1,82 @@
+"""The audit: what is stored held against what should be, and its repair."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from psycopg import sql
+from psycopg.rows import dict_row
+
+from embedfleet_schema.database import Database
+from embedfleet_schema.statements import load
+from embedfleet_schema.store import documents, jobs
+from embedfleet_schema.types import CollectionInfo
+
+_SQL = load("audit")
+
+
+@dataclass(frozen=True, slots=True)
+class Audit:
+    """The texts of a collection by where they stand, and what is there without need.
+
+    `texts` = `stored` + `waiting` + `failed` + `missing`; `missing` has neither a vector, a failure
+    nor an open batch; `extra` counts vectors that no chunk uses. `job_id` is the repair's job.
+    """
+
+    documents: int
+    waiting_documents: int
+    chunks: int
+    texts: int
+    stored: int
+    waiting: int
+    failed: int
+    missing: int
+    extra: int
+    job_id: int | None = None
+
+    @property
+    def clean(self) -> bool:
+        return self.missing == 0 and self.extra == 0
+
+
+def audit(db: Database, collection: CollectionInfo) -> Audit:
+    """Count in one snapshot; reads every chunk's hash, so large collections take a while."""
+    with db.connection() as conn, conn.cursor(row_factory=dict_row) as cursor:
+        cursor.execute(_composed("count", collection), {"collection_id": collection.id})
+        return Audit(**(cursor.fetchone() or {}))
+
+
+def repair(db: Database, collection: CollectionInfo, *, budget: int) -> int | None:
+    """Queue what is missing, remove what is extra, take live what is whole.
+
+    Returns:
+        The id of the job that embeds the missing texts; None where none was missing.
+    """
+    values = {"collection_id": collection.id}
+    with db.transaction() as conn:
+        documents.own(conn, collection.id)
+        conn.execute(_composed("remove_extra", collection), values)
+        rows = conn.execute(_composed("missing_texts", collection), values).fetchall()
+        texts = [(bytes(sha256), tokens) for sha256, tokens in rows]
+        job_id = jobs.requeue(conn, collection, "repair", texts, budget=budget) if texts else None
+    after = 0
+    while page := _take_page_live(db, collection, after):
+        after = page
+    with db.connection() as conn:
+        left = [document for (document,) in conn.execute(_SQL["superseded_documents"], values)]
+    documents.prune(db, collection, left)
+    return job_id
+
+
+def _take_page_live(db: Database, collection: CollectionInfo, after: int) -> int | None:
+    with db.transaction() as conn:
+        documents.share(conn, collection.id)
+        rows = conn.execute(
+            _SQL["lock_waiting_page"], {"collection_id": collection.id, "after": after}
+        ).fetchall()
+        documents.take_live(conn, collection, [(document, None) for (document,) in rows])
+    return rows[-1][0] if rows else None
+
+
+def _composed(statement: str, collection: CollectionInfo) -> sql.Composed:
+    return _SQL[statement].format(vectors=sql.Identifier(collection.vectors))

@@ -1,0 +1,239 @@
+"""Collections: their row, their vector table, their view, their index."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from psycopg import Connection, sql
+from psycopg.rows import dict_row
+
+from embedfleet_schema.database import LOCK_SPACE, Database, Row
+from embedfleet_schema.errors import BadName, ChunkingMismatch, ModelMismatch, UnknownCollection
+from embedfleet_schema.statements import load
+from embedfleet_schema.types import Chunking, CollectionInfo, Metric, Queue, Space, Storage
+
+_NAME = re.compile(r"[a-z][a-z0-9_]{0,62}")
+_SQL = load("collections")
+
+OPERATORS: dict[Metric, tuple[str, str]] = {
+    "cosine": ("<=>", "cosine_ops"),
+    "l2": ("<->", "l2_ops"),
+    "inner_product": ("<#>", "ip_ops"),
+}
+_NORM: dict[Storage, str] = {"vector": "vector_norm", "halfvec": "l2_norm"}
+# A row must fit an 8 kB page to stay in line: 7,900 bytes of floats leave room for the key.
+_INLINE_BYTES = 7_900
+_BYTES_PER_FLOAT: dict[Storage, int] = {"vector": 4, "halfvec": 2}
+
+
+@dataclass(frozen=True, slots=True)
+class CollectionCounts:
+    """How much a collection holds; `vector_bytes` includes indexes."""
+
+    documents: int
+    live_documents: int
+    vectors: int
+    failures: int
+    vector_bytes: int
+    indexed: bool
+
+
+def check_name(name: str) -> None:
+    """Raise BadName unless `name` can be a view in the schema."""
+    if not _NAME.fullmatch(name):
+        raise BadName(name=name, reason="it becomes a view in PostgreSQL")
+    if name.startswith("vectors_"):
+        raise BadName(name=name, reason="names that start with vectors_ are taken")
+
+
+def create_or_open(
+    db: Database, name: str, space: Space, chunking: Chunking, queue: Queue
+) -> CollectionInfo:
+    """The collection `name` in `space`, made with its table and view where it is new.
+
+    Raises:
+        BadName: the name cannot be a view, or is taken by something else.
+        ModelMismatch: it exists in another space.
+        ChunkingMismatch: it exists and cuts its documents in another way.
+    """
+    check_name(name)
+    with db.transaction() as conn:
+        conn.execute(_SQL["serialize"], {"space": LOCK_SPACE, "name": name})
+        known = _list(conn, name=name)
+        if known:
+            return _same(known[0], space, chunking)
+        taken = conn.execute(_SQL["name_taken"], {"name": name}).fetchone()
+        if taken and taken[0]:
+            raise BadName(name=name, reason="the schema embedfleet has a relation of that name")
+        return _create(conn, name, space, chunking, queue)
+
+
+def find(db: Database, name: str) -> CollectionInfo:
+    """The collection `name`.
+
+    Raises:
+        UnknownCollection: with the names that exist.
+    """
+    with db.connection() as conn:
+        found = _list(conn, name=name)
+        if found:
+            return found[0]
+        names = ", ".join(info.name for info in _list(conn))
+    known = f"There are: {names}." if names else "There is none yet."
+    raise UnknownCollection(name=name, known=known)
+
+
+def by_id(conn: Connection[Any], collection_id: int) -> CollectionInfo:
+    """The collection of a row that was just read.
+
+    Raises:
+        UnknownCollection: it was dropped in between.
+    """
+    found = _list(conn, collection_id=collection_id)
+    if not found:
+        raise UnknownCollection(name=str(collection_id), known="It was dropped.")
+    return found[0]
+
+
+def list_all(db: Database) -> list[CollectionInfo]:
+    with db.connection() as conn:
+        return _list(conn)
+
+
+def counts(db: Database, collection: CollectionInfo) -> CollectionCounts:
+    with db.connection() as conn, conn.cursor(row_factory=dict_row) as cursor:
+        cursor.execute(_composed("counts", collection), {"collection_id": collection.id})
+        return CollectionCounts(**(cursor.fetchone() or {}))
+
+
+def drop(db: Database, collection: CollectionInfo) -> None:
+    """Remove a collection with its documents, vectors, jobs and failures."""
+    with db.transaction() as conn:
+        conn.execute(_SQL["drop_view"].format(name=sql.Identifier(collection.name)))
+        conn.execute(_SQL["delete"], {"collection_id": collection.id})
+        conn.execute(_composed("drop_vectors", collection))
+
+
+def build_index(
+    db: Database, collection: CollectionInfo, *, memory_mb: int, workers: int
+) -> str | None:
+    """Build the HNSW index without blocking writers; None where a usable one exists.
+
+    An index that a former, interrupted build left invalid is dropped first.
+
+    Args:
+        memory_mb: `maintenance_work_mem` of the build; a graph that does not fit is slow to build.
+        workers: parallel maintenance workers.
+    """
+    name = f"{collection.vectors}_hnsw"
+    table = {"table": f"embedfleet.{collection.vectors}"}
+    with db.connection() as conn:
+        existing = conn.execute(_SQL["indexes"], table).fetchall()
+        if any(valid for _, valid in existing):
+            return None
+        for index, _ in existing:
+            conn.execute(_SQL["drop_index"].format(index=sql.Identifier(index)))
+        space = collection.space
+        operators = f"{space.storage}_{OPERATORS[space.metric][1]}"
+        _set(conn, "maintenance_work_mem", f"{memory_mb}MB")
+        _set(conn, "max_parallel_maintenance_workers", str(workers))
+        try:
+            conn.execute(
+                _SQL["create_index"].format(
+                    index=sql.Identifier(name),
+                    vectors=sql.Identifier(collection.vectors),
+                    operators=sql.Identifier(operators),
+                )
+            )
+        finally:
+            conn.execute("RESET ALL")
+    return name
+
+
+def index_progress(db: Database, collection: CollectionInfo) -> Row | None:
+    """The row of pg_stat_progress_create_index, while a build runs."""
+    with db.connection() as conn, conn.cursor(row_factory=dict_row) as cursor:
+        cursor.execute(_SQL["index_progress"], {"table": f"embedfleet.{collection.vectors}"})
+        return cursor.fetchone()
+
+
+def _set(conn: Connection[Any], name: str, value: str) -> None:
+    conn.execute("SELECT set_config(%s, %s, false)", (name, value))
+
+
+def _composed(statement: str, collection: CollectionInfo) -> sql.Composed:
+    return _SQL[statement].format(vectors=sql.Identifier(collection.vectors))
+
+
+def _create(
+    conn: Connection[Any], name: str, space: Space, chunking: Chunking, queue: Queue
+) -> CollectionInfo:
+    fields = asdict(space) | {"fingerprint": space.fingerprint}
+    space_id = _returned(conn, "ensure_space", fields)
+    values = asdict(chunking) | {"name": name, "space_id": space_id, "queue": queue}
+    collection = by_id(conn, _returned(conn, "create", values))
+    vectors = sql.Identifier(collection.vectors)
+    conn.execute(
+        _SQL["create_vectors"].format(
+            vectors=vectors,
+            type=sql.SQL("{}({})").format(
+                sql.Identifier(space.storage), sql.Literal(space.dimensions)
+            ),
+            norm=sql.Identifier(_NORM[space.storage]),
+        )
+    )
+    if space.dimensions * _BYTES_PER_FLOAT[space.storage] <= _INLINE_BYTES:
+        conn.execute(_SQL["store_inline"].format(vectors=vectors))
+    view = _SQL["create_view"].format(
+        name=sql.Identifier(name), vectors=vectors, collection_id=sql.Literal(collection.id)
+    )
+    conn.execute(view)
+    return collection
+
+
+def _returned(conn: Connection[Any], statement: str, values: dict[str, object]) -> int:
+    row = conn.execute(_SQL[statement], values).fetchone()
+    assert row is not None  # noqa: S101 - INSERT ... RETURNING gives a row or raises
+    return int(row[0])
+
+
+def _same(collection: CollectionInfo, space: Space, chunking: Chunking) -> CollectionInfo:
+    if collection.space != space:
+        raise ModelMismatch(
+            name=collection.name, existing=_described(collection.space), wanted=_described(space)
+        )
+    if collection.chunking != chunking:
+        raise ChunkingMismatch(name=collection.name, existing=collection.chunking, wanted=chunking)
+    return collection
+
+
+def _described(space: Space) -> str:
+    """Enough of a space to tell two of them apart."""
+    return f"{space.name} ({space.dimensions} dimensions, {space.storage}, {space.metric})"
+
+
+def _list(
+    conn: Connection[Any], name: str | None = None, collection_id: int | None = None
+) -> list[CollectionInfo]:
+    with conn.cursor(row_factory=dict_row) as cursor:
+        cursor.execute(_SQL["list"], {"name": name, "id": collection_id})
+        return [_info(row) for row in cursor]
+
+
+_space_fields = tuple(Space.__dataclass_fields__)
+
+
+def _info(row: Row) -> CollectionInfo:
+    return CollectionInfo(
+        id=row["id"],
+        name=row["name"],
+        space_id=row["space_id"],
+        space=Space(**{name: row[name] for name in _space_fields}),
+        chunking=Chunking(
+            row["chunk_size"], row["chunk_overlap"], row["chunk_mode"], row["tokenizer"]
+        ),
+        queue=row["queue"],
+        created_at=row["created_at"],
+    )

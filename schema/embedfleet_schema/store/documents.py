@@ -1,0 +1,84 @@
+"""Documents going live and going away, under the lock that keeps the two apart.
+
+Whoever adds chunks or vectors shares the collection's advisory lock; whoever removes them owns it.
+So nobody relies on a vector that is about to be removed, and no vector outlives its last chunk.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from psycopg import Connection, sql
+
+from embedfleet_schema.database import LOCK_SPACE, Database
+from embedfleet_schema.statements import load
+from embedfleet_schema.types import CollectionInfo
+
+_SQL = load("documents")
+
+
+def share(conn: Connection[Any], collection_id: int) -> None:
+    conn.execute(_SQL["share_collection"], {"space": LOCK_SPACE, "collection_id": collection_id})
+
+
+def own(conn: Connection[Any], collection_id: int) -> None:
+    conn.execute(_SQL["own_collection"], {"space": LOCK_SPACE, "collection_id": collection_id})
+
+
+def go_live(
+    conn: Connection[Any], collection: CollectionInfo, hashes: Sequence[bytes]
+) -> list[int]:
+    """Take live what waited only for `hashes`; returns the documents that replaced a version.
+
+    The lock comes first and the check is a statement of its own: of two commits that finish the
+    two halves of a document, the later one sees the vectors of the earlier.
+    """
+    waiting = conn.execute(
+        _SQL["lock_waiting"], {"collection_id": collection.id, "hashes": list(hashes)}
+    ).fetchall()
+    return take_live(conn, collection, waiting)
+
+
+def take_live(
+    conn: Connection[Any], collection: CollectionInfo, locked: Sequence[tuple[int, int | None]]
+) -> list[int]:
+    """The same for (id, live version) pairs whose rows the caller holds."""
+    if not locked:
+        return []
+    rows = conn.execute(
+        _SQL["go_live"].format(vectors=sql.Identifier(collection.vectors)),
+        {"documents": [document for document, _ in locked]},
+    )
+    live = {document for (document,) in rows}
+    return [document for document, former in locked if former is not None and document in live]
+
+
+def prune(db: Database, collection: CollectionInfo, replaced: Sequence[int]) -> None:
+    """Remove the chunks that documents left behind, and the vectors that nobody else uses."""
+    if not replaced:
+        return
+    with db.transaction() as conn:
+        own(conn, collection.id)
+        rows = conn.execute(_SQL["remove_superseded"], {"documents": list(replaced)})
+        _remove_unused(conn, collection, {bytes(sha256) for (sha256,) in rows})
+
+
+def delete(db: Database, collection: CollectionInfo, keys: Sequence[str]) -> list[str]:
+    """Remove documents with their chunks and unused vectors; returns the keys that were there."""
+    with db.transaction() as conn:
+        own(conn, collection.id)
+        values = {"collection_id": collection.id, "keys": list(keys)}
+        rows = conn.execute(_SQL["remove_documents"], values).fetchall()
+        rejected = conn.execute(_SQL["remove_rejections"], values).fetchall()
+        _remove_unused(conn, collection, {bytes(sha256) for _, sha256 in rows if sha256})
+    return sorted({key for key, _ in rows} | {key for (key,) in rejected})
+
+
+def _remove_unused(conn: Connection[Any], collection: CollectionInfo, hashes: set[bytes]) -> None:
+    if not hashes:
+        return
+    values = {"collection_id": collection.id, "hashes": list(hashes)}
+    vectors = sql.Identifier(collection.vectors)
+    conn.execute(_SQL["remove_unused_vectors"].format(vectors=vectors), values)
+    conn.execute(_SQL["remove_unused_failures"], values)

@@ -1,0 +1,72 @@
+"""The sweep: reclaim what dead workers left, and say where idle slots should be rung."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from embedfleet_schema.database import LOCK_SPACE, Database
+from embedfleet_schema.statements import load
+from embedfleet_schema.store import batches, collections, documents
+from embedfleet_schema.types import Queue
+
+_SQL = load("batches")
+
+# A batch that killed its worker twice is suspected and halved; a single text gets one more chance,
+# because machines die for other reasons too.
+CRASHES_TO_SPLIT = 2
+CRASHES_TO_FAIL = 3
+CRASH_CODE = "WORKER_CRASH"
+
+
+@dataclass(slots=True)
+class Swept:
+    """What one sweep did; `idle` counts slots per queue that have runnable work to take."""
+
+    reclaimed: int = 0
+    split: int = 0
+    failed: int = 0
+    idle: dict[Queue, int] = field(default_factory=dict)
+
+
+def sweep(db: Database, *, alive_seconds: float) -> Swept | None:
+    """Sweep once; None where another process is just doing it.
+
+    Args:
+        alive_seconds: how long after its last heartbeat a worker still counts.
+    """
+    swept = Swept()
+    with db.transaction() as conn:
+        mine = conn.execute(_SQL["try_sweep_lock"], {"space": LOCK_SPACE}).fetchone()
+        if mine is None or not mine[0]:
+            return None
+        for batch_id, collection_id in conn.execute(_SQL["expired"]).fetchall():
+            _reclaim(db, swept, batch_id, collection_id)
+        conn.execute(_SQL["align_with_jobs"])
+        rows = conn.execute(_SQL["idle_slots"], {"alive_seconds": alive_seconds})
+        swept.idle = {queue: int(idle) for queue, idle in rows if idle > 0}
+    return swept
+
+
+def _reclaim(db: Database, swept: Swept, batch_id: int, collection_id: int) -> None:
+    """One expired batch in its own transaction, its locks taken in the order of a commit."""
+    with db.transaction() as conn:
+        documents.share(conn, collection_id)
+        row = conn.execute(_SQL["fence_expired"], {"id": batch_id}).fetchone()
+        if row is None:
+            return
+        hashes, crashes, paused, cancelled = row
+        collection = collections.by_id(conn, collection_id)
+        conn.execute(_SQL["charge_crash"], {"id": batch_id})
+        state = batches.standing(paused=paused, cancelled=cancelled)
+        replaced: list[int] = []
+        reason = f"its worker went silent {crashes} times"
+        swept.reclaimed += 1
+        if len(hashes) > 1 and crashes >= CRASHES_TO_SPLIT:
+            batches.split(conn, batch_id, state, reason)
+            swept.split += 1
+        elif len(hashes) == 1 and crashes >= CRASHES_TO_FAIL:
+            replaced = batches.fail(conn, collection, batch_id, hashes, CRASH_CODE, reason)
+            swept.failed += 1
+        else:
+            batches.release(conn, batch_id, state, delay_s=0, charge=0, reason=reason)
+    documents.prune(db, collection, replaced)

@@ -1,0 +1,87 @@
+"""A matrix of vectors as one binary `vector[]` or `halfvec[]` parameter, built without a loop.
+
+Layout: PostgreSQL's array header, then per element its length and pgvector's own binary form
+(dimensions, a reserved word, big-endian floats); see their `array_send` and `vector_send`.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from psycopg import Connection
+from psycopg.adapt import Dumper
+from psycopg.pq import Format
+
+from embedfleet_schema.types import Storage
+
+_FLOAT = {"vector": ">f4", "halfvec": ">f2"}
+
+
+class VectorArray:
+    """Binary form of a float32 matrix (n, dimensions); see `vector_array`."""
+
+    __slots__ = ("data",)
+
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+
+
+class HalfvecArray(VectorArray):
+    """The same as half-precision floats."""
+
+    __slots__ = ()
+
+
+def vector_array(
+    matrix: NDArray[np.float32], storage: Storage, oids: dict[Storage, int]
+) -> VectorArray:
+    """The parameter that stands for all rows of `matrix`.
+
+    Args:
+        matrix: float32, shape (n, dimensions).
+        storage: the column's type.
+        oids: the type numbers of this database, from `register`.
+    """
+    count, dimensions = matrix.shape
+    item = np.dtype(
+        [("size", ">i4"), ("dim", ">i2"), ("unused", ">i2"), ("x", _FLOAT[storage], dimensions)]
+    )
+    items = np.zeros(count, dtype=item)
+    items["size"] = item.itemsize - 4
+    items["dim"] = dimensions
+    items["x"] = matrix
+    header = struct.pack(">iiIii", 1 if count else 0, 0, oids[storage], count, 1)
+    kind = VectorArray if storage == "vector" else HalfvecArray
+    return kind((header if count else header[:12]) + items.tobytes())
+
+
+def register(conn: Connection[Any]) -> dict[Storage, int]:
+    """Teach a connection pgvector's types; returns their numbers in this database.
+
+    Raises:
+        psycopg.ProgrammingError: the extension is not there.
+    """
+    from pgvector.psycopg import register_vector
+
+    register_vector(conn)
+    oids: dict[Storage, int] = {}
+    kinds: dict[Storage, type[VectorArray]] = {"vector": VectorArray, "halfvec": HalfvecArray}
+    for storage, kind in kinds.items():
+        found = conn.adapters.types[storage]
+        oids[storage] = found.oid
+        conn.adapters.register_dumper(kind, _dumper(found.array_oid))
+    return oids
+
+
+def _dumper(array_oid: int) -> type[Dumper]:
+    class BinaryArrayDumper(Dumper):
+        format = Format.BINARY
+        oid = array_oid
+
+        def dump(self, obj: VectorArray) -> bytes:
+            return obj.data
+
+    return BinaryArrayDumper
