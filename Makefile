@@ -1,0 +1,66 @@
+# Needs Python >= 3.11, git and make; everything else goes into $(VENV).
+#
+#   make test ARGS='tests/unit -k chunk'        arguments for what the target runs
+#   make bench BENCH=benchmarks/end_to_end.py   one script of several
+#   make check PYTHON=/opt/python/bin/python3   another interpreter
+#   make check VENV=/tmp/venv                   another virtual environment
+#
+# On Linux, PyPI's torch brings CUDA along: gigabytes that a machine without a GPU has no use for.
+# This takes the CPU build instead:
+#
+#   PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu make demo
+
+VENV ?= .venv
+PYTHON ?= python3.13 python3.12 python3.11 python3
+ARGS ?=
+# A script whose name starts with an underscore is a part of others.
+BENCH ?= $(sort $(wildcard benchmarks/[a-z]*.py))
+
+BIN := $(VENV)/bin
+# Stamps: newer than the files that say what to install, so that a second run starts at once.
+FOR_USE := $(VENV)/.for-use
+FOR_DEVELOPMENT := $(VENV)/.for-development
+# There only while an install runs, or when one was cut off: then everything is made anew.
+UNFINISHED := $(wildcard $(VENV)/.unfinished)
+USE_EXTRAS := local,openai,embedded,readers,demo
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check bench fleet down clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' Makefile
+
+demo: $(FOR_USE) ## embed the docstrings of Python's standard library, then search them
+	@$(BIN)/embedfleet demo $(ARGS)
+
+test: $(FOR_DEVELOPMENT) ## run all tests; they start the servers they need
+	@$(BIN)/pytest $(ARGS)
+
+check: $(FOR_DEVELOPMENT) ## lint, formatting, types, and who may import whom
+	@$(BIN)/ruff check --quiet .
+	@$(BIN)/ruff format --check --quiet .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+bench: $(FOR_DEVELOPMENT) ## run the scripts in benchmarks/, one after the other
+	@set -e; for script in $(BENCH); do echo "== $$script"; $(BIN)/python "$$script" $(ARGS); done
+
+fleet: $(FOR_USE) ## start the embedded stack and two cpu workers, and leave them running
+	@$(BIN)/embedfleet up --workers 2 $(ARGS)
+
+down: ## stop what fleet left running
+	@if [ -x $(BIN)/embedfleet ]; then $(BIN)/embedfleet down $(ARGS); \
+	else echo "Nothing to stop: $(BIN)/embedfleet is not installed."; fi
+
+clean: ## remove caches and build outputs; the virtual environment and all data stay
+	@rm -rf build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	@find . -type d -name '.?*' -prune -o -type d -name __pycache__ -prune -exec rm -rf {} +
+
+$(FOR_USE): pyproject.toml constraints.txt $(UNFINISHED)
+	@python=$$(.ci/find-python $(PYTHON)) && "$$python" .ci/venv.py $(VENV) $(USE_EXTRAS)
+	@touch $@
+
+# Holds all that use needs, so it counts for both.
+$(FOR_DEVELOPMENT): pyproject.toml constraints.txt $(UNFINISHED)
+	@python=$$(.ci/find-python $(PYTHON)) && "$$python" .ci/venv.py $(VENV) $(USE_EXTRAS),dev
+	@touch $(FOR_USE) $@

@@ -1,0 +1,177 @@
+"""What a bare machine runs first: make's targets, the search for a Python, the constraints."""
+
+import importlib.util
+import os
+import re
+import shutil
+import subprocess
+import tomllib
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+ROOT = Path(__file__).parents[2]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+TARGETS = ["help", "demo", "test", "check", "bench", "fleet", "down", "clean"]
+
+
+def pinned() -> dict[str, Requirement]:
+    lines = (ROOT / "constraints.txt").read_text().splitlines()
+    found = [Requirement(line) for line in lines if not line.startswith("#")]
+    return {canonicalize_name(requirement.name): requirement for requirement in found}
+
+
+def declared() -> list[Requirement]:
+    extras = PROJECT["optional-dependencies"].values()
+    return [Requirement(line) for lines in (PROJECT["dependencies"], *extras) for line in lines]
+
+
+def make(*arguments: str) -> str:
+    # A make that runs these tests hands its own variables down; these are other runs.
+    environment = {name: value for name, value in os.environ.items() if "MAKE" not in name}
+    done = subprocess.run(
+        [shutil.which("make"), "--no-print-directory", *arguments],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return done.stdout
+
+
+def find_python(folder: Path, *names: str) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "PATH": f"{folder}{os.pathsep}{os.environ['PATH']}"}
+    return subprocess.run(
+        [ROOT / ".ci/find-python", *names],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def program(folder: Path, name: str, exit_status: int) -> Path:
+    path = folder / name
+    path.write_text(f"#!/bin/sh\nexit {exit_status}\n")
+    path.chmod(0o755)
+    return path
+
+
+@pytest.fixture
+def installed(tmp_path) -> Path:
+    """A virtual environment's folder with the stamps of an install that just ended."""
+    for stamp in (".for-use", ".for-development"):
+        (tmp_path / stamp).touch()
+    return tmp_path
+
+
+def test_make_alone_lists_every_target():
+    listed = [line.split()[1] for line in make().splitlines()]
+    assert listed == TARGETS
+
+
+@pytest.mark.parametrize("target", ["demo", "test", "check", "bench", "fleet"])
+def test_a_target_installs_what_it_needs_first(tmp_path, target):
+    plan = make("--dry-run", target, f"VENV={tmp_path / 'new'}")
+    assert ".ci/find-python python3.13 python3.12 python3.11 python3" in plan
+    assert "local,openai,embedded,readers,demo" in plan
+
+
+@pytest.mark.parametrize("target", ["demo", "test", "check", "bench", "fleet"])
+def test_a_second_run_installs_nothing(installed, target):
+    assert ".ci/venv.py" not in make("--dry-run", target, f"VENV={installed}")
+
+
+def test_a_changed_constraint_installs_again(installed):
+    (installed / ".for-development").touch()
+    os.utime(installed / ".for-development", (0, 0))
+    assert ".ci/venv.py" in make("--dry-run", "test", f"VENV={installed}")
+
+
+def test_an_install_that_was_cut_off_is_made_again(installed):
+    (installed / ".unfinished").touch()
+    os.utime(installed / ".for-development", (1, 1))
+    assert ".ci/venv.py" in make("--dry-run", "test", f"VENV={installed}")
+
+
+def test_arguments_reach_pytest(installed):
+    assert f"{installed}/bin/pytest -k chunk" in make(
+        "--dry-run", "test", f"VENV={installed}", "ARGS=-k chunk"
+    )
+
+
+def test_the_demo_needs_no_tools_of_development(tmp_path):
+    assert ",dev" not in make("--dry-run", "demo", f"VENV={tmp_path / 'new'}")
+    assert ",dev" in make("--dry-run", "test", f"VENV={tmp_path / 'new'}")
+
+
+def test_stopping_what_was_never_started_says_so(tmp_path):
+    assert "Nothing to stop" in make("down", f"VENV={tmp_path / 'none'}")
+
+
+def test_a_python_that_exists_and_fails_is_passed_over(tmp_path):
+    program(tmp_path, "python3.13", exit_status=127)
+    works = program(tmp_path, "python3.12", exit_status=0)
+    found = find_python(tmp_path, "python3.14-missing", "python3.13", "python3.12", "python3")
+    assert f"{works}\n" == found.stdout
+
+
+def test_no_python_at_all_is_an_error_that_says_what_to_do(tmp_path):
+    program(tmp_path, "python3.13", exit_status=1)
+    found = find_python(tmp_path, "python3.13")
+    assert (found.returncode, found.stdout) == (1, "")
+    assert "make PYTHON=/path/to/python3" in found.stderr
+
+
+def test_a_half_made_environment_is_made_anew(tmp_path):
+    spec = importlib.util.spec_from_file_location("venv_script", ROOT / ".ci/venv.py")
+    script = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(script)
+    folder = tmp_path / "venv"
+    (folder / "lib").mkdir(parents=True)
+    (folder / "lib" / "rest").touch()
+
+    assert not script.is_whole(folder)
+    script.create(folder)
+    assert script.is_whole(folder)
+    assert not (folder / "lib" / "rest").exists()
+
+    script.unfinished(folder).touch()
+    assert not script.is_whole(folder)
+
+
+def test_every_dependency_is_pinned_to_a_version_that_the_project_allows():
+    for requirement in declared():
+        (pin,) = pinned()[canonicalize_name(requirement.name)].specifier
+        assert pin.operator == "=="
+        assert requirement.specifier.contains(pin.version), requirement
+
+
+def test_constraints_are_sorted_and_named_once():
+    names = [
+        re.split("[= ]", line)[0].lower()
+        for line in (ROOT / "constraints.txt").read_text().splitlines()
+        if not line.startswith("#")
+    ]
+    assert sorted(set(names)) == names
+
+
+def test_torch_may_be_any_build_of_its_version():
+    (pin,) = pinned()["torch"].specifier
+    assert "+" not in pin.version
+    assert pinned()["torch"].specifier.contains(f"{pin.version}+cpu")
+
+
+def test_the_constraints_name_nothing_of_this_machine():
+    assert not {"embedfleet", "pip", "setuptools"} & set(pinned())
+
+
+def test_the_script_of_ci_runs_check_and_test():
+    script = (ROOT / ".ci/run").read_text()
+    assert os.access(ROOT / ".ci/run", os.X_OK)
+    assert script.startswith("#!/usr/bin/env bash\n")
+    assert "set -euo pipefail" in script
+    assert script.splitlines()[-2:] == ["make check </dev/null", "make test </dev/null"]
