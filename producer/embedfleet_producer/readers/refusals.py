@@ -1,0 +1,42 @@
+"""How a reader turns down an input, and what is said about it."""
+
+from __future__ import annotations
+
+import os
+
+from embedfleet_schema.types import Document, Rejection
+
+Verdict = Document | Rejection
+
+
+class Refused(Exception):
+    """Raised inside a reader about its whole file; `read_paths` turns it into a `Rejection`."""
+
+    def __init__(self, code: str, reason: str) -> None:
+        super().__init__(reason)
+        self.code = code
+        self.reason = reason
+
+
+def is_unicode(text: str) -> bool:
+    """Whether the text can be stored: a lone surrogate has no UTF-8 form."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def printable(path: str | os.PathLike[str]) -> str:
+    r"""The name of a file as valid Unicode: bytes that are not UTF-8 are shown as `\xff`."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
+
+
+def os_reason(error: OSError) -> str:
+    return (error.strerror or str(error)).lower()
+
+
+def short_reason(error: Exception) -> str:
+    """The first line of a foreign error, for a parser that may say anything at any length."""
+    lines = str(error).strip().splitlines()
+    return printable(lines[0][:200]) if lines else type(error).__name__
