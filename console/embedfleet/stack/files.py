@@ -1,0 +1,112 @@
+"""The data folder: what lies where, who may read it, and where the servers listen."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from embedfleet.stack.processes import Account
+from embedfleet_schema.errors import StackError
+from embedfleet_schema.settings import STACK_FILE
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoints:
+    """Where the two servers listen; the URLs hold passwords."""
+
+    database_url: str
+    redis_url: str
+
+
+@dataclass(frozen=True, slots=True)
+class Folder:
+    """The layout of a data folder."""
+
+    root: Path
+
+    @property
+    def postgres(self) -> Path:
+        return self.root / "postgres"
+
+    @property
+    def cluster(self) -> Path:
+        """What PostgreSQL calls its data directory."""
+        return self.postgres / "data"
+
+    @property
+    def valkey(self) -> Path:
+        return self.root / "valkey"
+
+    @property
+    def logs(self) -> Path:
+        return self.root / "logs"
+
+    @property
+    def lock_file(self) -> Path:
+        return self.root / ".lock"
+
+    @property
+    def stack_file(self) -> Path:
+        return self.root / STACK_FILE
+
+    def prepare(self, account: Account) -> None:
+        """Make the folders, private to the account that the servers run as."""
+        for folder in (self.logs, self.valkey):
+            folder.mkdir(mode=0o700, exist_ok=True)
+            account.take(folder)
+
+    def error(self, action: str, reason: str) -> StackError:
+        return StackError(data=self.root, action=action, reason=reason)
+
+    def read_endpoints(self) -> Endpoints | None:
+        """Where the servers listened last; None where no usable file says so."""
+        try:
+            found = json.loads(self.stack_file.read_text())
+            return Endpoints(str(found["database_url"]), str(found["redis_url"]))
+        except (FileNotFoundError, ValueError, KeyError, TypeError):
+            # Lost or damaged: `up` finds everything that it needs elsewhere and writes it anew.
+            return None
+
+    def write_endpoints(self, endpoints: Endpoints) -> None:
+        write_private(self.stack_file, json.dumps(asdict(endpoints), indent=2) + "\n")
+
+
+def write_private(path: Path, text: str) -> None:
+    """Replace a file in one step, readable by its owner only, on disk when this returns."""
+    fresh = path.with_name(f"{path.name}.new")
+    fresh.unlink(missing_ok=True)
+    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "w") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    fresh.replace(path)
+    sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make renames inside the folder survive a power cut."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def last_words(logs: Iterable[Path], since: float, lines: int = 3) -> str:
+    """The last lines of the logs written to after `since` (seconds since the epoch)."""
+    # A file system's clock lags a little behind.
+    written = [log for log in logs if log.is_file() and log.stat().st_mtime >= since - 1]
+    said: deque[str] = deque(maxlen=lines)
+    for log in sorted(written, key=lambda log: log.stat().st_mtime):
+        with log.open(errors="replace") as file:
+            said.extend(line for line in file if line.strip())
+    return one_line("".join(said))
+
+
+def one_line(text: str) -> str:
+    return " / ".join(line.strip() for line in text.splitlines() if line.strip())

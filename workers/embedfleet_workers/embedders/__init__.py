@@ -1,0 +1,68 @@
+"""Embedders: what turns texts into vectors, one implementation per provider."""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Callable, Sequence
+
+from embedfleet_schema.errors import BadModelName, ModelRefused
+from embedfleet_schema.types import Space
+from embedfleet_workers.embedders.protocol import Embedder
+
+__all__ = ["Embedder", "load_embedder"]
+
+Loader = Callable[[Space, str, int | None, str], Embedder]
+
+
+def load_embedder(
+    space: Space,
+    *,
+    device: str,
+    threads: int | None = None,
+    allowed_models: Sequence[str] = (),
+    faults: str = "",
+) -> Embedder:
+    """The embedder of a space, loaded and tried.
+
+    Args:
+        space: what the vectors have to be.
+        device: where a local model runs: cpu, cuda, cuda:1, mps.
+        threads: CPU cores that a local model may use; None means all that the process may.
+        allowed_models: patterns of `provider/model` that may be loaded; none means all.
+        faults: for the fake provider, in the form that `Faults.parse` reads.
+
+    Raises:
+        BadModelName: nobody knows the provider.
+        ModelRefused: the model is not allowed here, or does not fit its space.
+        ModelNotFound, ExtraMissing, WorkerStartFailed: it cannot be loaded.
+    """
+    loader = _LOADERS.get(space.provider)
+    if loader is None:
+        reason = f"there is no provider {space.provider!r}, only {', '.join(sorted(_LOADERS))}"
+        raise BadModelName(name=space.name, reason=reason)
+    if allowed_models and not any(fnmatch.fnmatchcase(space.name, p) for p in allowed_models):
+        reason = f"this worker loads only {', '.join(allowed_models)}"
+        raise ModelRefused(model=space.name, reason=reason)
+    return loader(space, device, threads, faults)
+
+
+def _load_fake(space: Space, _device: str, _threads: int | None, faults: str) -> Embedder:
+    from embedfleet_workers.embedders.fake import FakeEmbedder
+    from embedfleet_workers.embedders.faults import Faults
+
+    return FakeEmbedder(space, Faults.parse(faults))
+
+
+def _load_local(space: Space, device: str, threads: int | None, _faults: str) -> Embedder:
+    from embedfleet_schema.model_files import find_model, weights_revision
+    from embedfleet_workers.embedders.local import LocalEmbedder
+
+    directory = find_model(space.model)
+    # A machine may hold other weights under the same name: fine-tuned, or newer.
+    if space.revision and (found := weights_revision(space.model)) != space.revision:
+        reason = f"{directory} holds {found}, the space was made with {space.revision}"
+        raise ModelRefused(model=space.name, reason=reason)
+    return LocalEmbedder(space, directory, device, threads)
+
+
+_LOADERS: dict[str, Loader] = {"fake": _load_fake, "local": _load_local}

@@ -1,0 +1,88 @@
+"""The gate between an embedder and the database: only usable vectors pass."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from embedfleet_schema.errors import BadAnswer
+from embedfleet_schema.types import Space
+from embedfleet_workers.embedders.protocol import Vectors
+
+# Wide enough for vectors that were normalized in float16 or bfloat16.
+UNIT_TOLERANCE = 1e-3
+
+
+def checked(vectors: ArrayLike, count: int, space: Space) -> Vectors:
+    """The vectors as C-contiguous float32 of shape (count, space.dimensions).
+
+    Costs one pass over the matrix, two where the space stores halfvec.
+
+    Raises:
+        BadAnswer: wrong count, width or type; a value that is not finite; a zero vector, or one
+            that becomes zero or infinite as halfvec; a vector of a normalized space that is not
+            of unit length. The message names the first row that is wrong.
+    """
+    rows = _as_matrix(vectors)
+    if rows.shape[0] != count:
+        raise BadAnswer(reason=f"{rows.shape[0]} vectors for {count} texts")
+    if count and rows.shape[1] != space.dimensions:
+        raise BadAnswer(
+            reason=f"vectors of {rows.shape[1]} dimensions, {space.name} has {space.dimensions}"
+        )
+    matrix = _as_float32(rows.reshape(count, space.dimensions))
+    lengths = _lengths(matrix)
+    _refuse(~np.isfinite(lengths), "holds a value that is not finite")
+    _refuse(lengths == 0, "is a zero vector")
+    if space.normalized:
+        _refuse(
+            np.abs(lengths - 1) > UNIT_TOLERANCE,
+            "is not of unit length, but the space is normalized",
+        )
+    if space.storage == "halfvec":
+        _check_as_halfvec(matrix)
+    return matrix
+
+
+def _as_matrix(vectors: ArrayLike) -> NDArray[np.generic]:
+    try:
+        rows = np.asarray(vectors)
+    except ValueError as error:
+        raise BadAnswer(reason=f"not a matrix: {error}") from error
+    if rows.size == 0 and rows.ndim == 1:
+        return rows.reshape(0, 0)
+    if rows.ndim != 2:  # noqa: PLR2004
+        raise BadAnswer(reason=f"not a matrix but an array of shape {rows.shape}")
+    return rows
+
+
+def _as_float32(rows: NDArray[np.generic]) -> Vectors:
+    if not (np.issubdtype(rows.dtype, np.floating) or rows.size == 0):
+        raise BadAnswer(reason=f"values of type {rows.dtype}, not floating-point numbers")
+    with np.errstate(over="ignore"):  # a float64 beyond float32 becomes infinite: found below
+        return np.ascontiguousarray(rows, dtype=np.float32)
+
+
+def _lengths(matrix: Vectors) -> NDArray[np.float64]:
+    """Euclidean lengths; float64 for the rare rows whose squares leave the range of float32."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        squares: NDArray[np.float64] = np.einsum("ij,ij->i", matrix, matrix).astype(np.float64)
+        lengths = np.sqrt(squares)
+        odd = ~np.isfinite(lengths) | (lengths < 1e-15)  # noqa: PLR2004
+        if odd.any():
+            lengths[odd] = np.linalg.norm(matrix[odd].astype(np.float64), axis=1)
+    return lengths
+
+
+def _check_as_halfvec(matrix: Vectors) -> None:
+    with np.errstate(over="ignore"):
+        largest = np.abs(matrix.astype(np.float16)).max(axis=1, initial=0)
+    _refuse(np.isinf(largest), "has a value too large for halfvec")
+    _refuse(largest == 0, "becomes a zero vector as halfvec")
+
+
+def _refuse(wrong: NDArray[np.bool_], what: str) -> None:
+    if wrong.any():
+        rows = np.flatnonzero(wrong)
+        more = f" (and {len(rows) - 1} more)" if len(rows) > 1 else ""
+        raise BadAnswer(reason=f"row {rows[0]}{more} {what}")

@@ -1,0 +1,85 @@
+"""Tokenizing off to the side of the model: in Rust, without the GIL, from any thread."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+from tokenizers import Encoding, Tokenizer
+
+from embedfleet_schema.errors import InputAtFault
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+Features = dict[str, NDArray[np.int64]]
+
+
+class Tokens:
+    """A model's tokenizer, frozen: cuts at `max_tokens`, special tokens included.
+
+    Works on a copy, because the wrapper of transformers sets truncation on the shared Rust
+    tokenizer at every call, which panics while another thread is encoding with it.
+    """
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, max_tokens: int) -> None:
+        self._serialized: str = tokenizer.backend_tokenizer.to_str()
+        self._splits_specials = bool(tokenizer.split_special_tokens)
+        self._pads_left = tokenizer.padding_side == "left"
+        self._padding = {
+            "input_ids": tokenizer.pad_token_id or 0,
+            "token_type_ids": tokenizer.pad_token_type_id,
+        }
+        self._has_types = "token_type_ids" in tokenizer.model_input_names
+        self._cutting = self._copy()
+        self._cutting.enable_truncation(
+            max_tokens, strategy="longest_first", direction=tokenizer.truncation_side
+        )
+
+    def encode(self, texts: Sequence[str]) -> list[Encoding]:
+        return _encode(self._cutting, texts)
+
+    def count(self, texts: Sequence[str]) -> list[int]:
+        return [len(encoding) for encoding in _encode(self._whole, texts)]
+
+    def features(self, encodings: Sequence[Encoding]) -> Features:
+        """What a transformer reads, each of shape (len(encodings), longest of them)."""
+        features = {
+            "input_ids": self._padded([e.ids for e in encodings], self._padding["input_ids"]),
+            "attention_mask": self._padded([e.attention_mask for e in encodings], 0),
+        }
+        if self._has_types:
+            types = [e.type_ids for e in encodings]
+            features["token_type_ids"] = self._padded(types, self._padding["token_type_ids"])
+        return features
+
+    @cached_property
+    def _whole(self) -> Tokenizer:
+        return self._copy()
+
+    def _copy(self) -> Tokenizer:
+        copy = Tokenizer.from_str(self._serialized)
+        copy.encode_special_tokens = self._splits_specials
+        copy.no_padding()
+        copy.no_truncation()
+        return copy
+
+    def _padded(self, rows: list[list[int]], padding: int) -> NDArray[np.int64]:
+        width = max(1, *map(len, rows))
+        matrix = np.full((len(rows), width), padding, dtype=np.int64)
+        for row, values in zip(matrix, rows, strict=True):
+            if self._pads_left:
+                row[width - len(values) :] = values
+            else:
+                row[: len(values)] = values
+        return matrix
+
+
+def _encode(tokenizer: Tokenizer, texts: Sequence[str]) -> list[Encoding]:
+    try:
+        return tokenizer.encode_batch_fast(list(texts))
+    except (TypeError, UnicodeEncodeError) as error:
+        raise InputAtFault(reason=f"it cannot be tokenized: {error}") from error
