@@ -13,7 +13,13 @@ from psycopg.conninfo import conninfo_to_dict
 from psycopg_pool import ConnectionPool
 
 from embedfleet_schema import vectors
-from embedfleet_schema.errors import DatabaseUnreachable, PgvectorMissing, SchemaMissing
+from embedfleet_schema.errors import (
+    DatabaseUnreachable,
+    PgvectorMissing,
+    SchemaMissing,
+    SchemaOutdated,
+)
+from embedfleet_schema.revisions import newest
 from embedfleet_schema.types import Storage
 
 CONNECT_TIMEOUT_S = 5
@@ -89,23 +95,32 @@ class Database:
                     configure=self._configure,
                     check=ConnectionPool.check_connection,
                     name="embedfleet",
+                    open=True,
                 )
             return self._pool
 
+    def revision(self) -> str | None:
+        """The revision of the tables; None where there are none."""
+        with self.connect() as conn:
+            row = conn.execute("SELECT to_regclass('embedfleet.alembic_version')").fetchone()
+            if row is None or row[0] is None:
+                return None
+            row = conn.execute("SELECT version_num FROM embedfleet.alembic_version").fetchone()
+        return row[0] if row else None
+
     def _check(self) -> None:
         """Fail at once and in plain words, where a pool would keep trying in the background."""
-        with self.connect() as conn:
-            known = conn.execute(
-                "SELECT to_regclass('embedfleet.batch'), to_regtype('vector')"
-            ).fetchone()
-        tables, extension = known or (None, None)
-        if tables is None:
+        found, needed = self.revision(), newest()
+        if found is None:
             raise SchemaMissing(url=self.name)
-        if extension is None:
-            raise PgvectorMissing(url=self.name, reason="its types are not in the search path")
+        if found < needed:
+            raise SchemaOutdated(url=self.name, found=found, needed=needed)
 
     def _configure(self, conn: Connection[Any]) -> None:
-        self.oids = vectors.register(conn)
+        try:
+            self.oids = vectors.register(conn)
+        except psycopg.ProgrammingError as error:
+            raise PgvectorMissing(url=self.name, reason=_brief(error)) from error
 
 
 # A worker that loses its network notices within a minute instead of after two hours.

@@ -167,3 +167,9 @@ class JobFailed(EmbedfleetError):
 
 class WaitTimeout(EmbedfleetError):
     """Job {job} is not finished after {timeout_s:g} s: {progress}. It goes on without you."""
+
+
+class LibraryMissing(EmbedfleetError):
+    """The sources of Python's standard library are not in {path}, so there are no docstrings to
+    read. Run this with an ordinary Python, or enqueue files of your own with: embedfleet enqueue
+    """

@@ -31,27 +31,6 @@ def migrate(url: str) -> tuple[str | None, str | None]:
         return before, _revision(connection)
 
 
-def newest() -> str | None:
-    """The revision that this program needs."""
-    from alembic.script import ScriptDirectory
-
-    return ScriptDirectory.from_config(_config()).get_current_head()
-
-
-def current(url: str) -> str | None:
-    """The revision that the tables at `url` have; None where there are none."""
-    from sqlalchemy.exc import OperationalError
-
-    engine = engine_for(url)
-    try:
-        with engine.connect() as connection:
-            return _revision(connection)
-    except OperationalError as error:
-        raise _unreachable(url, error) from error
-    finally:
-        engine.dispose()
-
-
 def engine_for(url: str) -> Engine:
     """An engine without a pool: a migration is one connection's work."""
     from sqlalchemy import NullPool, create_engine

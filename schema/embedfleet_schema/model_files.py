@@ -57,7 +57,9 @@ def tokenizer_file(name: str) -> Path:
     Raises:
         ModelNotFound: the model, or its tokenizer.json, is nowhere.
     """
-    path = find_model(name, weights=False) / "tokenizer.json"
+    directory = find_model(name, weights=False)
+    modules = read_modules(name, directory)
+    path = directory / (modules[0].folder if modules else "") / "tokenizer.json"
     if not path.is_file():
         raise ModelNotFound(
             model=name, reason="it has no tokenizer.json; name a tokenizer that has in the chunking"
@@ -74,11 +76,9 @@ def weights_revision(name: str) -> str:
 
     Raises:
         ModelNotFound: neither the files nor the hub's hashes are within reach.
+        ModelRefused: the weights are pickled.
     """
-    directory = find_model(name, weights=False)
-    hashes = {path: _sha256(directory / path) for path in weight_files(name, directory)}
-    if not hashes:
-        hashes = _published_hashes(name, directory)
+    hashes = _published_hashes(name) or _computed_hashes(name)
     if len(hashes) == 1:
         return f"sha256:{next(iter(hashes.values()))[:16]}"
     listing = "\n".join(f"{path} {digest}" for path, digest in sorted(hashes.items()))
@@ -194,7 +194,7 @@ def _usable(name: str, repository: str, directory: Path, *, weights: bool) -> bo
 def _require_safetensors(name: str, directory: Path) -> None:
     if weight_files(name, directory):
         return
-    listed = None if is_path(name) else _hub.listing(_repository(name))
+    listed = _listing(name)
     paths = listed if listed is not None else [path.name for path in directory.iterdir()]
     if any(fnmatch(path, pattern) for path in paths for pattern in _PICKLES):
         reason = "its weights are pickled, which can run code; save it again as safetensors"
@@ -202,14 +202,24 @@ def _require_safetensors(name: str, directory: Path) -> None:
     raise ModelNotFound(model=name, reason=f"{directory} holds no safetensors weights")
 
 
-def _published_hashes(name: str, directory: Path) -> dict[str, str]:
-    """The hub's own hashes of the weights, for a machine that holds only the configuration."""
-    listed = None if is_path(name) else _hub.listing(_repository(name))
-    hashes = {path: (listed or {})[path] for path in _weight_paths(name, directory, listed or ())}
-    if not all(hashes.values()) or not hashes:
-        find_model(name)  # says what is wrong with the weights, or fetches them
-        return {path: _sha256(directory / path) for path in weight_files(name, directory)}
-    return hashes
+def _listing(name: str) -> dict[str, str] | None:
+    """The hub's list of files with their hashes; None for a model that is not from the hub."""
+    if is_path(name) or _packaged(name) is not None:
+        return None
+    return _hub.listing(_repository(name))
+
+
+def _published_hashes(name: str) -> dict[str, str]:
+    """The hub's own hashes of the weights; empty where it gives none."""
+    directory = find_model(name, weights=False)
+    listed = _listing(name) or {}
+    hashes = {path: listed[path] for path in _weight_paths(name, directory, listed)}
+    return hashes if all(hashes.values()) else {}
+
+
+def _computed_hashes(name: str) -> dict[str, str]:
+    directory = find_model(name)
+    return {path: _sha256(directory / path) for path in weight_files(name, directory)}
 
 
 def _weight_paths(name: str, directory: Path, paths: Iterable[str]) -> list[str]:

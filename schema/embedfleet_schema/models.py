@@ -21,6 +21,7 @@ from sqlalchemy import (
     LargeBinary,
     MetaData,
     SmallInteger,
+    Text,
     UniqueConstraint,
     text,
 )
@@ -44,6 +45,7 @@ class Base(DeclarativeBase):
         datetime: DateTime(timezone=True),
         dict[str, Any]: JSONB,
         bytes: LargeBinary,
+        str: Text,
     }
 
 
@@ -119,6 +121,7 @@ class Document(Base):
     digest: Mapped[bytes]
     version: Mapped[int]
     live_version: Mapped[int | None]
+    job_id: Mapped[int | None] = mapped_column(BigInteger)
     updated_at: Mapped[datetime] = _now()
 
     __table_args__ = (
@@ -259,7 +262,7 @@ class Worker(Base):
     id: Mapped[UUID] = mapped_column(primary_key=True)
     hostname: Mapped[str]
     pid: Mapped[int]
-    queue: Mapped[str]
+    queues: Mapped[list[str]] = mapped_column(ARRAY(Text))
     slots: Mapped[int]
     device: Mapped[str]
     version: Mapped[str]

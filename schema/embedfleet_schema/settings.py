@@ -83,6 +83,14 @@ class Settings(BaseSettings):
         description='Models that workers may load, as a JSON list of patterns (["local/*"]). '
         "Empty: all.",
     )
+    torch_threads: int | None = Field(
+        default=None,
+        ge=1,
+        description="Threads of one local model on a CPU. Unset: cores / worker processes.",
+    )
+    fake_faults: str = Field(
+        default="", description="Faults that the fake embedder injects, for tests of your own."
+    )
     log_level: str = Field(default="INFO", description="Level of the workers' log.")
 
     @cached_property

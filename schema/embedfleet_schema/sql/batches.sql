@@ -17,7 +17,7 @@ SET state = 'leased',
     reason = NULL
 FROM best
 WHERE b.id = best.id
-RETURNING b.id, b.attempt, b.errors, b.job_id, b.collection_id, b.hashes;
+RETURNING b.id, b.attempt, b.errors, b.job_id, b.collection_id, b.tokens, b.hashes;
 
 -- name: missing_texts
 -- The texts of a batch that still lack a vector: one row per hash, whichever chunk holds it.
@@ -95,7 +95,7 @@ WHERE b.id = %(id)s;
 INSERT INTO embedfleet.failure (collection_id, sha256, code, reason, attempts, job_id)
 SELECT b.collection_id, h.sha256, %(code)s, %(reason)s, b.errors + b.crashes + 1, b.job_id
 FROM embedfleet.batch AS b
-CROSS JOIN LATERAL unnest(b.hashes) AS h (sha256)
+CROSS JOIN unnest(%(hashes)s::bytea[]) AS h (sha256)
 WHERE b.id = %(id)s
 ON CONFLICT (collection_id, sha256) DO UPDATE
 SET code = excluded.code, reason = excluded.reason, attempts = excluded.attempts,
@@ -135,7 +135,7 @@ WHERE j.id = b.job_id AND b.state = 'pending'
 SELECT w.queue, w.slots - coalesce(l.leased, 0) AS idle
 FROM (
     SELECT queue, sum(slots) AS slots
-    FROM embedfleet.worker
+    FROM embedfleet.worker CROSS JOIN LATERAL unnest(queues) AS queue
     WHERE stopped_at IS NULL AND last_seen > now() - make_interval(secs => %(alive_seconds)s)
     GROUP BY queue
 ) AS w

@@ -1,16 +1,18 @@
--- name: create_incoming
+-- name: create_incoming_document
 -- Where a window lands by COPY before it is merged.
 CREATE TEMP TABLE IF NOT EXISTS incoming_document (
     key text NOT NULL, digest bytea NOT NULL, id bigint, version int, had_pending boolean
 ) ON COMMIT DELETE ROWS;
+
+-- name: create_incoming_chunk
 CREATE TEMP TABLE IF NOT EXISTS incoming_chunk (
     key text NOT NULL, position int NOT NULL, start_offset int, end_offset int,
     tokens int NOT NULL, sha256 bytea NOT NULL, content text NOT NULL, metadata jsonb NOT NULL
 ) ON COMMIT DELETE ROWS;
 
 -- name: known_digests
--- What the collection already holds under these keys, and whether readers see it.
-SELECT key, digest, live_version IS NOT DISTINCT FROM version AS live
+-- What the collection already holds under these keys, whether readers see it, and whose it is.
+SELECT key, digest, live_version IS NOT DISTINCT FROM version AS live, job_id
 FROM embedfleet.document
 WHERE collection_id = %(collection_id)s AND key = ANY (%(keys)s);
 
@@ -32,10 +34,11 @@ FOR UPDATE;
 -- name: merge_documents
 -- A new version of each document; the live one stays until the new one is whole.
 WITH merged AS (
-    INSERT INTO embedfleet.document AS d (collection_id, key, digest, version)
-    SELECT %(collection_id)s, i.key, i.digest, 1 FROM incoming_document AS i ORDER BY i.key
+    INSERT INTO embedfleet.document AS d (collection_id, key, digest, version, job_id)
+    SELECT %(collection_id)s, i.key, i.digest, 1, %(job_id)s FROM incoming_document AS i ORDER BY i.key
     ON CONFLICT (collection_id, key) DO UPDATE
-    SET digest = excluded.digest, version = d.version + 1, updated_at = now()
+    SET digest = excluded.digest, version = d.version + 1, job_id = excluded.job_id,
+        updated_at = now()
     RETURNING d.id, d.key, d.version, d.live_version
 )
 UPDATE incoming_document AS i

@@ -1,6 +1,6 @@
 -- name: register
-INSERT INTO embedfleet.worker (id, hostname, pid, queue, slots, device, version)
-VALUES (%(id)s, %(hostname)s, %(pid)s, %(queue)s, %(slots)s, %(device)s, %(version)s)
+INSERT INTO embedfleet.worker (id, hostname, pid, queues, slots, device, version)
+VALUES (%(id)s, %(hostname)s, %(pid)s, %(queues)s, %(slots)s, %(device)s, %(version)s)
 ON CONFLICT (id) DO UPDATE SET last_seen = now(), stopped_at = NULL;
 
 -- name: beat
@@ -21,7 +21,7 @@ DELETE FROM embedfleet.worker
 WHERE coalesce(stopped_at, last_seen) < now() - interval '1 day';
 
 -- name: list
-SELECT w.id, w.hostname, w.pid, w.queue, w.slots, w.device, w.version, w.batches, w.chunks,
+SELECT w.id, w.hostname, w.pid, w.queues, w.slots, w.device, w.version, w.batches, w.chunks,
     w.tokens, w.started_at, w.last_seen, extract(epoch FROM now() - w.last_seen)::float8 AS silent_s,
     (SELECT count(*) FROM embedfleet.batch AS b WHERE b.owner = w.id AND b.state = 'leased')
         AS leased

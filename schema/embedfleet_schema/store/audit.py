@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from psycopg import sql
 from psycopg.rows import dict_row
@@ -33,6 +33,9 @@ class Audit:
     missing: int
     extra: int
     job_id: int | None = None
+
+    def repaired_by(self, job_id: int | None) -> Audit:
+        return replace(self, job_id=job_id)
 
     @property
     def clean(self) -> bool:

@@ -45,6 +45,7 @@ class Lease:
     errors: int
     job_id: int
     collection: CollectionInfo
+    tokens: int
     hashes: list[bytes]
     texts: list[str]
 
@@ -74,7 +75,7 @@ class Batches:
             ).fetchone()
             if row is None:
                 return None
-            batch_id, attempt, errors, job_id, collection_id, hashes = row
+            batch_id, attempt, errors, job_id, collection_id, tokens, hashes = row
             collection = collections.by_id(conn, collection_id)
             missing = conn.execute(
                 _SQL["missing_texts"].format(vectors=sql.Identifier(collection.vectors)),
@@ -86,6 +87,7 @@ class Batches:
             errors=errors,
             job_id=job_id,
             collection=collection,
+            tokens=tokens * len(missing) // max(1, len(hashes)),
             hashes=[bytes(sha256) for sha256, _ in missing],
             texts=[content for _, content in missing],
         )
@@ -142,9 +144,9 @@ class Batches:
             split(conn, lease.id, fenced.state, reason)
 
     def fail(self, lease: Lease, *, code: str, reason: str) -> None:
-        """Record a failure for every text of the batch and close it."""
-        with self._leaving(lease) as (conn, fenced):
-            replaced = fail(conn, lease.collection, lease.id, fenced.hashes, code, reason)
+        """Record a failure for the texts that still had no vector, and close the batch."""
+        with self._leaving(lease) as (conn, _):
+            replaced = fail(conn, lease.collection, lease.id, lease.hashes, code, reason)
         documents.prune(self._db, lease.collection, replaced)
 
     @contextmanager
@@ -198,7 +200,8 @@ def fail(
     reason: str,
 ) -> list[int]:
     """Record failures and close the batch; returns documents whose old chunks may go now."""
-    conn.execute(_SQL["record_failure"], {"id": batch_id, "code": code, "reason": reason})
+    values = {"id": batch_id, "hashes": hashes, "code": code, "reason": reason}
+    conn.execute(_SQL["record_failure"], values)
     replaced = documents.go_live(conn, collection, hashes)
     finish(conn, batch_id, "dead", f"{code}: {reason}")
     return replaced

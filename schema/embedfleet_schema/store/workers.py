@@ -24,7 +24,7 @@ class WorkerIdentity:
     id: UUID
     hostname: str
     pid: int
-    queue: Queue
+    queues: list[Queue]
     slots: int
     device: str
     version: str
@@ -37,7 +37,7 @@ class WorkerInfo:
     id: UUID
     hostname: str
     pid: int
-    queue: str
+    queues: list[str]
     slots: int
     device: str
     version: str

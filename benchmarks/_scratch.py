@@ -1,0 +1,67 @@
+"""A scratch fleet for a benchmark: an embedded stack in a temporary folder, gone at the end."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import embedfleet as ef
+from embedfleet.stack import down
+
+
+@contextmanager
+def scratch_fleet(**settings: object) -> Iterator[ef.Fleet]:
+    folder = Path(tempfile.mkdtemp(prefix="embedfleet-bench-"))
+    folder.chmod(0o755)
+    data = folder / "data"
+    try:
+        with ef.connect(data=data, **settings) as fleet:
+            yield fleet
+    finally:
+        down(data)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def workers(fleet: ef.Fleet, count: int, **environment: str) -> Iterator[None]:
+    """Worker processes with one slot each, ready to claim."""
+    command = [sys.executable, "-m", "embedfleet", "worker", "--queue", "cpu", "--concurrency", "1"]
+    settings = {"EMBEDFLEET_DATA": str(fleet.settings.data), "EMBEDFLEET_TORCH_THREADS": "1"}
+    running = [
+        subprocess.Popen(
+            command,
+            env={**os.environ, **settings, **environment},
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        for _ in range(count)
+    ]
+    try:
+        yield
+    finally:
+        for process in running:
+            process.send_signal(signal.SIGTERM)
+        for process in running:
+            process.wait(timeout=60)
+
+
+def machine() -> str:
+    """One line for the report: what the figures were reached on."""
+    names = [
+        line.split(":", 1)[1].strip()
+        for line in Path("/proc/cpuinfo").read_text().splitlines()
+        if line.startswith("model name")
+    ]
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    return (
+        f"{len(names)} x {names[0] if names else platform.machine()}, {memory:.0f} GiB, "
+        f"Python {platform.python_version()}"
+    )

@@ -1,0 +1,80 @@
+"""Documents in, pgvector rows out: the one door to embedfleet.
+
+    import embedfleet as ef
+
+    fleet = ef.connect()
+    docs = fleet.collection("handbook", model="all-MiniLM-L6-v2")
+    docs.enqueue([ef.Document(key="a.md", text="...")]).wait()
+    hits = docs.search("how do I reset my password?", k=5)
+
+Everything loads on first use, so importing this costs next to nothing.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from embedfleet.collection import Collection
+    from embedfleet.fleet import Fleet, connect
+    from embedfleet.job import Job
+    from embedfleet_producer.readers import read_paths
+    from embedfleet_schema import errors
+    from embedfleet_schema.errors import EmbedfleetError
+    from embedfleet_schema.store.audit import Audit
+    from embedfleet_schema.store.jobs import FailureInfo, JobStatus
+    from embedfleet_schema.types import Chunk, Chunking, Document, Hit, Rejection, Space
+    from embedfleet_workers.embedders.fake import FakeEmbedder
+
+__all__ = [
+    "Audit",
+    "Chunk",
+    "Chunking",
+    "Collection",
+    "Document",
+    "EmbedfleetError",
+    "FailureInfo",
+    "FakeEmbedder",
+    "Fleet",
+    "Hit",
+    "Job",
+    "JobStatus",
+    "Rejection",
+    "Space",
+    "connect",
+    "errors",
+    "read_paths",
+]
+
+_HOMES = {
+    "Audit": "embedfleet_schema.store.audit",
+    "Chunk": "embedfleet_schema.types",
+    "Chunking": "embedfleet_schema.types",
+    "Collection": "embedfleet.collection",
+    "Document": "embedfleet_schema.types",
+    "EmbedfleetError": "embedfleet_schema.errors",
+    "FailureInfo": "embedfleet_schema.store.jobs",
+    "FakeEmbedder": "embedfleet_workers.embedders.fake",
+    "Fleet": "embedfleet.fleet",
+    "Hit": "embedfleet_schema.types",
+    "Job": "embedfleet.job",
+    "JobStatus": "embedfleet_schema.store.jobs",
+    "Rejection": "embedfleet_schema.types",
+    "Space": "embedfleet_schema.types",
+    "connect": "embedfleet.fleet",
+    "read_paths": "embedfleet_producer.readers",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name == "errors":
+        return import_module("embedfleet_schema.errors")
+    if name not in _HOMES:
+        message = f"module {__name__!r} has no attribute {name!r}"
+        raise AttributeError(message)
+    return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,160 @@
+"""A collection as people use it: enqueue, search, delete, audit."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterable, Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from embedfleet.job import Job
+from embedfleet_producer.enqueue import Enqueued, Producer
+from embedfleet_producer.windows import blocking
+from embedfleet_schema.store import audit, collections, documents, jobs
+from embedfleet_schema.store.audit import Audit
+from embedfleet_schema.store.collections import CollectionCounts
+from embedfleet_schema.store.jobs import FailureInfo
+from embedfleet_schema.store.search import explain_sql, search
+from embedfleet_schema.types import Chunk, CollectionInfo, Document, Hit, Rejection
+
+if TYPE_CHECKING:
+    from embedfleet.fleet import Fleet
+
+ChunkFunction = Callable[[str], Iterable[str | Chunk]]
+Vector = NDArray[np.float32] | Sequence[float]
+
+
+class Collection:
+    """A named set of documents in one embedding space. Get one from `Fleet.collection`."""
+
+    def __init__(self, fleet: Fleet, info: CollectionInfo) -> None:
+        self._fleet = fleet
+        self.info = info
+
+    @property
+    def name(self) -> str:
+        """Also the name of the SQL view: `embedfleet.<name>`."""
+        return self.info.name
+
+    def __repr__(self) -> str:
+        return f"<Collection {self.name!r} of {self.info.space.name}>"
+
+    def enqueue(
+        self,
+        documents: Iterable[Document | Rejection],
+        *,
+        chunk: ChunkFunction | None = None,
+        on_window: Callable[[Enqueued], None] | None = None,
+    ) -> Job:
+        """Store documents and queue what has to be embedded; a stream of any length.
+
+        Returns when all is committed, whether or not Redis or a worker is there. A document whose
+        key is known replaces the former one as soon as all of it is embedded; unchanged documents
+        cost nothing. Bad documents get a verdict in `job.enqueued.rejections` and harm no other.
+
+        Args:
+            documents: `Document` values from any iterable (or from `read_paths`).
+            chunk: cuts a text in your own way; by default the collection's chunking does.
+            on_window: called after each committed window with the counts so far.
+        """
+        producer = Producer(
+            self._fleet.db, self.info, self._fleet.settings, self._fleet.doorbell, chunk=chunk
+        )
+        enqueued = producer.enqueue(documents, on_window=on_window)
+        return Job(self._fleet, enqueued.job_id, enqueued)
+
+    async def aenqueue(
+        self,
+        documents: Iterable[Document | Rejection] | AsyncIterable[Document],
+        *,
+        chunk: ChunkFunction | None = None,
+    ) -> Job:
+        """`enqueue` beside a running event loop; takes asynchronous iterables too."""
+        if isinstance(documents, AsyncIterable):
+            stream: Iterable[Document | Rejection] = blocking(documents, asyncio.get_running_loop())
+        else:
+            stream = documents
+        return await asyncio.to_thread(self.enqueue, stream, chunk=chunk)
+
+    def search(
+        self, query: str | Vector, *, k: int = 10, where: Mapping[str, Any] | None = None
+    ) -> list[Hit]:
+        """The `k` chunks nearest to a text (embedded here) or to a vector, best first.
+
+        Args:
+            query: a text, or a vector of shape (dimensions,) from the collection's space.
+            where: metadata that a hit must contain: {"lang": "en"}.
+        """
+        vector = self.embed_query(query) if isinstance(query, str) else query
+        return search(self._fleet.db, self.info, vector, k=k, where=where)
+
+    def embed_query(self, text: str) -> NDArray[np.float32]:
+        """The vector of a query, float32 of shape (dimensions,); needs the model on this machine."""
+        (vector,) = self._fleet.query_embedder(self.info.space).embed([text], "query")
+        return np.asarray(vector, dtype=np.float32)
+
+    def search_sql(self, *, k: int = 10, where: Mapping[str, Any] | None = None) -> str:
+        """The SQL that `search` runs, with $1 for the query vector."""
+        return explain_sql(self.info, k=k, where=where)
+
+    def delete(self, keys: Sequence[str]) -> list[str]:
+        """Remove documents, their chunks, and vectors that nobody else uses; returns their keys."""
+        return documents.delete(self._fleet.db, self.info, keys)
+
+    def audit(self, *, repair: bool = False) -> Audit:
+        """Hold what is stored against what should be; with `repair`, queue what is missing.
+
+        The result tells what was found; `job_id` names the job of a repair.
+        """
+        found = audit.audit(self._fleet.db, self.info)
+        if not repair:
+            return found
+        job_id = audit.repair(self._fleet.db, self.info, budget=self._budget)
+        if job_id is not None:
+            self._fleet.doorbell.ring(self.info.queue)
+        return found.repaired_by(job_id)
+
+    def failures(self, *, job_id: int | None = None, limit: int = 1_000) -> list[FailureInfo]:
+        """Chunks that cannot be embedded and documents that were not accepted, newest first."""
+        return jobs.failures(self._fleet.db, self.info, job_id=job_id, limit=limit)
+
+    def retry(self, *, job_id: int | None = None) -> Job | None:
+        """Try failed chunks again, of one job or all; None where none failed."""
+        new = jobs.retry_failures(self._fleet.db, self.info, budget=self._budget, job_id=job_id)
+        if new is None:
+            return None
+        self._fleet.doorbell.ring(self.info.queue)
+        return Job(self._fleet, new)
+
+    def index(self, *, memory_mb: int | None = None, workers: int | None = None) -> str | None:
+        """Build the HNSW index without blocking writers; None where there is one already."""
+        counts = self.counts()
+        return collections.build_index(
+            self._fleet.db,
+            self.info,
+            memory_mb=memory_mb or _graph_mb(counts.vectors, self.info.space.dimensions),
+            workers=2 if workers is None else workers,
+        )
+
+    def counts(self) -> CollectionCounts:
+        """How many documents, vectors and failures there are, and whether there is an index."""
+        return collections.counts(self._fleet.db, self.info)
+
+    def drop(self) -> None:
+        """Remove the collection with all its rows. There is no way back."""
+        collections.drop(self._fleet.db, self.info)
+
+    @property
+    def _budget(self) -> int:
+        return self._fleet.settings.batch_tokens(self.info.queue)
+
+
+def _graph_mb(vectors: int, dimensions: int) -> int:
+    """Memory for an HNSW graph with m = 16: the vectors and about 300 bytes of links for each.
+
+    Between 64 MB and 2 GB: more may not be there, and a graph that does not fit is built on disk.
+    """
+    needed = vectors * (dimensions * 4 + 300) * 1.2 / 1_000_000
+    return int(min(max(needed, 64), 2_048))

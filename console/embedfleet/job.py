@@ -1,0 +1,81 @@
+"""A job as people use it: look, wait, pause, cancel."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from embedfleet_producer.enqueue import Enqueued
+from embedfleet_schema.errors import WaitTimeout
+from embedfleet_schema.store import jobs
+from embedfleet_schema.store.jobs import FailureInfo, JobStatus
+
+if TYPE_CHECKING:
+    from embedfleet.fleet import Fleet
+
+FIRST_POLL_S, LAST_POLL_S = 0.1, 1.0
+
+
+class Job:
+    """One call of enqueue, repair or retry; `enqueued` is set in the process that made it."""
+
+    def __init__(self, fleet: Fleet, job_id: int, enqueued: Enqueued | None = None) -> None:
+        self._fleet = fleet
+        self.id = job_id
+        self.enqueued = enqueued
+
+    def __repr__(self) -> str:
+        return f"<Job {self.id}>"
+
+    @property
+    def status(self) -> JobStatus:
+        """Where it stands now: counts, rate, ETA."""
+        return jobs.status(self._fleet.db, self.id)
+
+    @property
+    def failures(self) -> list[FailureInfo]:
+        """What of this job failed or was not accepted."""
+        collection = self._fleet.collection(self.status.collection)
+        return collection.failures(job_id=self.id)
+
+    def wait(self, *, timeout_s: float | None = None, progress: bool = False) -> JobStatus:
+        """Block until the job is done or cancelled; `progress` shows it on the terminal.
+
+        Raises:
+            WaitTimeout: it is not finished after `timeout_s`; it goes on all the same.
+        """
+        if progress:
+            from embedfleet.progress import job_progress
+
+            with job_progress(self._fleet) as show:
+                return self._wait(timeout_s, show)
+        return self._wait(timeout_s, None)
+
+    def pause(self) -> None:
+        """Hold what waits; what is being embedded right now is finished."""
+        jobs.pause(self._fleet.db, self.id)
+
+    def resume(self) -> None:
+        """Let a paused job go on."""
+        jobs.resume(self._fleet.db, self.id)
+        self._fleet.doorbell.ring(self._fleet.collection(self.status.collection).info.queue)
+
+    def cancel(self) -> None:
+        """Drop what waits. What is embedded stays; enqueueing again takes up the rest."""
+        jobs.cancel(self._fleet.db, self.id)
+
+    def _wait(self, timeout_s: float | None, show: Callable[[JobStatus], None] | None) -> JobStatus:
+        deadline = None if timeout_s is None else time.monotonic() + timeout_s
+        pause = FIRST_POLL_S
+        while True:
+            status = self.status
+            if show is not None:
+                show(status)
+            if status.finished:
+                return status
+            if deadline is not None and time.monotonic() >= deadline:
+                progress = f"{status.embedded} of {status.total} texts are embedded"
+                raise WaitTimeout(job=self.id, timeout_s=timeout_s, progress=progress)
+            time.sleep(pause)
+            pause = min(pause * 1.5, LAST_POLL_S)

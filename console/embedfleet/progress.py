@@ -1,0 +1,207 @@
+"""Progress of a job and of an enqueue: a bar on a terminal, now and then a line elsewhere."""
+
+from __future__ import annotations
+
+import shlex
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
+
+from embedfleet_schema.settings import Settings, default_data
+from embedfleet_schema.store.jobs import JobStatus
+from embedfleet_schema.store.workers import WorkerInfo
+from embedfleet_schema.types import Queue
+
+if TYPE_CHECKING:
+    from embedfleet.fleet import Fleet
+    from embedfleet_producer.enqueue import Enqueued
+
+# Three missed heartbeats: the sweeper no longer counts on such a worker either.
+ALIVE_SECONDS = 45.0
+LINE_EVERY_SECONDS = 5.0
+PATIENCE_SECONDS = 5.0
+SPINNER = "line"
+
+ShowJob = Callable[[JobStatus], None]
+ShowEnqueued = Callable[["Enqueued"], None]
+
+
+@contextmanager
+def job_progress(fleet: Fleet) -> Iterator[ShowJob]:
+    """Show a job on standard error; yields what takes each new status of it.
+
+    Says once how to start a worker, where texts wait and nobody is there to embed them.
+    """
+    console = _console()
+    hints = _Hints(fleet)
+    with _bar(console) if console.is_terminal else _lines(console) as draw:
+
+        def show(status: JobStatus) -> None:
+            draw(status)
+            for hint in hints.due(status):
+                console.print(hint, soft_wrap=True)
+
+        yield show
+
+
+@contextmanager
+def enqueue_progress() -> Iterator[ShowEnqueued]:
+    """Show how far an enqueue has come, on standard error; yields what takes its counts."""
+    console = _console()
+    began = time.monotonic()
+
+    def line(counts: Enqueued) -> str:
+        rate = counts.documents / max(time.monotonic() - began, 0.001)
+        stored = f"stored {counts.documents:,} documents, {counts.chunks:,} chunks"
+        return f"{stored}, {rate:,.0f} documents/s"
+
+    if console.is_terminal:
+        with console.status("reading", spinner=SPINNER) as status:
+            yield lambda counts: status.update(line(counts))
+    else:
+        say = _now_and_then(console)
+        yield lambda counts: say(line(counts))
+
+
+def is_alive(worker: WorkerInfo) -> bool:
+    return worker.silent_s < ALIVE_SECONDS
+
+
+def has_worker(fleet: Fleet, queue: Queue) -> bool:
+    """Whether anyone is there to embed what waits in `queue`."""
+    return any(is_alive(worker) and queue in worker.queues for worker in fleet.workers())
+
+
+def command(settings: Settings, words: str) -> str:
+    """A command to be typed next; it names the data folder where that is not the usual one."""
+    if not settings.uses_embedded_stack or settings.data == default_data():
+        return f"embedfleet {words}"
+    return f"embedfleet --data {shlex.quote(str(settings.data))} {words}"
+
+
+def duration(seconds: float) -> str:
+    """A time as people say it: "8 s", "3 min 20 s", "2 h 05 min"."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3_600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3_600} h {whole % 3_600 // 60:02d} min"
+
+
+def describe(status: JobStatus) -> str:
+    """Where a job stands, in one line."""
+    parts = [f"{status.embedded:,}/{status.total:,} texts embedded"]
+    if status.failed:
+        parts.append(f"{status.failed:,} failed")
+    if status.finished:
+        parts.append(f"{status.state} after {duration(status.elapsed_seconds)}")
+        return ", ".join(parts)
+    if status.state != "running":
+        parts.append(status.state)
+    if status.chunks_per_second:
+        parts.append(f"{status.chunks_per_second:,.1f} chunks/s")
+    if status.eta_seconds is not None:
+        parts.append(f"{duration(status.eta_seconds)} left")
+    if status.reason:
+        parts.append(f"waiting: {status.reason}")
+    return ", ".join(parts)
+
+
+def name(status: JobStatus) -> str:
+    return f"job {status.id} ({status.collection})"
+
+
+@contextmanager
+def _bar(console: Console) -> Iterator[ShowJob]:
+    """A bar that stays where it ended."""
+    progress = Progress(
+        SpinnerColumn(SPINNER, finished_text=" "),
+        TextColumn("{task.description}", markup=False),
+        BarColumn(bar_width=24),
+        TextColumn("{task.fields[figures]}", markup=False),
+        console=console,
+    )
+    task = progress.add_task("job", total=None, figures="")
+
+    def draw(status: JobStatus) -> None:
+        # A job that had nothing to embed is a full bar; one that still loads has no end yet.
+        empty = status.finished and not status.total
+        progress.update(
+            task,
+            description=name(status),
+            figures=describe(status),
+            completed=1 if empty else status.embedded + status.failed,
+            total=1 if empty else status.total or None,
+        )
+
+    with progress:
+        yield draw
+
+
+@contextmanager
+def _lines(console: Console) -> Iterator[ShowJob]:
+    say = _now_and_then(console)
+    yield lambda status: say(f"{name(status)}: {describe(status)}", last=status.finished)
+
+
+def _now_and_then(console: Console) -> Callable[..., None]:
+    """Prints a line if the one before is a few seconds old, or if it is the last."""
+    said_at = time.monotonic()
+
+    def say(line: str, *, last: bool = False) -> None:
+        nonlocal said_at
+        if last or time.monotonic() - said_at >= LINE_EVERY_SECONDS:
+            said_at = time.monotonic()
+            console.print(line, soft_wrap=True)
+
+    return say
+
+
+def _console() -> Console:
+    return Console(stderr=True, highlight=False, markup=False)
+
+
+class _Hints:
+    """What a person who waits should know, each said once."""
+
+    def __init__(self, fleet: Fleet) -> None:
+        self._fleet = fleet
+        self._look_at: float | None = None
+        self._said: set[str] = set()
+
+    def due(self, status: JobStatus) -> list[str]:
+        """The hints that this status calls for and that were not given yet."""
+        if status.state == "paused":
+            self._look_at = None
+            return self._once("paused", f"It is paused. Go on: embedfleet resume {status.id}")
+        if status.finished or not status.queued:
+            self._look_at = None
+            return []
+        if "worker" in self._said or not self._is_time():
+            return []
+        queue = self._fleet.collection(status.collection).info.queue
+        if has_worker(self._fleet, queue):
+            return []
+        start = command(self._fleet.settings, f"worker --queue {queue}")
+        return self._once("worker", f"No worker serves queue {queue}. Start one: {start}")
+
+    def _once(self, key: str, hint: str) -> list[str]:
+        if key in self._said:
+            return []
+        self._said.add(key)
+        return [hint]
+
+    def _is_time(self) -> bool:
+        """Whether texts have waited for a while since the last look."""
+        now = time.monotonic()
+        if self._look_at is None:
+            self._look_at = now + PATIENCE_SECONDS
+        if now < self._look_at:
+            return False
+        self._look_at = now + PATIENCE_SECONDS
+        return True

@@ -1,0 +1,164 @@
+"""Long texts into spans that fit: the splitter's cuts, shown to it in windows and then checked."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from itertools import chain
+from typing import NamedTuple
+
+from semantic_text_splitter import MarkdownSplitter, TextSplitter
+
+from embedfleet_producer.clusters import cluster_end, cluster_start
+from embedfleet_producer.tokens import TokenCounter
+from embedfleet_schema.types import ChunkMode
+
+# At each cut the splitter measures all of a paragraph or section that does not fit, which is
+# quadratic where they are long. It sees this many characters for each token of a chunk, about
+# eight chunks of prose: a tenth of the work is done twice, and a book takes its length in time.
+_CHARACTERS_PER_TOKEN = 32
+_SMALLEST_WINDOW = 2_000
+_FENCE = "```"
+
+
+class Span(NamedTuple):
+    """A part of a text, and how many tokens it has."""
+
+    start: int
+    end: int
+    tokens: int
+
+
+class Cutter:
+    """Cuts at the best boundary (section, paragraph, sentence, word) that keeps to `size` tokens.
+
+    Spans neither start nor end with whitespace, cover all that is not whitespace, and have at
+    most `size` tokens, but for single characters that have more. A cluster of characters that a
+    reader takes for one is cut only where it does not fit by itself.
+    """
+
+    def __init__(self, counter: TokenCounter, size: int, overlap: int) -> None:
+        self._counter = counter
+        self._size = size
+        self._overlap = overlap
+        self.window = max(_SMALLEST_WINDOW, _CHARACTERS_PER_TOKEN * size)
+        self._splitter = cache(self._build_splitter)
+
+    def cut(self, texts: Sequence[str], modes: Sequence[ChunkMode]) -> list[list[Span]]:
+        cursors = [
+            _Cursor(text, mode, self.window) for text, mode in zip(texts, modes, strict=True)
+        ]
+        while unfinished := [cursor for cursor in cursors if not cursor.is_done]:
+            for mode in sorted({cursor.mode for cursor in unfinished}):
+                self._advance([cursor for cursor in unfinished if cursor.mode == mode], mode)
+        mended = [_mended(cursor.text, cursor.found) for cursor in cursors]
+        return self._checked(texts, mended)
+
+    def _advance(self, cursors: Sequence[_Cursor], mode: ChunkMode) -> None:
+        """Cut one window of each text; the splitter does so on all cores."""
+        windows = [cursor.window for cursor in cursors]
+        cuts = self._splitter(mode).chunk_all_indices(windows)
+        for cursor, pieces in zip(cursors, cuts, strict=True):
+            cursor.take([(offset, offset + len(piece)) for offset, piece in pieces])
+
+    def _checked(
+        self, texts: Sequence[str], cuts: Sequence[Sequence[tuple[int, int]]]
+    ) -> list[list[Span]]:
+        pieces = (text[a:b] for text, spans in zip(texts, cuts, strict=True) for a, b in spans)
+        tokens = iter(self._counter.count(list(pieces)))
+        return [
+            list(
+                chain.from_iterable(self._fitted(text, Span(a, b, next(tokens))) for a, b in spans)
+            )
+            for text, spans in zip(texts, cuts, strict=True)
+        ]
+
+    def _fitted(self, text: str, span: Span) -> list[Span]:
+        """The span, or its parts where it is too large.
+
+        That happens when mending a cut made it longer, and because the splitter takes it for
+        granted that n bytes have at most n tokens, where some tokenizers put one in front.
+        """
+        if span.tokens <= self._size or span.end - span.start == 1:
+            return [span]
+        middle = _middle(text, span.start, span.end)
+        halves = [_stripped(text, span.start, middle), _stripped(text, middle, span.end)]
+        halves = [(start, end) for start, end in halves if start < end]
+        tokens = self._counter.count([text[start:end] for start, end in halves])
+        parts = [Span(start, end, n) for (start, end), n in zip(halves, tokens, strict=True)]
+        return [fitted for part in parts for fitted in self._fitted(text, part)]
+
+    def _build_splitter(self, mode: ChunkMode) -> TextSplitter | MarkdownSplitter:
+        kind = MarkdownSplitter if mode == "markdown" else TextSplitter
+        return kind.from_huggingface_tokenizer(self._counter.tokenizer, self._size, self._overlap)
+
+
+@dataclass(slots=True)
+class _Cursor:
+    """How far the cutting of one text has come."""
+
+    text: str
+    mode: ChunkMode
+    usual_reach: int
+    at: int = 0
+    reach: int = field(init=False)
+    found: list[tuple[int, int]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.reach = self.usual_reach
+
+    @property
+    def is_done(self) -> bool:
+        return self.at >= len(self.text)
+
+    @property
+    def window(self) -> str:
+        return self.text[self.at : self.at + self.reach]
+
+    def take(self, cuts: Sequence[tuple[int, int]]) -> None:
+        """Keep the cuts of the window, but for those that its end may have made."""
+        end = self.at + self.reach
+        if end >= len(self.text) or not cuts:
+            kept, resume = len(cuts), end
+        elif len(cuts) == 1:
+            self.reach *= 2
+            return
+        else:
+            kept = self._first_unsettled(cuts)
+            resume = self.at + cuts[kept][0]
+        self.found += [(self.at + start, self.at + end) for start, end in cuts[:kept]]
+        self.at, self.reach = resume, self.usual_reach
+
+    def _first_unsettled(self, cuts: Sequence[tuple[int, int]]) -> int:
+        """The last cut; in Markdown the last outside fenced code, or code would be read as text."""
+        last = len(cuts) - 1
+        if self.mode == "text":
+            return last
+        seen = self.window
+        outside = (n for n in range(last, 0, -1) if seen.count(_FENCE, 0, cuts[n][0]) % 2 == 0)
+        return next(outside, last)
+
+
+def _mended(text: str, cuts: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+    """The cuts moved out of clusters and to where whitespace ends, as Python sees it."""
+    moved = (
+        _stripped(text, cluster_start(text, start), cluster_start(text, end)) for start, end in cuts
+    )
+    return [(start, end) for start, end in moved if start < end]
+
+
+def _stripped(text: str, start: int, end: int) -> tuple[int, int]:
+    piece = text[start:end]
+    return start + len(piece) - len(piece.lstrip()), end - len(piece) + len(piece.rstrip())
+
+
+def _middle(text: str, start: int, end: int) -> int:
+    """Where to halve: after whitespace, else between clusters, else anywhere."""
+    half = (start + end) // 2
+    places = (
+        max(text.rfind(space, start + 1, half) for space in " \n") + 1,
+        cluster_start(text, half),
+        cluster_end(text, half),
+    )
+    return next((place for place in places if start < place < end), half)

@@ -1,0 +1,117 @@
+"""The Celery application and the doorbell: a message says only that a queue has work.
+
+PostgreSQL is the truth. A ring that is lost, doubled or late changes nothing: the sweeper rings
+again, and any ring claims any batch of its queue.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import TYPE_CHECKING, Any
+
+from embedfleet_schema.types import QUEUES, Queue
+
+if TYPE_CHECKING:
+    from celery import Celery
+
+log = logging.getLogger(__name__)
+
+TASK = "embedfleet.embed"
+KEY_PREFIX = "embedfleet:"
+
+# Rings waiting per queue, at the most: they need not be one per batch, because each ring that
+# found work rings once more, and Redis stays small however long the backlog is.
+MAX_WAITING = 64
+# After a ring that failed, the next ones are not tried for a while: a producer must not wait for a
+# dead broker once per window.
+SILENCE_AFTER_FAILURE_S = 10.0
+
+
+def celery_app(redis_url: str, *, socket_timeout_s: float) -> Celery:
+    """A Celery application with the settings of the fleet.
+
+    Args:
+        redis_url: broker URL.
+        socket_timeout_s: limit of one exchange with Redis. A worker blocks one second at a time on
+            its queue, so it must be longer than that.
+    """
+    from celery import Celery
+    from kombu.entity import Queue as BrokerQueue
+
+    app = Celery("embedfleet", broker=redis_url, set_as_current=False)
+    app.conf.update(
+        accept_content=["json"],
+        result_accept_content=["json"],
+        task_serializer="json",
+        result_backend=None,
+        task_ignore_result=True,
+        task_queues=[BrokerQueue(name) for name in QUEUES],  # type: ignore[no-untyped-call]
+        task_default_queue="cpu",
+        task_create_missing_queues=False,
+        task_acks_late=True,
+        task_acks_on_failure=True,
+        task_acks_on_timeout=True,
+        # A lost worker's batch comes back by its lease; requeueing the ring would repeat a batch
+        # that kills workers without an end.
+        task_reject_on_worker_lost=False,
+        worker_prefetch_multiplier=1,
+        worker_enable_remote_control=False,
+        worker_hijack_root_logger=False,
+        worker_soft_shutdown_timeout=0.0,
+        task_publish_retry=False,
+        broker_connection_retry_on_startup=True,
+        broker_connection_max_retries=None,
+        broker_pool_limit=10,
+        broker_transport_options=_transport_options(socket_timeout_s),
+    )
+    return app
+
+
+def _transport_options(socket_timeout_s: float) -> dict[str, Any]:
+    return {
+        "global_keyprefix": KEY_PREFIX,
+        "visibility_timeout": 900,
+        "unacked_restore_interval": 10,
+        "unacked_restore_throttle": 1,
+        "unacked_restore_limit": 200,
+        "unacked_mutex_expire": 30,
+        "socket_timeout": socket_timeout_s,
+        "socket_connect_timeout": min(5.0, socket_timeout_s),
+        "socket_keepalive": True,
+        "health_check_interval": 10,
+        "max_connections": 50,
+    }
+
+
+class Doorbell:
+    """Rings queues; never raises for a broker that is away."""
+
+    def __init__(self, app: Celery) -> None:
+        self._app = app
+        self._silent_until = 0.0
+
+    def ring(self, queue: Queue, count: int = 1) -> bool:
+        """Ring `queue` up to `count` times, fewer where enough rings wait; False if Redis fails.
+
+        False is ambiguous: a ring may have been heard although its answer was not.
+        """
+        if time.monotonic() < self._silent_until:
+            return False
+        try:
+            with self._app.pool.acquire(block=True, timeout=5) as connection:
+                waiting = connection.default_channel.client.llen(queue)
+                for _ in range(min(count, MAX_WAITING - waiting)):
+                    self._app.send_task(TASK, args=(queue,), queue=queue, connection=connection)
+        except _broker_errors() as error:
+            self._silent_until = time.monotonic() + SILENCE_AFTER_FAILURE_S
+            log.warning("cannot ring queue %s: %s", queue, type(error).__name__)
+            return False
+        return True
+
+
+def _broker_errors() -> tuple[type[Exception], ...]:
+    from kombu.exceptions import OperationalError
+    from redis.exceptions import RedisError
+
+    return (OperationalError, RedisError, OSError)

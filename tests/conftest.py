@@ -1,0 +1,3 @@
+"""Fixtures for all tests come from plugins with telling names."""
+
+pytest_plugins = ["plugins.servers", "plugins.fleets"]

@@ -1,0 +1,85 @@
+"""Fleets over a fresh, migrated database, and workers that run inside the test."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from urllib.parse import urlsplit
+from uuid import uuid4
+
+import psycopg
+import pytest
+from psycopg import sql
+
+from embedfleet.fleet import Fleet
+from embedfleet.stack import Endpoints
+from embedfleet_schema.migrate import migrate
+from embedfleet_schema.settings import load_settings
+from embedfleet_schema.store.batches import Batches
+from embedfleet_workers.runtime import Launch, Runtime
+
+
+@pytest.fixture(scope="session")
+def template_database(stack: Endpoints) -> str:
+    """The name of a database with our tables, to be copied: quicker than migrating each."""
+    name = f"template_{uuid4().hex}"
+    with psycopg.connect(stack.database_url, autocommit=True) as connection:
+        connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
+    migrate(urlsplit(stack.database_url)._replace(path=f"/{name}").geturl())
+    return name
+
+
+@pytest.fixture
+def migrated_url(stack: Endpoints, template_database: str) -> Iterator[str]:
+    """The URL of a fresh database with our tables."""
+    name = f"test_{uuid4().hex}"
+    with psycopg.connect(stack.database_url, autocommit=True) as connection:
+        create = sql.SQL("CREATE DATABASE {} TEMPLATE {}")
+        connection.execute(create.format(sql.Identifier(name), sql.Identifier(template_database)))
+        yield urlsplit(stack.database_url)._replace(path=f"/{name}").geturl()
+        connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+
+
+@pytest.fixture
+def fleet(migrated_url: str, redis_url: str) -> Iterator[Fleet]:
+    """A fleet of its own database, with small batches so that few documents make several."""
+    settings = load_settings(
+        database_url=migrated_url,
+        redis_url=redis_url,
+        batch_tokens_cpu=64,
+        lease_seconds=10.0,
+        heartbeat_seconds=0.5,
+    )
+    with Fleet(settings) as fleet:
+        yield fleet
+
+
+WorkerMaker = Callable[..., Runtime]
+
+
+@pytest.fixture
+def worker(fleet: Fleet) -> Iterator[WorkerMaker]:
+    """Makes workers that live in the test's process and take a batch when told to."""
+    started: list[Runtime] = []
+
+    def make(**settings: object) -> Runtime:
+        runtime = Runtime(fleet.settings.model_copy(update=settings), Launch(("cpu",), 1, 1))
+        runtime.start()
+        started.append(runtime)
+        return runtime
+
+    yield make
+    for runtime in started:
+        runtime.stop()
+
+
+def drain(runtime: Runtime) -> list[str]:
+    """Let a worker take batches until nothing is ready; returns what became of each."""
+    outcomes: list[str] = []
+    while (outcome := runtime.run_one("cpu")) != "idle":
+        outcomes.append(outcome)
+    return outcomes
+
+
+@contextmanager
+def claiming(fleet: Fleet, *, lease_seconds: float = 60.0) -> Iterator[Batches]:
+    """The batch store of a worker without heartbeat, to be driven by hand."""
+    yield Batches(fleet.db, owner=uuid4(), lease_seconds=lease_seconds)

@@ -1,0 +1,63 @@
+import psycopg
+import pytest
+
+from embedfleet_schema.errors import (
+    BadAnswer,
+    DatabaseUnreachable,
+    EmbedderBusy,
+    InputAtFault,
+    LeaseLost,
+    ModelNotFound,
+)
+from embedfleet_workers.decisions import (
+    BACKOFF_LIMIT_S,
+    Defer,
+    Discard,
+    Fail,
+    Retry,
+    Split,
+    backoff,
+    decide,
+)
+
+POISON = InputAtFault(reason="r")
+ANSWER = BadAnswer(reason="r")
+
+
+@pytest.mark.parametrize(
+    ("error", "texts", "errors", "expected"),
+    [
+        (LeaseLost(batch=1, attempt=1), 9, 0, Discard()),
+        (EmbedderBusy(seconds=7.5, reason="429"), 9, 99, Defer(7.5)),
+        (ModelNotFound(model="m", reason="r"), 9, 99, Defer(30.0)),
+        (DatabaseUnreachable(url="u", reason="r"), 9, 99, Defer(10.0)),
+        (psycopg.OperationalError(), 9, 99, Defer(10.0)),
+        (KeyboardInterrupt(), 9, 99, Defer(0.0)),
+        (SystemExit(), 9, 99, Defer(0.0)),
+        (POISON, 9, 0, Split()),
+        (POISON, 1, 0, Fail("INPUT_REJECTED")),
+        (ANSWER, 9, 1, Split()),
+        (ANSWER, 1, 1, Fail("BAD_ANSWER")),
+        (MemoryError(), 9, 1, Split()),
+        (MemoryError(), 1, 1, Fail("OUT_OF_MEMORY")),
+        (RuntimeError(), 9, 4, Split()),
+        (RuntimeError(), 1, 4, Fail("EMBEDDING_FAILED")),
+    ],
+)
+def test_an_error_has_one_consequence(error, texts, errors, expected):
+    assert expected == decide(error, texts=texts, errors=errors, max_attempts=5)
+
+
+@pytest.mark.parametrize(
+    ("error", "errors"), [(ANSWER, 0), (MemoryError(), 0), (RuntimeError(), 3)]
+)
+def test_an_error_that_may_pass_is_retried(error, errors):
+    assert isinstance(decide(error, texts=9, errors=errors, max_attempts=5), Retry)
+
+
+def test_the_backoff_grows_is_jittered_and_has_a_limit():
+    late = [backoff(50) for _ in range(500)]
+    assert max(backoff(0) for _ in range(500)) <= 1.0
+    assert max(late) <= BACKOFF_LIMIT_S
+    assert len(set(late)) > 400
+    assert sum(late) / len(late) == pytest.approx(BACKOFF_LIMIT_S / 2, rel=0.2)

@@ -1,0 +1,118 @@
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from embedfleet_producer.judge import MAX_KEY_BYTES, Judged, judge, printable
+from embedfleet_schema.types import Chunk, Document, Rejection
+
+any_text = st.text(st.characters(), max_size=50)
+json_values = st.recursive(
+    st.none() | st.booleans() | st.floats() | st.integers() | any_text,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(any_text, inner, max_size=3),
+)
+
+
+def verdict(document, max_bytes=1_000_000):
+    return judge(document, max_bytes=max_bytes)
+
+
+def nested(depth):
+    value = {}
+    for _ in range(depth):
+        value = {"a": value}
+    return value
+
+
+@pytest.mark.parametrize(
+    ("document", "code"),
+    [
+        ("a string", "NOT_A_DOCUMENT"),
+        (Document("", "text"), "BAD_KEY"),
+        (Document(7, "text"), "BAD_KEY"),
+        (Document("k" * 513, "text"), "KEY_TOO_LONG"),
+        (Document("k\0", "text"), "NUL_BYTE"),
+        (Document("k\ud800", "text"), "BAD_UNICODE"),
+        (Document("k"), "NOT_TEXT"),
+        (Document("k", "text", chunks=["text"]), "NOT_TEXT"),
+        (Document("k", b"bytes"), "NOT_TEXT"),
+        (Document("k", ""), "EMPTY"),
+        (Document("k", " \n\t"), "EMPTY"),
+        (Document("k", "\u200b\ufeff \u2060"), "EMPTY"),
+        (Document("k", chunks=[]), "EMPTY"),
+        (Document("k", chunks=["text", " "]), "EMPTY"),
+        (Document("k", chunks=["text", 5]), "NOT_TEXT"),
+        (Document("k", "a\0b"), "NUL_BYTE"),
+        (Document("k", "a\udfffb"), "BAD_UNICODE"),
+        (Document("k", "x" * 1_000_001), "TOO_LONG"),
+        (Document("k", "text", {"x": float("nan")}), "BAD_METADATA"),
+        (Document("k", "text", {"x": {1, 2}}), "BAD_METADATA"),
+        (Document("k", "text", {1: 2}), "BAD_METADATA"),
+        (Document("k", "text", {"x": "\0"}), "BAD_METADATA"),
+        (Document("k", "text", {"\0": 1}), "BAD_METADATA"),
+        (Document("k", "text", {"x": "\ud800"}), "BAD_METADATA"),
+        (Document("k", "text", {"x": "y" * 64_001}), "BAD_METADATA"),
+        (Document("k", "text", nested(33)), "BAD_METADATA"),
+        (Document("k", "text", ["list"]), "BAD_METADATA"),
+        (Document("k", chunks=[Chunk("text", metadata={"x": float("inf")})]), "BAD_METADATA"),
+    ],
+)
+def test_a_bad_document_gets_its_code(document, code):
+    found = verdict(document)
+    assert isinstance(found, Rejection)
+    assert code == found.code
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        Document("k" * MAX_KEY_BYTES, "text"),
+        Document("ключ", "текст", {"x": [1, None, {"y": "\\u0000 written out"}]}),
+        Document("k", "text", nested(31)),
+        Document("k", chunks=["one", Chunk("two", metadata={"page": 2})]),
+        Document("👩‍👩‍👧", "👩‍👩‍👧 e\u0301 שלום"),
+    ],
+)
+def test_a_good_document_is_accepted(document):
+    assert isinstance(verdict(document), Judged)
+
+
+@given(any_text, any_text, st.dictionaries(any_text, json_values, max_size=3))
+def test_every_document_gets_a_verdict_and_what_is_accepted_can_be_stored(key, text, metadata):
+    found = verdict(Document(key, text, metadata))
+    if isinstance(found, Rejection):
+        assert "\0" not in found.key
+        found.key.encode()
+        found.reason.encode()
+    else:
+        assert "\0" not in key + text
+        (key + text + found.metadata).encode()
+        json.loads(found.metadata)
+
+
+@given(any_text)
+def test_a_printable_key_can_be_stored(key):
+    shown = printable(key)
+    assert "\0" not in shown
+    assert len(shown.encode()) <= MAX_KEY_BYTES
+
+
+def test_the_digest_tells_every_change():
+    variants = [
+        Document("k", "text"),
+        Document("k", "text "),
+        Document("k", "text", {"a": 1}),
+        Document("k", "text", mode="markdown"),
+        Document("k", chunks=["text"]),
+        Document("k", chunks=["te", "xt"]),
+        Document("k", chunks=["t", "ext"]),
+        Document("k", chunks=[Chunk("text", metadata={"a": 1})]),
+    ]
+    digests = [verdict(document).digest for document in variants]
+    assert len(variants) == len(set(digests))
+
+
+def test_the_order_of_metadata_is_no_change():
+    one, two = Document("k", "t", {"a": 1, "b": 2}), Document("k", "t", {"b": 2, "a": 1})
+    assert verdict(one).digest == verdict(two).digest

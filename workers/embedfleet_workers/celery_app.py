@@ -1,0 +1,95 @@
+"""The Celery side of a worker: the application, its one task, and the process signals."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from celery import signals
+from celery.concurrency.prefork import TaskPool as ProcessPool
+
+from embedfleet_schema.broker import TASK, Doorbell, celery_app
+from embedfleet_schema.database import Database
+from embedfleet_schema.settings import load_settings
+from embedfleet_schema.types import QUEUES, Queue
+from embedfleet_workers.runtime import Launch, Runtime
+from embedfleet_workers.sweeper import Sweeper
+
+log = logging.getLogger(__name__)
+
+# A worker's blocking pop lasts one second; this is what else may hold up an answer.
+SOCKET_TIMEOUT_S = 15.0
+# Heartbeats that a worker may miss before its slots no longer count.
+SILENT_BEATS = 3
+
+settings = load_settings()
+app = celery_app(settings.redis, socket_timeout_s=SOCKET_TIMEOUT_S)
+doorbell = Doorbell(app)
+
+
+class _Process:
+    """What this process has running; a forked child starts from its parent's launch."""
+
+    launch = Launch(queues=QUEUES, processes=1, slots=1)
+    runtime: Runtime | None = None
+    sweeper: Sweeper | None = None
+
+
+@app.task(name=TASK, ignore_result=True)  # type: ignore[untyped-decorator]
+def embed(queue: Queue) -> None:
+    """Answer one ring: take one batch of `queue` through, and ring on where there was one."""
+    if queue not in QUEUES or _Process.runtime is None:
+        log.error("a ring for queue %.20r was not answered", queue)
+        return
+    if _Process.runtime.run_one(queue) not in ("idle", "unreachable"):
+        doorbell.ring(queue)
+
+
+@signals.celeryd_after_setup.connect  # type: ignore[untyped-decorator]
+def note_launch(instance: Any, **_: object) -> None:  # noqa: ANN401 - Celery's worker object
+    """Remember how Celery was started: children of the pool inherit it."""
+    prefork = issubclass(instance.pool_cls, ProcessPool)
+    concurrency = int(instance.concurrency or 1)
+    _Process.launch = Launch(
+        queues=tuple(name for name in QUEUES if name in instance.app.amqp.queues.consume_from),
+        processes=concurrency if prefork else 1,
+        slots=1 if prefork else concurrency,
+    )
+
+
+@signals.worker_ready.connect  # type: ignore[untyped-decorator]
+def start_main(sender: Any, **_: object) -> None:  # noqa: ANN401 - Celery's consumer
+    """In the main process: the sweeper; and the runtime too, where the slots are threads."""
+    if not isinstance(sender.pool, ProcessPool):
+        _start_runtime()
+    _Process.sweeper = Sweeper(
+        Database(settings.database, max_connections=2),
+        doorbell,
+        every_s=settings.sweep_seconds,
+        alive_s=settings.heartbeat_seconds * SILENT_BEATS,
+    )
+    _Process.sweeper.start()
+
+
+@signals.worker_process_init.connect  # type: ignore[untyped-decorator]
+def start_child(**_: object) -> None:
+    """In each child of a process pool: the sweeper stays with the parent."""
+    _Process.sweeper = None
+    _start_runtime()
+
+
+@signals.worker_process_shutdown.connect  # type: ignore[untyped-decorator]
+@signals.worker_shutdown.connect  # type: ignore[untyped-decorator]
+def stop(**_: object) -> None:
+    """The last batch is through: sign off."""
+    if _Process.sweeper is not None:
+        _Process.sweeper.stop()
+        _Process.sweeper = None
+    if _Process.runtime is not None:
+        _Process.runtime.stop()
+        _Process.runtime = None
+
+
+def _start_runtime() -> None:
+    _Process.runtime = Runtime(settings, _Process.launch)
+    _Process.runtime.start()

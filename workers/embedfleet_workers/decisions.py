@@ -1,0 +1,102 @@
+"""What becomes of a batch whose embedding failed: a pure function from the error to a value."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+
+import psycopg
+from psycopg_pool import PoolTimeout
+
+from embedfleet_schema.errors import (
+    BadAnswer,
+    DatabaseUnreachable,
+    EmbedderBusy,
+    ExtraMissing,
+    InputAtFault,
+    LeaseLost,
+    ModelNotFound,
+    ModelRefused,
+    WorkerStartFailed,
+)
+
+BACKOFF_BASE_S = 1.0
+BACKOFF_LIMIT_S = 60.0
+# This worker cannot do it, another may: let the batch lie long enough to be found by that one.
+ELSEWHERE_S = 30.0
+DATABASE_WAIT_S = 10.0
+# A wrong answer is repeated once; after that some text of the batch is suspected.
+BAD_ANSWERS_TO_SPLIT = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """Try the batch again after a while and charge one error."""
+
+    after_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Defer:
+    """Try again later without a charge: the batch is not at fault."""
+
+    after_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """Halve the batch: some text in it is at fault."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fail:
+    """Give the one text up, with a code."""
+
+    code: str
+
+
+@dataclass(frozen=True, slots=True)
+class Discard:
+    """Write nothing: the batch belongs to somebody else."""
+
+
+Decision = Retry | Defer | Split | Fail | Discard
+
+
+def decide(  # noqa: PLR0911 - a table reads best as one
+    error: BaseException, *, texts: int, errors: int, max_attempts: int
+) -> Decision:
+    """What to do with a batch of `texts` texts that was charged `errors` errors before this one."""
+    match error:
+        case LeaseLost():
+            return Discard()
+        case EmbedderBusy():
+            return Defer(float(str(error.details["seconds"])))
+        case ModelNotFound() | ModelRefused() | ExtraMissing() | WorkerStartFailed():
+            return Defer(ELSEWHERE_S)
+        case DatabaseUnreachable() | PoolTimeout() | psycopg.OperationalError():
+            return Defer(DATABASE_WAIT_S)
+        case SystemExit() | KeyboardInterrupt():
+            return Defer(0.0)
+        case InputAtFault():
+            return _isolate(texts, error.code)
+        case BadAnswer() if errors + 1 >= BAD_ANSWERS_TO_SPLIT:
+            return _isolate(texts, "BAD_ANSWER")
+        case MemoryError() if errors >= 1:
+            return _isolate(texts, "OUT_OF_MEMORY")
+        case _ if errors + 1 >= max_attempts:
+            return _isolate(texts, "EMBEDDING_FAILED")
+    return Retry(backoff(errors))
+
+
+def backoff(errors: int) -> float:
+    """Full jitter: uniform between 0 and the capped exponential.
+
+    Source: Marc Brooker, "Exponential Backoff And Jitter", AWS Architecture Blog, 2015.
+    """
+    ceiling = min(BACKOFF_LIMIT_S, BACKOFF_BASE_S * 2.0 ** min(errors, 10))
+    return random.uniform(0.0, ceiling)  # noqa: S311 - no secret depends on it
+
+
+def _isolate(texts: int, code: str) -> Decision:
+    return Split() if texts > 1 else Fail(code)

@@ -1,0 +1,137 @@
+"""The heartbeat: a thread and a connection of its own, so that no long batch can silence it."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import psycopg
+from psycopg import Connection
+
+from embedfleet_schema.database import Database
+from embedfleet_schema.errors import DatabaseUnreachable
+from embedfleet_schema.store import workers
+from embedfleet_schema.store.batches import Batches, Lease
+from embedfleet_schema.store.workers import WorkerIdentity
+
+log = logging.getLogger(__name__)
+
+# Without a beat for this share of the lease, its end is near and may be unknown to us.
+GIVE_UP_SHARE = 0.75
+
+
+@dataclass(slots=True)
+class Held:
+    """A lease in this process; `lost` once the database says so, or cannot be asked in time."""
+
+    lease: Lease
+    beaten: float = field(default_factory=time.monotonic)
+    lost: bool = False
+
+
+class Heartbeat(threading.Thread):
+    """Keeps this process's leases and its worker row alive."""
+
+    def __init__(
+        self,
+        db: Database,
+        batches: Batches,
+        worker: WorkerIdentity,
+        *,
+        every_s: float,
+        lease_s: float,
+    ) -> None:
+        super().__init__(name="embedfleet-heartbeat", daemon=True)
+        self._db = db
+        self._batches = batches
+        self._worker = worker
+        self._every_s = every_s
+        self._give_up_s = lease_s * GIVE_UP_SHARE
+        self._lock = threading.Lock()
+        self._held: dict[int, Held] = {}
+        self._done = (0, 0, 0)
+        self._stopping = threading.Event()
+        self._conn: Connection[object] | None = None
+
+    @contextmanager
+    def holding(self, lease: Lease) -> Iterator[Held]:
+        """Keep `lease` alive inside the block."""
+        held = Held(lease)
+        with self._lock:
+            self._held[lease.id] = held
+        try:
+            yield held
+        finally:
+            with self._lock:
+                self._held.pop(lease.id, None)
+
+    def count(self, *, batches: int, chunks: int, tokens: int) -> None:
+        """Add to what the next beat reports."""
+        with self._lock:
+            done = self._done
+            self._done = (done[0] + batches, done[1] + chunks, done[2] + tokens)
+
+    def run(self) -> None:
+        while not self._stopping.is_set():
+            started = time.monotonic()
+            try:
+                self._beat()
+            except (psycopg.Error, DatabaseUnreachable) as error:
+                log.warning("heartbeat failed, trying again: %s", error)
+                self._disconnect()
+                self._give_up()
+                self._stopping.wait(min(1.0, self._every_s))
+                continue
+            self._stopping.wait(max(0.0, self._every_s - (time.monotonic() - started)))
+
+    def stop(self) -> None:
+        """End the thread and sign the worker off."""
+        self._stopping.set()
+        if self.is_alive():
+            self.join(timeout=10)
+        try:
+            self._report(self._connected())
+            workers.leave(self._connected(), self._worker.id)
+        except (psycopg.Error, DatabaseUnreachable) as error:
+            log.warning("could not sign off: %s", error)
+        self._disconnect()
+
+    def _beat(self) -> None:
+        conn = self._connected()
+        with self._lock:
+            held = list(self._held.values())
+        if held:
+            asked = time.monotonic()
+            pairs = [(each.lease.id, each.lease.attempt) for each in held]
+            alive = self._batches.heartbeat(pairs, conn)
+            for each in held:
+                each.beaten = asked
+                each.lost = each.lost or each.lease.id not in alive
+        self._report(conn)
+
+    def _report(self, conn: Connection[object]) -> None:
+        with self._lock:
+            done, self._done = self._done, (0, 0, 0)
+        batches, chunks, tokens = done
+        if not workers.beat(conn, self._worker.id, batches=batches, chunks=chunks, tokens=tokens):
+            workers.register(conn, self._worker)
+
+    def _give_up(self) -> None:
+        now = time.monotonic()
+        with self._lock:
+            for each in self._held.values():
+                each.lost = each.lost or now - each.beaten > self._give_up_s
+
+    def _connected(self) -> Connection[object]:
+        if self._conn is None:
+            self._conn = self._db.connect()
+        return self._conn
+
+    def _disconnect(self) -> None:
+        if self._conn is not None:
+            self._conn.close()
+            self._conn = None

@@ -1,0 +1,65 @@
+"""How to start a worker on this machine: Celery's pool and concurrency for a queue."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from embedfleet_schema.types import Queue
+from embedfleet_workers.embedders.loading import check_device
+from embedfleet_workers.runtime import cores
+
+Pool = Literal["prefork", "threads", "solo"]
+
+# A GPU is kept busy by three: one fetches and tokenizes, one computes, one writes.
+CUDA_SLOTS = 3
+# Calls of an API wait on the network; each slot holds one batch in memory.
+API_SLOTS = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Celery's pool, how many slots it has, and why."""
+
+    pool: Pool
+    concurrency: int
+    why: str
+
+
+def plan(queue: Queue, concurrency: int | None = None) -> Plan:
+    """The plan for `queue`; a given `concurrency` wins over the machine's.
+
+    Raises:
+        WorkerStartFailed: the cuda queue on a machine whose torch finds no GPU.
+    """
+    if queue == "cuda":
+        check_device("cuda")
+        return Plan("threads", concurrency or CUDA_SLOTS, "one process per GPU, batches overlap")
+    if queue == "api":
+        return Plan("threads", concurrency or API_SLOTS, "the wait is on the network")
+    count = concurrency or cores()
+    if count == 1:
+        return Plan("solo", 1, "one batch at a time")
+    return Plan("prefork", count, "small models scale by processes, one torch thread each")
+
+
+def arguments(queue: Queue, found: Plan, *, log_level: str) -> list[str]:
+    """The command line for `Celery.worker_main`."""
+    return [
+        "worker",
+        f"--queues={queue}",
+        f"--pool={found.pool}",
+        f"--concurrency={found.concurrency}",
+        f"--loglevel={log_level}",
+        "--without-gossip",
+        "--without-mingle",
+        # Several workers may run on one machine.
+        "--hostname=embedfleet-" + queue + "-%d@%h",
+    ]
+
+
+def run(queue: Queue, found: Plan, *, log_level: str) -> None:
+    """Run a worker in this process until it is told to stop (SIGTERM: it finishes its batches)."""
+    from embedfleet_workers.celery_app import app
+
+    app.worker_main(arguments(queue, found, log_level=log_level))

@@ -1,0 +1,176 @@
+"""One batch from claim to commit. Knows neither Celery nor Redis; nothing escapes it."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal, TypeVar
+
+import numpy as np
+import psycopg
+from numpy.typing import NDArray
+from psycopg_pool import PoolTimeout
+
+from embedfleet_schema.errors import DatabaseUnreachable, EmbedfleetError, LeaseLost
+from embedfleet_schema.store.batches import Batches, Lease
+from embedfleet_schema.types import Queue, Space
+from embedfleet_workers.decisions import Decision, Defer, Discard, Fail, Retry, Split, decide
+from embedfleet_workers.embedders.checks import checked
+from embedfleet_workers.embedders.protocol import Embedder
+from embedfleet_workers.heartbeat import Heartbeat, Held
+
+log = logging.getLogger(__name__)
+
+Outcome = Literal["idle", "done", "retry", "defer", "split", "fail", "lost", "unreachable"]
+
+Written = TypeVar("Written")
+
+# How often a commit is tried again while the database is away; the lease ends it sooner.
+RECONNECT_S = 2.0
+
+_AWAY = (psycopg.OperationalError, psycopg.InterfaceError, PoolTimeout, DatabaseUnreachable)
+
+
+@dataclass(frozen=True, slots=True)
+class BatchStats:
+    """What happened to one batch; times in seconds. Observers get one for each claim."""
+
+    batch: int
+    queue: Queue
+    space: str
+    outcome: Outcome
+    texts: int
+    tokens: int
+    claim_s: float
+    embed_s: float
+    commit_s: float
+
+
+class Pipeline:
+    """Claims, embeds and commits batches of any queue, one per call."""
+
+    def __init__(
+        self,
+        batches: Batches,
+        embedder_for: Callable[[Space, Queue], Embedder],
+        heartbeat: Heartbeat,
+        *,
+        max_attempts: int,
+        observe: Callable[[BatchStats], None],
+    ) -> None:
+        self._batches = batches
+        self._embedder_for = embedder_for
+        self._heartbeat = heartbeat
+        self._max_attempts = max_attempts
+        self._observe = observe
+
+    def run_one(self, queue: Queue) -> Outcome:
+        """Take one batch of `queue` through; says what became of it and never raises.
+
+        BaseException is caught on purpose: MemoryError, SystemExit or KeyboardInterrupt that leaves
+        a Celery task kills or wedges the pool's slot, and the batch would wait for its lease.
+        """
+        started = time.monotonic()
+        try:
+            lease = self._batches.claim(queue)
+        except BaseException as error:  # noqa: BLE001 - see above
+            log.error("cannot claim from queue %s: %s", queue, _named(error))  # noqa: TRY400
+            return "unreachable"
+        if lease is None:
+            return "idle"
+        return self._process(lease, queue, claim_s=time.monotonic() - started)
+
+    def _process(self, lease: Lease, queue: Queue, *, claim_s: float) -> Outcome:
+        started = embedded = time.monotonic()
+        outcome: Outcome = "done"
+        with self._heartbeat.holding(lease) as held:
+            try:
+                vectors = self._embed(lease, queue)
+                embedded = time.monotonic()
+                self._persist(held, lambda: self._batches.commit(lease, vectors))
+            except BaseException as error:  # noqa: BLE001 - see run_one
+                embedded = max(embedded, started)
+                outcome = self._settle(held, error)
+        ended = time.monotonic()
+        self._observe(
+            BatchStats(
+                batch=lease.id,
+                queue=queue,
+                space=lease.collection.space.name,
+                outcome=outcome,
+                texts=len(lease.texts),
+                tokens=lease.tokens,
+                claim_s=claim_s,
+                embed_s=embedded - started,
+                commit_s=ended - embedded,
+            )
+        )
+        return outcome
+
+    def _embed(self, lease: Lease, queue: Queue) -> NDArray[np.float32]:
+        space = lease.collection.space
+        if not lease.texts:
+            return np.empty((0, space.dimensions), dtype=np.float32)
+        embedder = self._embedder_for(space, queue)
+        return checked(embedder.embed(lease.texts, "document"), len(lease.texts), space)
+
+    def _settle(self, held: Held, error: BaseException) -> Outcome:
+        lease = held.lease
+        decision = decide(
+            error, texts=len(lease.texts), errors=lease.errors, max_attempts=self._max_attempts
+        )
+        reason = _named(error)
+        log.warning("batch %d: %s -> %s", lease.id, reason, decision)
+        try:
+            return self._persist(held, lambda: self._apply(lease, decision, reason))
+        except LeaseLost:
+            return "lost"
+        except BaseException as second:  # noqa: BLE001 - see run_one
+            # The lease runs out and the sweeper brings the batch back.
+            log.error("batch %d is left to its lease: %s", lease.id, _named(second))  # noqa: TRY400
+            return "lost"
+
+    def _apply(self, lease: Lease, decision: Decision, reason: str) -> Outcome:
+        match decision:
+            case Retry(after_s):
+                self._batches.retry(lease, delay_s=after_s, reason=reason)
+                return "retry"
+            case Defer(after_s):
+                self._batches.defer(lease, delay_s=after_s, reason=reason)
+                return "defer"
+            case Split():
+                self._batches.split(lease, reason=reason)
+                return "split"
+            case Fail(code):
+                self._batches.fail(lease, code=code, reason=reason)
+                return "fail"
+            case Discard():
+                return "lost"
+
+    def _persist(self, held: Held, write: Callable[[], Written]) -> Written:
+        """Write to the database, again after it was away: a vector is too dear to be thrown out.
+
+        Repeating is harmless although a lost connection hides whether a commit went through: the
+        fence lets it through only once.
+        """
+        while True:
+            if held.lost:
+                raise LeaseLost(batch=held.lease.id, attempt=held.lease.attempt)
+            try:
+                return write()
+            except psycopg.errors.DiskFull:
+                raise
+            except _AWAY as error:
+                log.warning("batch %d waits for the database: %s", held.lease.id, _named(error))
+                time.sleep(RECONNECT_S)
+
+
+def _named(error: BaseException) -> str:
+    """An error for logs and reasons. Foreign messages may quote input, so only ours are shown."""
+    if isinstance(error, EmbedfleetError):
+        return str(error)
+    if isinstance(error, psycopg.Error):
+        return f"{type(error).__name__} {error.sqlstate or ''}".strip()
+    return type(error).__name__

@@ -1,0 +1,131 @@
+"""What one worker process holds: its database, heartbeat, embedders and pipeline."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import threading
+from collections import OrderedDict
+from dataclasses import dataclass
+from importlib.metadata import version
+from uuid import uuid4
+
+from embedfleet_schema.database import Database
+from embedfleet_schema.settings import Settings
+from embedfleet_schema.store.batches import Batches
+from embedfleet_schema.store.workers import WorkerIdentity
+from embedfleet_schema.types import Queue, Space
+from embedfleet_workers.embedders import load_embedder
+from embedfleet_workers.embedders.protocol import Embedder
+from embedfleet_workers.heartbeat import Heartbeat
+from embedfleet_workers.pipeline import BatchStats, Outcome, Pipeline
+
+log = logging.getLogger(__name__)
+
+# Models that a process keeps loaded; a fleet that serves more spaces runs more workers.
+MODELS_KEPT = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """How the worker was started: queues, processes of the pool, slots in each of them."""
+
+    queues: tuple[Queue, ...]
+    processes: int
+    slots: int
+
+
+class Embedders:
+    """Embedders by space and device, loaded on first use, the least used closed when many."""
+
+    def __init__(self, settings: Settings, launch: Launch) -> None:
+        self._settings = settings
+        self._threads = settings.torch_threads or max(1, cores() // launch.processes)
+        self._lock = threading.Lock()
+        self._loaded: OrderedDict[tuple[bytes, str], Embedder] = OrderedDict()
+
+    def get(self, space: Space, queue: Queue) -> Embedder:
+        """The embedder of `space` on the device of `queue`. Threads that ask at once load once."""
+        device = device_of(queue)
+        key = (space.fingerprint, device)
+        with self._lock:
+            if key not in self._loaded:
+                log.info("loading %s on %s", space.name, device)
+                self._loaded[key] = load_embedder(
+                    space,
+                    device=device,
+                    threads=self._threads,
+                    allowed_models=self._settings.allowed_models,
+                    faults=self._settings.fake_faults,
+                )
+            self._loaded.move_to_end(key)
+            # A model that leaves the shelf is not closed: another thread may be inside it.
+            while len(self._loaded) > MODELS_KEPT:
+                self._loaded.popitem(last=False)
+            return self._loaded[key]
+
+
+class Runtime:
+    """A worker process at work. Make it after the fork, in the process that embeds."""
+
+    def __init__(self, settings: Settings, launch: Launch) -> None:
+        self.db = Database(settings.database, max_connections=launch.slots + 2)
+        worker = WorkerIdentity(
+            id=uuid4(),
+            hostname=socket.gethostname(),
+            pid=os.getpid(),
+            queues=list(launch.queues),
+            slots=launch.slots,
+            device=device_of(launch.queues[0]),
+            version=version("embedfleet"),
+        )
+        batches = Batches(self.db, owner=worker.id, lease_seconds=settings.lease_seconds)
+        self._heartbeat = Heartbeat(
+            self.db,
+            batches,
+            worker,
+            every_s=settings.heartbeat_seconds,
+            lease_s=settings.lease_seconds,
+        )
+        self._pipeline = Pipeline(
+            batches,
+            Embedders(settings, launch).get,
+            self._heartbeat,
+            max_attempts=settings.max_attempts,
+            observe=self._observe,
+        )
+
+    def start(self) -> None:
+        self._heartbeat.start()
+
+    def run_one(self, queue: Queue) -> Outcome:
+        return self._pipeline.run_one(queue)
+
+    def stop(self) -> None:
+        self._heartbeat.stop()
+        self.db.close()
+
+    def _observe(self, stats: BatchStats) -> None:
+        log.info(
+            "batch %d: %s, %d texts of %s, claim %.0f ms, embed %.0f ms, commit %.0f ms",
+            stats.batch,
+            stats.outcome,
+            stats.texts,
+            stats.space,
+            stats.claim_s * 1e3,
+            stats.embed_s * 1e3,
+            stats.commit_s * 1e3,
+        )
+        if stats.outcome == "done":
+            self._heartbeat.count(batches=1, chunks=stats.texts, tokens=stats.tokens)
+
+
+def device_of(queue: Queue) -> str:
+    """The device that a queue stands for; API calls need none but a CPU."""
+    return "cuda" if queue == "cuda" else "cpu"
+
+
+def cores() -> int:
+    """Cores this process may use: in a container, fewer than the machine has."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,0 +1,57 @@
+"""The sweeper thread: reclaims expired leases and rings for idle slots. One acts at a time."""
+
+from __future__ import annotations
+
+import logging
+import random
+import threading
+
+import psycopg
+from psycopg_pool import PoolTimeout
+
+from embedfleet_schema.broker import Doorbell
+from embedfleet_schema.database import Database
+from embedfleet_schema.errors import EmbedfleetError
+from embedfleet_schema.store.sweep import sweep
+
+log = logging.getLogger(__name__)
+
+
+class Sweeper(threading.Thread):
+    """Sweeps on a timer for as long as the worker runs."""
+
+    def __init__(self, db: Database, doorbell: Doorbell, *, every_s: float, alive_s: float) -> None:
+        super().__init__(name="embedfleet-sweeper", daemon=True)
+        self._db = db
+        self._doorbell = doorbell
+        self._every_s = every_s
+        self._alive_s = alive_s
+        self._stopping = threading.Event()
+
+    def run(self) -> None:
+        while not self._stopping.is_set():
+            try:
+                self._sweep()
+            except (psycopg.Error, PoolTimeout, EmbedfleetError) as error:
+                log.warning("sweep failed, trying again: %s", error)
+            # Jitter keeps a fleet that started together from sweeping together.
+            self._stopping.wait(self._every_s * random.uniform(0.8, 1.2))  # noqa: S311
+
+    def stop(self) -> None:
+        self._stopping.set()
+        if self.is_alive():
+            self.join(timeout=10)
+
+    def _sweep(self) -> None:
+        swept = sweep(self._db, alive_seconds=self._alive_s)
+        if swept is None:
+            return
+        if swept.reclaimed:
+            log.warning(
+                "reclaimed %d batches of silent workers (%d split, %d given up)",
+                swept.reclaimed,
+                swept.split,
+                swept.failed,
+            )
+        for queue, idle in swept.idle.items():
+            self._doorbell.ring(queue, idle)
