@@ -32,8 +32,9 @@ class Chunker:
     `limit` is what the model takes of a text: its maximum, less special tokens and document
     prompt. Only ready-made chunks can exceed it.
 
-    A tokenizer that has one unknown token for a word of any length makes chunks far longer than
-    their tokens tell. They are kept whole: cut smaller, the model would understand no more.
+    BERT's tokenizers have one unknown token for a word of more than a hundred characters, so a
+    chunk can be far longer than its tokens tell. It is not cut smaller: the model sees one unknown
+    word there, as it does in any program that embeds the text.
 
     Raises:
         BadChunking: size, overlap or mode cannot work with this model.

@@ -48,17 +48,26 @@ def _is_inside(text: str, index: int) -> bool:
         return False
     if ord(after) in _REGIONAL:
         return _regionals_before(text, index) % 2 == 1
+    if before == _JOINER and unicodedata.category(after) == "So":
+        return _is_picture_before(text, index - 1)
     return _extends(before, after)
 
 
 def _extends(before: str, after: str) -> bool:
     code = ord(after)
-    if before == _JOINER and unicodedata.category(after) == "So":
-        return True
     if code in _JAMO_VOWELS_AND_FINALS:
         return ord(before) in _JAMO or ord(before) in _SYLLABLES
     is_mark = unicodedata.category(after).startswith("M")
     return is_mark or after in _EXTENDING or code in _SKIN_TONES or code in _TAGS
+
+
+def _is_picture_before(text: str, index: int) -> bool:
+    """Whether the character before `index`, its marks and skin tone aside, is a pictograph."""
+    for place in range(index - 1, max(index - _LONGEST_CLUSTER, 0) - 1, -1):
+        category = unicodedata.category(text[place])
+        if not category.startswith("M") and ord(text[place]) not in _SKIN_TONES:
+            return category == "So" and ord(text[place]) not in _REGIONAL
+    return False
 
 
 def _regionals_before(text: str, index: int) -> int:

@@ -15,10 +15,12 @@ from embedfleet_producer.tokens import TokenCounter
 from embedfleet_schema.types import ChunkMode
 
 # At each cut the splitter measures all of a paragraph or section that does not fit, which is
-# quadratic where they are long. It sees this many characters for each token of a chunk, about
-# eight chunks of prose: a tenth of the work is done twice, and a book takes its length in time.
+# quadratic where they are long. So it sees a window at a time, of about this many chunks: of them
+# the last one is cut again, and a book takes its length in time. What is too few characters per
+# token for English is many for Chinese, so a text's own chunks set its next window.
+_CHUNKS_PER_WINDOW = 8
 _CHARACTERS_PER_TOKEN = 32
-_SMALLEST_WINDOW = 2_000
+_SMALLEST_WINDOW = 1_000
 _FENCE = "```"
 
 
@@ -100,13 +102,13 @@ class _Cursor:
 
     text: str
     mode: ChunkMode
-    usual_reach: int
+    longest: int
     at: int = 0
     reach: int = field(init=False)
     found: list[tuple[int, int]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.reach = self.usual_reach
+        self.reach = self.longest
 
     @property
     def is_done(self) -> bool:
@@ -127,8 +129,10 @@ class _Cursor:
         else:
             kept = self._first_unsettled(cuts)
             resume = self.at + cuts[kept][0]
+            wanted = _CHUNKS_PER_WINDOW * (resume - self.at) // kept
+            self.reach = min(max(wanted, _SMALLEST_WINDOW), self.longest)
         self.found += [(self.at + start, self.at + end) for start, end in cuts[:kept]]
-        self.at, self.reach = resume, self.usual_reach
+        self.at = resume
 
     def _first_unsettled(self, cuts: Sequence[tuple[int, int]]) -> int:
         """The last cut; in Markdown the last outside fenced code, or code would be read as text."""

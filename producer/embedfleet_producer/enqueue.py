@@ -12,7 +12,7 @@ import psycopg
 
 from embedfleet_producer.chunking import Chunker, ChunkFunction
 from embedfleet_producer.merge import known_documents, merge
-from embedfleet_producer.prepare import Cutter, prepare
+from embedfleet_producer.prepare import prepare
 from embedfleet_producer.tokens import counter_for
 from embedfleet_producer.windows import Documents, Window, windows
 from embedfleet_schema.broker import Doorbell
@@ -81,12 +81,8 @@ class Producer:
         self._collection = collection
         self._settings = settings
         self._doorbell = doorbell
-        self._cutter = Cutter(
-            chunker=Chunker(collection.space, collection.chunking, counter),
-            counter=counter,
-            mode=collection.chunking.mode,
-            function=chunk,
-        )
+        self._chunker = Chunker(collection.space, collection.chunking, counter)
+        self._function = chunk
 
     def enqueue(self, stream: Documents, *, on_window: OnWindow | None = None) -> Enqueued:
         """Store and queue a stream; returns when everything is committed, not when it is embedded.
@@ -128,7 +124,9 @@ class Producer:
 
     def _store(self, window: Window, done: Enqueued) -> int:
         known = known_documents(self._db, self._collection, list(window.accepted))
-        prepared = prepare(window, known, self._cutter, job_id=done.job_id)
+        prepared = prepare(
+            window, known, self._chunker, function=self._function, job_id=done.job_id
+        )
         tally, batches = merge(
             self._db,
             self._collection,

@@ -4,71 +4,25 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 
 from psycopg.types.json import Jsonb
 
-from embedfleet_producer.chunking import Chunker, ChunkFunction, PreparedChunk, chunk_with
-from embedfleet_producer.judge import Judged, has_text
+from embedfleet_producer.chunking import Chunker, ChunkFunction, PreparedChunk
+from embedfleet_producer.judge import Judged, judge, printable
 from embedfleet_producer.merge import ChunkRow, Known, Prepared
-from embedfleet_producer.tokens import TokenCounter
 from embedfleet_producer.windows import Window, duplicate
-from embedfleet_schema.types import Chunk, ChunkMode, Rejection, text_sha256
+from embedfleet_schema.types import Chunk, Rejection, text_sha256
 
 
-@dataclass(frozen=True, slots=True)
-class Cutter:
-    """How documents of a collection become chunks: its own chunker, or a function of the user's."""
-
-    chunker: Chunker
-    counter: TokenCounter
-    mode: ChunkMode
-    function: ChunkFunction | None = None
-
-    def cut(self, judged: Sequence[Judged]) -> list[list[PreparedChunk] | Rejection]:
-        """The chunks of each document, or why it has none. One call of the tokenizer for all."""
-        cut: list[list[PreparedChunk] | Rejection] = [[] for _ in judged]
-        plain: list[int] = []
-        for index, each in enumerate(judged):
-            document = each.document
-            if document.chunks is not None:
-                cut[index] = self._counted(
-                    document.key, [_chunk(given) for given in document.chunks]
-                )
-            elif self.function is not None:
-                cut[index] = self._by_function(document.key, document.text or "", self.function)
-            else:
-                plain.append(index)
-        documents = [judged[index].document for index in plain]
-        texts = [document.text or "" for document in documents]
-        modes = [document.mode or self.mode for document in documents]
-        for index, chunks in zip(plain, self.chunker.chunk_many(texts, modes), strict=True):
-            cut[index] = chunks
-        return cut
-
-    def _by_function(
-        self, key: str, text: str, function: ChunkFunction
-    ) -> list[PreparedChunk] | Rejection:
-        try:
-            chunks = [chunk for chunk in chunk_with(function, text) if has_text(chunk.content)]
-        except Exception as error:  # noqa: BLE001 - the user's code; it fails this document alone
-            return Rejection(key, "CHUNKER_FAILED", f"the chunk function raised {error!r}")
-        if not chunks:
-            return Rejection(key, "EMPTY", "the chunk function gave no visible text")
-        return self._counted(key, chunks)
-
-    def _counted(self, key: str, chunks: Sequence[Chunk]) -> list[PreparedChunk] | Rejection:
-        """Ready-made chunks with their tokens; the model would cut a longer one off in silence."""
-        tokens = self.counter.count([chunk.content for chunk in chunks])
-        limit = self.chunker.limit
-        for position, count in enumerate(tokens):
-            if count > limit:
-                reason = f"chunk {position} has {count} tokens, the model takes {limit}"
-                return Rejection(key, "TOO_LONG", reason)
-        return [PreparedChunk(chunk, count) for chunk, count in zip(chunks, tokens, strict=True)]
-
-
-def prepare(window: Window, known: Mapping[str, Known], cutter: Cutter, *, job_id: int) -> Prepared:
+def prepare(
+    window: Window,
+    known: Mapping[str, Known],
+    chunker: Chunker,
+    *,
+    function: ChunkFunction | None,
+    job_id: int,
+) -> Prepared:
     """What of a window has to be stored, given what the collection knows under its keys."""
     prepared = Prepared(keys=list(window.accepted), rejected=list(window.rejected))
     changed: list[Judged] = []
@@ -83,13 +37,69 @@ def prepare(window: Window, known: Mapping[str, Known], cutter: Cutter, *, job_i
         prepared.unchanged += 1
         if not former.live:
             prepared.waiting.append(key)
-    for judged, chunks in zip(changed, cutter.cut(changed), strict=True):
-        if isinstance(chunks, Rejection):
-            prepared.rejected.append(chunks)
-        else:
+    for judged, chunks in zip(changed, _cut(changed, chunker, function), strict=True):
+        verdict = _unusable(judged.document.key, chunks, chunker.limit)
+        if verdict is not None:
+            prepared.rejected.append(verdict)
+        elif not isinstance(chunks, Rejection):
             prepared.changed.append(judged)
             prepared.chunks.extend(_rows(judged, chunks))
     return prepared
+
+
+Cut = list[PreparedChunk] | Rejection
+
+
+def _cut(
+    documents: Sequence[Judged], chunker: Chunker, function: ChunkFunction | None
+) -> list[Cut]:
+    """The chunks of each document. All plain texts are tokenized in one call, all ready in one."""
+    cut: dict[int, Cut] = {}
+    ready: dict[int, list[Chunk]] = {}
+    plain: list[int] = []
+    for index, judged in enumerate(documents):
+        document = judged.document
+        if document.chunks is not None:
+            ready[index] = chunker.ready_made(document.chunks)
+        elif function is None:
+            plain.append(index)
+        elif isinstance(chunks := _by_function(judged, chunker, function), Rejection):
+            cut[index] = chunks
+        else:
+            ready[index] = chunks
+    texts = [documents[index].document.text or "" for index in plain]
+    modes = [documents[index].document.mode for index in plain]
+    cut.update(zip(plain, chunker.chunk_many(texts, modes), strict=True))
+    cut.update(zip(ready, chunker.prepare(list(ready.values())), strict=True))
+    return [cut[index] for index in range(len(documents))]
+
+
+def _by_function(
+    judged: Judged, chunker: Chunker, function: ChunkFunction
+) -> list[Chunk] | Rejection:
+    document = judged.document
+    try:
+        chunks = chunker.chunk_with(function, document.text or "")
+    except Exception as error:  # noqa: BLE001 - the user's code; it fails this document alone
+        reason = printable(f"the chunk function raised {error!r}")
+        return Rejection(document.key, "CHUNKER_FAILED", reason)
+    # What a function makes is judged like what a caller brings.
+    verdict = judge(replace(document, text=None, chunks=chunks), max_bytes=max(4 * judged.size, 1))
+    return verdict if isinstance(verdict, Rejection) else chunks
+
+
+def _unusable(key: str, chunks: Cut, limit: int) -> Rejection | None:
+    """Why a document cannot be taken although its text is good."""
+    if isinstance(chunks, Rejection):
+        return chunks
+    if not chunks:
+        return Rejection(key, "EMPTY", "no visible text is left after cutting")
+    for position, chunk in enumerate(chunks):
+        if chunk.tokens > limit:
+            # The model would cut it off in silence, and part of it could never be found.
+            reason = f"chunk {position} has {chunk.tokens} tokens, the model takes {limit}"
+            return Rejection(key, "TOO_LONG", reason)
+    return None
 
 
 def _rows(judged: Judged, chunks: Sequence[PreparedChunk]) -> list[ChunkRow]:
@@ -125,7 +135,3 @@ def _json(text: str) -> Jsonb:
 
 def _as_it_is(text: str) -> str:
     return text
-
-
-def _chunk(given: str | Chunk) -> Chunk:
-    return given if isinstance(given, Chunk) else Chunk(given)

@@ -79,6 +79,12 @@ class InputMissing(UsageError):
     """Nothing to enqueue: {path}: {reason}."""
 
 
+class NothingAccepted(EmbedfleetError):
+    """Nothing was accepted of {count} inputs; the first, {key}: {reason}. See them all with:
+    embedfleet failures {name}
+    """
+
+
 class InputUnreadable(EmbedfleetError):
     """{path} cannot be read: {reason}."""
 

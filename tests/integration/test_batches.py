@@ -4,7 +4,6 @@ from uuid import uuid4
 
 import numpy as np
 import pytest
-from plugins.fleets import drain
 
 import embedfleet as ef
 from embedfleet.fleet import Fleet
@@ -13,6 +12,7 @@ from embedfleet_schema.store import jobs
 from embedfleet_schema.store.batches import Batches, Lease
 from embedfleet_schema.store.sweep import sweep
 from embedfleet_workers.embedders.fake import FakeEmbedder
+from plugins.fleets import drain
 
 
 def documents(count, words=5):
@@ -30,7 +30,7 @@ def rows(fleet: Fleet, statement: str, *values):
 
 def states(fleet):
     found = rows(fleet, "SELECT state, count(*) FROM embedfleet.batch GROUP BY state")
-    return {state: count for state, count in found}
+    return dict(found)
 
 
 def expire(fleet, lease: Lease):
@@ -268,14 +268,12 @@ def test_a_cancelled_job_is_finished_and_enqueueing_again_takes_up_the_rest(flee
 def test_an_audit_finds_what_is_missing_and_extra_and_repairs_it(fleet, docs, worker):
     docs.enqueue(documents(5))
     drain(worker())
-    table = docs.info.vectors
+    table = f"embedfleet.{docs.info.vectors}"
     with fleet.db.connection() as conn:
-        conn.execute(
-            f"DELETE FROM embedfleet.{table} WHERE sha256 IN (SELECT sha256 FROM embedfleet.{table} LIMIT 2)"
-        )
-        conn.execute(
-            f"INSERT INTO embedfleet.{table} SELECT 'stray'::bytea, embedding, 0, 0 FROM embedfleet.{table} LIMIT 1"
-        )
+        two = f"SELECT sha256 FROM {table} LIMIT 2"
+        conn.execute(f"DELETE FROM {table} WHERE sha256 IN ({two})")
+        one = f"SELECT 'stray'::bytea, embedding, 0, 0 FROM {table} LIMIT 1"
+        conn.execute(f"INSERT INTO {table} {one}")
     found = docs.audit(repair=True)
     assert (2, 1) == (found.missing, found.extra)
     drain(worker())

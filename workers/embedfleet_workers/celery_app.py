@@ -10,6 +10,7 @@ from celery.concurrency.prefork import TaskPool as ProcessPool
 
 from embedfleet_schema.broker import TASK, Doorbell, celery_app
 from embedfleet_schema.database import Database
+from embedfleet_schema.errors import WorkerStartFailed
 from embedfleet_schema.settings import load_settings
 from embedfleet_schema.types import QUEUES, Queue
 from embedfleet_workers.runtime import Launch, Runtime
@@ -30,7 +31,8 @@ doorbell = Doorbell(app)
 class _Process:
     """What this process has running; a forked child starts from its parent's launch."""
 
-    launch = Launch(queues=QUEUES, processes=1, slots=1)
+    launch: Launch | None = None
+    forks = False
     runtime: Runtime | None = None
     sweeper: Sweeper | None = None
 
@@ -48,7 +50,7 @@ def embed(queue: Queue) -> None:
 @signals.celeryd_after_setup.connect  # type: ignore[untyped-decorator]
 def note_launch(instance: Any, **_: object) -> None:  # noqa: ANN401 - Celery's worker object
     """Remember how Celery was started: children of the pool inherit it."""
-    prefork = issubclass(instance.pool_cls, ProcessPool)
+    _Process.forks = prefork = issubclass(instance.pool_cls, ProcessPool)
     concurrency = int(instance.concurrency or 1)
     _Process.launch = Launch(
         queues=tuple(name for name in QUEUES if name in instance.app.amqp.queues.consume_from),
@@ -58,9 +60,9 @@ def note_launch(instance: Any, **_: object) -> None:  # noqa: ANN401 - Celery's 
 
 
 @signals.worker_ready.connect  # type: ignore[untyped-decorator]
-def start_main(sender: Any, **_: object) -> None:  # noqa: ANN401 - Celery's consumer
+def start_main(**_: object) -> None:
     """In the main process: the sweeper; and the runtime too, where the slots are threads."""
-    if not isinstance(sender.pool, ProcessPool):
+    if not _Process.forks:
         _start_runtime()
     _Process.sweeper = Sweeper(
         Database(settings.database, max_connections=2),
@@ -73,9 +75,13 @@ def start_main(sender: Any, **_: object) -> None:  # noqa: ANN401 - Celery's con
 
 @signals.worker_process_init.connect  # type: ignore[untyped-decorator]
 def start_child(**_: object) -> None:
-    """In each child of a process pool: the sweeper stays with the parent."""
-    _Process.sweeper = None
-    _start_runtime()
+    """In each child of a process pool: the sweeper stays with the parent.
+
+    Celery's solo pool sends this signal too, from the main process and before all else.
+    """
+    if _Process.forks:
+        _Process.sweeper = None
+        _start_runtime()
 
 
 @signals.worker_process_shutdown.connect  # type: ignore[untyped-decorator]
@@ -91,5 +97,7 @@ def stop(**_: object) -> None:
 
 
 def _start_runtime() -> None:
+    if _Process.launch is None:
+        raise WorkerStartFailed(reason="Celery did not say how it was set up")
     _Process.runtime = Runtime(settings, _Process.launch)
     _Process.runtime.start()

@@ -1,0 +1,98 @@
+"""Redis is a doorbell: it may stop, hang or forget, and nothing is lost."""
+
+from urllib.parse import urlsplit
+
+import psutil
+import pytest
+import redis
+
+import embedfleet as ef
+from embedfleet.embedded import ready
+from embedfleet.fleet import Fleet
+from embedfleet.stack import status, up
+from embedfleet_schema.broker import celery_app
+from embedfleet_schema.settings import load_settings
+from plugins.servers import stack_folder
+from plugins.worker_processes import eventually
+
+
+def documents(count):
+    return [ef.Document(f"d{n}", f"text number {n} of the job") for n in range(count)]
+
+
+@pytest.fixture
+def own_fleet():
+    """A fleet whose Redis the test may stop."""
+    with stack_folder() as data:
+        ready(data)
+        with Fleet(load_settings(data=data, batch_tokens_cpu=64)) as fleet:
+            yield fleet
+
+
+@pytest.fixture
+def fleet(own_fleet):
+    return own_fleet
+
+
+def valkey(fleet) -> psutil.Process:
+    return psutil.Process(status(fleet.settings.data).valkey.pid)
+
+
+def test_enqueue_succeeds_while_redis_is_down_and_workers_find_it_later(fleet, worker_process):
+    docs = fleet.collection("docs", model="fake/16")
+    worker_process()
+    eventually(fleet.workers)
+    valkey(fleet).kill()
+    job = docs.enqueue(documents(50))
+    assert job.enqueued.documents == 50
+    assert job.enqueued.rung is False
+    up(fleet.settings.data)
+    assert job.wait(timeout_s=60).embedded == 50
+
+
+def test_workers_go_on_after_redis_forgot_everything(fleet, redis_url, worker_process):
+    docs = fleet.collection("docs", model="fake/16")
+    worker_process(fake_faults="latency=0.1")
+    job = docs.enqueue(documents(200))
+    eventually(lambda: job.status.embedded > 0)
+    with redis.Redis.from_url(fleet.settings.redis) as client:
+        client.flushall()
+    assert job.wait(timeout_s=60).embedded == 200
+
+
+def test_enqueue_returns_while_redis_hangs(fleet):
+    docs = fleet.collection("docs", model="fake/16")
+    process = valkey(fleet)
+    process.suspend()
+    try:
+        job = docs.enqueue(documents(50))
+        assert job.enqueued.rung is False
+        assert job.status.queued == 50
+    finally:
+        process.resume()
+
+
+def test_redis_stays_small_however_long_the_backlog(fleet):
+    docs = fleet.collection("docs", model="fake/16")
+    docs.enqueue(documents(2_000))
+    assert sum(queue.ready for queue in fleet.queues()) > 64
+    with redis.Redis.from_url(fleet.settings.redis) as client:
+        assert client.llen("embedfleet:cpu") <= 64
+
+
+def test_a_message_carries_no_text_no_key_and_no_secret(fleet):
+    docs = fleet.collection("docs", model="fake/16")
+    docs.enqueue([ef.Document("canary-key", "canary text about a secret thing")])
+    with redis.Redis.from_url(fleet.settings.redis) as client:
+        message = client.lindex("embedfleet:cpu", 0).decode()
+    assert "canary" not in message
+    assert (urlsplit(fleet.settings.database).password or "?") not in message
+
+
+def test_an_unknown_task_on_the_queue_is_dropped_and_the_worker_goes_on(fleet, worker_process):
+    docs = fleet.collection("docs", model="fake/16")
+    worker_process()
+    app = celery_app(fleet.settings.redis, socket_timeout_s=3)
+    app.send_task("embedfleet.unknown", args=("cpu",), queue="cpu")
+    job = docs.enqueue(documents(20))
+    assert job.wait(timeout_s=60).embedded == 20

@@ -1,0 +1,81 @@
+"""Real worker processes, started as the README says, with the fake model and short leases."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from embedfleet.fleet import Fleet
+
+TIMEOUT_S = 60
+
+
+class WorkerProcess:
+    """A `celery -A embedfleet_workers worker` process; its log is kept for a failing test."""
+
+    def __init__(self, fleet: Fleet, log: Path, *, pool: str, slots: int, **settings: str) -> None:
+        given = fleet.settings
+        environment = {
+            "EMBEDFLEET_DATABASE_URL": given.database,
+            "EMBEDFLEET_REDIS_URL": given.redis,
+            "EMBEDFLEET_LEASE_SECONDS": "4",
+            "EMBEDFLEET_HEARTBEAT_SECONDS": "1",
+            "EMBEDFLEET_SWEEP_SECONDS": "1",
+            **{f"EMBEDFLEET_{name.upper()}": value for name, value in settings.items()},
+        }
+        arguments = ["-A", "embedfleet_workers", "worker", "-Q", "cpu", "-P", pool]
+        self.log = log
+        with log.open("wb") as output:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "celery", *arguments, "-c", str(slots), "-l", "INFO"],
+                env={**os.environ, **environment},
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
+    def signal(self, number: int) -> None:
+        self.process.send_signal(number)
+
+    def kill(self) -> None:
+        """Kill -9 the whole process group: the children of a pool too."""
+        os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait(TIMEOUT_S)
+
+    def end(self) -> int:
+        if self.process.poll() is None:
+            self.signal(signal.SIGCONT)
+            self.signal(signal.SIGTERM)
+        return self.process.wait(TIMEOUT_S)
+
+
+@pytest.fixture
+def worker_process(fleet: Fleet, tmp_path: Path) -> Iterator[Callable[..., WorkerProcess]]:
+    """Starts worker processes; those that still run are stopped at the end."""
+    started: list[WorkerProcess] = []
+
+    def start(*, pool: str = "threads", slots: int = 1, **settings: str) -> WorkerProcess:
+        log = tmp_path / f"worker-{len(started)}.log"
+        started.append(WorkerProcess(fleet, log, pool=pool, slots=slots, **settings))
+        return started[-1]
+
+    yield start
+    for worker in started:
+        worker.end()
+
+
+def eventually(condition: Callable[[], object], *, timeout_s: float = TIMEOUT_S) -> None:
+    """Wait until `condition()` holds; the limit only bounds a test that fails."""
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline, f"not within {timeout_s} s: {condition}"
+        time.sleep(0.05)
