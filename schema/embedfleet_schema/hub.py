@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import time
 from collections.abc import Callable, Sequence
@@ -16,6 +17,7 @@ ANSWER_SECONDS = 5.0
 REMEMBERED_SECONDS = 60.0
 # Exports for other engines, often larger than the model itself.
 _ELSEWHERE = ("onnx/*", "openvino/*")
+_LISTING_FORMAT = 1
 _NAME = re.compile(r"[\w][\w.-]*(/[\w][\w.-]*)?")
 
 T = TypeVar("T")
@@ -23,6 +25,22 @@ T = TypeVar("T")
 
 def is_hub_name(name: str) -> bool:
     return _NAME.fullmatch(name) is not None and ".." not in name and "--" not in name
+
+
+def listing(snapshot: Path) -> dict[str, str] | None:
+    """Path and SHA-256 of all files that the hub has of a snapshot; small files have no hash.
+
+    Read from what the client keeps beside the snapshot, in a format of its own (its public function
+    leaves the hashes out). None where that is missing or in another format.
+    """
+    path = snapshot.parent.parent / "trees" / f"{snapshot.name}.json"
+    try:
+        kept = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    if not isinstance(kept, dict) or kept.get("format_version") != _LISTING_FORMAT:
+        return None
+    return {name: str(entry.get("lfs_sha256") or "") for name, entry in kept.get("files", {}).items()}
 
 
 class Hub:
@@ -75,19 +93,6 @@ class Hub:
         except (HTTPError, OSError) as error:
             reason = f"the download from the hub broke off: {_brief(error)}"
             raise ModelNotFound(model=repository, reason=reason) from error
-
-    def listing(self, repository: str) -> dict[str, str] | None:
-        """Path and SHA-256 of the repository's files, as cached with a download; None where it is
-        not. Small files have no hash.
-        """
-        from huggingface_hub import get_cached_repo_tree
-        from huggingface_hub.errors import CachedRepoTreeNotFoundError
-
-        try:
-            files = get_cached_repo_tree(repository)
-        except CachedRepoTreeNotFoundError:
-            return None
-        return {file.path: file.lfs.sha256 if file.lfs else "" for file in files}
 
     def _greet(self, repository: str) -> None:
         """Learn quickly whether the hub answers: a download by itself waits without a limit."""

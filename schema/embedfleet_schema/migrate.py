@@ -39,7 +39,8 @@ def engine_for(url: str) -> Engine:
     return create_engine(
         make_url(url).set(drivername="postgresql+psycopg"),
         poolclass=NullPool,
-        connect_args={"connect_timeout": CONNECT_TIMEOUT_S},
+        # A role named like our schema has it first in its path; names must mean the same for all.
+        connect_args={"connect_timeout": CONNECT_TIMEOUT_S, "options": "-c search_path=public"},
     )
 
 
@@ -49,7 +50,7 @@ def prepared(engine: Engine) -> Iterator[Connection]:
     from sqlalchemy import text
     from sqlalchemy.exc import OperationalError
 
-    url = engine.url.render_as_string(hide_password=True)
+    url = _plain(engine)
     try:
         connection = engine.connect()
     except OperationalError as error:
@@ -73,11 +74,10 @@ def _create_foundations(connection: Connection) -> None:
 
     connection.execute(text("CREATE SCHEMA IF NOT EXISTS embedfleet"))
     try:
-        connection.execute(text("CREATE EXTENSION IF NOT EXISTS vector"))
+        connection.execute(text("CREATE EXTENSION IF NOT EXISTS vector SCHEMA public"))
     except DBAPIError as error:
-        url = connection.engine.url.render_as_string(hide_password=True)
         reason = str(error.orig).splitlines()[0]
-        raise PgvectorMissing(url=redacted(url), reason=reason) from error
+        raise PgvectorMissing(url=redacted(_plain(connection.engine)), reason=reason) from error
     connection.commit()
 
 
@@ -97,6 +97,11 @@ def _config() -> Config:
     config.set_main_option("script_location", "embedfleet_schema:migrations")
     config.set_main_option("path_separator", "os")
     return config
+
+
+def _plain(engine: Engine) -> str:
+    """The engine's URL as psycopg takes it, without the password."""
+    return engine.url.set(drivername="postgresql").render_as_string(hide_password=True)
 
 
 def _unreachable(url: str, error: Exception) -> DatabaseUnreachable:

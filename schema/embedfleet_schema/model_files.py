@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
 from embedfleet_schema.errors import ModelNotFound, ModelRefused
-from embedfleet_schema.hub import Hub, is_hub_name
+from embedfleet_schema.hub import Hub, is_hub_name, listing
 
 PACKAGED_NAMES = frozenset({"all-minilm-l6-v2", "sentence-transformers/all-minilm-l6-v2"})
 _CONFIGURATION = ("*.json", "*.txt", "*.model")
@@ -172,7 +172,7 @@ def _from_hub(name: str, *, weights: bool) -> Path:
     patterns = [*_CONFIGURATION, *(("*.safetensors",) if weights else ())]
     repository = _repository(name)
     directory = _hub.cached(repository, patterns)
-    if directory is not None and _usable(name, repository, directory, weights=weights):
+    if directory is not None and _usable(name, directory, weights=weights):
         return directory
     try:
         return _hub.download(repository, patterns)
@@ -183,18 +183,18 @@ def _from_hub(name: str, *, weights: bool) -> Path:
         raise ModelNotFound(model=name, reason=reason) from error
 
 
-def _usable(name: str, repository: str, directory: Path, *, weights: bool) -> bool:
+def _usable(name: str, directory: Path, *, weights: bool) -> bool:
     """Whether a cached snapshot tells the truth: other programs cache single files of a model, and
     one without its modules.json would be taken for a model with default pooling.
     """
-    known = (directory / "modules.json").is_file() or _hub.listing(repository) is not None
+    known = (directory / "modules.json").is_file() or listing(directory) is not None
     return known and not (weights and not weight_files(name, directory))
 
 
 def _require_safetensors(name: str, directory: Path) -> None:
     if weight_files(name, directory):
         return
-    listed = _listing(name)
+    listed = listing(directory)
     paths = listed if listed is not None else [path.name for path in directory.iterdir()]
     if any(fnmatch(path, pattern) for path in paths for pattern in _PICKLES):
         reason = "its weights are pickled, which can run code; save it again as safetensors"
@@ -202,17 +202,10 @@ def _require_safetensors(name: str, directory: Path) -> None:
     raise ModelNotFound(model=name, reason=f"{directory} holds no safetensors weights")
 
 
-def _listing(name: str) -> dict[str, str] | None:
-    """The hub's list of files with their hashes; None for a model that is not from the hub."""
-    if is_path(name) or _packaged(name) is not None:
-        return None
-    return _hub.listing(_repository(name))
-
-
 def _published_hashes(name: str) -> dict[str, str]:
     """The hub's own hashes of the weights; empty where it gives none."""
     directory = find_model(name, weights=False)
-    listed = _listing(name) or {}
+    listed = listing(directory) or {}
     hashes = {path: listed[path] for path in _weight_paths(name, directory, listed)}
     return hashes if all(hashes.values()) else {}
 

@@ -116,7 +116,7 @@ class Settings(BaseSettings):
             NotConfigured: neither a setting nor an embedded stack names a database.
         """
         if self.database_url is not None:
-            return self.database_url.get_secret_value()
+            return _for_psycopg(self.database_url.get_secret_value())
         if "database_url" in self._stack:
             return str(self._stack["database_url"])
         raise NotConfigured
@@ -134,6 +134,14 @@ class Settings(BaseSettings):
             "cuda": self.batch_tokens_cuda,
             "api": self.batch_tokens_api,
         }[queue]
+
+
+def _for_psycopg(url: str) -> str:
+    """SQLAlchemy's `postgresql+driver://` and Heroku's `postgres://` as psycopg reads them."""
+    scheme, separator, rest = url.partition("://")
+    if separator and scheme.split("+")[0] in ("postgresql", "postgres"):
+        return f"postgresql://{rest}"
+    return url
 
 
 def load_settings(**overrides: object) -> Settings:

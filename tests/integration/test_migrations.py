@@ -1,0 +1,80 @@
+"""Migrations: once, twice, at the same time, and equal to the models."""
+
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+
+from embedfleet_schema.database import Database
+from embedfleet_schema.errors import DatabaseUnreachable, SchemaMissing, SchemaOutdated
+from embedfleet_schema.migrate import engine_for, migrate
+from embedfleet_schema.models import Base
+from embedfleet_schema.revisions import newest
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_a_fresh_database_gets_the_newest_revision_and_a_second_run_changes_nothing(database_url):
+    assert (None, newest()) == migrate(database_url)
+    assert (newest(), newest()) == migrate(database_url)
+
+
+def test_processes_that_migrate_at_once_take_turns(database_url):
+    with ThreadPoolExecutor(4) as pool:
+        results = list(pool.map(migrate, [database_url] * 4))
+    assert [None] == [before for before, _ in results if before is None]
+    assert {newest()} == {after for _, after in results}
+
+
+def test_the_migrated_tables_are_those_of_the_models(migrated_url):
+    with engine_for(migrated_url).connect() as connection:
+        context = MigrationContext.configure(
+            connection,
+            opts={
+                "version_table_schema": "embedfleet",
+                "include_schemas": True,
+                "include_name": lambda name, kind, _: kind != "schema" or name == "embedfleet",
+            },
+        )
+        assert [] == compare_metadata(context, Base.metadata)
+
+
+def test_plain_alembic_migrates_too(database_url):
+    subprocess.run(
+        [sys.executable, "-m", "alembic", "upgrade", "head"],
+        cwd=ROOT,
+        env={"EMBEDFLEET_DATABASE_URL": database_url, "PATH": ""},
+        check=True,
+        capture_output=True,
+    )
+    assert newest() == Database(database_url).revision()
+
+
+def test_a_database_without_tables_says_what_to_run(database_url):
+    with (
+        pytest.raises(SchemaMissing, match="embedfleet migrate"),
+        Database(database_url).connection(),
+    ):
+        pass
+
+
+def test_an_outdated_database_says_what_to_run(migrated_url):
+    with Database(migrated_url).connect() as conn:
+        conn.execute("UPDATE embedfleet.alembic_version SET version_num = '0000'")
+    with (
+        pytest.raises(SchemaOutdated, match="embedfleet migrate"),
+        Database(migrated_url).connection(),
+    ):
+        pass
+
+
+@pytest.mark.parametrize("use", [migrate, lambda url: Database(url).connect()])
+def test_an_unreachable_database_is_named_without_its_password(use):
+    with pytest.raises(DatabaseUnreachable) as caught:
+        use("postgresql://someone:hunter2@127.0.0.1:1/db")
+    assert "127.0.0.1:1/db" in str(caught.value)
+    assert "hunter2" not in str(caught.value)

@@ -1,0 +1,126 @@
+"""Search through the view: order, filters, the index, and what is refused."""
+
+import numpy as np
+import psycopg
+import pytest
+
+import embedfleet as ef
+from embedfleet_schema.errors import BadFilter, BadVector
+from plugins.fleets import drain
+
+
+def grouped(count):
+    return [ef.Document(f"d{n}", f"text number {n}", {"group": n % 100}) for n in range(count)]
+
+
+@pytest.fixture
+def docs(fleet, worker):
+    docs = fleet.collection("docs", model="fake/32")
+    docs.enqueue(grouped(300))
+    drain(worker(batch_tokens_cpu=8_192))
+    return docs
+
+
+def exact_order(fleet, docs, vector, limit):
+    statement = f"SELECT document FROM embedfleet.{docs.name} ORDER BY embedding <=> %s LIMIT %s"
+    with fleet.db.connection() as conn:
+        return [key for (key,) in conn.execute(statement, (vector, limit))]
+
+
+def test_hits_come_best_first_with_their_score(fleet, docs):
+    vector = docs.embed_query("anything")
+    hits = docs.search("anything", k=10)
+    assert exact_order(fleet, docs, vector, 10) == [hit.document for hit in hits]
+    assert sorted((hit.score for hit in hits), reverse=True) == [hit.score for hit in hits]
+    (best,) = docs.search(vector, k=1)
+    assert hits[0] == best
+
+
+def test_a_hit_tells_all_about_its_chunk(docs):
+    (hit,) = docs.search(
+        "anything",
+        k=1,
+        where={
+            "group": 7,
+        },
+    )
+    assert hit.metadata == {"group": 7}
+    number = int(hit.document.removeprefix("d"))
+    assert (f"text number {number}", 0) == (hit.content, hit.position)
+    assert number % 100 == 7
+
+
+def test_an_index_is_built_once_and_used(fleet, docs):
+    assert docs.index() is not None
+    assert docs.index() is None
+    assert docs.counts().indexed
+    statement = docs.search_sql(k=5).replace("$1", f"'{docs.embed_query('x').tolist()}'::vector")
+    with fleet.db.transaction() as conn:
+        # A small table is read whole unless that is made dear.
+        conn.execute("SET LOCAL enable_seqscan = off")
+        conn.execute("SET LOCAL enable_sort = off")
+        plan = "\n".join(line for (line,) in conn.execute(f"EXPLAIN {statement}"))
+    assert f"Index Scan using {docs.info.vectors}_hnsw" in plan
+
+
+def test_an_index_that_was_left_half_built_is_built_again(fleet, docs):
+    name = docs.index()
+    with fleet.db.connection() as conn:
+        conn.execute(
+            "UPDATE pg_index SET indisvalid = false WHERE indexrelid = %s::regclass",
+            (f"embedfleet.{name}",),
+        )
+    assert not docs.counts().indexed
+    assert docs.index() == name
+    assert docs.counts().indexed
+
+
+def test_a_rare_filter_still_gets_all_its_hits_with_an_index(fleet, docs):
+    docs.index()
+    for n in range(20):
+        hits = docs.search(f"question {n}", k=3, where={"group": n})
+        assert [n] * 3 == [hit.metadata["group"] for hit in hits]
+
+
+@pytest.mark.parametrize("metric", ["cosine", "l2", "inner_product"])
+@pytest.mark.parametrize("storage", ["vector", "halfvec"])
+def test_every_metric_and_storage_finds_a_text_by_its_own_vector(fleet, worker, metric, storage):
+    name = f"c_{metric}_{storage}"
+    docs = fleet.collection(name, model="fake/32", metric=metric, storage=storage)
+    docs.enqueue(grouped(20))
+    drain(worker())
+    docs.index()
+    with fleet.db.connection() as conn:
+        statement = f"SELECT embedding FROM embedfleet.{name} WHERE document = 'd7'"
+        ((stored,),) = conn.execute(statement).fetchall()
+    vector = np.asarray(stored.to_list() if storage == "halfvec" else stored.to_numpy(), "float32")
+    (hit,) = docs.search(vector, k=1)
+    assert hit.document == "d7"
+
+
+@pytest.mark.parametrize(
+    "vector", [[0.0] * 31, [0.0] * 33, [[0.0] * 32], [float("nan")] * 32, [float("inf")] * 32]
+)
+def test_a_vector_that_does_not_fit_is_refused(docs, vector):
+    with pytest.raises(BadVector):
+        docs.search(vector)
+
+
+@pytest.mark.parametrize("where", [{"x": float("nan")}, {"x": {1, 2}}, {"x": "\0"}])
+def test_a_filter_that_is_not_json_is_refused(docs, where):
+    with pytest.raises(BadFilter):
+        docs.search("anything", where=where)
+
+
+@pytest.mark.parametrize("text", ["'; DROP TABLE embedfleet.chunk; --", '"}', "%s", "\\'", "$1"])
+def test_a_filter_is_never_read_as_sql(docs, text):
+    assert docs.search("anything", where={"x": text}) == []
+    assert docs.counts().documents == 300
+
+
+def test_a_zero_vector_cannot_be_stored(fleet, docs):
+    with fleet.db.connection() as conn, pytest.raises(psycopg.errors.CheckViolation):
+        conn.execute(
+            f"INSERT INTO embedfleet.{docs.info.vectors} VALUES ('x', %s::vector, 0, 0)",
+            (str([0.0] * 32),),
+        )
