@@ -55,7 +55,8 @@ INSERT INTO embedfleet.chunk
 SELECT %(collection_id)s, d.id, d.version, c.position, c.start_offset, c.end_offset, c.tokens,
     c.sha256, c.content, c.metadata
 FROM incoming_chunk AS c
-JOIN incoming_document AS d USING (key);
+JOIN incoming_document AS d USING (key)
+ORDER BY d.id, c.position;
 
 -- name: missing_incoming
 -- Distinct texts of this window without a vector; an old failure of the same text is tried anew.

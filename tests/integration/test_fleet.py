@@ -1,0 +1,213 @@
+"""The door: collections opened and created, jobs, asynchronous callers, rejected documents."""
+
+import asyncio
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+import embedfleet as ef
+from embedfleet_schema.errors import (
+    BadName,
+    ChunkingMismatch,
+    ModelMismatch,
+    UnknownCollection,
+    UnknownJob,
+    WaitTimeout,
+)
+from plugins.fleets import drain
+
+
+def documents(count):
+    return [ef.Document(f"d{n}", f"text number {n}") for n in range(count)]
+
+
+def test_a_collection_is_created_once_and_opened_after(fleet):
+    docs = fleet.collection("docs", model="fake/16")
+    assert docs.info == fleet.collection("docs").info
+    assert docs.info == fleet.collection("docs", model="fake/16").info
+    assert ["docs"] == [each.name for each in fleet.collections()]
+
+
+def test_two_threads_that_create_the_same_collection_share_it(fleet):
+    barrier = threading.Barrier(4)
+
+    def create(_):
+        barrier.wait()
+        return fleet.collection("docs", model="fake/16").info
+
+    with ThreadPoolExecutor(4) as pool:
+        assert 1 == len(set(pool.map(create, range(4))))
+
+
+def test_an_unknown_collection_is_told_with_those_that_exist(fleet):
+    fleet.collection("handbook", model="fake/16")
+    with pytest.raises(UnknownCollection, match="There are: handbook"):
+        fleet.collection("hanbdook")
+
+
+def test_another_model_for_a_name_is_refused(fleet):
+    fleet.collection("docs", model="fake/16")
+    with pytest.raises(ModelMismatch, match="create another collection"):
+        fleet.collection("docs", model="fake/32")
+    with pytest.raises(ModelMismatch):
+        fleet.collection("docs", model="fake/16", storage="halfvec")
+
+
+def test_another_way_to_cut_is_refused(fleet):
+    fleet.collection("docs", model="fake/16", chunking=ef.Chunking(size=100))
+    assert 100 == fleet.collection("docs", model="fake/16").info.chunking.size
+    with pytest.raises(ChunkingMismatch):
+        fleet.collection("docs", model="fake/16", chunking=ef.Chunking(size=50))
+
+
+@pytest.mark.parametrize(
+    "name", ["Docs", "1docs", "a-b", "", "a" * 64, "vectors_1_1", "chunk", "document", "x;y", 'x"y']
+)
+def test_a_name_that_cannot_be_a_view_is_refused(fleet, name):
+    with pytest.raises(BadName):
+        fleet.collection(name, model="fake/16")
+
+
+def test_a_dropped_collection_leaves_nothing(fleet, worker):
+    docs = fleet.collection("docs", model="fake/16")
+    docs.enqueue(documents(5))
+    drain(worker())
+    docs.drop()
+    with fleet.db.connection() as conn:
+        for table in ("collection", "document", "chunk", "batch", "job", "failure"):
+            assert [(0,)] == conn.execute(f"SELECT count(*) FROM embedfleet.{table}").fetchall()
+        left = "SELECT relname FROM pg_class WHERE relname ~ '^vectors_' AND relkind = 'r'"
+        assert [] == conn.execute(left).fetchall()
+
+
+def test_a_job_is_found_again_by_its_number(fleet, worker):
+    docs = fleet.collection("docs", model="fake/16")
+    job = docs.enqueue(documents(5))
+    again = fleet.job(job.id)
+    assert ("running", 5, 5) == (again.status.state, again.status.documents, again.status.queued)
+    with pytest.raises(WaitTimeout, match="0 of 5 texts"):
+        again.wait(timeout_s=0.2)
+    drain(worker())
+    status = again.wait(timeout_s=1)
+    assert ("done", 5, 0) == (status.state, status.embedded, status.queued)
+    assert [job.id] == [each.id for each in fleet.jobs()]
+    with pytest.raises(UnknownJob):
+        fleet.job(job.id + 1)
+
+
+def test_bad_documents_get_a_verdict_and_harm_no_other(fleet, worker):
+    docs = fleet.collection("docs", model="fake/16")
+    job = docs.enqueue(
+        [
+            ef.Document("good", "text"),
+            ef.Document("empty", "  "),
+            ef.Document("nul", "a\0b"),
+            ef.Document("good", "another text"),
+            ef.Document("long", chunks=["word " * 600]),
+            ef.Document("bad\0key", "text"),
+            ef.Rejection("file.bin", "UNKNOWN_TYPE", "cannot be read"),
+        ]
+    )
+    codes = {
+        "empty": "EMPTY",
+        "nul": "NUL_BYTE",
+        "good": "DUPLICATE_KEY",
+        "long": "TOO_LONG",
+        "bad\\0key": "NUL_BYTE",
+        "file.bin": "UNKNOWN_TYPE",
+    }
+    assert codes == {each.key: each.code for each in job.enqueued.rejections}
+    assert codes == {each.document: each.code for each in docs.failures()}
+    drain(worker())
+    assert ("done", 1, 6) == ((status := job.status).state, status.documents, status.rejected)
+    docs.enqueue([ef.Document("empty", "no longer")])
+    assert "empty" not in {each.document for each in docs.failures()}
+
+
+def test_a_key_that_comes_twice_in_one_call_is_taken_once(migrated_url, redis_url):
+    with ef.connect(migrated_url, redis_url, window_documents=2) as fleet:
+        docs = fleet.collection("docs", model="fake/16")
+        stream = [ef.Document(f"d{n % 3}", f"text {n}") for n in range(9)]
+        job = docs.enqueue(stream)
+        assert (3, 6) == (job.enqueued.documents, job.enqueued.rejected)
+        assert {"DUPLICATE_KEY"} == {each.code for each in job.enqueued.rejections}
+        assert 3 == docs.counts().documents
+
+
+def test_a_stream_that_breaks_keeps_what_was_committed(migrated_url, redis_url):
+    def broken():
+        yield from documents(5)
+        raise RuntimeError("the source broke")
+
+    with ef.connect(migrated_url, redis_url, window_documents=2) as fleet:
+        docs = fleet.collection("docs", model="fake/16")
+        with pytest.raises(RuntimeError, match="the source broke"):
+            docs.enqueue(broken())
+        (job,) = fleet.jobs()
+        assert ("running", 4) == (job.status.state, job.status.documents)
+
+
+def test_an_asynchronous_caller_enqueues_an_asynchronous_stream(fleet, worker):
+    docs = fleet.collection("docs", model="fake/16")
+
+    async def stream():
+        for document in documents(7):
+            await asyncio.sleep(0)
+            yield document
+
+    async def caller():
+        first = await docs.aenqueue(stream())
+        second = await docs.aenqueue(iter(documents(8)))
+        return first, second
+
+    first, second = asyncio.run(caller())
+    assert (7, 1, 7) == (
+        first.enqueued.documents,
+        second.enqueued.documents,
+        second.enqueued.unchanged,
+    )
+    drain(worker())
+    assert 8 == docs.counts().live_documents
+
+
+def test_an_asynchronous_stream_that_breaks_tells_its_caller(fleet):
+    docs = fleet.collection("docs", model="fake/16")
+
+    async def stream():
+        yield ef.Document("a", "text")
+        raise RuntimeError("the source broke")
+
+    with pytest.raises(RuntimeError, match="the source broke"):
+        asyncio.run(docs.aenqueue(stream()))
+
+
+def test_a_function_of_the_callers_own_cuts_the_text(fleet, worker):
+    docs = fleet.collection("docs", model="fake/16")
+
+    def lines(text):
+        if "fail" in text:
+            raise ValueError("cannot cut")
+        return text.splitlines()
+
+    job = docs.enqueue(
+        [ef.Document("a", "one line\n\nanother"), ef.Document("b", "fail")], chunk=lines
+    )
+    assert ["CHUNKER_FAILED"] == [each.code for each in job.enqueued.rejections]
+    drain(worker())
+    with fleet.db.connection() as conn:
+        rows = conn.execute(
+            "SELECT position, start_offset, end_offset, content FROM embedfleet.chunk ORDER BY id"
+        ).fetchall()
+    assert [(0, 0, 8, "one line"), (1, 10, 17, "another")] == rows
+
+
+def test_metadata_of_a_chunk_goes_over_that_of_its_document(fleet, worker):
+    docs = fleet.collection("docs", model="fake/16")
+    chunk = ef.Chunk("text", metadata={"page": 2, "lang": "de"})
+    docs.enqueue([ef.Document("a", chunks=[chunk, "more"], metadata={"lang": "en"})])
+    drain(worker())
+    (hit,) = docs.search("x", where={"page": 2})
+    assert {"page": 2, "lang": "de"} == hit.metadata
+    (hit,) = docs.search("x", where={"lang": "en"})
+    assert "more" == hit.content
