@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
+from rich.text import Text
 
 from embedfleet_schema.settings import Settings, default_data
 from embedfleet_schema.store.jobs import JobStatus
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 # Three missed heartbeats: the sweeper no longer counts on such a worker either.
 ALIVE_SECONDS = 45.0
+MINUTE, HOUR = 60, 3_600
 LINE_EVERY_SECONDS = 5.0
 PATIENCE_SECONDS = 5.0
 SPINNER = "line"
@@ -49,22 +51,29 @@ def job_progress(fleet: Fleet) -> Iterator[ShowJob]:
 
 
 @contextmanager
+def activity(first: str) -> Iterator[Callable[[str], None]]:
+    """Show on standard error that something goes on; yields what takes each new text about it."""
+    console = _console()
+    if console.is_terminal:
+        # As Text: a string would be read as markup, and texts name files and models.
+        with console.status(Text(first), spinner=SPINNER) as status:
+            yield lambda text: status.update(Text(text))
+    else:
+        yield _now_and_then(console)
+
+
+@contextmanager
 def enqueue_progress() -> Iterator[ShowEnqueued]:
     """Show how far an enqueue has come, on standard error; yields what takes its counts."""
-    console = _console()
     began = time.monotonic()
+    with activity("reading") as tell:
 
-    def line(counts: Enqueued) -> str:
-        rate = counts.documents / max(time.monotonic() - began, 0.001)
-        stored = f"stored {counts.documents:,} documents, {counts.chunks:,} chunks"
-        return f"{stored}, {rate:,.0f} documents/s"
+        def show(counts: Enqueued) -> None:
+            rate = counts.documents / max(time.monotonic() - began, 0.001)
+            stored = f"stored {counts.documents:,} documents, {counts.chunks:,} chunks"
+            tell(f"{stored}, {rate:,.0f} documents/s")
 
-    if console.is_terminal:
-        with console.status("reading", spinner=SPINNER) as status:
-            yield lambda counts: status.update(line(counts))
-    else:
-        say = _now_and_then(console)
-        yield lambda counts: say(line(counts))
+        yield show
 
 
 def is_alive(worker: WorkerInfo) -> bool:
@@ -86,11 +95,11 @@ def command(settings: Settings, words: str) -> str:
 def duration(seconds: float) -> str:
     """A time as people say it: "8 s", "3 min 20 s", "2 h 05 min"."""
     whole = round(seconds)
-    if whole < 60:
+    if whole < MINUTE:
         return f"{whole} s"
-    if whole < 3_600:
-        return f"{whole // 60} min {whole % 60:02d} s"
-    return f"{whole // 3_600} h {whole % 3_600 // 60:02d} min"
+    if whole < HOUR:
+        return f"{whole // MINUTE} min {whole % MINUTE:02d} s"
+    return f"{whole // HOUR} h {whole % HOUR // MINUTE:02d} min"
 
 
 def describe(status: JobStatus) -> str:

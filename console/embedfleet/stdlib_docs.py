@@ -19,12 +19,13 @@ from embedfleet_schema.errors import LibraryMissing
 from embedfleet_schema.types import Document
 
 # What a selection takes from first: what most programs import, and most people look up.
-WELL_KNOWN = (
-    "argparse base64 bisect calendar collections concurrent configparser contextlib copy csv "
-    "dataclasses datetime difflib fnmatch functools glob gzip hashlib heapq html json logging os "
-    "pathlib pickle pprint queue random re secrets shelve shlex shutil socket sqlite3 statistics "
-    "string subprocess tarfile tempfile textwrap threading timeit urllib uuid zipfile"
-).split()
+_KNOWN = """
+argparse base64 bisect calendar collections concurrent configparser contextlib copy csv dataclasses
+datetime difflib fnmatch functools glob gzip hashlib heapq html json logging os pathlib pickle
+pprint queue random re secrets shelve shlex shutil socket sqlite3 statistics string subprocess
+tarfile tempfile textwrap threading timeit urllib uuid zipfile
+"""
+WELL_KNOWN = tuple(_KNOWN.split())
 
 # Where the docstrings of a public module stand in a private one, under the name people import.
 HOMES = {
@@ -36,14 +37,14 @@ HOMES = {
     "pathlib._local": "pathlib",
     "posixpath": "os.path",
 }
-LEFT_OUT = frozenset(
-    # Tests and demonstrations, wherever they lie.
-    ["test", "tests", "idle_test", "idlelib", "turtledemo"]
-    # Removed in 3.12 and 3.13, deprecated before.
-    + "aifc asynchat asyncore audioop cgi cgitb chunk crypt distutils imghdr imp lib2to3".split()
-    + "mailcap msilib nntplib nis ossaudiodev pipes smtpd sndhdr spwd sre_compile".split()
-    + "sre_constants sre_parse sunau telnetlib uu xdrlib".split()
-)
+# Tests and demonstrations, wherever they lie; then what 3.12 and 3.13 removed, deprecated before.
+_UNWANTED = """
+test tests idle_test idlelib turtledemo
+aifc asynchat asyncore audioop cgi cgitb chunk crypt distutils imghdr imp lib2to3 mailcap msilib
+nntplib nis ossaudiodev pipes smtpd sndhdr spwd sre_compile sre_constants sre_parse sunau telnetlib
+uu xdrlib
+"""
+LEFT_OUT = frozenset(_UNWANTED.split())
 # One window of a usual model (256 tokens) holds about as much of this text.
 CHARACTERS_PER_CHUNK = 900
 
@@ -70,7 +71,7 @@ def documents(chunks: int | None = None, *, library: Path | None = None) -> list
         )
     else:
         chosen = _first(chunks, _in_turns(modules))
-    unique = {document.key: document for document in chosen}
+    unique = _unique(chosen)
     return [unique[key] for key in sorted(unique)]
 
 
@@ -142,8 +143,16 @@ def _in_turns(modules: dict[str, list[tuple[str, Path]]]) -> Iterator[Document]:
 
 def _ranked(files: Iterable[tuple[str, Path]]) -> list[Document]:
     found = chain.from_iterable(_documents(name, path) for name, path in files)
-    unique = {document.key: document for document in found}
-    return sorted(unique.values(), key=lambda document: (document.key.count("."), document.key))
+    unique = _unique(found).values()
+    return sorted(unique, key=lambda document: (document.key.count("."), document.key))
+
+
+def _unique(found: Iterable[Document]) -> dict[str, Document]:
+    """By key; where a name is defined twice, its first docstring."""
+    first: dict[str, Document] = {}
+    for document in found:
+        first.setdefault(document.key, document)
+    return first
 
 
 def _first(chunks: int, stream: Iterable[Document]) -> Iterator[Document]:

@@ -1,0 +1,5 @@
+"""The `embedfleet` command."""
+
+from embedfleet.cli.entry import main
+
+__all__ = ["main"]

@@ -1,0 +1,61 @@
+"""The application: global options, and the commands in the order of a first visit."""
+
+from __future__ import annotations
+
+from importlib.metadata import version as version_of
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from embedfleet.cli import (
+    collections,
+    demo,
+    doctor,
+    documents,
+    jobs,
+    repairs,
+    search,
+    stack,
+    watch,
+    workers,
+)
+from embedfleet.cli.output import say
+from embedfleet.cli.session import Session
+
+# Without markup Typer needs no rich to print help, which halves the time until it is there.
+app = typer.Typer(
+    name="embedfleet",
+    help="Turn documents into pgvector rows with a fleet of Celery workers.",
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        say(f"embedfleet {version_of('embedfleet')}")
+        raise typer.Exit
+
+
+@app.callback(invoke_without_command=True)
+def open_session(
+    context: typer.Context,
+    data: Annotated[
+        Path | None,
+        typer.Option(help="Folder of the embedded stack.", envvar="EMBEDFLEET_DATA"),
+    ] = None,
+    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks and the log.")] = False,
+    _version: Annotated[
+        bool,
+        typer.Option("--version", is_eager=True, callback=_show_version, help="Print the version."),
+    ] = False,
+) -> None:
+    """Turn documents into pgvector rows with a fleet of Celery workers."""
+    context.obj = Session(data=data, debug=debug)
+    if context.invoked_subcommand is None:
+        say(context.get_help())
+
+
+for module in (demo, stack, collections, documents, search, jobs, watch, workers, repairs, doctor):
+    module.add_to(app)

@@ -1,0 +1,196 @@
+"""Collections: create, list, show, drop, index."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from embedfleet.cli.output import note, print_json, say, table, terminal
+from embedfleet.cli.parameters import Json, Name
+from embedfleet.cli.session import session
+from embedfleet_schema.errors import UsageError
+from embedfleet_schema.types import Chunking, ChunkMode, Metric, Queue, Storage
+
+if TYPE_CHECKING:
+    from embedfleet import Collection, Fleet
+
+POLL_SECONDS = 1.0
+
+Model = Annotated[str, typer.Option(help="Hub name, directory, or provider/name.")]
+Size = Annotated[
+    int | None, typer.Option(min=0, help="Tokens of a chunk; 0: as many as the model takes.")
+]
+Overlap = Annotated[
+    int | None, typer.Option(min=0, help="Tokens that two neighbouring chunks share.")
+]
+Mode = Annotated[ChunkMode | None, typer.Option(help="How texts are cut.")]
+Tokenizer = Annotated[
+    str | None, typer.Option(help="Count tokens with this model's or file's tokenizer.")
+]
+OnQueue = Annotated[Queue | None, typer.Option(help="Which workers embed it.")]
+StoredAs = Annotated[Storage | None, typer.Option(help="float32, or float16 at half the size.")]
+Nearness = Annotated[Metric | None, typer.Option(help="What nearness means.")]
+Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
+
+
+def add_to(app: typer.Typer) -> None:
+    group = typer.Typer(help="Create, list, show and drop collections.", rich_markup_mode=None)
+    group.command()(create)
+    group.command("list")(list_all)
+    group.command()(show)
+    group.command()(drop)
+    app.add_typer(group, name="collection")
+    app.command()(index)
+
+
+def create(
+    context: typer.Context,
+    name: Name,
+    *,
+    model: Model,
+    size: Size = None,
+    overlap: Overlap = None,
+    mode: Mode = None,
+    tokenizer: Tokenizer = None,
+    queue: OnQueue = None,
+    storage: StoredAs = None,
+    metric: Nearness = None,
+    json: Json = False,
+) -> None:
+    """Create a collection; nothing happens where it exists just so."""
+    chosen = {"size": size, "overlap": overlap, "mode": mode, "tokenizer": tokenizer}
+    given: dict[str, Any] = {key: value for key, value in chosen.items() if value is not None}
+    with session(context).fleet() as fleet:
+        collection = fleet.collection(
+            name,
+            model,
+            chunking=Chunking(**given) if given else None,
+            queue=queue,
+            storage=storage,
+            metric=metric,
+        )
+        if json:
+            print_json(described(collection))
+            return
+        info = collection.info
+        say(f"{name}: {info.space.name}, {info.space.dimensions} dimensions, queue {info.queue}")
+        note(f"Next: embedfleet enqueue {name} PATH")
+
+
+def list_all(context: typer.Context, json: Json = False) -> None:
+    """List the collections."""
+    with session(context).fleet() as fleet:
+        found = [described(collection) for collection in fleet.collections()]
+    if json:
+        print_json(found)
+    elif not found:
+        note("There is no collection yet. Create one: embedfleet collection create NAME --model M")
+    else:
+        names = ("name", "model", "documents", "vectors", "failures", "queue")
+        rows = [[str(each[name]) for name in names] for each in found]
+        columns = ("name", "model", "#documents", "#vectors", "#failures", "queue")
+        terminal().print(table(columns, rows))
+
+
+def show(context: typer.Context, name: Name, json: Json = False) -> None:
+    """Show a collection: its model, how it cuts documents, how much it holds."""
+    with session(context).fleet() as fleet:
+        found = described(fleet.collection(name))
+    if json:
+        print_json(found)
+        return
+    for key, value in found.items():
+        say(f"{key:16} {_shown(value)}")
+
+
+def drop(context: typer.Context, name: Name, yes: Yes = False) -> None:
+    """Remove a collection with all its documents and vectors. There is no way back."""
+    with session(context).fleet() as fleet:
+        collection = fleet.collection(name)
+        if not yes:
+            _ask(collection)
+        collection.drop()
+    say(f"dropped {name}")
+
+
+def index(context: typer.Context, name: Name) -> None:
+    """Build the HNSW index: quick searches of many vectors."""
+    with session(context).fleet() as fleet:
+        collection = fleet.collection(name)
+        with _index_progress(fleet, collection):
+            built = collection.index()
+    say(f"{name} has its index already" if built is None else f"built {built}")
+
+
+def described(collection: Collection) -> dict[str, Any]:
+    """A collection as `--json` shows it."""
+    info = collection.info
+    space = asdict(info.space)
+    keys = ("revision", "dimensions", "max_tokens", "storage", "metric")
+    return {
+        "name": info.name,
+        "model": info.space.name,
+        **{key: space[key] for key in keys},
+        "queue": info.queue,
+        "chunking": asdict(info.chunking),
+        "created_at": info.created_at,
+        **asdict(collection.counts()),
+    }
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {each}" for key, each in value.items() if each != "")
+    return str(value)
+
+
+def _ask(collection: Collection) -> None:
+    if not sys.stdin.isatty():
+        raise UsageError(reason=f"To drop {collection.name!r} without being asked, add --yes")
+    documents = collection.counts().documents
+    typer.confirm(f"Drop {collection.name} with its {documents:,} documents?", abort=True, err=True)
+
+
+@contextmanager
+def _index_progress(fleet: Fleet, collection: Collection) -> Iterator[None]:
+    """Show how far the build is, from a thread that looks at it through another connection."""
+    from psycopg import Error
+
+    from embedfleet.progress import activity
+
+    ended = threading.Event()
+
+    def follow(tell: Callable[[str], None]) -> None:
+        try:
+            while not ended.wait(POLL_SECONDS):
+                tell(_phase(fleet, collection))
+        except Error:
+            return  # the build has the same database, and says what is wrong with it
+
+    with activity("building the index") as tell:
+        watcher = threading.Thread(target=follow, args=(tell,), name="embedfleet-index-progress")
+        watcher.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            watcher.join()
+
+
+def _phase(fleet: Fleet, collection: Collection) -> str:
+    from embedfleet_schema.store.collections import index_progress
+
+    row = index_progress(fleet.db, collection.info)
+    if row is None:
+        return "building the index"
+    done, total = row["tuples_done"], row["tuples_total"]
+    if not total:
+        done, total = row["blocks_done"], row["blocks_total"]
+    share = f", {100 * done / total:.0f}%" if total else ""
+    return f"{row['phase']}{share}"

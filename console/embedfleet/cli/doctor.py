@@ -1,0 +1,75 @@
+"""`doctor`: what is reachable, in which version, and what to do about the rest."""
+
+from __future__ import annotations
+
+import socket
+from collections import Counter
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from embedfleet.cli.output import note, print_json, say
+from embedfleet.cli.parameters import Json
+from embedfleet.cli.session import session
+
+if TYPE_CHECKING:
+    from embedfleet_schema.settings import Settings
+
+# Three missed heartbeats, as the sweeper counts.
+HEARD_WITHIN_SECONDS = 45.0
+
+OnlyWorker = Annotated[
+    bool, typer.Option("--worker", help="Only ask whether a worker of this machine is alive.")
+]
+
+
+def add_to(app: typer.Typer) -> None:
+    app.command()(doctor)
+
+
+def doctor(context: typer.Context, worker: OnlyWorker = False, json: Json = False) -> None:
+    """Check servers, tables, packages, models and workers.
+
+    Changes and starts nothing. The exit code is 1 if something is broken.
+    """
+    settings = session(context).settings()
+    if worker:
+        _ask_worker(settings, json=json)
+        return
+    from embedfleet.cli.diagnosis import examine
+
+    findings = list(examine(settings))
+    if json:
+        print_json(findings)
+    else:
+        for finding in findings:
+            say(f"{finding.level:7} {finding.subject:14} {finding.found}")
+            if finding.advice:
+                say(f"{'':22} -> {finding.advice}")
+    levels = Counter(finding.level for finding in findings)
+    if levels["broken"]:
+        note(f"{levels['broken']} broken, {levels['warning']} to look at")
+        raise typer.Exit(1)
+
+
+def _ask_worker(settings: Settings, *, json: bool) -> None:
+    """The health check of a container: exit code 0 while its worker's heartbeat is fresh."""
+    from embedfleet_schema.database import Database
+    from embedfleet_schema.store.workers import list_alive
+
+    host = socket.gethostname()
+    database = Database(settings.database, max_connections=1)
+    try:
+        ours = [worker for worker in list_alive(database) if worker.hostname == host]
+    finally:
+        database.close()
+    silent_s = min((worker.silent_s for worker in ours), default=None)
+    healthy = silent_s is not None and silent_s < HEARD_WITHIN_SECONDS
+    if json:
+        print_json({"hostname": host, "silent_s": silent_s, "healthy": healthy})
+    elif silent_s is None:
+        say(f"no worker has signed on at {host}")
+    else:
+        say(f"a worker at {host} was heard {silent_s:.0f} s ago")
+    if not healthy:
+        raise typer.Exit(1)

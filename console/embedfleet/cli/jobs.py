@@ -1,0 +1,98 @@
+"""Jobs: look at them, cancel, pause, resume."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from embedfleet.cli.output import note, print_json, say, terminal
+from embedfleet.cli.parameters import LARGEST_ID, JobId, Json
+from embedfleet.cli.session import session
+
+if TYPE_CHECKING:
+    from embedfleet import Job, JobStatus
+
+OneJob = Annotated[
+    int | None,
+    typer.Argument(metavar="JOB", min=1, max=LARGEST_ID, help="The number of a job."),
+]
+
+
+def add_to(app: typer.Typer) -> None:
+    app.command()(status)
+    app.command()(cancel)
+    app.command()(pause)
+    app.command()(resume)
+
+
+def status(context: typer.Context, job: OneJob = None, json: Json = False) -> None:
+    """Show a job, or the latest jobs with the queues and workers."""
+    from embedfleet.cli.overview import Overview, tables
+
+    with session(context).fleet() as fleet:
+        if job is not None:
+            _show(fleet.job(job).status, json=json)
+            return
+        overview = Overview.of(fleet)
+    if json:
+        print_json(overview.as_json())
+        return
+    console = terminal()
+    for each in tables(overview):
+        console.print(each)
+
+
+def cancel(context: typer.Context, job: JobId) -> None:
+    """Drop what waits of a job; what is embedded stays."""
+    with session(context).fleet() as fleet:
+        fleet.job(job).cancel()
+    say(f"job {job} is cancelled")
+
+
+def pause(context: typer.Context, job: JobId) -> None:
+    """Hold what waits of a job until `resume`."""
+    with session(context).fleet() as fleet:
+        fleet.job(job).pause()
+    say(f"job {job} is paused")
+    note(f"Go on: embedfleet resume {job}")
+
+
+def resume(context: typer.Context, job: JobId) -> None:
+    """Let a paused job go on."""
+    with session(context).fleet() as fleet:
+        fleet.job(job).resume()
+    say(f"job {job} goes on")
+
+
+@contextmanager
+def goes_on(job: Job) -> Iterator[None]:
+    """Whoever leaves with Ctrl-C is told that the job does not end with that."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        note(f"Job {job.id} goes on without you. Look again: embedfleet status {job.id}")
+        raise
+
+
+def status_json(status: JobStatus) -> dict[str, Any]:
+    """A job as `--json` shows it."""
+    return asdict(status) | {"total": status.total, "finished": status.finished}
+
+
+def _show(status: JobStatus, *, json: bool) -> None:
+    from embedfleet.progress import describe
+
+    if json:
+        print_json(status_json(status))
+        return
+    say(f"job {status.id}: {status.kind} {status.collection}, {describe(status)}")
+    say(
+        f"{status.documents:,} documents, {status.unchanged:,} unchanged, "
+        f"{status.rejected:,} rejected, {status.chunks:,} chunks, {status.reused:,} reused"
+    )
+    if status.failed or status.rejected:
+        note(f"See why: embedfleet failures {status.collection}")

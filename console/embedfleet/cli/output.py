@@ -1,0 +1,89 @@
+"""What the commands print: data on standard output, everything else on standard error."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, is_dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console, RenderableType
+    from rich.table import Table
+
+# Control characters but tab and newline: a document must not steer the terminal that shows it.
+_CONTROLS = {code: "\ufffd" for code in (*range(32), *range(127, 160)) if code not in (9, 10)}
+# In a URL, written well or not, and as a parameter of PostgreSQL.
+_PASSWORD = re.compile(r"""(//[^:/?#\s@]*:)[^\s"']*(?=@)|(?<=password)(=)[^\s"'&]+""")
+# A pipe has no width, and what reads from it wants whole lines.
+_PIPE_COLUMNS = 10_000
+
+
+def say(text: str) -> None:
+    """A line of data."""
+    typer.echo(plain(text))
+
+
+def note(text: str) -> None:
+    """A line for the person at the terminal: a step, a hint, an error."""
+    typer.echo(plain(text), err=True)
+
+
+def plain(text: str) -> str:
+    """The text without characters that act on a terminal."""
+    return text.translate(_CONTROLS)
+
+
+def without_passwords(text: str) -> str:
+    """The text with the passwords of URLs and connection strings hidden."""
+    return _PASSWORD.sub(r"\1\2***", text)
+
+
+def one_line(text: str) -> str:
+    return " ".join(plain(text).split())
+
+
+def print_json(value: object, *, indent: int | None = 2) -> None:
+    """A value as JSON; dataclasses become objects."""
+    encoding = (sys.stdout.encoding or "").lower().replace("-", "")
+    typer.echo(json.dumps(value, indent=indent, default=_jsonable, ensure_ascii=encoding != "utf8"))
+
+
+def terminal() -> Console:
+    """Where tables are printed."""
+    from rich.console import Console
+
+    console = Console(highlight=False, markup=False)
+    if not console.is_terminal:
+        console.width = _PIPE_COLUMNS
+    return console
+
+
+def table(
+    columns: Sequence[str], rows: Iterable[Sequence[RenderableType]], *, title: str = ""
+) -> Table:
+    """A table without lines; names of columns that start with `#` are numbers to the right."""
+    from rich.table import Table
+    from rich.text import Text
+
+    made = Table(
+        title=title or None, title_justify="left", title_style="bold", box=None, pad_edge=False
+    )
+    for name in columns:
+        made.add_column(name.removeprefix("#"), justify="right" if name.startswith("#") else "left")
+    for row in rows:
+        made.add_row(*(Text(one_line(cell)) if isinstance(cell, str) else cell for cell in row))
+    return made
+
+
+def _jsonable(value: object) -> Any:  # noqa: ANN401 - whatever json.dumps takes
+    if is_dataclass(value) and not isinstance(value, type):
+        return asdict(value)
+    if isinstance(value, datetime):
+        return value.isoformat()
+    return str(value)

@@ -1,0 +1,136 @@
+"""The fleet at a glance: jobs, queues and workers, as tables, as JSON, as a line."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from embedfleet.cli.jobs import status_json
+from embedfleet.cli.output import table
+from embedfleet.fleet import Fleet
+from embedfleet.progress import describe, duration, is_alive, name
+from embedfleet_schema.store.jobs import JobStatus
+from embedfleet_schema.store.workers import QueueInfo, WorkerInfo
+
+BAR_COLUMNS = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Overview:
+    """What was seen at one moment."""
+
+    jobs: list[JobStatus]
+    queues: list[QueueInfo]
+    workers: list[WorkerInfo]
+
+    @classmethod
+    def of(cls, fleet: Fleet, *, limit: int = 10) -> Overview:
+        """Look: the jobs that run and the newest of the others."""
+        jobs = [job.status for job in fleet.jobs(limit=limit)]
+        return cls(jobs, fleet.queues(), fleet.workers())
+
+    @property
+    def running(self) -> list[JobStatus]:
+        return [job for job in self.jobs if not job.finished]
+
+    @property
+    def alive(self) -> list[WorkerInfo]:
+        return [worker for worker in self.workers if is_alive(worker)]
+
+    @property
+    def chunks_per_second(self) -> float:
+        return sum(job.chunks_per_second for job in self.running)
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "jobs": [status_json(job) for job in self.jobs],
+            "queues": [asdict(queue) for queue in self.queues],
+            "workers": [asdict(worker) | {"alive": is_alive(worker)} for worker in self.workers],
+        }
+
+    def lines(self) -> Iterator[str]:
+        """What runs, for where a live table cannot be drawn."""
+        workers = f"{len(self.alive)} workers"
+        if not self.running:
+            yield f"no job runs, {workers}"
+        for job in self.running:
+            yield f"{name(job)}: {describe(job)}, {workers}"
+
+
+def tables(overview: Overview, *, bars: bool = False) -> Iterator[Table | Text]:
+    """What there is to see; sections without rows say so."""
+    yield _jobs(overview, bars=bars) if overview.jobs else Text("no jobs yet")
+    yield Text("")
+    yield _queues(overview) if overview.queues else Text("nothing waits in a queue")
+    yield Text("")
+    yield (
+        _workers(overview)
+        if overview.workers
+        else Text("no workers. Start one: embedfleet worker --queue cpu")
+    )
+
+
+def _jobs(overview: Overview, *, bars: bool) -> Table:
+    columns = ["#job", "collection", "state", "#embedded", "#total", "#failed", "#chunks/s", "left"]
+    rows = [_job(job) for job in overview.jobs]
+    if bars:
+        columns.insert(3, "")
+        for job, row in zip(overview.jobs, rows, strict=True):
+            row.insert(3, _bar(job))
+    return table([*columns, "waits for"], rows, title="Jobs")
+
+
+def _job(job: JobStatus) -> list[Any]:
+    return [
+        str(job.id),
+        job.collection,
+        job.state,
+        f"{job.embedded:,}",
+        f"{job.total:,}",
+        f"{job.failed:,}",
+        "" if job.finished else f"{job.chunks_per_second:,.1f}",
+        "" if job.eta_seconds is None else duration(job.eta_seconds),
+        "" if job.finished else job.reason or "",
+    ]
+
+
+def _bar(job: JobStatus) -> ProgressBar:
+    if not job.total:
+        return ProgressBar(total=1, completed=int(job.finished), width=BAR_COLUMNS)
+    return ProgressBar(total=job.total, completed=job.embedded + job.failed, width=BAR_COLUMNS)
+
+
+def _queues(overview: Overview) -> Table:
+    columns = ["queue", "#ready", "#deferred", "#held", "#running", "#tokens", "workers"]
+    return table(columns, [_queue(queue, overview) for queue in overview.queues], title="Queues")
+
+
+def _queue(queue: QueueInfo, overview: Overview) -> list[str]:
+    serving = sum(queue.queue in worker.queues for worker in overview.alive)
+    counts = (queue.ready, queue.deferred, queue.held, queue.leased, queue.tokens)
+    start = f"none. Start one: embedfleet worker --queue {queue.queue}"
+    return [queue.queue, *(f"{count:,}" for count in counts), str(serving) if serving else start]
+
+
+def _workers(overview: Overview) -> Table:
+    columns = ["worker", "queues", "device", "#slots", "#busy", "#chunks", "up", "heard"]
+    return table(columns, [_worker(worker) for worker in overview.workers], title="Workers")
+
+
+def _worker(worker: WorkerInfo) -> list[str]:
+    heard = f"{duration(worker.silent_s)} ago"
+    return [
+        f"{worker.hostname}:{worker.pid}",
+        " ".join(worker.queues),
+        worker.device,
+        str(worker.slots),
+        str(worker.leased),
+        f"{worker.chunks:,}",
+        duration((worker.last_seen - worker.started_at).total_seconds() + worker.silent_s),
+        heard if is_alive(worker) else f"{heard}: silent",
+    ]

@@ -1,0 +1,69 @@
+"""Arguments and options that several commands share, and what their values must be."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+import typer
+
+from embedfleet_schema.errors import BadFilter, UsageError
+
+LARGEST_ID = 2**63 - 1
+
+
+def unicode_text(value: str) -> str:
+    """The argument, if PostgreSQL can hold it."""
+    if not _is_unicode(value):
+        raise UsageError(reason=f"{value!a} is not valid UTF-8; check the terminal's encoding")
+    return value
+
+
+Name = Annotated[str, typer.Argument(metavar="NAME", help="The collection.", callback=unicode_text)]
+JobId = Annotated[
+    int, typer.Argument(metavar="JOB", min=1, max=LARGEST_ID, help="The number of the job.")
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Wait = Annotated[bool, typer.Option("--wait", help="Stay until all is embedded.")]
+
+
+def parse_where(conditions: Sequence[str]) -> dict[str, Any]:
+    """Metadata that a hit must contain, from `key=value` words.
+
+    Raises:
+        BadFilter: a word has no `=` or no key, or a key comes twice.
+    """
+    wanted: dict[str, Any] = {}
+    for condition in conditions:
+        key, equals, value = condition.partition("=")
+        if not _is_unicode(condition):
+            raise BadFilter(filter=condition, reason="it is not valid UTF-8")
+        if not equals:
+            raise BadFilter(filter=condition, reason="there is no = in it")
+        if not key:
+            raise BadFilter(filter=condition, reason="there is no key before the =")
+        if key in wanted:
+            raise BadFilter(filter=condition, reason=f"the key {key!r} is given twice")
+        wanted[key] = _value(value)
+    return wanted
+
+
+def _value(text: str) -> Any:  # noqa: ANN401 - what JSON can say
+    try:
+        return json.loads(text, parse_constant=_no_constant)
+    except (ValueError, RecursionError):
+        return text
+
+
+def _no_constant(name: str) -> None:
+    """NaN and Infinity are no JSON, whatever Python reads: they stay words."""
+    raise ValueError(name)
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

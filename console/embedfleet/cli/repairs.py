@@ -1,0 +1,131 @@
+"""What went wrong and how to mend it: failures, retry, audit."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from embedfleet.cli.jobs import goes_on, status_json
+from embedfleet.cli.output import note, print_json, say, table, terminal
+from embedfleet.cli.parameters import Json, Name, Wait, unicode_text
+from embedfleet.cli.session import session
+from embedfleet_schema.errors import UnknownJob
+
+if TYPE_CHECKING:
+    from embedfleet import Audit, FailureInfo, Fleet, Job, JobStatus
+
+LONGEST_ID = 18  # digits that surely fit a bigint
+
+Limit = Annotated[int, typer.Option(min=1, max=1_000_000, help="How many, newest first.")]
+NameOrJob = Annotated[
+    str,
+    typer.Argument(
+        metavar="NAME|JOB", help="A collection, or the number of a job.", callback=unicode_text
+    ),
+]
+Repair = Annotated[bool, typer.Option("--repair", help="Queue what is missing, remove extras.")]
+
+
+def add_to(app: typer.Typer) -> None:
+    app.command()(failures)
+    app.command()(retry)
+    app.command()(audit)
+
+
+def failures(context: typer.Context, name: Name, limit: Limit = 100, json: Json = False) -> None:
+    """List what could not be embedded or was not accepted."""
+    with session(context).fleet() as fleet:
+        found = fleet.collection(name).failures(limit=limit)
+    if json:
+        print_json([asdict(each) for each in found])
+        return
+    if not found:
+        note(f"Nothing failed in {name}.")
+        return
+    columns = ("document", "#position", "code", "#attempts", "#job", "reason")
+    terminal().print(table(columns, [_row(each) for each in found]))
+    if len(found) == limit:
+        note(f"These are the newest {limit:,}; see more with --limit")
+    if any(each.position is not None for each in found):
+        note(f"Try the chunks again: embedfleet retry {name}")
+
+
+def retry(
+    context: typer.Context, target: NameOrJob, wait: Wait = False, json: Json = False
+) -> None:
+    """Try the failed chunks of a collection or a job again."""
+    with session(context).fleet() as fleet:
+        job = _retried(fleet, target)
+        status = _waited(job) if job is not None and wait else None
+    if json:
+        print_json(
+            {"job_id": job.id if job else None, "job": status_json(status) if status else None}
+        )
+    elif job is None:
+        say("there is no failed chunk to try again")
+    else:
+        say(f"job {job.id} tries them again")
+    if status is not None and (status.failed or status.state == "cancelled"):
+        note(f"See why: embedfleet failures {status.collection}")
+        raise typer.Exit(1)
+
+
+def audit(context: typer.Context, name: Name, repair: Repair = False, json: Json = False) -> None:
+    """Hold what is stored against what should be.
+
+    The exit code is 1 if something is missing or extra and was not repaired.
+    """
+    from embedfleet.progress import activity
+
+    with session(context).fleet() as fleet, activity("counting"):
+        found = fleet.collection(name).audit(repair=repair)
+    if json:
+        print_json(asdict(found) | {"clean": found.clean})
+    else:
+        _show(found, name, repaired=repair)
+    if not found.clean and not repair:
+        raise typer.Exit(1)
+
+
+def _waited(job: Job) -> JobStatus:
+    with goes_on(job):
+        return job.wait(progress=True)
+
+
+def _show(found: Audit, name: str, *, repaired: bool) -> None:
+    say(
+        f"{found.documents:,} documents, {found.waiting_documents:,} of them not live yet; "
+        f"{found.chunks:,} chunks, {found.texts:,} distinct texts"
+    )
+    say(
+        f"{found.stored:,} stored, {found.waiting:,} waiting, {found.failed:,} failed, "
+        f"{found.missing:,} missing, {found.extra:,} extra"
+    )
+    if found.job_id is not None:
+        say(f"job {found.job_id} embeds what was missing")
+    if repaired and found.extra:
+        say("removed the extra vectors")
+    if not found.clean and not repaired:
+        note(f"Mend it: embedfleet audit {name} --repair")
+
+
+def _row(failure: FailureInfo) -> list[str]:
+    return [
+        failure.document or "",
+        "" if failure.position is None else str(failure.position),
+        failure.code,
+        str(failure.attempts),
+        "" if failure.job_id is None else str(failure.job_id),
+        failure.reason,
+    ]
+
+
+def _retried(fleet: Fleet, target: str) -> Job | None:
+    if not (target.isascii() and target.isdigit()):
+        return fleet.collection(target).retry()
+    if len(target) > LONGEST_ID:
+        raise UnknownJob(job=target)
+    job = fleet.job(int(target))
+    return fleet.collection(job.status.collection).retry(job_id=job.id)

@@ -1,0 +1,81 @@
+"""`search`: the chunks nearest to a text."""
+
+from __future__ import annotations
+
+import json as json_module
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from embedfleet.cli.output import note, one_line, print_json, say
+from embedfleet.cli.parameters import Json, Name, parse_where, unicode_text
+from embedfleet.cli.session import session
+
+if TYPE_CHECKING:
+    from embedfleet import Hit
+
+EXCERPT_CHARACTERS = 300
+
+Query = Annotated[
+    str, typer.Argument(metavar="TEXT", help="What to look for.", callback=unicode_text)
+]
+Count = Annotated[int, typer.Option("-k", min=1, max=10_000, help="How many hits.")]
+Where = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="KEY=VALUE", help="Metadata a hit must have; a JSON value keeps its type."
+    ),
+]
+ShowSql = Annotated[bool, typer.Option("--sql", help="Print the statement instead of running it.")]
+
+
+def add_to(app: typer.Typer) -> None:
+    app.command()(search)
+
+
+def search(
+    context: typer.Context,
+    name: Name,
+    text: Query,
+    k: Count = 5,
+    where: Where = None,
+    sql: ShowSql = False,
+    json: Json = False,
+) -> None:
+    """Find the chunks nearest to a text, best first."""
+    wanted = parse_where(where or ())
+    with session(context).fleet() as fleet:
+        collection = fleet.collection(name)
+        if sql:
+            _show_statement(collection.search_sql(k=k, where=wanted), json=json)
+            return
+        from embedfleet.progress import activity
+
+        with activity(f"embedding the text with {collection.info.space.name}"):
+            vector = collection.embed_query(text)
+        hits = collection.search(vector, k=k, where=wanted)
+    if json:
+        print_json([asdict(hit) for hit in hits])
+    elif hits:
+        for hit in hits:
+            _show(hit)
+    else:
+        note("Nothing was found. How much there is to find: embedfleet collection show " + name)
+
+
+def _show_statement(statement: str, *, json: bool) -> None:
+    if json:
+        print_json({"sql": statement})
+        return
+    say(statement)
+    note("$1 is the vector of the text, which Collection.embed_query(text) gives in Python.")
+
+
+def _show(hit: Hit) -> None:
+    metadata = json_module.dumps(hit.metadata, ensure_ascii=False) if hit.metadata else ""
+    say(f"{hit.score:.3f}  {one_line(hit.document)} #{hit.position}  {one_line(metadata)}".rstrip())
+    excerpt = one_line(hit.content)
+    if len(excerpt) > EXCERPT_CHARACTERS:
+        excerpt = excerpt[:EXCERPT_CHARACTERS].rstrip() + " ..."
+    say(f"       {excerpt}")

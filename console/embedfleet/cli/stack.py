@@ -1,0 +1,90 @@
+"""The embedded stack: `up`, `down`; and the tables of any database: `migrate`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from embedfleet.cli.output import note, print_json, say, without_passwords
+from embedfleet.cli.parameters import Json
+from embedfleet.cli.session import session
+
+Workers = Annotated[
+    int, typer.Option("--workers", min=0, max=64, help="Start so many cpu workers, too.")
+]
+ShowUrls = Annotated[bool, typer.Option("--show-urls", help="Print the URLs with passwords.")]
+
+
+def add_to(app: typer.Typer) -> None:
+    app.command()(up)
+    app.command()(down)
+    app.command()(migrate)
+
+
+def up(
+    context: typer.Context, workers: Workers = 0, show_urls: ShowUrls = False, json: Json = False
+) -> None:
+    """Start the embedded PostgreSQL and Valkey, until `down`."""
+    from embedfleet.embedded import ready
+    from embedfleet.local_workers import start_workers
+    from embedfleet.progress import command
+
+    settings = session(context).settings()
+    endpoints = ready(settings.data, on_step=note)
+    pids = start_workers(settings.data, workers) if workers else []
+    if json:
+        print_json(
+            {
+                "data": settings.data,
+                "database_url": endpoints.database_url,
+                "redis_url": endpoints.redis_url,
+                "workers": pids,
+            }
+        )
+        return
+    shown = str if show_urls else without_passwords
+    say(f"PostgreSQL  {shown(endpoints.database_url)}")
+    say(f"Valkey      {shown(endpoints.redis_url)}")
+    say(f"data        {settings.data}")
+    if pids:
+        say(f"workers     {', '.join(map(str, pids))} (logs: {settings.data / 'logs'})")
+    if not settings.uses_embedded_stack:
+        note("A database URL is set in the environment: other commands use that one, not this.")
+    elif workers:
+        note(f"Next: {command(settings, 'collection create NAME --model all-MiniLM-L6-v2')}")
+    else:
+        note(f"Next: {command(settings, 'worker --queue cpu')}, in a terminal of its own")
+
+
+def down(context: typer.Context) -> None:
+    """Stop the embedded servers and their workers; the data stay."""
+    from embedfleet.local_workers import stop_workers
+    from embedfleet.stack import down as stop_servers
+
+    settings = session(context).settings()
+    workers = stop_workers(settings.data)
+    servers = stop_servers(settings.data)
+    if workers:
+        say(f"stopped {workers} worker{'' if workers == 1 else 's'}")
+    say("stopped the servers" if servers else f"no server was running in {settings.data}")
+
+
+def migrate(context: typer.Context, json: Json = False) -> None:
+    """Create or upgrade the tables in the configured database."""
+    from embedfleet_schema.migrate import migrate as upgrade
+
+    settings = session(context).settings()
+    if settings.uses_embedded_stack:
+        from embedfleet.stack import up as start
+
+        start(settings.data, on_step=note)
+    before, after = upgrade(settings.database)
+    if json:
+        print_json({"before": before, "after": after})
+    elif before == after:
+        say(f"the tables are at revision {after} already")
+    elif before is None:
+        say(f"created the tables at revision {after}")
+    else:
+        say(f"upgraded the tables from revision {before} to {after}")

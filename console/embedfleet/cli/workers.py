@@ -1,0 +1,60 @@
+"""`worker`: embed what waits in a queue."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from embedfleet.cli.output import note
+from embedfleet.cli.session import session
+from embedfleet_schema.types import Queue
+
+if TYPE_CHECKING:
+    from embedfleet_schema.settings import Settings
+
+OfQueue = Annotated[Queue, typer.Option(help="What to take from, and so the device.")]
+Concurrency = Annotated[
+    int | None, typer.Option(min=1, max=1_024, help="Batches at the same time.")
+]
+Pool = Annotated[Literal["prefork", "threads", "solo"] | None, typer.Option(help="Celery's pool.")]
+
+
+def add_to(app: typer.Typer) -> None:
+    app.command()(worker)
+
+
+def worker(
+    context: typer.Context,
+    queue: OfQueue = "cpu",
+    concurrency: Concurrency = None,
+    pool: Pool = None,
+) -> None:
+    """Embed what waits in a queue, until Ctrl-C or SIGTERM.
+
+    A worker that is told to stop finishes its batches first.
+    """
+    from embedfleet_workers import launch
+
+    settings = session(context).ready()
+    _check_tables(settings)
+    plan = launch.plan(queue, concurrency)
+    if pool is not None and pool != plan.pool:
+        slots = 1 if pool == "solo" else plan.concurrency
+        plan = replace(plan, pool=pool, concurrency=slots, why="as you asked")
+    note(f"queue {queue}: {plan.concurrency} slots, pool {plan.pool} ({plan.why})")
+    # The application reads its settings where Celery imports it, in each process of a pool.
+    os.environ["EMBEDFLEET_DATA"] = str(settings.data)
+    launch.run(queue, plan, log_level=settings.log_level)
+
+
+def _check_tables(settings: Settings) -> None:
+    """Fail now and in one line, where a worker would go on trying."""
+    from embedfleet_schema.database import Database
+
+    database = Database(settings.database, max_connections=1)
+    with database.connection():
+        pass
+    database.close()

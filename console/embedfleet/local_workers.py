@@ -1,0 +1,272 @@
+"""Worker processes on this machine, for the embedded stack of a data folder."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+
+import psutil
+
+from embedfleet.stack.files import Folder, last_words
+from embedfleet.stack.processes import wait_until
+from embedfleet_schema.errors import WorkerStartFailed
+from embedfleet_schema.settings import Settings
+from embedfleet_schema.types import Queue
+
+LOG_BYTES = 10_000_000
+# A worker that is told to stop finishes its batch: seconds with a small model, and never as long
+# as this unless it hangs.
+WARM_SECONDS = 60.0
+KILL_SECONDS = 5.0
+NO_VARIABLES: Mapping[str, str] = {}
+
+
+@dataclass(frozen=True, slots=True)
+class LocalWorker:
+    """A started process; it works in the folder `home`, which tells it from a reused pid."""
+
+    home: Path
+    pid: int
+    queue: Queue
+
+    def process(self) -> psutil.Process | None:
+        """The process, while it lives and is this one."""
+        try:
+            process = psutil.Process(self.pid)
+            ended = process.status() == psutil.STATUS_ZOMBIE
+            return process if not ended and Path(process.cwd()).samefile(self.home) else None
+        except (psutil.NoSuchProcess, psutil.AccessDenied, FileNotFoundError):
+            # Gone, or the pid is another user's by now.
+            return None
+
+
+def start_workers(
+    data: Path,
+    count: int,
+    *,
+    queue: Queue = "cpu",
+    concurrency: int | None = None,
+    env: Mapping[str, str] = NO_VARIABLES,
+) -> list[int]:
+    """Have `count` workers of `queue` running, and return the pids of all that do.
+
+    They outlive this process and its terminal, until `stop_workers`. What they say goes to
+    `logs/worker-<number>.log` in the data folder. They serve the embedded stack there, whatever
+    other database the environment names; `env` has the last word.
+
+    Args:
+        concurrency: slots of each; by default one for cpu, for other queues what suits the machine.
+
+    Raises:
+        WorkerStartFailed: a process cannot be started.
+    """
+    data = data.expanduser().resolve()
+    _fill_up(data, count, queue, concurrency, env, started=[])
+    return [worker.pid for worker in _running(data) if worker.queue == queue]
+
+
+def stop_workers(data: Path) -> int:
+    """Stop all workers of the data folder; returns how many there were.
+
+    Each finishes its batch first; one that does not end within a minute is killed, and its batch
+    goes to another worker when its lease has run out.
+    """
+    data = data.expanduser().resolve()
+    if not _homes(data).is_dir():
+        return 0
+    with _locked(data):
+        return _stop(_running(data))
+
+
+def running_workers(data: Path) -> list[int]:
+    """The pids of the workers that run in the data folder."""
+    return [worker.pid for worker in _running(data.expanduser().resolve())]
+
+
+@contextmanager
+def workers(
+    data: Path,
+    count: int,
+    *,
+    queue: Queue = "cpu",
+    concurrency: int | None = None,
+    env: Mapping[str, str] = NO_VARIABLES,
+) -> Iterator[None]:
+    """`start_workers` for a while: those that it started end with the block."""
+    data = data.expanduser().resolve()
+    started: list[LocalWorker] = []
+    try:
+        _fill_up(data, count, queue, concurrency, env, started=started)
+        yield
+    finally:
+        with uninterrupted(), _locked(data):
+            _stop(started)
+
+
+def last_log_lines(data: Path, since: float) -> str:
+    """What the workers' logs that were written to after `since` end with."""
+    return last_words(_logs(data).glob("worker-*.log"), since)
+
+
+@contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Put off Ctrl-C and SIGTERM to the end of the block, lest it be left half done."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # signals only ever interrupt the main thread
+        return
+    came: list[int] = []
+
+    def note(number: int, _frame: FrameType | None) -> None:
+        came.append(number)
+
+    # A Python function, since processes started meanwhile would inherit SIG_IGN.
+    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        if came:
+            signal.raise_signal(came[0])
+
+
+def _fill_up(
+    data: Path,
+    count: int,
+    queue: Queue,
+    concurrency: int | None,
+    env: Mapping[str, str],
+    *,
+    started: list[LocalWorker],
+) -> None:
+    """Start what lacks; each goes to `started` at once, so that nobody loses sight of it."""
+    _homes(data).mkdir(mode=0o700, parents=True, exist_ok=True)
+    _logs(data).mkdir(mode=0o700, exist_ok=True)
+    slots = concurrency or (1 if queue == "cpu" else None)
+    with _locked(data):
+        running = _running(data)
+        lacking = count - sum(worker.queue == queue for worker in running)
+        taken = {worker.home for worker in running}
+        homes = (_homes(data) / str(number) for number in range(1, count + len(taken) + 1))
+        free = [home for home in homes if home not in taken][: max(0, lacking)]
+        environment = _environment(data, count * (slots or 1), env)
+        for home in free:
+            with uninterrupted():
+                started.append(_launch(home, _logs(data), queue, slots, environment))
+
+
+def _launch(
+    home: Path, logs: Path, queue: Queue, slots: int | None, environment: Mapping[str, str]
+) -> LocalWorker:
+    home.mkdir(mode=0o700, exist_ok=True)
+    log = logs / f"worker-{home.name}.log"
+    if log.exists() and log.stat().st_size > LOG_BYTES:
+        log.replace(log.with_suffix(".log.old"))
+    # -P: nothing is imported from the working folder.
+    command = [sys.executable, "-P", "-m", "embedfleet", "worker", "--queue", queue]
+    command += [] if slots is None else ["--concurrency", str(slots)]
+    try:
+        with log.open("ab") as output:
+            process = subprocess.Popen(
+                command,
+                cwd=home,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+    except OSError as error:
+        raise WorkerStartFailed(reason=str(error)) from error
+    # It lives on without this object, which would otherwise complain about that.
+    process.returncode = 0
+    record = {"pid": process.pid, "queue": queue}
+    (home / "worker.json").write_text(json.dumps(record))
+    return LocalWorker(home, process.pid, queue)
+
+
+def _environment(data: Path, processes: int, env: Mapping[str, str]) -> dict[str, str]:
+    """The environment of a worker: ours, but with the embedded stack's servers."""
+    from embedfleet_workers.runtime import cores
+
+    inherited = {name: value for name, value in os.environ.items() if name not in _url_names()}
+    # Workers that share the cores must not all want all of them.
+    threads = {"EMBEDFLEET_TORCH_THREADS": str(max(1, cores() // max(1, processes)))}
+    return threads | inherited | {"EMBEDFLEET_DATA": str(data)} | dict(env)
+
+
+def _url_names() -> set[str]:
+    """Every variable that names a server."""
+    aliases = (Settings.model_fields[url].validation_alias for url in ("database_url", "redis_url"))
+    return {str(name) for alias in aliases for name in getattr(alias, "choices", ())}
+
+
+def _running(data: Path) -> list[LocalWorker]:
+    found = map(_read, sorted(_homes(data).glob("*/worker.json")))
+    return [worker for worker in found if worker is not None and worker.process() is not None]
+
+
+def _read(record: Path) -> LocalWorker | None:
+    try:
+        told = json.loads(record.read_text())
+        return LocalWorker(record.parent, int(told["pid"]), told["queue"])
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        # Removed, or cut off by a crash while it was written.
+        return None
+
+
+def _stop(started: Sequence[LocalWorker]) -> int:
+    """Ask all to end, and wait; then kill what still runs, with its pool."""
+    asked = [worker for worker in started if _signal(worker.process(), signal.SIGTERM)]
+    if not _ended(asked, WARM_SECONDS):
+        for worker in asked:
+            if (process := worker.process()) is not None:
+                family = [*process.children(recursive=True), process]
+                for member in family:
+                    _signal(member, signal.SIGKILL)
+        _ended(asked, KILL_SECONDS)
+    for worker in started:
+        with suppress(ChildProcessError):  # another process's child
+            os.waitpid(worker.pid, os.WNOHANG)
+        (worker.home / "worker.json").unlink(missing_ok=True)
+    return len(asked)
+
+
+def _signal(process: psutil.Process | None, number: signal.Signals) -> bool:
+    if process is None:
+        return False
+    try:
+        process.send_signal(number)
+    except psutil.NoSuchProcess:
+        return False
+    return True
+
+
+def _ended(asked: Sequence[LocalWorker], seconds: float) -> bool:
+    return wait_until(lambda: all(worker.process() is None for worker in asked), seconds)
+
+
+@contextmanager
+def _locked(data: Path) -> Iterator[None]:
+    """One command at a time starts or stops the workers of a folder."""
+    with (_homes(data) / ".lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _homes(data: Path) -> Path:
+    return Folder(data).root / "workers"
+
+
+def _logs(data: Path) -> Path:
+    return Folder(data).logs

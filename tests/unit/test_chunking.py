@@ -1,0 +1,317 @@
+from functools import cache
+from itertools import accumulate
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from semantic_text_splitter import TextSplitter
+from tokenizers import Tokenizer, models, pre_tokenizers
+
+from embedfleet_producer.chunking import Chunker, PreparedChunk
+from embedfleet_producer.clusters import cluster_end, cluster_start
+from embedfleet_producer.tokens import TokenCounter, counter_for
+from embedfleet_schema.errors import BadChunking
+from embedfleet_schema.spaces import resolve_space
+from embedfleet_schema.types import Chunk, Chunking, Space
+
+# Each is what a reader takes for one character, or several that may be parted between clusters
+# only where CLUSTERS says so; none of them melts into its neighbours.
+CLUSTERS = [
+    "👨‍👩‍👧‍👦",
+    "🇩🇪",
+    "👍🏽",
+    "❤️‍🔥",
+    "e\u0301",
+    "Z̯̯̯",
+    "각",
+    "1️⃣",
+    "नि",
+    "漢",
+    "ש",
+    "م",
+    "a",
+    ".",
+    "\u00a0",
+]
+PLAIN = [
+    "hello ",
+    "world. ",
+    "\n",
+    "\n\n",
+    "\r\n",
+    "\t",
+    " ",
+    "\x1c",
+    "\u2003",
+    "x" * 120,
+    "שלום ",
+    "مرحبا ",
+]
+MARKUP = [
+    "# Title\n",
+    "- item\n",
+    "```\n",
+    "    code\n",
+    "|a|b|\n",
+    "> quote\n",
+    "**b**",
+    "[x](y)",
+    "---\n",
+]
+TEXTS = st.lists(st.sampled_from(CLUSTERS + PLAIN + MARKUP), max_size=60)
+MODES = st.sampled_from(["text", "markdown"])
+SIZES = st.sampled_from([(3, 0), (8, 0), (8, 3), (30, 0), (30, 8)])
+TOKENIZERS = st.sampled_from(["bert", "bytes", "marked"])
+
+
+@cache
+def counter(kind: str) -> TokenCounter:
+    """BERT's own; one token per byte; one per character, with a mark put in front."""
+    if kind == "bert":
+        return counter_for(resolve_space("all-MiniLM-L6-v2"), Chunking())
+    if kind == "bytes":
+        alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+        tokenizer = Tokenizer(models.BPE({mark: n for n, mark in enumerate(alphabet)}, []))
+        tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    else:
+        tokenizer = Tokenizer(models.BPE({"<unk>": 0, "▁": 1}, [], unk_token="<unk>"))
+        tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
+    return TokenCounter(tokenizer)
+
+
+@cache
+def chunker(kind: str = "bert", size: int = 0, overlap: int = 0, **space: object) -> Chunker:
+    described = {"max_tokens": 256} | space
+    whole = Space("local", kind, 384, **described)
+    return Chunker(whole, Chunking(size, overlap), counter(kind))
+
+
+def check(text: str, chunks: list[PreparedChunk], kind: str, size: int) -> None:
+    covered: set[int] = set()
+    for prepared in chunks:
+        chunk = prepared.chunk
+        assert chunk.content == text[chunk.start : chunk.end]
+        assert chunk.content
+        assert chunk.content == chunk.content.strip()
+        assert [prepared.tokens] == counter(kind).count([chunk.content])
+        assert prepared.tokens <= size or len(chunk.content) == 1
+        covered.update(range(chunk.start, chunk.end))
+    assert not [n for n, mark in enumerate(text) if not mark.isspace() and n not in covered]
+    assert [chunk.chunk.start for chunk in chunks] == sorted(chunk.chunk.start for chunk in chunks)
+
+
+@settings(deadline=None, max_examples=300)
+@given(TEXTS, MODES, SIZES, TOKENIZERS, st.sampled_from([1, 30]))
+def test_chunks_hold_their_offsets_cover_the_text_and_fit(pieces, mode, sizes, kind, times):
+    text = "".join(pieces) * times
+    check(text, chunker(kind, *sizes).chunk_many([text], [mode])[0], kind, sizes[0])
+
+
+@settings(deadline=None, max_examples=200)
+@given(st.text(max_size=400), MODES, SIZES, TOKENIZERS)
+def test_chunks_of_any_text_hold_their_offsets_cover_it_and_fit(text, mode, sizes, kind):
+    check(text, chunker(kind, *sizes).chunk_many([text], [mode])[0], kind, sizes[0])
+
+
+@settings(deadline=None, max_examples=300)
+@given(TEXTS, MODES, SIZES, TOKENIZERS, st.sampled_from([1, 30]))
+def test_no_character_of_a_reader_is_cut_where_it_fits(pieces, mode, sizes, kind, times):
+    pieces = [
+        p for piece in pieces for p in ([piece] if piece in CLUSTERS else list(piece))
+    ] * times
+    text = "".join(pieces)
+    ends = list(accumulate(map(len, pieces)))
+    owner = [n for n, piece in enumerate(pieces) for _ in piece]
+
+    for chunk in chunker(kind, *sizes).chunk(text, mode):
+        for cut in {chunk.start, chunk.end} - {0, *ends}:
+            assert counter(kind).count([pieces[owner[cut]]])[0] > sizes[0]
+
+
+@settings(deadline=None, max_examples=100)
+@given(
+    st.lists(
+        st.sampled_from(["Hello world. ", "One two three four.\n", "\n\n", "No end "]),
+        min_size=200,
+        max_size=600,
+    )
+)
+def test_windows_cut_where_the_splitter_cuts_the_whole_text(pieces):
+    text = "".join(pieces)
+    whole = TextSplitter.from_huggingface_tokenizer(counter("bert").tokenizer, 8).chunk_indices(
+        text
+    )
+
+    assert whole == [(chunk.start, chunk.content) for chunk in chunker("bert", 8).chunk(text)]
+
+
+def test_offsets_count_characters_and_not_bytes():
+    text = "👨‍👩‍👧‍👦 é. " * 40
+    first, second, *_ = chunker("bytes", 60).chunk(text)
+
+    assert (0, "👨‍👩‍👧‍👦 é. 👨‍👩‍👧‍👦 é.") == (first.start, first.content)
+    assert text.index("👨", first.end) == second.start
+
+
+def test_a_text_that_fits_is_one_chunk_without_its_margins():
+    expected = [PreparedChunk(Chunk("Hello, world", 2, 14), 3)]
+
+    assert [expected] == chunker().chunk_many([" \nHello, world \n\n"])
+
+
+@pytest.mark.parametrize("text", ["", " ", "\n\n\t\u2003", " " * 100_000])
+def test_whitespace_alone_gives_no_chunk(text):
+    assert chunker().chunk_many([text, "word", text])[0::2] == [[], []]
+
+
+def test_many_texts_get_the_chunks_that_each_gets_alone():
+    texts = ["short", "", "One sentence. " * 400, "# Head\n\ntext\n" * 200, " x " * 3_000]
+    modes = ["text", "text", None, "markdown", "markdown"]
+    together = chunker(size=50).chunk_many(texts, modes)
+
+    assert together == [
+        chunker(size=50).chunk_many([text], [mode])[0]
+        for text, mode in zip(texts, modes, strict=True)
+    ]
+
+
+def test_markdown_is_cut_at_its_headings():
+    text = "# One\n\nalpha beta gamma delta\n\n# Two\n\nalpha beta gamma delta\n"
+
+    assert ["# One\n\nalpha beta gamma delta", "# Two\n\nalpha beta gamma delta"] == [
+        chunk.content for chunk in chunker(size=8).chunk(text, "markdown")
+    ]
+
+
+def test_code_is_not_taken_for_headings_where_a_window_ends_in_it():
+    prose = "Words about nothing at all. " * 30
+    text = (prose + "\n\n```\n" + "# note\nx = 1\n" * 12 + "```\n\n") * 6
+    starts = [chunk.start for chunk in chunker(size=60).chunk(text, "markdown")]
+
+    assert [
+        n for n in range(len(text)) if text.startswith("Words", n) and n and text[n - 1] == "\n"
+    ] == [
+        start
+        for start in starts
+        if text.startswith("Words", start) and text[start - 1] == "\n" and start
+    ]
+
+
+def test_overlapping_chunks_share_their_ends():
+    chunks = chunker(size=20, overlap=5).chunk("one two three four five. " * 40)
+
+    assert all(after.start < before.end for before, after in zip(chunks, chunks[1:], strict=False))
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["a" * 1_000_000, "👨‍👩‍👧‍👦" * 50_000, "e" + "\u0301" * 500_000, "word, " * 30_000 + "\nend"],
+    ids=["one word", "one line of emoji", "one endless character", "one paragraph"],
+)
+@pytest.mark.parametrize("mode", ["text", "markdown"])
+def test_a_hostile_text_is_cut_in_a_time_that_grows_with_its_length(text, mode):
+    check(text, chunker().chunk_many([text], [mode])[0], "bert", 254)
+
+
+@pytest.mark.parametrize("mark", ["漢字仮名", "e\u0301", "🇩🇪"])
+def test_a_long_text_without_spaces_is_cut_between_characters(mark):
+    text = mark * (60_000 // len(mark))
+    chunks = chunker("bytes", 100).chunk_many([text])[0]
+
+    check(text, chunks, "bytes", 100)
+    assert {0} == {chunk.chunk.start % len(mark.encode().decode()[:2]) for chunk in chunks} or len(
+        mark
+    ) == 4
+
+
+def test_size_zero_is_what_the_model_takes_beside_special_tokens_and_prompt():
+    assert chunker().size == 254
+    assert chunker(document_prompt="search document: ").size == 251
+    assert chunker("bytes").size == 256
+    assert chunker(size=100, document_prompt="search document: ").limit == 251
+
+
+@pytest.mark.parametrize(
+    ("chunking", "reason"),
+    [
+        (Chunking(size=255), "size 255 is more than the 254 tokens"),
+        (Chunking(size=-1), "0 or more"),
+        (Chunking(overlap=-1), "0 or more"),
+        (Chunking(size=10, overlap=10), "overlap 10 is not smaller than size 10"),
+        (Chunking(overlap=254), "overlap 254 is not smaller than size 254"),
+        (Chunking(mode="html"), "mode 'html' is none of text, markdown"),
+    ],
+)
+def test_a_chunking_that_cannot_work_is_refused(chunking, reason):
+    with pytest.raises(BadChunking, match=reason):
+        Chunker(Space("local", "x", 384, 256), chunking, counter("bert"))
+
+
+def test_a_prompt_that_fills_the_model_is_refused():
+    with pytest.raises(BadChunking, match="prompt leaves no room in local/bert"):
+        chunker(document_prompt="word " * 254)
+
+
+def test_the_chunks_of_a_callers_function_are_found_in_their_order():
+    chunks = chunker().chunk_with(lambda text: text.split(), "ab cd ab ef")
+
+    assert [("ab", 0, 2), ("cd", 3, 5), ("ab", 6, 8), ("ef", 9, 11)] == [
+        (chunk.content, chunk.start, chunk.end) for chunk in chunks
+    ]
+
+
+def test_overlapping_and_nested_pieces_are_found_too():
+    chunks = chunker().ready_made(["abcd", "cdef", "ef"], "abcdef")
+
+    assert [(0, 4), (2, 6), (4, 6)] == [(chunk.start, chunk.end) for chunk in chunks]
+
+
+def test_a_piece_that_is_not_in_the_text_has_no_offsets_and_does_not_disturb_the_others():
+    chunks = chunker().chunk_with(lambda _: ["Summary!", "cd"], "ab cd")
+
+    assert [Chunk("Summary!"), Chunk("cd", 3, 5)] == chunks
+
+
+def test_ready_made_chunks_keep_their_metadata_and_true_offsets():
+    given_chunks = [Chunk("ab", 3, 5, {"page": 1}), Chunk("ab", 1, 3), "  ", Chunk("")]
+
+    assert [Chunk("ab", 3, 5, {"page": 1}), Chunk("ab", None, None)] == chunker().ready_made(
+        given_chunks, "ab ab"
+    )
+
+
+def test_ready_made_chunks_without_a_text_pass_as_they_are():
+    assert [Chunk("x", 7, 8), Chunk(" y ")] == chunker().ready_made([Chunk("x", 7, 8), " y "])
+
+
+@pytest.mark.parametrize("given_pieces", ["text", None, 3, [3], [b"x"]])
+def test_pieces_that_are_no_chunks_are_refused(given_pieces):
+    with pytest.raises(BadChunking, match="not"):
+        chunker().chunk_with(lambda _: given_pieces, "text")
+
+
+def test_ready_made_chunks_are_counted_over_all_documents():
+    documents = [[Chunk("one two"), Chunk("three")], [], [Chunk("four five six")]]
+
+    assert [[2, 1], [], [3]] == [
+        [prepared.tokens for prepared in chunks] for chunks in chunker().prepare(documents)
+    ]
+
+
+@pytest.mark.parametrize(
+    "cluster",
+    [c for c in CLUSTERS if len(c) > 1]
+    + ["\r\n", "\u1100\u1161\u11a8", "🏴\U000e0067\U000e0062\U000e007f"],
+)
+@pytest.mark.parametrize("before", ["", "a", " ", "🇫🇷", "각"])
+def test_a_cluster_may_be_cut_only_at_its_ends(before, cluster):
+    text = before + cluster + "z"
+    start, end = len(before), len(before) + len(cluster)
+
+    assert {start} == {cluster_start(text, place) for place in range(start, end)}
+    assert {end} == {cluster_end(text, place) for place in range(start + 1, end + 1)}
+
+
+def test_endless_marks_and_flags_are_cut_anywhere():
+    assert cluster_start("e" + "\u0301" * 500, 300) == 300
+    assert cluster_start("🇩" * 5_001, 4_001) == 4_001
