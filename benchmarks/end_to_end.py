@@ -10,10 +10,9 @@ import argparse
 import statistics
 import time
 
-from embedfleet.stdlib_docs import documents
-
 import embedfleet as ef
 from _scratch import machine, scratch_fleet, workers
+from embedfleet.stdlib_docs import documents
 from embedfleet_workers.embedders import load_embedder
 
 MODEL = "all-MiniLM-L6-v2"

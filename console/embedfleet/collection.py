@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterable, Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from embedfleet.connections import Connections
 from embedfleet.job import Job
 from embedfleet_producer.enqueue import Enqueued, Producer
 from embedfleet_producer.windows import blocking
@@ -19,9 +20,6 @@ from embedfleet_schema.store.jobs import FailureInfo
 from embedfleet_schema.store.search import explain_sql, search
 from embedfleet_schema.types import Chunk, CollectionInfo, Document, Hit, Rejection
 
-if TYPE_CHECKING:
-    from embedfleet.fleet import Fleet
-
 ChunkFunction = Callable[[str], Iterable[str | Chunk]]
 Vector = NDArray[np.float32] | Sequence[float]
 
@@ -29,8 +27,8 @@ Vector = NDArray[np.float32] | Sequence[float]
 class Collection:
     """A named set of documents in one embedding space. Get one from `Fleet.collection`."""
 
-    def __init__(self, fleet: Fleet, info: CollectionInfo) -> None:
-        self._fleet = fleet
+    def __init__(self, connections: Connections, info: CollectionInfo) -> None:
+        self._connections = connections
         self.info = info
 
     @property
@@ -60,10 +58,14 @@ class Collection:
             on_window: called after each committed window with the counts so far.
         """
         producer = Producer(
-            self._fleet.db, self.info, self._fleet.settings, self._fleet.doorbell, chunk=chunk
+            self._connections.db,
+            self.info,
+            self._connections.settings,
+            self._connections.doorbell,
+            chunk=chunk,
         )
         enqueued = producer.enqueue(documents, on_window=on_window)
-        return Job(self._fleet, enqueued.job_id, enqueued)
+        return Job(self._connections, enqueued.job_id, enqueued)
 
     async def aenqueue(
         self,
@@ -88,11 +90,11 @@ class Collection:
             where: metadata that a hit must contain: {"lang": "en"}.
         """
         vector = self.embed_query(query) if isinstance(query, str) else query
-        return search(self._fleet.db, self.info, vector, k=k, where=where)
+        return search(self._connections.db, self.info, vector, k=k, where=where)
 
     def embed_query(self, text: str) -> NDArray[np.float32]:
-        """The vector of a query, float32 of shape (dimensions,); needs the model on this machine."""
-        (vector,) = self._fleet.query_embedder(self.info.space).embed([text], "query")
+        """The vector of a query, float32 of shape (dimensions,); needs the model at hand."""
+        (vector,) = self._connections.query_embedder(self.info.space).embed([text], "query")
         return np.asarray(vector, dtype=np.float32)
 
     def search_sql(self, *, k: int = 10, where: Mapping[str, Any] | None = None) -> str:
@@ -101,38 +103,40 @@ class Collection:
 
     def delete(self, keys: Sequence[str]) -> list[str]:
         """Remove documents, their chunks, and vectors that nobody else uses; returns their keys."""
-        return documents.delete(self._fleet.db, self.info, keys)
+        return documents.delete(self._connections.db, self.info, keys)
 
     def audit(self, *, repair: bool = False) -> Audit:
         """Hold what is stored against what should be; with `repair`, queue what is missing.
 
         The result tells what was found; `job_id` names the job of a repair.
         """
-        found = audit.audit(self._fleet.db, self.info)
+        found = audit.audit(self._connections.db, self.info)
         if not repair:
             return found
-        job_id = audit.repair(self._fleet.db, self.info, budget=self._budget)
+        job_id = audit.repair(self._connections.db, self.info, budget=self._budget)
         if job_id is not None:
-            self._fleet.doorbell.ring(self.info.queue)
+            self._connections.doorbell.ring(self.info.queue)
         return found.repaired_by(job_id)
 
     def failures(self, *, job_id: int | None = None, limit: int = 1_000) -> list[FailureInfo]:
         """Chunks that cannot be embedded and documents that were not accepted, newest first."""
-        return jobs.failures(self._fleet.db, self.info, job_id=job_id, limit=limit)
+        return jobs.failures(self._connections.db, self.info, job_id=job_id, limit=limit)
 
     def retry(self, *, job_id: int | None = None) -> Job | None:
         """Try failed chunks again, of one job or all; None where none failed."""
-        new = jobs.retry_failures(self._fleet.db, self.info, budget=self._budget, job_id=job_id)
+        new = jobs.retry_failures(
+            self._connections.db, self.info, budget=self._budget, job_id=job_id
+        )
         if new is None:
             return None
-        self._fleet.doorbell.ring(self.info.queue)
-        return Job(self._fleet, new)
+        self._connections.doorbell.ring(self.info.queue)
+        return Job(self._connections, new)
 
     def index(self, *, memory_mb: int | None = None, workers: int | None = None) -> str | None:
         """Build the HNSW index without blocking writers; None where there is one already."""
         counts = self.counts()
         return collections.build_index(
-            self._fleet.db,
+            self._connections.db,
             self.info,
             memory_mb=memory_mb or _graph_mb(counts.vectors, self.info.space.dimensions),
             workers=2 if workers is None else workers,
@@ -140,15 +144,15 @@ class Collection:
 
     def counts(self) -> CollectionCounts:
         """How many documents, vectors and failures there are, and whether there is an index."""
-        return collections.counts(self._fleet.db, self.info)
+        return collections.counts(self._connections.db, self.info)
 
     def drop(self) -> None:
         """Remove the collection with all its rows. There is no way back."""
-        collections.drop(self._fleet.db, self.info)
+        collections.drop(self._connections.db, self.info)
 
     @property
     def _budget(self) -> int:
-        return self._fleet.settings.batch_tokens(self.info.queue)
+        return self._connections.settings.batch_tokens(self.info.queue)
 
 
 def _graph_mb(vectors: int, dimensions: int) -> int:

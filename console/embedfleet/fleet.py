@@ -2,28 +2,17 @@
 
 from __future__ import annotations
 
-import threading
-from functools import cached_property
 from pathlib import Path
-from types import TracebackType
-from typing import TYPE_CHECKING, Self
 
 from embedfleet.collection import Collection
+from embedfleet.connections import Connections
 from embedfleet.job import Job
-from embedfleet_schema.broker import Doorbell, celery_app
-from embedfleet_schema.database import Database
 from embedfleet_schema.errors import UnknownCollection, UsageError
-from embedfleet_schema.settings import Settings, load_settings
+from embedfleet_schema.settings import load_settings
 from embedfleet_schema.spaces import parse_model, resolve_space
 from embedfleet_schema.store import collections, jobs, workers
 from embedfleet_schema.store.workers import QueueInfo, WorkerInfo
 from embedfleet_schema.types import Chunking, Metric, Queue, Space, Storage
-
-if TYPE_CHECKING:
-    from embedfleet_workers.embedders.protocol import Embedder
-
-# A producer waits this long for Redis, not longer: its documents are in PostgreSQL by then.
-SOCKET_TIMEOUT_S = 3.0
 
 
 def connect(
@@ -50,18 +39,8 @@ def connect(
     return Fleet(found)
 
 
-class Fleet:
+class Fleet(Connections):
     """The collections, jobs and workers of one database. Safe to share between threads."""
-
-    def __init__(self, settings: Settings) -> None:
-        self.settings = settings
-        self.db = Database(settings.database)
-        self._embedders: dict[bytes, Embedder] = {}
-        self._lock = threading.Lock()
-
-    @cached_property
-    def doorbell(self) -> Doorbell:
-        return Doorbell(celery_app(self.settings.redis, socket_timeout_s=SOCKET_TIMEOUT_S))
 
     def collection(
         self,
@@ -141,43 +120,10 @@ class Fleet:
         """Open batches by queue."""
         return workers.queues(self.db)
 
-    def query_embedder(self, space: Space) -> Embedder:
-        """The embedder of a space in this process, loaded once: it turns queries into vectors."""
-        from embedfleet_workers.embedders import load_embedder
-
-        with self._lock:
-            if space.fingerprint not in self._embedders:
-                self._embedders[space.fingerprint] = load_embedder(
-                    space,
-                    device="cpu",
-                    threads=self.settings.torch_threads,
-                    allowed_models=self.settings.allowed_models,
-                )
-            return self._embedders[space.fingerprint]
-
-    def close(self) -> None:
-        """Give back connections and models."""
-        self.db.close()
-        with self._lock:
-            embedders, self._embedders = list(self._embedders.values()), {}
-        for embedder in embedders:
-            embedder.close()
-
     def _queue_for(self, space: Space) -> Queue:
         if space.provider == "local":
             return self.settings.local_queue
         return "cpu" if space.provider == "fake" else "api"
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 def _names(space: Space) -> tuple[str, str]:

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
+from embedfleet.connections import Connections
 from embedfleet_producer.enqueue import Enqueued
 from embedfleet_schema.errors import WaitTimeout
-from embedfleet_schema.store import jobs
+from embedfleet_schema.store import collections, jobs
 from embedfleet_schema.store.jobs import FailureInfo, JobStatus
-
-if TYPE_CHECKING:
-    from embedfleet.fleet import Fleet
 
 FIRST_POLL_S, LAST_POLL_S = 0.1, 1.0
 
@@ -20,8 +17,10 @@ FIRST_POLL_S, LAST_POLL_S = 0.1, 1.0
 class Job:
     """One call of enqueue, repair or retry; `enqueued` is set in the process that made it."""
 
-    def __init__(self, fleet: Fleet, job_id: int, enqueued: Enqueued | None = None) -> None:
-        self._fleet = fleet
+    def __init__(
+        self, connections: Connections, job_id: int, enqueued: Enqueued | None = None
+    ) -> None:
+        self._connections = connections
         self.id = job_id
         self.enqueued = enqueued
 
@@ -31,13 +30,13 @@ class Job:
     @property
     def status(self) -> JobStatus:
         """Where it stands now: counts, rate, ETA."""
-        return jobs.status(self._fleet.db, self.id)
+        return jobs.status(self._connections.db, self.id)
 
     @property
     def failures(self) -> list[FailureInfo]:
         """What of this job failed or was not accepted."""
-        collection = self._fleet.collection(self.status.collection)
-        return collection.failures(job_id=self.id)
+        db = self._connections.db
+        return jobs.failures(db, collections.find(db, self.status.collection), job_id=self.id)
 
     def wait(self, *, timeout_s: float | None = None, progress: bool = False) -> JobStatus:
         """Block until the job is done or cancelled; `progress` shows it on the terminal.
@@ -48,22 +47,22 @@ class Job:
         if progress:
             from embedfleet.progress import job_progress
 
-            with job_progress(self._fleet) as show:
+            with job_progress(self._connections) as show:
                 return self._wait(timeout_s, show)
         return self._wait(timeout_s, None)
 
     def pause(self) -> None:
         """Hold what waits; what is being embedded right now is finished."""
-        jobs.pause(self._fleet.db, self.id)
+        jobs.pause(self._connections.db, self.id)
 
     def resume(self) -> None:
         """Let a paused job go on."""
-        jobs.resume(self._fleet.db, self.id)
-        self._fleet.doorbell.ring(self._fleet.collection(self.status.collection).info.queue)
+        jobs.resume(self._connections.db, self.id)
+        self._connections.doorbell.ring(self.status.queue)
 
     def cancel(self) -> None:
         """Drop what waits. What is embedded stays; enqueueing again takes up the rest."""
-        jobs.cancel(self._fleet.db, self.id)
+        jobs.cancel(self._connections.db, self.id)
 
     def _wait(self, timeout_s: float | None, show: Callable[[JobStatus], None] | None) -> JobStatus:
         deadline = None if timeout_s is None else time.monotonic() + timeout_s

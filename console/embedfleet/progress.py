@@ -13,12 +13,13 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
 from rich.text import Text
 
 from embedfleet_schema.settings import Settings, default_data
+from embedfleet_schema.store import workers
 from embedfleet_schema.store.jobs import JobStatus
 from embedfleet_schema.store.workers import WorkerInfo
 from embedfleet_schema.types import Queue
 
 if TYPE_CHECKING:
-    from embedfleet.fleet import Fleet
+    from embedfleet.connections import Connections
     from embedfleet_producer.enqueue import Enqueued
 
 # Three missed heartbeats: the sweeper no longer counts on such a worker either.
@@ -33,13 +34,13 @@ ShowEnqueued = Callable[["Enqueued"], None]
 
 
 @contextmanager
-def job_progress(fleet: Fleet) -> Iterator[ShowJob]:
+def job_progress(connections: Connections) -> Iterator[ShowJob]:
     """Show a job on standard error; yields what takes each new status of it.
 
     Says once how to start a worker, where texts wait and nobody is there to embed them.
     """
     console = _console()
-    hints = _Hints(fleet)
+    hints = _Hints(connections)
     with _bar(console) if console.is_terminal else _lines(console) as draw:
 
         def show(status: JobStatus) -> None:
@@ -80,9 +81,11 @@ def is_alive(worker: WorkerInfo) -> bool:
     return worker.silent_s < ALIVE_SECONDS
 
 
-def has_worker(fleet: Fleet, queue: Queue) -> bool:
+def has_worker(connections: Connections, queue: Queue) -> bool:
     """Whether anyone is there to embed what waits in `queue`."""
-    return any(is_alive(worker) and queue in worker.queues for worker in fleet.workers())
+    return any(
+        is_alive(worker) and queue in worker.queues for worker in workers.list_alive(connections.db)
+    )
 
 
 def command(settings: Settings, words: str) -> str:
@@ -178,8 +181,8 @@ def _console() -> Console:
 class _Hints:
     """What a person who waits should know, each said once."""
 
-    def __init__(self, fleet: Fleet) -> None:
-        self._fleet = fleet
+    def __init__(self, connections: Connections) -> None:
+        self._connections = connections
         self._look_at: float | None = None
         self._said: set[str] = set()
 
@@ -193,10 +196,10 @@ class _Hints:
             return []
         if "worker" in self._said or not self._is_time():
             return []
-        queue = self._fleet.collection(status.collection).info.queue
-        if has_worker(self._fleet, queue):
+        queue = status.queue
+        if has_worker(self._connections, queue):
             return []
-        start = command(self._fleet.settings, f"worker --queue {queue}")
+        start = command(self._connections.settings, f"worker --queue {queue}")
         return self._once("worker", f"No worker serves queue {queue}. Start one: {start}")
 
     def _once(self, key: str, hint: str) -> list[str]:

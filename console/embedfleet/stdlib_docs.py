@@ -30,6 +30,7 @@ WELL_KNOWN = tuple(_KNOWN.split())
 # Where the docstrings of a public module stand in a private one, under the name people import.
 HOMES = {
     "_collections_abc": "collections.abc",
+    "_py_warnings": "warnings",
     "_pydatetime": "datetime",
     "_pydecimal": "decimal",
     "_pyio": "io",
@@ -78,7 +79,8 @@ def documents(chunks: int | None = None, *, library: Path | None = None) -> list
 def _modules(library: Path) -> dict[str, list[tuple[str, Path]]]:
     """The source files by top-level module, as (name of the module, path)."""
     found: dict[str, list[tuple[str, Path]]] = {}
-    for path in sorted(library.rglob("*.py")):
+    # The public module speaks first where a private one says the same.
+    for path in sorted(library.rglob("*.py"), key=lambda path: (path.stem in HOMES, path)):
         parts = path.relative_to(library).with_suffix("").parts
         if parts[0] not in sys.stdlib_module_names or not LEFT_OUT.isdisjoint(parts):
             continue

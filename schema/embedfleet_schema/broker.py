@@ -71,6 +71,11 @@ def celery_app(redis_url: str, *, socket_timeout_s: float) -> Celery:
 def _transport_options(socket_timeout_s: float) -> dict[str, Any]:
     return {
         "global_keyprefix": KEY_PREFIX,
+        # Attempts to connect before a ring fails; kombu would try a hundred times.
+        "max_retries": 1,
+        "interval_start": 0.0,
+        "interval_step": 0.2,
+        "interval_max": 0.5,
         "visibility_timeout": 900,
         "unacked_restore_interval": 10,
         "unacked_restore_throttle": 1,

@@ -78,8 +78,11 @@ class Database:
             conn = psycopg.connect(
                 self.url, autocommit=True, connect_timeout=CONNECT_TIMEOUT_S, **_KEEPALIVE
             )
-        except (psycopg.OperationalError, psycopg.ProgrammingError) as error:
+        except psycopg.OperationalError as error:
             raise DatabaseUnreachable(url=self.name, reason=_brief(error)) from error
+        except psycopg.ProgrammingError:
+            # The driver's message quotes the URL, password and all.
+            raise DatabaseUnreachable(url=self.name, reason="it cannot be read") from None
         return conn
 
     def _opened(self) -> ConnectionPool[Connection[Any]]:

@@ -40,7 +40,9 @@ def listing(snapshot: Path) -> dict[str, str] | None:
         return None
     if not isinstance(kept, dict) or kept.get("format_version") != _LISTING_FORMAT:
         return None
-    return {name: str(entry.get("lfs_sha256") or "") for name, entry in kept.get("files", {}).items()}
+    return {
+        name: str(entry.get("lfs_sha256") or "") for name, entry in kept.get("files", {}).items()
+    }
 
 
 class Hub:

@@ -5,16 +5,21 @@ from __future__ import annotations
 import json
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import platformdirs
-from pydantic import AliasChoices, Field, SecretStr, ValidationError
+from pydantic import AfterValidator, AliasChoices, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from embedfleet_schema.errors import BadSettings, NotConfigured
 from embedfleet_schema.types import Queue
 
 STACK_FILE = "stack.json"
+
+
+def _absolute(path: Path) -> Path:
+    """A worker may run in another folder than the command that started it."""
+    return path.expanduser().absolute()
 
 
 def default_data() -> Path:
@@ -39,7 +44,7 @@ class Settings(BaseSettings):
         validation_alias=AliasChoices("EMBEDFLEET_REDIS_URL", "REDIS_URL", "CELERY_BROKER_URL"),
         description="Redis or Valkey, as redis://host:port/0. Unset: the embedded stack's.",
     )
-    data: Path = Field(
+    data: Annotated[Path, AfterValidator(_absolute)] = Field(
         default_factory=default_data,
         description="Folder of the embedded stack: databases, logs, pid files.",
     )

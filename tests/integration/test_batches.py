@@ -237,6 +237,19 @@ def test_texts_that_got_a_vector_elsewhere_are_not_embedded_again(fleet, docs, w
     assert "done" == again.status.state
 
 
+def test_a_batch_waits_while_another_embeds_its_texts(fleet, docs):
+    docs.enqueue(documents(3))
+    docs.enqueue(documents(3))
+    first, second = batches_of(fleet), batches_of(fleet)
+    lease = first.claim("cpu")
+    assert second.claim("cpu") is None
+    assert {"leased": 1, "pending": 1} == states(fleet)
+    first.commit(lease, vectors_for(lease))
+    with fleet.db.connection() as conn:
+        conn.execute("UPDATE embedfleet.batch SET run_after = now() WHERE state = 'pending'")
+    assert [] == second.claim("cpu").texts
+
+
 def test_paused_batches_are_not_claimed_and_a_lease_comes_back_held(fleet, docs):
     job = docs.enqueue(documents(60))
     store = batches_of(fleet)

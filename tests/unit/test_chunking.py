@@ -1,5 +1,5 @@
 from functools import cache
-from itertools import accumulate
+from itertools import accumulate, pairwise
 
 import pytest
 from hypothesis import given, settings
@@ -128,21 +128,14 @@ def test_no_character_of_a_reader_is_cut_where_it_fits(pieces, mode, sizes, kind
             assert counter(kind).count([pieces[owner[cut]]])[0] > sizes[0]
 
 
-@settings(deadline=None, max_examples=100)
-@given(
-    st.lists(
-        st.sampled_from(["Hello world. ", "One two three four.\n", "\n\n", "No end "]),
-        min_size=200,
-        max_size=600,
-    )
-)
-def test_windows_cut_where_the_splitter_cuts_the_whole_text(pieces):
-    text = "".join(pieces)
-    whole = TextSplitter.from_huggingface_tokenizer(counter("bert").tokenizer, 8).chunk_indices(
-        text
-    )
+def test_windows_do_not_show_in_where_a_book_is_cut():
+    paragraphs = (f"Paragraph {n}. " + "It has some words. " * (n % 9) for n in range(400))
+    text = "\n\n".join(paragraphs)
+    splitter = TextSplitter.from_huggingface_tokenizer(counter("bert").tokenizer, 30)
 
-    assert whole == [(chunk.start, chunk.content) for chunk in chunker("bert", 8).chunk(text)]
+    assert splitter.chunk_indices(text) == [
+        (chunk.start, chunk.content) for chunk in chunker("bert", 30).chunk(text)
+    ]
 
 
 def test_offsets_count_characters_and_not_bytes():
@@ -183,24 +176,19 @@ def test_markdown_is_cut_at_its_headings():
     ]
 
 
-def test_code_is_not_taken_for_headings_where_a_window_ends_in_it():
-    prose = "Words about nothing at all. " * 30
-    text = (prose + "\n\n```\n" + "# note\nx = 1\n" * 12 + "```\n\n") * 6
-    starts = [chunk.start for chunk in chunker(size=60).chunk(text, "markdown")]
+def test_a_window_that_ends_in_code_does_not_hide_the_headings_behind_it():
+    code = "```\n" + "x = 1\n" * 12 + "```\n\n"
+    text = "".join(f"# Part {n}\n\n{'Some words here. ' * 9}\n\n{code}" for n in range(40))
+    parts = [n for n in range(len(text)) if text.startswith("# Part", n)]
 
-    assert [
-        n for n in range(len(text)) if text.startswith("Words", n) and n and text[n - 1] == "\n"
-    ] == [
-        start
-        for start in starts
-        if text.startswith("Words", start) and text[start - 1] == "\n" and start
-    ]
+    starts = {chunk.start for chunk in chunker(size=60).chunk(text, "markdown")}
+    assert set(parts) <= starts
 
 
 def test_overlapping_chunks_share_their_ends():
     chunks = chunker(size=20, overlap=5).chunk("one two three four five. " * 40)
 
-    assert all(after.start < before.end for before, after in zip(chunks, chunks[1:], strict=False))
+    assert all(after.start < before.end for before, after in pairwise(chunks))
 
 
 @pytest.mark.parametrize(
@@ -213,15 +201,13 @@ def test_a_hostile_text_is_cut_in_a_time_that_grows_with_its_length(text, mode):
     check(text, chunker().chunk_many([text], [mode])[0], "bert", 254)
 
 
-@pytest.mark.parametrize("mark", ["漢字仮名", "e\u0301", "🇩🇪"])
+@pytest.mark.parametrize("mark", ["漢", "e\u0301", "🇩🇪", "👍🏽"])
 def test_a_long_text_without_spaces_is_cut_between_characters(mark):
-    text = mark * (60_000 // len(mark))
+    text = mark * 10_000
     chunks = chunker("bytes", 100).chunk_many([text])[0]
 
     check(text, chunks, "bytes", 100)
-    assert {0} == {chunk.chunk.start % len(mark.encode().decode()[:2]) for chunk in chunks} or len(
-        mark
-    ) == 4
+    assert {0} == {chunk.chunk.start % len(mark) for chunk in chunks}
 
 
 def test_size_zero_is_what_the_model_takes_beside_special_tokens_and_prompt():

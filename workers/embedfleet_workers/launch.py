@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from typing import Literal
 
@@ -54,7 +55,7 @@ def arguments(queue: Queue, found: Plan, *, log_level: str) -> list[str]:
         "--without-gossip",
         "--without-mingle",
         # Several workers may run on one machine.
-        "--hostname=embedfleet-" + queue + "-%d@%h",
+        f"--hostname=embedfleet-{queue}-{os.getpid()}@%h",
     ]
 
 

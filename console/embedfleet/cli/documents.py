@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from embedfleet.cli.jobs import goes_on, status_json
-from embedfleet.cli.output import note, one_line, print_json, say
+from embedfleet.cli.jobs import goes_on
+from embedfleet.cli.output import note, one_line, print_json, say, status_json
 from embedfleet.cli.parameters import Json, Name, Wait, unicode_text
 from embedfleet.cli.session import session
 from embedfleet_schema.errors import NothingAccepted

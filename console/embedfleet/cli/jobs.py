@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from embedfleet.cli.output import note, print_json, say, terminal
+from embedfleet.cli.output import note, print_json, say, status_json, terminal
 from embedfleet.cli.parameters import LARGEST_ID, JobId, Json
 from embedfleet.cli.session import session
 
@@ -76,11 +75,6 @@ def goes_on(job: Job) -> Iterator[None]:
     except KeyboardInterrupt:
         note(f"Job {job.id} goes on without you. Look again: embedfleet status {job.id}")
         raise
-
-
-def status_json(status: JobStatus) -> dict[str, Any]:
-    """A job as `--json` shows it."""
-    return asdict(status) | {"total": status.total, "finished": status.finished}
 
 
 def _show(status: JobStatus, *, json: bool) -> None:

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from rich.console import Console, RenderableType
     from rich.table import Table
 
+    from embedfleet_schema.store.jobs import JobStatus
+
 # Control characters but tab and newline: a document must not steer the terminal that shows it.
 _CONTROLS = {code: "\ufffd" for code in (*range(32), *range(127, 160)) if code not in (9, 10)}
 # In a URL, written well or not, and as a parameter of PostgreSQL.
@@ -87,3 +89,8 @@ def _jsonable(value: object) -> Any:  # noqa: ANN401 - whatever json.dumps takes
     if isinstance(value, datetime):
         return value.isoformat()
     return str(value)
+
+
+def status_json(status: JobStatus) -> dict[str, Any]:
+    """A job as `--json` shows it."""
+    return asdict(status) | {"total": status.total, "finished": status.finished}

@@ -10,8 +10,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from embedfleet.cli.jobs import status_json
-from embedfleet.cli.output import table
+from embedfleet.cli.output import status_json, table
 from embedfleet.fleet import Fleet
 from embedfleet.progress import describe, duration, is_alive, name
 from embedfleet_schema.store.jobs import JobStatus

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from embedfleet.cli.jobs import goes_on, status_json
-from embedfleet.cli.output import note, print_json, say, table, terminal
+from embedfleet.cli.jobs import goes_on
+from embedfleet.cli.output import note, print_json, say, status_json, table, terminal
 from embedfleet.cli.parameters import Json, Name, Wait, unicode_text
 from embedfleet.cli.session import session
 from embedfleet_schema.errors import UnknownJob

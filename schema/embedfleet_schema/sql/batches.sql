@@ -31,6 +31,16 @@ CROSS JOIN LATERAL (
 ) AS c
 WHERE NOT EXISTS (SELECT FROM embedfleet.{vectors} AS v WHERE v.sha256 = h.sha256);
 
+-- name: texts_leased_elsewhere
+-- Whether another worker is just embedding some of these texts: two jobs may want the same ones.
+SELECT EXISTS (
+    SELECT
+    FROM embedfleet.batch AS o
+    CROSS JOIN LATERAL unnest(o.hashes) AS h (sha256)
+    WHERE o.state = 'leased' AND o.collection_id = %(collection_id)s AND o.id <> %(id)s
+        AND h.sha256 IN (SELECT unnest(%(hashes)s::bytea[]))
+) AS leased;
+
 -- name: heartbeat
 -- Extend the leases that still stand; a lease that does not come back is lost.
 UPDATE embedfleet.batch AS b

@@ -23,7 +23,7 @@ UPDATE embedfleet.job SET loaded_at = now() WHERE id = %(job_id)s AND loaded_at 
 -- name: status
 -- Everything a person asks of a job, from the rows themselves. The rate looks back 30 seconds,
 -- or to the first finished batch of a younger job.
-SELECT j.id, j.kind, c.name AS collection, j.documents, j.unchanged, j.rejected, j.chunks,
+SELECT j.id, j.kind, c.name AS collection, c.queue, j.documents, j.unchanged, j.rejected, j.chunks,
     j.reused, j.created_at, j.loaded_at, j.paused_at, j.cancelled_at,
     b.open_batches, b.leased_batches, b.queued, b.embedded, b.failed, b.open_tokens,
     b.finished_at, b.waiting_reason,

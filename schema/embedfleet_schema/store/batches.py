@@ -32,6 +32,9 @@ _SQL = load("batches")
 
 Open = Literal["pending", "held", "cancelled"]
 
+OVERLAP_S = 1.0
+OVERLAP_REASON = "another batch is just embedding some of its texts"
+
 
 @dataclass(frozen=True, slots=True)
 class Lease:
@@ -67,20 +70,33 @@ class Batches:
         self._lease_seconds = lease_seconds
 
     def claim(self, queue: Queue) -> Lease | None:
-        """Lease the best pending batch of `queue`; None where there is nothing to do."""
+        """Lease the best pending batch of `queue`; None where there is nothing to do.
+
+        A batch with texts that another worker is just embedding is put back for a second: when its
+        turn comes they have vectors, and nothing is embedded twice.
+        """
         with self._db.transaction() as conn:
-            row = conn.execute(
-                _SQL["claim"],
-                {"queue": queue, "owner": self._owner, "lease_seconds": self._lease_seconds},
-            ).fetchone()
-            if row is None:
-                return None
-            batch_id, attempt, errors, job_id, collection_id, tokens, hashes = row
-            collection = collections.by_id(conn, collection_id)
-            missing = conn.execute(
-                _SQL["missing_texts"].format(vectors=sql.Identifier(collection.vectors)),
-                {"hashes": hashes, "collection_id": collection_id},
-            ).fetchall()
+            while True:
+                row = conn.execute(
+                    _SQL["claim"],
+                    {"queue": queue, "owner": self._owner, "lease_seconds": self._lease_seconds},
+                ).fetchone()
+                if row is None:
+                    return None
+                lease = self._read(conn, row)
+                if not self._leased_elsewhere(conn, lease):
+                    return lease
+                release(
+                    conn, lease.id, "pending", delay_s=OVERLAP_S, charge=0, reason=OVERLAP_REASON
+                )
+
+    def _read(self, conn: Connection[Any], row: tuple[Any, ...]) -> Lease:
+        batch_id, attempt, errors, job_id, collection_id, tokens, hashes = row
+        collection = collections.by_id(conn, collection_id)
+        missing = conn.execute(
+            _SQL["missing_texts"].format(vectors=sql.Identifier(collection.vectors)),
+            {"hashes": hashes, "collection_id": collection_id},
+        ).fetchall()
         return Lease(
             id=batch_id,
             attempt=attempt,
@@ -91,6 +107,13 @@ class Batches:
             hashes=[bytes(sha256) for sha256, _ in missing],
             texts=[content for _, content in missing],
         )
+
+    def _leased_elsewhere(self, conn: Connection[Any], lease: Lease) -> bool:
+        if not lease.hashes:
+            return False
+        values = {"id": lease.id, "collection_id": lease.collection.id, "hashes": lease.hashes}
+        row = conn.execute(_SQL["texts_leased_elsewhere"], values).fetchone()
+        return row is not None and bool(row[0])
 
     def heartbeat(self, leases: Sequence[tuple[int, int]], conn: Connection[Any]) -> set[int]:
         """Extend (id, attempt) leases; returns the ids that still stand."""

@@ -15,7 +15,7 @@ from embedfleet_schema.errors import UnknownJob
 from embedfleet_schema.packing import pack
 from embedfleet_schema.statements import load
 from embedfleet_schema.store.batches import Open, standing
-from embedfleet_schema.types import CollectionInfo
+from embedfleet_schema.types import CollectionInfo, Queue
 
 _SQL = load("jobs")
 _INGEST = load("ingest")
@@ -36,6 +36,7 @@ class JobStatus:
     id: int
     kind: JobKind
     collection: str
+    queue: Queue
     state: JobState
     documents: int
     unchanged: int
@@ -238,6 +239,7 @@ def _status(row: Row) -> JobStatus:
         id=row["id"],
         kind=row["kind"],
         collection=row["collection"],
+        queue=row["queue"],
         state=state,
         documents=row["documents"],
         unchanged=row["unchanged"],

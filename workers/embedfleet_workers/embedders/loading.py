@@ -68,7 +68,11 @@ def load_model(space: Space, directory: Path, device: str) -> SentenceTransforme
 
 
 def check_device(device: str) -> None:
-    import torch
+    """Raise WorkerStartFailed where the device is not there, ExtraMissing without PyTorch."""
+    try:
+        import torch
+    except ModuleNotFoundError as error:
+        raise ExtraMissing(feature=f"The device {device}", extra=_EXTRA) from error
 
     if device.startswith("cuda") and not torch.cuda.is_available():
         raise WorkerStartFailed(

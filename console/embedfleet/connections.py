@@ -1,0 +1,66 @@
+"""What a client holds: its settings, its database, its doorbell, its models for queries."""
+
+from __future__ import annotations
+
+import threading
+from functools import cached_property
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+from embedfleet_schema.broker import Doorbell, celery_app
+from embedfleet_schema.database import Database
+from embedfleet_schema.settings import Settings
+from embedfleet_schema.types import Space
+
+if TYPE_CHECKING:
+    from embedfleet_workers.embedders.protocol import Embedder
+
+# A producer waits this long for Redis, not longer: its documents are in PostgreSQL by then.
+SOCKET_TIMEOUT_S = 3.0
+
+
+class Connections:
+    """Opened on first use, shared by threads, given back by `close` or at the end of a `with`."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.db = Database(settings.database)
+        self._embedders: dict[bytes, Embedder] = {}
+        self._lock = threading.Lock()
+
+    @cached_property
+    def doorbell(self) -> Doorbell:
+        return Doorbell(celery_app(self.settings.redis, socket_timeout_s=SOCKET_TIMEOUT_S))
+
+    def query_embedder(self, space: Space) -> Embedder:
+        """The embedder of a space in this process, loaded once: it turns queries into vectors."""
+        from embedfleet_workers.embedders import load_embedder
+
+        with self._lock:
+            if space.fingerprint not in self._embedders:
+                self._embedders[space.fingerprint] = load_embedder(
+                    space,
+                    device="cpu",
+                    threads=self.settings.torch_threads,
+                    allowed_models=self.settings.allowed_models,
+                )
+            return self._embedders[space.fingerprint]
+
+    def close(self) -> None:
+        """Give back connections and models."""
+        self.db.close()
+        with self._lock:
+            embedders, self._embedders = list(self._embedders.values()), {}
+        for embedder in embedders:
+            embedder.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
