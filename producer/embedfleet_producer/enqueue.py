@@ -5,13 +5,15 @@ from __future__ import annotations
 import logging
 import random
 import time
+from collections import deque
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, fields
 
 import psycopg
 
 from embedfleet_producer.chunking import Chunker, ChunkFunction
-from embedfleet_producer.merge import known_documents, merge
+from embedfleet_producer.merge import Known, Prepared, known_documents, merge
 from embedfleet_producer.prepare import prepare
 from embedfleet_producer.tokens import counter_for
 from embedfleet_producer.windows import Documents, Window, windows
@@ -37,6 +39,16 @@ _TRANSIENT = (
 )
 
 
+@dataclass(frozen=True, slots=True)
+class Written:
+    """One committed window."""
+
+    tally: Tally
+    batches: int
+    rejections: list[Rejection]
+    rung: bool
+
+
 @dataclass(slots=True)
 class Enqueued:
     """What a call of enqueue did. `rung` is False when Redis did not hear it: workers that run
@@ -53,12 +65,13 @@ class Enqueued:
     rejections: list[Rejection] = field(default_factory=list)
     rung: bool = True
 
-    def add(self, tally: Tally, batches: int, rejections: list[Rejection]) -> None:
-        for each in fields(tally):
-            setattr(self, each.name, getattr(self, each.name) + getattr(tally, each.name))
-        self.batches += batches
+    def add(self, written: Written) -> None:
+        for each in fields(written.tally):
+            setattr(self, each.name, getattr(self, each.name) + getattr(written.tally, each.name))
+        self.batches += written.batches
         room = REJECTIONS_RETURNED - len(self.rejections)
-        self.rejections.extend(rejections[:room])
+        self.rejections.extend(written.rejections[:room])
+        self.rung = self.rung and written.rung
 
 
 OnWindow = Callable[[Enqueued], None]
@@ -87,52 +100,68 @@ class Producer:
     def enqueue(self, stream: Documents, *, on_window: OnWindow | None = None) -> Enqueued:
         """Store and queue a stream; returns when everything is committed, not when it is embedded.
 
-        Each window is one transaction. If the stream raises, what was committed stays queued.
+        Each window is one transaction; while one is written, the next is read and cut. If the
+        stream raises, what was read before stays queued.
         """
         with self._db.transaction() as conn:
             done = Enqueued(jobs.create(conn, self._collection, "enqueue"))
-        limits = self._settings
         try:
-            for window in windows(
-                stream,
-                max_documents=limits.window_documents,
-                max_bytes=limits.window_bytes,
-                max_document_bytes=limits.max_document_bytes,
-            ):
-                self._take(window, done)
-                if on_window is not None:
-                    on_window(done)
+            self._take_all(stream, done, on_window)
         finally:
             with self._db.transaction() as conn:
                 jobs.loaded(conn, done.job_id)
         return done
 
-    def _take(self, window: Window, done: Enqueued) -> None:
+    def _take_all(self, stream: Documents, done: Enqueued, on_window: OnWindow | None) -> None:
+        limits = self._settings
+        cut = windows(
+            stream,
+            max_documents=limits.window_documents,
+            max_bytes=limits.window_bytes,
+            max_document_bytes=limits.max_document_bytes,
+        )
+        with ThreadPoolExecutor(1, "embedfleet-writer") as writer:
+            writing: deque[Future[Written]] = deque()
+            before: Window | None = None
+            try:
+                for window in cut:
+                    prepared = self._prepare(window, done.job_id, before)
+                    self._settle(writing, done, on_window)
+                    writing.append(writer.submit(self._write, window, prepared, done.job_id))
+                    before = window
+            finally:
+                self._settle(writing, done, on_window)
+
+    def _settle(
+        self, writing: deque[Future[Written]], done: Enqueued, on_window: OnWindow | None
+    ) -> None:
+        """Wait for the window that is being written, and count it."""
+        while writing:
+            done.add(writing.popleft().result())
+            if on_window is not None:
+                on_window(done)
+
+    def _prepare(self, window: Window, job_id: int, before: Window | None = None) -> Prepared:
+        """`before` is a window that is being written and not to be seen in the tables yet."""
+        known = known_documents(self._db, self._collection, list(window.accepted))
+        if before is not None:
+            for key in window.accepted.keys() & before.accepted.keys():
+                known[key] = Known(before.accepted[key].digest, live=False, job_id=job_id)
+        return prepare(window, known, self._chunker, function=self._function, job_id=job_id)
+
+    def _write(self, window: Window, prepared: Prepared, job_id: int) -> Written:
+        budget = self._settings.batch_tokens(self._collection.queue)
         for attempt in range(1, TRIES + 1):
             try:
-                batches = self._store(window, done)
+                tally, batches = merge(self._db, self._collection, job_id, prepared, budget=budget)
                 break
             except _TRANSIENT as error:
                 if attempt == TRIES:
                     raise
-                # A commit whose answer was lost is seen by its digests and not repeated.
                 pause = FIRST_PAUSE_S * 2**attempt * random.uniform(0.5, 1.0)  # noqa: S311
                 log.warning("window not stored, next try in %.1f s: %s", pause, error.sqlstate)
                 time.sleep(pause)
-        if batches:
-            done.rung = self._doorbell.ring(self._collection.queue, batches)
-
-    def _store(self, window: Window, done: Enqueued) -> int:
-        known = known_documents(self._db, self._collection, list(window.accepted))
-        prepared = prepare(
-            window, known, self._chunker, function=self._function, job_id=done.job_id
-        )
-        tally, batches = merge(
-            self._db,
-            self._collection,
-            done.job_id,
-            prepared,
-            budget=self._settings.batch_tokens(self._collection.queue),
-        )
-        done.add(tally, batches, prepared.rejected)
-        return batches
+                # A commit whose answer was lost is seen by its digests and not repeated.
+                prepared = self._prepare(window, job_id)
+        rung = not batches or self._doorbell.ring(self._collection.queue, batches)
+        return Written(tally, batches, prepared.rejected, rung)

@@ -10,7 +10,7 @@ import embedfleet as ef
 from embedfleet.embedded import ready
 from embedfleet.fleet import Fleet
 from embedfleet.stack import status, up
-from embedfleet_schema.broker import celery_app
+from embedfleet_schema.broker import TASK, celery_app
 from embedfleet_schema.settings import load_settings
 from plugins.servers import stack_folder
 from plugins.worker_processes import eventually
@@ -89,10 +89,25 @@ def test_a_message_carries_no_text_no_key_and_no_secret(fleet):
     assert (urlsplit(fleet.settings.database).password or "?") not in message
 
 
-def test_an_unknown_task_on_the_queue_is_dropped_and_the_worker_goes_on(fleet, worker_process):
+def test_foreign_entries_on_the_queue_are_dropped_and_the_worker_goes_on(fleet, worker_process):
     docs = fleet.collection("docs", model="fake/16")
-    worker_process()
+    worker = worker_process()
     app = celery_app(fleet.settings.redis, socket_timeout_s=3)
     app.send_task("embedfleet.unknown", args=("cpu",), queue="cpu")
+    app.send_task(TASK, args=("no-such-queue",), queue="cpu")
+    with redis.Redis.from_url(fleet.settings.redis) as client:
+        for junk in (
+            b"no message",
+            b"\xff\xfe",
+            b"[]",
+            b"{}",
+            b'{"body": 1}',
+            b'{"properties": 1}',
+        ):
+            client.lpush("embedfleet:cpu", junk)
     job = docs.enqueue(documents(20))
     assert job.wait(timeout_s=60).embedded == 20
+    with redis.Redis.from_url(fleet.settings.redis) as client:
+        eventually(lambda: client.llen("embedfleet:cpu") == 0)
+    assert worker.process.poll() is None
+    assert worker.log.read_text().count("dropped an entry that is no message") == 6

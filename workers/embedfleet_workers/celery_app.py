@@ -25,6 +25,7 @@ SILENT_BEATS = 3
 
 settings = load_settings()
 app = celery_app(settings.redis, socket_timeout_s=SOCKET_TIMEOUT_S)
+app.conf.broker_transport = "embedfleet_workers.transport:Transport"
 doorbell = Doorbell(app)
 
 
