@@ -109,8 +109,9 @@ def workers(
         _fill_up(data, count, queue, concurrency, env, started=started)
         yield
     finally:
-        with uninterrupted(), _locked(data):
-            _stop(started)
+        if started:
+            with uninterrupted(), _locked(data):
+                _stop(started)
 
 
 def last_log_lines(data: Path, since: float) -> str:
@@ -120,7 +121,7 @@ def last_log_lines(data: Path, since: float) -> str:
 
 @contextmanager
 def uninterrupted() -> Iterator[None]:
-    """Put off Ctrl-C and SIGTERM to the end of the block, lest it be left half done."""
+    """Put off signals that end a command to the end of the block, lest it be left half done."""
     if threading.current_thread() is not threading.main_thread():
         yield  # signals only ever interrupt the main thread
         return
@@ -130,7 +131,8 @@ def uninterrupted() -> Iterator[None]:
         came.append(number)
 
     # A Python function, since processes started meanwhile would inherit SIG_IGN.
-    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = {number: signal.signal(number, note) for number in numbers}
     try:
         yield
     finally:

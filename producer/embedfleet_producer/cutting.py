@@ -59,10 +59,22 @@ class Cutter:
 
     def _advance(self, cursors: Sequence[_Cursor], mode: ChunkMode) -> None:
         """Cut one window of each text; the splitter does so on all cores."""
-        windows = [cursor.window for cursor in cursors]
-        cuts = self._splitter(mode).chunk_all_indices(windows)
-        for cursor, pieces in zip(cursors, cuts, strict=True):
+        pieces_of_each = self._pieces([cursor.window for cursor in cursors], mode)
+        for cursor, pieces in zip(cursors, pieces_of_each, strict=True):
             cursor.take([(offset, offset + len(piece)) for offset, piece in pieces])
+
+    def _pieces(self, windows: Sequence[str], mode: ChunkMode) -> list[list[tuple[int, str]]]:
+        """The splitter's pieces of each window; a window that it fails on is cut at any place."""
+        try:
+            return self._splitter(mode).chunk_all_indices(windows)
+        except BaseException as error:
+            if type(error).__name__ != "PanicException":  # of Rust: no Exception, and not exported
+                raise
+        if len(windows) > 1:
+            return [self._pieces([window], mode)[0] for window in windows]
+        (window,) = windows
+        places = range(0, len(window), self._size)
+        return [[(place, window[place : place + self._size]) for place in places]]
 
     def _checked(
         self, texts: Sequence[str], cuts: Sequence[Sequence[tuple[int, int]]]
@@ -93,7 +105,12 @@ class Cutter:
 
     def _build_splitter(self, mode: ChunkMode) -> TextSplitter | MarkdownSplitter:
         kind = MarkdownSplitter if mode == "markdown" else TextSplitter
-        return kind.from_huggingface_tokenizer(self._counter.tokenizer, self._size, self._overlap)
+        # In Markdown the splitter trims a single line and leaves the indentation of several. Where
+        # they overlap a piece can so begin before the one before it, at which the splitter panics.
+        trim = mode == "text" or self._overlap == 0
+        return kind.from_huggingface_tokenizer(
+            self._counter.tokenizer, self._size, self._overlap, trim
+        )
 
 
 @dataclass(slots=True)

@@ -12,7 +12,7 @@ from pydantic import AfterValidator, AliasChoices, Field, SecretStr, ValidationE
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from embedfleet_schema.errors import BadSettings, NotConfigured
-from embedfleet_schema.types import Queue
+from embedfleet_schema.types import MAX_DOCUMENT_BYTES, Queue
 
 STACK_FILE = "stack.json"
 
@@ -81,7 +81,9 @@ class Settings(BaseSettings):
         default=8_000_000, ge=1_000, description="Text that one enqueue transaction takes at most."
     )
     max_document_bytes: int = Field(
-        default=64_000_000, ge=1_000, description="Largest document that is accepted, in bytes."
+        default=MAX_DOCUMENT_BYTES,
+        ge=1_000,
+        description="Largest document that is accepted, in bytes.",
     )
     allowed_models: list[str] = Field(
         default_factory=list,

@@ -9,6 +9,9 @@ from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from typing import Any, Literal
 
+# Longer texts are rejected: they would not fit into memory several times over.
+MAX_DOCUMENT_BYTES = 64_000_000
+
 Metadata = Mapping[str, Any]
 Storage = Literal["vector", "halfvec"]
 Metric = Literal["cosine", "l2", "inner_product"]

@@ -278,6 +278,13 @@ def test_a_cancelled_job_is_finished_and_enqueueing_again_takes_up_the_rest(flee
     assert 0 == docs.audit().missing
 
 
+def test_cancelling_a_finished_job_changes_nothing(fleet, docs, worker):
+    job = docs.enqueue(documents(3))
+    drain(worker())
+    job.cancel()
+    assert "done" == job.status.state
+
+
 def test_an_audit_finds_what_is_missing_and_extra_and_repairs_it(fleet, docs, worker):
     docs.enqueue(documents(5))
     drain(worker())

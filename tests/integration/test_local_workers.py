@@ -145,6 +145,18 @@ def test_workers_of_a_block_end_with_it_and_others_stay(servers, data):
     assert [before] == running_workers(data)
 
 
+def test_a_block_that_is_interrupted_before_any_worker_started_ends_with_the_interrupt(
+    data, monkeypatch
+):
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(local_workers, "_fill_up", interrupted)
+    with pytest.raises(KeyboardInterrupt), workers(data, 1):
+        pytest.fail("the block must not be entered")
+    assert not data.exists()
+
+
 def test_a_worker_serves_the_stack_of_its_folder_whatever_the_environment_names(data, monkeypatch):
     # Nobody listens there: a worker that believed it would end in an error that says so.
     for name in ("DATABASE_URL", "REDIS_URL", "CELERY_BROKER_URL"):

@@ -123,7 +123,7 @@ def test_a_second_up_changes_nothing(fresh: Path) -> None:
 
 def test_the_database_has_pgvector_and_the_broker_takes_celery_messages(stack: Endpoints) -> None:
     with psycopg.connect(stack.database_url) as connection:
-        connection.execute("CREATE EXTENSION vector")
+        connection.execute("CREATE EXTENSION IF NOT EXISTS vector")
         distance = connection.execute("SELECT '[1,0]'::vector <=> '[0,1]'::vector").fetchone()
         connection.rollback()
     assert (1.0,) == distance

@@ -4,11 +4,12 @@ from itertools import accumulate, pairwise
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from semantic_text_splitter import TextSplitter
+from semantic_text_splitter import MarkdownSplitter, TextSplitter
 from tokenizers import Tokenizer, models, pre_tokenizers
 
 from embedfleet_producer.chunking import Chunker, PreparedChunk
 from embedfleet_producer.clusters import cluster_end, cluster_start
+from embedfleet_producer.cutting import Cutter
 from embedfleet_producer.tokens import TokenCounter, counter_for
 from embedfleet_schema.errors import BadChunking
 from embedfleet_schema.spaces import resolve_space
@@ -177,7 +178,7 @@ def test_markdown_is_cut_at_its_headings():
 
 
 def test_a_window_that_ends_in_code_does_not_hide_the_headings_behind_it():
-    code = "```\n" + "x = 1\n" * 12 + "```\n\n"
+    code = "```\n" + "x = 1\n" * 40 + "```\n\n"
     text = "".join(f"# Part {n}\n\n{'Some words here. ' * 9}\n\n{code}" for n in range(40))
     parts = [n for n in range(len(text)) if text.startswith("# Part", n)]
 
@@ -189,6 +190,26 @@ def test_overlapping_chunks_share_their_ends():
     chunks = chunker(size=20, overlap=5).chunk("one two three four five. " * 40)
 
     assert all(after.start < before.end for before, after in pairwise(chunks))
+
+
+def test_indented_code_with_overlap_is_cut_like_other_markdown():
+    text = "é```\n\t\xa0bb\n---" * 30
+
+    check(text, chunker("bytes", 8, 2).chunk_many([text], ["markdown"])[0], "bytes", 8)
+
+
+def test_a_text_that_the_splitter_fails_on_is_cut_without_it_and_spares_its_neighbours(monkeypatch):
+    fragile = Cutter(counter("bytes"), size=8, overlap=2)
+    splitter = MarkdownSplitter.from_huggingface_tokenizer(counter("bytes").tokenizer, 8, 2)
+    monkeypatch.setattr(fragile, "_splitter", lambda mode: splitter)
+    bad, good = "é```\n\t\xa0bb\n---", "alpha beta gamma"
+    with pytest.raises(BaseException, match="Invalid byte sequence"):
+        splitter.chunk_indices(bad)
+
+    cut, neighbour = fragile.cut([bad, good], ["markdown", "markdown"])
+    prepared = [PreparedChunk(Chunk(bad[a:b], a, b), tokens) for a, b, tokens in cut]
+    check(bad, prepared, "bytes", 8)
+    assert ["alpha", "beta", "gamma"] == [good[a:b] for a, b, _ in neighbour]
 
 
 @pytest.mark.parametrize(

@@ -29,7 +29,7 @@ from embedfleet_producer.readers.walk import (
 )
 from embedfleet_producer.readers.web_pages import read_html
 from embedfleet_schema.errors import ExtraMissing, InputMissing
-from embedfleet_schema.types import Document, Rejection
+from embedfleet_schema.types import MAX_DOCUMENT_BYTES, Document, Rejection
 
 __all__ = ["READERS", "Reader", "read_paths"]
 
@@ -51,7 +51,10 @@ READERS: dict[str, Reader] = {
 
 
 def read_paths(
-    paths: Iterable[str | Path], *, stdin: BinaryIO | None = None, max_bytes: int
+    paths: Iterable[str | Path],
+    *,
+    stdin: BinaryIO | None = None,
+    max_bytes: int = MAX_DOCUMENT_BYTES,
 ) -> Iterator[Document | Rejection]:
     """Read files, folders and standard input ("-"), lazily and in memory that stays flat.
 

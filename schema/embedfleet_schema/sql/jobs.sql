@@ -21,8 +21,8 @@ WHERE id = %(job_id)s;
 UPDATE embedfleet.job SET loaded_at = now() WHERE id = %(job_id)s AND loaded_at IS NULL;
 
 -- name: status
--- Everything a person asks of a job, from the rows themselves. The rate looks back 30 seconds,
--- or to the first finished batch of a younger job.
+-- Everything a person asks of a job, from the rows themselves. The rate looks back 30 seconds, or
+-- to the end of the first batch of a younger job: before that, models were being loaded.
 SELECT j.id, j.kind, c.name AS collection, c.queue, j.documents, j.unchanged, j.rejected, j.chunks,
     j.reused, j.created_at, j.loaded_at, j.paused_at, j.cancelled_at,
     b.open_batches, b.leased_batches, b.queued, b.embedded, b.failed, b.open_tokens,
@@ -47,11 +47,16 @@ CROSS JOIN LATERAL (
     WHERE job_id = j.id
 ) AS b
 CROSS JOIN LATERAL (
-    SELECT sum(tokens) AS tokens, sum(chunks) AS chunks,
-        greatest(extract(epoch FROM clock_timestamp() - min(leased_at)), 0.1)::float8 AS seconds
+    SELECT min(finished_at) AS at
     FROM embedfleet.batch
     WHERE job_id = j.id AND state = 'done'
         AND finished_at > clock_timestamp() - interval '30 seconds'
+) AS first
+CROSS JOIN LATERAL (
+    SELECT sum(tokens) AS tokens, sum(chunks) AS chunks,
+        greatest(extract(epoch FROM clock_timestamp() - first.at), 0.1)::float8 AS seconds
+    FROM embedfleet.batch
+    WHERE job_id = j.id AND state = 'done' AND finished_at > first.at
 ) AS r
 WHERE j.id = %(job_id)s;
 
@@ -77,8 +82,18 @@ RETURNING id;
 UPDATE embedfleet.job SET paused_at = NULL WHERE id = %(job_id)s RETURNING id;
 
 -- name: cancel
-UPDATE embedfleet.job SET cancelled_at = coalesce(cancelled_at, now()) WHERE id = %(job_id)s
-RETURNING id;
+-- A job that is done stays done.
+UPDATE embedfleet.job AS j
+SET cancelled_at = coalesce(j.cancelled_at, CASE
+    WHEN j.loaded_at IS NULL
+        OR EXISTS (
+            SELECT FROM embedfleet.batch AS b
+            WHERE b.job_id = j.id AND b.state IN ('pending', 'held', 'leased')
+        )
+    THEN now()
+END)
+WHERE j.id = %(job_id)s
+RETURNING j.id;
 
 -- name: hold_batches
 UPDATE embedfleet.batch SET state = 'held' WHERE job_id = %(job_id)s AND state = 'pending';

@@ -1,0 +1,134 @@
+"""The blocks of SQL, Python and commands in the documents, run in order on real servers."""
+
+import re
+import shlex
+from collections.abc import Iterator
+from typing import Any
+
+import psycopg
+import pytest
+from psycopg import sql
+
+import embedfleet as ef
+from embedfleet.cli import main
+from embedfleet.fleet import Fleet
+from plugins.documents import DOCUMENTS, ROOT, Block, blocks
+from plugins.fleets import drain
+
+pytest_plugins = ["plugins.command_line"]
+
+FOLLOWED = ("README.md", "docs/getting-started.md")
+ABOUT_SQL = ("docs/sql-cookbook.md", "docs/operations.md")
+MODEL = "fake/16"
+QUESTION = "reset the password"
+POISON = "a text that no model takes"
+# psql's way to write a variable: :'name' as a literal, :name as it is.
+VARIABLE = re.compile(r"(?<!:):(?:'(\w+)'|([a-z]\w+))")
+# They run until they are stopped, or belong to another stack.
+NOT_HERE = {"demo", "up", "down", "worker", "watch"}
+
+
+class Reader:
+    """Follows a document from top to bottom, with one connection and one interpreter."""
+
+    def __init__(self, fleet: Fleet, connection: psycopg.Connection[Any]) -> None:
+        self._fleet = fleet
+        self._connection = connection
+        self._names: dict[str, object] = {}
+        self.ran = 0
+
+    def follow(self, block: Block) -> None:
+        run = {"sql": self._run_sql, "python": self._run_python, "sh": self._run_commands}
+        run[block.language](block)
+
+    def close(self) -> None:
+        """Give back the connections of fleets that the document's Python opened."""
+        for value in self._names.values():
+            if isinstance(value, Fleet):
+                value.close()
+
+    def _run_sql(self, block: Block) -> None:
+        statement = VARIABLE.sub(self._value, block.text)
+        cursor = self._connection.execute(sql.SQL(statement))
+        while True:
+            # A query of the documents that finds nothing shows nothing.
+            assert cursor.description is None or cursor.fetchall(), f"{block}: no rows"
+            self.ran += 1
+            if not cursor.nextset():
+                return
+
+    def _value(self, variable: re.Match[str]) -> str:
+        docs = self._fleet.collection("handbook")
+        values: dict[str, object] = {
+            "vector": str(docs.embed_query(QUESTION).tolist()),
+            "question": QUESTION,
+            "collection_id": docs.info.id,
+        }
+        return sql.Literal(values[variable[1] or variable[2]]).as_string(self._connection)
+
+    def _run_python(self, block: Block) -> None:
+        exec(compile(_with_our_model(block.text), str(block), "exec"), self._names)  # noqa: S102
+        self.ran += 1
+
+    def _run_commands(self, block: Block) -> None:
+        for line in _with_our_model(block.text).splitlines():
+            words = shlex.split(line, comments=True)
+            if words[:1] == ["embedfleet"] and words[1] not in NOT_HERE:
+                assert main(words[1:]) == 0, f"{block}: {line}"
+                self.ran += 1
+
+
+@pytest.fixture
+def reader(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> Iterator[Reader]:
+    """A reader in the root of the repository, whose environment names the test's servers."""
+    monkeypatch.setenv("EMBEDFLEET_DATABASE_URL", fleet.settings.database)
+    monkeypatch.setenv("EMBEDFLEET_REDIS_URL", fleet.settings.redis)
+    monkeypatch.chdir(ROOT)
+    with psycopg.connect(fleet.settings.database, autocommit=True) as connection:
+        reader = Reader(fleet, connection)
+        yield reader
+        reader.close()
+
+
+@pytest.fixture
+def handbook(fleet: Fleet, worker: Any) -> None:
+    """What the pages about SQL speak of: documents, failures, and a job that waits."""
+    docs = fleet.collection("handbook", model=MODEL)
+    docs.enqueue(
+        [
+            ef.Document(
+                "vpn.md",
+                chunks=["Reset the password of the VPN.", "Log in again.", "Call the desk."],
+                metadata={"lang": "en", "team": "it"},
+            ),
+            ef.Document("leave.md", "Ask for holidays.", {"lang": "en", "team": "people"}),
+            ef.Document("urlaub.md", "Urlaub wird beantragt.", {"lang": "de", "team": "people"}),
+            ef.Document("bad.md", POISON),
+            ef.Document("empty.md", " "),
+        ]
+    )
+    drain(worker(fake_faults=f"poison={POISON}"))
+    docs.enqueue([ef.Document("waiting.md", "This one waits for a worker.")])
+
+
+def _with_our_model(text: str) -> str:
+    return text.replace("all-MiniLM-L6-v2", MODEL)
+
+
+@pytest.mark.parametrize("page", ABOUT_SQL)
+def test_every_statement_of_a_page_about_sql_runs_and_shows_something(reader, handbook, page):
+    for block in blocks(ROOT / page, "sql", "python"):
+        reader.follow(block)
+    assert reader.ran > 0
+
+
+@pytest.mark.parametrize("page", FOLLOWED)
+def test_a_page_can_be_followed_from_top_to_bottom(reader, embedding, page):
+    for block in blocks(ROOT / page, "sql", "python", "sh"):
+        reader.follow(block)
+    assert reader.ran > 0
+
+
+def test_every_page_with_sql_is_among_those_above():
+    pages = {path for path in DOCUMENTS if any(blocks(path, "sql"))}
+    assert {ROOT / page for page in (*FOLLOWED, *ABOUT_SQL)} == pages
