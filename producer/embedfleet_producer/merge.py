@@ -65,8 +65,10 @@ def merge(
         values = {"collection_id": collection.id, "job_id": job_id}
         if window.changed:
             _copy(conn, window)
-            for statement in ("lock_documents", "merge_documents", "merge_chunks"):
-                conn.execute(_SQL[statement], values)
+            keys = [judged.document.key for judged in window.changed]
+            conn.execute(_SQL["lock_documents"], values | {"keys": keys})
+            conn.execute(_SQL["merge_documents"], values)
+            conn.execute(_SQL["merge_chunks"], values)
         missing = _missing(conn, collection, window)
         _forget_failures(conn, collection, missing, window)
         _reject(conn, values, window.rejected)

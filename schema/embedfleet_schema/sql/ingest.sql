@@ -1,7 +1,8 @@
 -- name: create_incoming_document
 -- Where a window lands by COPY before it is merged.
 CREATE TEMP TABLE IF NOT EXISTS incoming_document (
-    key text NOT NULL, digest bytea NOT NULL, id bigint, version int, had_pending boolean
+    key text NOT NULL, digest bytea NOT NULL,
+    id bigint, version int, live_version int, had_pending boolean
 ) ON COMMIT DELETE ROWS;
 
 -- name: create_incoming_chunk
@@ -24,10 +25,11 @@ COPY incoming_chunk (key, position, start_offset, end_offset, tokens, sha256, co
 FROM STDIN (FORMAT BINARY);
 
 -- name: lock_documents
--- Rows that exist are locked in id order, as commits lock them.
+-- Rows that exist are locked in id order, as commits lock them. By an array: a join with the
+-- temporary table, which has no statistics, would read all documents.
 SELECT id
 FROM embedfleet.document
-WHERE collection_id = %(collection_id)s AND key IN (SELECT key FROM incoming_document)
+WHERE collection_id = %(collection_id)s AND key = ANY (%(keys)s)
 ORDER BY id
 FOR UPDATE;
 
@@ -44,6 +46,7 @@ WITH merged AS (
 UPDATE incoming_document AS i
 SET id = m.id,
     version = m.version,
+    live_version = m.live_version,
     had_pending = m.version > 1 AND m.live_version IS DISTINCT FROM m.version - 1
 FROM merged AS m
 WHERE m.key = i.key;
@@ -86,11 +89,8 @@ VALUES
         %(hashes)s, CASE WHEN %(state)s = 'cancelled' THEN now() END);
 
 -- name: incoming_documents
--- Every document of the window with its live version, locked already by the merge.
-SELECT i.id, i.had_pending, d.live_version
-FROM incoming_document AS i
-JOIN embedfleet.document AS d ON d.id = i.id
-ORDER BY i.id;
+-- Every document of the window with its live version; the merge holds their rows.
+SELECT id, had_pending, live_version FROM incoming_document ORDER BY id;
 
 -- name: reject
 -- The latest verdict on a document that was not accepted.
