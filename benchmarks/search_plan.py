@@ -1,12 +1,14 @@
 """Search through the view: does it use the HNSW index, and is a filtered result complete?
 
-Fills a collection with clustered vectors, builds the index, prints the plan, the recall of the
-first ten against an exact scan, and how many of ten hits come back when a filter keeps 1 in 100.
+Fills a collection with the fake model's vectors, builds the index, prints the plan, the time of a
+search, and how many of ten hits come back when a filter keeps 1 in 100. It says nothing about
+recall: random vectors have no near neighbours to be found.
 """
 
 from __future__ import annotations
 
 import argparse
+import re
 import statistics
 import time
 
@@ -33,16 +35,7 @@ def plan(db: Database, docs: ef.Collection, vector: str) -> list[str]:
     with db.transaction() as conn:
         conn.execute("SET LOCAL hnsw.iterative_scan = relaxed_order")
         rows = conn.execute(f"EXPLAIN (ANALYZE, COSTS OFF, TIMING OFF) {statement}")
-        return [line for (line,) in rows]
-
-
-def exact(db: Database, docs: ef.Collection, vector: str) -> set[int]:
-    with db.transaction() as conn:
-        conn.execute("SET LOCAL enable_indexscan = off")
-        rows = conn.execute(
-            f"SELECT id FROM embedfleet.{docs.name} ORDER BY embedding <=> '{vector}' LIMIT 10"
-        )
-        return {chunk for (chunk,) in rows}
+        return [re.sub(r"'\[[^]]*\]'::vector", "$1", line) for (line,) in rows]
 
 
 def main() -> None:
@@ -57,16 +50,15 @@ def main() -> None:
         docs.index()
         print(f"index over {docs.counts().vectors:,} vectors: {time.monotonic() - started:.1f} s")
         queries = [docs.embed_query(f"question {n}") for n in range(20)]
-        texts = [str(query.tolist()) for query in queries]
-        lines = plan(fleet.db, docs, texts[0])
+        lines = plan(fleet.db, docs, str(queries[0].tolist()))
         print("\n".join(lines))
         print("index used:", any("Index Scan using" in x and "hnsw" in x for x in lines))
-        found = [{hit.id for hit in docs.search(query)} for query in queries]
-        recall = [
-            len(ids & exact(fleet.db, docs, text)) / 10
-            for ids, text in zip(found, texts, strict=True)
-        ]
-        print(f"recall@10 against an exact scan: {statistics.mean(recall):.3f}")
+        times = []
+        for query in queries:
+            started = time.monotonic()
+            docs.search(query, k=10)
+            times.append(time.monotonic() - started)
+        print(f"search of ten: median {statistics.median(times) * 1e3:.1f} ms")
         sizes = [len(docs.search(query, where={"group": 7})) for query in queries]
         print(f"hits of 10 with a filter that keeps 1%: least {min(sizes)}, mean {np.mean(sizes)}")
 

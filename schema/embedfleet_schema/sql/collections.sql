@@ -94,6 +94,10 @@ DROP INDEX CONCURRENTLY IF EXISTS embedfleet.{index};
 -- name: create_index
 CREATE INDEX CONCURRENTLY {index} ON embedfleet.{vectors} USING hnsw (embedding {operators});
 
+-- name: analyze
+-- Fresh statistics: without them the planner takes the view for a handful of rows and sorts it all.
+ANALYZE embedfleet.{vectors}, embedfleet.chunk, embedfleet.document;
+
 -- name: index_progress
 SELECT p.phase, p.tuples_done, p.tuples_total, p.blocks_done, p.blocks_total
 FROM pg_stat_progress_create_index AS p

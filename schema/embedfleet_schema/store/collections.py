@@ -147,6 +147,7 @@ def build_index(
                     operators=sql.Identifier(operators),
                 )
             )
+            conn.execute(_composed("analyze", collection))
         finally:
             conn.execute("RESET ALL")
     return name

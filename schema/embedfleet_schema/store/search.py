@@ -18,7 +18,7 @@ from embedfleet_schema.types import CollectionInfo, Hit, Metric
 
 _SQL = load("search")
 
-# pgvector's own bounds of hnsw.ef_search; at 100 a top ten reaches about 99% of the exact one.
+# How many candidates an HNSW scan keeps: above pgvector's default of 40, within its limit of 1,000.
 EF_SEARCH, EF_SEARCH_LIMIT = 100, 1_000
 # How far an iterative scan may go until a filter has its k rows; pgvector's default is 20,000.
 MAX_SCAN_TUPLES = 1_000_000
