@@ -15,6 +15,7 @@ from psycopg_pool import ConnectionPool
 from embedfleet_schema import vectors
 from embedfleet_schema.errors import (
     DatabaseUnreachable,
+    NotPermitted,
     PgvectorMissing,
     SchemaMissing,
     SchemaOutdated,
@@ -56,8 +57,9 @@ class Database:
 
         Raises:
             DatabaseUnreachable: no connection within five seconds.
+            NotPermitted: the user's role lacks the right to what is done with it.
         """
-        with self._opened().connection() as conn:
+        with self._refusals(), self._opened().connection() as conn:
             yield conn
 
     @contextmanager
@@ -104,12 +106,19 @@ class Database:
 
     def revision(self) -> str | None:
         """The revision of the tables; None where there are none."""
-        with self.connect() as conn:
+        with self._refusals(), self.connect() as conn:
             row = conn.execute("SELECT to_regclass('embedfleet.alembic_version')").fetchone()
             if row is None or row[0] is None:
                 return None
             row = conn.execute("SELECT version_num FROM embedfleet.alembic_version").fetchone()
         return row[0] if row else None
+
+    @contextmanager
+    def _refusals(self) -> Iterator[None]:
+        try:
+            yield
+        except psycopg.errors.InsufficientPrivilege as error:
+            raise NotPermitted(url=self.name, reason=_brief(error)) from error
 
     def _check(self) -> None:
         """Fail at once and in plain words, where a pool would keep trying in the background."""

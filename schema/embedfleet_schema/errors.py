@@ -127,6 +127,18 @@ class PgvectorMissing(EmbedfleetError):
     """
 
 
+class NotPermitted(EmbedfleetError):
+    """PostgreSQL at {url} does not let this user do that: {reason}. Which role may do what stands in
+    docs/security.md; an administrator grants it with: GRANT embedfleet_... TO the user
+    """
+
+
+class RolesRefused(EmbedfleetError):
+    """The roles cannot be set up at {url}: {reason}. Run it as a superuser, or as a user that owns
+    the database and its tables and has CREATEROLE.
+    """
+
+
 class StackError(EmbedfleetError):
     """The embedded stack in {data} cannot {action}: {reason}."""
 
@@ -179,3 +191,13 @@ class LibraryMissing(EmbedfleetError):
     """The sources of Python's standard library are not in {path}, so there are no docstrings to
     read. Run this with an ordinary Python, or enqueue files of your own with: embedfleet enqueue
     """
+
+
+class DatabaseFull(EmbedfleetError):
+    """PostgreSQL has no disk space left, so nothing can be stored. Work goes on by itself when
+    there is space again.
+    """
+
+
+class FailpointHit(EmbedfleetError):
+    """The failpoint {place} was hit, as EMBEDFLEET_FAILPOINTS asks for: this is a test."""

@@ -7,7 +7,9 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from embedfleet_schema.database import CONNECT_TIMEOUT_S, LOCK_SPACE, redacted
-from embedfleet_schema.errors import DatabaseUnreachable, PgvectorMissing
+from embedfleet_schema.errors import DatabaseUnreachable, NotPermitted, PgvectorMissing
+from embedfleet_schema.roles import renew_grants
+from embedfleet_schema.statements import load
 
 if TYPE_CHECKING:
     from alembic.config import Config
@@ -20,6 +22,7 @@ def migrate(url: str) -> tuple[str | None, str | None]:
     Raises:
         DatabaseUnreachable: nobody answers at `url`.
         PgvectorMissing: the extension cannot be created.
+        NotPermitted: the user may neither make the schema nor act as its owner.
     """
     from alembic import command
 
@@ -28,7 +31,9 @@ def migrate(url: str) -> tuple[str | None, str | None]:
         config = _config()
         config.attributes["connection"] = connection
         command.upgrade(config, "head")
-        return before, _revision(connection)
+        after = _revision(connection)
+    renew_grants(url)
+    return before, after
 
 
 def engine_for(url: str) -> Engine:
@@ -61,6 +66,7 @@ def prepared(engine: Engine) -> Iterator[Connection]:
         connection.commit()
         try:
             _create_foundations(connection)
+            _act_as_owner(connection)
             yield connection
         finally:
             connection.rollback()
@@ -72,13 +78,38 @@ def _create_foundations(connection: Connection) -> None:
     from sqlalchemy import text
     from sqlalchemy.exc import DBAPIError
 
-    connection.execute(text("CREATE SCHEMA IF NOT EXISTS embedfleet"))
+    # IF NOT EXISTS alone asks for the right to create a schema that is there.
+    if connection.scalar(text("SELECT to_regnamespace('embedfleet')")) is None:
+        with _refusals(connection):
+            connection.execute(text("CREATE SCHEMA IF NOT EXISTS embedfleet"))
     try:
         connection.execute(text("CREATE EXTENSION IF NOT EXISTS vector SCHEMA public"))
     except DBAPIError as error:
         reason = str(error.orig).splitlines()[0]
         raise PgvectorMissing(url=redacted(_plain(connection.engine)), reason=reason) from error
     connection.commit()
+
+
+def _act_as_owner(connection: Connection) -> None:
+    """What a migration makes belongs to the owner of the schema, whoever runs it."""
+    from sqlalchemy import text
+
+    other = connection.scalar(text(load("roles")["other_owner"].as_string(None)))
+    if other is not None:
+        with _refusals(connection):
+            connection.execute(text(f"SET ROLE {other}"))
+    connection.commit()
+
+
+@contextmanager
+def _refusals(connection: Connection) -> Iterator[None]:
+    from sqlalchemy.exc import ProgrammingError
+
+    try:
+        yield
+    except ProgrammingError as error:
+        reason = str(error.orig).splitlines()[0]
+        raise NotPermitted(url=redacted(_plain(connection.engine)), reason=reason) from error
 
 
 def _revision(connection: Connection) -> str | None:

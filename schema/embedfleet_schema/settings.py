@@ -98,6 +98,11 @@ class Settings(BaseSettings):
     fake_faults: str = Field(
         default="", description="Faults that the fake embedder injects, for tests of your own."
     )
+    failpoints: str = Field(
+        default="",
+        description="Places where a process fails on purpose, for tests of recovery "
+        "(`after_claim=kill:0.1;before_commit=sleep:2`).",
+    )
     log_level: str = Field(default="INFO", description="Level of the workers' log.")
 
     @cached_property

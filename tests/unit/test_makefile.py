@@ -14,7 +14,7 @@ from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-TARGETS = ["help", "demo", "test", "check", "bench", "fleet", "down", "clean"]
+TARGETS = ["help", "demo", "test", "faults", "check", "bench", "fleet", "down", "clean"]
 
 
 def pinned() -> dict[str, Requirement]:
@@ -73,7 +73,7 @@ def test_make_alone_lists_every_target():
     assert listed == TARGETS
 
 
-@pytest.mark.parametrize("target", ["demo", "test", "check", "bench", "fleet"])
+@pytest.mark.parametrize("target", ["demo", "test", "faults", "check", "bench", "fleet"])
 def test_a_target_installs_what_it_needs_first(tmp_path, target):
     plan = make("--dry-run", target, f"VENV={tmp_path / 'new'}")
     assert ".ci/find-python python3.13 python3.12 python3.11 python3" in plan

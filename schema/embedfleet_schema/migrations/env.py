@@ -7,6 +7,7 @@ from sqlalchemy import Connection
 
 from embedfleet_schema.migrate import engine_for, prepared
 from embedfleet_schema.models import SCHEMA, Base
+from embedfleet_schema.roles import renew_grants
 from embedfleet_schema.settings import load_settings
 
 
@@ -34,5 +35,7 @@ given = context.config.attributes.get("connection")
 if given is not None:
     _run(given)
 else:
-    with prepared(engine_for(load_settings().database)) as own:
+    url = load_settings().database
+    with prepared(engine_for(url)) as own:
         _run(own)
+    renew_grants(url)

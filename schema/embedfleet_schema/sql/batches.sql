@@ -70,6 +70,11 @@ WHERE EXISTS (
 ORDER BY u.sha256
 ON CONFLICT (sha256) DO NOTHING;
 
+-- name: forget_cured
+-- Failures of texts that have their vector now: another batch had given them up.
+DELETE FROM embedfleet.failure
+WHERE collection_id = %(collection_id)s AND sha256 = ANY (%(hashes)s::bytea[]);
+
 -- name: finish
 -- A batch that is through gives its hashes back: they are many and no longer needed.
 UPDATE embedfleet.batch
@@ -78,11 +83,12 @@ WHERE id = %(id)s;
 
 -- name: release
 -- Back to pending, or to where its job stands: held when paused, cancelled when cancelled.
+-- Without a delay a batch keeps its place in the queue: behind the others it would wait for hours.
 UPDATE embedfleet.batch
 SET state = %(state)s,
     lease_until = NULL,
     owner = NULL,
-    run_after = now() + make_interval(secs => %(delay_seconds)s),
+    run_after = coalesce(now() + make_interval(secs => %(delay_seconds)s::float8), run_after),
     errors = errors + %(charge)s,
     reason = %(reason)s,
     finished_at = CASE WHEN %(state)s = 'cancelled' THEN now() END
@@ -101,15 +107,22 @@ CROSS JOIN LATERAL (
 WHERE b.id = %(id)s;
 
 -- name: record_failure
--- One row per text that cannot be embedded; the latest verdict stands.
+-- One row per text that cannot be embedded; the latest verdict stands. Not for a text that got its
+-- vector from another batch, or whose last chunk is gone.
 INSERT INTO embedfleet.failure (collection_id, sha256, code, reason, attempts, job_id)
 SELECT b.collection_id, h.sha256, %(code)s, %(reason)s, b.errors + b.crashes + 1, b.job_id
 FROM embedfleet.batch AS b
 CROSS JOIN unnest(%(hashes)s::bytea[]) AS h (sha256)
 WHERE b.id = %(id)s
+    AND EXISTS (
+        SELECT FROM embedfleet.chunk AS c
+        WHERE c.collection_id = b.collection_id AND c.sha256 = h.sha256
+    )
+    AND NOT EXISTS (SELECT FROM embedfleet.{vectors} AS v WHERE v.sha256 = h.sha256)
 ON CONFLICT (collection_id, sha256) DO UPDATE
 SET code = excluded.code, reason = excluded.reason, attempts = excluded.attempts,
-    job_id = excluded.job_id, created_at = now();
+    job_id = excluded.job_id, created_at = now()
+RETURNING sha256;
 
 -- name: expired
 -- Leases that ran out: their workers are dead, stopped or cut off.
@@ -120,8 +133,13 @@ ORDER BY lease_until
 LIMIT 100;
 
 -- name: fence_expired
--- The fence of the sweeper. A row that its late owner is just settling is skipped.
-SELECT b.hashes, b.crashes + 1 AS crashes,
+-- The fence of the sweeper. A row that its late owner is just settling is skipped. An owner that
+-- signed off, or beat after the lease ended, has not crashed: it was cut off, or gave the batch up.
+SELECT b.hashes, b.crashes,
+    NOT EXISTS (
+        SELECT FROM embedfleet.worker AS w
+        WHERE w.id = b.owner AND (w.stopped_at IS NOT NULL OR w.last_seen > b.lease_until)
+    ) AS crashed,
     j.paused_at IS NOT NULL AS paused, j.cancelled_at IS NOT NULL AS cancelled
 FROM embedfleet.batch AS b
 JOIN embedfleet.job AS j ON j.id = b.job_id

@@ -24,26 +24,9 @@ VALUES
     (%(name)s, %(space_id)s, %(size)s, %(overlap)s, %(mode)s, %(tokenizer)s, %(queue)s)
 RETURNING id;
 
--- name: create_vectors
--- Narrow on purpose: a wide row would push the vector out of line (TOAST). The norm is checked
--- because pgvector accepts a zero vector, whose cosine distance is NaN and which no HNSW index has.
-CREATE TABLE embedfleet.{vectors} (
-    sha256 bytea PRIMARY KEY,
-    embedding {type} NOT NULL CHECK ({norm}(embedding) > 0),
-    batch_id bigint NOT NULL,
-    attempt int NOT NULL
-);
-
--- name: store_inline
-ALTER TABLE embedfleet.{vectors} ALTER COLUMN embedding SET STORAGE PLAIN;
-
--- name: create_view
--- What people query: the live chunks that have a vector.
-CREATE VIEW embedfleet.{name} AS
-SELECT c.id, d.key AS document, c.position, c.content, c.metadata, v.embedding
-FROM embedfleet.{vectors} AS v
-JOIN embedfleet.chunk AS c ON c.collection_id = {collection_id} AND c.sha256 = v.sha256
-JOIN embedfleet.document AS d ON d.id = c.document_id AND d.live_version = c.version;
+-- name: create_relations
+-- The vector table and the view, made by a function of the schema's owner (see migration 0002).
+SELECT embedfleet.create_relations(%(collection_id)s);
 
 -- name: drop_view
 DROP VIEW IF EXISTS embedfleet.{name};

@@ -2,8 +2,7 @@
 -- Relaxed scans may return neighbours slightly out of order, hence the sort around them.
 WITH nearest AS MATERIALIZED (
     SELECT id, document, position, content, metadata, embedding {operator} {query} AS distance
-    FROM embedfleet.{view}
-    WHERE {condition}
+    FROM embedfleet.{view}{where}
     ORDER BY embedding {operator} {query}
     LIMIT {k}
 )

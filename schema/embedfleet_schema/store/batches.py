@@ -23,6 +23,7 @@ from psycopg import Connection, sql
 
 from embedfleet_schema.database import Database
 from embedfleet_schema.errors import LeaseLost
+from embedfleet_schema.failpoints import Failpoints
 from embedfleet_schema.statements import load
 from embedfleet_schema.store import collections, documents
 from embedfleet_schema.types import CollectionInfo, Queue
@@ -64,10 +65,18 @@ class Fenced:
 class Batches:
     """The batches of one database, as one worker process sees them."""
 
-    def __init__(self, db: Database, *, owner: UUID, lease_seconds: float) -> None:
+    def __init__(
+        self,
+        db: Database,
+        *,
+        owner: UUID,
+        lease_seconds: float,
+        failpoints: Failpoints | None = None,
+    ) -> None:
         self._db = db
         self._owner = owner
         self._lease_seconds = lease_seconds
+        self._failpoints = failpoints or Failpoints()
 
     def claim(self, queue: Queue) -> Lease | None:
         """Lease the best pending batch of `queue`; None where there is nothing to do.
@@ -136,19 +145,16 @@ class Batches:
         space = lease.collection.space
         with self._leaving(lease) as (conn, fenced):
             if lease.hashes:
+                vectors = sql.Identifier(lease.collection.vectors)
+                texts = {"collection_id": lease.collection.id, "hashes": lease.hashes}
+                rows = {"vectors": vector_array(matrix, space.storage, self._db.oids)}
                 conn.execute(
-                    _SQL["insert_vectors"].format(
-                        vectors=sql.Identifier(lease.collection.vectors),
-                    ),
-                    _named(lease)
-                    | {
-                        "collection_id": lease.collection.id,
-                        "hashes": lease.hashes,
-                        "vectors": vector_array(matrix, space.storage, self._db.oids),
-                    },
+                    _SQL["insert_vectors"].format(vectors=vectors), _named(lease) | texts | rows
                 )
+                conn.execute(_SQL["forget_cured"], texts)
             replaced = documents.go_live(conn, lease.collection, fenced.hashes)
             finish(conn, lease.id, "done")
+            self._failpoints.hit("before_commit")
         documents.prune(self._db, lease.collection, replaced)
 
     def defer(self, lease: Lease, *, delay_s: float, reason: str) -> None:
@@ -195,8 +201,15 @@ def finish(conn: Connection[Any], batch_id: int, state: str, reason: str | None 
 
 
 def release(
-    conn: Connection[Any], batch_id: int, state: Open, *, delay_s: float, charge: int, reason: str
+    conn: Connection[Any],
+    batch_id: int,
+    state: Open,
+    *,
+    delay_s: float | None,
+    charge: int,
+    reason: str,
 ) -> None:
+    """Give a lease up; without a delay the batch keeps its place in the queue."""
     conn.execute(
         _SQL["release"],
         {
@@ -223,10 +236,12 @@ def fail(
     reason: str,
 ) -> list[int]:
     """Record failures and close the batch; returns documents whose old chunks may go now."""
-    values = {"id": batch_id, "hashes": hashes, "code": code, "reason": reason}
-    conn.execute(_SQL["record_failure"], values)
+    failed = conn.execute(
+        _SQL["record_failure"].format(vectors=sql.Identifier(collection.vectors)),
+        {"id": batch_id, "hashes": hashes, "code": code, "reason": reason},
+    ).fetchall()
     replaced = documents.go_live(conn, collection, hashes)
-    finish(conn, batch_id, "dead", f"{code}: {reason}")
+    finish(conn, batch_id, "dead" if failed else "done", f"{code}: {reason}")
     return replaced
 
 

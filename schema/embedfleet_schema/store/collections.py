@@ -12,7 +12,7 @@ from psycopg.rows import dict_row
 from embedfleet_schema.database import LOCK_SPACE, Database, Row
 from embedfleet_schema.errors import BadName, ChunkingMismatch, ModelMismatch, UnknownCollection
 from embedfleet_schema.statements import load
-from embedfleet_schema.types import Chunking, CollectionInfo, Metric, Queue, Space, Storage
+from embedfleet_schema.types import Chunking, CollectionInfo, Metric, Queue, Space
 
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,62}")
 _SQL = load("collections")
@@ -22,10 +22,6 @@ OPERATORS: dict[Metric, tuple[str, str]] = {
     "l2": ("<->", "l2_ops"),
     "inner_product": ("<#>", "ip_ops"),
 }
-_NORM: dict[Storage, str] = {"vector": "vector_norm", "halfvec": "l2_norm"}
-# A row must fit an 8 kB page to stay in line: 7,900 bytes of floats leave room for the key.
-_INLINE_BYTES = 7_900
-_BYTES_PER_FLOAT: dict[Storage, int] = {"vector": 4, "halfvec": 2}
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,24 +170,9 @@ def _create(
     fields = asdict(space) | {"fingerprint": space.fingerprint}
     space_id = _returned(conn, "ensure_space", fields)
     values = asdict(chunking) | {"name": name, "space_id": space_id, "queue": queue}
-    collection = by_id(conn, _returned(conn, "create", values))
-    vectors = sql.Identifier(collection.vectors)
-    conn.execute(
-        _SQL["create_vectors"].format(
-            vectors=vectors,
-            type=sql.SQL("{}({})").format(
-                sql.Identifier(space.storage), sql.Literal(space.dimensions)
-            ),
-            norm=sql.Identifier(_NORM[space.storage]),
-        )
-    )
-    if space.dimensions * _BYTES_PER_FLOAT[space.storage] <= _INLINE_BYTES:
-        conn.execute(_SQL["store_inline"].format(vectors=vectors))
-    view = _SQL["create_view"].format(
-        name=sql.Identifier(name), vectors=vectors, collection_id=sql.Literal(collection.id)
-    )
-    conn.execute(view)
-    return collection
+    collection_id = _returned(conn, "create", values)
+    conn.execute(_SQL["create_relations"], {"collection_id": collection_id})
+    return by_id(conn, collection_id)
 
 
 def _returned(conn: Connection[Any], statement: str, values: dict[str, object]) -> int:

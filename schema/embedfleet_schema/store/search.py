@@ -82,21 +82,21 @@ def _statement(
         operator=sql.SQL(OPERATORS[collection.space.metric][0]),
         query=query,
         view=sql.Identifier(collection.name),
-        condition=_condition(where),
+        where=_where(where),
         k=sql.Literal(k),
     )
 
 
-def _condition(where: Mapping[str, Any] | None) -> sql.Composable:
+def _where(where: Mapping[str, Any] | None) -> sql.Composable:
     if not where:
-        return sql.SQL("true")
+        return sql.SQL("")
     try:
         wanted = json.dumps(dict(where), allow_nan=False, ensure_ascii=True)
     except (TypeError, ValueError) as error:
         raise BadFilter(filter=where, reason=str(error)) from error
     if "\\u0000" in wanted:
         raise BadFilter(filter=where, reason="PostgreSQL cannot hold the character NUL")
-    return sql.SQL("metadata @> {}::jsonb").format(sql.Literal(wanted))
+    return sql.SQL("\n    WHERE metadata @> {}::jsonb").format(sql.Literal(wanted))
 
 
 def _vector_text(collection: CollectionInfo, vector: NDArray[np.float32] | Sequence[float]) -> str:

@@ -11,11 +11,11 @@ from embedfleet_schema.types import Queue
 
 _SQL = load("batches")
 
-# A batch that killed its worker twice is suspected and halved; a single text gets one more chance,
-# because machines die for other reasons too.
-CRASHES_TO_SPLIT = 2
-CRASHES_TO_FAIL = 3
+# Machines die for many reasons, so a batch gets one more chance. One that lost its worker twice is
+# suspected: halved, or given up where it is a single text.
+CRASHES_TO_SUSPECT = 2
 CRASH_CODE = "WORKER_CRASH"
+CUT_OFF = "its worker lives, but lost the lease"
 
 
 @dataclass(slots=True)
@@ -28,18 +28,20 @@ class Swept:
     idle: dict[Queue, int] = field(default_factory=dict)
 
 
-def sweep(db: Database, *, alive_seconds: float) -> Swept | None:
+def sweep(db: Database, *, alive_seconds: float, reclaim: bool = True) -> Swept | None:
     """Sweep once; None where another process is just doing it.
 
     Args:
         alive_seconds: how long after its last heartbeat a worker still counts.
+        reclaim: whether expired leases are taken back.
     """
     swept = Swept()
     with db.transaction() as conn:
         mine = conn.execute(_SQL["try_sweep_lock"], {"space": LOCK_SPACE}).fetchone()
         if mine is None or not mine[0]:
             return None
-        for batch_id, collection_id in conn.execute(_SQL["expired"]).fetchall():
+        expired = conn.execute(_SQL["expired"]).fetchall() if reclaim else []
+        for batch_id, collection_id in expired:
             _reclaim(db, swept, batch_id, collection_id)
         conn.execute(_SQL["align_with_jobs"])
         rows = conn.execute(_SQL["idle_slots"], {"alive_seconds": alive_seconds})
@@ -54,19 +56,23 @@ def _reclaim(db: Database, swept: Swept, batch_id: int, collection_id: int) -> N
         row = conn.execute(_SQL["fence_expired"], {"id": batch_id}).fetchone()
         if row is None:
             return
-        hashes, crashes, paused, cancelled = row
-        collection = collections.by_id(conn, collection_id)
-        conn.execute(_SQL["charge_crash"], {"id": batch_id})
+        hashes, crashes, crashed, paused, cancelled = row
         state = batches.standing(paused=paused, cancelled=cancelled)
         replaced: list[int] = []
-        reason = f"its worker went silent {crashes} times"
         swept.reclaimed += 1
-        if len(hashes) > 1 and crashes >= CRASHES_TO_SPLIT:
+        if not crashed:
+            batches.release(conn, batch_id, state, delay_s=None, charge=0, reason=CUT_OFF)
+            return
+        crashes += 1
+        collection = collections.by_id(conn, collection_id)
+        conn.execute(_SQL["charge_crash"], {"id": batch_id})
+        reason = f"its worker went silent {crashes} times"
+        if crashes < CRASHES_TO_SUSPECT:
+            batches.release(conn, batch_id, state, delay_s=None, charge=0, reason=reason)
+        elif len(hashes) > 1:
             batches.split(conn, batch_id, state, reason)
             swept.split += 1
-        elif len(hashes) == 1 and crashes >= CRASHES_TO_FAIL:
+        else:
             replaced = batches.fail(conn, collection, batch_id, hashes, CRASH_CODE, reason)
             swept.failed += 1
-        else:
-            batches.release(conn, batch_id, state, delay_s=0, charge=0, reason=reason)
     documents.prune(db, collection, replaced)

@@ -1,0 +1,88 @@
+-- name: one_snapshot
+-- All that is said of a document is true at the same moment.
+SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY;
+
+-- name: document
+-- Where a document stands: the chunks of its newest version by whether they have a vector.
+SELECT d.id, d.version, d.live_version, d.job_id, j.cancelled_at IS NOT NULL AS cancelled,
+    count(c.id) AS chunks,
+    count(c.id) FILTER (WHERE v.sha256 IS NOT NULL) AS stored
+FROM embedfleet.document AS d
+LEFT JOIN embedfleet.job AS j ON j.id = d.job_id
+LEFT JOIN embedfleet.chunk AS c ON c.document_id = d.id AND c.version = d.version
+LEFT JOIN embedfleet.{vectors} AS v ON v.sha256 = c.sha256
+WHERE d.collection_id = %(collection_id)s AND d.key = %(key)s
+GROUP BY d.id, j.id;
+
+-- name: rejection
+-- The latest text under this key that was not accepted.
+SELECT code, reason
+FROM embedfleet.failure
+WHERE collection_id = %(collection_id)s AND document_key = %(key)s;
+
+-- name: failures
+-- Chunks of the newest version that have a failure and no vector.
+SELECT c.position, f.code, f.reason, f.attempts
+FROM embedfleet.chunk AS c
+JOIN embedfleet.failure AS f ON f.collection_id = c.collection_id AND f.sha256 = c.sha256
+WHERE c.document_id = %(document_id)s AND c.version = %(version)s
+    AND NOT EXISTS (SELECT FROM embedfleet.{vectors} AS v WHERE v.sha256 = c.sha256)
+ORDER BY c.position;
+
+-- name: batches
+-- The open batches that hold texts which the newest version still lacks, the first to come first;
+-- `ahead` counts the batches that are claimed before one that waits for a worker.
+WITH missing AS MATERIALIZED (
+    SELECT DISTINCT c.sha256
+    FROM embedfleet.chunk AS c
+    WHERE c.document_id = %(document_id)s AND c.version = %(version)s
+        AND NOT EXISTS (SELECT FROM embedfleet.{vectors} AS v WHERE v.sha256 = c.sha256)
+), open AS (
+    SELECT b.*, (
+        SELECT count(*) FROM missing AS m WHERE m.sha256 = ANY (b.hashes)
+    ) AS texts
+    FROM embedfleet.batch AS b
+    WHERE b.collection_id = %(collection_id)s AND b.state IN ('pending', 'held', 'leased')
+        AND b.hashes && (SELECT array_agg(sha256) FROM missing)
+)
+SELECT o.id, o.job_id, o.state, o.queue, o.texts, o.attempt, o.reason,
+    CASE WHEN o.run_after > now() THEN o.run_after END AS not_before,
+    CASE WHEN o.state = 'leased' THEN extract(epoch FROM now() - o.leased_at)::float8 END
+        AS leased_s,
+    CASE WHEN o.state = 'leased' THEN o.lease_until END AS lease_until,
+    CASE WHEN o.state = 'leased' THEN w.hostname || ':' || w.pid END AS worker,
+    CASE WHEN o.state = 'leased' THEN extract(epoch FROM now() - w.last_seen)::float8 END
+        AS silent_s,
+    CASE WHEN o.state = 'pending' THEN (
+        SELECT count(*)
+        FROM embedfleet.batch AS p
+        WHERE p.state = 'pending' AND p.queue = o.queue AND p.run_after <= now()
+            AND (p.priority, p.run_after, p.id) < (o.priority, o.run_after, o.id)
+    ) END AS ahead
+FROM open AS o
+LEFT JOIN embedfleet.worker AS w ON w.id = o.owner
+ORDER BY o.state = 'leased' DESC, o.state = 'pending' DESC, o.run_after, o.id;
+
+-- name: uncovered
+-- How many distinct texts have neither a vector nor a failure nor an open batch: nobody would ever
+-- embed them.
+SELECT count(DISTINCT c.sha256) AS uncovered
+FROM embedfleet.chunk AS c
+WHERE c.document_id = %(document_id)s AND c.version = %(version)s
+    AND NOT EXISTS (SELECT FROM embedfleet.{vectors} AS v WHERE v.sha256 = c.sha256)
+    AND NOT EXISTS (
+        SELECT FROM embedfleet.failure AS f
+        WHERE f.collection_id = c.collection_id AND f.sha256 = c.sha256
+    )
+    AND NOT EXISTS (
+        SELECT FROM embedfleet.batch AS b
+        WHERE b.collection_id = c.collection_id AND b.state IN ('pending', 'held', 'leased')
+            AND c.sha256 = ANY (b.hashes)
+    );
+
+-- name: live_workers
+-- Workers of a queue whose heartbeat is fresh.
+SELECT count(*) AS workers
+FROM embedfleet.worker
+WHERE stopped_at IS NULL AND %(queue)s = ANY (queues)
+    AND last_seen > now() - make_interval(secs => %(alive_seconds)s);

@@ -1,0 +1,134 @@
+-- name: in_use
+-- Whether the roles were set up in this database: then its schema belongs to one of them.
+SELECT EXISTS (
+    SELECT
+    FROM pg_namespace
+    WHERE nspname = 'embedfleet' AND pg_get_userbyid(nspowner) = 'embedfleet_owner'
+) AS in_use;
+
+-- name: other_owner
+-- The owner of the schema, quoted, where that is not the user of this connection.
+SELECT quote_ident(pg_get_userbyid(nspowner)) AS owner
+FROM pg_namespace
+WHERE nspname = 'embedfleet' AND pg_get_userbyid(nspowner) <> current_user;
+
+-- name: create
+-- Groups without a login, which the deployment grants to its users. Roles belong to the whole
+-- server: a second database finds them there.
+DO $$
+DECLARE
+    wanted text;
+BEGIN
+    FOREACH wanted IN ARRAY
+        ARRAY['embedfleet_owner', 'embedfleet_producer', 'embedfleet_worker', 'embedfleet_search']
+    LOOP
+        IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = wanted) THEN
+            EXECUTE format('CREATE ROLE %I NOLOGIN', wanted);
+        END IF;
+    END LOOP;
+END
+$$;
+
+-- name: join_owner
+-- Whoever sets up the roles goes on as before. Since PostgreSQL 16 a membership may be one that
+-- does not let its holder act as the role.
+DO $$
+DECLARE
+    asked text := CASE WHEN current_setting('server_version_num')::int >= 160000
+        THEN 'SET' ELSE 'MEMBER' END;
+BEGIN
+    IF NOT pg_has_role('embedfleet_owner', asked) THEN
+        EXECUTE format('GRANT embedfleet_owner TO %I', current_user);
+    END IF;
+END
+$$;
+
+-- name: open_database
+-- What PUBLIC has by default, for servers where it was taken away. Enqueueing uses temporary tables.
+DO $$
+BEGIN
+    EXECUTE format(
+        'GRANT CONNECT ON DATABASE %I
+        TO embedfleet_owner, embedfleet_producer, embedfleet_worker, embedfleet_search',
+        current_database()
+    );
+    EXECUTE format('GRANT TEMPORARY ON DATABASE %I TO embedfleet_producer', current_database());
+END
+$$;
+
+-- name: adopt
+-- The schema and all in it go to the owner role, which needs CREATE on the database for that
+-- moment and no longer.
+DO $$
+DECLARE
+    ours text;
+BEGIN
+    IF (SELECT nspowner <> 'embedfleet_owner'::regrole FROM pg_namespace
+        WHERE nspname = 'embedfleet') THEN
+        EXECUTE format('GRANT CREATE ON DATABASE %I TO embedfleet_owner', current_database());
+        ALTER SCHEMA embedfleet OWNER TO embedfleet_owner;
+        EXECUTE format('REVOKE CREATE ON DATABASE %I FROM embedfleet_owner', current_database());
+    END IF;
+    FOR ours IN
+        SELECT oid::regclass::text
+        FROM pg_class
+        WHERE relnamespace = 'embedfleet'::regnamespace AND relkind IN ('r', 'p', 'v', 'm')
+            AND relowner <> 'embedfleet_owner'::regrole
+    LOOP
+        EXECUTE format('ALTER TABLE %s OWNER TO embedfleet_owner', ours);
+    END LOOP;
+    FOR ours IN
+        SELECT oid::regprocedure::text
+        FROM pg_proc
+        WHERE pronamespace = 'embedfleet'::regnamespace
+            AND proowner <> 'embedfleet_owner'::regrole
+    LOOP
+        EXECUTE format('ALTER ROUTINE %s OWNER TO embedfleet_owner', ours);
+    END LOOP;
+END
+$$;
+
+-- name: act_as_owner
+SET LOCAL ROLE embedfleet_owner;
+
+-- name: take_back
+-- The grants below are the whole truth: what another version or a person granted goes.
+REVOKE ALL ON ALL TABLES IN SCHEMA embedfleet
+FROM embedfleet_producer, embedfleet_worker, embedfleet_search;
+REVOKE ALL ON ALL ROUTINES IN SCHEMA embedfleet
+FROM embedfleet_producer, embedfleet_worker, embedfleet_search;
+
+-- name: grant_to_all
+GRANT USAGE ON SCHEMA embedfleet TO embedfleet_producer, embedfleet_worker, embedfleet_search;
+GRANT SELECT ON embedfleet.alembic_version, embedfleet.space, embedfleet.collection
+TO embedfleet_producer, embedfleet_worker, embedfleet_search;
+
+-- name: grant_to_producer
+-- UPDATE of a space's fingerprint is what its upsert needs, which sets it to what it is.
+GRANT INSERT ON embedfleet.space, embedfleet.collection TO embedfleet_producer;
+GRANT UPDATE (fingerprint) ON embedfleet.space TO embedfleet_producer;
+GRANT EXECUTE ON FUNCTION embedfleet.create_relations(bigint) TO embedfleet_producer;
+GRANT SELECT, INSERT, UPDATE, DELETE ON embedfleet.document, embedfleet.failure
+TO embedfleet_producer;
+GRANT SELECT, INSERT, DELETE ON embedfleet.chunk TO embedfleet_producer;
+GRANT SELECT, INSERT, UPDATE ON embedfleet.job, embedfleet.batch TO embedfleet_producer;
+GRANT SELECT ON embedfleet.worker TO embedfleet_producer;
+
+-- name: grant_to_worker
+-- A commit locks the row of its job, for which PostgreSQL wants UPDATE on some column of it: an id
+-- that is GENERATED ALWAYS can be set to no value.
+GRANT SELECT, INSERT, UPDATE ON embedfleet.batch TO embedfleet_worker;
+GRANT SELECT, UPDATE (id) ON embedfleet.job TO embedfleet_worker;
+GRANT SELECT, UPDATE (live_version) ON embedfleet.document TO embedfleet_worker;
+GRANT SELECT, DELETE ON embedfleet.chunk TO embedfleet_worker;
+GRANT SELECT, INSERT, UPDATE, DELETE ON embedfleet.failure, embedfleet.worker
+TO embedfleet_worker;
+
+-- name: grant_relations
+-- The tables and views of the collections that are there; later ones get theirs as they are made.
+SELECT embedfleet.grant_relations(format('vectors_%s_%s', id, space_id), name)
+FROM embedfleet.collection;
+
+-- name: lock
+-- One migration at a time.
+SELECT pg_advisory_xact_lock(%(space)s, -1);

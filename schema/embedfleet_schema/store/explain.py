@@ -1,0 +1,84 @@
+"""Explain: why a document is not searchable yet, read from the rows in one snapshot."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from psycopg import Connection, Cursor, sql
+from psycopg.rows import class_row, dict_row
+
+from embedfleet_schema.database import Database, Row
+from embedfleet_schema.statements import load
+from embedfleet_schema.store.explanation import (
+    ALIVE_SECONDS,
+    ChunkFailure,
+    Explanation,
+    OpenBatch,
+    State,
+    Verdict,
+)
+from embedfleet_schema.types import CollectionInfo
+
+_SQL = load("explain")
+
+
+def explain(db: Database, collection: CollectionInfo, key: str) -> Explanation:
+    """Where the document `key` stands, and what it waits for. Changes nothing."""
+    named: dict[str, Any] = {"collection_id": collection.id, "key": key}
+    with db.transaction() as conn:
+        conn.execute(_SQL["one_snapshot"])
+        verdicts = conn.cursor(row_factory=class_row(Verdict))
+        rejection = verdicts.execute(_SQL["rejection"], named).fetchone()
+        rows = conn.cursor(row_factory=dict_row)
+        document = rows.execute(_composed("document", collection), named).fetchone()
+        if document is None:
+            state: State = "unknown" if rejection is None else "rejected"
+            return Explanation(collection.name, key, state, rejection=rejection)
+        named |= {"document_id": document["id"], "version": document["version"]}
+        found = _standing(conn, collection, document, named)
+        if found.state == "waiting":
+            found = _waiting(conn, collection, found, named)
+        return replace(found, rejection=rejection)
+
+
+def _standing(
+    conn: Connection[Any], collection: CollectionInfo, document: Row, named: dict[str, Any]
+) -> Explanation:
+    cursor = conn.cursor(row_factory=class_row(ChunkFailure))
+    failures = cursor.execute(_composed("failures", collection), named).fetchall()
+    state: State = "incomplete" if failures else "live"
+    if document["live_version"] != document["version"]:
+        state = "waiting"
+    return Explanation(
+        collection=collection.name,
+        key=named["key"],
+        state=state,
+        version=document["version"],
+        live_version=document["live_version"],
+        job_id=document["job_id"],
+        cancelled=document["cancelled"],
+        chunks=document["chunks"],
+        stored=document["stored"],
+        failures=failures,
+    )
+
+
+def _waiting(
+    conn: Connection[Any], collection: CollectionInfo, found: Explanation, named: dict[str, Any]
+) -> Explanation:
+    """What the open batches of a document say, and whether somebody is there to take them."""
+    batches: Cursor[OpenBatch] = conn.cursor(row_factory=class_row(OpenBatch))
+    uncovered = conn.execute(_composed("uncovered", collection), named).fetchone()
+    alive = {"queue": collection.queue, "alive_seconds": ALIVE_SECONDS}
+    workers = conn.execute(_SQL["live_workers"], alive).fetchone()
+    return replace(
+        found,
+        batches=batches.execute(_composed("batches", collection), named).fetchall(),
+        uncovered=uncovered[0] if uncovered else 0,
+        live_workers=workers[0] if workers else 0,
+    )
+
+
+def _composed(statement: str, collection: CollectionInfo) -> sql.Composed:
+    return _SQL[statement].format(vectors=sql.Identifier(collection.vectors))

@@ -1,0 +1,204 @@
+"""Why a document is not searchable yet: what was found, and the words for it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal
+
+State = Literal["live", "incomplete", "waiting", "rejected", "unknown"]
+
+# A worker that has not been heard for three heartbeats is not counted on.
+ALIVE_SECONDS = 45.0
+SHOWN = 3
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkFailure:
+    """A chunk that could not be embedded."""
+
+    position: int
+    code: str
+    reason: str
+    attempts: int
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """Why a text was not accepted."""
+
+    code: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class OpenBatch:
+    """A batch that holds `texts` of what the document lacks.
+
+    While it is leased, `worker` is host:pid, `leased_s` the time since the claim and `silent_s` the
+    time since the worker's heartbeat. While it is pending, `not_before` is set if it must wait, and
+    `ahead` counts the batches that come first. `reason` is how its last attempt ended.
+    """
+
+    id: int
+    job_id: int
+    state: Literal["pending", "held", "leased"]
+    queue: str
+    texts: int
+    attempt: int
+    reason: str | None
+    not_before: datetime | None
+    leased_s: float | None
+    lease_until: datetime | None
+    worker: str | None
+    silent_s: float | None
+    ahead: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """Where a document stands. `str()` of it is a paragraph for people.
+
+    `state` is `live` (all of it), `incomplete` (live without chunks that failed), `waiting` (its
+    newest version is not live), `rejected` (never accepted) or `unknown`. `chunks`, `stored` and
+    `failures` are those of the newest version; `uncovered` counts texts that nothing works on.
+    """
+
+    collection: str
+    key: str
+    state: State
+    version: int | None = None
+    live_version: int | None = None
+    job_id: int | None = None
+    cancelled: bool = False
+    chunks: int = 0
+    stored: int = 0
+    uncovered: int = 0
+    failures: Sequence[ChunkFailure] = ()
+    batches: Sequence[OpenBatch] = ()
+    live_workers: int = 0
+    rejection: Verdict | None = None
+
+    @property
+    def searchable(self) -> bool:
+        """Whether readers see some version of it."""
+        return self.live_version is not None
+
+    def __str__(self) -> str:
+        return " ".join(_sentences(self))
+
+
+def _sentences(found: Explanation) -> Iterator[str]:
+    match found.state:
+        case "unknown":
+            yield (
+                f"There is no document {found.key!r} in {found.collection}: it was never enqueued, "
+                "or it was deleted."
+            )
+        case "rejected":
+            yield f"{found.key!r} was not accepted{_because(found.rejection)}"
+            yield "Mend it and enqueue it again."
+        case "live":
+            yield (
+                f"{found.key!r} is live: version {found.version}, "
+                f"{_count(found.chunks, 'chunk')}, all of them embedded."
+            )
+        case "incomplete":
+            yield (
+                f"{found.key!r} is live in version {found.version}, without "
+                f"{len(found.failures)} of its {_count(found.chunks, 'chunk')}."
+            )
+            yield from _of_failures(found)
+            yield f"Try again with: embedfleet retry {found.collection}"
+        case "waiting":
+            yield from _of_waiting(found)
+    if found.rejection is not None and found.state != "rejected":
+        yield f"What was enqueued under this key later was not accepted{_because(found.rejection)}"
+
+
+def _of_waiting(found: Explanation) -> Iterator[str]:
+    done = f"{found.stored} of {_count(found.chunks, 'chunk')}"
+    if found.live_version is None:
+        yield f"{found.key!r} is not searchable yet: {done} embedded."
+    else:
+        yield (
+            f"{found.key!r} is served in version {found.live_version}; of version {found.version}, "
+            f"{done} embedded."
+        )
+    for batch in found.batches[:SHOWN]:
+        yield from _of_batch(batch)
+    if len(found.batches) > SHOWN:
+        yield f"The rest is in {_count(len(found.batches) - SHOWN, 'more batch', 'more batches')}."
+    yield from _of_failures(found)
+    yield from _what_is_missing(found)
+
+
+def _of_batch(batch: OpenBatch) -> Iterator[str]:
+    name = f"Batch {batch.id} (with {_count(batch.texts, 'text')} of it)"
+    if batch.state == "leased":
+        yield f"{name} is leased by worker {batch.worker or 'unknown'} for {batch.leased_s:.0f} s."
+        if batch.silent_s is None or batch.silent_s > ALIVE_SECONDS:
+            yield (
+                "That worker is silent; the batch goes to another when its lease ends, "
+                f"at {_clock(batch.lease_until)}."
+            )
+    elif batch.state == "held":
+        yield (
+            f"{name} is held because job {batch.job_id} is paused. "
+            f"Go on with: embedfleet resume {batch.job_id}."
+        )
+    elif batch.not_before is not None:
+        yield f"{name} waits until {_clock(batch.not_before)}{_why(batch)}."
+    else:
+        ahead = f", {_count(batch.ahead, 'batch', 'batches')} before it" if batch.ahead else ""
+        yield f"{name} waits for a worker{ahead}{_why(batch)}."
+
+
+def _of_failures(found: Explanation) -> Iterator[str]:
+    for failure in found.failures[:SHOWN]:
+        yield f"Chunk {failure.position} failed: {failure.code}: {failure.reason.rstrip('.')}."
+    if len(found.failures) > SHOWN:
+        yield f"{len(found.failures) - SHOWN} more failed: embedfleet failures {found.collection}."
+
+
+def _what_is_missing(found: Explanation) -> Iterator[str]:
+    pending = [batch.queue for batch in found.batches if batch.state == "pending"]
+    if pending and not found.live_workers:
+        yield (
+            f"No live worker serves queue {pending[0]}. "
+            f"Start one: embedfleet worker --queue {pending[0]}"
+        )
+    if found.uncovered and found.cancelled:
+        yield (
+            f"Job {found.job_id} was cancelled before {_count(found.uncovered, 'text')} of it "
+            "had a vector. Enqueue the document again."
+        )
+    elif found.uncovered:
+        yield (
+            f"Nothing works on {_count(found.uncovered, 'text')} of it. "
+            f"Queue what is missing: embedfleet audit {found.collection} --repair"
+        )
+    elif not found.batches:
+        yield (
+            "Nothing is left to embed, and yet it was not taken live. "
+            f"Mend it: embedfleet audit {found.collection} --repair"
+        )
+
+
+def _why(batch: OpenBatch) -> str:
+    if not batch.reason:
+        return ""
+    return f", because attempt {batch.attempt} ended so: {batch.reason.rstrip('.')}"
+
+
+def _because(verdict: Verdict | None) -> str:
+    return "." if verdict is None else f": {verdict.code}: {verdict.reason.rstrip('.')}."
+
+
+def _clock(at: datetime | None) -> str:
+    return "once" if at is None else f"{at.astimezone():%H:%M:%S}"
+
+
+def _count(number: int, one: str, many: str = "") -> str:
+    return f"{number:,} {one if number == 1 else many or one + 's'}"

@@ -1,0 +1,370 @@
+"""The batch state machine against a model of it: random steps, and after each the same rows."""
+
+from collections import Counter
+from functools import cache
+from uuid import uuid4
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+
+import embedfleet as ef
+from embedfleet.fleet import Fleet
+from embedfleet_schema.errors import LeaseLost
+from embedfleet_schema.store import batches
+from embedfleet_schema.store.batches import Batches, Lease
+from embedfleet_schema.store.sweep import sweep
+from embedfleet_schema.types import text_sha256
+from embedfleet_workers.embedders.fake import fake_vectors
+from plugins.batch_model import OPEN, Claim, Model
+
+STEPS_PER_EXAMPLE = 50
+# Twelve tokens each, so that the smallest budget of a batch takes five of them.
+TEXTS = [" ".join(f"{letter}{n}" for n in range(12)) for letter in "abcdefghijkl"]
+TEXT_OF = {text_sha256(text): text for text in TEXTS}
+STRAY = bytes(32)
+
+keys = st.sampled_from(["one", "two", "three", "four"])
+documents = st.dictionaries(
+    keys, st.lists(st.sampled_from(TEXTS), min_size=1, max_size=9).map(tuple), min_size=1
+)
+# Taken modulo the number of things there are to choose from.
+picks = st.integers(0, 11)
+
+
+@cache
+def vector_of(space, text) -> bytes:
+    return fake_vectors(space, [text], "document").tobytes()
+
+
+class BatchMachine(RuleBasedStateMachine):
+    """Every step is done to the database and to the model."""
+
+    def __init__(self, fleet: Fleet, steps: Counter) -> None:
+        super().__init__()
+        self.fleet = fleet
+        self.steps = steps
+        self.docs = fleet.collection(f"c{steps['examples']}", model="fake/4")
+        self.workers = [Batches(fleet.db, owner=uuid4(), lease_seconds=3600.0) for _ in range(3)]
+        self.model = Model()
+        self.claims: list[tuple[Lease, Claim]] = []
+        steps["examples"] += 1
+
+    # What producers and people do.
+
+    @rule(given=documents)
+    def enqueue(self, given):
+        job = self.docs.enqueue([ef.Document(key, chunks=list(t)) for key, t in given.items()])
+        self.adopt(job.id, self.model.enqueue(given))
+
+    @rule(gone=st.sets(keys, min_size=1, max_size=2))
+    def delete(self, gone):
+        assert self.model.delete(gone) == self.docs.delete(sorted(gone))
+
+    @precondition(lambda self: self.model.jobs)
+    @rule(pick=picks, what=st.sampled_from(["pause", "resume", "cancel"]))
+    def change_job(self, pick, what):
+        job = chosen(self.model.jobs, pick)
+        getattr(self.fleet.job(job), what)()
+        getattr(self.model, what)(job)
+
+    @precondition(lambda self: self.model.failures)
+    @rule(pick=picks, of_one_job=st.booleans())
+    def retry_failures(self, pick, of_one_job):
+        job = chosen(self.model.jobs, pick) if of_one_job else None
+        texts = self.model.take_failures(job)
+        retry = self.docs.retry(job_id=job)
+        assert bool(texts) == (retry is not None)
+        if retry is not None:
+            self.adopt(retry.id, texts)
+
+    @rule()
+    def repair(self):
+        vectors, missing = len(self.model.vectors), self.model.repair()
+        self.execute(
+            f"INSERT INTO {self.table} VALUES (%s, '[1,0,0,0]', 0, 0)"
+            " ON CONFLICT (sha256) DO NOTHING",
+            STRAY,
+        )
+        found = self.docs.audit(repair=True)
+        assert (vectors, len(missing), 1) == (found.stored, found.missing, found.extra)
+        assert bool(missing) == (found.job_id is not None)
+        if found.job_id is not None:
+            self.adopt(found.job_id, missing)
+
+    @precondition(lambda self: self.model.vectors)
+    @rule(pick=picks)
+    def lose_a_vector(self, pick):
+        """What only a person with SQL can do; the next repair or enqueue makes it good."""
+        text = chosen(self.model.vectors, pick)
+        self.execute(f"DELETE FROM {self.table} WHERE sha256 = %s", text_sha256(text))
+        del self.model.vectors[text]
+
+    # What workers do.
+
+    @rule(pick=picks)
+    def claim(self, pick):
+        lease, expected = chosen(self.workers, pick).claim("cpu"), self.model.claim()
+        assert (expected is None) == (lease is None)
+        if lease is not None:
+            claimed = Claim(lease.id, lease.attempt, frozenset(lease.texts))
+            assert expected == claimed
+            self.claims.append((lease, claimed))
+
+    @precondition(lambda self: self.leased)
+    @rule(pick=picks)
+    def heartbeat(self, pick):
+        lease, claim = chosen(self.leased, pick)
+        with self.fleet.db.connection() as conn:
+            assert {lease.id} == self.workers[0].heartbeat([(lease.id, lease.attempt)], conn)
+        self.model.heartbeat(claim)
+
+    @precondition(lambda self: self.leased)
+    @rule(pick=picks)
+    def commit(self, pick):
+        lease, claim = chosen(self.leased, pick)
+        self.workers[pick % 3].commit(lease, vectors_of(lease))
+        self.model.commit(claim)
+
+    @precondition(lambda self: self.leased)
+    @rule(pick=picks, charge=st.booleans(), later=st.booleans())
+    def put_back(self, pick, charge, later):
+        lease, claim = chosen(self.leased, pick)
+        leave = self.workers[0].retry if charge else self.workers[0].defer
+        leave(lease, delay_s=3600.0 if later else 0.0, reason="put back")
+        self.model.release(claim.batch, charge=int(charge), later=later)
+
+    @precondition(lambda self: any(len(claim.texts) > 1 for _, claim in self.leased))
+    @rule(pick=picks)
+    def split(self, pick):
+        lease, claim = chosen([each for each in self.leased if len(each[1].texts) > 1], pick)
+        self.workers[0].split(lease, reason="split")
+        self.model.split(claim.batch, self.children(claim.batch))
+
+    @precondition(lambda self: self.leased)
+    @rule(pick=picks)
+    def fail(self, pick):
+        lease, claim = chosen(self.leased, pick)
+        self.workers[0].fail(lease, code="INPUT_REJECTED", reason="failed")
+        self.model.fail(claim.batch, claim.texts, "INPUT_REJECTED")
+
+    @precondition(lambda self: self.stale)
+    @rule(pick=picks, way=st.sampled_from(["commit", "defer", "retry", "split", "fail"]))
+    def come_back_too_late(self, pick, way):
+        lease, _ = chosen(self.stale, pick)
+        details = {
+            "commit": {"matrix": vectors_of(lease)},
+            "defer": {"delay_s": 0.0, "reason": "late"},
+            "retry": {"delay_s": 0.0, "reason": "late"},
+            "split": {"reason": "late"},
+            "fail": {"code": "LATE", "reason": "late"},
+        }
+        with pytest.raises(LeaseLost):
+            getattr(self.workers[0], way)(lease, **details[way])
+        with self.fleet.db.connection() as conn:
+            assert set() == self.workers[0].heartbeat([(lease.id, lease.attempt)], conn)
+
+    # What time does.
+
+    @precondition(lambda self: self.leased)
+    @rule(pick=picks, swept=st.booleans())
+    def expire(self, pick, swept):
+        lease, claim = chosen(self.leased, pick)
+        statement = "UPDATE embedfleet.batch SET lease_until = now() - interval '1 s' WHERE id = %s"
+        self.execute(statement, lease.id)
+        self.model.expire(claim)
+        if swept:
+            self.sweep()
+
+    @rule()
+    def sweep(self):
+        assert sweep(self.fleet.db, alive_seconds=60.0) is not None
+        self.model.sweep(self.children)
+
+    @rule()
+    def time_passes(self):
+        self.execute(
+            "UPDATE embedfleet.batch SET run_after = now()"
+            " WHERE state = 'pending' AND run_after > now()"
+        )
+        self.model.time_passes()
+
+    # What holds after each step.
+
+    @invariant()
+    def the_rows_are_those_of_the_model(self):
+        self.steps["steps"] += 1
+        model, texts = self.model, lambda hashes: [TEXT_OF[bytes(each)] for each in hashes]
+        assert {
+            number: (each.job, each.state, each.texts, each.attempt, each.errors, each.crashes)
+            for number, each in model.batches.items()
+        } == {
+            number: (job, state, texts(hashes), *counts)
+            for number, job, state, hashes, *counts in self.rows(
+                "SELECT id, job_id, state, hashes, attempt, errors, crashes FROM embedfleet.batch"
+                " WHERE collection_id = %s"
+            )
+        }
+        assert model.failures == {
+            TEXT_OF[bytes(sha256)]: (code, job)
+            for sha256, code, job in self.rows(
+                "SELECT sha256, code, job_id FROM embedfleet.failure WHERE collection_id = %s"
+            )
+        }
+
+    @invariant()
+    def each_vector_is_that_of_its_text_and_of_the_attempt_that_won(self):
+        found = self.execute(f"SELECT sha256, embedding, batch_id, attempt FROM {self.table}")
+        stored = {TEXT_OF[bytes(sha256)]: rest for sha256, *rest in found}
+        assert self.model.vectors == {text: (rest[1], rest[2]) for text, rest in stored.items()}
+        for text, (embedding, *_) in stored.items():
+            assert vector_of(self.docs.info.space, text) == embedding.to_numpy().tobytes()
+        assert not self.model.vectors.keys() & self.model.failures.keys()
+
+    @invariant()
+    def readers_see_whole_documents(self):
+        documents = {
+            key: (waiting, tuple(newest))
+            for key, waiting, newest in self.rows(
+                "SELECT key, live_version IS DISTINCT FROM version, ARRAY("
+                " SELECT content FROM embedfleet.chunk AS c WHERE c.document_id = d.id"
+                " AND c.version = d.version ORDER BY position)"
+                " FROM embedfleet.document AS d WHERE collection_id = %s"
+            )
+        }
+        expected = {key: (each.waiting, each.newest) for key, each in self.model.documents.items()}
+        assert expected == documents
+        view = f"SELECT document, content FROM embedfleet.{self.docs.name} ORDER BY 1, position"
+        assert [
+            (key, text)
+            for key, each in sorted(self.model.documents.items())
+            for text in each.live
+            if text in self.model.vectors
+        ] == self.execute(view)
+        chunks = self.rows("SELECT DISTINCT content FROM embedfleet.chunk WHERE collection_id = %s")
+        assert self.model.used == {content for (content,) in chunks}
+
+    @invariant()
+    def no_text_is_embedded_twice_at_once(self):
+        at_work = [text for _, claim in self.leased for text in claim.texts]
+        assert len(set(at_work)) == len(at_work)
+
+    def teardown(self):
+        try:
+            self.drain()
+            self.all_is_well()
+        finally:
+            self.docs.drop()
+
+    def drain(self):
+        """Let everything end as workers would: what is leased is committed, the rest claimed."""
+        for job in self.model.jobs:
+            self.fleet.job(job).resume()
+            self.model.resume(job)
+        while any(each.state in OPEN for each in self.model.batches.values()) or self.unsettled:
+            while self.leased:
+                self.commit(0)
+            self.time_passes()
+            self.claim(0)
+            if not self.leased:
+                self.repair()
+
+    def all_is_well(self):
+        self.the_rows_are_those_of_the_model()
+        self.each_vector_is_that_of_its_text_and_of_the_attempt_that_won()
+        self.readers_see_whole_documents()
+        found = self.docs.audit()
+        assert found.clean
+        assert (0, 0) == (found.waiting, found.waiting_documents)
+        assert found.texts == found.stored + found.failed
+        assert all(self.fleet.job(job).status.finished for job in self.model.jobs)
+
+    @property
+    def unsettled(self) -> bool:
+        """Whether there is something that only a repair would find."""
+        waiting = any(each.waiting for each in self.model.documents.values())
+        return waiting or bool(self.model.missing())
+
+    @property
+    def leased(self) -> list[tuple[Lease, Claim]]:
+        return [each for each in self.claims if self.model.stands(each[1])]
+
+    @property
+    def stale(self) -> list[tuple[Lease, Claim]]:
+        return [each for each in self.claims if not self.model.stands(each[1])]
+
+    @property
+    def table(self) -> str:
+        return f"embedfleet.{self.docs.info.vectors}"
+
+    def adopt(self, job, texts):
+        """Take over how the texts of a new job were packed, and that they are all there."""
+        found = self.execute(
+            "SELECT id, hashes FROM embedfleet.batch WHERE job_id = %s ORDER BY id", job
+        )
+        packed = {number: [TEXT_OF[bytes(each)] for each in hashes] for number, hashes in found}
+        assert sorted(texts) == sorted(text for each in packed.values() for text in each)
+        self.model.put(job, packed)
+
+    def children(self, number):
+        statement = "SELECT id FROM embedfleet.batch WHERE parent_id = %s ORDER BY id"
+        return [child for (child,) in self.execute(statement, number)]
+
+    def rows(self, statement):
+        return self.execute(statement, self.docs.info.id)
+
+    def execute(self, statement, *values):
+        with self.fleet.db.connection() as conn:
+            cursor = conn.execute(statement, values)
+            return cursor.fetchall() if cursor.description else []
+
+
+def chosen(things, pick):
+    return list(things)[pick % len(things)]
+
+
+def vectors_of(lease: Lease):
+    if not lease.texts:
+        return np.empty((0, 4), dtype=np.float32)
+    return fake_vectors(lease.collection.space, lease.texts, "document")
+
+
+def run(fleet, monkeypatch, examples, *, derandomize) -> Counter:
+    # A batch whose texts are just being embedded waits until the machine lets time pass.
+    monkeypatch.setattr(batches, "OVERLAP_S", 3600.0)
+    steps = Counter()
+    run_state_machine_as_test(
+        lambda: BatchMachine(fleet, steps),
+        settings=settings(
+            max_examples=examples,
+            stateful_step_count=STEPS_PER_EXAMPLE,
+            deadline=None,
+            derandomize=derandomize,
+            database=None,
+            print_blob=True,
+            suppress_health_check=list(HealthCheck),
+        ),
+    )
+    return steps
+
+
+def test_a_thousand_steps_leave_the_rows_that_the_model_expects(fleet, monkeypatch):
+    assert run(fleet, monkeypatch, 22, derandomize=True)["steps"] >= 1_000
+
+
+@pytest.mark.nightly
+@pytest.mark.timeout(1_800)
+def test_ten_thousand_steps_leave_the_rows_that_the_model_expects(
+    fleet, monkeypatch, record_property
+):
+    steps = run(fleet, monkeypatch, 250, derandomize=False)
+    record_property("steps", steps["steps"])
+    assert steps["steps"] >= 10_000

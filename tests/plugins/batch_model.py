@@ -1,0 +1,231 @@
+"""What the rows should be: the life of batches over plain values, without a database."""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from itertools import count
+
+OPEN = ("pending", "held", "leased")
+CRASHES_TO_SUSPECT = 2
+LATER = float("inf")
+
+
+@dataclass
+class Document:
+    """`newest` are the texts of the newest version, `live` those that readers see."""
+
+    newest: tuple[str, ...]
+    live: tuple[str, ...] = ()
+    waiting: bool = True
+
+
+@dataclass
+class Job:
+    paused: bool = False
+    cancelled: bool = False
+
+    @property
+    def standing(self) -> str:
+        return "cancelled" if self.cancelled else "held" if self.paused else "pending"
+
+
+@dataclass
+class Batch:
+    job: int
+    texts: list[str]
+    state: str
+    ready: float
+    attempt: int = 0
+    errors: int = 0
+    crashes: int = 0
+    # When its lease ran out; 0 while it stands.
+    expired: int = 0
+
+
+@dataclass(frozen=True)
+class Claim:
+    """What a worker was given: a batch, the attempt that fences it, the texts to be embedded."""
+
+    batch: int
+    attempt: int
+    texts: frozenset[str]
+
+
+@dataclass
+class Model:
+    """One collection. Ids are those of the database; how texts are packed is taken from it too."""
+
+    documents: dict[str, Document] = field(default_factory=dict)
+    jobs: dict[int, Job] = field(default_factory=dict)
+    batches: dict[int, Batch] = field(default_factory=dict)
+    # Each vector's batch and attempt: whose write it is.
+    vectors: dict[str, tuple[int, int]] = field(default_factory=dict)
+    failures: dict[str, tuple[str, int]] = field(default_factory=dict)
+    clock: count = field(default_factory=lambda: count(1))
+
+    @property
+    def used(self) -> set[str]:
+        return {text for each in self.documents.values() for text in (*each.newest, *each.live)}
+
+    def enqueue(self, given: Mapping[str, tuple[str, ...]]) -> set[str]:
+        """Take documents; returns the texts that have to be in the batches of the new job."""
+        known = {key: self.documents[key].newest for key in given.keys() & self.documents.keys()}
+        changed = {key: texts for key, texts in given.items() if known.get(key) != texts}
+        for key, texts in changed.items():
+            document = self.documents.setdefault(key, Document(texts))
+            document.newest, document.waiting = texts, True
+        waiting = [texts for key, texts in given.items() if self.documents[key].waiting]
+        missing = {text for texts in waiting for text in texts if text not in self.vectors}
+        self._forget(missing)
+        self._take_live(self.documents[key] for key in changed)
+        return missing
+
+    def delete(self, keys: Iterable[str]) -> list[str]:
+        gone = sorted(key for key in keys if self.documents.pop(key, None))
+        self._tidy()
+        return gone
+
+    def put(self, job: int, batches: Mapping[int, list[str]]) -> None:
+        """The batches of a new job, as the database packed them."""
+        self.jobs[job] = Job()
+        ready = next(self.clock)
+        for batch, texts in batches.items():
+            self.batches[batch] = Batch(job, texts, "pending", ready)
+
+    def claim(self) -> Claim | None:
+        pending = [(each.ready, n) for n, each in self.batches.items() if each.state == "pending"]
+        for ready, number in sorted(pending):
+            if ready == LATER:
+                break
+            batch = self.batches[number]
+            batch.attempt += 1
+            texts = {t for t in batch.texts if t in self.used and t not in self.vectors}
+            if any(texts & set(each.texts) for each in self.leased().values()):
+                batch.ready = LATER
+            else:
+                batch.state, batch.expired = "leased", 0
+                return Claim(number, batch.attempt, frozenset(texts))
+        return None
+
+    def leased(self) -> dict[int, Batch]:
+        return {n: each for n, each in self.batches.items() if each.state == "leased"}
+
+    def stands(self, claim: Claim) -> bool:
+        batch = self.batches[claim.batch]
+        return (batch.state, batch.attempt) == ("leased", claim.attempt)
+
+    def expire(self, claim: Claim) -> None:
+        self.batches[claim.batch].expired = next(self.clock)
+
+    def heartbeat(self, claim: Claim) -> None:
+        self.batches[claim.batch].expired = 0
+
+    def commit(self, claim: Claim) -> None:
+        used, batch = self.used, self.batches[claim.batch]
+        for text in claim.texts & used:
+            self.vectors.setdefault(text, (claim.batch, claim.attempt))
+        self._forget(claim.texts)
+        self._settled(batch.texts)
+        self._close(batch, "done")
+
+    def release(self, number: int, *, charge: int, later: bool) -> None:
+        batch = self.batches[number]
+        batch.state = self.jobs[batch.job].standing
+        batch.errors += charge
+        batch.ready = LATER if later else next(self.clock)
+
+    def split(self, number: int, children: Iterable[int]) -> None:
+        batch = self.batches[number]
+        half, state, ready = len(batch.texts) // 2, self.jobs[batch.job].standing, next(self.clock)
+        for child, texts in zip(children, (batch.texts[:half], batch.texts[half:]), strict=True):
+            self.batches[child] = Batch(batch.job, texts, state, ready)
+        self._close(batch, "split")
+
+    def fail(self, number: int, texts: Iterable[str], code: str) -> None:
+        batch = self.batches[number]
+        failed = {text for text in texts if text in self.used and text not in self.vectors}
+        self.failures |= dict.fromkeys(failed, (code, batch.job))
+        self._settled(texts)
+        self._close(batch, "dead" if failed else "done")
+
+    def sweep(self, children: Callable[[int], Iterable[int]]) -> None:
+        """Reclaim what expired, the oldest first; `children` tells the ids of a batch's halves."""
+        expired = [(each.expired, n) for n, each in self.leased().items() if each.expired]
+        for _, number in sorted(expired):
+            batch = self.batches[number]
+            batch.crashes += 1
+            if batch.crashes < CRASHES_TO_SUSPECT:
+                self.release(number, charge=0, later=False)
+            elif len(batch.texts) > 1:
+                self.split(number, children(number))
+            else:
+                self.fail(number, batch.texts, "WORKER_CRASH")
+
+    def pause(self, job: int) -> None:
+        self.jobs[job].paused = True
+        self._move(job, ("pending",), "held")
+
+    def resume(self, job: int) -> None:
+        self.jobs[job].paused = False
+        self._move(job, ("held",), "pending", next(self.clock))
+
+    def cancel(self, job: int) -> None:
+        if any(each.job == job and each.state in OPEN for each in self.batches.values()):
+            self.jobs[job].cancelled = True
+        self._move(job, ("pending", "held"), "cancelled")
+
+    def take_failures(self, job: int | None) -> set[str]:
+        taken = {text for text, (_, of) in self.failures.items() if job in (None, of)}
+        self._forget(taken)
+        return taken
+
+    def repair(self) -> set[str]:
+        """Returns the texts that the repair has to queue."""
+        missing = self.missing()
+        self._take_live(self.documents.values())
+        return missing
+
+    def missing(self) -> set[str]:
+        """Texts in use without vector, failure and open batch."""
+        waiting = {t for each in self.batches.values() if each.state in OPEN for t in each.texts}
+        return self.used - self.vectors.keys() - self.failures.keys() - waiting
+
+    def time_passes(self) -> None:
+        self._move(None, ("pending",), "pending", next(self.clock), only_later=True)
+
+    def _move(
+        self,
+        job: int | None,
+        states: tuple[str, ...],
+        to: str,
+        ready: float | None = None,
+        *,
+        only_later: bool = False,
+    ) -> None:
+        for batch in self.batches.values():
+            if batch.state in states and job in (None, batch.job):
+                batch.state = to
+                if ready is not None and (batch.ready == LATER or not only_later):
+                    batch.ready = ready
+
+    def _settled(self, texts: Iterable[str]) -> None:
+        settled = set(texts)
+        self._take_live(each for each in self.documents.values() if settled & set(each.newest))
+
+    def _take_live(self, documents: Iterable[Document]) -> None:
+        known = self.vectors.keys() | self.failures.keys()
+        for document in documents:
+            if document.waiting and known >= set(document.newest):
+                document.live, document.waiting = document.newest, False
+        self._tidy()
+
+    def _tidy(self) -> None:
+        used = self.used
+        self.vectors = {text: of for text, of in self.vectors.items() if text in used}
+        self._forget(self.failures.keys() - used)
+
+    def _forget(self, texts: Iterable[str]) -> None:
+        for text in set(texts):
+            self.failures.pop(text, None)
+
+    def _close(self, batch: Batch, state: str) -> None:
+        batch.state, batch.texts = state, []

@@ -1,0 +1,108 @@
+"""What must hold after every fault test, once a healthy worker has finished what is left.
+
+I1: every live chunk has its vector, or a failure with a code.
+I2: no batch is pending or leased without a reason.
+I3: each stored vector is the vector of its text, bit for bit.
+I4: each vector was written by the winning attempt of its batch.
+"""
+
+import time
+from collections.abc import Iterator
+
+import pytest
+from psycopg import sql
+
+from embedfleet.collection import Collection
+from embedfleet.fleet import Fleet
+from embedfleet_schema.store.sweep import sweep
+from embedfleet_workers.embedders.fake import fake_vectors
+from embedfleet_workers.runtime import Launch, Runtime
+
+# Longer than the longest lease that a test leaves behind.
+QUIET_S = 90.0
+
+WITHOUT_VECTOR = """
+SELECT d.key, c.position
+FROM embedfleet.document AS d
+JOIN embedfleet.chunk AS c ON c.document_id = d.id AND c.version = d.live_version
+WHERE d.collection_id = %(collection)s
+    AND NOT EXISTS (SELECT FROM embedfleet.{vectors} AS v WHERE v.sha256 = c.sha256)
+    AND NOT EXISTS (
+        SELECT FROM embedfleet.failure AS f
+        WHERE f.collection_id = c.collection_id AND f.sha256 = c.sha256 AND f.code <> ''
+    )
+"""
+UNEXPLAINED = """
+SELECT id, state, run_after, reason FROM embedfleet.batch
+WHERE state = 'leased' OR state = 'pending' AND (reason IS NULL OR run_after <= now())
+"""
+STORED = """
+SELECT v.sha256, (
+    SELECT content FROM embedfleet.chunk AS c
+    WHERE c.collection_id = %(collection)s AND c.sha256 = v.sha256 LIMIT 1
+), v.embedding
+FROM embedfleet.{vectors} AS v
+"""
+NOT_WINNING = """
+SELECT v.batch_id, v.attempt, b.state, b.attempt
+FROM embedfleet.{vectors} AS v
+LEFT JOIN embedfleet.batch AS b ON b.id = v.batch_id
+WHERE b.id IS NULL OR b.state <> 'done' OR b.attempt <> v.attempt
+"""
+
+
+@pytest.fixture(autouse=True)
+def _invariants(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Checks the invariants after each test that has a fleet, when its own workers have ended."""
+    if "fleet" not in request.fixturenames:
+        yield
+        return
+    fleet: Fleet = request.getfixturevalue("fleet")
+    yield
+    make_quiet(fleet)
+    check(fleet)
+
+
+def make_quiet(fleet: Fleet) -> None:
+    """A healthy worker takes what is ready, and what dead workers held, until nothing is left."""
+    runtime = Runtime(fleet.settings, Launch(("cpu",), 1, 1))
+    runtime.start()
+    deadline = time.monotonic() + QUIET_S
+    try:
+        while _open(fleet) and time.monotonic() < deadline:
+            sweep(fleet.db, alive_seconds=60)
+            while runtime.run_one("cpu") != "idle":
+                pass
+            time.sleep(0.05)
+    finally:
+        runtime.stop()
+
+
+def check(fleet: Fleet) -> None:
+    with fleet.db.connection() as conn:
+        assert [] == conn.execute(UNEXPLAINED).fetchall()
+    for collection in fleet.collections():
+        check_collection(fleet, collection)
+
+
+def check_collection(fleet: Fleet, collection: Collection) -> None:
+    info = collection.info
+    vectors = sql.Identifier(info.vectors)
+    values = {"collection": info.id}
+    with fleet.db.connection() as conn:
+        bare = conn.execute(sql.SQL(WITHOUT_VECTOR).format(vectors=vectors), values).fetchall()
+        losing = conn.execute(sql.SQL(NOT_WINNING).format(vectors=vectors)).fetchall()
+        stored = conn.execute(sql.SQL(STORED).format(vectors=vectors), values).fetchall()
+    assert [] == bare
+    assert [] == losing
+    texts = [content for _, content, _ in stored]
+    assert None not in texts, "a vector outlived its text"
+    if info.space.provider == "fake" and info.space.storage == "vector":
+        expected = fake_vectors(info.space, texts, "document")
+        for (_, text, found), vector in zip(stored, expected, strict=True):
+            assert found.to_numpy().tobytes() == vector.tobytes(), text
+
+
+def _open(fleet: Fleet) -> bool:
+    with fleet.db.connection() as conn:
+        return conn.execute(UNEXPLAINED).fetchone() is not None
