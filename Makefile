@@ -25,7 +25,7 @@ UNFINISHED := $(wildcard $(VENV)/.unfinished)
 USE_EXTRAS := local,openai,embedded,readers,demo
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench fleet down clean
+.PHONY: help demo test faults check bench fleet down clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' Makefile
@@ -35,6 +35,9 @@ demo: $(FOR_USE) ## embed the docstrings of Python's standard library, then sear
 
 test: $(FOR_DEVELOPMENT) ## run all tests; they start the servers they need
 	@$(BIN)/pytest $(ARGS)
+
+faults: $(FOR_DEVELOPMENT) ## run the whole fault suite, a quarter of an hour: workers and servers that die
+	@$(BIN)/pytest tests/faults -m "nightly or not nightly" $(ARGS)
 
 check: $(FOR_DEVELOPMENT) ## lint, formatting, types, and who may import whom
 	@$(BIN)/ruff check --quiet .

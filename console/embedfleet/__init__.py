@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from embedfleet_schema import errors
     from embedfleet_schema.errors import EmbedfleetError
     from embedfleet_schema.store.audit import Audit
+    from embedfleet_schema.store.explanation import Explanation
     from embedfleet_schema.store.jobs import FailureInfo, JobStatus
     from embedfleet_schema.types import Chunk, Chunking, Document, Hit, Rejection, Space
     from embedfleet_workers.embedders.fake import FakeEmbedder
@@ -34,6 +35,7 @@ __all__ = [
     "Collection",
     "Document",
     "EmbedfleetError",
+    "Explanation",
     "FailureInfo",
     "FakeEmbedder",
     "Fleet",
@@ -54,6 +56,7 @@ _HOMES = {
     "Collection": "embedfleet.collection",
     "Document": "embedfleet_schema.types",
     "EmbedfleetError": "embedfleet_schema.errors",
+    "Explanation": "embedfleet_schema.store.explanation",
     "FailureInfo": "embedfleet_schema.store.jobs",
     "FakeEmbedder": "embedfleet_workers.embedders.fake",
     "Fleet": "embedfleet.fleet",

@@ -16,6 +16,8 @@ from embedfleet_producer.windows import blocking
 from embedfleet_schema.store import audit, collections, documents, jobs
 from embedfleet_schema.store.audit import Audit
 from embedfleet_schema.store.collections import CollectionCounts
+from embedfleet_schema.store.explain import explain
+from embedfleet_schema.store.explanation import Explanation
 from embedfleet_schema.store.jobs import FailureInfo
 from embedfleet_schema.store.search import explain_sql, search
 from embedfleet_schema.types import Chunk, CollectionInfo, Document, Hit, Rejection
@@ -121,6 +123,10 @@ class Collection:
     def failures(self, *, job_id: int | None = None, limit: int = 1_000) -> list[FailureInfo]:
         """Chunks that cannot be embedded and documents that were not accepted, newest first."""
         return jobs.failures(self._connections.db, self.info, job_id=job_id, limit=limit)
+
+    def explain(self, key: str) -> Explanation:
+        """Why a document is not searchable yet, or that it is; `str()` of it is a paragraph."""
+        return explain(self._connections.db, self.info, key)
 
     def retry(self, *, job_id: int | None = None) -> Job | None:
         """Try failed chunks again, of one job or all; None where none failed."""

@@ -19,6 +19,7 @@ from embedfleet_producer.tokens import counter_for
 from embedfleet_producer.windows import Documents, Window, windows
 from embedfleet_schema.broker import Doorbell
 from embedfleet_schema.database import Database
+from embedfleet_schema.failpoints import Failpoints
 from embedfleet_schema.settings import Settings
 from embedfleet_schema.store import jobs
 from embedfleet_schema.store.jobs import Tally
@@ -96,6 +97,7 @@ class Producer:
         self._doorbell = doorbell
         self._chunker = Chunker(collection.space, collection.chunking, counter)
         self._function = chunk
+        self._failpoints = Failpoints.parse(settings.failpoints)
 
     def enqueue(self, stream: Documents, *, on_window: OnWindow | None = None) -> Enqueued:
         """Store and queue a stream; returns when everything is committed, not when it is embedded.
@@ -151,6 +153,7 @@ class Producer:
 
     def _write(self, window: Window, prepared: Prepared, job_id: int) -> Written:
         budget = self._settings.batch_tokens(self._collection.queue)
+        self._failpoints.hit("before_merge")
         for attempt in range(1, TRIES + 1):
             try:
                 tally, batches = merge(self._db, self._collection, job_id, prepared, budget=budget)
@@ -163,5 +166,6 @@ class Producer:
                 time.sleep(pause)
                 # A commit whose answer was lost is seen by its digests and not repeated.
                 prepared = self._prepare(window, job_id)
+        self._failpoints.hit("after_merge_before_ring")
         rung = not batches or self._doorbell.ring(self._collection.queue, batches)
         return Written(tally, batches, prepared.rejected, rung)

@@ -4,17 +4,37 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import get_args
 
-from embedfleet_schema.types import Chunk, Document, Rejection
+from embedfleet_schema.types import Chunk, ChunkMode, Document, Rejection
 
 MAX_KEY_BYTES = 512
 MAX_METADATA_BYTES = 64_000
 MAX_METADATA_DEPTH = 32
 
-# Characters that occupy no space on paper: a text of nothing else has nothing to embed.
-_INVISIBLE = dict.fromkeys(map(ord, "\u200b\u200c\u200d\u2060\ufeff\u00ad"))
+# Offsets are stored as int4.
+MAX_OFFSET = 2**31 - 1
+
+# What Unicode calls default-ignorable (DerivedCoreProperties.txt): it leaves no mark on paper.
+_IGNORABLE = (
+    *(0xAD, 0x34F, 0x61C, 0x115F, 0x1160, 0x17B4, 0x17B5, 0x3164, 0xFEFF, 0xFFA0, 0xE0001),
+    *range(0x180B, 0x1810),
+    *range(0x200B, 0x2010),
+    *range(0x202A, 0x202F),
+    *range(0x2060, 0x2070),
+    *range(0xFE00, 0xFE10),
+    *range(0xFFF0, 0xFFF9),
+    *range(0x1BCA0, 0x1BCA4),
+    *range(0x1D173, 0x1D17B),
+    *range(0xE0020, 0xE0080),
+    *range(0xE0100, 0xE01F0),
+)
+_LAST_SPACE = 0x3000
+_BLANK = "".join(filter(str.isspace, map(chr, range(_LAST_SPACE + 1)))) + "".join(
+    map(chr, _IGNORABLE)
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,14 +57,15 @@ class _Refused(Exception):
 def judge(document: object, *, max_bytes: int) -> Judged | Rejection:
     """Accept a document, or say in a code and a sentence why not.
 
-    Codes: NOT_A_DOCUMENT, BAD_KEY, KEY_TOO_LONG, NOT_TEXT, EMPTY, NUL_BYTE, BAD_UNICODE, TOO_LONG,
-    BAD_METADATA.
+    Codes: NOT_A_DOCUMENT, BAD_KEY, KEY_TOO_LONG, BAD_MODE, NOT_TEXT, EMPTY, NUL_BYTE, BAD_UNICODE,
+    TOO_LONG, BAD_OFFSETS, BAD_METADATA.
     """
     if not isinstance(document, Document):
         kind = type(document).__name__
         return Rejection(printable(document), "NOT_A_DOCUMENT", f"a Document is needed, not {kind}")
     try:
         _check_key(document.key)
+        _check_mode(document.mode)
         metadata = _metadata_json(document.metadata)
         digest, size = _digest(document, metadata, max_bytes)
     except _Refused as refused:
@@ -58,8 +79,9 @@ def _digest(document: Document, metadata: str, max_bytes: int) -> tuple[bytes, i
     digest = hashlib.sha256(f"{kind}{metadata}".encode())
     size = 0
     for text, extra in _texts(document):
-        encoded = _encoded(text)
-        size += len(encoded)
+        # A character has a byte at least: what is far too long is not encoded to be measured.
+        encoded = _encoded(text) if size + len(text) <= max_bytes else b""
+        size += max(len(encoded), len(text))
         if size > max_bytes:
             raise _Refused("TOO_LONG", f"it is longer than {max_bytes:,} bytes; split it")
         # Lengths keep ["ab", "c"] and ["a", "bc"] apart.
@@ -71,14 +93,21 @@ def _digest(document: Document, metadata: str, max_bytes: int) -> tuple[bytes, i
 
 def printable(key: object) -> str:
     """A key that PostgreSQL can hold, for reports about one that it cannot."""
-    text = key if isinstance(key, str) else repr(key)
+    text = (key if isinstance(key, str) else _repr(key))[:MAX_KEY_BYTES]
     text = text.replace("\0", "\\0").encode("utf-8", "backslashreplace").decode()
     return text.encode()[:MAX_KEY_BYTES].decode(errors="ignore")
 
 
+def _repr(value: object) -> str:
+    try:
+        return repr(value)
+    except Exception:  # noqa: BLE001 - code of the caller's, or nested too deeply: say what it is
+        return f"<{type(value).__name__}>"
+
+
 def has_text(text: str) -> bool:
     """Whether anything visible is in the text."""
-    return bool(text.strip()) and bool(text.translate(_INVISIBLE).strip())
+    return "!" <= text[:1] <= "~" or bool(text.strip(_BLANK))
 
 
 def _check_key(key: object) -> None:
@@ -88,19 +117,43 @@ def _check_key(key: object) -> None:
         raise _Refused("KEY_TOO_LONG", f"a key has at most {MAX_KEY_BYTES} bytes")
 
 
+def _check_mode(mode: object) -> None:
+    modes = get_args(ChunkMode)
+    if mode is not None and mode not in modes:
+        raise _Refused("BAD_MODE", f"the mode is one of {', '.join(modes)}, or None")
+
+
 def _texts(document: Document) -> Iterator[tuple[str, str]]:
     """The texts of a document, each with what else of it matters for a change."""
     if (document.text is None) == (document.chunks is None):
         raise _Refused("NOT_TEXT", "a document has either a text or chunks")
     if document.text is not None:
         yield _visible(document.text), ""
-    elif not document.chunks:
-        raise _Refused("EMPTY", "the list of chunks is empty")
-    for chunk in document.chunks or ():
+        return
+    for chunk in _listed(document.chunks):
         if isinstance(chunk, Chunk):
-            yield _visible(chunk.content), _metadata_json(chunk.metadata)
+            yield _visible(chunk.content), _metadata_json(chunk.metadata) + _offsets(chunk)
         else:
             yield _visible(chunk), ""
+
+
+def _listed(chunks: object) -> Sequence[object]:
+    """The chunks of a document; an iterator would be used up by its own verdict."""
+    if isinstance(chunks, str | bytes) or not isinstance(chunks, Sequence):
+        raise _Refused("NOT_TEXT", f"chunks come as a list, not as {type(chunks).__name__}")
+    if not chunks:
+        raise _Refused("EMPTY", "the list of chunks is empty")
+    return chunks
+
+
+def _offsets(chunk: Chunk) -> str:
+    """The offsets that came with a chunk, as far as they are there."""
+    given = [offset for offset in (chunk.start, chunk.end) if offset is not None]
+    if any(type(offset) is not int or not 0 <= offset <= MAX_OFFSET for offset in given):
+        raise _Refused("BAD_OFFSETS", f"start and end are whole numbers from 0 to {MAX_OFFSET:,}")
+    if given != sorted(given):
+        raise _Refused("BAD_OFFSETS", f"a chunk that starts at {given[0]} ends at {given[1]}")
+    return f"{chunk.start}:{chunk.end}" if given else ""
 
 
 def _visible(text: object) -> str:
@@ -145,7 +198,7 @@ def _check_values(value: object, depth: int) -> None:
     if isinstance(value, Mapping):
         for name, item in value.items():
             if not isinstance(name, str):
-                raise _Refused("BAD_METADATA", f"the name {name!r} in metadata is not a string")
+                raise _Refused("BAD_METADATA", f"a name is no string: {printable(name)}")
             _check_values(name, depth)
             _check_values(item, depth - 1)
     elif isinstance(value, list | tuple):

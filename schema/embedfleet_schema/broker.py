@@ -7,7 +7,9 @@ again, and any ring claims any batch of its queue.
 from __future__ import annotations
 
 import logging
+import threading
 import time
+from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
 
 from embedfleet_schema.types import QUEUES, Queue
@@ -26,6 +28,9 @@ MAX_WAITING = 64
 # After a ring that failed, the next ones are not tried for a while: a producer must not wait for a
 # dead broker once per window.
 SILENCE_AFTER_FAILURE_S = 10.0
+# How long a caller waits for a ring. The limit of one exchange does not do: a ring over a new
+# connection takes ten of them.
+RING_S = 3.0
 
 
 def celery_app(redis_url: str, *, socket_timeout_s: float) -> Celery:
@@ -95,14 +100,37 @@ class Doorbell:
     def __init__(self, app: Celery) -> None:
         self._app = app
         self._silent_until = 0.0
+        self._late: Future[bool] | None = None
 
     def ring(self, queue: Queue, count: int = 1) -> bool:
         """Ring `queue` up to `count` times, fewer where enough rings wait; False if Redis fails.
 
-        False is ambiguous: a ring may have been heard although its answer was not.
+        False is ambiguous: a ring may have been heard although its answer was not. The call takes
+        `RING_S` at most; a ring that takes longer goes on without it, and until it ends the next
+        ones are not tried.
         """
-        if time.monotonic() < self._silent_until:
+        late = self._late is not None and not self._late.done()
+        if late or time.monotonic() < self._silent_until:
             return False
+        heard: Future[bool] = Future()
+        # A daemon: a process that has done its work does not wait for Redis.
+        threading.Thread(
+            target=self._answer, args=(heard, queue, count), name="embedfleet-ring", daemon=True
+        ).start()
+        try:
+            return heard.result(RING_S)
+        except TimeoutError:
+            self._late = heard
+            log.warning("queue %s: Redis does not answer within %.0f s", queue, RING_S)
+            return False
+
+    def _answer(self, heard: Future[bool], queue: Queue, count: int) -> None:
+        try:
+            heard.set_result(self._ring(queue, count))
+        except BaseException as error:  # noqa: BLE001 - it is raised where the answer is waited for
+            heard.set_exception(error)
+
+    def _ring(self, queue: Queue, count: int) -> bool:
         try:
             with self._app.pool.acquire(block=True, timeout=5) as connection:
                 waiting = connection.default_channel.client.llen(queue)

@@ -128,8 +128,8 @@ class PgvectorMissing(EmbedfleetError):
 
 
 class NotPermitted(EmbedfleetError):
-    """PostgreSQL at {url} does not let this user do that: {reason}. Which role may do what stands in
-    docs/security.md; an administrator grants it with: GRANT embedfleet_... TO the user
+    """PostgreSQL at {url} does not let this user do that: {reason}. Which role may do what stands
+    in docs/security.md; an administrator grants it with: GRANT embedfleet_... TO the user
     """
 
 

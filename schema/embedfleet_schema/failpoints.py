@@ -94,10 +94,10 @@ class Failpoints:
 
 def _read(item: str, words: list[str]) -> _Armed:
     action, *numbers = words
+    if action not in get_args(Action):
+        raise BadSettings(reason=f"the failpoint {item!r} does none of {get_args(Action)}")
+    armed = _Armed(action)  # type: ignore[arg-type]
     try:
-        if action not in get_args(Action):
-            raise ValueError(action)
-        armed = _Armed(action)  # type: ignore[arg-type]
         if action == "sleep":
             armed.seconds = float(numbers.pop(0))
         if numbers and numbers[0].startswith("#"):

@@ -26,6 +26,7 @@ _GRANTS = (
     "grant_to_worker",
     "grant_relations",
 )
+_REFUSALS = (psycopg.errors.InsufficientPrivilege, psycopg.errors.InvalidGrantOperation)
 
 
 def set_up_roles(url: str) -> None:
@@ -53,7 +54,7 @@ def _run(url: str, names: tuple[str, ...]) -> None:
     with db.connect() as conn:
         try:
             _execute(conn, names)
-        except (psycopg.errors.InsufficientPrivilege, psycopg.errors.InvalidGrantOperation) as error:
+        except _REFUSALS as error:
             reason = str(error).splitlines()[0]
             raise RolesRefused(url=db.name, reason=reason) from error
 

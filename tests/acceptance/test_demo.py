@@ -45,7 +45,7 @@ def start(data: Path, *words: str, **settings: str) -> "subprocess.Popen[str]":
 
 def run(data: Path, *words: str, **settings: str) -> "subprocess.CompletedProcess[str]":
     with start(data, *words, **settings) as process:
-        out, err = process.communicate(timeout=170)
+        out, err = process.communicate(timeout=280)
     return subprocess.CompletedProcess(process.args, process.returncode, out, err)
 
 

@@ -46,7 +46,7 @@ def embedfleet(data):
             env={**os.environ, "EMBEDFLEET_BATCH_TOKENS_CPU": "2048"},
             capture_output=True,
             text=True,
-            timeout=170,
+            timeout=280,
         )
         assert not check or done.returncode == 0, done.stderr
         return done

@@ -1,7 +1,24 @@
 """Every test in this folder that has a fleet ends with a check of the invariants."""
 
+from collections.abc import Iterator
+
+import pytest
+
+from embedfleet.embedded import ready
+from embedfleet.fleet import Fleet
+from embedfleet_schema.settings import load_settings
 from plugins.failpoints import report, seed
 from plugins.invariants import _invariants
+from plugins.servers import stack_folder
 from plugins.tcp_proxy import proxy
 
 __all__ = ["_invariants", "proxy", "report", "seed"]
+
+
+@pytest.fixture
+def own_fleet() -> Iterator[Fleet]:
+    """A fleet whose servers the test may stop."""
+    with stack_folder() as data:
+        ready(data)
+        with Fleet(load_settings(data=data, batch_tokens_cpu=64, heartbeat_seconds=1.0)) as fleet:
+            yield fleet

@@ -7,26 +7,13 @@ import pytest
 import redis
 
 import embedfleet as ef
-from embedfleet.embedded import ready
-from embedfleet.fleet import Fleet
 from embedfleet.stack import status, up
 from embedfleet_schema.broker import TASK, celery_app
-from embedfleet_schema.settings import load_settings
-from plugins.servers import stack_folder
 from plugins.worker_processes import eventually
 
 
 def documents(count):
     return [ef.Document(f"d{n}", f"text number {n} of the job") for n in range(count)]
-
-
-@pytest.fixture
-def own_fleet():
-    """A fleet whose Redis the test may stop."""
-    with stack_folder() as data:
-        ready(data)
-        with Fleet(load_settings(data=data, batch_tokens_cpu=64)) as fleet:
-            yield fleet
 
 
 @pytest.fixture

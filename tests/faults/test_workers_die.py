@@ -72,7 +72,14 @@ def test_a_process_that_dies_inside_a_pool_is_replaced_and_its_batch_comes_back(
     fleet, worker_process
 ):
     docs = fleet.collection("docs", model="fake/16")
-    worker_process(pool="prefork", slots=2, fake_faults="kill=BOOM")
+    worker_process(
+        pool="prefork",
+        slots=2,
+        fake_faults="kill=BOOM",
+        lease_seconds="1.5",
+        heartbeat_seconds="0.3",
+        sweep_seconds="0.3",
+    )
     eventually(fleet.workers)
     job = docs.enqueue([*documents(7), ef.Document("bomb", "BOOM goes this one")])
     status = job.wait(timeout_s=90)

@@ -172,10 +172,10 @@ def test_a_batch_whose_worker_dies_twice_is_split(fleet, docs):
     assert {"split": 1, "pending": 2} == states(fleet)
 
 
-def test_a_single_text_that_kills_three_workers_is_given_up(fleet, docs):
+def test_a_single_text_that_kills_two_workers_is_given_up(fleet, docs):
     docs.enqueue(documents(1))
     store = batches_of(fleet)
-    for _ in range(3):
+    for _ in range(2):
         expire(fleet, store.claim("cpu"))
         sweep(fleet.db, alive_seconds=60)
     assert ["WORKER_CRASH"] == [failure.code for failure in docs.failures()]

@@ -43,14 +43,54 @@ def test_the_migrated_tables_are_those_of_the_models(migrated_url):
         assert [] == compare_metadata(context, Base.metadata)
 
 
-def test_plain_alembic_migrates_too(database_url):
+CATALOG = """
+SELECT 'column', c.relname, a.attname, format_type(a.atttypid, a.atttypmod), a.attnotnull::text,
+    coalesce(pg_get_expr(d.adbin, d.adrelid), a.attidentity::text)
+FROM pg_attribute AS a
+JOIN pg_class AS c ON c.oid = a.attrelid
+LEFT JOIN pg_attrdef AS d ON d.adrelid = c.oid AND d.adnum = a.attnum
+WHERE c.relnamespace = 'embedfleet'::regnamespace AND a.attnum > 0
+UNION ALL
+SELECT 'index', relname, pg_get_indexdef(oid), '', '', ''
+FROM pg_class WHERE relnamespace = 'embedfleet'::regnamespace AND relkind = 'i'
+UNION ALL
+SELECT 'constraint', conrelid::regclass::text, conname, pg_get_constraintdef(oid), '', ''
+FROM pg_constraint WHERE connamespace = 'embedfleet'::regnamespace
+UNION ALL
+SELECT 'function', proname, pg_get_functiondef(oid), proacl::text, '', ''
+FROM pg_proc WHERE pronamespace = 'embedfleet'::regnamespace
+ORDER BY 1, 2, 3
+"""
+
+
+def test_an_upgraded_database_is_equal_to_a_fresh_one(database_url, migrated_url):
+    versions = ROOT / "schema/embedfleet_schema/migrations/versions"
+    revisions = sorted(path.name.partition("_")[0] for path in versions.glob("[0-9]*.py"))
+    assert newest() == revisions[-1]
+    for revision in revisions:
+        alembic(database_url, revision)
+        assert revision == Database(database_url).revision()
+    catalogs = []
+    for url in (database_url, migrated_url):
+        with Database(url).connect() as conn:
+            catalogs.append(conn.execute(CATALOG).fetchall())
+    assert catalogs[0]
+    assert catalogs[1] == catalogs[0]
+
+
+def alembic(url, revision):
+    """Upgrade with plain Alembic, as its own command does."""
     subprocess.run(
-        [sys.executable, "-m", "alembic", "upgrade", "head"],
+        [sys.executable, "-m", "alembic", "upgrade", revision],
         cwd=ROOT,
-        env={"EMBEDFLEET_DATABASE_URL": database_url, "PATH": ""},
+        env={"EMBEDFLEET_DATABASE_URL": url, "PATH": ""},
         check=True,
         capture_output=True,
     )
+
+
+def test_plain_alembic_migrates_too(database_url):
+    alembic(database_url, "head")
     assert newest() == Database(database_url).revision()
 
 

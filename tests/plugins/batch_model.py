@@ -127,7 +127,7 @@ class Model:
         self._settled(batch.texts)
         self._close(batch, "done")
 
-    def release(self, number: int, *, charge: int, later: bool) -> None:
+    def put_back(self, number: int, *, charge: int, later: bool) -> None:
         batch = self.batches[number]
         batch.state = self.jobs[batch.job].standing
         batch.errors += charge
@@ -154,7 +154,8 @@ class Model:
             batch = self.batches[number]
             batch.crashes += 1
             if batch.crashes < CRASHES_TO_SUSPECT:
-                self.release(number, charge=0, later=False)
+                # It keeps its place in the queue.
+                batch.state = self.jobs[batch.job].standing
             elif len(batch.texts) > 1:
                 self.split(number, children(number))
             else:

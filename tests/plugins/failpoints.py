@@ -3,6 +3,7 @@
 import os
 import random
 import signal
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -25,7 +26,7 @@ def seed(request: pytest.FixtureRequest) -> int:
     nightly = request.node.get_closest_marker("nightly") is not None
     given = os.environ.get(SEED_VARIABLE)
     found = int(given) if given else random.randrange(10**6) if nightly else QUICK_SEED
-    print(f"repeat this run with {SEED_VARIABLE}={found}")
+    sys.stdout.write(f"repeat this run with {SEED_VARIABLE}={found}\n")
     return found
 
 
@@ -36,7 +37,8 @@ def report(record_property: Callable[[str, object], None]) -> Callable[..., None
     def tell(**figures: object) -> None:
         for name, value in figures.items():
             record_property(name, value)
-            print(f"figure: {name} = {value:.2f}" if isinstance(value, float) else f"figure: {name} = {value}")
+            shown = f"{value:.2f}" if isinstance(value, float) else value
+            sys.stdout.write(f"figure: {name} = {shown}\n")
 
     return tell
 

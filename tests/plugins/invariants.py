@@ -100,7 +100,7 @@ def check_collection(fleet: Fleet, collection: Collection) -> None:
     if info.space.provider == "fake" and info.space.storage == "vector":
         expected = fake_vectors(info.space, texts, "document")
         for (_, text, found), vector in zip(stored, expected, strict=True):
-            assert found.to_numpy().tobytes() == vector.tobytes(), text
+            assert found.to_numpy().tolist() == vector.tolist(), text
 
 
 def _open(fleet: Fleet) -> bool:

@@ -152,7 +152,8 @@ def proxy() -> Iterator[ProxyMaker]:
 
     def make(url: str) -> tuple[TcpProxy, str]:
         parts = urlsplit(url)
-        assert parts.hostname is not None and parts.port is not None
+        assert parts.hostname is not None
+        assert parts.port is not None
         started.append(TcpProxy(parts.hostname, parts.port))
         account = parts.netloc.rpartition("@")[0]
         netloc = f"{account}@127.0.0.1:{started[-1].port}"

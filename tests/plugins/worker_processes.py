@@ -5,8 +5,9 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import pytest
 
@@ -18,7 +19,17 @@ TIMEOUT_S = 60
 class WorkerProcess:
     """A `celery -A embedfleet_workers worker` process; its log is kept for a failing test."""
 
-    def __init__(self, fleet: Fleet, log: Path, *, pool: str, slots: int, **settings: str) -> None:
+    def __init__(
+        self,
+        fleet: Fleet,
+        log: Path,
+        *,
+        pool: str,
+        slots: int,
+        variables: Mapping[str, str],
+        level: str = "INFO",
+        **settings: str,
+    ) -> None:
         given = fleet.settings
         environment = {
             "EMBEDFLEET_DATABASE_URL": given.database,
@@ -32,8 +43,8 @@ class WorkerProcess:
         self.log = log
         with log.open("wb") as output:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "celery", *arguments, "-c", str(slots), "-l", "INFO"],
-                env={**os.environ, **environment},
+                [sys.executable, "-m", "celery", *arguments, "-c", str(slots), "-l", level],
+                env={**os.environ, **environment, **variables},
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
@@ -63,10 +74,17 @@ def worker_process(fleet: Fleet, tmp_path: Path) -> Iterator[Callable[..., Worke
     """Starts worker processes; those that still run are stopped at the end."""
     started: list[WorkerProcess] = []
 
-    def start(*, pool: str = "threads", slots: int = 1, **settings: str) -> WorkerProcess:
+    def start(
+        *,
+        pool: str = "threads",
+        slots: int = 1,
+        variables: Mapping[str, str] = MappingProxyType({}),
+        **settings: str,
+    ) -> WorkerProcess:
         log = tmp_path / f"worker-{len(started)}.log"
-        started.append(WorkerProcess(fleet, log, pool=pool, slots=slots, **settings))
-        return started[-1]
+        worker = WorkerProcess(fleet, log, pool=pool, slots=slots, variables=variables, **settings)
+        started.append(worker)
+        return worker
 
     yield start
     for worker in started:

@@ -10,11 +10,12 @@ from celery.concurrency.prefork import TaskPool as ProcessPool
 
 from embedfleet_schema.broker import TASK, Doorbell, celery_app
 from embedfleet_schema.database import Database
-from embedfleet_schema.errors import WorkerStartFailed
+from embedfleet_schema.errors import DatabaseUnreachable, EmbedfleetError, WorkerStartFailed
 from embedfleet_schema.settings import load_settings
 from embedfleet_schema.types import QUEUES, Queue
 from embedfleet_workers.runtime import Launch, Runtime
 from embedfleet_workers.sweeper import Sweeper
+from embedfleet_workers.versions import check_packages, check_server
 
 log = logging.getLogger(__name__)
 
@@ -44,8 +45,25 @@ def embed(queue: Queue) -> None:
     if queue not in QUEUES or _Process.runtime is None:
         log.error("a ring for queue %.20r was not answered", queue)
         return
-    if _Process.runtime.run_one(queue) not in ("idle", "unreachable"):
+    if _Process.runtime.run_one(queue) not in ("idle", "paused", "unreachable"):
         doorbell.ring(queue)
+
+
+@signals.worker_init.connect  # type: ignore[untyped-decorator]
+def check_versions(**_: object) -> None:
+    """Do not start with what is too old.
+
+    By SystemExit, because Celery logs any Exception of a signal's receiver and goes on. A database
+    that is away is waited for, as it is later on.
+    """
+    try:
+        check_packages()
+        with Database(settings.database).connect() as conn:
+            check_server(conn)
+    except DatabaseUnreachable as error:
+        log.warning("%s", error)
+    except EmbedfleetError as error:
+        raise SystemExit(f"error: {error}") from None
 
 
 @signals.celeryd_after_setup.connect  # type: ignore[untyped-decorator]

@@ -17,6 +17,7 @@ from embedfleet_schema.errors import (
     LeaseLost,
     ModelNotFound,
     ModelRefused,
+    NotPermitted,
     WorkerStartFailed,
 )
 
@@ -25,6 +26,8 @@ BACKOFF_LIMIT_S = 60.0
 # This worker cannot do it, another may: let the batch lie long enough to be found by that one.
 ELSEWHERE_S = 30.0
 DATABASE_WAIT_S = 10.0
+# Each try embeds a batch for nothing, so a full disk is tried four times a minute and process.
+DISK_FULL_S = 15.0
 # A wrong answer is repeated once; after that some text of the batch is suspected.
 BAD_ANSWERS_TO_SPLIT = 2
 
@@ -63,7 +66,7 @@ class Discard:
 Decision = Retry | Defer | Split | Fail | Discard
 
 
-def decide(  # noqa: PLR0911 - a table reads best as one
+def decide(  # noqa: PLR0911, C901 - a table reads best as one
     error: BaseException, *, texts: int, errors: int, max_attempts: int
 ) -> Decision:
     """What to do with a batch of `texts` texts that was charged `errors` errors before this one."""
@@ -72,9 +75,15 @@ def decide(  # noqa: PLR0911 - a table reads best as one
             return Discard()
         case EmbedderBusy():
             return Defer(float(str(error.details["seconds"])))
-        case ModelNotFound() | ModelRefused() | ExtraMissing() | WorkerStartFailed():
+        case (
+            ModelNotFound() | ModelRefused() | ExtraMissing() | WorkerStartFailed() | NotPermitted()
+        ):
             return Defer(ELSEWHERE_S)
+        case psycopg.errors.DiskFull():
+            return Defer(DISK_FULL_S)
         case DatabaseUnreachable() | PoolTimeout() | psycopg.OperationalError():
+            return Defer(DATABASE_WAIT_S)
+        case psycopg.InterfaceError() | psycopg.errors.ReadOnlySqlTransaction():
             return Defer(DATABASE_WAIT_S)
         case SystemExit() | KeyboardInterrupt():
             return Defer(0.0)

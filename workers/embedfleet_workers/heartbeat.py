@@ -17,6 +17,7 @@ from embedfleet_schema.errors import DatabaseUnreachable
 from embedfleet_schema.store import workers
 from embedfleet_schema.store.batches import Batches, Lease
 from embedfleet_schema.store.workers import WorkerIdentity
+from embedfleet_workers.reasons import describe
 
 log = logging.getLogger(__name__)
 
@@ -81,7 +82,7 @@ class Heartbeat(threading.Thread):
             try:
                 self._beat()
             except (psycopg.Error, DatabaseUnreachable) as error:
-                log.warning("heartbeat failed, trying again: %s", error)
+                log.warning("heartbeat failed, trying again: %s", describe(error))
                 self._disconnect()
                 self._give_up()
                 self._stopping.wait(min(1.0, self._every_s))
@@ -97,7 +98,7 @@ class Heartbeat(threading.Thread):
             self._report(self._connected())
             workers.leave(self._connected(), self._worker.id)
         except (psycopg.Error, DatabaseUnreachable) as error:
-            log.warning("could not sign off: %s", error)
+            log.warning("could not sign off: %s", describe(error))
         self._disconnect()
 
     def _beat(self) -> None:

@@ -13,17 +13,31 @@ import psycopg
 from numpy.typing import NDArray
 from psycopg_pool import PoolTimeout
 
-from embedfleet_schema.errors import DatabaseUnreachable, EmbedfleetError, LeaseLost
+from embedfleet_schema.errors import DatabaseUnreachable, LeaseLost
+from embedfleet_schema.failpoints import Failpoints
 from embedfleet_schema.store.batches import Batches, Lease
 from embedfleet_schema.types import Queue, Space
-from embedfleet_workers.decisions import Decision, Defer, Discard, Fail, Retry, Split, decide
+from embedfleet_workers.breaker import Breaker
+from embedfleet_workers.decisions import (
+    DISK_FULL_S,
+    Decision,
+    Defer,
+    Discard,
+    Fail,
+    Retry,
+    Split,
+    decide,
+)
 from embedfleet_workers.embedders.checks import checked
 from embedfleet_workers.embedders.protocol import Embedder
 from embedfleet_workers.heartbeat import Heartbeat, Held
+from embedfleet_workers.reasons import describe
 
 log = logging.getLogger(__name__)
 
-Outcome = Literal["idle", "done", "retry", "defer", "split", "fail", "lost", "unreachable"]
+Outcome = Literal[
+    "idle", "done", "retry", "defer", "split", "fail", "lost", "paused", "unreachable"
+]
 
 Written = TypeVar("Written")
 
@@ -59,12 +73,15 @@ class Pipeline:
         *,
         max_attempts: int,
         observe: Callable[[BatchStats], None],
+        failpoints: Failpoints | None = None,
     ) -> None:
         self._batches = batches
         self._embedder_for = embedder_for
         self._heartbeat = heartbeat
         self._max_attempts = max_attempts
         self._observe = observe
+        self._failpoints = failpoints or Failpoints()
+        self._disk = Breaker(DISK_FULL_S)
 
     def run_one(self, queue: Queue) -> Outcome:
         """Take one batch of `queue` through; says what became of it and never raises.
@@ -72,11 +89,14 @@ class Pipeline:
         BaseException is caught on purpose: MemoryError, SystemExit or KeyboardInterrupt that leaves
         a Celery task kills or wedges the pool's slot, and the batch would wait for its lease.
         """
+        if not self._disk.admits():
+            return "paused"
         started = time.monotonic()
         try:
             lease = self._batches.claim(queue)
         except BaseException as error:  # noqa: BLE001 - see above
-            log.error("cannot claim from queue %s: %s", queue, _named(error))  # noqa: TRY400
+            self._note(error)
+            log.error("cannot claim from queue %s: %s", queue, describe(error))  # noqa: TRY400
             return "unreachable"
         if lease is None:
             return "idle"
@@ -87,10 +107,15 @@ class Pipeline:
         outcome: Outcome = "done"
         with self._heartbeat.holding(lease) as held:
             try:
+                self._failpoints.hit("after_claim")
                 vectors = self._embed(lease, queue)
                 embedded = time.monotonic()
+                self._failpoints.hit("after_embed")
                 self._persist(held, lambda: self._batches.commit(lease, vectors))
+                self._disk.close()
+                self._failpoints.hit("after_commit_before_ack")
             except BaseException as error:  # noqa: BLE001 - see run_one
+                self._note(error)
                 embedded = max(embedded, started)
                 outcome = self._settle(held, error)
         ended = time.monotonic()
@@ -116,12 +141,16 @@ class Pipeline:
         embedder = self._embedder_for(space, queue)
         return checked(embedder.embed(lease.texts, "document"), len(lease.texts), space)
 
+    def _note(self, error: BaseException) -> None:
+        if isinstance(error, psycopg.errors.DiskFull):
+            self._disk.open()
+
     def _settle(self, held: Held, error: BaseException) -> Outcome:
         lease = held.lease
         decision = decide(
             error, texts=len(lease.texts), errors=lease.errors, max_attempts=self._max_attempts
         )
-        reason = _named(error)
+        reason = describe(error, lease.texts)
         log.warning("batch %d: %s -> %s", lease.id, reason, decision)
         try:
             return self._persist(held, lambda: self._apply(lease, decision, reason))
@@ -129,7 +158,7 @@ class Pipeline:
             return "lost"
         except BaseException as second:  # noqa: BLE001 - see run_one
             # The lease runs out and the sweeper brings the batch back.
-            log.error("batch %d is left to its lease: %s", lease.id, _named(second))  # noqa: TRY400
+            log.error("batch %d is left to its lease: %s", lease.id, describe(second))  # noqa: TRY400
             return "lost"
 
     def _apply(self, lease: Lease, decision: Decision, reason: str) -> Outcome:
@@ -163,14 +192,5 @@ class Pipeline:
             except psycopg.errors.DiskFull:
                 raise
             except _AWAY as error:
-                log.warning("batch %d waits for the database: %s", held.lease.id, _named(error))
+                log.warning("batch %d waits for the database: %s", held.lease.id, describe(error))
                 time.sleep(RECONNECT_S)
-
-
-def _named(error: BaseException) -> str:
-    """An error for logs and reasons. Foreign messages may quote input, so only ours are shown."""
-    if isinstance(error, EmbedfleetError):
-        return str(error)
-    if isinstance(error, psycopg.Error):
-        return f"{type(error).__name__} {error.sqlstate or ''}".strip()
-    return type(error).__name__

@@ -12,6 +12,7 @@ from importlib.metadata import version
 from uuid import uuid4
 
 from embedfleet_schema.database import Database
+from embedfleet_schema.failpoints import Failpoints
 from embedfleet_schema.settings import Settings
 from embedfleet_schema.store.batches import Batches
 from embedfleet_schema.store.workers import WorkerIdentity
@@ -80,7 +81,13 @@ class Runtime:
             device=device_of(launch.queues[0]),
             version=version("embedfleet"),
         )
-        batches = Batches(self.db, owner=worker.id, lease_seconds=settings.lease_seconds)
+        failpoints = Failpoints.parse(settings.failpoints)
+        batches = Batches(
+            self.db,
+            owner=worker.id,
+            lease_seconds=settings.lease_seconds,
+            failpoints=failpoints,
+        )
         self._heartbeat = Heartbeat(
             self.db,
             batches,
@@ -94,6 +101,7 @@ class Runtime:
             self._heartbeat,
             max_attempts=settings.max_attempts,
             observe=self._observe,
+            failpoints=failpoints,
         )
 
     def start(self) -> None:

@@ -13,6 +13,7 @@ from embedfleet_schema.broker import Doorbell
 from embedfleet_schema.database import Database
 from embedfleet_schema.errors import EmbedfleetError
 from embedfleet_schema.store.sweep import sweep
+from embedfleet_workers.reasons import describe
 
 log = logging.getLogger(__name__)
 
@@ -27,13 +28,15 @@ class Sweeper(threading.Thread):
         self._every_s = every_s
         self._alive_s = alive_s
         self._stopping = threading.Event()
+        self._was_away = False
 
     def run(self) -> None:
         while not self._stopping.is_set():
             try:
                 self._sweep()
             except (psycopg.Error, PoolTimeout, EmbedfleetError) as error:
-                log.warning("sweep failed, trying again: %s", error)
+                log.warning("sweep failed, trying again: %s", describe(error))
+                self._was_away = True
             # Jitter keeps a fleet that started together from sweeping together.
             self._stopping.wait(self._every_s * random.uniform(0.8, 1.2))  # noqa: S311
 
@@ -43,7 +46,10 @@ class Sweeper(threading.Thread):
             self.join(timeout=10)
 
     def _sweep(self) -> None:
-        swept = sweep(self._db, alive_seconds=self._alive_s)
+        # Leases ran out while the database was away: their owners get the time of one sweep to
+        # beat first, or living workers would be charged with crashes.
+        swept = sweep(self._db, alive_seconds=self._alive_s, reclaim=not self._was_away)
+        self._was_away = False
         if swept is None:
             return
         if swept.reclaimed:

@@ -29,6 +29,7 @@ from embedfleet_schema.settings import Settings
 from embedfleet_schema.statements import Statements
 from embedfleet_schema.store import collections, workers
 from embedfleet_schema.types import CollectionInfo
+from embedfleet_workers.versions import broker_advice, pgvector_advice
 
 REDIS_TIMEOUT_SECONDS = 3.0
 # `torch>=2.10; extra == "local"`
@@ -118,8 +119,9 @@ def _redis(settings: Settings) -> Iterator[Finding]:
         yield Finding("broken", "Redis", _brief(error), advice)
         return
     name = str(info.get("server_name", "redis")).capitalize()
-    number = info.get(f"{name.lower()}_version", info.get("redis_version", "of unknown version"))
-    yield Finding("ok", "Redis", f"{name} {number} answers")
+    number = str(info.get(f"{name.lower()}_version", info.get("redis_version", "0")))
+    outdated = broker_advice(name.lower(), number)
+    yield Finding("warning" if outdated else "ok", "Redis", f"{name} {number} answers", outdated)
     policy = info.get("maxmemory_policy", "noeviction")
     if info.get("maxmemory") and policy != "noeviction":
         yield Finding(
@@ -161,7 +163,8 @@ def _servers(database: Database) -> Iterator[Finding]:
 
 def _pgvector(installed: str | None, offered: str | None) -> Finding:
     if installed is not None:
-        return Finding("ok", "pgvector", installed)
+        outdated = pgvector_advice(installed)
+        return Finding("warning" if outdated else "ok", "pgvector", installed, outdated)
     if offered is not None:
         found, advice = f"{offered} is offered, not yet created", "embedfleet migrate"
         return Finding("broken", "pgvector", found, advice)

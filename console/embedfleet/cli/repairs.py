@@ -1,4 +1,4 @@
-"""What went wrong and how to mend it: failures, retry, audit."""
+"""What went wrong and how to mend it: explain, failures, retry, audit."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from embedfleet.cli.jobs import goes_on
-from embedfleet.cli.output import note, print_json, say, status_json, table, terminal
+from embedfleet.cli.output import note, one_line, print_json, say, status_json, table, terminal
 from embedfleet.cli.parameters import Json, Name, Wait, unicode_text
 from embedfleet.cli.session import session
 from embedfleet_schema.errors import UnknownJob
@@ -25,13 +25,33 @@ NameOrJob = Annotated[
         metavar="NAME|JOB", help="A collection, or the number of a job.", callback=unicode_text
     ),
 ]
+Key = Annotated[
+    str, typer.Argument(metavar="KEY", help="The document's key.", callback=unicode_text)
+]
 Repair = Annotated[bool, typer.Option("--repair", help="Queue what is missing, remove extras.")]
 
 
 def add_to(app: typer.Typer) -> None:
+    app.command()(explain)
     app.command()(failures)
     app.command()(retry)
     app.command()(audit)
+
+
+def explain(context: typer.Context, name: Name, key: Key, json: Json = False) -> None:
+    """Say why a document is not searchable yet.
+
+    The exit code is 1 if there is no document of this key.
+    """
+    with session(context).fleet() as fleet:
+        found = fleet.collection(name).explain(key)
+    if json:
+        words = {"searchable": found.searchable, "explanation": str(found)}
+        print_json(asdict(found) | words)
+    else:
+        say(one_line(str(found)))
+    if found.state == "unknown":
+        raise typer.Exit(1)
 
 
 def failures(context: typer.Context, name: Name, limit: Limit = 100, json: Json = False) -> None:

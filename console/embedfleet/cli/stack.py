@@ -13,6 +13,9 @@ from embedfleet.cli.session import session
 Workers = Annotated[
     int, typer.Option("--workers", min=0, max=64, help="Start so many cpu workers, too.")
 ]
+Roles = Annotated[
+    bool, typer.Option("--roles", help="Set up the roles for owner, producers, workers, searches.")
+]
 ShowUrls = Annotated[bool, typer.Option("--show-urls", help="Print the URLs with passwords.")]
 
 
@@ -70,9 +73,10 @@ def down(context: typer.Context) -> None:
     say("stopped the servers" if servers else f"no server was running in {settings.data}")
 
 
-def migrate(context: typer.Context, json: Json = False) -> None:
+def migrate(context: typer.Context, roles: Roles = False, json: Json = False) -> None:
     """Create or upgrade the tables in the configured database."""
     from embedfleet_schema.migrate import migrate as upgrade
+    from embedfleet_schema.roles import ROLES, set_up_roles
 
     settings = session(context).settings()
     if settings.uses_embedded_stack:
@@ -80,11 +84,18 @@ def migrate(context: typer.Context, json: Json = False) -> None:
 
         start(settings.data, on_step=note)
     before, after = upgrade(settings.database)
+    if roles:
+        set_up_roles(settings.database)
     if json:
-        print_json({"before": before, "after": after})
-    elif before == after:
+        made = {"roles": list(ROLES)} if roles else {}
+        print_json({"before": before, "after": after} | made)
+        return
+    if before == after:
         say(f"the tables are at revision {after} already")
     elif before is None:
         say(f"created the tables at revision {after}")
     else:
         say(f"upgraded the tables from revision {before} to {after}")
+    if roles:
+        say(f"set up the roles {', '.join(ROLES)}")
+        note("Grant them to your users: GRANT embedfleet_worker TO ...")

@@ -39,7 +39,7 @@ def worker(
     from embedfleet_workers import launch
 
     settings = session(context).ready()
-    _check_tables(settings)
+    _check(settings)
     plan = launch.plan(queue, concurrency)
     if pool is not None and pool != plan.pool:
         slots = 1 if pool == "solo" else plan.concurrency
@@ -50,11 +50,15 @@ def worker(
     launch.run(queue, plan, log_level=settings.log_level)
 
 
-def _check_tables(settings: Settings) -> None:
-    """Fail now and in one line, where a worker would go on trying."""
+def _check(settings: Settings) -> None:
+    """Fail now and in one line: no tables, where a worker would go on trying, or old versions."""
     from embedfleet_schema.database import Database
+    from embedfleet_workers.versions import check_packages, check_server
 
+    check_packages()
     database = Database(settings.database, max_connections=1)
-    with database.connection():
-        pass
-    database.close()
+    try:
+        with database.connection() as conn:
+            check_server(conn)
+    finally:
+        database.close()

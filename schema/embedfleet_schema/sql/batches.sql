@@ -134,11 +134,14 @@ LIMIT 100;
 
 -- name: fence_expired
 -- The fence of the sweeper. A row that its late owner is just settling is skipped. An owner that
--- signed off, or beat after the lease ended, has not crashed: it was cut off, or gave the batch up.
+-- signed off, or still beats, has not crashed: it was cut off, or gave the batch up.
 SELECT b.hashes, b.crashes,
     NOT EXISTS (
         SELECT FROM embedfleet.worker AS w
-        WHERE w.id = b.owner AND (w.stopped_at IS NOT NULL OR w.last_seen > b.lease_until)
+        WHERE w.id = b.owner AND (
+            w.stopped_at IS NOT NULL
+            OR w.last_seen > now() - make_interval(secs => %(alive_seconds)s)
+        )
     ) AS crashed,
     j.paused_at IS NOT NULL AS paused, j.cancelled_at IS NOT NULL AS cancelled
 FROM embedfleet.batch AS b

@@ -104,14 +104,17 @@ GRANT SELECT ON embedfleet.alembic_version, embedfleet.space, embedfleet.collect
 TO embedfleet_producer, embedfleet_worker, embedfleet_search;
 
 -- name: grant_to_producer
--- UPDATE of a space's fingerprint is what its upsert needs, which sets it to what it is.
+-- UPDATE of a space's fingerprint is what its upsert needs, which sets it to what it is. Of a batch
+-- a producer changes what pausing, resuming and cancelling change; that does not make a lease.
 GRANT INSERT ON embedfleet.space, embedfleet.collection TO embedfleet_producer;
 GRANT UPDATE (fingerprint) ON embedfleet.space TO embedfleet_producer;
 GRANT EXECUTE ON FUNCTION embedfleet.create_relations(bigint) TO embedfleet_producer;
 GRANT SELECT, INSERT, UPDATE, DELETE ON embedfleet.document, embedfleet.failure
 TO embedfleet_producer;
 GRANT SELECT, INSERT, DELETE ON embedfleet.chunk TO embedfleet_producer;
-GRANT SELECT, INSERT, UPDATE ON embedfleet.job, embedfleet.batch TO embedfleet_producer;
+GRANT SELECT, INSERT, UPDATE ON embedfleet.job TO embedfleet_producer;
+GRANT SELECT, INSERT, UPDATE (state, run_after, finished_at) ON embedfleet.batch
+TO embedfleet_producer;
 GRANT SELECT ON embedfleet.worker TO embedfleet_producer;
 
 -- name: grant_to_worker

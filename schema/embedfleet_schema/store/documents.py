@@ -68,11 +68,16 @@ def delete(db: Database, collection: CollectionInfo, keys: Sequence[str]) -> lis
     """Remove documents with their chunks and unused vectors; returns the keys that were there."""
     with db.transaction() as conn:
         own(conn, collection.id)
-        values = {"collection_id": collection.id, "keys": list(keys)}
+        values = {"collection_id": collection.id, "keys": [key for key in keys if _can_be(key)]}
         rows = conn.execute(_SQL["remove_documents"], values).fetchall()
         rejected = conn.execute(_SQL["remove_rejections"], values).fetchall()
         _remove_unused(conn, collection, {bytes(sha256) for _, sha256 in rows if sha256})
     return sorted({key for key, _ in rows} | {key for (key,) in rejected})
+
+
+def _can_be(key: str) -> bool:
+    """Whether a document may have this key: PostgreSQL refuses a list with one that it may not."""
+    return key == key.replace("\0", "").encode(errors="ignore").decode()
 
 
 def _remove_unused(conn: Connection[Any], collection: CollectionInfo, hashes: set[bytes]) -> None:

@@ -91,7 +91,8 @@ def _where(where: Mapping[str, Any] | None) -> sql.Composable:
     if not where:
         return sql.SQL("")
     try:
-        wanted = json.dumps(dict(where), allow_nan=False, ensure_ascii=True)
+        wanted = json.dumps(dict(where), allow_nan=False, ensure_ascii=False)
+        wanted.encode()  # half of a surrogate pair is a ValueError here
     except (TypeError, ValueError) as error:
         raise BadFilter(filter=where, reason=str(error)) from error
     if "\\u0000" in wanted:

@@ -42,18 +42,21 @@ def sweep(db: Database, *, alive_seconds: float, reclaim: bool = True) -> Swept 
             return None
         expired = conn.execute(_SQL["expired"]).fetchall() if reclaim else []
         for batch_id, collection_id in expired:
-            _reclaim(db, swept, batch_id, collection_id)
+            _reclaim(db, swept, batch_id, collection_id, alive_seconds)
         conn.execute(_SQL["align_with_jobs"])
         rows = conn.execute(_SQL["idle_slots"], {"alive_seconds": alive_seconds})
         swept.idle = {queue: int(idle) for queue, idle in rows if idle > 0}
     return swept
 
 
-def _reclaim(db: Database, swept: Swept, batch_id: int, collection_id: int) -> None:
+def _reclaim(
+    db: Database, swept: Swept, batch_id: int, collection_id: int, alive_seconds: float
+) -> None:
     """One expired batch in its own transaction, its locks taken in the order of a commit."""
     with db.transaction() as conn:
         documents.share(conn, collection_id)
-        row = conn.execute(_SQL["fence_expired"], {"id": batch_id}).fetchone()
+        values = {"id": batch_id, "alive_seconds": alive_seconds}
+        row = conn.execute(_SQL["fence_expired"], values).fetchone()
         if row is None:
             return
         hashes, crashes, crashed, paused, cancelled = row

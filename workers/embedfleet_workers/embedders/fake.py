@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from embedfleet_schema.errors import EmbedderBusy, EmbeddingError, InputAtFault
 from embedfleet_schema.types import Kind, Space
 from embedfleet_workers.embedders.checks import checked
-from embedfleet_workers.embedders.faults import Faults
+from embedfleet_workers.embedders.faults import Faults, Raised
 from embedfleet_workers.embedders.protocol import Vectors
 
 # Keeps the 64-bit intermediates in the cache of a core.
@@ -62,10 +62,12 @@ class FakeEmbedder:
             os.kill(os.getpid(), signal.SIGKILL)
         if faults.poison and any(faults.poison in text for text in texts):
             raise InputAtFault(reason=f"it contains the poison {faults.poison!r}")
+        if faults.quote and any(faults.quote in text for text in texts):
+            raise ValueError(texts)
         if _is_due(faults.busy_every, call):
             raise EmbedderBusy(seconds=faults.busy_seconds, reason=f"call {call} is a busy one")
         if _is_due(faults.error_every, call):
-            raise EmbeddingError(reason=f"call {call} is one that fails")
+            raise _error(faults.error, call)
 
     def _spoilt(self, vectors: Vectors) -> Vectors:
         match self._faults.wrong:
@@ -124,6 +126,18 @@ def _expand(seeds: NDArray[np.uint64], dimensions: int) -> Vectors:
     lengths = np.sqrt(np.einsum("ij,ij->i", whole, whole))
     vectors: Vectors = (whole / lengths[:, None]).astype(np.float32)
     return vectors
+
+
+def _error(name: Raised, call: int) -> BaseException:
+    match name:
+        case "MemoryError":
+            return MemoryError()
+        case "SystemExit":
+            return SystemExit()
+        case "KeyboardInterrupt":
+            return KeyboardInterrupt()
+        case "EmbeddingError":
+            return EmbeddingError(reason=f"call {call} is one that fails")
 
 
 def _is_due(every: int, call: int) -> bool:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import Literal, Self, get_args
+from typing import Literal, Self, get_args, get_type_hints
 
 from embedfleet_schema.errors import BadSettings
 
 Wrong = Literal["", "too_few", "too_many", "too_narrow", "nan", "inf", "zero"]
+Raised = Literal["EmbeddingError", "MemoryError", "SystemExit", "KeyboardInterrupt"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,10 +19,14 @@ class Faults:
     """Seconds that every call takes at least."""
     poison: str = ""
     """A text that contains this cannot be embedded (InputAtFault)."""
+    quote: str = ""
+    """A text that contains this fails with a foreign error that quotes all of it."""
     kill: str = ""
     """A text that contains this kills the process, as the out-of-memory killer would."""
     error_every: int = 0
-    """Every n-th call fails with an error that a retry may cure."""
+    """Every n-th call fails."""
+    error: Raised = "EmbeddingError"
+    """What a call that fails raises; a retry may cure each of them."""
     busy_every: int = 0
     """Every n-th call asks to wait (EmbedderBusy)."""
     busy_seconds: float = 1.0
@@ -39,12 +44,13 @@ class Faults:
             BadSettings: an unknown name, a value that does not parse, or a negative number.
         """
         known = {field.name: type(field.default) for field in fields(cls)}
+        choices = {name: get_args(hint) for name, hint in get_type_hints(cls).items()}
         given: dict[str, object] = {}
         for item in filter(None, text.split(";")):
             name, separator, value = item.partition("=")
             if name not in known or not separator:
                 raise BadSettings(reason=f"no fault {item!r}; write one of {_shapes(known)}")
-            given[name] = _read(name, known[name], value)
+            given[name] = _read(name, known[name], value, choices[name])
         return cls(**given)  # type: ignore[arg-type]
 
 
@@ -52,9 +58,10 @@ def _shapes(known: dict[str, type]) -> str:
     return ", ".join(f"{name}=<{kind.__name__}>" for name, kind in known.items())
 
 
-def _read(name: str, kind: type, value: str) -> object:
-    if name == "wrong" and value not in get_args(Wrong):
-        raise BadSettings(reason=f"the fault wrong={value!r} is none of {get_args(Wrong)[1:]}")
+def _read(name: str, kind: type, value: str, choices: tuple[str, ...]) -> object:
+    if choices and value not in choices:
+        shown = ", ".join(filter(None, choices))
+        raise BadSettings(reason=f"the fault {name}={value!r} is none of {shown}")
     try:
         number = kind(value)
     except ValueError:

@@ -1,0 +1,371 @@
+"""Who may do what: each role logs in and runs everything, held against docs/security.md."""
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from urllib.parse import urlsplit
+from uuid import uuid4
+
+import psycopg
+import pytest
+from psycopg import sql
+
+import embedfleet as ef
+from embedfleet.collection import Collection
+from embedfleet.fleet import Fleet
+from embedfleet_schema.errors import NotPermitted, RolesRefused
+from embedfleet_schema.migrate import migrate
+from embedfleet_schema.roles import ROLES, renew_grants, set_up_roles
+from embedfleet_schema.settings import load_settings
+from embedfleet_schema.store import workers
+from embedfleet_schema.store.batches import Batches
+from embedfleet_schema.store.sweep import sweep
+from embedfleet_schema.store.workers import WorkerIdentity
+from embedfleet_workers.embedders.fake import fake_vectors
+from embedfleet_workers.runtime import Launch, Runtime
+from plugins.documents import ROOT
+from plugins.fleets import drain
+
+PAGE = (ROOT / "docs/security.md").read_text()
+PARTS = ("owner", "producer", "worker", "search")
+REFUSED = (NotPermitted, RolesRefused, psycopg.errors.InsufficientPrivilege)
+
+
+def declared(heading: str) -> dict[str, tuple[str, ...]]:
+    """The rows of the table on the page whose heading starts so, by their first cell."""
+    wanted = rf"^\| {re.escape(heading)} .*\n\|[ |-]+\n((?:\|.*\n)+)"
+    (table,) = re.findall(wanted, PAGE, re.MULTILINE)
+    rows = [[cell.strip() for cell in line.strip("|").split(" | ")] for line in table.splitlines()]
+    return {first.strip("` "): tuple(cells) for first, *cells in rows}
+
+
+def own_database(url: str, template: str) -> Iterator[str]:
+    name = f"test_{uuid4().hex}"
+    with psycopg.connect(url, autocommit=True) as conn:
+        create = sql.SQL("CREATE DATABASE {} TEMPLATE {}")
+        conn.execute(create.format(sql.Identifier(name), sql.Identifier(template)))
+        yield urlsplit(url)._replace(path=f"/{name}").geturl()
+        conn.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+
+
+@pytest.fixture(scope="module")
+def admin_url(stack, template_database) -> Iterator[str]:
+    """A database where the roles are set up; they go with it."""
+    yield from own_database(stack.database_url, template_database)
+    with psycopg.connect(stack.database_url, autocommit=True) as conn:
+        for role in ROLES:
+            conn.execute(sql.SQL("DROP ROLE IF EXISTS {}").format(sql.Identifier(role)))
+
+
+@dataclass
+class Scene:
+    """What an operation finds: a fleet of some role, one of an administrator, a collection."""
+
+    admin: Fleet
+    fleet: Fleet
+    name: str = field(default_factory=lambda: f"c{uuid4().hex[:12]}")
+
+    @property
+    def prepared(self) -> Collection:
+        return self.admin.collection(self.name, model="fake/16")
+
+    @property
+    def docs(self) -> Collection:
+        return self.fleet.collection(self.name)
+
+    def enqueue(self, fleet: Fleet | None = None) -> ef.Job:
+        """Two documents, one of them changed, one refused."""
+        docs = (fleet or self.admin).collection(self.name)
+        docs.enqueue([ef.Document("a", "first words"), ef.Document("b", "other words")])
+        return docs.enqueue([ef.Document("a", "new words"), ef.Document("c", "")])
+
+    def drain(self) -> None:
+        batches = Batches(self.admin.db, owner=uuid4(), lease_seconds=60)
+        while lease := batches.claim("cpu"):
+            space = lease.collection.space
+            batches.commit(lease, fake_vectors(space, lease.texts, "document"))
+
+    def clear(self) -> None:
+        with self.admin.db.connection() as conn:
+            conn.execute("UPDATE embedfleet.batch SET state = 'cancelled' WHERE state = 'pending'")
+
+    def lease(self, fleet: Fleet | None = None, seconds: float = 60.0):
+        batches = Batches((fleet or self.admin).db, owner=uuid4(), lease_seconds=seconds)
+        lease = batches.claim("cpu")
+        assert lease is not None
+        return lease
+
+    def own(self) -> Batches:
+        return Batches(self.fleet.db, owner=uuid4(), lease_seconds=60)
+
+
+def search(scene: Scene) -> None:
+    scene.drain()
+    assert scene.docs.search([1.0] + [0.0] * 15, k=1, where={})
+    with scene.fleet.db.connection() as conn:
+        conn.execute(f"SELECT document, content FROM embedfleet.{scene.name}")
+
+
+def create(scene: Scene) -> None:
+    made = scene.fleet.collection(f"n{uuid4().hex[:12]}", model="fake/16", storage="halfvec")
+    assert made.counts().vectors == 0
+
+
+def enqueue(scene: Scene) -> None:
+    scene.enqueue(scene.fleet)
+    scene.drain()
+    assert 2 == scene.enqueue(scene.fleet).status.documents + 1
+
+
+def watch(scene: Scene) -> None:
+    assert scene.fleet.jobs()[0].status
+    scene.fleet.queues()
+    scene.fleet.workers()
+
+
+def steer(scene: Scene) -> None:
+    job = scene.fleet.jobs()[0]
+    job.pause()
+    job.resume()
+    job.cancel()
+
+
+def explain(scene: Scene) -> None:
+    assert ["c"] == [failure.document for failure in scene.docs.failures()]
+    assert "waiting" == scene.docs.explain("a").state
+
+
+def retry(scene: Scene) -> None:
+    Batches(scene.admin.db, owner=uuid4(), lease_seconds=60).fail(
+        scene.lease(), code="INPUT_REJECTED", reason="?"
+    )
+    assert scene.docs.retry() is not None
+
+
+def delete(scene: Scene) -> None:
+    scene.drain()
+    assert ["a", "b"] == scene.docs.delete(["a", "b"])
+
+
+def audit(scene: Scene) -> None:
+    scene.clear()
+    assert scene.docs.audit(repair=True).missing
+
+
+def sign_on(scene: Scene) -> None:
+    identity = WorkerIdentity(uuid4(), "host", 1, ["cpu"], 1, "cpu", "0")
+    with scene.fleet.db.connection() as conn:
+        workers.register(conn, identity)
+        assert workers.beat(conn, identity.id, batches=1, chunks=1, tokens=1)
+        lease = scene.lease()
+        assert {lease.id} == scene.own().heartbeat([(lease.id, lease.attempt)], conn)
+        workers.leave(conn, identity.id)
+
+
+def commit(scene: Scene) -> None:
+    scene.drain()
+    scene.admin.collection(scene.name).enqueue([ef.Document("a", "third words")])
+    lease = scene.lease()
+    vectors = fake_vectors(lease.collection.space, lease.texts, "document")
+    scene.own().commit(lease, vectors)
+    assert 0 == scene.prepared.audit().extra
+
+
+def settle(scene: Scene) -> None:
+    own = scene.own()
+    own.defer(scene.lease(), delay_s=0, reason="?")
+    own.retry(scene.lease(), delay_s=0, reason="?")
+    own.split(scene.lease(), reason="?")
+    own.fail(scene.lease(), code="INPUT_REJECTED", reason="?")
+
+
+def sweep_once(scene: Scene) -> None:
+    scene.lease(seconds=-1.0)
+    swept = sweep(scene.fleet.db, alive_seconds=45)
+    assert swept is not None
+    assert swept.reclaimed
+
+
+OPERATIONS: dict[str, Callable[[Scene], object]] = {
+    "open and list collections": lambda scene: (scene.docs, scene.fleet.collections()),
+    "search, and read the view with SQL": search,
+    "create a collection": create,
+    "enqueue documents": enqueue,
+    "watch jobs, queues and workers": watch,
+    "pause, resume and cancel a job": steer,
+    "list failures and explain a document": explain,
+    "retry failures": retry,
+    "delete documents": delete,
+    "audit and repair": audit,
+    "sign on and beat as a worker": sign_on,
+    "claim a batch": lambda scene: scene.lease(scene.fleet),
+    "commit a batch": commit,
+    "defer, retry, split and fail a batch": settle,
+    "sweep": sweep_once,
+    "build an index": lambda scene: scene.docs.index(memory_mb=8, workers=0),
+    "drop a collection": lambda scene: scene.prepared and scene.docs.drop(),
+    "migrate": lambda scene: migrate(scene.fleet.settings.database),
+}
+
+
+@pytest.fixture(scope="module")
+def fleets(admin_url, stack) -> Iterator[dict[str, Fleet]]:
+    """A fleet for a user of each role, and one for the administrator."""
+    set_up_roles(admin_url)
+    opened: dict[str, Fleet] = {}
+    given = {"redis_url": "redis://127.0.0.1:1/0", "batch_tokens_cpu": 8_192}
+    with psycopg.connect(admin_url, autocommit=True) as conn:
+        for part in PARTS:
+            user = f"test_{part}"
+            conn.execute(f"CREATE ROLE {user} LOGIN PASSWORD 'pw' IN ROLE embedfleet_{part}")
+            parts = urlsplit(admin_url)
+            login = parts._replace(netloc=f"{user}:pw@{parts.hostname}:{parts.port}")
+            opened[part] = Fleet(load_settings(database_url=login.geturl(), **given))
+        opened["admin"] = Fleet(load_settings(database_url=admin_url, **given))
+        yield opened
+        for fleet in opened.values():
+            fleet.close()
+        for part in PARTS:
+            conn.execute(f"DROP OWNED BY test_{part}; DROP ROLE test_{part}")
+
+
+def test_the_page_and_the_test_name_the_same_operations():
+    assert list(OPERATIONS) == list(declared("|"))
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_a_role_may_do_exactly_what_the_page_says(part, fleets):
+    found = {}
+    for name, operation in OPERATIONS.items():
+        scene = Scene(fleets["admin"], fleets[part])
+        scene.clear()
+        assert scene.prepared
+        scene.enqueue()
+        try:
+            operation(scene)
+            found[name] = "yes"
+        except REFUSED:
+            found[name] = "-"
+    column = PARTS.index(part)
+    assert {name: cells[column] for name, cells in declared("|").items()} == found
+
+
+def test_a_producer_a_worker_and_a_searcher_do_the_whole_job(fleets):
+    name = f"c{uuid4().hex[:12]}"
+    docs = fleets["producer"].collection(name, model="fake/16")
+    job = docs.enqueue([ef.Document(f"d{n}", f"text number {n}") for n in range(50)])
+    runtime = Runtime(fleets["worker"].settings, Launch(("cpu",), 1, 1))
+    runtime.start()
+    assert {"done"} == set(drain(runtime))
+    runtime.stop()
+    assert (50, 0) == (job.status.embedded, job.status.queued)
+    found = fleets["search"].collection(name)
+    assert 50 == len(found.search("any words", k=100))
+
+
+RIGHTS = """
+SELECT c.relname, c.relkind::text, a.grantee::regrole::text, a.privilege_type
+FROM pg_class AS c CROSS JOIN LATERAL aclexplode(c.relacl) AS a
+WHERE c.relnamespace = 'embedfleet'::regnamespace AND a.grantee <> c.relowner
+UNION ALL
+SELECT c.relname, c.relkind::text, a.grantee::regrole::text,
+    a.privilege_type || ' (' || t.attname || ')'
+FROM pg_class AS c
+JOIN pg_attribute AS t ON t.attrelid = c.oid
+CROSS JOIN LATERAL aclexplode(t.attacl) AS a
+WHERE c.relnamespace = 'embedfleet'::regnamespace AND a.grantee <> c.relowner
+"""
+
+
+def test_the_rights_in_the_catalog_are_those_of_the_page(fleets):
+    fleets["producer"].collection("granted", model="fake/16")
+    with fleets["admin"].db.connection() as conn:
+        conn.execute("GRANT TRUNCATE ON embedfleet.chunk TO embedfleet_search")
+        renew_grants(fleets["admin"].settings.database)
+        rights = conn.execute(RIGHTS).fetchall()
+    found: dict[tuple[str, str], set[str]] = {}
+    for relation, kind, role, right in rights:
+        name = "view of a collection" if kind == "v" else relation
+        name = "vectors of a collection" if relation.startswith("vectors_") else name
+        found.setdefault((name, role.removeprefix("embedfleet_")), set()).add(right)
+    expected = {
+        (table, role): set(cell.split(", "))
+        for table, cells in declared("table").items()
+        for role, cell in zip(PARTS[1:], cells, strict=True)
+        if cell != "-"
+    }
+    assert expected == found
+
+
+def test_everything_belongs_to_the_owner_role_and_nobody_else_may_call_its_functions(fleets):
+    fleets["producer"].collection("owned", model="fake/16")
+    with fleets["admin"].db.connection() as conn:
+        owners = conn.execute(
+            "SELECT DISTINCT relowner::regrole::text FROM pg_class"
+            " WHERE relnamespace = 'embedfleet'::regnamespace"
+        ).fetchall()
+        functions = conn.execute(
+            "SELECT proname, proowner::regrole::text, prosecdef, proconfig,"
+            " ARRAY(SELECT grantee::regrole::text FROM aclexplode(proacl)"
+            "  WHERE grantee <> proowner) AS grantees"
+            " FROM pg_proc WHERE pronamespace = 'embedfleet'::regnamespace ORDER BY 1"
+        ).fetchall()
+    path = ["search_path=pg_catalog, embedfleet, pg_temp"]
+    assert [("embedfleet_owner",)] == owners
+    assert [
+        ("create_relations", "embedfleet_owner", True, path, ["embedfleet_producer"]),
+        ("grant_relations", "embedfleet_owner", False, path, []),
+    ] == functions
+
+
+def test_a_searcher_sees_live_texts_and_nothing_below_the_view(fleets):
+    scene = Scene(fleets["admin"], fleets["search"])
+    assert scene.prepared
+    scene.enqueue()
+    scene.drain()
+    with scene.fleet.db.connection() as conn:
+        rows = conn.execute(f"SELECT document, content FROM embedfleet.{scene.name} ORDER BY 1")
+        assert [("a", "new words"), ("b", "other words")] == rows.fetchall()
+    for table in ("chunk", "document", scene.prepared.info.vectors):
+        with pytest.raises(NotPermitted, match=table), scene.fleet.db.connection() as conn:
+            conn.execute(f"SELECT FROM embedfleet.{table}")
+
+
+def test_a_producer_cannot_make_the_function_create_something_else(fleets):
+    with fleets["producer"].db.connection() as conn:
+        (space_id,) = conn.execute("SELECT min(id) FROM embedfleet.space").fetchone()
+        insert = (
+            "INSERT INTO embedfleet.collection (name, space_id, chunk_size, chunk_overlap,"
+            " chunk_mode, tokenizer, queue) VALUES (%s, %s, 0, 0, 'text', '', 'cpu') RETURNING id"
+        )
+        for name, error in (
+            ('x"; DROP TABLE embedfleet.chunk; --', psycopg.errors.CheckViolation),
+            ("chunk", psycopg.errors.DuplicateTable),
+            ("vectors_1_1", psycopg.errors.ReservedName),
+        ):
+            with pytest.raises(error), conn.transaction():  # noqa: PT012 - either may refuse it
+                (made,) = conn.execute(insert, (name, space_id)).fetchone()
+                conn.execute("SELECT embedfleet.create_relations(%s)", (made,))
+
+
+def test_a_user_without_a_role_is_told_in_one_line(fleets):
+    url = urlsplit(fleets["admin"].settings.database)
+    with psycopg.connect(url.geturl(), autocommit=True) as conn:
+        conn.execute("CREATE ROLE test_nobody LOGIN PASSWORD 'pw'")
+        login = url._replace(netloc=f"test_nobody:pw@{url.hostname}:{url.port}").geturl()
+        try:
+            with Fleet(load_settings(database_url=login)) as fleet:
+                with pytest.raises(NotPermitted, match="permission denied for schema") as caught:
+                    fleet.collections()
+                assert "docs/security.md" in str(caught.value)
+                with pytest.raises(RolesRefused, match="CREATEROLE"):
+                    set_up_roles(login)
+        finally:
+            conn.execute("DROP ROLE test_nobody")
+
+
+def test_without_the_roles_nothing_is_granted_and_one_user_does_all(migrated_url, fleets):
+    with Fleet(load_settings(database_url=migrated_url)) as fleet:
+        fleet.collection("alone", model="fake/16")
+        with fleet.db.connection() as conn:
+            assert [] == conn.execute(RIGHTS).fetchall()

@@ -1,0 +1,81 @@
+"""The sweep: who is charged with a crash, and where a batch comes back in its queue."""
+
+from uuid import uuid4
+
+import pytest
+
+import embedfleet as ef
+from embedfleet_schema.store import workers
+from embedfleet_schema.store.batches import Batches
+from embedfleet_schema.store.sweep import sweep
+from embedfleet_schema.store.workers import WorkerIdentity
+
+
+def rows(fleet, statement: str, *values):
+    with fleet.db.connection() as conn:
+        return conn.execute(statement, values).fetchall()
+
+
+@pytest.fixture
+def docs(fleet):
+    docs = fleet.collection("docs", model="fake/16")
+    docs.enqueue([ef.Document(f"d{n}", f"text number {n} of them") for n in range(60)])
+    return docs
+
+
+@pytest.fixture
+def registered(fleet, docs):
+    """A worker that has said who it is."""
+    identity = WorkerIdentity(
+        id=uuid4(), hostname="h", pid=1, queues=["cpu"], slots=1, device="cpu", version="0"
+    )
+    with fleet.db.connection() as conn:
+        workers.register(conn, identity)
+    return identity
+
+
+def claimed_and_expired(fleet, owner):
+    lease = Batches(fleet.db, owner=owner.id, lease_seconds=60).claim("cpu")
+    past = "UPDATE embedfleet.batch SET lease_until = now() - interval '1 s' WHERE id = %s"
+    with fleet.db.connection() as conn:
+        conn.execute(past, (lease.id,))
+        conn.execute("UPDATE embedfleet.worker SET last_seen = now() - interval '1 h'")
+    return lease
+
+
+def crashes_of(fleet, lease):
+    return rows(fleet, "SELECT crashes, state FROM embedfleet.batch WHERE id = %s", lease.id)
+
+
+def test_a_worker_that_fell_silent_is_charged_with_a_crash(fleet, registered):
+    lease = claimed_and_expired(fleet, registered)
+    sweep(fleet.db, alive_seconds=60)
+    assert [(1, "pending")] == crashes_of(fleet, lease)
+
+
+def test_a_worker_that_was_cut_off_and_lives_is_charged_with_nothing(fleet, registered):
+    lease = claimed_and_expired(fleet, registered)
+    with fleet.db.connection() as conn:
+        workers.beat(conn, registered.id, batches=0, chunks=0, tokens=0)
+    sweep(fleet.db, alive_seconds=60)
+    assert [(0, "pending")] == crashes_of(fleet, lease)
+
+
+def test_a_worker_that_signed_off_is_charged_with_nothing(fleet, registered):
+    lease = claimed_and_expired(fleet, registered)
+    with fleet.db.connection() as conn:
+        workers.leave(conn, registered.id)
+    sweep(fleet.db, alive_seconds=60)
+    assert [(0, "pending")] == crashes_of(fleet, lease)
+
+
+def test_a_reclaimed_batch_is_the_next_one_however_long_the_backlog(fleet, registered):
+    lease = claimed_and_expired(fleet, registered)
+    sweep(fleet.db, alive_seconds=60)
+    assert lease.id == Batches(fleet.db, owner=registered.id, lease_seconds=60).claim("cpu").id
+
+
+def test_a_sweep_that_only_rings_reclaims_nothing(fleet, registered):
+    lease = claimed_and_expired(fleet, registered)
+    assert 0 == sweep(fleet.db, alive_seconds=60, reclaim=False).reclaimed
+    assert [(0, "leased")] == crashes_of(fleet, lease)

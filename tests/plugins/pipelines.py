@@ -1,0 +1,67 @@
+"""A worker's pipeline around an embedder of the test's own, taken through batch by batch."""
+
+from collections.abc import Callable, Sequence
+from uuid import uuid4
+
+from embedfleet.fleet import Fleet
+from embedfleet_schema.store.batches import Batches
+from embedfleet_schema.store.workers import WorkerIdentity
+from embedfleet_schema.types import Kind, Space
+from embedfleet_workers.embedders.fake import fake_vectors
+from embedfleet_workers.embedders.protocol import Vectors
+from embedfleet_workers.heartbeat import Heartbeat
+from embedfleet_workers.pipeline import BatchStats, Pipeline
+
+LEASE_S = 60.0
+# What it answers reaches the pipeline as it is.
+Answer = Callable[[Sequence[str], Vectors], object]
+
+
+class ScriptedEmbedder:
+    """The fake model's vectors, handed to `answer`, which may spoil them or raise."""
+
+    def __init__(self, space: Space, answer: Answer) -> None:
+        self.space = space
+        self.max_tokens = space.max_tokens
+        self.calls = 0
+        self._answer = answer
+
+    def count_tokens(self, texts: Sequence[str]) -> list[int]:
+        return [len(text.split()) for text in texts]
+
+    def embed(self, texts: Sequence[str], kind: Kind) -> Vectors:
+        self.calls += 1
+        return self._answer(texts, fake_vectors(self.space, texts, kind))  # type: ignore[return-value]
+
+    def close(self) -> None:
+        """Nothing to give back."""
+
+
+def pipeline_around(fleet: Fleet, embedder: ScriptedEmbedder) -> tuple[Pipeline, list[BatchStats]]:
+    """A pipeline without a heartbeat thread, and what it tells of each batch."""
+    stats: list[BatchStats] = []
+    worker = WorkerIdentity(uuid4(), "here", 1, ["cpu"], 1, "cpu", "0")
+    batches = Batches(fleet.db, owner=worker.id, lease_seconds=LEASE_S)
+    heartbeat = Heartbeat(fleet.db, batches, worker, every_s=LEASE_S / 4, lease_s=LEASE_S)
+    pipeline = Pipeline(
+        batches, lambda *_: embedder, heartbeat, max_attempts=5, observe=stats.append
+    )
+    return pipeline, stats
+
+
+def finish(fleet: Fleet, pipeline: Pipeline) -> list[str]:
+    """Take every batch through, those that wait for a later time too; returns the outcomes."""
+    outcomes: list[str] = []
+    while make_due(fleet):
+        while (outcome := pipeline.run_one("cpu")) != "idle":
+            outcomes.append(outcome)
+    return outcomes
+
+
+def make_due(fleet: Fleet) -> int:
+    """End every wait of a batch; returns how many batches can be claimed."""
+    with fleet.db.connection() as conn:
+        return conn.execute(
+            "UPDATE embedfleet.batch SET run_after = least(run_after, now())"
+            " WHERE state = 'pending'"
+        ).rowcount
