@@ -1,5 +1,6 @@
 """Redis is a doorbell: it may stop, hang or forget, and nothing is lost."""
 
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import psutil
@@ -98,3 +99,44 @@ def test_foreign_entries_on_the_queue_are_dropped_and_the_worker_goes_on(fleet, 
         eventually(lambda: client.llen("embedfleet:cpu") == 0)
     assert worker.process.poll() is None
     assert worker.log.read_text().count("dropped an entry that is no message") == 6
+
+
+class Bomb:
+    """What unpickling would run: it leaves a file behind."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return (Path.touch, (self.path,))
+
+
+def test_messages_in_pickle_or_yaml_are_refused_and_run_no_code(fleet, worker_process, tmp_path):
+    docs = fleet.collection("docs", model="fake/16")
+    worker = worker_process()
+    app = celery_app(fleet.settings.redis, socket_timeout_s=3)
+    mark = tmp_path / "code-was-run"
+    yaml = f"!!python/object/apply:pathlib.Path.touch [!!python/object/apply:pathlib.Path [{mark}]]"
+    with app.connection_for_write() as connection:
+        producer = connection.Producer()
+        headers = {"task": TASK, "id": "1"}
+        producer.publish(
+            ((Bomb(mark),), {}, {}), serializer="pickle", routing_key="cpu", headers=headers
+        )
+        producer.publish(
+            yaml,
+            content_type="application/x-yaml",
+            content_encoding="utf-8",
+            routing_key="cpu",
+            headers=headers,
+        )
+        assert 2 == connection.default_channel.client.llen("cpu")
+    job = docs.enqueue(documents(20))
+    assert job.wait(timeout_s=60).embedded == 20
+    with redis.Redis.from_url(fleet.settings.redis) as client:
+        eventually(lambda: client.llen("embedfleet:cpu") == 0)
+    for kind in ("pickle", "yaml"):
+        refused = f"Refusing to deserialize untrusted content of type {kind}"
+        eventually(lambda refused=refused: refused in worker.log.read_text())
+    assert not mark.exists()
+    assert worker.process.poll() is None
