@@ -112,6 +112,12 @@ def test_a_filter_that_is_not_json_is_refused(docs, where):
         docs.search("anything", where=where)
 
 
+def test_a_filter_may_hold_the_letters_of_an_escape(fleet, docs, worker):
+    docs.enqueue([ef.Document("odd", "text", {"path": "c:\\u0000"})])
+    drain(worker())
+    assert ["odd"] == [hit.document for hit in docs.search("x", where={"path": "c:\\u0000"})]
+
+
 @pytest.mark.parametrize("text", ["'; DROP TABLE embedfleet.chunk; --", '"}', "%s", "\\'", "$1"])
 def test_a_filter_is_never_read_as_sql(docs, text):
     assert docs.search("anything", where={"x": text}) == []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -17,6 +18,8 @@ from embedfleet_schema.store.collections import OPERATORS
 from embedfleet_schema.types import CollectionInfo, Hit, Metric
 
 _SQL = load("search")
+# The escape itself, not a backslash (written as two) before the letters u0000.
+_NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
 
 # How many candidates an HNSW scan keeps: above pgvector's default of 40, within its limit of 1,000.
 EF_SEARCH, EF_SEARCH_LIMIT = 100, 1_000
@@ -95,7 +98,7 @@ def _where(where: Mapping[str, Any] | None) -> sql.Composable:
         wanted.encode()  # half of a surrogate pair is a ValueError here
     except (TypeError, ValueError) as error:
         raise BadFilter(filter=where, reason=str(error)) from error
-    if "\\u0000" in wanted:
+    if _NUL.search(wanted):
         raise BadFilter(filter=where, reason="PostgreSQL cannot hold the character NUL")
     return sql.SQL("\n    WHERE metadata @> {}::jsonb").format(sql.Literal(wanted))
 
