@@ -210,11 +210,6 @@ def requeue(
     return job_id
 
 
-def collection_of(db: Database, job_id: int) -> str:
-    """The name of a job's collection."""
-    return status(db, job_id).collection
-
-
 def _standing(conn: Connection[Any], job_id: int) -> Open:
     row = conn.execute(_SQL["standing"], {"job_id": job_id}).fetchone()
     if row is None:
