@@ -44,12 +44,15 @@ are kept) and `HF_TOKEN` (for private models).
 
 # A default that depends on the machine, in words.
 IN_WORDS = {"data": "the user's data folder, on Linux `~/.local/share/embedfleet`"}
+# Hidden like keys, because a URL may hold a password.
+SECRET_URLS = ("database_url", "redis_url")
 KINDS: dict[object, str] = {
-    SecretStr: "URL",
+    SecretStr: "secret",
     Path: "folder",
     float: "number",
     int: "whole number",
     list: "JSON list",
+    dict: "JSON object",
     str: "text",
 }
 
@@ -69,7 +72,8 @@ def variables(name: str, field: FieldInfo) -> list[str]:
 
 def _row(name: str, field: FieldInfo) -> str:
     names = ", ".join(f"`{variable}`" for variable in variables(name, field))
-    return f"| {names} | {_kind(field)} | {_default(name, field)} | {field.description} |\n"
+    kind = "URL" if name in SECRET_URLS else _kind(field)
+    return f"| {names} | {kind} | {_default(name, field)} | {field.description} |\n"
 
 
 def _kind(field: FieldInfo) -> str:

@@ -175,6 +175,16 @@ class EmbedderBusy(EmbeddingError):
     """The embedder asks to wait {seconds:.1f} s: {reason}."""
 
 
+class ProviderStopped(EmbeddingError):
+    """{provider} takes no more work: {reason}. Mend it there, then go on with: embedfleet resume
+    {model}
+    """
+
+    def __init__(self, *, code: str, provider: str, model: str, reason: str) -> None:
+        self.code = code
+        super().__init__(code=code, provider=provider, model=model, reason=reason)
+
+
 class LeaseLost(EmbedfleetError):
     """Batch {batch} is no longer leased to this worker (attempt {attempt}): its result is void."""
 

@@ -90,6 +90,90 @@ class Settings(BaseSettings):
         description='Models that workers may load, as a JSON list of patterns (["local/*"]). '
         "Empty: all.",
     )
+    openai_api_key: SecretStr | None = Field(
+        default=None,
+        validation_alias=AliasChoices("EMBEDFLEET_OPENAI_API_KEY", "OPENAI_API_KEY"),
+        description="Key of OpenAI, of Azure OpenAI, or of a server that speaks their protocol.",
+    )
+    openai_base_url: str | None = Field(
+        default=None,
+        validation_alias=AliasChoices("EMBEDFLEET_OPENAI_BASE_URL", "OPENAI_BASE_URL"),
+        description="Where openai/... models are called; unset: https://api.openai.com/v1.",
+    )
+    openai_api_version: str | None = Field(
+        default=None,
+        description="Version of the Azure OpenAI API; set, the base URL is an Azure endpoint and "
+        "the model a deployment.",
+    )
+    cohere_api_key: SecretStr | None = Field(
+        default=None,
+        validation_alias=AliasChoices("EMBEDFLEET_COHERE_API_KEY", "CO_API_KEY", "COHERE_API_KEY"),
+        description="Key of Cohere.",
+    )
+    cohere_base_url: str = Field(
+        default="https://api.cohere.com", description="Where cohere/... models are called."
+    )
+    voyage_api_key: SecretStr | None = Field(
+        default=None,
+        validation_alias=AliasChoices("EMBEDFLEET_VOYAGE_API_KEY", "VOYAGE_API_KEY"),
+        description="Key of Voyage AI.",
+    )
+    voyage_base_url: str = Field(
+        default="https://api.voyageai.com", description="Where voyage/... models are called."
+    )
+    gemini_api_key: SecretStr | None = Field(
+        default=None,
+        validation_alias=AliasChoices(
+            "EMBEDFLEET_GEMINI_API_KEY", "GEMINI_API_KEY", "GOOGLE_API_KEY"
+        ),
+        description="Key of the Gemini API.",
+    )
+    gemini_base_url: str = Field(
+        default="https://generativelanguage.googleapis.com",
+        description="Where gemini/... models are called.",
+    )
+    jina_api_key: SecretStr | None = Field(
+        default=None,
+        validation_alias=AliasChoices("EMBEDFLEET_JINA_API_KEY", "JINA_API_KEY"),
+        description="Key of Jina AI.",
+    )
+    jina_base_url: str = Field(
+        default="https://api.jina.ai", description="Where jina/... models are called."
+    )
+    mistral_api_key: SecretStr | None = Field(
+        default=None,
+        validation_alias=AliasChoices("EMBEDFLEET_MISTRAL_API_KEY", "MISTRAL_API_KEY"),
+        description="Key of Mistral.",
+    )
+    mistral_base_url: str = Field(
+        default="https://api.mistral.ai", description="Where mistral/... models are called."
+    )
+    api_timeout_s: float = Field(
+        default=60.0,
+        gt=0,
+        description="Total time of one request to a provider, from the first byte sent to the "
+        "last one read.",
+    )
+    api_requests: int = Field(
+        default=8, ge=1, description="Requests of one batch that are under way at once."
+    )
+    defer_after_s: float = Field(
+        default=5.0,
+        gt=0,
+        description="A batch whose first request has to wait longer than this for a rate limit "
+        "gives its slot back.",
+    )
+    limit_target: float = Field(
+        default=0.985,
+        gt=0,
+        le=1,
+        description="Share of a provider's rate limit that the fleet uses.",
+    )
+    prices: dict[str, float] = Field(
+        default_factory=dict,
+        description="USD per million tokens by model, as a JSON object "
+        '({"openai/text-embedding-3-small": 0.02}); wins over the built-in table.',
+    )
     torch_threads: int | None = Field(
         default=None,
         ge=1,

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +12,23 @@ from numpy.typing import NDArray
 from embedfleet_schema.types import Kind, Space
 
 Vectors = NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class Spent:
+    """What a provider says that an answer cost."""
+
+    requests: int
+    tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """The answer to some of the texts: `vectors[i]` belongs to `texts[rows[i]]`."""
+
+    rows: Sequence[int]
+    vectors: Vectors
+    spent: Spent
 
 
 class Embedder(Protocol):
@@ -49,4 +67,20 @@ class Embedder(Protocol):
 
     def close(self) -> None:
         """Give back threads and memory. Closing twice is harmless, embedding afterwards is not."""
+        ...
+
+
+@runtime_checkable
+class EmbedsInParts(Protocol):
+    """An embedder whose answers are paid for one by one, and worth keeping one by one."""
+
+    def parts(self, texts: Sequence[str], kind: Kind) -> Iterator[Part]:
+        """Answers as they arrive, in any order, each row once.
+
+        Leaving the iteration early takes back what was not sent yet. It raises what
+        `Embedder.embed` raises, after all answers that did arrive were given out, and also:
+
+        Raises:
+            ProviderStopped: the provider refuses this account or this model until a person acts.
+        """
         ...
