@@ -26,7 +26,7 @@ BACKOFF_LIMIT_S = 60.0
 # This worker cannot do it, another may: let the batch lie long enough to be found by that one.
 ELSEWHERE_S = 30.0
 DATABASE_WAIT_S = 10.0
-# Each try embeds a batch for nothing, so a full disk is tried four times a minute and process.
+# Each try embeds a batch for nothing, so the whole fleet tries a full disk four times a minute.
 DISK_FULL_S = 15.0
 # A wrong answer is repeated once; after that some text of the batch is suspected.
 BAD_ANSWERS_TO_SPLIT = 2

@@ -74,6 +74,7 @@ class Pipeline:
         max_attempts: int,
         observe: Callable[[BatchStats], None],
         failpoints: Failpoints | None = None,
+        disk: Breaker | None = None,
     ) -> None:
         self._batches = batches
         self._embedder_for = embedder_for
@@ -81,7 +82,7 @@ class Pipeline:
         self._max_attempts = max_attempts
         self._observe = observe
         self._failpoints = failpoints or Failpoints()
-        self._disk = Breaker(DISK_FULL_S)
+        self._disk = disk or Breaker(DISK_FULL_S)
 
     def run_one(self, queue: Queue) -> Outcome:
         """Take one batch of `queue` through; says what became of it and never raises.

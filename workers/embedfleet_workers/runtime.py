@@ -16,7 +16,10 @@ from embedfleet_schema.failpoints import Failpoints
 from embedfleet_schema.settings import Settings
 from embedfleet_schema.store.batches import Batches
 from embedfleet_schema.store.workers import WorkerIdentity
+from embedfleet_schema.turns import DISK_PROBE, Turn
 from embedfleet_schema.types import Queue, Space
+from embedfleet_workers.breaker import Breaker
+from embedfleet_workers.decisions import DISK_FULL_S
 from embedfleet_workers.embedders import load_embedder
 from embedfleet_workers.embedders.protocol import Embedder
 from embedfleet_workers.heartbeat import Heartbeat
@@ -102,6 +105,7 @@ class Runtime:
             max_attempts=settings.max_attempts,
             observe=self._observe,
             failpoints=failpoints,
+            disk=Breaker(DISK_FULL_S, Turn(self.db, DISK_PROBE, DISK_FULL_S)),
         )
 
     def start(self) -> None:

@@ -1,0 +1,42 @@
+"""A turn belongs to one process of the fleet at a time."""
+
+from embedfleet_schema.database import Database
+from embedfleet_schema.turns import DISK_PROBE, Turn
+from embedfleet_workers.breaker import Breaker
+
+
+def test_one_of_two_gets_the_turn(fleet):
+    one, other = (Turn(fleet.db, DISK_PROBE, 3600) for _ in range(2))
+    assert [True, False] == [one.take(), other.take()]
+    one.give_back()
+
+
+def test_a_turn_that_was_given_back_is_free(fleet):
+    one, other = (Turn(fleet.db, DISK_PROBE, 3600) for _ in range(2))
+    assert one.take()
+    one.give_back()
+    assert other.take()
+    other.give_back()
+
+
+def test_a_turn_ends_by_itself(fleet):
+    one, other = Turn(fleet.db, DISK_PROBE, 0.05), Turn(fleet.db, DISK_PROBE, 3600)
+    assert one.take()
+    while not other.take():
+        pass
+    other.give_back()
+
+
+def test_nobody_has_a_turn_while_the_database_is_away():
+    away = Database("postgresql://nobody@127.0.0.1:1/nothing")
+    assert not Turn(away, DISK_PROBE, 3600).take()
+
+
+def test_of_two_open_breakers_one_tries(fleet):
+    breakers = [Breaker(0.0, Turn(fleet.db, DISK_PROBE, 3600)) for _ in range(2)]
+    for breaker in breakers:
+        breaker.open()
+    assert [True, False] == [breaker.admits() for breaker in breakers]
+    breakers[0].close()
+    assert [True, True] == [breaker.admits() for breaker in breakers]
+    breakers[1].close()
