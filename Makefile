@@ -2,6 +2,7 @@
 #
 #   make test ARGS='tests/unit -k chunk'        arguments for what the target runs
 #   make bench BENCH=benchmarks/end_to_end.py   one script of several
+#   make bench-limits ARGS='--case R1 R3'       cases of the rate limit suite; --official takes long
 #   make check PYTHON=/opt/python/bin/python3   another interpreter
 #   make check VENV=/tmp/venv                   another virtual environment
 #
@@ -22,13 +23,13 @@ FOR_USE := $(VENV)/.for-use
 FOR_DEVELOPMENT := $(VENV)/.for-development
 # There only while an install runs, or when one was cut off: then everything is made anew.
 UNFINISHED := $(wildcard $(VENV)/.unfinished)
-USE_EXTRAS := local,openai,embedded,readers,demo
+USE_EXTRAS := local,api,embedded,readers,demo
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test faults check bench fleet down clean
+.PHONY: help demo test faults check bench bench-limits fleet down clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
 
 demo: $(FOR_USE) ## embed the docstrings of Python's standard library, then search them
 	@$(BIN)/embedfleet demo $(ARGS)
@@ -47,6 +48,9 @@ check: $(FOR_DEVELOPMENT) ## lint, formatting, types, and who may import whom
 
 bench: $(FOR_DEVELOPMENT) ## run the scripts in benchmarks/, one after the other
 	@set -e; for script in $(BENCH); do echo "== $$script"; $(BIN)/python "$$script" $(ARGS); done
+
+bench-limits: $(FOR_DEVELOPMENT) ## rate limits: four worker processes against a provider's quota
+	@PYTHONPATH=benchmarks:tests $(BIN)/python -m limits $(ARGS)
 
 fleet: $(FOR_USE) ## start the embedded stack and two cpu workers, and leave them running
 	@$(BIN)/embedfleet up --workers 2 $(ARGS)

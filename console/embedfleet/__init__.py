@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from embedfleet.collection import Collection
     from embedfleet.fleet import Fleet, connect
     from embedfleet.job import Job
+    from embedfleet.planning import Plan
     from embedfleet_producer.readers import read_paths
     from embedfleet_schema import errors
     from embedfleet_schema.errors import EmbedfleetError
@@ -42,6 +43,7 @@ __all__ = [
     "Hit",
     "Job",
     "JobStatus",
+    "Plan",
     "Rejection",
     "Space",
     "connect",
@@ -63,6 +65,7 @@ _HOMES = {
     "Hit": "embedfleet_schema.types",
     "Job": "embedfleet.job",
     "JobStatus": "embedfleet_schema.store.jobs",
+    "Plan": "embedfleet.planning",
     "Rejection": "embedfleet_schema.types",
     "Space": "embedfleet_schema.types",
     "connect": "embedfleet.fleet",

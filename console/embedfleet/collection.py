@@ -11,7 +11,9 @@ from numpy.typing import NDArray
 
 from embedfleet.connections import Connections
 from embedfleet.job import Job
+from embedfleet.planning import Plan, make_plans
 from embedfleet_producer.enqueue import Enqueued, Producer
+from embedfleet_producer.plan import Target
 from embedfleet_producer.windows import blocking
 from embedfleet_schema.store import audit, collections, documents, jobs
 from embedfleet_schema.store.audit import Audit
@@ -20,7 +22,7 @@ from embedfleet_schema.store.explain import explain
 from embedfleet_schema.store.explanation import Explanation
 from embedfleet_schema.store.jobs import FailureInfo
 from embedfleet_schema.store.search import explain_sql, search
-from embedfleet_schema.types import Chunk, CollectionInfo, Document, Hit, Rejection
+from embedfleet_schema.types import Chunk, CollectionInfo, Document, Hit, Lane, Rejection
 
 ChunkFunction = Callable[[str], Iterable[str | Chunk]]
 Vector = NDArray[np.float32] | Sequence[float]
@@ -46,6 +48,8 @@ class Collection:
         documents: Iterable[Document | Rejection],
         *,
         chunk: ChunkFunction | None = None,
+        budget_usd: float | None = None,
+        lane: Lane = "live",
         on_window: Callable[[Enqueued], None] | None = None,
     ) -> Job:
         """Store documents and queue what has to be embedded; a stream of any length.
@@ -57,7 +61,15 @@ class Collection:
         Args:
             documents: `Document` values from any iterable (or from `read_paths`).
             chunk: cuts a text in your own way; by default the collection's chunking does.
+            budget_usd: the job is paused when it has spent that much; what is under way at that
+                moment is still paid for.
+            lane: "batch" files the texts with the provider's batch API: half the price, and an
+                answer within a day. OpenAI has one.
             on_window: called after each committed window with the counts so far.
+
+        Raises:
+            BadBudget, PriceUnknown: the budget cannot be kept; nothing was stored.
+            LaneUnsupported: the model has no batch lane; nothing was stored.
         """
         producer = Producer(
             self._connections.db,
@@ -66,7 +78,9 @@ class Collection:
             self._connections.doorbell,
             chunk=chunk,
         )
-        enqueued = producer.enqueue(documents, on_window=on_window)
+        enqueued = producer.enqueue(
+            documents, budget_usd=budget_usd, lane=lane, on_window=on_window
+        )
         return Job(self._connections, enqueued.job_id, enqueued)
 
     async def aenqueue(
@@ -74,13 +88,28 @@ class Collection:
         documents: Iterable[Document | Rejection] | AsyncIterable[Document],
         *,
         chunk: ChunkFunction | None = None,
+        budget_usd: float | None = None,
+        lane: Lane = "live",
     ) -> Job:
         """`enqueue` beside a running event loop; takes asynchronous iterables too."""
         if isinstance(documents, AsyncIterable):
             stream: Iterable[Document | Rejection] = blocking(documents, asyncio.get_running_loop())
         else:
             stream = documents
-        return await asyncio.to_thread(self.enqueue, stream, chunk=chunk)
+        return await asyncio.to_thread(
+            self.enqueue, stream, chunk=chunk, budget_usd=budget_usd, lane=lane
+        )
+
+    def plan(
+        self, documents: Iterable[Document | Rejection], *, chunk: ChunkFunction | None = None
+    ) -> Plan:
+        """What enqueueing these documents would do and cost; nothing is written or spent.
+
+        `Fleet.plan` compares models, and plans for collections that do not exist yet.
+        """
+        target = Target(self.info.space, self.info.chunking, self.info)
+        (made,) = make_plans(self._connections, self.name, [target], documents, chunk=chunk)
+        return made
 
     def search(
         self, query: str | Vector, *, k: int = 10, where: Mapping[str, Any] | None = None
@@ -95,9 +124,12 @@ class Collection:
         return search(self._connections.db, self.info, vector, k=k, where=where)
 
     def embed_query(self, text: str) -> NDArray[np.float32]:
-        """The vector of a query, float32 of shape (dimensions,); needs the model at hand."""
-        (vector,) = self._connections.query_embedder(self.info.space).embed([text], "query")
-        return np.asarray(vector, dtype=np.float32)
+        """The vector of a query, float32 of shape (dimensions,).
+
+        It needs the model at hand, or the key of its provider; the same query is not paid for
+        twice.
+        """
+        return self._connections.query_vectors.vector(self.info, text).copy()
 
     def search_sql(self, *, k: int = 10, where: Mapping[str, Any] | None = None) -> str:
         """The SQL that `search` runs, with $1 for the query vector."""
@@ -129,7 +161,10 @@ class Collection:
         return explain(self._connections.db, self.info, key)
 
     def retry(self, *, job_id: int | None = None) -> Job | None:
-        """Try failed chunks again, of one job or all; None where none failed."""
+        """Try failed chunks again, of one job or all; None where none failed or all are queued.
+
+        A failure stays in the list until its chunk has a vector or fails anew.
+        """
         new = jobs.retry_failures(
             self._connections.db, self.info, budget=self._budget, job_id=job_id
         )

@@ -7,12 +7,18 @@ from functools import cached_property
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
+import numpy as np
+from numpy.typing import NDArray
+
+from embedfleet.queries import QueryVectors
 from embedfleet_schema.broker import Doorbell, celery_app
+from embedfleet_schema.catalogue import API_PROVIDERS
 from embedfleet_schema.database import Database
 from embedfleet_schema.settings import Settings
-from embedfleet_schema.types import Space
+from embedfleet_schema.types import CollectionInfo, Space
 
 if TYPE_CHECKING:
+    from embedfleet_workers.embedders.api.access import ApiAccess
     from embedfleet_workers.embedders.protocol import Embedder
 
 # A producer waits this long for Redis, not longer: its documents are in PostgreSQL by then.
@@ -43,16 +49,35 @@ class Connections:
                     device="cpu",
                     threads=self.settings.torch_threads,
                     allowed_models=self.settings.allowed_models,
+                    api=self._api if space.provider in API_PROVIDERS else None,
                 )
             return self._embedders[space.fingerprint]
 
     def close(self) -> None:
         """Give back connections and models."""
-        self.db.close()
         with self._lock:
             embedders, self._embedders = list(self._embedders.values()), {}
+            api = self.__dict__.pop("_api", None)
         for embedder in embedders:
             embedder.close()
+        if api is not None:
+            api.close()
+        self.db.close()
+
+    @cached_property
+    def query_vectors(self) -> QueryVectors:
+        return QueryVectors(self.db, self._embed_query)
+
+    def _embed_query(self, collection: CollectionInfo, text: str) -> NDArray[np.float32]:
+        (vector,) = self.query_embedder(collection.space).embed([text], "query")
+        return np.asarray(vector, dtype=np.float32)
+
+    @cached_property
+    def _api(self) -> ApiAccess:
+        """For queries: they draw on the same limits as the workers."""
+        from embedfleet_workers.embedders.api.access import open_access
+
+        return open_access(self.settings, self.db)
 
     def __enter__(self) -> Self:
         return self

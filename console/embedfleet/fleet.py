@@ -2,17 +2,38 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
-from embedfleet.collection import Collection
+from embedfleet.collection import ChunkFunction, Collection
 from embedfleet.connections import Connections
 from embedfleet.job import Job
-from embedfleet_schema.errors import UnknownCollection, UsageError
+from embedfleet.limits import Limits
+from embedfleet.planning import Plan, compared, make_plans
+from embedfleet.stops import clear_stops
+from embedfleet_producer.plan import Counted, Target
+from embedfleet_schema.errors import (
+    ChunkingMismatch,
+    ModelMismatch,
+    UnknownCollection,
+    UsageError,
+)
 from embedfleet_schema.settings import load_settings
 from embedfleet_schema.spaces import parse_model, resolve_space
-from embedfleet_schema.store import collections, jobs, workers
+from embedfleet_schema.store import collections, jobs, spaces, usage, workers
+from embedfleet_schema.store.spaces import PausedSpace
+from embedfleet_schema.store.usage import UsageOfDay
 from embedfleet_schema.store.workers import QueueInfo, WorkerInfo
-from embedfleet_schema.types import Chunking, Metric, Queue, Space, Storage
+from embedfleet_schema.types import (
+    Chunking,
+    CollectionInfo,
+    Document,
+    Metric,
+    Queue,
+    Rejection,
+    Space,
+    Storage,
+)
 
 
 def connect(
@@ -49,6 +70,8 @@ class Fleet(Connections):
         *,
         chunking: Chunking | None = None,
         queue: Queue | None = None,
+        dimensions: int | None = None,
+        max_tokens: int | None = None,
         storage: Storage | None = None,
         metric: Metric | None = None,
         document_prompt: str | None = None,
@@ -60,6 +83,8 @@ class Fleet(Connections):
             model: hub name, directory, or provider/name. Left out: the collection must exist.
             chunking: how documents are cut; by default as long as the model takes, no overlap.
             queue: which workers embed it; by default by the model's provider.
+            dimensions: of the vectors, where a model behind an API offers several, or is unknown.
+            max_tokens: how long a text may be, for a model behind an API that is unknown here.
             storage: `vector` (float32) or `halfvec` (float16, half the size).
             metric: what nearness means; cosine by default.
             document_prompt, query_prompt: put before texts; by default what the model says.
@@ -70,7 +95,7 @@ class Fleet(Connections):
             ChunkingMismatch: it exists and cuts documents differently.
             ModelNotFound, BadModelName: the model cannot be found out about.
         """
-        options = (storage, metric, document_prompt, query_prompt)
+        options = (dimensions, max_tokens, storage, metric, document_prompt, query_prompt)
         try:
             known = collections.find(self.db, name)
         except UnknownCollection:
@@ -85,6 +110,8 @@ class Fleet(Connections):
             raise UsageError(reason=f"to compare options of collection {name!r}, name its model")
         space = resolve_space(
             model,
+            dimensions=dimensions,
+            max_tokens=max_tokens,
             storage=storage,
             metric=metric or "cosine",
             document_prompt=document_prompt,
@@ -93,6 +120,52 @@ class Fleet(Connections):
         wanted = chunking or (known.chunking if known else Chunking())
         chosen = queue or self._queue_for(space)
         return Collection(self, collections.create_or_open(self.db, name, space, wanted, chosen))
+
+    def plan(
+        self,
+        name: str,
+        documents: Iterable[Document | Rejection],
+        model: str | None = None,
+        *,
+        compare: Sequence[str] = (),
+        chunking: Chunking | None = None,
+        dimensions: int | None = None,
+        max_tokens: int | None = None,
+        chunk: ChunkFunction | None = None,
+        on_window: Callable[[Counted], None] | None = None,
+    ) -> list[Plan]:
+        """What enqueueing documents would do and cost with one model or several, side by side.
+
+        Nothing is written and nothing is spent. The first plan is that of the collection, or of
+        `model` where there is no collection `name` yet; then come those of `compare`.
+
+        Args:
+            compare: names of models, each with its dimensions behind an @ if need be:
+                "openai/text-embedding-3-large@1024".
+            chunking: how a collection that does not exist yet would cut documents.
+            dimensions, max_tokens: as for `collection`, of `model`.
+            on_window: called after each window with the counts of the first plan so far.
+
+        Raises:
+            UnknownCollection: there is none of this name and no model was given.
+            ModelMismatch: it exists with another model.
+        """
+        try:
+            collection = collections.find(self.db, name)
+        except UnknownCollection:
+            if model is None:
+                raise
+            collections.check_name(name)
+            space = resolve_space(model, dimensions=dimensions, max_tokens=max_tokens)
+            first = Target(space, chunking or Chunking())
+        else:
+            first = _existing(collection, model, chunking, dimensions)
+        targets = [first, *(compared(each, first.chunking) for each in compare)]
+        return make_plans(self, name, targets, documents, chunk=chunk, on_window=on_window)
+
+    def usage(self, *, days: int = 30) -> list[UsageOfDay]:
+        """What was spent, by day (UTC) and model, the newest day first; as providers counted."""
+        return usage.by_day(self.db, days)
 
     def collections(self) -> list[Collection]:
         """All collections, by name."""
@@ -112,6 +185,11 @@ class Fleet(Connections):
         """The jobs that still run, then the newest of the others."""
         return [Job(self, job_id) for job_id in jobs.latest(self.db, limit=limit)]
 
+    @property
+    def limits(self) -> Limits:
+        """The rate limits of providers: set them, and see how they are kept."""
+        return Limits(self.db, self.settings.redis)
+
     def workers(self) -> list[WorkerInfo]:
         """Worker processes that have not signed off; `silent_s` tells whether they still live."""
         return workers.list_alive(self.db)
@@ -120,10 +198,45 @@ class Fleet(Connections):
         """Open batches by queue."""
         return workers.queues(self.db)
 
+    def paused(self) -> list[PausedSpace]:
+        """Models whose provider refuses to go on; nothing of them is embedded."""
+        return spaces.paused(self.db)
+
+    def resume(self, model: str) -> bool:
+        """Let a model (`provider/model`) go on, once what was wrong there is mended.
+
+        Jobs that were paused on their own stay so. Returns whether it was paused.
+
+        Raises:
+            UnknownModel: no collection uses it.
+        """
+        # First, or a worker could take a batch and be stopped again by what is to be cleared.
+        clear_stops(self.settings.redis, model)
+        resumed = spaces.resume(self.db, model)
+        alive = self.workers()
+        for queue in resumed.queues:
+            slots = sum(worker.slots for worker in alive if queue in worker.queues)
+            self.doorbell.ring(queue, max(1, slots))
+        return resumed.paused
+
     def _queue_for(self, space: Space) -> Queue:
         if space.provider == "local":
             return self.settings.local_queue
         return "cpu" if space.provider == "fake" else "api"
+
+
+def _existing(
+    known: CollectionInfo, model: str | None, chunking: Chunking | None, dimensions: int | None
+) -> Target:
+    """The target of a collection that is there, which a plan cannot make another one."""
+    other_model = model is not None and parse_model(model) != _names(known.space)
+    if other_model or dimensions not in (None, known.space.dimensions):
+        wanted = f"{model or known.space.name} ({dimensions or 'its own'} dimensions)"
+        existing = f"{known.space.name} ({known.space.dimensions} dimensions)"
+        raise ModelMismatch(name=known.name, existing=existing, wanted=wanted)
+    if chunking not in (None, known.chunking):
+        raise ChunkingMismatch(name=known.name, existing=known.chunking, wanted=chunking)
+    return Target(known.space, known.chunking, known)
 
 
 def _names(space: Space) -> tuple[str, str]:

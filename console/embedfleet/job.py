@@ -55,9 +55,13 @@ class Job:
         """Hold what waits; what is being embedded right now is finished."""
         jobs.pause(self._connections.db, self.id)
 
-    def resume(self) -> None:
-        """Let a paused job go on."""
-        jobs.resume(self._connections.db, self.id)
+    def resume(self, *, budget_usd: float | None = None) -> None:
+        """Let a paused job go on, with another budget if one is given.
+
+        Raises:
+            BudgetSpent: it was paused because its budget is spent, and needs a larger one.
+        """
+        jobs.resume(self._connections.db, self.id, budget_usd=budget_usd)
         self._connections.doorbell.ring(self.status.queue)
 
     def cancel(self) -> None:

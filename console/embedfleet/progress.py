@@ -119,6 +119,8 @@ def describe(status: JobStatus) -> str:
         parts.append(f"{status.chunks_per_second:,.1f} chunks/s")
     if status.eta_seconds is not None:
         parts.append(f"{duration(status.eta_seconds)} left")
+    if status.budget_usd is not None:
+        parts.append(f"${status.spent_usd or 0:,.2f} of ${status.budget_usd:,.2f} spent")
     if status.reason:
         parts.append(f"waiting: {status.reason}")
     return ", ".join(parts)
@@ -190,7 +192,7 @@ class _Hints:
         """The hints that this status calls for and that were not given yet."""
         if status.state == "paused":
             self._look_at = None
-            return self._once("paused", f"It is paused. Go on: embedfleet resume {status.id}")
+            return self._once("paused", f"It is paused. Go on: embedfleet resume {status.resume}")
         if status.finished or not status.queued:
             self._look_at = None
             return []

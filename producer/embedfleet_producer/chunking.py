@@ -11,6 +11,9 @@ from embedfleet_producer.tokens import TokenCounter
 from embedfleet_schema.errors import BadChunking
 from embedfleet_schema.types import Chunk, Chunking, ChunkMode, Space
 
+# Of what a model takes, where its tokens are estimated: its own tokenizer may find a third more.
+ESTIMATED_SHARE = 0.75
+
 ChunkFunction = Callable[[str], Iterable[str | Chunk]]
 
 
@@ -30,7 +33,8 @@ class Chunker:
     of a text that is not whitespace is in some chunk.
 
     `limit` is what the model takes of a text: its maximum, less special tokens and document
-    prompt. Only ready-made chunks can exceed it.
+    prompt. Only ready-made chunks can exceed it. Where tokens are estimated, the size that nobody
+    chose stays a quarter below it.
 
     BERT's tokenizers have one unknown token for a word of more than a hundred characters, so a
     chunk can be far longer than its tokens tell. It is not cut smaller: the model sees one unknown
@@ -42,11 +46,13 @@ class Chunker:
 
     def __init__(self, space: Space, chunking: Chunking, counter: TokenCounter) -> None:
         self._counter = counter
-        self.limit = space.max_tokens - counter.special_tokens
-        if space.document_prompt:
-            self.limit -= counter.count([space.document_prompt])[0]
-        self.size = chunking.size or self.limit
-        _check(space, chunking, self.limit)
+        prompt = space.document_prompt
+        self.added = counter.special_tokens + (counter.count([prompt])[0] if prompt else 0)
+        self.approximate = counter.approximate
+        self.limit = space.max_tokens - self.added
+        whole = int(self.limit * ESTIMATED_SHARE) if counter.approximate else self.limit
+        self.size = chunking.size or max(whole, 1)
+        _check(space, chunking, self.limit, self.size)
         self._mode = chunking.mode
         self._cutter = Cutter(counter, self.size, chunking.overlap)
 
@@ -112,7 +118,7 @@ class Chunker:
         return done
 
 
-def _check(space: Space, chunking: Chunking, limit: int) -> None:
+def _check(space: Space, chunking: Chunking, limit: int, size: int) -> None:
     if chunking.size < 0 or chunking.overlap < 0:
         raise BadChunking(reason="size and overlap are numbers of tokens, 0 or more")
     if limit < 1:
@@ -123,7 +129,6 @@ def _check(space: Space, chunking: Chunking, limit: int) -> None:
             f"text (of its {space.max_tokens}, special tokens and prompt have the others)"
         )
         raise BadChunking(reason=reason)
-    size = chunking.size or limit
     if chunking.overlap >= size:
         reason = f"overlap {chunking.overlap} is not smaller than size {size}"
         raise BadChunking(reason=reason)

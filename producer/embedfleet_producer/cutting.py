@@ -8,10 +8,8 @@ from functools import cache
 from itertools import chain
 from typing import NamedTuple
 
-from semantic_text_splitter import MarkdownSplitter, TextSplitter
-
 from embedfleet_producer.clusters import cluster_end, cluster_start
-from embedfleet_producer.tokens import TokenCounter
+from embedfleet_producer.tokens import Splitter, TokenCounter
 from embedfleet_schema.types import ChunkMode
 
 # At each cut the splitter measures all of a paragraph or section that does not fit, which is
@@ -103,14 +101,11 @@ class Cutter:
         parts = [Span(start, end, n) for (start, end), n in zip(halves, tokens, strict=True)]
         return [fitted for part in parts for fitted in self._fitted(text, part)]
 
-    def _build_splitter(self, mode: ChunkMode) -> TextSplitter | MarkdownSplitter:
-        kind = MarkdownSplitter if mode == "markdown" else TextSplitter
+    def _build_splitter(self, mode: ChunkMode) -> Splitter:
         # In Markdown the splitter trims a single line and leaves the indentation of several. Where
         # they overlap a piece can so begin before the one before it, at which the splitter panics.
         trim = mode == "text" or self._overlap == 0
-        return kind.from_huggingface_tokenizer(
-            self._counter.tokenizer, self._size, self._overlap, trim
-        )
+        return self._counter.splitter(mode, self._size, self._overlap, trim=trim)
 
 
 @dataclass(slots=True)

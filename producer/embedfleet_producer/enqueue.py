@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, fields
 
 import psycopg
 
+from embedfleet_producer.budget import check_budget
 from embedfleet_producer.chunking import Chunker, ChunkFunction
 from embedfleet_producer.merge import Known, Prepared, known_documents, merge
 from embedfleet_producer.prepare import prepare
@@ -20,10 +21,11 @@ from embedfleet_producer.windows import Documents, Window, windows
 from embedfleet_schema.broker import Doorbell
 from embedfleet_schema.database import Database
 from embedfleet_schema.failpoints import Failpoints
+from embedfleet_schema.lanes import check_lane
 from embedfleet_schema.settings import Settings
 from embedfleet_schema.store import jobs
 from embedfleet_schema.store.jobs import Tally
-from embedfleet_schema.types import CollectionInfo, Rejection
+from embedfleet_schema.types import CollectionInfo, Lane, Rejection
 
 log = logging.getLogger(__name__)
 
@@ -99,22 +101,40 @@ class Producer:
         self._function = chunk
         self._failpoints = Failpoints.parse(settings.failpoints)
 
-    def enqueue(self, stream: Documents, *, on_window: OnWindow | None = None) -> Enqueued:
+    def enqueue(
+        self,
+        stream: Documents,
+        *,
+        budget_usd: float | None = None,
+        lane: Lane = "live",
+        on_window: OnWindow | None = None,
+    ) -> Enqueued:
         """Store and queue a stream; returns when everything is committed, not when it is embedded.
 
         Each window is one transaction; while one is written, the next is read and cut. If the
         stream raises, what was read before stays queued.
+
+        Raises:
+            BadBudget, PriceUnknown: the budget cannot be kept; nothing was stored.
+            LaneUnsupported: the model has no batch lane; nothing was stored.
         """
+        check_budget(budget_usd, self._collection.space, self._settings.prices)
+        check_lane(lane, self._collection.space, self._settings)
         with self._db.transaction() as conn:
-            done = Enqueued(jobs.create(conn, self._collection, "enqueue"))
+            job_id = jobs.create(
+                conn, self._collection, "enqueue", budget_usd=budget_usd, lane=lane
+            )
+        done = Enqueued(job_id)
         try:
-            self._take_all(stream, done, on_window)
+            self._take_all(stream, done, lane, on_window)
         finally:
             with self._db.transaction() as conn:
                 jobs.loaded(conn, done.job_id)
         return done
 
-    def _take_all(self, stream: Documents, done: Enqueued, on_window: OnWindow | None) -> None:
+    def _take_all(
+        self, stream: Documents, done: Enqueued, lane: Lane, on_window: OnWindow | None
+    ) -> None:
         limits = self._settings
         cut = windows(
             stream,
@@ -129,7 +149,7 @@ class Producer:
                 for window in cut:
                     prepared = self._prepare(window, done.job_id, before)
                     self._settle(writing, done, on_window)
-                    writing.append(writer.submit(self._write, window, prepared, done.job_id))
+                    writing.append(writer.submit(self._write, window, prepared, done.job_id, lane))
                     before = window
             finally:
                 self._settle(writing, done, on_window)
@@ -151,7 +171,7 @@ class Producer:
                 known[key] = Known(before.accepted[key].digest, live=False, job_id=job_id)
         return prepare(window, known, self._chunker, function=self._function, job_id=job_id)
 
-    def _write(self, window: Window, prepared: Prepared, job_id: int) -> Written:
+    def _write(self, window: Window, prepared: Prepared, job_id: int, lane: Lane) -> Written:
         budget = self._settings.batch_tokens(self._collection.queue)
         self._failpoints.hit("before_merge")
         for attempt in range(1, TRIES + 1):
@@ -167,5 +187,7 @@ class Producer:
                 # A commit whose answer was lost is seen by its digests and not repeated.
                 prepared = self._prepare(window, job_id)
         self._failpoints.hit("after_merge_before_ring")
-        rung = not batches or self._doorbell.ring(self._collection.queue, batches)
+        # The lane's runner looks by itself.
+        rings = batches and lane == "live"
+        rung = not rings or self._doorbell.ring(self._collection.queue, batches)
         return Written(tally, batches, prepared.rejected, rung)

@@ -1,24 +1,61 @@
-"""Counting tokens with the tokenizer that the model itself uses."""
+"""Counting tokens as the model does: with its own tokenizer where there is one, offline."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
+from typing import Protocol
 
+from semantic_text_splitter import MarkdownSplitter, TextSplitter
 from tokenizers import Regex, Tokenizer, models, pre_tokenizers
 
+from embedfleet_schema import catalogue
+from embedfleet_schema.catalogue import API_PROVIDERS, CL100K
 from embedfleet_schema.errors import ModelNotFound
-from embedfleet_schema.model_files import tokenizer_file
+from embedfleet_schema.hub import is_hub_name
+from embedfleet_schema.model_files import published_tokenizer, tokenizer_file
 from embedfleet_schema.spaces import parse_model
-from embedfleet_schema.types import Chunking, Space
+from embedfleet_schema.types import Chunking, ChunkMode, Space
+from embedfleet_schema.vocabulary import cl100k_count
+
+log = logging.getLogger(__name__)
 
 # A tokenizer's answer takes about a hundred bytes per token: what is asked at once is bounded.
 _CHARACTERS_AT_ONCE = 500_000
+# The splitter carries OpenAI's vocabularies, and names them by a model that uses them.
+_MODEL_OF_CL100K = "text-embedding-3-small"
+
+Splitter = TextSplitter | MarkdownSplitter
 
 
-class TokenCounter:
-    """Counts tokens as the model does, without cutting or padding; special tokens not included."""
+class TokenCounter(Protocol):
+    """Counts tokens without cutting or padding, special tokens not included.
+
+    `approximate` says that it is not the model's own tokenizer, and a text may have more tokens.
+    """
+
+    approximate: bool
+
+    @property
+    def special_tokens(self) -> int:
+        """How many tokens the model adds to each text."""
+        ...
+
+    def count(self, texts: Sequence[str]) -> list[int]:
+        """The number of tokens of each text."""
+        ...
+
+    def splitter(self, mode: ChunkMode, size: int, overlap: int, *, trim: bool) -> Splitter:
+        """A splitter that measures with this tokenizer."""
+        ...
+
+
+class FileCounter:
+    """Counts with a tokenizer of the Hugging Face library."""
+
+    approximate = False
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         tokenizer.no_truncation()
@@ -27,7 +64,6 @@ class TokenCounter:
 
     @property
     def special_tokens(self) -> int:
-        """How many tokens the model adds to each text."""
         return int(self.tokenizer.num_special_tokens_to_add(is_pair=False))
 
     def count(self, texts: Sequence[str]) -> list[int]:
@@ -38,30 +74,83 @@ class TokenCounter:
             for encoding in self.tokenizer.encode_batch_fast(batch, add_special_tokens=False)
         ]
 
+    def splitter(self, mode: ChunkMode, size: int, overlap: int, *, trim: bool) -> Splitter:
+        kind = MarkdownSplitter if mode == "markdown" else TextSplitter
+        return kind.from_huggingface_tokenizer(self.tokenizer, size, overlap, trim)
+
+
+class Cl100kCounter:
+    """Counts with OpenAI's cl100k_base, exactly for its models, as an estimate for others.
+
+    Raises:
+        ExtraMissing: the vocabulary is not installed.
+    """
+
+    special_tokens = 0
+
+    def __init__(self, *, approximate: bool = False) -> None:
+        self.approximate = approximate
+        self._count = cl100k_count()
+
+    def count(self, texts: Sequence[str]) -> list[int]:
+        return [self._count(text) for text in texts]
+
+    def splitter(self, mode: ChunkMode, size: int, overlap: int, *, trim: bool) -> Splitter:
+        kind = MarkdownSplitter if mode == "markdown" else TextSplitter
+        return kind.from_tiktoken_model(_MODEL_OF_CL100K, size, overlap, trim)
+
 
 def counter_for(space: Space, chunking: Chunking) -> TokenCounter:
     """The counter of the chunking's tokenizer, or of the model's own; kept for the process.
 
+    A model behind an API whose tokenizer is not public, or not within reach, is counted with
+    cl100k_base, and the counter says that it is `approximate`.
+
     Raises:
         BadModelName: the tokenizer's name cannot be a model's.
         ModelNotFound: there is no such tokenizer within reach.
+        ExtraMissing: the tokenizer is OpenAI's, and bpe-openai is not installed.
     """
     return _counter(chunking.tokenizer or space.name)
 
 
 @lru_cache(maxsize=16)
 def _counter(name: str) -> TokenCounter:
+    if name == CL100K:
+        return Cl100kCounter()
     path = Path(name).expanduser()
-    if not path.is_file():
-        provider, model = parse_model(name)
-        if provider == "fake":
-            return TokenCounter(_fake_tokenizer())
-        if provider != "local":
-            reason = "its provider has no tokenizer file; name a local one in the chunking"
-            raise ModelNotFound(model=name, reason=reason)
-        path = tokenizer_file(model)
+    if path.is_file():
+        return _from_file(name, path)
+    provider, model = parse_model(name)
+    if provider == "fake":
+        return FileCounter(_fake_tokenizer())
+    if provider in API_PROVIDERS:
+        return _of_api(provider, model)
+    return _from_file(name, tokenizer_file(model))
+
+
+def _of_api(provider: str, model: str) -> TokenCounter:
+    entry = catalogue.find(provider, model)
+    if entry is not None and entry.tokenizer == CL100K:
+        return Cl100kCounter()
+    # Servers that speak OpenAI's protocol name a model by its repository, where it has one.
+    unknown = model if entry is None and "/" in model and is_hub_name(model) else None
+    repository = entry.tokenizer if entry is not None else unknown
+    if repository is None:
+        log.info("%s/%s has no public tokenizer: its tokens are estimated", provider, model)
+        return Cl100kCounter(approximate=True)
     try:
-        return TokenCounter(Tokenizer.from_file(str(path)))
+        return _from_file(repository, published_tokenizer(repository))
+    except ModelNotFound as error:
+        reason = error.details.get("reason")
+        text = "tokens of %s/%s are estimated, its tokenizer is not within reach: %s"
+        log.warning(text, provider, model, reason)
+        return Cl100kCounter(approximate=True)
+
+
+def _from_file(name: str, path: Path) -> FileCounter:
+    try:
+        return FileCounter(Tokenizer.from_file(str(path)))
     except Exception as error:
         # The library knows no narrower class for a file that it does not understand.
         reason = f"{path} is not a tokenizer: {error}"

@@ -57,7 +57,7 @@ class BadChunking(UsageError):
 
 class BadModelName(UsageError):
     """{name!r} does not name a model: {reason}. Examples: all-MiniLM-L6-v2, local//data/my-model,
-    fake/384.
+    openai/text-embedding-3-small, fake/384.
     """
 
 
@@ -73,6 +73,34 @@ class BadVector(UsageError):
 
 class UnknownJob(UsageError):
     """There is no job {job}. List the latest with: embedfleet status"""
+
+
+class UnknownModel(UsageError):
+    """No collection uses the model {model!r}. Write it as `embedfleet collection list` shows it, as
+    openai/text-embedding-3-small; a job is named by its number.
+    """
+
+
+class BudgetSpent(UsageError):
+    """Job {job} has spent ${spent:.4f}, and its budget is ${budget:.4f}. Raise it with: embedfleet
+    resume {job} --budget USD
+    """
+
+
+class BadBudget(UsageError):
+    """A budget of {budget} USD cannot be kept: give an amount above 0, such as 2.50."""
+
+
+class PriceUnknown(UsageError):
+    """What {model} costs is not known, so a budget for it cannot be kept. Say it in USD per million
+    tokens, to producers and workers alike: EMBEDFLEET_PRICES='{{"{model}": 0.1}}'
+    """
+
+
+class LaneUnsupported(UsageError):
+    """{model} cannot be embedded in the batch lane: of the batch APIs, embedfleet speaks OpenAI's,
+    and that is not {provider}'s. Enqueue without --lane batch.
+    """
 
 
 class InputMissing(UsageError):
@@ -183,6 +211,16 @@ class ProviderStopped(EmbeddingError):
     def __init__(self, *, code: str, provider: str, model: str, reason: str) -> None:
         self.code = code
         super().__init__(code=code, provider=provider, model=model, reason=reason)
+
+
+class BatchApiError(EmbeddingError):
+    """The batch API of {provider} did not do what it was asked to: {reason}."""
+
+
+class KeyMissing(EmbedfleetError):
+    """There is no key for {provider} here, so {model} cannot be called. Set {variable} where
+    workers of the queue api run, and where texts are searched for.
+    """
 
 
 class LeaseLost(EmbedfleetError):

@@ -19,10 +19,15 @@ from embedfleet_schema.errors import BadSettings, FailpointHit
 Place = Literal[
     "after_claim",
     "after_embed",
+    "after_part",
     "before_commit",
     "after_commit_before_ack",
     "before_merge",
     "after_merge_before_ring",
+    "after_lane_lease",
+    "after_lane_upload",
+    "after_lane_create",
+    "after_lane_part",
 ]
 Action = Literal["kill", "stop", "sleep", "raise"]
 

@@ -51,6 +51,14 @@ def find_model(name: str, *, weights: bool = True) -> Path:
     return directory
 
 
+def has_weights(name: str) -> bool:
+    """Whether the model can be loaded without a download."""
+    if is_path(name) or _packaged(name) is not None:
+        return True
+    directory = _hub.cached(_repository(name), [*_CONFIGURATION, "*.safetensors"])
+    return directory is not None and _usable(name, directory, weights=True)
+
+
 def tokenizer_file(name: str) -> Path:
     """The tokenizer.json of a model.
 
@@ -64,6 +72,24 @@ def tokenizer_file(name: str) -> Path:
         raise ModelNotFound(
             model=name, reason="it has no tokenizer.json; name a tokenizer that has in the chunking"
         )
+    return path
+
+
+def published_tokenizer(repository: str) -> Path:
+    """The tokenizer.json of a repository on the hub that need not hold a model.
+
+    Providers publish the tokenizers of models that they keep to themselves.
+
+    Raises:
+        ModelNotFound: it is neither in the cache nor within reach, or has no tokenizer.json.
+    """
+    patterns = ["tokenizer.json"]
+    directory = _hub.cached(repository, patterns)
+    if directory is None or not (directory / "tokenizer.json").is_file():
+        directory = _hub.download(repository, patterns)
+    path = directory / "tokenizer.json"
+    if not path.is_file():
+        raise ModelNotFound(model=repository, reason="it has no tokenizer.json")
     return path
 
 

@@ -7,6 +7,7 @@ Hot paths use the named SQL in `sql/`; the vector tables and views, one per coll
 from __future__ import annotations
 
 from datetime import datetime
+from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
@@ -14,55 +15,35 @@ from sqlalchemy import (
     ARRAY,
     BigInteger,
     CheckConstraint,
-    DateTime,
     ForeignKey,
-    Identity,
     Index,
     LargeBinary,
-    MetaData,
     SmallInteger,
     Text,
     UniqueConstraint,
     text,
 )
-from sqlalchemy.dialects.postgresql import JSONB
-from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+from sqlalchemy.orm import Mapped, mapped_column
 
-SCHEMA = "embedfleet"
+from embedfleet_schema.declarations import SCHEMA, Base, belongs_to, identity, tally, timestamp
+from embedfleet_schema.provider_models import LimitGroup, QueryVector, RateLimit, Usage
 
-NAMES = {
-    "ix": "ix_%(table_name)s_%(column_0_N_name)s",
-    "uq": "uq_%(table_name)s_%(column_0_N_name)s",
-    "ck": "ck_%(table_name)s_%(constraint_name)s",
-    "fk": "fk_%(table_name)s_%(column_0_N_name)s",
-    "pk": "pk_%(table_name)s",
-}
-
-
-class Base(DeclarativeBase):
-    metadata = MetaData(schema=SCHEMA, naming_convention=NAMES)
-    type_annotation_map = {  # noqa: RUF012 - SQLAlchemy reads the plain class attribute
-        datetime: DateTime(timezone=True),
-        dict[str, Any]: JSONB,
-        bytes: LargeBinary,
-        str: Text,
-    }
-
-
-def _id() -> Mapped[int]:
-    return mapped_column(BigInteger, Identity(always=True), primary_key=True)
-
-
-def _now() -> Mapped[datetime]:
-    return mapped_column(server_default=text("now()"))
-
-
-def _belongs_to(table: str) -> Mapped[int]:
-    return mapped_column(BigInteger, ForeignKey(f"{SCHEMA}.{table}.id", ondelete="CASCADE"))
-
-
-def _count() -> Mapped[int]:
-    return mapped_column(BigInteger, server_default=text("0"))
+__all__ = [
+    "SCHEMA",
+    "Base",
+    "Batch",
+    "Chunk",
+    "Collection",
+    "Document",
+    "Failure",
+    "Job",
+    "LimitGroup",
+    "QueryVector",
+    "RateLimit",
+    "Space",
+    "Usage",
+    "Worker",
+]
 
 
 class Space(Base):
@@ -70,7 +51,7 @@ class Space(Base):
 
     __tablename__ = "space"
 
-    id: Mapped[int] = _id()
+    id: Mapped[int] = identity()
     fingerprint: Mapped[bytes] = mapped_column(unique=True)
     provider: Mapped[str]
     model: Mapped[str]
@@ -83,7 +64,10 @@ class Space(Base):
     query_prompt: Mapped[str]
     storage: Mapped[str]
     metric: Mapped[str]
-    created_at: Mapped[datetime] = _now()
+    created_at: Mapped[datetime] = timestamp()
+    paused_at: Mapped[datetime | None]
+    pause_code: Mapped[str | None]
+    pause_reason: Mapped[str | None]
 
     __table_args__ = (
         CheckConstraint("storage IN ('vector', 'halfvec')", name="storage"),
@@ -97,7 +81,7 @@ class Collection(Base):
 
     __tablename__ = "collection"
 
-    id: Mapped[int] = _id()
+    id: Mapped[int] = identity()
     name: Mapped[str] = mapped_column(unique=True)
     space_id: Mapped[int] = mapped_column(BigInteger, ForeignKey(f"{SCHEMA}.space.id"))
     chunk_size: Mapped[int]
@@ -105,7 +89,7 @@ class Collection(Base):
     chunk_mode: Mapped[str]
     tokenizer: Mapped[str]
     queue: Mapped[str]
-    created_at: Mapped[datetime] = _now()
+    created_at: Mapped[datetime] = timestamp()
 
     __table_args__ = (CheckConstraint("name ~ '^[a-z][a-z0-9_]{0,62}$'", name="name"),)
 
@@ -115,14 +99,14 @@ class Document(Base):
 
     __tablename__ = "document"
 
-    id: Mapped[int] = _id()
-    collection_id: Mapped[int] = _belongs_to("collection")
+    id: Mapped[int] = identity()
+    collection_id: Mapped[int] = belongs_to("collection")
     key: Mapped[str]
     digest: Mapped[bytes]
     version: Mapped[int]
     live_version: Mapped[int | None]
     job_id: Mapped[int | None] = mapped_column(BigInteger)
-    updated_at: Mapped[datetime] = _now()
+    updated_at: Mapped[datetime] = timestamp()
 
     __table_args__ = (
         UniqueConstraint("collection_id", "key"),
@@ -140,9 +124,9 @@ class Chunk(Base):
 
     __tablename__ = "chunk"
 
-    id: Mapped[int] = _id()
-    collection_id: Mapped[int] = _belongs_to("collection")
-    document_id: Mapped[int] = _belongs_to("document")
+    id: Mapped[int] = identity()
+    collection_id: Mapped[int] = belongs_to("collection")
+    document_id: Mapped[int] = belongs_to("document")
     version: Mapped[int]
     position: Mapped[int]
     start_offset: Mapped[int | None]
@@ -163,38 +147,48 @@ class Job(Base):
 
     __tablename__ = "job"
 
-    id: Mapped[int] = _id()
-    collection_id: Mapped[int] = _belongs_to("collection")
+    id: Mapped[int] = identity()
+    collection_id: Mapped[int] = belongs_to("collection")
     kind: Mapped[str]
-    documents: Mapped[int] = _count()
-    unchanged: Mapped[int] = _count()
-    rejected: Mapped[int] = _count()
-    chunks: Mapped[int] = _count()
-    reused: Mapped[int] = _count()
-    created_at: Mapped[datetime] = _now()
+    documents: Mapped[int] = tally()
+    unchanged: Mapped[int] = tally()
+    rejected: Mapped[int] = tally()
+    chunks: Mapped[int] = tally()
+    reused: Mapped[int] = tally()
+    created_at: Mapped[datetime] = timestamp()
     loaded_at: Mapped[datetime | None]
     paused_at: Mapped[datetime | None]
     cancelled_at: Mapped[datetime | None]
+    budget_usd: Mapped[Decimal | None]
+    pause_reason: Mapped[str | None]
+    lane: Mapped[str] = mapped_column(server_default=text("'live'"))
 
-    __table_args__ = (CheckConstraint("kind IN ('enqueue', 'repair', 'retry')", name="kind"),)
+    __table_args__ = (
+        CheckConstraint("lane IN ('live', 'batch')", name="lane"),
+        CheckConstraint("kind IN ('enqueue', 'repair', 'retry')", name="kind"),
+        CheckConstraint("budget_usd > 0", name="budget_usd"),
+    )
 
 
 class Batch(Base):
     """The unit that a worker claims.
 
     `attempt` counts claims and fences the commit; `errors` and `crashes` are what is charged.
+    `stored` counts those of its `chunks` that got their vector although it is not done, or ended
+    otherwise: answers are stored as they arrive. A lease in queue `lane` has no owner but its file.
     """
 
     __tablename__ = "batch"
 
-    id: Mapped[int] = _id()
-    job_id: Mapped[int] = _belongs_to("job")
-    collection_id: Mapped[int] = _belongs_to("collection")
+    id: Mapped[int] = identity()
+    job_id: Mapped[int] = belongs_to("job")
+    collection_id: Mapped[int] = belongs_to("collection")
     queue: Mapped[str]
     state: Mapped[str]
     priority: Mapped[int] = mapped_column(SmallInteger, server_default=text("0"))
-    run_after: Mapped[datetime] = _now()
+    run_after: Mapped[datetime] = timestamp()
     chunks: Mapped[int]
+    stored: Mapped[int] = mapped_column(server_default=text("0"))
     tokens: Mapped[int] = mapped_column(BigInteger)
     hashes: Mapped[list[bytes]] = mapped_column(ARRAY(LargeBinary))
     attempt: Mapped[int] = mapped_column(server_default=text("0"))
@@ -205,8 +199,11 @@ class Batch(Base):
     lease_until: Mapped[datetime | None]
     reason: Mapped[str | None]
     parent_id: Mapped[int | None] = mapped_column(BigInteger)
-    created_at: Mapped[datetime] = _now()
+    created_at: Mapped[datetime] = timestamp()
     finished_at: Mapped[datetime | None]
+    lane_file_id: Mapped[int | None] = mapped_column(
+        BigInteger, ForeignKey(f"{SCHEMA}.lane_file.id")
+    )
 
     __table_args__ = (
         CheckConstraint(
@@ -222,6 +219,15 @@ class Batch(Base):
             "id",
             postgresql_where=text("state = 'pending'"),
         ),
+        Index(
+            "ix_batch_claim_beside",
+            "collection_id",
+            "queue",
+            "priority",
+            "run_after",
+            "id",
+            postgresql_where=text("state = 'pending'"),
+        ),
         Index("ix_batch_lease", "lease_until", postgresql_where=text("state = 'leased'")),
         Index("ix_batch_job_id_state", "job_id", "state"),
         Index(
@@ -229,6 +235,42 @@ class Batch(Base):
             "collection_id",
             postgresql_where=text("state IN ('pending', 'held', 'leased')"),
         ),
+        Index(
+            "ix_batch_lane_file_id",
+            "lane_file_id",
+            postgresql_where=text("lane_file_id IS NOT NULL"),
+        ),
+    )
+
+
+class LaneFile(Base):
+    """Texts that were given to a provider's batch API as one file.
+
+    `token` is what the provider keeps beside its batch, by which it is found again after a crash.
+    `token_limit` is how many tokens may wait there at once, as learnt from a refusal (`code`).
+    """
+
+    __tablename__ = "lane_file"
+
+    id: Mapped[int] = identity()
+    space_id: Mapped[int] = mapped_column(BigInteger, ForeignKey(f"{SCHEMA}.space.id"))
+    token: Mapped[UUID] = mapped_column(server_default=text("gen_random_uuid()"))
+    state: Mapped[str]
+    input_file_id: Mapped[str | None]
+    batch_id: Mapped[str | None]
+    requests: Mapped[int] = mapped_column(server_default=text("0"))
+    tokens: Mapped[int] = tally()
+    created_at: Mapped[datetime] = timestamp()
+    filed_at: Mapped[datetime | None]
+    checked_at: Mapped[datetime] = timestamp()
+    finished_at: Mapped[datetime | None]
+    code: Mapped[str | None]
+    reason: Mapped[str | None]
+    token_limit: Mapped[int | None] = mapped_column(BigInteger)
+
+    __table_args__ = (
+        CheckConstraint("state IN ('filing', 'filed', 'done', 'failed')", name="state"),
+        Index("ix_lane_file_space_id_state", "space_id", "state"),
     )
 
 
@@ -237,15 +279,15 @@ class Failure(Base):
 
     __tablename__ = "failure"
 
-    id: Mapped[int] = _id()
-    collection_id: Mapped[int] = _belongs_to("collection")
+    id: Mapped[int] = identity()
+    collection_id: Mapped[int] = belongs_to("collection")
     sha256: Mapped[bytes | None]
     document_key: Mapped[str | None]
     code: Mapped[str]
     reason: Mapped[str]
     attempts: Mapped[int] = mapped_column(server_default=text("0"))
     job_id: Mapped[int | None] = mapped_column(BigInteger)
-    created_at: Mapped[datetime] = _now()
+    created_at: Mapped[datetime] = timestamp()
 
     __table_args__ = (
         CheckConstraint("(sha256 IS NULL) <> (document_key IS NULL)", name="subject"),
@@ -266,9 +308,9 @@ class Worker(Base):
     slots: Mapped[int]
     device: Mapped[str]
     version: Mapped[str]
-    batches: Mapped[int] = _count()
-    chunks: Mapped[int] = _count()
-    tokens: Mapped[int] = _count()
-    started_at: Mapped[datetime] = _now()
-    last_seen: Mapped[datetime] = _now()
+    batches: Mapped[int] = tally()
+    chunks: Mapped[int] = tally()
+    tokens: Mapped[int] = tally()
+    started_at: Mapped[datetime] = timestamp()
+    last_seen: Mapped[datetime] = timestamp()
     stopped_at: Mapped[datetime | None]

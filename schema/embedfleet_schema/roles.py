@@ -24,6 +24,7 @@ _GRANTS = (
     "grant_to_all",
     "grant_to_producer",
     "grant_to_worker",
+    "grant_to_search",
     "grant_relations",
 )
 _REFUSALS = (psycopg.errors.InsufficientPrivilege, psycopg.errors.InvalidGrantOperation)

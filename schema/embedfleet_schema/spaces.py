@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from embedfleet_schema.api_spaces import api_space
+from embedfleet_schema.catalogue import API_PROVIDERS
 from embedfleet_schema.errors import BadModelName, ModelNotFound, ModelRefused
 from embedfleet_schema.hub import is_hub_name
 from embedfleet_schema.model_files import (
@@ -22,7 +24,7 @@ from embedfleet_schema.model_files import (
 )
 from embedfleet_schema.types import Metric, Space, Storage
 
-PROVIDERS = ("local", "fake", "openai", "cohere", "voyage", "gemini", "jina", "mistral")
+PROVIDERS = ("local", "fake", *API_PROVIDERS)
 # What pgvector's HNSW index takes: https://github.com/pgvector/pgvector#hnsw
 INDEXED_DIMENSIONS: dict[Storage, int] = {"vector": 2_000, "halfvec": 4_000}
 FAKE_DIMENSIONS = 384
@@ -83,15 +85,18 @@ def parse_model(name: str) -> tuple[str, str]:
 def resolve_space(
     model: str,
     *,
+    dimensions: int | None = None,
+    max_tokens: int | None = None,
     storage: Storage | None = None,
     metric: Metric = "cosine",
     document_prompt: str | None = None,
     query_prompt: str | None = None,
 ) -> Space:
-    """The space of a model's vectors; a prompt left out is the model's own.
+    """The space of a model's vectors; what is left out is the model's own.
 
     A directory is named by its absolute path, which every worker must see under that path; the
-    same model under two paths makes two spaces.
+    same model under two paths makes two spaces. `dimensions` chooses among what a model behind an
+    API offers, and is needed, as `max_tokens` may be, for one that is not in the catalogue.
 
     Raises:
         BadModelName: the name, its provider or its dimensions cannot be used.
@@ -99,11 +104,11 @@ def resolve_space(
         ModelRefused: a local model would run code of its own, or has parts that are not supported.
     """
     provider, rest = parse_model(model)
-    resolver = _RESOLVERS.get(provider)
-    if resolver is None:
-        reason = f"the provider {provider} is not available in this version"
-        raise BadModelName(name=model, reason=reason)
-    space = resolver(rest)
+    if provider in API_PROVIDERS:
+        space = api_space(provider, rest, dimensions, max_tokens)
+    else:
+        space = (_fake_space if provider == "fake" else _local_space)(rest)
+        _check_own(model, space, dimensions, max_tokens)
     return replace(
         space,
         storage=_fitting_storage(model, space.dimensions, storage),
@@ -122,6 +127,16 @@ def _fitting_storage(name: str, dimensions: int, wanted: Storage | None) -> Stor
         reason = f"it has {dimensions} dimensions, and an index over {storage} takes {limit}"
         raise BadModelName(name=name, reason=reason)
     return storage
+
+
+def _check_own(name: str, space: Space, dimensions: int | None, max_tokens: int | None) -> None:
+    """What a model's files say cannot be said otherwise."""
+    if dimensions not in (None, space.dimensions):
+        reason = f"its vectors have {space.dimensions} dimensions, not {dimensions}"
+        raise BadModelName(name=name, reason=reason)
+    if max_tokens not in (None, space.max_tokens):
+        reason = f"it takes {space.max_tokens} tokens, not {max_tokens}"
+        raise BadModelName(name=name, reason=reason)
 
 
 def _fake_space(model: str) -> Space:
@@ -153,10 +168,6 @@ def _local_space(model: str) -> Space:
         document_prompt=document_prompt,
         query_prompt=query_prompt,
     )
-
-
-# Where the providers of later versions are added: a model's name without its provider, to a space.
-_RESOLVERS: dict[str, Callable[[str], Space]] = {"fake": _fake_space, "local": _local_space}
 
 
 def _behind(module: Module, before: _Output, model: str, directory: Path) -> _Output:

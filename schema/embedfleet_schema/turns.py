@@ -16,16 +16,19 @@ _SQL = load("turns")
 
 # Numbers of advisory locks; positive ones are collections, 0 is the sweep, -1 migrations.
 DISK_PROBE = -2
+LANE = -3
 
 
 class Turn:
     """An advisory lock held by a transaction that stays open for `seconds` and does nothing else.
 
+    Without `seconds` it is held until it is given back.
+
     Such a transaction has no snapshot, so it holds up no vacuum; and unlike a lock of the session
     it works behind a pooler. A process that dies gives its turn back with its connection.
     """
 
-    def __init__(self, db: Database, lock: int, seconds: float) -> None:
+    def __init__(self, db: Database, lock: int, seconds: float | None = None) -> None:
         self._db = db
         self._lock = lock
         self._seconds = seconds
@@ -45,9 +48,10 @@ class Turn:
                 conn.close()
                 return False
             self._holding = conn
-        timer = threading.Timer(self._seconds, self.give_back)
-        timer.daemon = True
-        timer.start()
+        if self._seconds is not None:
+            timer = threading.Timer(self._seconds, self.give_back)
+            timer.daemon = True
+            timer.start()
         return True
 
     def give_back(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -10,15 +11,30 @@ import pytest
 from embedfleet_schema.errors import EmbeddingError, InputAtFault
 from embedfleet_schema.model_files import find_model
 from embedfleet_schema.spaces import resolve_space
+from embedfleet_schema.types import Space
 from embedfleet_workers.embedders import load_embedder
+from plugins.provider_dialects import DialectServer, access_to
 
 FAKE = resolve_space("fake/384")
 # A prompt for queries, which the model itself does not have, so that the kinds can be told apart.
 LOCAL = resolve_space("all-MiniLM-L6-v2", query_prompt="query: ")
+# Each with a provider's server of its own; OpenAI and Mistral have no kinds but for the prompt.
+APIS = [
+    Space("openai", "text-embedding-3-small", 1536, 8_192, query_prompt="query: "),
+    Space("openai", "text-embedding-3-large", 256, 8_192, query_prompt="query: "),
+    Space("openai", "bge-m3", 1024, 8_192, query_prompt="query: "),
+    Space("cohere", "embed-v4.0", 1024, 8_192),
+    Space("voyage", "voyage-4", 1024, 8_192),
+    Space("gemini", "gemini-embedding-001", 768, 2_048),
+    Space("jina", "jina-embeddings-v3", 512, 8_192),
+    Space("mistral", "codestral-embed", 256, 8_192, query_prompt="query: "),
+]
+SPACES = [FAKE, LOCAL, *APIS]
+
+each_space = pytest.mark.parametrize("space", SPACES, ids=lambda space: space.name)
 
 TEXTS = [
     "Read a zip file.",
-    "",
     " ",
     "zip",
     "naïve café — ΑΒΓ, 日本語, עברית, 🦜🦜, e\u0301, \x00\ufffd\ufeff",
@@ -31,11 +47,24 @@ TEXTS = [
 ]
 
 
-@pytest.fixture(scope="module", params=[FAKE, LOCAL], ids=lambda space: space.provider)
+@contextmanager
+def loaded(space):
+    """The embedder of a space, and the provider that it needs."""
+    if space not in APIS:
+        yield load_embedder(space, device="cpu", threads=2)
+        return
+    server = DialectServer(space.provider, space.dimensions)
+    api = access_to(server)
+    yield load_embedder(space, device="cpu", api=api)
+    api.close()
+    server.close()
+
+
+@pytest.fixture(scope="module", params=SPACES, ids=lambda space: space.name)
 def embedder(request):
-    embedder = load_embedder(request.param, device="cpu", threads=2)
-    yield embedder
-    embedder.close()
+    with loaded(request.param) as embedder:
+        yield embedder
+        embedder.close()
 
 
 @pytest.fixture(scope="module")
@@ -102,13 +131,21 @@ def test_tuples_are_taken_like_lists(embedder, vectors):
 
 
 def test_longer_texts_count_more_tokens_and_are_counted_beyond_the_limit(embedder):
-    short, longer, longest = embedder.count_tokens(["word", "word " * 20, "word " * 3_000])
+    beyond = "word " * 2 * embedder.max_tokens
+    short, longer, longest = embedder.count_tokens(["word", "word " * 20, beyond])
     assert 1 <= short < longer < embedder.max_tokens < longest
 
 
 def test_a_text_that_is_no_unicode_is_the_inputs_own_fault(embedder):
     with pytest.raises(InputAtFault):
         embedder.embed(["fine", "half a pair: \ud83e"], "document")
+
+
+def test_an_empty_text_has_a_vector_or_is_the_inputs_own_fault(embedder):
+    try:
+        assert embedder.embed(["zip", ""], "document").shape == (2, embedder.space.dimensions)
+    except InputAtFault:
+        assert embedder.embed(["zip"], "document").shape == (1, embedder.space.dimensions)
 
 
 def test_three_threads_get_their_own_rows(embedder, vectors):
@@ -121,13 +158,13 @@ def test_three_threads_get_their_own_rows(embedder, vectors):
             assert smallest_cosine(vectors[order], answer) >= 0.99999
 
 
-@pytest.mark.parametrize("space", [FAKE, LOCAL], ids=lambda space: space.provider)
+@each_space
 def test_a_closed_embedder_closes_again_and_embeds_no_more(space):
-    embedder = load_embedder(space, device="cpu", threads=1)
-    embedder.close()
-    embedder.close()
-    with pytest.raises(EmbeddingError, match="closed"):
-        embedder.embed(["too late"], "document")
+    with loaded(space) as embedder:
+        embedder.close()
+        embedder.close()
+        with pytest.raises(EmbeddingError, match="closed"):
+            embedder.embed(["too late"], "document")
 
 
 def test_the_local_vectors_are_those_of_plain_sentence_transformers():

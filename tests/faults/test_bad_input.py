@@ -17,6 +17,7 @@ from embedfleet_schema.errors import BadFilter, BadName
 from embedfleet_schema.types import Chunking, Rejection
 from plugins.failpoints import ask
 from plugins.fleets import drain
+from plugins.worker_processes import eventually
 
 CODES = {
     *("NOT_A_DOCUMENT", "BAD_KEY", "KEY_TOO_LONG", "DUPLICATE_KEY", "BAD_MODE", "BAD_METADATA"),
@@ -305,8 +306,24 @@ def with_keys_of_their_own(stream, call):
     ]
 
 
-def run(fleet, worker, report, documents):
+def workers_ever(fleet):
+    """Each worker that signed on to the fleet, and whether it left."""
+    return ask(fleet, "SELECT id, pid, started_at, stopped_at FROM embedfleet.worker")
+
+
+def batches(fleet):
+    """How many there are by state, with what they were charged."""
+    return ask(
+        fleet, "SELECT state, count(*), sum(errors), sum(crashes) FROM embedfleet.batch GROUP BY 1"
+    )
+
+
+def run(fleet, worker_process, report, documents):
     docs = fleet.collection("docs", model="fake/16", chunking=Chunking(size=200, overlap=20))
+    process = worker_process(slots=2)
+    eventually(lambda: workers_ever(fleet))
+    (worker,) = workers_ever(fleet)
+    assert (process.pid, None) == (worker[1], worker[3])
     seen = {"calls": 0, "documents": 0, "rejected": 0}
 
     @settings(
@@ -331,17 +348,28 @@ def run(fleet, worker, report, documents):
 
     enqueue()
     assert seen["documents"] >= documents
-    assert {"done"} == set(drain(worker(batch_tokens_cpu=8_192)))
+    eventually(lambda: {"done"} == {state for state, *_ in batches(fleet)}, timeout_s=600)
+    ((_, count, errors, crashes),) = batches(fleet)
+    assert (0, 0) == (errors, crashes)
+    assert [worker] == workers_ever(fleet)
+    assert process.process.poll() is None
     found = docs.audit()
     assert (True, 0, 0) == (found.clean, found.waiting, found.failed)
-    report(documents_of_any_kind=seen["documents"], of_them_rejected=seen["rejected"])
+    assert {failure.code for failure in docs.failures(limit=documents)} <= CODES
+    report(
+        documents_of_any_kind=seen["documents"], of_them_rejected=seen["rejected"], batches=count
+    )
 
 
-def test_three_hundred_documents_of_any_kind_are_stored_or_rejected(fleet, worker, report):
-    run(fleet, worker, report, 300)
+def test_three_hundred_documents_of_any_kind_are_stored_or_rejected_and_end_no_worker(
+    fleet, worker_process, report
+):
+    run(fleet, worker_process, report, 300)
 
 
 @pytest.mark.nightly
 @pytest.mark.timeout(1_800)
-def test_ten_thousand_documents_of_any_kind_are_stored_or_rejected(fleet, worker, report):
-    run(fleet, worker, report, 10_000)
+def test_ten_thousand_documents_of_any_kind_are_stored_or_rejected_and_end_no_worker(
+    fleet, worker_process, report
+):
+    run(fleet, worker_process, report, 10_000)

@@ -19,9 +19,10 @@ from hypothesis.stateful import (
 import embedfleet as ef
 from embedfleet.fleet import Fleet
 from embedfleet_schema.errors import LeaseLost
-from embedfleet_schema.store import batches
+from embedfleet_schema.store import batches, spaces
 from embedfleet_schema.store.batches import Batches, Lease
 from embedfleet_schema.store.sweep import sweep
+from embedfleet_schema.store.usage import Spending
 from embedfleet_schema.types import text_sha256
 from embedfleet_workers.embedders.fake import fake_vectors
 from plugins.batch_model import OPEN, Claim, Model
@@ -31,6 +32,7 @@ STEPS_PER_EXAMPLE = 50
 TEXTS = [" ".join(f"{letter}{n}" for n in range(12)) for letter in "abcdefghijkl"]
 TEXT_OF = {text_sha256(text): text for text in TEXTS}
 STRAY = bytes(32)
+WAYS = ["commit", "store", "defer", "retry", "split", "fail", "pause_space"]
 
 keys = st.sampled_from(["one", "two", "three", "four"])
 documents = st.dictionaries(
@@ -80,7 +82,7 @@ class BatchMachine(RuleBasedStateMachine):
     @rule(pick=picks, of_one_job=st.booleans())
     def retry_failures(self, pick, of_one_job):
         job = chosen(self.model.jobs, pick) if of_one_job else None
-        texts = self.model.take_failures(job)
+        texts = self.model.retry(job)
         retry = self.docs.retry(job_id=job)
         assert bool(texts) == (retry is not None)
         if retry is not None:
@@ -134,6 +136,28 @@ class BatchMachine(RuleBasedStateMachine):
         self.workers[pick % 3].commit(lease, vectors_of(lease))
         self.model.commit(claim)
 
+    @precondition(lambda self: any(claim.texts for _, claim in self.leased))
+    @rule(pick=picks, count=st.integers(1, 4))
+    def store_a_part(self, pick, count):
+        lease, claim = chosen([each for each in self.leased if each[1].texts], pick)
+        rows = [(pick + n) % len(lease.texts) for n in range(min(count, len(lease.texts)))]
+        part = [lease.texts[row] for row in rows]
+        vectors = fake_vectors(lease.collection.space, part, "document")
+        self.workers[pick % 3].store(lease, rows, vectors, Spending(1, len(rows), 1, None))
+        self.model.store(claim, part)
+
+    @precondition(lambda self: self.leased)
+    @rule(pick=picks)
+    def pause_space(self, pick):
+        lease, claim = chosen(self.leased, pick)
+        self.workers[0].pause_space(lease, code="quota", reason="refused")
+        self.model.pause_space(claim.batch)
+
+    @rule()
+    def resume_space(self):
+        assert self.model.space_paused == spaces.resume(self.fleet.db, "fake/4").paused
+        self.model.resume_space()
+
     @precondition(lambda self: self.leased)
     @rule(pick=picks, charge=st.booleans(), later=st.booleans())
     def put_back(self, pick, charge, later):
@@ -157,7 +181,7 @@ class BatchMachine(RuleBasedStateMachine):
         self.model.fail(claim.batch, claim.texts, "INPUT_REJECTED")
 
     @precondition(lambda self: self.stale)
-    @rule(pick=picks, way=st.sampled_from(["commit", "defer", "retry", "split", "fail"]))
+    @rule(pick=picks, way=st.sampled_from(WAYS))
     def come_back_too_late(self, pick, way):
         lease, _ = chosen(self.stale, pick)
         details = {
@@ -166,6 +190,12 @@ class BatchMachine(RuleBasedStateMachine):
             "retry": {"delay_s": 0.0, "reason": "late"},
             "split": {"reason": "late"},
             "fail": {"code": "LATE", "reason": "late"},
+            "pause_space": {"code": "LATE", "reason": "late"},
+            "store": {
+                "rows": range(len(lease.texts)),
+                "matrix": vectors_of(lease),
+                "spent": Spending(1, 1, 1, None),
+            },
         }
         with pytest.raises(LeaseLost):
             getattr(self.workers[0], way)(lease, **details[way])
@@ -210,13 +240,21 @@ class BatchMachine(RuleBasedStateMachine):
     def the_rows_are_those_of_the_model(self):
         model, texts = self.model, lambda hashes: [TEXT_OF[bytes(each)] for each in hashes]
         assert {
-            number: (each.job, each.state, each.texts, each.attempt, each.errors, each.crashes)
+            number: (
+                each.job,
+                each.state,
+                each.texts,
+                each.attempt,
+                each.errors,
+                each.crashes,
+                each.stored,
+            )
             for number, each in model.batches.items()
         } == {
             number: (job, state, texts(hashes), *counts)
             for number, job, state, hashes, *counts in self.rows(
-                "SELECT id, job_id, state, hashes, attempt, errors, crashes FROM embedfleet.batch"
-                " WHERE collection_id = %s"
+                "SELECT id, job_id, state, hashes, attempt, errors, crashes, stored"
+                " FROM embedfleet.batch WHERE collection_id = %s"
             )
         }
         assert model.failures == {
@@ -269,6 +307,7 @@ class BatchMachine(RuleBasedStateMachine):
 
     def drain(self):
         """Let everything end as workers would: what is leased is committed, the rest claimed."""
+        self.resume_space()
         for job in self.model.jobs:
             self.fleet.job(job).resume()
             self.model.resume(job)

@@ -92,7 +92,7 @@ def reader(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> Iterator[Reader]:
 
 @pytest.fixture
 def handbook(fleet: Fleet, worker: Any) -> None:
-    """What the pages about SQL speak of: documents, failures, and a job that waits."""
+    """What the pages about SQL speak of: documents, failures, what waits, a file of the lane."""
     docs = fleet.collection("handbook", model=MODEL)
     docs.enqueue(
         [
@@ -109,6 +109,9 @@ def handbook(fleet: Fleet, worker: Any) -> None:
     )
     drain(worker(fake_faults=f"poison={POISON}"))
     docs.enqueue([ef.Document("waiting.md", "This one waits for a worker.")])
+    with fleet.db.connection() as conn:
+        insert = "INSERT INTO embedfleet.lane_file (space_id, state) VALUES (%s, 'done')"
+        conn.execute(insert, (docs.info.space_id,))
 
 
 def _with_our_model(text: str) -> str:

@@ -179,6 +179,34 @@ def test_a_chunk_that_failed_is_named_with_code_and_reason(docs, worker: WorkerM
     assert "embedfleet retry docs" in str(found)
 
 
+def test_a_failed_chunk_that_is_tried_again_names_its_batch(docs, batches):
+    docs.enqueue([ef.Document("a", "some text")])
+    batches.fail(batches.claim("cpu"), code="INPUT_REJECTED", reason="no")
+    job = docs.retry()
+    found = docs.explain("a")
+    (batch,) = found.batches
+    assert ("incomplete", job.id) == (found.state, batch.job_id)
+    assert "Chunk 0 failed: INPUT_REJECTED: no." in str(found)
+    assert f"Batch {batch.id} (with 1 text of it) waits for a worker." in str(found)
+    assert "embedfleet retry" not in str(found)
+    job.cancel()
+    assert "embedfleet retry docs" in str(docs.explain("a"))
+
+
+def test_a_live_document_that_nothing_makes_whole_is_to_be_repaired(
+    docs, fleet, worker: WorkerMaker
+):
+    docs.enqueue([ef.Document("a", "some text")])
+    drain(worker())
+    change(fleet, f"DELETE FROM embedfleet.{docs.info.vectors}")
+    found = docs.explain("a")
+    assert ("incomplete", 1) == (found.state, found.uncovered)
+    assert "'a' is live in version 1, without 1 of its 1 chunk." in str(found)
+    assert "Nothing works on 1 text of it" in str(found)
+    assert "embedfleet audit docs --repair" in str(found)
+    docs.audit(repair=True)
+
+
 def test_of_many_batches_and_failures_the_first_are_shown(docs, batches):
     docs.enqueue([ef.Document("a", chunks=[f"chunk {n} {'word ' * 30}" for n in range(20)])])
     for _ in range(5):

@@ -54,6 +54,24 @@ def test_another_model_for_a_name_is_refused(fleet):
         fleet.collection("docs", model="fake/16", storage="halfvec")
 
 
+def test_a_model_behind_an_api_is_opened_by_its_name_with_or_without_its_dimensions(fleet):
+    docs = fleet.collection("docs", model="openai/text-embedding-3-small", dimensions=512)
+    assert ("api", 512, 8_191) == (
+        docs.info.queue,
+        docs.info.space.dimensions,
+        docs.info.space.max_tokens,
+    )
+    assert docs.info == fleet.collection("docs", model="openai/text-embedding-3-small").info
+    with pytest.raises(ModelMismatch, match="512 dimensions"):
+        fleet.collection("docs", model="openai/text-embedding-3-small", dimensions=1_536)
+
+
+def test_a_model_that_is_not_known_is_opened_as_its_creator_described_it(fleet):
+    docs = fleet.collection("docs", model="openai/mine", dimensions=3_000, max_tokens=512)
+    assert ("halfvec", 512) == (docs.info.space.storage, docs.info.space.max_tokens)
+    assert docs.info == fleet.collection("docs", model="openai/mine").info
+
+
 def test_another_way_to_cut_is_refused(fleet):
     fleet.collection("docs", model="fake/16", chunking=ef.Chunking(size=100))
     assert 100 == fleet.collection("docs", model="fake/16").info.chunking.size

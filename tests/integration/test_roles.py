@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from decimal import Decimal
 from urllib.parse import urlsplit
 from uuid import uuid4
 
@@ -17,7 +18,7 @@ from embedfleet_schema.errors import NotPermitted, RolesRefused
 from embedfleet_schema.migrate import migrate
 from embedfleet_schema.roles import ROLES, renew_grants, set_up_roles
 from embedfleet_schema.settings import load_settings
-from embedfleet_schema.store import workers
+from embedfleet_schema.store import lane, lane_answers, limits, usage, workers
 from embedfleet_schema.store.batches import Batches
 from embedfleet_schema.store.sweep import sweep
 from embedfleet_schema.store.workers import WorkerIdentity
@@ -95,6 +96,9 @@ class Scene:
         assert lease is not None
         return lease
 
+    def own_of_admin(self) -> Batches:
+        return Batches(self.admin.db, owner=uuid4(), lease_seconds=60)
+
     def own(self) -> Batches:
         return Batches(self.fleet.db, owner=uuid4(), lease_seconds=60)
 
@@ -128,6 +132,29 @@ def steer(scene: Scene) -> None:
     job.pause()
     job.resume()
     job.cancel()
+
+
+def resume(scene: Scene) -> None:
+    scene.own_of_admin().pause_space(scene.lease(), code="quota", reason="?")
+    try:
+        assert scene.fleet.resume("fake/16")
+    finally:
+        scene.admin.resume("fake/16")
+
+
+def set_limits(scene: Scene) -> None:
+    name = limits.LimitName("fake", "", "16")
+    limits.set_limits(scene.fleet.db, name, {"requests": 60.0})
+    limits.set_limits(scene.fleet.db, name, {"requests": 90.0})
+    limits.join_group(scene.fleet.db, "fake", "16", "all")
+    assert "all" == limits.leave_group(scene.fleet.db, "fake", "16")
+    assert 1 == limits.clear_limits(scene.fleet.db, "fake", "16")
+
+
+def read_limits(scene: Scene) -> None:
+    with scene.fleet.db.connection() as conn:
+        conn.execute("SELECT amount FROM embedfleet.rate_limit")
+        conn.execute("SELECT name FROM embedfleet.limit_group")
 
 
 def explain(scene: Scene) -> None:
@@ -179,6 +206,41 @@ def settle(scene: Scene) -> None:
     own.fail(scene.lease(), code="INPUT_REJECTED", reason="?")
 
 
+def store_part(scene: Scene) -> None:
+    with scene.admin.db.connection() as conn:
+        conn.execute("UPDATE embedfleet.job SET budget_usd = 0.5")
+    lease = scene.lease()
+    vectors = fake_vectors(lease.collection.space, lease.texts[:1], "document")
+    scene.own().store(lease, [0], vectors, usage.Spending(1, 1, 5, Decimal(1)))
+    assert "paused" == scene.admin.job(lease.job_id).status.state
+
+
+def pause_space(scene: Scene) -> None:
+    lease = scene.lease()
+    try:
+        scene.own().pause_space(lease, code="quota", reason="?")
+    finally:
+        scene.admin.resume("fake/16")
+
+
+def file_and_harvest(scene: Scene) -> None:
+    with scene.admin.db.connection() as conn:
+        conn.execute("UPDATE embedfleet.batch SET queue = 'lane' WHERE state = 'pending'")
+    db, space_id = scene.fleet.db, scene.prepared.info.space_id
+    try:
+        assert [(space_id, "fake/16")] == lane.due(db, patience_s=0)
+        file = lane.take(db, space_id, price=1.0)
+        assert file is not None
+        assert lane.touch(db, file, requests=1, tokens=1, input_file_id="f")
+        assert lane.filed(db, file, "b", "f")
+        for lease in lane_answers.leases(db, file.id):
+            refused = {lease.hashes[0]: lane_answers.Failed("INPUT_REJECTED", "?")}
+            assert lane_answers.settle(db, lease, refused, "?") in ("failed", "live")
+        assert lane.finish(db, file, {None: usage.Spending(1, 1, 5, Decimal(1))})
+    finally:
+        scene.clear()
+
+
 def sweep_once(scene: Scene) -> None:
     scene.lease(seconds=-1.0)
     swept = sweep(scene.fleet.db, alive_seconds=45)
@@ -190,9 +252,14 @@ OPERATIONS: dict[str, Callable[[Scene], object]] = {
     "open and list collections": lambda scene: (scene.docs, scene.fleet.collections()),
     "search, and read the view with SQL": search,
     "create a collection": create,
+    "plan an enqueue": lambda scene: scene.docs.plan([ef.Document("d", "fourth words")]),
     "enqueue documents": enqueue,
     "watch jobs, queues and workers": watch,
     "pause, resume and cancel a job": steer,
+    "resume a model whose provider refused": resume,
+    "set and clear rate limits": set_limits,
+    "read rate limits": read_limits,
+    "read what was spent": lambda scene: usage.by_day(scene.fleet.db),
     "list failures and explain a document": explain,
     "retry failures": retry,
     "delete documents": delete,
@@ -200,7 +267,10 @@ OPERATIONS: dict[str, Callable[[Scene], object]] = {
     "sign on and beat as a worker": sign_on,
     "claim a batch": lambda scene: scene.lease(scene.fleet),
     "commit a batch": commit,
+    "store a part of a batch, and what it cost": store_part,
     "defer, retry, split and fail a batch": settle,
+    "pause a model whose provider refuses": pause_space,
+    "file batches with a provider, and settle the answers": file_and_harvest,
     "sweep": sweep_once,
     "build an index": lambda scene: scene.docs.index(memory_mb=8, workers=0),
     "drop a collection": lambda scene: scene.prepared and scene.docs.drop(),

@@ -23,10 +23,6 @@ class Job:
     paused: bool = False
     cancelled: bool = False
 
-    @property
-    def standing(self) -> str:
-        return "cancelled" if self.cancelled else "held" if self.paused else "pending"
-
 
 @dataclass
 class Batch:
@@ -37,6 +33,8 @@ class Batch:
     attempt: int = 0
     errors: int = 0
     crashes: int = 0
+    chunks: int = 0
+    stored: int = 0
     # When its lease ran out; 0 while it stands.
     expired: int = 0
 
@@ -61,6 +59,8 @@ class Model:
     vectors: dict[str, tuple[int, int]] = field(default_factory=dict)
     failures: dict[str, tuple[str, int]] = field(default_factory=dict)
     clock: count = field(default_factory=lambda: count(1))
+    # Whether the space of the collection is paused.
+    space_paused: bool = False
 
     @property
     def used(self) -> set[str]:
@@ -89,7 +89,8 @@ class Model:
         self.jobs[job] = Job()
         ready = next(self.clock)
         for batch, texts in batches.items():
-            self.batches[batch] = Batch(job, texts, "pending", ready)
+            state = self.standing(job)
+            self.batches[batch] = Batch(job, texts, state, ready, chunks=len(texts))
 
     def claim(self) -> Claim | None:
         pending = [(each.ready, n) for n, each in self.batches.items() if each.state == "pending"]
@@ -105,6 +106,11 @@ class Model:
                 batch.state, batch.expired = "leased", 0
                 return Claim(number, batch.attempt, frozenset(texts))
         return None
+
+    def standing(self, job: int) -> str:
+        if self.jobs[job].cancelled:
+            return "cancelled"
+        return "held" if self.jobs[job].paused or self.space_paused else "pending"
 
     def leased(self) -> dict[int, Batch]:
         return {n: each for n, each in self.batches.items() if each.state == "leased"}
@@ -127,24 +133,38 @@ class Model:
         self._settled(batch.texts)
         self._close(batch, "done")
 
+    def store(self, claim: Claim, part: Iterable[str]) -> None:
+        """Some texts get their vector, and the lease goes on."""
+        texts, used, batch = set(part), self.used, self.batches[claim.batch]
+        for text in texts & used:
+            self.vectors.setdefault(text, (claim.batch, claim.attempt))
+        self._forget(texts)
+        self._settled(texts)
+        batch.stored = min(batch.chunks, batch.stored + len(texts))
+
     def put_back(self, number: int, *, charge: int, later: bool) -> None:
         batch = self.batches[number]
-        batch.state = self.jobs[batch.job].standing
+        batch.state = self.standing(batch.job)
         batch.errors += charge
         batch.ready = LATER if later else next(self.clock)
 
     def split(self, number: int, children: Iterable[int]) -> None:
         batch = self.batches[number]
-        half, state, ready = len(batch.texts) // 2, self.jobs[batch.job].standing, next(self.clock)
-        for child, texts in zip(children, (batch.texts[:half], batch.texts[half:]), strict=True):
-            self.batches[child] = Batch(batch.job, texts, state, ready)
-        self._close(batch, "split")
+        left = self._left(batch)
+        half, state, ready = len(left) // 2, self.standing(batch.job), next(self.clock)
+        halves = filter(None, (left[:half], left[half:]))
+        for child, texts in zip(children, halves, strict=True):
+            self.batches[child] = Batch(batch.job, texts, state, ready, chunks=len(texts))
+        batch.stored = batch.chunks - len(left)
+        self._settled(batch.texts)
+        self._close(batch, "split" if left else "done")
 
     def fail(self, number: int, texts: Iterable[str], code: str) -> None:
         batch = self.batches[number]
         failed = {text for text in texts if text in self.used and text not in self.vectors}
         self.failures |= dict.fromkeys(failed, (code, batch.job))
-        self._settled(texts)
+        batch.stored = batch.chunks - len(failed)
+        self._settled(batch.texts)
         self._close(batch, "dead" if failed else "done")
 
     def sweep(self, children: Callable[[int], Iterable[int]]) -> None:
@@ -155,11 +175,11 @@ class Model:
             batch.crashes += 1
             if batch.crashes < CRASHES_TO_SUSPECT:
                 # It keeps its place in the queue.
-                batch.state = self.jobs[batch.job].standing
-            elif len(batch.texts) > 1:
+                batch.state = self.standing(batch.job)
+            elif len(self._left(batch)) > 1:
                 self.split(number, children(number))
             else:
-                self.fail(number, batch.texts, "WORKER_CRASH")
+                self.fail(number, self._left(batch), "WORKER_CRASH")
 
     def pause(self, job: int) -> None:
         self.jobs[job].paused = True
@@ -167,17 +187,31 @@ class Model:
 
     def resume(self, job: int) -> None:
         self.jobs[job].paused = False
-        self._move(job, ("held",), "pending", next(self.clock))
+        if not self.space_paused:
+            self._move(job, ("held",), "pending", next(self.clock))
+
+    def pause_space(self, number: int) -> None:
+        """The worker of a batch learns that the provider refuses: the batch keeps its place."""
+        self.space_paused = True
+        batch = self.batches[number]
+        batch.state = self.standing(batch.job)
+        self._move(None, ("pending",), "held")
+
+    def resume_space(self) -> None:
+        self.space_paused = False
+        for batch in self.batches.values():
+            if batch.state == "held" and not self.jobs[batch.job].paused:
+                batch.state = "pending"
 
     def cancel(self, job: int) -> None:
         if any(each.job == job and each.state in OPEN for each in self.batches.values()):
             self.jobs[job].cancelled = True
         self._move(job, ("pending", "held"), "cancelled")
 
-    def take_failures(self, job: int | None) -> set[str]:
-        taken = {text for text, (_, of) in self.failures.items() if job in (None, of)}
-        self._forget(taken)
-        return taken
+    def retry(self, job: int | None) -> set[str]:
+        """Returns the texts that a retry has to queue; each failure stands until a new verdict."""
+        failed = {text for text, (_, of) in self.failures.items() if job in (None, of)}
+        return failed - self._open_texts
 
     def repair(self) -> set[str]:
         """Returns the texts that the repair has to queue."""
@@ -187,11 +221,14 @@ class Model:
 
     def missing(self) -> set[str]:
         """Texts in use without vector, failure and open batch."""
-        waiting = {t for each in self.batches.values() if each.state in OPEN for t in each.texts}
-        return self.used - self.vectors.keys() - self.failures.keys() - waiting
+        return self.used - self.vectors.keys() - self.failures.keys() - self._open_texts
 
     def time_passes(self) -> None:
         self._move(None, ("pending",), "pending", next(self.clock), only_later=True)
+
+    @property
+    def _open_texts(self) -> set[str]:
+        return {t for each in self.batches.values() if each.state in OPEN for t in each.texts}
 
     def _move(
         self,
@@ -207,6 +244,9 @@ class Model:
                 batch.state = to
                 if ready is not None and (batch.ready == LATER or not only_later):
                     batch.ready = ready
+
+    def _left(self, batch: Batch) -> list[str]:
+        return [text for text in batch.texts if text not in self.vectors]
 
     def _settled(self, texts: Iterable[str]) -> None:
         settled = set(texts)

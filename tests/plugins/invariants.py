@@ -3,7 +3,8 @@
 I1: every live chunk has its vector, or a failure with a code.
 I2: no batch is pending or leased without a reason.
 I3: each stored vector is the vector of its text, bit for bit.
-I4: each vector was written by the winning attempt of its batch.
+I4: each vector was written by the winning attempt of its batch, or is one of those that an attempt
+    stored before it lost or gave up its lease, which the batch counts.
 """
 
 import time
@@ -44,10 +45,12 @@ SELECT v.sha256, (
 FROM embedfleet.{vectors} AS v
 """
 NOT_WINNING = """
-SELECT v.batch_id, v.attempt, b.state, b.attempt
+SELECT v.batch_id, b.state, b.attempt, b.stored, max(v.attempt), count(*)
 FROM embedfleet.{vectors} AS v
 LEFT JOIN embedfleet.batch AS b ON b.id = v.batch_id
 WHERE b.id IS NULL OR b.state <> 'done' OR b.attempt <> v.attempt
+GROUP BY v.batch_id, b.id
+HAVING b.id IS NULL OR max(v.attempt) > b.attempt OR count(*) > b.stored
 """
 
 

@@ -1,14 +1,16 @@
 """A worker's pipeline around an embedder of the test's own, taken through batch by batch."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from uuid import uuid4
 
 from embedfleet.fleet import Fleet
+from embedfleet_schema.failpoints import Failpoints
 from embedfleet_schema.store.batches import Batches
 from embedfleet_schema.store.workers import WorkerIdentity
 from embedfleet_schema.types import Kind, Space
+from embedfleet_workers.cooling import Cooling
 from embedfleet_workers.embedders.fake import fake_vectors
-from embedfleet_workers.embedders.protocol import Vectors
+from embedfleet_workers.embedders.protocol import Embedder, Part, Spent, Vectors
 from embedfleet_workers.heartbeat import Heartbeat
 from embedfleet_workers.pipeline import BatchStats, Pipeline
 
@@ -37,14 +39,64 @@ class ScriptedEmbedder:
         """Nothing to give back."""
 
 
-def pipeline_around(fleet: Fleet, embedder: ScriptedEmbedder) -> tuple[Pipeline, list[BatchStats]]:
+class PartsEmbedder(ScriptedEmbedder):
+    """The same in parts of a few texts, the last ones first; ten tokens are paid for each text.
+
+    `before` is called with the number of each part before it is given out, from 0 in every call;
+    it may raise. `sent` are the texts that were paid for, `closed` counts iterations that were left
+    early.
+    """
+
+    def __init__(
+        self,
+        space: Space,
+        size: int,
+        *,
+        before: Callable[[int], None] = lambda _: None,
+        answer: Answer = lambda _, vectors: vectors,
+    ) -> None:
+        super().__init__(space, answer)
+        self.sent: list[str] = []
+        self.closed = 0
+        self._size = size
+        self._before = before
+
+    def parts(self, texts: Sequence[str], kind: Kind) -> Iterator[Part]:
+        rows = list(reversed(range(len(texts))))
+        try:
+            for number, start in enumerate(range(0, len(rows), self._size)):
+                self._before(number)
+                chosen = rows[start : start + self._size]
+                asked = [texts[row] for row in chosen]
+                self.sent.extend(asked)
+                yield Part(chosen, self.embed(asked, kind), Spent(1, 10 * len(asked)))
+        except GeneratorExit:
+            self.closed += 1
+            raise
+
+
+def pipeline_around(
+    fleet: Fleet,
+    embedder: Embedder,
+    *,
+    cooling: Cooling | None = None,
+    failpoints: str = "",
+    price: float | None = None,
+) -> tuple[Pipeline, list[BatchStats]]:
     """A pipeline without a heartbeat thread, and what it tells of each batch."""
     stats: list[BatchStats] = []
     worker = WorkerIdentity(uuid4(), "here", 1, ["cpu"], 1, "cpu", "0")
     batches = Batches(fleet.db, owner=worker.id, lease_seconds=LEASE_S)
     heartbeat = Heartbeat(fleet.db, batches, worker, every_s=LEASE_S / 4, lease_s=LEASE_S)
     pipeline = Pipeline(
-        batches, lambda *_: embedder, heartbeat, max_attempts=5, observe=stats.append
+        batches,
+        lambda *_: embedder,
+        heartbeat,
+        max_attempts=5,
+        observe=stats.append,
+        failpoints=Failpoints.parse(failpoints),
+        cooling=cooling,
+        price_of=lambda _: price,
     )
     return pipeline, stats
 

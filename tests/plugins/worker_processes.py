@@ -24,6 +24,7 @@ class WorkerProcess:
         fleet: Fleet,
         log: Path,
         *,
+        queue: str,
         pool: str,
         slots: int,
         variables: Mapping[str, str],
@@ -39,7 +40,7 @@ class WorkerProcess:
             "EMBEDFLEET_SWEEP_SECONDS": "1",
             **{f"EMBEDFLEET_{name.upper()}": value for name, value in settings.items()},
         }
-        arguments = ["-A", "embedfleet_workers", "worker", "-Q", "cpu", "-P", pool]
+        arguments = ["-A", "embedfleet_workers", "worker", "-Q", queue, "-P", pool]
         self.log = log
         with log.open("wb") as output:
             self.process = subprocess.Popen(
@@ -76,13 +77,16 @@ def worker_process(fleet: Fleet, tmp_path: Path) -> Iterator[Callable[..., Worke
 
     def start(
         *,
+        queue: str = "cpu",
         pool: str = "threads",
         slots: int = 1,
         variables: Mapping[str, str] = MappingProxyType({}),
         **settings: str,
     ) -> WorkerProcess:
         log = tmp_path / f"worker-{len(started)}.log"
-        worker = WorkerProcess(fleet, log, pool=pool, slots=slots, variables=variables, **settings)
+        worker = WorkerProcess(
+            fleet, log, queue=queue, pool=pool, slots=slots, variables=variables, **settings
+        )
         started.append(worker)
         return worker
 

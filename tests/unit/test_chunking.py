@@ -10,7 +10,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from embedfleet_producer.chunking import Chunker, PreparedChunk
 from embedfleet_producer.clusters import cluster_end, cluster_start
 from embedfleet_producer.cutting import Cutter
-from embedfleet_producer.tokens import TokenCounter, counter_for
+from embedfleet_producer.tokens import Cl100kCounter, FileCounter, TokenCounter, counter_for
 from embedfleet_schema.errors import BadChunking
 from embedfleet_schema.spaces import resolve_space
 from embedfleet_schema.types import Chunk, Chunking, Space
@@ -62,12 +62,14 @@ MARKUP = [
 TEXTS = st.lists(st.sampled_from(CLUSTERS + PLAIN + MARKUP), max_size=60)
 MODES = st.sampled_from(["text", "markdown"])
 SIZES = st.sampled_from([(3, 0), (8, 0), (8, 3), (30, 0), (30, 8)])
-TOKENIZERS = st.sampled_from(["bert", "bytes", "marked"])
+TOKENIZERS = st.sampled_from(["bert", "bytes", "marked", "cl100k"])
 
 
 @cache
 def counter(kind: str) -> TokenCounter:
-    """BERT's own; one token per byte; one per character, with a mark put in front."""
+    """BERT's own; OpenAI's; one token per byte; one per character, with a mark put in front."""
+    if kind == "cl100k":
+        return Cl100kCounter()
     if kind == "bert":
         return counter_for(resolve_space("all-MiniLM-L6-v2"), Chunking())
     if kind == "bytes":
@@ -77,7 +79,7 @@ def counter(kind: str) -> TokenCounter:
     else:
         tokenizer = Tokenizer(models.BPE({"<unk>": 0, "▁": 1}, [], unk_token="<unk>"))
         tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
-    return TokenCounter(tokenizer)
+    return FileCounter(tokenizer)
 
 
 @cache

@@ -1,6 +1,7 @@
 """What the command line makes of words before any server is asked."""
 
 import json
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -8,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from embedfleet.cli.entry import explain, split_globals
-from embedfleet.cli.output import one_line, plain, without_passwords
+from embedfleet.cli.output import money, one_line, plain, quantity, volume, without_passwords
 from embedfleet.cli.parameters import parse_where, unicode_text
 from embedfleet.progress import duration
 from embedfleet_schema.errors import BadFilter, NotConfigured, UsageError
@@ -137,3 +138,34 @@ def test_printed_text_holds_nothing_that_steers_a_terminal(text: str):
     assert not any(ord(each) < 32 and each not in "\t\n" for each in shown)
     assert "\x1b" not in shown
     assert "\n" not in one_line(text)
+
+
+@pytest.mark.parametrize(
+    ("usd", "expected"),
+    [
+        (0, "$0.00"),
+        (1234.567, "$1,234.57"),
+        (0.25, "$0.25"),
+        (0.0123, "$0.012"),
+        (0.00000456, "$0.0000046"),
+        (Decimal("0.02469134"), "$0.025"),
+    ],
+)
+def test_an_amount_keeps_two_digits_that_say_something(usd: float | Decimal, expected: str):
+    assert expected == money(usd)
+
+
+@pytest.mark.parametrize(
+    ("count", "expected"),
+    [(0, "0 bytes"), (999, "999 bytes"), (81_920, "81.9 kB"), (6_442_450_944, "6.4 GB")],
+)
+def test_a_volume_is_said_in_the_largest_unit_that_fits(count: int, expected: str):
+    assert expected == volume(count)
+
+
+def test_one_is_not_several():
+    assert ["1 batch", "2,000 batches", "0 days"] == [
+        quantity(1, "batch", "batches"),
+        quantity(2_000, "batch", "batches"),
+        quantity(0, "day"),
+    ]

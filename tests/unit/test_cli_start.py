@@ -31,6 +31,7 @@ COMMANDS = [
     "audit",
     "doctor",
     "collection",
+    "limits",
 ]
 IMPORTS = """
 import json, sys

@@ -8,12 +8,14 @@ from embedfleet_schema.errors import (
     InputAtFault,
     LeaseLost,
     ModelNotFound,
+    ProviderStopped,
 )
 from embedfleet_workers.decisions import (
     BACKOFF_LIMIT_S,
     Defer,
     Discard,
     Fail,
+    Pause,
     Retry,
     Split,
     backoff,
@@ -22,13 +24,19 @@ from embedfleet_workers.decisions import (
 
 POISON = InputAtFault(reason="r")
 ANSWER = BadAnswer(reason="r")
+STOPPED = ProviderStopped(
+    code="insufficient_quota", provider="openai", model="openai/m", reason="the account is empty"
+)
 
 
 @pytest.mark.parametrize(
     ("error", "texts", "errors", "expected"),
     [
         (LeaseLost(batch=1, attempt=1), 9, 0, Discard()),
-        (EmbedderBusy(seconds=7.5, reason="429"), 9, 99, Defer(7.5)),
+        (EmbedderBusy(seconds=7.5, reason="429"), 9, 99, Defer(7.5, keeps_place=True)),
+        (EmbedderBusy(seconds=61, reason="429"), 9, 99, Defer(61.0)),
+        (EmbedderBusy(seconds=86_400, reason="429"), 9, 99, Defer(600.0)),
+        (STOPPED, 9, 99, Pause("insufficient_quota", "the account is empty")),
         (ModelNotFound(model="m", reason="r"), 9, 99, Defer(30.0)),
         (DatabaseUnreachable(url="u", reason="r"), 9, 99, Defer(10.0)),
         (psycopg.OperationalError(), 9, 99, Defer(10.0)),

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from embedfleet_schema.catalogue import API_PROVIDERS
 from embedfleet_schema.settings import Settings
 
 ROOT = Path(__file__).parents[2]
@@ -147,6 +148,13 @@ def test_every_secret_is_a_file_that_git_ignores_and_the_readme_explains():
         assert f"`{name}`" in readme
 
 
+def test_the_api_worker_is_given_the_key_of_each_provider():
+    environment = SERVICES["worker-api"]["environment"]
+    for provider in API_PROVIDERS:
+        path = f"/run/secrets/{provider}_api_key"
+        assert path == environment[f"{provider.upper()}_API_KEY_FILE"]
+
+
 def test_every_variable_of_the_file_is_in_the_example_with_its_default():
     example = dict(
         line.split("=", 1)
@@ -261,7 +269,7 @@ def test_the_build_sends_the_engine_all_that_it_copies_and_no_secret():
 def test_the_image_holds_the_extras_that_workers_need():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     for extras in re.findall(r"\.whl\)\[([\w,]+)\]", DOCKERFILE):
-        assert {"local", "openai", "readers"} == set(extras.split(","))
+        assert {"local", "api", "readers"} == set(extras.split(","))
         assert set(extras.split(",")) <= set(project["optional-dependencies"])
 
 

@@ -68,9 +68,12 @@ def test_a_storage_that_cannot_be_indexed_is_refused():
         resolve_space("fake/2001", storage="vector")
 
 
-def test_a_provider_of_a_later_version_is_said_to_be_one():
-    with pytest.raises(BadModelName, match="provider openai is not available in this version"):
-        resolve_space("openai/text-embedding-3-small")
+def test_what_the_files_of_a_model_say_cannot_be_said_otherwise():
+    assert resolve_space("fake/8") == resolve_space("fake/8", dimensions=8, max_tokens=512)
+    with pytest.raises(BadModelName, match="its vectors have 8 dimensions, not 9"):
+        resolve_space("fake/8", dimensions=9)
+    with pytest.raises(BadModelName, match="it takes 256 tokens, not 512"):
+        resolve_space("all-MiniLM-L6-v2", max_tokens=512)
 
 
 def test_the_packaged_model_is_described_without_loading_it():

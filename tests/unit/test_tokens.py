@@ -1,15 +1,48 @@
+import sys
+from collections.abc import Iterator
+
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny_models import word_tokenizer, write_model
 
 from embedfleet_producer import tokens
-from embedfleet_producer.tokens import TokenCounter, counter_for
-from embedfleet_schema.errors import ModelNotFound
+from embedfleet_producer.tokens import Cl100kCounter, FileCounter, TokenCounter, counter_for
+from embedfleet_schema import model_files
+from embedfleet_schema.errors import ExtraMissing, ModelNotFound
+from embedfleet_schema.hub import Hub
 from embedfleet_schema.spaces import resolve_space
 from embedfleet_schema.types import Chunking, Space
+from embedfleet_schema.vocabulary import cl100k_count
 
 MINILM = "all-MiniLM-L6-v2"
+CL100K = Cl100kCounter()
+
+
+@pytest.fixture(autouse=True)
+def fresh_counters() -> Iterator[None]:
+    """Counters are kept for the process; a test with a hub of its own must not leave any."""
+    tokens._counter.cache_clear()
+    yield
+    tokens._counter.cache_clear()
+
+
+@pytest.fixture
+def hub_of(monkeypatch, tmp_path):
+    """Makes a hub that has tokenizers of some repositories, and is out of reach for the others."""
+
+    class FilledHub(Hub):
+        repositories: tuple[str, ...] = ()
+
+        def cached(self, repository, patterns):
+            return write_model(tmp_path) if repository in self.repositories else None
+
+        def download(self, repository, patterns):
+            raise ModelNotFound(model=repository, reason="the hub cannot be reached")
+
+    hub = FilledHub()
+    monkeypatch.setattr(model_files, "_hub", hub)
+    return lambda *names: setattr(hub, "repositories", names)
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +71,7 @@ def test_texts_are_encoded_in_bounded_batches(monkeypatch):
     texts = ["a b c d e f", "g", "", "h i j k l m n", "o"]
 
     assert [["a b c d e f"], ["g", "", "h i j k l m n"], ["o"]] == list(tokens._batches(texts))
-    assert [6, 1, 0, 7, 1] == TokenCounter(word_tokenizer()).count(texts)
+    assert [6, 1, 0, 7, 1] == FileCounter(word_tokenizer()).count(texts)
 
 
 def test_nothing_is_counted_in_no_texts(minilm):
@@ -93,6 +126,100 @@ def test_a_file_that_is_no_tokenizer_is_named(tmp_path):
         counter_for(Space("fake", "8", 8, 512), Chunking(tokenizer=str(path)))
 
 
-def test_an_api_model_without_a_local_tokenizer_says_what_to_do():
-    with pytest.raises(ModelNotFound, match="name a local one in the chunking"):
-        counter_for(Space("openai", "text-embedding-3-small", 1536, 8191), Chunking())
+def test_openais_models_are_counted_exactly_and_offline():
+    counter = counter_for(resolve_space("openai/text-embedding-3-large"), Chunking())
+
+    assert (False, 0) == (counter.approximate, counter.special_tokens)
+    assert [2, 0, 4, 6, 1] == counter.count(
+        ["hello world", "", "日本語", "tiktoken is great!", " " * 80]
+    )
+
+
+def test_what_looks_like_a_special_token_is_counted_as_the_text_that_it_is():
+    text = "<|endoftext|> and <|fim_prefix|><|endofprompt|>"
+    pieces = ["<|endoftext|>", " and", " <|fim_prefix|><|endofprompt|>"]
+    alone, whole = CL100K.count(pieces), CL100K.count([text])
+
+    assert [7, 1] == alone[:2]
+    assert [sum(alone)] == whole
+
+
+@settings(deadline=None, max_examples=300)
+@given(st.text(st.characters(exclude_categories=["Cs"])), st.sampled_from(["", "\n", " "]))
+def test_two_writings_of_the_vocabulary_count_alike(text, tail):
+    """The splitter's is another library: a piece that it leaves whole has no more than its size."""
+    text = (text + tail) * 3
+    (tokens,) = CL100K.count([text])
+    if not text.strip() or tokens < 2:
+        return
+
+    exact = CL100K.splitter("text", tokens, 0, trim=False)
+    tight = CL100K.splitter("text", tokens - 1, 0, trim=False)
+    assert [text] == exact.chunks(text)
+    assert [text] != tight.chunks(text)
+
+
+@given(st.lists(st.text(st.characters(exclude_categories=["Cs"])), max_size=5))
+def test_openais_vocabulary_has_something_for_every_text(texts):
+    counts = CL100K.count(texts)
+
+    assert [bool(text) for text in texts] == [count > 0 for count in counts]
+    assert all(count <= len(text.encode()) for text, count in zip(texts, counts, strict=True))
+
+
+def test_a_text_of_millions_of_characters_is_counted():
+    assert [400_001] == CL100K.count(["word, " * 200_000 + "\n"])
+
+
+def test_a_model_that_keeps_its_tokenizer_to_itself_is_estimated_with_openais():
+    counter = counter_for(resolve_space("mistral/mistral-embed"), Chunking())
+
+    assert counter.approximate
+    assert [2] == counter.count(["hello world"])
+
+
+def test_a_tokenizer_that_its_provider_publishes_is_used_where_it_is_within_reach(hub_of):
+    hub_of("Cohere/Cohere-embed-english-v3.0")
+    counter = counter_for(resolve_space("cohere/embed-english-v3.0"), Chunking())
+
+    assert not counter.approximate
+    assert [1] == counter.count(["tokenization"])
+
+
+def test_a_model_of_a_compatible_server_is_counted_by_the_repository_of_its_name(hub_of):
+    hub_of("BAAI/bge-m3")
+    space = resolve_space("openai/BAAI/bge-m3", dimensions=1024)
+
+    assert not counter_for(space, Chunking()).approximate
+
+
+def test_a_tokenizer_out_of_reach_is_estimated_and_said_once(hub_of, caplog):
+    hub_of()
+    space = resolve_space("voyage/voyage-3.5")
+
+    assert counter_for(space, Chunking()).approximate
+    assert counter_for(space, Chunking()).approximate
+    (said,) = [each.getMessage() for each in caplog.records if each.levelname == "WARNING"]
+    assert "tokens of voyage/voyage-3.5 are estimated" in said
+    assert "cannot be reached" in said
+
+
+@pytest.mark.parametrize("model", ["qwen3", "nomic-embed-text:latest", "my-deployment"])
+def test_a_name_that_is_no_repository_is_not_looked_up(model):
+    space = resolve_space(f"openai/{model}", dimensions=8)
+
+    assert counter_for(space, Chunking()).approximate
+
+
+@pytest.mark.parametrize("name", ["cl100k_base", "openai/text-embedding-3-small"])
+def test_the_chunking_can_name_openais_vocabulary(name):
+    space = resolve_space("openai/my-azure-deployment", dimensions=1536)
+
+    assert not counter_for(space, Chunking(tokenizer=name)).approximate
+
+
+def test_without_the_package_of_the_vocabulary_the_extra_is_named(monkeypatch):
+    cl100k_count.cache_clear()
+    monkeypatch.setitem(sys.modules, "bpe_openai._bindings", None)
+    with pytest.raises(ExtraMissing, match=r"pip install 'embedfleet\[api\]'"):
+        Cl100kCounter()

@@ -13,6 +13,7 @@ from embedfleet_schema.database import Database
 from embedfleet_schema.errors import DatabaseUnreachable, EmbedfleetError, WorkerStartFailed
 from embedfleet_schema.settings import load_settings
 from embedfleet_schema.types import QUEUES, Queue
+from embedfleet_workers.lane.runner import LaneRunner
 from embedfleet_workers.runtime import Launch, Runtime
 from embedfleet_workers.sweeper import Sweeper
 from embedfleet_workers.versions import check_packages, check_server
@@ -37,6 +38,7 @@ class _Process:
     forks = False
     runtime: Runtime | None = None
     sweeper: Sweeper | None = None
+    lane: LaneRunner | None = None
 
 
 @app.task(name=TASK, ignore_result=True)  # type: ignore[untyped-decorator]
@@ -80,7 +82,7 @@ def note_launch(instance: Any, **_: object) -> None:  # noqa: ANN401 - Celery's 
 
 @signals.worker_ready.connect  # type: ignore[untyped-decorator]
 def start_main(**_: object) -> None:
-    """In the main process: the sweeper; and the runtime too, where the slots are threads."""
+    """In the main process: sweeper and batch lane; and the runtime too, where slots are threads."""
     if not _Process.forks:
         _start_runtime()
     _Process.sweeper = Sweeper(
@@ -90,6 +92,9 @@ def start_main(**_: object) -> None:
         alive_s=settings.heartbeat_seconds * SILENT_BEATS,
     )
     _Process.sweeper.start()
+    if _Process.launch is not None and "api" in _Process.launch.queues:
+        _Process.lane = LaneRunner(settings, doorbell.ring)
+        _Process.lane.start()
 
 
 @signals.worker_process_init.connect  # type: ignore[untyped-decorator]
@@ -99,7 +104,7 @@ def start_child(**_: object) -> None:
     Celery's solo pool sends this signal too, from the main process and before all else.
     """
     if _Process.forks:
-        _Process.sweeper = None
+        _Process.sweeper = _Process.lane = None
         _start_runtime()
 
 
@@ -110,6 +115,9 @@ def stop(**_: object) -> None:
     if _Process.sweeper is not None:
         _Process.sweeper.stop()
         _Process.sweeper = None
+    if _Process.lane is not None:
+        _Process.lane.stop()
+        _Process.lane = None
     if _Process.runtime is not None:
         _Process.runtime.stop()
         _Process.runtime = None
@@ -118,5 +126,5 @@ def stop(**_: object) -> None:
 def _start_runtime() -> None:
     if _Process.launch is None:
         raise WorkerStartFailed(reason="Celery did not say how it was set up")
-    _Process.runtime = Runtime(settings, _Process.launch)
+    _Process.runtime = Runtime(settings, _Process.launch, doorbell.ring)
     _Process.runtime.start()

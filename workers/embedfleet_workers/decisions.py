@@ -14,10 +14,12 @@ from embedfleet_schema.errors import (
     EmbedderBusy,
     ExtraMissing,
     InputAtFault,
+    KeyMissing,
     LeaseLost,
     ModelNotFound,
     ModelRefused,
     NotPermitted,
+    ProviderStopped,
     WorkerStartFailed,
 )
 
@@ -26,6 +28,10 @@ BACKOFF_LIMIT_S = 60.0
 # This worker cannot do it, another may: let the batch lie long enough to be found by that one.
 ELSEWHERE_S = 30.0
 DATABASE_WAIT_S = 10.0
+# A batch that has to wait no longer than this keeps its place: behind 100,000 others it would wait
+# for hours. A longer wait lets the others go first, and is asked about again after at most this.
+SHORT_WAIT_S = 60.0
+LONG_WAIT_S = 600.0
 # Each try embeds a batch for nothing, so the whole fleet tries a full disk four times a minute.
 DISK_FULL_S = 15.0
 # A wrong answer is repeated once; after that some text of the batch is suspected.
@@ -44,6 +50,7 @@ class Defer:
     """Try again later without a charge: the batch is not at fault."""
 
     after_s: float
+    keeps_place: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,11 +66,19 @@ class Fail:
 
 
 @dataclass(frozen=True, slots=True)
+class Pause:
+    """Pause the whole space: its provider takes nothing more until a person acts."""
+
+    code: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class Discard:
     """Write nothing: the batch belongs to somebody else."""
 
 
-Decision = Retry | Defer | Split | Fail | Discard
+Decision = Retry | Defer | Split | Fail | Pause | Discard
 
 
 def decide(  # noqa: PLR0911, C901 - a table reads best as one
@@ -74,9 +89,16 @@ def decide(  # noqa: PLR0911, C901 - a table reads best as one
         case LeaseLost():
             return Discard()
         case EmbedderBusy():
-            return Defer(float(str(error.details["seconds"])))
+            return _wait(float(str(error.details["seconds"])))
+        case ProviderStopped():
+            return Pause(error.code, str(error.details["reason"]))
         case (
-            ModelNotFound() | ModelRefused() | ExtraMissing() | WorkerStartFailed() | NotPermitted()
+            ModelNotFound()
+            | ModelRefused()
+            | ExtraMissing()
+            | KeyMissing()
+            | WorkerStartFailed()
+            | NotPermitted()
         ):
             return Defer(ELSEWHERE_S)
         case psycopg.errors.DiskFull():
@@ -96,6 +118,12 @@ def decide(  # noqa: PLR0911, C901 - a table reads best as one
         case _ if errors + 1 >= max_attempts:
             return _isolate(texts, "EMBEDDING_FAILED")
     return Retry(backoff(errors))
+
+
+def _wait(seconds: float) -> Decision:
+    if seconds <= SHORT_WAIT_S:
+        return Defer(seconds, keeps_place=True)
+    return Defer(min(seconds, LONG_WAIT_S))
 
 
 def backoff(errors: int) -> float:

@@ -13,30 +13,42 @@ import psycopg
 from numpy.typing import NDArray
 from psycopg_pool import PoolTimeout
 
-from embedfleet_schema.errors import DatabaseUnreachable, LeaseLost
+from embedfleet_schema.errors import DatabaseUnreachable, EmbedderBusy, LeaseLost
 from embedfleet_schema.failpoints import Failpoints
 from embedfleet_schema.store.batches import Batches, Lease
 from embedfleet_schema.types import Queue, Space
 from embedfleet_workers.breaker import Breaker
+from embedfleet_workers.cooling import Cooling
 from embedfleet_workers.decisions import (
     DISK_FULL_S,
     Decision,
     Defer,
     Discard,
     Fail,
+    Pause,
     Retry,
     Split,
     decide,
 )
 from embedfleet_workers.embedders.checks import checked
-from embedfleet_workers.embedders.protocol import Embedder
+from embedfleet_workers.embedders.protocol import Embedder, EmbedsInParts
 from embedfleet_workers.heartbeat import Heartbeat, Held
-from embedfleet_workers.reasons import describe
+from embedfleet_workers.parts import Parts, PriceOf
+from embedfleet_workers.reasons import describe, unquoted
 
 log = logging.getLogger(__name__)
 
 Outcome = Literal[
-    "idle", "done", "retry", "defer", "split", "fail", "lost", "paused", "unreachable"
+    "idle",
+    "done",
+    "retry",
+    "defer",
+    "split",
+    "fail",
+    "stopped",
+    "lost",
+    "paused",
+    "unreachable",
 ]
 
 Written = TypeVar("Written")
@@ -49,7 +61,10 @@ _AWAY = (psycopg.OperationalError, psycopg.InterfaceError, PoolTimeout, Database
 
 @dataclass(frozen=True, slots=True)
 class BatchStats:
-    """What happened to one batch; times in seconds. Observers get one for each claim."""
+    """What happened to one batch; times in seconds. Observers get one for each claim.
+
+    Where answers are stored as they arrive, `embed_s` is the time of both.
+    """
 
     batch: int
     queue: Queue
@@ -75,6 +90,8 @@ class Pipeline:
         observe: Callable[[BatchStats], None],
         failpoints: Failpoints | None = None,
         disk: Breaker | None = None,
+        cooling: Cooling | None = None,
+        price_of: PriceOf = lambda _: None,
     ) -> None:
         self._batches = batches
         self._embedder_for = embedder_for
@@ -83,6 +100,8 @@ class Pipeline:
         self._observe = observe
         self._failpoints = failpoints or Failpoints()
         self._disk = disk or Breaker(DISK_FULL_S)
+        self._cooling = cooling or Cooling()
+        self._parts = Parts(batches, self._persist, price_of, self._failpoints)
 
     def run_one(self, queue: Queue) -> Outcome:
         """Take one batch of `queue` through; says what became of it and never raises.
@@ -94,7 +113,7 @@ class Pipeline:
             return "paused"
         started = time.monotonic()
         try:
-            lease = self._batches.claim(queue)
+            lease = self._batches.claim(queue, beside=self._cooling.spaces())
         except BaseException as error:  # noqa: BLE001 - see above
             self._note(error)
             log.error("cannot claim from queue %s: %s", queue, describe(error))  # noqa: TRY400
@@ -109,10 +128,10 @@ class Pipeline:
         with self._heartbeat.holding(lease) as held:
             try:
                 self._failpoints.hit("after_claim")
-                vectors = self._embed(lease, queue)
+                vectors = self._embed(held, queue)
                 embedded = time.monotonic()
-                self._failpoints.hit("after_embed")
-                self._persist(held, lambda: self._batches.commit(lease, vectors))
+                if vectors is not None:
+                    self._commit(held, vectors)
                 self._disk.close()
                 self._failpoints.hit("after_commit_before_ack")
             except BaseException as error:  # noqa: BLE001 - see run_one
@@ -135,12 +154,21 @@ class Pipeline:
         )
         return outcome
 
-    def _embed(self, lease: Lease, queue: Queue) -> NDArray[np.float32]:
-        space = lease.collection.space
+    def _embed(self, held: Held, queue: Queue) -> NDArray[np.float32] | None:
+        """The vectors to be stored; None where they were stored as they came."""
+        held.lease = self._persist(held, lambda: self._batches.reuse(held.lease))
+        lease, space = held.lease, held.lease.collection.space
         if not lease.texts:
             return np.empty((0, space.dimensions), dtype=np.float32)
         embedder = self._embedder_for(space, queue)
+        if isinstance(embedder, EmbedsInParts):
+            self._parts.take(held, embedder)
+            return None
         return checked(embedder.embed(lease.texts, "document"), len(lease.texts), space)
+
+    def _commit(self, held: Held, vectors: NDArray[np.float32]) -> None:
+        self._failpoints.hit("after_embed")
+        self._persist(held, lambda: self._batches.commit(held.lease, vectors))
 
     def _note(self, error: BaseException) -> None:
         if isinstance(error, psycopg.errors.DiskFull):
@@ -152,7 +180,11 @@ class Pipeline:
             error, texts=len(lease.texts), errors=lease.errors, max_attempts=self._max_attempts
         )
         reason = describe(error, lease.texts)
-        log.warning("batch %d: %s -> %s", lease.id, reason, decision)
+        log.warning("batch %d: %s -> %s", lease.id, reason, type(decision).__name__)
+        if isinstance(error, EmbedderBusy):
+            # Before the batch is back in the queue, or another slot would take it at once.
+            seconds = float(str(error.details["seconds"]))
+            self._cooling.cool(lease.collection.space_id, lease.collection.queue, seconds)
         try:
             return self._persist(held, lambda: self._apply(lease, decision, reason))
         except LeaseLost:
@@ -167,9 +199,12 @@ class Pipeline:
             case Retry(after_s):
                 self._batches.retry(lease, delay_s=after_s, reason=reason)
                 return "retry"
-            case Defer(after_s):
-                self._batches.defer(lease, delay_s=after_s, reason=reason)
+            case Defer(after_s, keeps_place):
+                self._batches.defer(lease, delay_s=after_s, reason=reason, keeps_place=keeps_place)
                 return "defer"
+            case Pause(code, why):
+                self._batches.pause_space(lease, code=code, reason=unquoted(why, lease.texts))
+                return "stopped"
             case Split():
                 self._batches.split(lease, reason=reason)
                 return "split"

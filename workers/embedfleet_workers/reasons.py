@@ -12,6 +12,7 @@ from embedfleet_schema.errors import DatabaseFull, EmbeddingError, EmbedfleetErr
 QUOTATION = 16
 # Of a message that is longer, an embedder's foreign part is the rest.
 LONGEST = 500
+_LEFT_OUT = "its message quotes the text and is left out"
 
 
 def describe(error: BaseException, texts: Sequence[str] = ()) -> str:
@@ -21,7 +22,7 @@ def describe(error: BaseException, texts: Sequence[str] = ()) -> str:
     are reduced to their type. An embedder's error is ours, but its reason may be a foreign one.
     """
     if isinstance(error, EmbeddingError) and _quotes(str(error), texts):
-        return f"{type(error).__name__}: its message quotes the text and is left out"
+        return f"{type(error).__name__}: {_LEFT_OUT}"
     if isinstance(error, EmbedfleetError):
         return _shortened(str(error))
     if isinstance(error, psycopg.errors.DiskFull):
@@ -29,6 +30,11 @@ def describe(error: BaseException, texts: Sequence[str] = ()) -> str:
     if isinstance(error, psycopg.Error):
         return f"{type(error).__name__} {error.sqlstate or ''}".strip()
     return type(error).__name__
+
+
+def unquoted(reason: str, texts: Sequence[str]) -> str:
+    """What an embedder gave as a reason, if it says nothing of `texts`."""
+    return _LEFT_OUT if _quotes(reason, texts) else _shortened(reason)
 
 
 def _quotes(message: str, texts: Sequence[str]) -> bool:

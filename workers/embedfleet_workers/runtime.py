@@ -7,10 +7,14 @@ import os
 import socket
 import threading
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from importlib.metadata import version
+from typing import TYPE_CHECKING
 from uuid import uuid4
 
+from embedfleet_schema.catalogue import API_PROVIDERS, price_of
 from embedfleet_schema.database import Database
 from embedfleet_schema.failpoints import Failpoints
 from embedfleet_schema.settings import Settings
@@ -19,11 +23,15 @@ from embedfleet_schema.store.workers import WorkerIdentity
 from embedfleet_schema.turns import DISK_PROBE, Turn
 from embedfleet_schema.types import Queue, Space
 from embedfleet_workers.breaker import Breaker
+from embedfleet_workers.cooling import Cooling
 from embedfleet_workers.decisions import DISK_FULL_S
 from embedfleet_workers.embedders import load_embedder
 from embedfleet_workers.embedders.protocol import Embedder
 from embedfleet_workers.heartbeat import Heartbeat
 from embedfleet_workers.pipeline import BatchStats, Outcome, Pipeline
+
+if TYPE_CHECKING:
+    from embedfleet_workers.embedders.api.access import ApiAccess
 
 log = logging.getLogger(__name__)
 
@@ -43,8 +51,9 @@ class Launch:
 class Embedders:
     """Embedders by space and device, loaded on first use, the least used closed when many."""
 
-    def __init__(self, settings: Settings, launch: Launch) -> None:
+    def __init__(self, settings: Settings, launch: Launch, db: Database) -> None:
         self._settings = settings
+        self._db = db
         self._threads = settings.torch_threads or max(1, cores() // launch.processes)
         self._lock = threading.Lock()
         self._loaded: OrderedDict[tuple[bytes, str], Embedder] = OrderedDict()
@@ -62,6 +71,7 @@ class Embedders:
                     threads=self._threads,
                     allowed_models=self._settings.allowed_models,
                     faults=self._settings.fake_faults,
+                    api=self._api if space.provider in API_PROVIDERS else None,
                 )
             self._loaded.move_to_end(key)
             # A model that leaves the shelf is not closed: another thread may be inside it.
@@ -69,12 +79,30 @@ class Embedders:
                 self._loaded.popitem(last=False)
             return self._loaded[key]
 
+    def close(self) -> None:
+        """Give back the connections to APIs; models go with the process."""
+        if "_api" in self.__dict__:
+            self._api.close()
+
+    @cached_property
+    def _api(self) -> ApiAccess:
+        """Opened by the first space that needs it: most workers have none."""
+        from embedfleet_workers.embedders.api.access import open_access
+
+        return open_access(self._settings, self._db)
+
 
 class Runtime:
     """A worker process at work. Make it after the fork, in the process that embeds."""
 
-    def __init__(self, settings: Settings, launch: Launch) -> None:
-        self.db = Database(settings.database, max_connections=launch.slots + 2)
+    def __init__(
+        self,
+        settings: Settings,
+        launch: Launch,
+        ring: Callable[[Queue, int], object] = lambda _queue, _count: None,
+    ) -> None:
+        """`ring` tells workers of a queue that there is work for so many slots."""
+        self.db = Database(settings.database, max_connections=launch.slots + 3)
         worker = WorkerIdentity(
             id=uuid4(),
             hostname=socket.gethostname(),
@@ -98,14 +126,18 @@ class Runtime:
             every_s=settings.heartbeat_seconds,
             lease_s=settings.lease_seconds,
         )
+        self._cooling = Cooling(lambda queue: ring(queue, launch.slots))
+        self._embedders = Embedders(settings, launch, self.db)
         self._pipeline = Pipeline(
             batches,
-            Embedders(settings, launch).get,
+            self._embedders.get,
             self._heartbeat,
             max_attempts=settings.max_attempts,
             observe=self._observe,
             failpoints=failpoints,
             disk=Breaker(DISK_FULL_S, Turn(self.db, DISK_PROBE, DISK_FULL_S)),
+            cooling=self._cooling,
+            price_of=lambda name: price_of(name, settings.prices),
         )
 
     def start(self) -> None:
@@ -115,7 +147,9 @@ class Runtime:
         return self._pipeline.run_one(queue)
 
     def stop(self) -> None:
+        self._cooling.stop()
         self._heartbeat.stop()
+        self._embedders.close()
         self.db.close()
 
     def _observe(self, stats: BatchStats) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import random
 import threading
+import time
 
 import psycopg
 from psycopg_pool import PoolTimeout
@@ -12,10 +13,14 @@ from psycopg_pool import PoolTimeout
 from embedfleet_schema.broker import Doorbell
 from embedfleet_schema.database import Database
 from embedfleet_schema.errors import EmbedfleetError
+from embedfleet_schema.store import queries
 from embedfleet_schema.store.sweep import sweep
 from embedfleet_workers.reasons import describe
 
 log = logging.getLogger(__name__)
+
+# Between two times that a worker clears the cache of queries.
+TIDY_S = 3_600.0
 
 
 class Sweeper(threading.Thread):
@@ -29,6 +34,7 @@ class Sweeper(threading.Thread):
         self._alive_s = alive_s
         self._stopping = threading.Event()
         self._was_away = False
+        self._next_tidying = time.monotonic() + TIDY_S
 
     def run(self) -> None:
         while not self._stopping.is_set():
@@ -61,3 +67,6 @@ class Sweeper(threading.Thread):
             )
         for queue, idle in swept.idle.items():
             self._doorbell.ring(queue, idle)
+        if time.monotonic() >= self._next_tidying:
+            self._next_tidying = time.monotonic() + TIDY_S
+            queries.forget(self._db)

@@ -10,10 +10,12 @@ import typer
 
 from embedfleet.cli import (
     collections,
+    costs,
     demo,
     doctor,
     documents,
     jobs,
+    limits,
     repairs,
     search,
     stack,
@@ -57,5 +59,18 @@ def open_session(
         say(context.get_help())
 
 
-for module in (demo, stack, collections, documents, search, jobs, watch, workers, repairs, doctor):
+for module in (
+    demo,
+    stack,
+    collections,
+    costs,
+    documents,
+    search,
+    jobs,
+    limits,
+    watch,
+    workers,
+    repairs,
+    doctor,
+):
     module.add_to(app)

@@ -34,6 +34,12 @@ Tokenizer = Annotated[
     str | None, typer.Option(help="Count tokens with this model's or file's tokenizer.")
 ]
 OnQueue = Annotated[Queue | None, typer.Option(help="Which workers embed it.")]
+Dimensions = Annotated[
+    int | None, typer.Option(min=1, help="Length of the vectors, where a model offers several.")
+]
+MaxTokens = Annotated[
+    int | None, typer.Option(min=1, help="Longest text of a model that is not known here.")
+]
 StoredAs = Annotated[Storage | None, typer.Option(help="float32, or float16 at half the size.")]
 Nearness = Annotated[Metric | None, typer.Option(help="What nearness means.")]
 Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
@@ -59,6 +65,8 @@ def create(
     mode: Mode = None,
     tokenizer: Tokenizer = None,
     queue: OnQueue = None,
+    dimensions: Dimensions = None,
+    max_tokens: MaxTokens = None,
     storage: StoredAs = None,
     metric: Nearness = None,
     json: Json = False,
@@ -72,6 +80,8 @@ def create(
             model,
             chunking=Chunking(**given) if given else None,
             queue=queue,
+            dimensions=dimensions,
+            max_tokens=max_tokens,
             storage=storage,
             metric=metric,
         )

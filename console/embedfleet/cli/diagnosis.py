@@ -27,8 +27,8 @@ from embedfleet_schema.model_files import PACKAGED_NAMES, is_path
 from embedfleet_schema.revisions import newest
 from embedfleet_schema.settings import Settings
 from embedfleet_schema.statements import Statements
-from embedfleet_schema.store import collections, workers
-from embedfleet_schema.types import CollectionInfo
+from embedfleet_schema.store import collections, spaces, workers
+from embedfleet_schema.types import CollectionInfo, serving
 from embedfleet_workers.versions import broker_advice, pgvector_advice
 
 REDIS_TIMEOUT_SECONDS = 3.0
@@ -143,6 +143,7 @@ def _database(settings: Settings) -> Iterator[Finding]:
         yield from servers
         if all(finding.level != "broken" for finding in servers):
             yield from _workers(database, settings)
+            yield from _paused(database)
             yield from _models(database)
     except EmbedfleetError as error:
         yield Finding("broken", "PostgreSQL", str(error))
@@ -192,13 +193,21 @@ def _workers(database: Database, settings: Settings) -> Iterator[Finding]:
         advice = "look for their processes; what they held goes to others by itself"
         yield Finding("warning", "workers", f"{silent} fell silent within the hour", advice)
     for queue in workers.queues(database):
-        if not any(queue.queue in worker.queues for worker in alive):
-            start = command(settings, f"worker --queue {queue.queue}")
+        needed = serving(queue.queue)
+        if not any(needed in worker.queues for worker in alive):
+            start = command(settings, f"worker --queue {needed}")
             found = f"nobody serves queue {queue.queue}, where batches wait"
             yield Finding("warning", "workers", found, start)
     if not listed:
         start = command(settings, "worker --queue cpu")
         yield Finding("warning", "workers", "none has signed on", start)
+
+
+def _paused(database: Database) -> Iterator[Finding]:
+    """The models that stand still until a person acts."""
+    for space in spaces.paused(database):
+        advice = f"mend it there, then: embedfleet resume {space.model}"
+        yield Finding("warning", "paused", f"{space}; {space.held} batches wait", advice)
 
 
 def _models(database: Database) -> Iterator[Finding]:

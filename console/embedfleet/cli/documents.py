@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from embedfleet.cli.jobs import goes_on
-from embedfleet.cli.output import note, one_line, print_json, say, status_json
+from embedfleet.cli.output import money, note, one_line, print_json, quantity, say, status_json
 from embedfleet.cli.parameters import Json, Name, Wait, unicode_text
 from embedfleet.cli.session import session
 from embedfleet_schema.errors import NothingAccepted
+from embedfleet_schema.types import Lane
 
 if TYPE_CHECKING:
     from embedfleet import Collection, Fleet, Job, JobStatus, Rejection
@@ -35,6 +36,20 @@ Model = Annotated[
 ]
 
 
+Budget = Annotated[
+    float | None,
+    typer.Option(metavar="USD", help="Pause the job when it has spent that much."),
+]
+
+
+LaneOption = Annotated[
+    Lane,
+    typer.Option(
+        metavar="live|batch", help="batch: by the provider's batch API, at half price within a day."
+    ),
+]
+
+
 def add_to(app: typer.Typer) -> None:
     app.command()(enqueue)
     app.command()(delete)
@@ -45,6 +60,8 @@ def enqueue(
     name: Name,
     paths: Paths,
     model: Model = None,
+    budget: Budget = None,
+    lane: LaneOption = "live",
     wait: Wait = False,
     json: Json = False,
 ) -> None:
@@ -60,8 +77,10 @@ def enqueue(
     with here.fleet() as fleet:
         collection = fleet.collection(name, model)
         with enqueue_progress() as show, _stays_queued():
-            job = collection.enqueue(documents, on_window=show)
+            job = collection.enqueue(documents, budget_usd=budget, lane=lane, on_window=show)
         with goes_on(job):
+            if budget is not None and not json:
+                note(f"The job is paused when it has spent {money(budget)}")
             _report(fleet, collection, job, wait=wait, json=json)
 
 
@@ -76,7 +95,7 @@ def delete(context: typer.Context, name: Name, keys: Keys, json: Json = False) -
     if json:
         print_json({"deleted": deleted})
     else:
-        say(f"deleted {_count(len(deleted), 'document')}")
+        say(f"deleted {quantity(len(deleted), 'document')}")
     gone = set(deleted)
     for key in wanted:
         if key not in gone:
@@ -100,7 +119,7 @@ def _report(fleet: Fleet, collection: Collection, job: Job, *, wait: bool, json:
     assert done is not None  # noqa: S101 - this process made the job
     if not json:
         say(_summary(done))
-        _say_rejections(done.rejections, done.rejected)
+        say_rejections(done.rejections, done.rejected)
     stored = done.documents + done.unchanged
     status = job.wait(progress=True) if wait and stored else None
     if json:
@@ -141,18 +160,18 @@ def _hint(fleet: Fleet, collection: Collection, done: Enqueued) -> None:
 
 def _summary(done: Enqueued) -> str:
     parts = [
-        _count(done.documents, "document"),
+        quantity(done.documents, "document"),
         f"{done.unchanged:,} unchanged",
-        _count(done.chunks, "chunk"),
+        quantity(done.chunks, "chunk"),
         f"{done.reused:,} reused",
-        _count(done.batches, "batch", "batches"),
+        quantity(done.batches, "batch", "batches"),
     ]
     if done.rejected:
         parts.append(f"{done.rejected:,} rejected")
     return f"job {done.job_id}: {', '.join(parts)}"
 
 
-def _say_rejections(rejections: list[Rejection], total: int) -> None:
+def say_rejections(rejections: list[Rejection], total: int) -> None:
     """The rejections by code, the first few of each."""
     by_code: dict[str, list[Rejection]] = defaultdict(list)
     for rejection in rejections:
@@ -165,7 +184,3 @@ def _say_rejections(rejections: list[Rejection], total: int) -> None:
             say(f"  and {len(those) - EXAMPLES:,} more")
     if total > len(rejections):
         say(f"(the first {len(rejections):,} of {total:,} rejections)")
-
-
-def _count(number: int, one: str, many: str = "") -> str:
-    return f"{number:,} {one if number == 1 else many or one + 's'}"

@@ -9,12 +9,25 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from embedfleet.cli.output import note, print_json, say, status_json, terminal
-from embedfleet.cli.parameters import LARGEST_ID, JobId, Json
+from embedfleet.cli.parameters import LARGEST_ID, JobId, Json, unicode_text
 from embedfleet.cli.session import session
+from embedfleet_schema.errors import UnknownJob, UsageError
 
 if TYPE_CHECKING:
-    from embedfleet import Job, JobStatus
+    from embedfleet import Fleet, Job, JobStatus
 
+JobOrModel = Annotated[
+    str,
+    typer.Argument(
+        metavar="JOB|MODEL",
+        help="The number of a job, or a model such as openai/text-embedding-3-small.",
+        callback=unicode_text,
+    ),
+]
+Budget = Annotated[
+    float | None,
+    typer.Option(min=0.000_001, metavar="USD", help="A new budget of the job, in all."),
+]
 OneJob = Annotated[
     int | None,
     typer.Argument(metavar="JOB", min=1, max=LARGEST_ID, help="The number of a job."),
@@ -60,11 +73,29 @@ def pause(context: typer.Context, job: JobId) -> None:
     note(f"Go on: embedfleet resume {job}")
 
 
-def resume(context: typer.Context, job: JobId) -> None:
-    """Let a paused job go on."""
+def resume(context: typer.Context, what: JobOrModel, budget: Budget = None) -> None:
+    """Let a paused job go on, or a model whose provider had refused."""
     with session(context).fleet() as fleet:
-        fleet.job(job).resume()
-    say(f"job {job} goes on")
+        if what.isdecimal():
+            _resume_job(fleet, int(what), budget)
+            return
+        if budget is not None:
+            raise UsageError(reason="a budget belongs to a job, not to a model")
+        paused = fleet.resume(what)
+    say(f"{what} goes on" if paused else f"{what} was not paused")
+
+
+def _resume_job(fleet: Fleet, number: int, budget: float | None) -> None:
+    if not 1 <= number <= LARGEST_ID:
+        raise UnknownJob(job=number)
+    job = fleet.job(number)
+    job.resume(budget_usd=budget)
+    status = job.status
+    if status.resume is not None:
+        say(f"job {number} goes on when {status.resume} does: {status.reason}")
+        note(f"Go on: embedfleet resume {status.resume}")
+    else:
+        say(f"job {number} goes on")
 
 
 @contextmanager

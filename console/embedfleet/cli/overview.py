@@ -10,11 +10,13 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from embedfleet.cli.output import status_json, table
+from embedfleet.cli.output import one_line, status_json, table
 from embedfleet.fleet import Fleet
 from embedfleet.progress import describe, duration, is_alive, name
 from embedfleet_schema.store.jobs import JobStatus
+from embedfleet_schema.store.spaces import PausedSpace
 from embedfleet_schema.store.workers import QueueInfo, WorkerInfo
+from embedfleet_schema.types import serving
 
 BAR_COLUMNS = 20
 
@@ -26,12 +28,13 @@ class Overview:
     jobs: list[JobStatus]
     queues: list[QueueInfo]
     workers: list[WorkerInfo]
+    paused: list[PausedSpace]
 
     @classmethod
     def of(cls, fleet: Fleet, *, limit: int = 10) -> Overview:
         """Look: the jobs that run and the newest of the others."""
         jobs = [job.status for job in fleet.jobs(limit=limit)]
-        return cls(jobs, fleet.queues(), fleet.workers())
+        return cls(jobs, fleet.queues(), fleet.workers(), fleet.paused())
 
     @property
     def running(self) -> list[JobStatus]:
@@ -50,11 +53,13 @@ class Overview:
             "jobs": [status_json(job) for job in self.jobs],
             "queues": [asdict(queue) for queue in self.queues],
             "workers": [asdict(worker) | {"alive": is_alive(worker)} for worker in self.workers],
+            "paused": [asdict(space) for space in self.paused],
         }
 
     def lines(self) -> Iterator[str]:
         """What runs, for where a live table cannot be drawn."""
         workers = f"{len(self.alive)} workers"
+        yield from (_paused(space) for space in self.paused)
         if not self.running:
             yield f"no job runs, {workers}"
         for job in self.running:
@@ -63,6 +68,9 @@ class Overview:
 
 def tables(overview: Overview, *, bars: bool = False) -> Iterator[Table | Text]:
     """What there is to see; sections without rows say so."""
+    for space in overview.paused:
+        yield Text(_paused(space), style="bold")
+        yield Text("")
     yield _jobs(overview, bars=bars) if overview.jobs else Text("no jobs yet")
     yield Text("")
     yield _queues(overview) if overview.queues else Text("nothing waits in a queue")
@@ -72,6 +80,10 @@ def tables(overview: Overview, *, bars: bool = False) -> Iterator[Table | Text]:
         if overview.workers
         else Text("no workers. Start one: embedfleet worker --queue cpu")
     )
+
+
+def _paused(space: PausedSpace) -> str:
+    return one_line(f"{space}. Go on with: embedfleet resume {space.model}")
 
 
 def _jobs(overview: Overview, *, bars: bool) -> Table:
@@ -110,10 +122,11 @@ def _queues(overview: Overview) -> Table:
 
 
 def _queue(queue: QueueInfo, overview: Overview) -> list[str]:
-    serving = sum(queue.queue in worker.queues for worker in overview.alive)
+    needed = serving(queue.queue)
+    workers = sum(needed in worker.queues for worker in overview.alive)
     counts = (queue.ready, queue.deferred, queue.held, queue.leased, queue.tokens)
-    start = f"none. Start one: embedfleet worker --queue {queue.queue}"
-    return [queue.queue, *(f"{count:,}" for count in counts), str(serving) if serving else start]
+    start = f"none. Start one: embedfleet worker --queue {needed}"
+    return [queue.queue, *(f"{count:,}" for count in counts), str(workers) if workers else start]
 
 
 def _workers(overview: Overview) -> Table:

@@ -84,7 +84,7 @@ def retry(
             {"job_id": job.id if job else None, "job": status_json(status) if status else None}
         )
     elif job is None:
-        say("there is no failed chunk to try again")
+        say("there is no failed chunk that is not queued already")
     else:
         say(f"job {job.id} tries them again")
     if status is not None and (status.failed or status.state == "cancelled"):

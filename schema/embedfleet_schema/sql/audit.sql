@@ -2,21 +2,7 @@
 -- What is stored against what should be. `missing` has neither vector, failure nor open batch.
 WITH expected AS (
     SELECT DISTINCT sha256 FROM embedfleet.chunk WHERE collection_id = %(collection_id)s
-), open_texts AS (
-    SELECT DISTINCT h.sha256
-    FROM embedfleet.batch AS b
-    CROSS JOIN LATERAL unnest(b.hashes) AS h (sha256)
-    WHERE b.collection_id = %(collection_id)s AND b.state IN ('pending', 'held', 'leased')
-), judged AS (
-    SELECT e.sha256,
-        EXISTS (SELECT FROM embedfleet.{vectors} AS v WHERE v.sha256 = e.sha256) AS stored,
-        EXISTS (
-            SELECT FROM embedfleet.failure AS f
-            WHERE f.collection_id = %(collection_id)s AND f.sha256 = e.sha256
-        ) AS failed,
-        EXISTS (SELECT FROM open_texts AS o WHERE o.sha256 = e.sha256) AS open
-    FROM expected AS e
-)
+), {judged}
 SELECT
     (SELECT count(*) FROM embedfleet.document WHERE collection_id = %(collection_id)s)
         AS documents,
@@ -28,25 +14,18 @@ SELECT
     count(*) FILTER (WHERE stored) AS stored,
     count(*) FILTER (WHERE NOT stored AND open) AS waiting,
     count(*) FILTER (WHERE NOT stored AND NOT open AND failed) AS failed,
-    count(*) FILTER (WHERE NOT stored AND NOT open AND NOT failed) AS missing,
+    count(*) FILTER (WHERE NOT (stored OR open OR failed)) AS missing,
     (SELECT count(*) FROM embedfleet.{vectors} AS v
         WHERE NOT EXISTS (SELECT FROM expected AS e WHERE e.sha256 = v.sha256)) AS extra
 FROM judged;
 
 -- name: missing_texts
-SELECT DISTINCT ON (c.sha256) c.sha256, c.tokens
-FROM embedfleet.chunk AS c
-WHERE c.collection_id = %(collection_id)s
-    AND NOT EXISTS (SELECT FROM embedfleet.{vectors} AS v WHERE v.sha256 = c.sha256)
-    AND NOT EXISTS (
-        SELECT FROM embedfleet.failure AS f
-        WHERE f.collection_id = c.collection_id AND f.sha256 = c.sha256
-    )
-    AND NOT EXISTS (
-        SELECT FROM embedfleet.batch AS b
-        WHERE b.collection_id = c.collection_id AND b.state IN ('pending', 'held', 'leased')
-            AND c.sha256 = ANY (b.hashes)
-    );
+WITH expected AS (
+    SELECT DISTINCT ON (sha256) sha256, tokens
+    FROM embedfleet.chunk
+    WHERE collection_id = %(collection_id)s
+), {judged}
+SELECT sha256, tokens FROM judged WHERE NOT (stored OR open OR failed);
 
 -- name: remove_extra
 DELETE FROM embedfleet.{vectors} AS v

@@ -19,6 +19,47 @@ FROM best
 WHERE b.id = best.id
 RETURNING b.id, b.attempt, b.errors, b.job_id, b.collection_id, b.tokens, b.hashes;
 
+-- name: claim_beside
+-- The same, beside the spaces that this process lets cool. Each collection is asked for its first
+-- batch, and only one batch is locked, so that 100,000 batches of a cooling space cost nothing.
+WITH best AS (
+    SELECT b.id
+    FROM (
+        SELECT c.id
+        FROM embedfleet.collection AS c
+        CROSS JOIN LATERAL (
+            SELECT f.priority, f.run_after, f.id
+            FROM embedfleet.batch AS f
+            WHERE f.collection_id = c.id AND f.queue = %(queue)s AND f.state = 'pending'
+                AND f.run_after <= now()
+            ORDER BY f.priority, f.run_after, f.id
+            LIMIT 1
+        ) AS first
+        WHERE c.space_id <> ALL (%(beside)s::bigint[])
+        ORDER BY first.priority, first.run_after, first.id
+    ) AS c
+    CROSS JOIN LATERAL (
+        SELECT l.id
+        FROM embedfleet.batch AS l
+        WHERE l.collection_id = c.id AND l.queue = %(queue)s AND l.state = 'pending'
+            AND l.run_after <= now()
+        ORDER BY l.priority, l.run_after, l.id
+        FOR UPDATE SKIP LOCKED
+        LIMIT 1
+    ) AS b
+    LIMIT 1
+)
+UPDATE embedfleet.batch AS b
+SET state = 'leased',
+    attempt = b.attempt + 1,
+    owner = %(owner)s,
+    leased_at = now(),
+    lease_until = now() + make_interval(secs => %(lease_seconds)s),
+    reason = NULL
+FROM best
+WHERE b.id = best.id
+RETURNING b.id, b.attempt, b.errors, b.job_id, b.collection_id, b.tokens, b.hashes;
+
 -- name: missing_texts
 -- The texts of a batch that still lack a vector: one row per hash, whichever chunk holds it.
 SELECT h.sha256, c.content
@@ -33,11 +74,13 @@ WHERE NOT EXISTS (SELECT FROM embedfleet.{vectors} AS v WHERE v.sha256 = h.sha25
 
 -- name: texts_leased_elsewhere
 -- Whether another worker is just embedding some of these texts: two jobs may want the same ones.
+-- What is filed with a batch API is not waited for: that may take a day.
 SELECT EXISTS (
     SELECT
     FROM embedfleet.batch AS o
     CROSS JOIN LATERAL unnest(o.hashes) AS h (sha256)
     WHERE o.state = 'leased' AND o.collection_id = %(collection_id)s AND o.id <> %(id)s
+        AND o.queue <> 'lane'
         AND h.sha256 IN (SELECT unnest(%(hashes)s::bytea[]))
 ) AS leased;
 
@@ -50,12 +93,28 @@ WHERE b.id = mine.id AND b.attempt = mine.attempt AND b.state = 'leased'
 RETURNING b.id;
 
 -- name: fence
--- The first statement of every way out of a lease: no row, and nothing may be written.
-SELECT b.hashes, j.paused_at IS NOT NULL AS paused, j.cancelled_at IS NOT NULL AS cancelled
+-- The first statement of every way out of a lease: no row, and nothing may be written. Job and
+-- space are locked, so that a pause of either waits or is seen.
+SELECT b.hashes, (j.paused_at IS NOT NULL OR s.paused_at IS NOT NULL) AS paused,
+    j.cancelled_at IS NOT NULL AS cancelled, j.budget_usd IS NOT NULL AS limited
 FROM embedfleet.batch AS b
 JOIN embedfleet.job AS j ON j.id = b.job_id
+JOIN embedfleet.collection AS c ON c.id = b.collection_id
+JOIN embedfleet.space AS s ON s.id = c.space_id
 WHERE b.id = %(id)s AND b.attempt = %(attempt)s AND b.state = 'leased'
-FOR UPDATE OF b FOR SHARE OF j;
+FOR UPDATE OF b FOR SHARE OF j FOR SHARE OF s;
+
+-- name: fence_to_pause
+-- The fence of who pauses the space: its row is taken for that at once, because two who shared it
+-- first would wait for each other.
+SELECT b.hashes, true AS paused, j.cancelled_at IS NOT NULL AS cancelled,
+    j.budget_usd IS NOT NULL AS limited
+FROM embedfleet.batch AS b
+JOIN embedfleet.job AS j ON j.id = b.job_id
+JOIN embedfleet.collection AS c ON c.id = b.collection_id
+JOIN embedfleet.space AS s ON s.id = c.space_id
+WHERE b.id = %(id)s AND b.attempt = %(attempt)s AND b.state = 'leased'
+FOR UPDATE OF b FOR SHARE OF j FOR NO KEY UPDATE OF s;
 
 -- name: insert_vectors
 -- Sorted by hash, so that two commits sharing texts cannot deadlock. A text whose last chunk was
@@ -75,6 +134,17 @@ ON CONFLICT (sha256) DO NOTHING;
 DELETE FROM embedfleet.failure
 WHERE collection_id = %(collection_id)s AND sha256 = ANY (%(hashes)s::bytea[]);
 
+-- name: limited
+SELECT budget_usd IS NOT NULL AS limited FROM embedfleet.job WHERE id = %(job_id)s;
+
+-- name: count_stored
+-- Texts that have their vector while their batch goes on.
+UPDATE embedfleet.batch SET stored = least(chunks, stored + %(texts)s) WHERE id = %(id)s;
+
+-- name: count_left
+-- Of a batch that ends otherwise than done, all texts have their vector but those that are left.
+UPDATE embedfleet.batch SET stored = greatest(0, chunks - %(texts)s) WHERE id = %(id)s;
+
 -- name: finish
 -- A batch that is through gives its hashes back: they are many and no longer needed.
 UPDATE embedfleet.batch
@@ -84,27 +154,40 @@ WHERE id = %(id)s;
 -- name: release
 -- Back to pending, or to where its job stands: held when paused, cancelled when cancelled.
 -- Without a delay a batch keeps its place in the queue: behind the others it would wait for hours.
+-- What it waits for all the same is then said in words, in the time of this clock.
 UPDATE embedfleet.batch
 SET state = %(state)s,
     lease_until = NULL,
     owner = NULL,
     run_after = coalesce(now() + make_interval(secs => %(delay_seconds)s::float8), run_after),
     errors = errors + %(charge)s,
-    reason = %(reason)s,
+    reason = %(reason)s || coalesce(', until ' || to_char(
+        (now() + make_interval(secs => %(wait_seconds)s::float8)) AT TIME ZONE 'UTC',
+        'HH24:MI:SS "UTC"'
+    ), ''),
     finished_at = CASE WHEN %(state)s = 'cancelled' THEN now() END
 WHERE id = %(id)s;
 
+-- name: left
+-- The texts of a batch that have no vector yet, in their order.
+SELECT h.sha256
+FROM unnest(%(hashes)s::bytea[]) WITH ORDINALITY AS h (sha256, number)
+WHERE NOT EXISTS (SELECT FROM embedfleet.{vectors} AS v WHERE v.sha256 = h.sha256)
+ORDER BY h.number;
+
 -- name: insert_halves
--- The two children of a batch whose input is at fault, or that keeps killing its worker.
+-- The children of a batch whose input is at fault, or that keeps killing its worker: two, of what
+-- is left of it, or one where a single text is left.
 INSERT INTO embedfleet.batch
     (job_id, collection_id, queue, state, priority, chunks, tokens, hashes, parent_id)
 SELECT b.job_id, b.collection_id, b.queue, %(state)s, b.priority,
     cardinality(half.hashes), b.tokens * cardinality(half.hashes) / b.chunks, half.hashes, b.id
 FROM embedfleet.batch AS b
+CROSS JOIN LATERAL (SELECT %(hashes)s::bytea[] AS hashes) AS l
 CROSS JOIN LATERAL (
-    VALUES (b.hashes[: b.chunks / 2]), (b.hashes[b.chunks / 2 + 1 :])
+    VALUES (l.hashes[: cardinality(l.hashes) / 2]), (l.hashes[cardinality(l.hashes) / 2 + 1 :])
 ) AS half (hashes)
-WHERE b.id = %(id)s;
+WHERE b.id = %(id)s AND cardinality(half.hashes) > 0;
 
 -- name: record_failure
 -- One row per text that cannot be embedded; the latest verdict stands. Not for a text that got its
@@ -125,10 +208,11 @@ SET code = excluded.code, reason = excluded.reason, attempts = excluded.attempts
 RETURNING sha256;
 
 -- name: expired
--- Leases that ran out: their workers are dead, stopped or cut off.
+-- Leases that ran out: their workers are dead, stopped or cut off. What is filed with a batch API is
+-- its file's: the answers are paid for, and fetched even if no worker lived for days.
 SELECT id, collection_id
 FROM embedfleet.batch
-WHERE state = 'leased' AND lease_until < now()
+WHERE state = 'leased' AND lease_until < now() AND queue <> 'lane'
 ORDER BY lease_until
 LIMIT 100;
 
@@ -143,9 +227,12 @@ SELECT b.hashes, b.crashes,
             OR w.last_seen > now() - make_interval(secs => %(alive_seconds)s)
         )
     ) AS crashed,
-    j.paused_at IS NOT NULL AS paused, j.cancelled_at IS NOT NULL AS cancelled
+    (j.paused_at IS NOT NULL OR s.paused_at IS NOT NULL) AS paused,
+    j.cancelled_at IS NOT NULL AS cancelled
 FROM embedfleet.batch AS b
 JOIN embedfleet.job AS j ON j.id = b.job_id
+JOIN embedfleet.collection AS c ON c.id = b.collection_id
+JOIN embedfleet.space AS s ON s.id = c.space_id
 WHERE b.id = %(id)s AND b.state = 'leased' AND b.lease_until < now()
 FOR UPDATE OF b SKIP LOCKED;
 
@@ -153,13 +240,16 @@ FOR UPDATE OF b SKIP LOCKED;
 UPDATE embedfleet.batch SET crashes = crashes + 1 WHERE id = %(id)s;
 
 -- name: align_with_jobs
--- Pending batches of a job that was paused or cancelled while they were being written.
+-- Pending batches of a job that was paused or cancelled, or of a space that was paused, while they
+-- were being written.
 UPDATE embedfleet.batch AS b
 SET state = CASE WHEN j.cancelled_at IS NULL THEN 'held' ELSE 'cancelled' END,
     finished_at = CASE WHEN j.cancelled_at IS NOT NULL THEN now() END
 FROM embedfleet.job AS j
+JOIN embedfleet.collection AS c ON c.id = j.collection_id
+JOIN embedfleet.space AS s ON s.id = c.space_id
 WHERE j.id = b.job_id AND b.state = 'pending'
-    AND (j.cancelled_at IS NOT NULL OR j.paused_at IS NOT NULL);
+    AND (j.cancelled_at IS NOT NULL OR j.paused_at IS NOT NULL OR s.paused_at IS NOT NULL);
 
 -- name: idle_slots
 -- Per queue with live workers and runnable work: how many slots have nothing leased.

@@ -38,47 +38,44 @@ WITH missing AS MATERIALIZED (
     WHERE c.document_id = %(document_id)s AND c.version = %(version)s
         AND NOT EXISTS (SELECT FROM embedfleet.{vectors} AS v WHERE v.sha256 = c.sha256)
 ), open AS (
-    SELECT b.*, (
-        SELECT count(*) FROM missing AS m WHERE m.sha256 = ANY (b.hashes)
-    ) AS texts
+    SELECT b.id, count(*) AS texts
     FROM embedfleet.batch AS b
+    CROSS JOIN LATERAL unnest(b.hashes) AS h (sha256)
+    JOIN missing USING (sha256)
     WHERE b.collection_id = %(collection_id)s AND b.state IN ('pending', 'held', 'leased')
-        AND b.hashes && (SELECT array_agg(sha256) FROM missing)
+    GROUP BY b.id
 )
-SELECT o.id, o.job_id, o.state, o.queue, o.texts, o.attempt, o.reason,
-    CASE WHEN o.run_after > now() THEN o.run_after END AS not_before,
-    CASE WHEN o.state = 'leased' THEN extract(epoch FROM now() - o.leased_at)::float8 END
+SELECT b.id, b.job_id, b.state, b.queue, o.texts, b.attempt, b.reason,
+    j.paused_at IS NOT NULL AS job_paused,
+    CASE WHEN b.run_after > now() THEN b.run_after END AS not_before,
+    CASE WHEN b.state = 'leased' THEN extract(epoch FROM now() - b.leased_at)::float8 END
         AS leased_s,
-    CASE WHEN o.state = 'leased' THEN o.lease_until END AS lease_until,
-    CASE WHEN o.state = 'leased' THEN w.hostname || ':' || w.pid END AS worker,
-    CASE WHEN o.state = 'leased' THEN extract(epoch FROM now() - w.last_seen)::float8 END
+    CASE WHEN b.state = 'leased' THEN b.lease_until END AS lease_until,
+    CASE WHEN b.state = 'leased' AND b.queue = 'lane' THEN b.leased_at END AS filed_at,
+    CASE WHEN b.state = 'leased' THEN w.hostname || ':' || w.pid END AS worker,
+    CASE WHEN b.state = 'leased' THEN extract(epoch FROM now() - w.last_seen)::float8 END
         AS silent_s,
-    CASE WHEN o.state = 'pending' THEN (
+    CASE WHEN b.state = 'pending' THEN (
         SELECT count(*)
         FROM embedfleet.batch AS p
-        WHERE p.state = 'pending' AND p.queue = o.queue AND p.run_after <= now()
-            AND (p.priority, p.run_after, p.id) < (o.priority, o.run_after, o.id)
+        WHERE p.state = 'pending' AND p.queue = b.queue AND p.run_after <= now()
+            AND (p.priority, p.run_after, p.id) < (b.priority, b.run_after, b.id)
     ) END AS ahead
 FROM open AS o
-LEFT JOIN embedfleet.worker AS w ON w.id = o.owner
-ORDER BY o.state = 'leased' DESC, o.state = 'pending' DESC, o.run_after, o.id;
+JOIN embedfleet.batch AS b USING (id)
+JOIN embedfleet.job AS j ON j.id = b.job_id
+LEFT JOIN embedfleet.worker AS w ON w.id = b.owner
+ORDER BY b.state = 'leased' DESC, b.state = 'pending' DESC, b.run_after, b.id;
 
 -- name: uncovered
 -- How many distinct texts have neither a vector nor a failure nor an open batch: nobody would ever
 -- embed them.
-SELECT count(DISTINCT c.sha256) AS uncovered
-FROM embedfleet.chunk AS c
-WHERE c.document_id = %(document_id)s AND c.version = %(version)s
-    AND NOT EXISTS (SELECT FROM embedfleet.{vectors} AS v WHERE v.sha256 = c.sha256)
-    AND NOT EXISTS (
-        SELECT FROM embedfleet.failure AS f
-        WHERE f.collection_id = c.collection_id AND f.sha256 = c.sha256
-    )
-    AND NOT EXISTS (
-        SELECT FROM embedfleet.batch AS b
-        WHERE b.collection_id = c.collection_id AND b.state IN ('pending', 'held', 'leased')
-            AND c.sha256 = ANY (b.hashes)
-    );
+WITH expected AS (
+    SELECT DISTINCT sha256
+    FROM embedfleet.chunk
+    WHERE document_id = %(document_id)s AND version = %(version)s
+), {judged}
+SELECT count(*) AS uncovered FROM judged WHERE NOT (stored OR open OR failed);
 
 -- name: live_workers
 -- Workers of a queue whose heartbeat is fresh.

@@ -1,12 +1,18 @@
 -- name: create
-INSERT INTO embedfleet.job (collection_id, kind) VALUES (%(collection_id)s, %(kind)s) RETURNING id;
+INSERT INTO embedfleet.job (collection_id, kind, budget_usd, lane)
+VALUES (%(collection_id)s, %(kind)s, %(budget_usd)s, %(lane)s)
+RETURNING id;
 
 -- name: standing
--- Whether new batches of the job may run; locked, so that a pause waits or is seen.
-SELECT paused_at IS NOT NULL AS paused, cancelled_at IS NOT NULL AS cancelled
-FROM embedfleet.job
-WHERE id = %(job_id)s
-FOR SHARE;
+-- Whether new batches of the job may run, and how; job and space are locked, so that a pause waits
+-- or is seen.
+SELECT (j.paused_at IS NOT NULL OR s.paused_at IS NOT NULL) AS paused,
+    j.cancelled_at IS NOT NULL AS cancelled, j.lane
+FROM embedfleet.job AS j
+JOIN embedfleet.collection AS c ON c.id = j.collection_id
+JOIN embedfleet.space AS s ON s.id = c.space_id
+WHERE j.id = %(job_id)s
+FOR SHARE OF j FOR SHARE OF s;
 
 -- name: count
 UPDATE embedfleet.job
@@ -24,25 +30,33 @@ UPDATE embedfleet.job SET loaded_at = now() WHERE id = %(job_id)s AND loaded_at 
 -- Everything a person asks of a job, from the rows themselves. The rate looks back 30 seconds, or
 -- to the end of the first batch of a younger job: before that, models were being loaded.
 SELECT j.id, j.kind, c.name AS collection, c.queue, j.documents, j.unchanged, j.rejected, j.chunks,
-    j.reused, j.created_at, j.loaded_at, j.paused_at, j.cancelled_at,
+    j.reused, j.created_at, j.loaded_at, j.paused_at, j.cancelled_at, j.pause_reason,
+    j.budget_usd::float8 AS budget_usd,
+    (SELECT sum(u.usd)::float8 FROM embedfleet.usage AS u WHERE u.job_id = j.id) AS spent_usd,
+    s.paused_at AS space_paused_at, s.pause_code AS space_pause_code,
+    s.pause_reason AS space_pause_reason, s.provider || '/' || s.model AS model,
     b.open_batches, b.leased_batches, b.queued, b.embedded, b.failed, b.open_tokens,
-    b.finished_at, b.waiting_reason,
+    b.finished_at, b.waiting_reason, b.filed_batches, b.filed_at,
     coalesce(r.tokens / r.seconds, 0) AS tokens_per_second,
     coalesce(r.chunks / r.seconds, 0) AS chunks_per_second,
     clock_timestamp() AS now
 FROM embedfleet.job AS j
 JOIN embedfleet.collection AS c ON c.id = j.collection_id
+JOIN embedfleet.space AS s ON s.id = c.space_id
 CROSS JOIN LATERAL (
     SELECT
         count(*) FILTER (WHERE state IN ('pending', 'held', 'leased')) AS open_batches,
         count(*) FILTER (WHERE state = 'leased') AS leased_batches,
-        coalesce(sum(chunks) FILTER (WHERE state IN ('pending', 'held', 'leased')), 0) AS queued,
-        coalesce(sum(tokens) FILTER (WHERE state IN ('pending', 'held', 'leased')), 0)
-            AS open_tokens,
-        coalesce(sum(chunks) FILTER (WHERE state = 'done'), 0) AS embedded,
-        coalesce(sum(chunks) FILTER (WHERE state = 'dead'), 0) AS failed,
+        coalesce(sum(chunks - stored) FILTER (WHERE state IN ('pending', 'held', 'leased')), 0)
+            AS queued,
+        coalesce(sum(tokens * (chunks - stored) / chunks)
+            FILTER (WHERE state IN ('pending', 'held', 'leased')), 0) AS open_tokens,
+        coalesce(sum(CASE state WHEN 'done' THEN chunks ELSE stored END), 0) AS embedded,
+        coalesce(sum(chunks - stored) FILTER (WHERE state = 'dead'), 0) AS failed,
         max(finished_at) AS finished_at,
-        max(reason) FILTER (WHERE state IN ('pending', 'held')) AS waiting_reason
+        max(reason) FILTER (WHERE state IN ('pending', 'held')) AS waiting_reason,
+        count(*) FILTER (WHERE state = 'leased' AND queue = 'lane') AS filed_batches,
+        min(leased_at) FILTER (WHERE state = 'leased' AND queue = 'lane') AS filed_at
     FROM embedfleet.batch
     WHERE job_id = j.id
 ) AS b
@@ -79,7 +93,21 @@ UPDATE embedfleet.job SET paused_at = coalesce(paused_at, now()) WHERE id = %(jo
 RETURNING id;
 
 -- name: resume
-UPDATE embedfleet.job SET paused_at = NULL WHERE id = %(job_id)s RETURNING id;
+-- A budget that is given replaces the one that was there.
+UPDATE embedfleet.job
+SET paused_at = NULL, pause_reason = NULL, budget_usd = coalesce(%(budget_usd)s, budget_usd)
+WHERE id = %(job_id)s
+RETURNING budget_usd;
+
+-- name: share_space
+-- After the job's row is taken: who pauses or resumes the whole space at the same time waits, or is
+-- waited for, and batches are not locked by two in different orders.
+SELECT s.paused_at IS NOT NULL AS paused
+FROM embedfleet.job AS j
+JOIN embedfleet.collection AS c ON c.id = j.collection_id
+JOIN embedfleet.space AS s ON s.id = c.space_id
+WHERE j.id = %(job_id)s
+FOR SHARE OF s;
 
 -- name: cancel
 -- A job that is done stays done.
@@ -99,8 +127,13 @@ RETURNING j.id;
 UPDATE embedfleet.batch SET state = 'held' WHERE job_id = %(job_id)s AND state = 'pending';
 
 -- name: unhold_batches
-UPDATE embedfleet.batch SET state = 'pending', run_after = now()
-WHERE job_id = %(job_id)s AND state = 'held';
+-- Those of a space that is paused stay where they are.
+UPDATE embedfleet.batch AS b
+SET state = 'pending', run_after = now()
+FROM embedfleet.collection AS c
+JOIN embedfleet.space AS s ON s.id = c.space_id
+WHERE b.job_id = %(job_id)s AND b.state = 'held' AND c.id = b.collection_id
+    AND s.paused_at IS NULL;
 
 -- name: cancel_batches
 UPDATE embedfleet.batch SET state = 'cancelled', finished_at = now()
@@ -125,15 +158,14 @@ WHERE f.collection_id = %(collection_id)s
 ORDER BY f.id DESC
 LIMIT %(limit)s;
 
--- name: take_failed_texts
--- Failed texts that are to be tried again: the failure goes, the new batch decides anew. A text
--- whose chunks are all gone has no tokens.
-DELETE FROM embedfleet.failure AS f
-WHERE f.collection_id = %(collection_id)s AND f.sha256 IS NOT NULL
-    AND (%(job_id)s::bigint IS NULL OR f.job_id = %(job_id)s)
-RETURNING f.sha256, (
-    SELECT c.tokens
-    FROM embedfleet.chunk AS c
-    WHERE c.collection_id = f.collection_id AND c.sha256 = f.sha256
-    LIMIT 1
-) AS tokens;
+-- name: failed_texts
+-- Failed texts that are to be tried again; one in an open batch is being tried already. A failure
+-- stands until its text has a vector or a new verdict: so nothing is lost with a cancelled job.
+WITH expected AS (
+    SELECT DISTINCT ON (c.sha256) c.sha256, c.tokens
+    FROM embedfleet.failure AS f
+    JOIN embedfleet.chunk AS c ON c.collection_id = f.collection_id AND c.sha256 = f.sha256
+    WHERE f.collection_id = %(collection_id)s
+        AND (%(job_id)s::bigint IS NULL OR f.job_id = %(job_id)s)
+), {judged}
+SELECT sha256, tokens FROM judged WHERE NOT (stored OR open);

@@ -100,32 +100,47 @@ FROM embedfleet_producer, embedfleet_worker, embedfleet_search;
 
 -- name: grant_to_all
 GRANT USAGE ON SCHEMA embedfleet TO embedfleet_producer, embedfleet_worker, embedfleet_search;
-GRANT SELECT ON embedfleet.alembic_version, embedfleet.space, embedfleet.collection
+GRANT SELECT ON embedfleet.alembic_version, embedfleet.space, embedfleet.collection,
+    embedfleet.rate_limit, embedfleet.limit_group
 TO embedfleet_producer, embedfleet_worker, embedfleet_search;
 
 -- name: grant_to_producer
--- UPDATE of a space's fingerprint is what its upsert needs, which sets it to what it is. Of a batch
--- a producer changes what pausing, resuming and cancelling change; that does not make a lease.
+-- UPDATE of a space's fingerprint is what its upsert needs, which sets it to what it is. Of a space
+-- and of a batch a producer changes what pausing, resuming and cancelling change; that does not make
+-- a lease. Operations are done in this role, so it sets limits too.
 GRANT INSERT ON embedfleet.space, embedfleet.collection TO embedfleet_producer;
-GRANT UPDATE (fingerprint) ON embedfleet.space TO embedfleet_producer;
+GRANT UPDATE (fingerprint, paused_at, pause_code, pause_reason) ON embedfleet.space
+TO embedfleet_producer;
 GRANT EXECUTE ON FUNCTION embedfleet.create_relations(bigint) TO embedfleet_producer;
 GRANT SELECT, INSERT, UPDATE, DELETE ON embedfleet.document, embedfleet.failure
 TO embedfleet_producer;
 GRANT SELECT, INSERT, DELETE ON embedfleet.chunk TO embedfleet_producer;
 GRANT SELECT, INSERT, UPDATE ON embedfleet.job TO embedfleet_producer;
-GRANT SELECT, INSERT, UPDATE (state, run_after, finished_at) ON embedfleet.batch
+GRANT SELECT, INSERT, UPDATE (state, run_after, finished_at, reason) ON embedfleet.batch
 TO embedfleet_producer;
-GRANT SELECT ON embedfleet.worker TO embedfleet_producer;
+GRANT SELECT ON embedfleet.worker, embedfleet.usage, embedfleet.lane_file TO embedfleet_producer;
+GRANT INSERT, UPDATE, DELETE ON embedfleet.rate_limit, embedfleet.limit_group
+TO embedfleet_producer;
 
 -- name: grant_to_worker
 -- A commit locks the row of its job, for which PostgreSQL wants UPDATE on some column of it: an id
--- that is GENERATED ALWAYS can be set to no value.
+-- that is GENERATED ALWAYS can be set to no value. A worker pauses a space whose provider refuses,
+-- and a job whose budget is spent.
 GRANT SELECT, INSERT, UPDATE ON embedfleet.batch TO embedfleet_worker;
-GRANT SELECT, UPDATE (id) ON embedfleet.job TO embedfleet_worker;
+GRANT SELECT, UPDATE (id, paused_at, pause_reason) ON embedfleet.job TO embedfleet_worker;
+GRANT UPDATE (paused_at, pause_code, pause_reason) ON embedfleet.space TO embedfleet_worker;
+GRANT SELECT, INSERT, UPDATE ON embedfleet.usage, embedfleet.lane_file TO embedfleet_worker;
 GRANT SELECT, UPDATE (live_version) ON embedfleet.document TO embedfleet_worker;
 GRANT SELECT, DELETE ON embedfleet.chunk TO embedfleet_worker;
 GRANT SELECT, INSERT, UPDATE, DELETE ON embedfleet.failure, embedfleet.worker
 TO embedfleet_worker;
+-- Who sweeps also clears the cache of queries.
+GRANT SELECT, DELETE ON embedfleet.query_vector TO embedfleet_worker;
+
+-- name: grant_to_search
+-- Who searches for a text remembers its vector; producers search too.
+GRANT SELECT, INSERT, UPDATE (used_at) ON embedfleet.query_vector
+TO embedfleet_search, embedfleet_producer;
 
 -- name: grant_relations
 -- The tables and views of the collections that are there; later ones get theirs as they are made.

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from psycopg import sql
 from psycopg.rows import dict_row
 
 from embedfleet_schema.database import Database
 from embedfleet_schema.statements import load
 from embedfleet_schema.store import documents, jobs
+from embedfleet_schema.store.texts import composed
 from embedfleet_schema.types import CollectionInfo
 
 _SQL = load("audit")
@@ -45,7 +45,7 @@ class Audit:
 def audit(db: Database, collection: CollectionInfo) -> Audit:
     """Count in one snapshot; reads every chunk's hash, so large collections take a while."""
     with db.connection() as conn, conn.cursor(row_factory=dict_row) as cursor:
-        cursor.execute(_composed("count", collection), {"collection_id": collection.id})
+        cursor.execute(composed(_SQL["count"], collection), {"collection_id": collection.id})
         return Audit(**(cursor.fetchone() or {}))
 
 
@@ -58,8 +58,8 @@ def repair(db: Database, collection: CollectionInfo, *, budget: int) -> int | No
     values = {"collection_id": collection.id}
     with db.transaction() as conn:
         documents.own(conn, collection.id)
-        conn.execute(_composed("remove_extra", collection), values)
-        rows = conn.execute(_composed("missing_texts", collection), values).fetchall()
+        conn.execute(composed(_SQL["remove_extra"], collection), values)
+        rows = conn.execute(composed(_SQL["missing_texts"], collection), values).fetchall()
         texts = [(bytes(sha256), tokens) for sha256, tokens in rows]
         job_id = jobs.requeue(conn, collection, "repair", texts, budget=budget) if texts else None
     after = 0
@@ -79,7 +79,3 @@ def _take_page_live(db: Database, collection: CollectionInfo, after: int) -> int
         ).fetchall()
         documents.take_live(conn, collection, [(document, None) for (document,) in rows])
     return rows[-1][0] if rows else None
-
-
-def _composed(statement: str, collection: CollectionInfo) -> sql.Composed:
-    return _SQL[statement].format(vectors=sql.Identifier(collection.vectors))

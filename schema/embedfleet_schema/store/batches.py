@@ -1,7 +1,9 @@
 """The batch state machine: claim, heartbeat, and every way out of a lease.
 
     pending --claim--> leased --commit--> done
-       ^                  |--defer, retry--> pending (held, cancelled: as its job stands)
+       ^                  |--store: some of its texts have their vector, it stays leased
+       |                  |--defer, retry--> pending (held, cancelled: as job and space stand)
+       |                  |--pause_space--> held, and with it all that waits for the space
        |                  |--split--> split, with two pending children
        |                  |--fail--> dead, with a failure per text
        '----- sweep: lease expired, crashes + 1 (see `store.sweep`)
@@ -13,11 +15,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any, Literal
+from dataclasses import dataclass, replace
+from typing import Any, Self
 from uuid import UUID
 
 import numpy as np
+import psycopg
 from numpy.typing import NDArray
 from psycopg import Connection, sql
 
@@ -25,13 +28,13 @@ from embedfleet_schema.database import Database
 from embedfleet_schema.errors import LeaseLost
 from embedfleet_schema.failpoints import Failpoints
 from embedfleet_schema.statements import load
-from embedfleet_schema.store import collections, documents
+from embedfleet_schema.store import collections, documents, exits, reuse, spaces, usage
+from embedfleet_schema.store.exits import Open
+from embedfleet_schema.store.usage import Spending
 from embedfleet_schema.types import CollectionInfo, Queue
 from embedfleet_schema.vectors import vector_array
 
 _SQL = load("batches")
-
-Open = Literal["pending", "held", "cancelled"]
 
 OVERLAP_S = 1.0
 OVERLAP_REASON = "another batch is just embedding some of its texts"
@@ -53,13 +56,25 @@ class Lease:
     hashes: list[bytes]
     texts: list[str]
 
+    def only(self, rows: Sequence[int]) -> Self:
+        """The same lease of some of its texts."""
+        return replace(
+            self,
+            tokens=self.tokens * len(rows) // max(1, len(self.hashes)),
+            hashes=[self.hashes[row] for row in rows],
+            texts=[self.texts[row] for row in rows],
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Fenced:
-    """A lease whose row is locked: all texts of the batch, and where the job stands."""
+    """A lease whose row is locked: all texts of the batch, where job and space stand, and whether
+    the job has a budget.
+    """
 
     hashes: list[bytes]
     state: Open
+    limited: bool
 
 
 class Batches:
@@ -78,24 +93,28 @@ class Batches:
         self._lease_seconds = lease_seconds
         self._failpoints = failpoints or Failpoints()
 
-    def claim(self, queue: Queue) -> Lease | None:
-        """Lease the best pending batch of `queue`; None where there is nothing to do.
+    def claim(self, queue: Queue, *, beside: Sequence[int] = ()) -> Lease | None:
+        """Lease the best pending batch of `queue`, of no space of `beside`; None where there is
+        nothing to do.
 
         A batch with texts that another worker is just embedding is put back for a second: when its
         turn comes they have vectors, and nothing is embedded twice.
         """
+        values = {
+            "queue": queue,
+            "owner": self._owner,
+            "lease_seconds": self._lease_seconds,
+            "beside": list(beside),
+        }
         with self._db.transaction() as conn:
             while True:
-                row = conn.execute(
-                    _SQL["claim"],
-                    {"queue": queue, "owner": self._owner, "lease_seconds": self._lease_seconds},
-                ).fetchone()
+                row = conn.execute(_SQL["claim_beside" if beside else "claim"], values).fetchone()
                 if row is None:
                     return None
                 lease = self._read(conn, row)
                 if not self._leased_elsewhere(conn, lease):
                     return lease
-                release(
+                exits.release(
                     conn, lease.id, "pending", delay_s=OVERLAP_S, charge=0, reason=OVERLAP_REASON
                 )
 
@@ -136,113 +155,163 @@ class Batches:
         )
         return {batch_id for (batch_id,) in rows}
 
-    def commit(self, lease: Lease, matrix: NDArray[np.float32]) -> None:
+    def reuse(self, lease: Lease) -> Lease:
+        """Copy the vectors that other collections of the space have; returns what is left to embed.
+
+        Raises:
+            LeaseLost: the batch went to somebody else; nothing was written.
+        """
+        with self._db.connection() as conn:
+            tables = reuse.siblings(conn, lease.collection)
+        if not (tables and lease.hashes):
+            return lease
+        try:
+            with self._leaving(lease) as (conn, _):
+                copied = reuse.copy(
+                    conn,
+                    lease.collection,
+                    lease.hashes,
+                    tables,
+                    batch_id=lease.id,
+                    attempt=lease.attempt,
+                )
+                conn.execute(_SQL["count_stored"], {"id": lease.id, "texts": len(copied)})
+        except psycopg.errors.UndefinedTable:
+            # One of them was dropped at this moment: what it had is embedded.
+            return lease
+        return lease.only([row for row, sha256 in enumerate(lease.hashes) if sha256 not in copied])
+
+    def commit(
+        self, lease: Lease, matrix: NDArray[np.float32], spent: Spending | None = None
+    ) -> None:
         """Store `matrix` (len(lease.hashes), dimensions), take documents live, close the batch.
 
         Raises:
             LeaseLost: the batch went to somebody else; nothing was written.
         """
-        space = lease.collection.space
         with self._leaving(lease) as (conn, fenced):
-            if lease.hashes:
-                vectors = sql.Identifier(lease.collection.vectors)
-                texts = {"collection_id": lease.collection.id, "hashes": lease.hashes}
-                rows = {"vectors": vector_array(matrix, space.storage, self._db.oids)}
-                conn.execute(
-                    _SQL["insert_vectors"].format(vectors=vectors), _named(lease) | texts | rows
-                )
-                conn.execute(_SQL["forget_cured"], texts)
+            self._insert(conn, lease, matrix)
             replaced = documents.go_live(conn, lease.collection, fenced.hashes)
-            finish(conn, lease.id, "done")
+            exits.finish(conn, lease.id, "done")
+            self._enter(conn, lease, spent)
             self._failpoints.hit("before_commit")
         documents.prune(self._db, lease.collection, replaced)
+        self._mind_budget(lease, fenced, spent)
 
-    def defer(self, lease: Lease, *, delay_s: float, reason: str) -> None:
-        """Put the batch back without a charge: somebody else asks us to wait."""
+    def store(
+        self,
+        lease: Lease,
+        rows: Sequence[int],
+        matrix: NDArray[np.float32],
+        spent: Spending | None = None,
+    ) -> None:
+        """Store the vectors of some texts of the lease, which goes on.
+
+        What is stored now is not embedded again, whatever becomes of the batch.
+
+        Raises:
+            LeaseLost: the batch went to somebody else; nothing was written.
+        """
+        part = lease.only(rows)
         with self._leaving(lease) as (conn, fenced):
-            release(conn, lease.id, fenced.state, delay_s=delay_s, charge=0, reason=reason)
+            self._insert(conn, part, matrix)
+            replaced = documents.go_live(conn, lease.collection, part.hashes)
+            conn.execute(_SQL["count_stored"], {"id": lease.id, "texts": len(part.hashes)})
+            self._enter(conn, lease, spent)
+        documents.prune(self._db, lease.collection, replaced)
+        self._mind_budget(lease, fenced, spent)
+
+    def spend(self, lease: Lease, spent: Spending) -> None:
+        """Enter what was paid for an answer that could not be stored."""
+        with self._db.transaction() as conn:
+            self._enter(conn, lease, spent)
+            row = conn.execute(_SQL["limited"], {"job_id": lease.job_id}).fetchone()
+        if row is not None and row[0]:
+            usage.stop_at_budget(self._db, lease.job_id)
+
+    def defer(
+        self, lease: Lease, *, delay_s: float, reason: str, keeps_place: bool = False
+    ) -> None:
+        """Put the batch back without a charge: somebody else asks us to wait.
+
+        Where it keeps its place, nothing but the caller keeps it from being claimed at once: what
+        it waits for is said in its reason.
+        """
+        with self._leaving(lease) as (conn, fenced):
+            exits.release(
+                conn,
+                lease.id,
+                fenced.state,
+                delay_s=None if keeps_place else delay_s,
+                wait_s=delay_s if keeps_place else None,
+                charge=0,
+                reason=reason,
+            )
 
     def retry(self, lease: Lease, *, delay_s: float, reason: str) -> None:
         """Put the batch back and charge one error."""
         with self._leaving(lease) as (conn, fenced):
-            release(conn, lease.id, fenced.state, delay_s=delay_s, charge=1, reason=reason)
+            exits.release(conn, lease.id, fenced.state, delay_s=delay_s, charge=1, reason=reason)
+
+    def pause_space(self, lease: Lease, *, code: str, reason: str) -> None:
+        """Put the batch back and hold all that waits for its space, until a person resumes it.
+
+        Where the space is paused already, the first reason stays.
+        """
+        with self._leaving(lease, fence="fence_to_pause") as (conn, fenced):
+            exits.release(
+                conn, lease.id, fenced.state, delay_s=None, charge=0, reason=f"{code}: {reason}"
+            )
+            spaces.pause(conn, lease.collection.space_id, code, reason)
 
     def split(self, lease: Lease, *, reason: str) -> None:
-        """Replace the batch by its two halves."""
+        """Replace the batch by two halves of what has no vector yet."""
         with self._leaving(lease) as (conn, fenced):
-            split(conn, lease.id, fenced.state, reason)
+            left = exits.missing(conn, lease.collection, fenced.hashes)
+            replaced = exits.split(
+                conn, lease.collection, lease.id, fenced.hashes, left, fenced.state, reason
+            )
+        documents.prune(self._db, lease.collection, replaced)
 
     def fail(self, lease: Lease, *, code: str, reason: str) -> None:
         """Record a failure for the texts that still had no vector, and close the batch."""
-        with self._leaving(lease) as (conn, _):
-            replaced = fail(conn, lease.collection, lease.id, lease.hashes, code, reason)
+        with self._leaving(lease) as (conn, fenced):
+            replaced = exits.fail(
+                conn, lease.collection, lease.id, fenced.hashes, lease.hashes, code, reason
+            )
         documents.prune(self._db, lease.collection, replaced)
 
     @contextmanager
-    def _leaving(self, lease: Lease) -> Iterator[tuple[Connection[Any], Fenced]]:
+    def _leaving(
+        self, lease: Lease, *, fence: str = "fence"
+    ) -> Iterator[tuple[Connection[Any], Fenced]]:
         with self._db.transaction() as conn:
             documents.share(conn, lease.collection.id)
-            row = conn.execute(_SQL["fence"], _named(lease)).fetchone()
+            row = conn.execute(_SQL[fence], _named(lease)).fetchone()
             if row is None:
                 raise LeaseLost(batch=lease.id, attempt=lease.attempt)
-            hashes, paused, cancelled = row
-            yield conn, Fenced(list(hashes), standing(paused=paused, cancelled=cancelled))
+            hashes, paused, cancelled, limited = row
+            state = exits.standing(paused=paused, cancelled=cancelled)
+            yield conn, Fenced([bytes(sha256) for sha256 in hashes], state, limited)
 
+    def _insert(self, conn: Connection[Any], part: Lease, matrix: NDArray[np.float32]) -> None:
+        if not part.hashes:
+            return
+        space = part.collection.space
+        texts = {"collection_id": part.collection.id, "hashes": part.hashes}
+        rows = {"vectors": vector_array(matrix, space.storage, self._db.oids)}
+        vectors = sql.Identifier(part.collection.vectors)
+        conn.execute(_SQL["insert_vectors"].format(vectors=vectors), _named(part) | texts | rows)
+        conn.execute(_SQL["forget_cured"], texts)
 
-def standing(*, paused: bool, cancelled: bool) -> Open:
-    """The state of an open batch of a job that is paused or cancelled."""
-    if cancelled:
-        return "cancelled"
-    return "held" if paused else "pending"
+    def _enter(self, conn: Connection[Any], lease: Lease, spent: Spending | None) -> None:
+        if spent is not None:
+            space_id = lease.collection.space_id
+            usage.add(conn, space_id, spent, job_id=lease.job_id, worker_id=self._owner)
 
-
-def finish(conn: Connection[Any], batch_id: int, state: str, reason: str | None = None) -> None:
-    conn.execute(_SQL["finish"], {"id": batch_id, "state": state, "reason": reason})
-
-
-def release(
-    conn: Connection[Any],
-    batch_id: int,
-    state: Open,
-    *,
-    delay_s: float | None,
-    charge: int,
-    reason: str,
-) -> None:
-    """Give a lease up; without a delay the batch keeps its place in the queue."""
-    conn.execute(
-        _SQL["release"],
-        {
-            "id": batch_id,
-            "state": state,
-            "delay_seconds": delay_s,
-            "charge": charge,
-            "reason": reason,
-        },
-    )
-
-
-def split(conn: Connection[Any], batch_id: int, state: Open, reason: str) -> None:
-    conn.execute(_SQL["insert_halves"], {"id": batch_id, "state": state})
-    finish(conn, batch_id, "split", reason)
-
-
-def fail(
-    conn: Connection[Any],
-    collection: CollectionInfo,
-    batch_id: int,
-    hashes: list[bytes],
-    code: str,
-    reason: str,
-) -> list[int]:
-    """Record failures and close the batch; returns documents whose old chunks may go now."""
-    failed = conn.execute(
-        _SQL["record_failure"].format(vectors=sql.Identifier(collection.vectors)),
-        {"id": batch_id, "hashes": hashes, "code": code, "reason": reason},
-    ).fetchall()
-    replaced = documents.go_live(conn, collection, hashes)
-    finish(conn, batch_id, "dead" if failed else "done", f"{code}: {reason}")
-    return replaced
+    def _mind_budget(self, lease: Lease, fenced: Fenced, spent: Spending | None) -> None:
+        if fenced.limited and spent is not None:
+            usage.stop_at_budget(self._db, lease.job_id)
 
 
 def _named(lease: Lease) -> dict[str, Any]:

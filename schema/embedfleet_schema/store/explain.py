@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from psycopg import Connection, Cursor, sql
+from psycopg import Connection, Cursor
 from psycopg.rows import class_row, dict_row
 
 from embedfleet_schema.database import Database, Row
 from embedfleet_schema.statements import load
+from embedfleet_schema.store import spaces
 from embedfleet_schema.store.explanation import (
     ALIVE_SECONDS,
     ChunkFailure,
@@ -18,6 +19,7 @@ from embedfleet_schema.store.explanation import (
     State,
     Verdict,
 )
+from embedfleet_schema.store.texts import composed
 from embedfleet_schema.types import CollectionInfo
 
 _SQL = load("explain")
@@ -31,13 +33,13 @@ def explain(db: Database, collection: CollectionInfo, key: str) -> Explanation:
         verdicts = conn.cursor(row_factory=class_row(Verdict))
         rejection = verdicts.execute(_SQL["rejection"], named).fetchone()
         rows = conn.cursor(row_factory=dict_row)
-        document = rows.execute(_composed("document", collection), named).fetchone()
+        document = rows.execute(composed(_SQL["document"], collection), named).fetchone()
         if document is None:
             state: State = "unknown" if rejection is None else "rejected"
             return Explanation(collection.name, key, state, rejection=rejection)
         named |= {"document_id": document["id"], "version": document["version"]}
         found = _standing(conn, collection, document, named)
-        if found.state == "waiting":
+        if found.state != "live":
             found = _waiting(conn, collection, found, named)
         return replace(found, rejection=rejection)
 
@@ -46,8 +48,8 @@ def _standing(
     conn: Connection[Any], collection: CollectionInfo, document: Row, named: dict[str, Any]
 ) -> Explanation:
     cursor = conn.cursor(row_factory=class_row(ChunkFailure))
-    failures = cursor.execute(_composed("failures", collection), named).fetchall()
-    state: State = "incomplete" if failures else "live"
+    failures = cursor.execute(composed(_SQL["failures"], collection), named).fetchall()
+    state: State = "live" if document["stored"] == document["chunks"] else "incomplete"
     if document["live_version"] != document["version"]:
         state = "waiting"
     return Explanation(
@@ -69,16 +71,13 @@ def _waiting(
 ) -> Explanation:
     """What the open batches of a document say, and whether somebody is there to take them."""
     batches: Cursor[OpenBatch] = conn.cursor(row_factory=class_row(OpenBatch))
-    uncovered = conn.execute(_composed("uncovered", collection), named).fetchone()
+    uncovered = conn.execute(composed(_SQL["uncovered"], collection), named).fetchone()
     alive = {"queue": collection.queue, "alive_seconds": ALIVE_SECONDS}
     workers = conn.execute(_SQL["live_workers"], alive).fetchone()
     return replace(
         found,
-        batches=batches.execute(_composed("batches", collection), named).fetchall(),
+        batches=batches.execute(composed(_SQL["batches"], collection), named).fetchall(),
         uncovered=uncovered[0] if uncovered else 0,
         live_workers=workers[0] if workers else 0,
+        paused=spaces.pause_of(conn, collection.space_id),
     )
-
-
-def _composed(statement: str, collection: CollectionInfo) -> sql.Composed:
-    return _SQL[statement].format(vectors=sql.Identifier(collection.vectors))

@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 
+from embedfleet_schema.store.spaces import PausedSpace
+from embedfleet_schema.types import LANE_QUEUE, serving
+
 State = Literal["live", "incomplete", "waiting", "rejected", "unknown"]
 
 # A worker that has not been heard for three heartbeats is not counted on.
@@ -37,7 +40,8 @@ class OpenBatch:
     """A batch that holds `texts` of what the document lacks.
 
     While it is leased, `worker` is host:pid, `leased_s` the time since the claim and `silent_s` the
-    time since the worker's heartbeat. While it is pending, `not_before` is set if it must wait, and
+    time since the worker's heartbeat; or `filed_at` is set, where no worker has it but the batch
+    API of its provider. While it is pending, `not_before` is set if it must wait, and
     `ahead` counts the batches that come first. `reason` is how its last attempt ended.
     """
 
@@ -48,21 +52,24 @@ class OpenBatch:
     texts: int
     attempt: int
     reason: str | None
+    job_paused: bool
     not_before: datetime | None
     leased_s: float | None
     lease_until: datetime | None
     worker: str | None
     silent_s: float | None
     ahead: int | None
+    filed_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
     """Where a document stands. `str()` of it is a paragraph for people.
 
-    `state` is `live` (all of it), `incomplete` (live without chunks that failed), `waiting` (its
-    newest version is not live), `rejected` (never accepted) or `unknown`. `chunks`, `stored` and
-    `failures` are those of the newest version; `uncovered` counts texts that nothing works on.
+    `state` is `live` (all of it), `incomplete` (live without some chunks: most often they failed),
+    `waiting` (its newest version is not live), `rejected` (never accepted) or `unknown`. `chunks`,
+    `stored` and `failures` are those of the newest version; `uncovered` counts texts that nothing
+    works on. `paused` says why nothing of the collection's model is embedded, if so.
     """
 
     collection: str
@@ -78,6 +85,7 @@ class Explanation:
     failures: Sequence[ChunkFailure] = ()
     batches: Sequence[OpenBatch] = ()
     live_workers: int = 0
+    paused: PausedSpace | None = None
     rejection: Verdict | None = None
 
     @property
@@ -107,10 +115,9 @@ def _sentences(found: Explanation) -> Iterator[str]:
         case "incomplete":
             yield (
                 f"{found.key!r} is live in version {found.version}, without "
-                f"{len(found.failures)} of its {_count(found.chunks, 'chunk')}."
+                f"{found.chunks - found.stored} of its {_count(found.chunks, 'chunk')}."
             )
-            yield from _of_failures(found)
-            yield f"Try again with: embedfleet retry {found.collection}"
+            yield from _of_what_is_lacking(found)
         case "waiting":
             yield from _of_waiting(found)
     if found.rejection is not None and found.state != "rejected":
@@ -126,23 +133,34 @@ def _of_waiting(found: Explanation) -> Iterator[str]:
             f"{found.key!r} is served in version {found.live_version}; of version {found.version}, "
             f"{done} embedded."
         )
+    yield from _of_what_is_lacking(found)
+
+
+def _of_what_is_lacking(found: Explanation) -> Iterator[str]:
     for batch in found.batches[:SHOWN]:
         yield from _of_batch(batch)
     if len(found.batches) > SHOWN:
         yield f"The rest is in {_count(len(found.batches) - SHOWN, 'more batch', 'more batches')}."
     yield from _of_failures(found)
-    yield from _what_is_missing(found)
+    yield from _what_to_do(found)
 
 
 def _of_batch(batch: OpenBatch) -> Iterator[str]:
     name = f"Batch {batch.id} (with {_count(batch.texts, 'text')} of it)"
-    if batch.state == "leased":
+    if batch.filed_at is not None:
+        yield (
+            f"{name} is filed with the batch API of its provider since {_clock(batch.filed_at)}; "
+            "the answer comes within 24 hours."
+        )
+    elif batch.state == "leased":
         yield f"{name} is leased by worker {batch.worker or 'unknown'} for {batch.leased_s:.0f} s."
         if batch.silent_s is None or batch.silent_s > ALIVE_SECONDS:
             yield (
                 "That worker is silent; the batch goes to another when its lease ends, "
                 f"at {_clock(batch.lease_until)}."
             )
+    elif batch.state == "held" and not batch.job_paused:
+        yield f"{name} is held because its model is paused."
     elif batch.state == "held":
         yield (
             f"{name} is held because job {batch.job_id} is paused. "
@@ -152,7 +170,9 @@ def _of_batch(batch: OpenBatch) -> Iterator[str]:
         yield f"{name} waits until {_clock(batch.not_before)}{_why(batch)}."
     else:
         ahead = f", {_count(batch.ahead, 'batch', 'batches')} before it" if batch.ahead else ""
-        yield f"{name} waits for a worker{ahead}{_why(batch)}."
+        filing = batch.queue == LANE_QUEUE
+        what = "to be filed with its provider's batch API" if filing else "for a worker"
+        yield f"{name} waits {what}{ahead}{_why(batch)}."
 
 
 def _of_failures(found: Explanation) -> Iterator[str]:
@@ -162,14 +182,16 @@ def _of_failures(found: Explanation) -> Iterator[str]:
         yield f"{len(found.failures) - SHOWN} more failed: embedfleet failures {found.collection}."
 
 
-def _what_is_missing(found: Explanation) -> Iterator[str]:
-    pending = [batch.queue for batch in found.batches if batch.state == "pending"]
+def _what_to_do(found: Explanation) -> Iterator[str]:
+    if found.paused is not None:
+        yield f"{found.paused}. Go on with: embedfleet resume {found.paused.model}."
+    pending = [serving(batch.queue) for batch in found.batches if batch.state == "pending"]
     if pending and not found.live_workers:
         yield (
             f"No live worker serves queue {pending[0]}. "
             f"Start one: embedfleet worker --queue {pending[0]}"
         )
-    if found.uncovered and found.cancelled:
+    if found.uncovered and found.cancelled and found.state == "waiting":
         yield (
             f"Job {found.job_id} was cancelled before {_count(found.uncovered, 'text')} of it "
             "had a vector. Enqueue the document again."
@@ -179,6 +201,8 @@ def _what_is_missing(found: Explanation) -> Iterator[str]:
             f"Nothing works on {_count(found.uncovered, 'text')} of it. "
             f"Queue what is missing: embedfleet audit {found.collection} --repair"
         )
+    elif found.state == "incomplete" and not found.batches:
+        yield f"Try again with: embedfleet retry {found.collection}"
     elif not found.batches:
         yield (
             "Nothing is left to embed, and yet it was not taken live. "

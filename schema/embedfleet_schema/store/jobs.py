@@ -5,17 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
+from decimal import Decimal
 from typing import Any, Literal
 
 from psycopg import Connection
 from psycopg.rows import class_row, dict_row
 
 from embedfleet_schema.database import Database, Row
-from embedfleet_schema.errors import UnknownJob
+from embedfleet_schema.errors import BudgetSpent, UnknownJob, UsageError
 from embedfleet_schema.packing import pack
 from embedfleet_schema.statements import load
-from embedfleet_schema.store.batches import Open, standing
-from embedfleet_schema.types import CollectionInfo, Queue
+from embedfleet_schema.store import documents, usage
+from embedfleet_schema.store.exits import Open, standing
+from embedfleet_schema.store.texts import composed
+from embedfleet_schema.types import LANE_QUEUE, CollectionInfo, Lane, Queue
 
 _SQL = load("jobs")
 _INGEST = load("ingest")
@@ -30,7 +33,9 @@ class JobStatus:
 
     `chunks` counts the chunks of its documents; of their distinct texts, `reused` had a vector
     already, `queued` wait or are being embedded, `embedded` are done, `failed` have a failure.
-    Rates look back at most 30 seconds; `eta_seconds` is None while there is no rate.
+    Rates look back at most 30 seconds; `eta_seconds` is None while there is no rate. While it is
+    paused, `resume` is what `embedfleet resume` takes: its number, or its model if that is paused.
+    `spent_usd` is None where nothing was paid, or no price is known.
     """
 
     id: int
@@ -52,6 +57,9 @@ class JobStatus:
     elapsed_seconds: float
     created_at: datetime
     reason: str | None
+    resume: str | None
+    budget_usd: float | None
+    spent_usd: float | None
 
     @property
     def finished(self) -> bool:
@@ -87,8 +95,22 @@ class Tally:
     reused: int = 0
 
 
-def create(conn: Connection[Any], collection: CollectionInfo, kind: JobKind) -> int:
-    row = conn.execute(_SQL["create"], {"collection_id": collection.id, "kind": kind}).fetchone()
+def create(
+    conn: Connection[Any],
+    collection: CollectionInfo,
+    kind: JobKind,
+    *,
+    budget_usd: float | Decimal | None = None,
+    lane: Lane = "live",
+) -> int:
+    """A new job; one with a budget is paused when that is spent."""
+    values = {
+        "collection_id": collection.id,
+        "kind": kind,
+        "budget_usd": _money(budget_usd),
+        "lane": lane,
+    }
+    row = conn.execute(_SQL["create"], values).fetchone()
     assert row is not None  # noqa: S101 - INSERT ... RETURNING gives a row or raises
     return int(row[0])
 
@@ -115,7 +137,7 @@ def put_batches(
     packs = pack(texts, budget)
     if not packs:
         return 0
-    state = _standing(conn, job_id)
+    state, lane = _standing(conn, job_id)
     with conn.cursor() as cursor:
         cursor.executemany(
             _INGEST["insert_batches"],
@@ -123,7 +145,7 @@ def put_batches(
                 {
                     "job_id": job_id,
                     "collection_id": collection.id,
-                    "queue": collection.queue,
+                    "queue": LANE_QUEUE if lane == "batch" else collection.queue,
                     "state": state,
                     "priority": 0,
                     "chunks": len(packed.hashes),
@@ -160,8 +182,24 @@ def pause(db: Database, job_id: int) -> None:
     _change(db, job_id, "pause", "hold_batches")
 
 
-def resume(db: Database, job_id: int) -> None:
-    _change(db, job_id, "resume", "unhold_batches")
+def resume(db: Database, job_id: int, *, budget_usd: float | Decimal | None = None) -> None:
+    """Let a paused job go on, with a new budget if one is given.
+
+    What waits for a space that is paused stays held.
+
+    Raises:
+        BudgetSpent: it would be paused again at once.
+    """
+    values = {"job_id": job_id, "budget_usd": _money(budget_usd)}
+    with db.transaction() as conn:
+        row = conn.execute(_SQL["resume"], values).fetchone()
+        if row is None:
+            raise UnknownJob(job=job_id)
+        (budget,) = row
+        if budget is not None and (spent := usage.spent_on(conn, job_id)) >= budget:
+            raise BudgetSpent(job=job_id, spent=spent, budget=budget)
+        conn.execute(_SQL["share_space"], values)
+        conn.execute(_SQL["unhold_batches"], values)
 
 
 def cancel(db: Database, job_id: int) -> None:
@@ -183,15 +221,18 @@ def failures(
 def retry_failures(
     db: Database, collection: CollectionInfo, *, budget: int, job_id: int | None = None
 ) -> int | None:
-    """Try failed texts again in a job of their own; None where nothing failed."""
+    """Try failed texts again in a job of their own; None where there are none but in open batches.
+
+    The lock makes two calls at once take turns: the later one sees the batches of the earlier.
+    """
     with db.transaction() as conn:
+        documents.own(conn, collection.id)
         rows = conn.execute(
-            _SQL["take_failed_texts"], {"collection_id": collection.id, "job_id": job_id}
+            composed(_SQL["failed_texts"], collection),
+            {"collection_id": collection.id, "job_id": job_id},
         ).fetchall()
-        texts = [(bytes(sha256), tokens) for sha256, tokens in rows if tokens is not None]
-        if not texts:
-            return None
-        return requeue(conn, collection, "retry", texts, budget=budget)
+        texts = [(bytes(sha256), tokens) for sha256, tokens in rows]
+        return requeue(conn, collection, "retry", texts, budget=budget) if texts else None
 
 
 def requeue(
@@ -210,17 +251,18 @@ def requeue(
     return job_id
 
 
-def _standing(conn: Connection[Any], job_id: int) -> Open:
+def _standing(conn: Connection[Any], job_id: int) -> tuple[Open, Lane]:
     row = conn.execute(_SQL["standing"], {"job_id": job_id}).fetchone()
     if row is None:
         raise UnknownJob(job=job_id)
-    return standing(paused=row[0], cancelled=row[1])
+    return standing(paused=row[0], cancelled=row[1]), row[2]
 
 
 def _change(db: Database, job_id: int, job: str, batches: str) -> None:
     with db.transaction() as conn:
         if conn.execute(_SQL[job], {"job_id": job_id}).fetchone() is None:
             raise UnknownJob(job=job_id)
+        conn.execute(_SQL["share_space"], {"job_id": job_id})
         conn.execute(_SQL[batches], {"job_id": job_id})
 
 
@@ -249,8 +291,35 @@ def _status(row: Row) -> JobStatus:
         eta_seconds=float(row["open_tokens"]) / rate if running else None,
         elapsed_seconds=max(0.0, (end - row["created_at"]).total_seconds()),
         created_at=row["created_at"],
-        reason=row["waiting_reason"] if not row["leased_batches"] else None,
+        reason=_reason(row, state),
+        resume=_resume(row) if state == "paused" else None,
+        budget_usd=row["budget_usd"],
+        spent_usd=row["spent_usd"],
     )
+
+
+def _reason(row: Row, state: JobState) -> str | None:
+    """Why it stands still, or what its batches wait for."""
+    if state == "paused" and row["space_paused_at"] is not None:
+        code, reason = row["space_pause_code"], row["space_pause_reason"]
+        return f"{row['model']} is paused ({code}): {reason}"
+    if state == "paused" and row["pause_reason"] is not None:
+        return str(row["pause_reason"])
+    if row["filed_batches"] and row["filed_batches"] == row["leased_batches"]:
+        since = f"{row['filed_at'].astimezone():%Y-%m-%d %H:%M}"
+        return f"filed with the provider's batch API since {since}, answers come within 24 h"
+    return row["waiting_reason"] if not row["leased_batches"] else None
+
+
+def _resume(row: Row) -> str:
+    return str(row["id"] if row["space_paused_at"] is None else row["model"])
+
+
+def _money(usd: float | Decimal | None) -> Decimal | None:
+    """By way of the digits that a person wrote."""
+    if usd is not None and not 0 < usd < float("inf"):
+        raise UsageError(reason=f"a budget is an amount above 0 USD, not {usd}")
+    return None if usd is None else Decimal(str(usd))
 
 
 def _state(row: Row) -> JobState:
@@ -258,6 +327,6 @@ def _state(row: Row) -> JobState:
         return "cancelled"
     if row["loaded_at"] is not None and not row["open_batches"]:
         return "done"
-    if row["paused_at"] is not None:
+    if row["paused_at"] is not None or row["space_paused_at"] is not None:
         return "paused"
     return "loading" if row["loaded_at"] is None else "running"

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from embedfleet_schema.database import LOCK_SPACE, Database
 from embedfleet_schema.statements import load
-from embedfleet_schema.store import batches, collections, documents
+from embedfleet_schema.store import collections, documents, exits
 from embedfleet_schema.types import Queue
 
 _SQL = load("batches")
@@ -60,22 +60,23 @@ def _reclaim(
         if row is None:
             return
         hashes, crashes, crashed, paused, cancelled = row
-        state = batches.standing(paused=paused, cancelled=cancelled)
+        state = exits.standing(paused=paused, cancelled=cancelled)
         replaced: list[int] = []
         swept.reclaimed += 1
         if not crashed:
-            batches.release(conn, batch_id, state, delay_s=None, charge=0, reason=CUT_OFF)
+            exits.release(conn, batch_id, state, delay_s=None, charge=0, reason=CUT_OFF)
             return
         crashes += 1
         collection = collections.by_id(conn, collection_id)
         conn.execute(_SQL["charge_crash"], {"id": batch_id})
         reason = f"its worker went silent {crashes} times"
+        left = exits.missing(conn, collection, hashes)
         if crashes < CRASHES_TO_SUSPECT:
-            batches.release(conn, batch_id, state, delay_s=None, charge=0, reason=reason)
-        elif len(hashes) > 1:
-            batches.split(conn, batch_id, state, reason)
+            exits.release(conn, batch_id, state, delay_s=None, charge=0, reason=reason)
+        elif len(left) > 1:
+            replaced = exits.split(conn, collection, batch_id, hashes, left, state, reason)
             swept.split += 1
         else:
-            replaced = batches.fail(conn, collection, batch_id, hashes, CRASH_CODE, reason)
+            replaced = exits.fail(conn, collection, batch_id, hashes, left, CRASH_CODE, reason)
             swept.failed += 1
     documents.prune(db, collection, replaced)

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import fnmatch
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
+from embedfleet_schema.catalogue import API_PROVIDERS
 from embedfleet_schema.errors import BadModelName, ModelRefused
 from embedfleet_schema.types import Space
 from embedfleet_workers.embedders.protocol import Embedder
+
+if TYPE_CHECKING:
+    from embedfleet_workers.embedders.api.access import ApiAccess
 
 __all__ = ["Embedder", "load_embedder"]
 
@@ -21,6 +26,7 @@ def load_embedder(
     threads: int | None = None,
     allowed_models: Sequence[str] = (),
     faults: str = "",
+    api: ApiAccess | None = None,
 ) -> Embedder:
     """The embedder of a space, loaded and tried.
 
@@ -30,20 +36,23 @@ def load_embedder(
         threads: CPU cores that a local model may use; None means all that the process may.
         allowed_models: patterns of `provider/model` that may be loaded; none means all.
         faults: for the fake provider, in the form that `Faults.parse` reads.
+        api: what spaces behind an API need; None where no such space is loaded.
 
     Raises:
         BadModelName: nobody knows the provider.
         ModelRefused: the model is not allowed here, or does not fit its space.
-        ModelNotFound, ExtraMissing, WorkerStartFailed: it cannot be loaded.
+        ModelNotFound, ExtraMissing, KeyMissing, WorkerStartFailed: it cannot be loaded.
     """
-    loader = _LOADERS.get(space.provider)
-    if loader is None:
-        reason = f"there is no provider {space.provider!r}, only {', '.join(sorted(_LOADERS))}"
+    providers = {*_LOADERS, *API_PROVIDERS} if api else set(_LOADERS)
+    if space.provider not in providers:
+        reason = f"there is no provider {space.provider!r}, only {', '.join(sorted(providers))}"
         raise BadModelName(name=space.name, reason=reason)
     if allowed_models and not any(fnmatch.fnmatchcase(space.name, p) for p in allowed_models):
         reason = f"this worker loads only {', '.join(allowed_models)}"
         raise ModelRefused(model=space.name, reason=reason)
-    return loader(space, device, threads, faults)
+    if api and space.provider in API_PROVIDERS:
+        return api.embedder(space)
+    return _LOADERS[space.provider](space, device, threads, faults)
 
 
 def _load_fake(space: Space, _device: str, _threads: int | None, faults: str) -> Embedder:

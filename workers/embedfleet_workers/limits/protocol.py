@@ -59,7 +59,8 @@ class Admission(Protocol):
 class Gate(Protocol):
     """Admits the requests of this process to what `key` names, in step with all other processes."""
 
-    key: LimitKey
+    @property
+    def key(self) -> LimitKey: ...
 
     @property
     def most_tokens(self) -> int | None:

@@ -1,0 +1,220 @@
+"""Costs: what enqueueing would cost, and what was spent."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from embedfleet.cli.collections import Dimensions, MaxTokens, Mode, Overlap, Size, Tokenizer
+from embedfleet.cli.documents import Paths, say_rejections
+from embedfleet.cli.output import (
+    money,
+    note,
+    print_json,
+    quantity,
+    say,
+    table,
+    terminal,
+    volume,
+)
+from embedfleet.cli.parameters import Json, Name
+from embedfleet.cli.session import session
+from embedfleet_schema.catalogue import PRICES_AS_OF
+from embedfleet_schema.lanes import PRICE_SHARE, PROVIDER
+from embedfleet_schema.types import Chunking
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from embedfleet import Plan
+    from embedfleet_producer.plan import Counted
+
+BASES = {
+    "limits": "at the limits that are set",
+    "history": "at the speed of its newest job",
+    "measured": "one process on this machine, tried just now",
+}
+
+Model = Annotated[
+    str | None, typer.Option(help="The model of a collection that does not exist yet.")
+]
+Compare = Annotated[
+    str,
+    typer.Option(metavar="MODEL,MODEL", help="Other models, each with @DIMENSIONS if need be."),
+]
+Days = Annotated[int, typer.Option(min=1, max=36_500, help="How far to look back, today included.")]
+
+
+def add_to(app: typer.Typer) -> None:
+    app.command()(plan)
+    app.command()(usage)
+
+
+def plan(
+    context: typer.Context,
+    name: Name,
+    paths: Paths,
+    *,
+    model: Model = None,
+    dimensions: Dimensions = None,
+    max_tokens: MaxTokens = None,
+    size: Size = None,
+    overlap: Overlap = None,
+    mode: Mode = None,
+    tokenizer: Tokenizer = None,
+    compare: Compare = "",
+    json: Json = False,
+) -> None:
+    """Say what enqueueing would do, cost and take; nothing is written or spent."""
+    from embedfleet import read_paths
+
+    here = session(context)
+    documents = read_paths(map(Path, paths), max_bytes=here.settings().max_document_bytes)
+    if "-" in paths and sys.stdin.isatty():
+        note("reading what you type; end with Ctrl-D")
+    chosen = {"size": size, "overlap": overlap, "mode": mode, "tokenizer": tokenizer}
+    given: dict[str, Any] = {key: value for key, value in chosen.items() if value is not None}
+    with here.fleet() as fleet, _progress() as show:
+        plans = fleet.plan(
+            name,
+            documents,
+            model,
+            compare=[each.strip() for each in compare.split(",") if each.strip()],
+            chunking=Chunking(**given) if given else None,
+            dimensions=dimensions,
+            max_tokens=max_tokens,
+            on_window=show,
+        )
+    if json:
+        print_json(plans)
+    else:
+        _print(plans)
+    first = plans[0]
+    if first.rejected and not first.documents + first.unchanged:
+        note("Nothing of it would be accepted")
+        raise typer.Exit(1)
+
+
+def usage(context: typer.Context, days: Days = 30, json: Json = False) -> None:
+    """Show what was spent, by day (UTC) and model, as the providers counted."""
+    with session(context).fleet() as fleet:
+        found = fleet.usage(days=days)
+    if json:
+        print_json(found)
+        return
+    if not found:
+        note(f"Nothing was spent in the last {quantity(days, 'day')}")
+        return
+    rows = [
+        [
+            each.day.isoformat(),
+            each.model,
+            f"{each.requests:,}",
+            f"{each.texts:,}",
+            f"{each.tokens:,}",
+            "unknown" if each.usd is None else money(each.usd),
+        ]
+        for each in found
+    ]
+    columns = ("day", "model", "#requests", "#texts", "#tokens", "#USD")
+    terminal().print(table(columns, rows))
+    known = [each.usd for each in found if each.usd is not None]
+    if known:
+        say(f"{money(sum(known))} in {quantity(days, 'day')}")
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[[Counted], None]]:
+    from embedfleet.progress import activity
+
+    with activity("reading") as tell:
+
+        def show(counted: Counted) -> None:
+            read = quantity(counted.documents + counted.unchanged, "document")
+            tell(f"counted {read}, {quantity(counted.chunks, 'chunk')}")
+
+        yield show
+
+
+def _print(plans: Sequence[Plan]) -> None:
+    first = plans[0]
+    for line in _lines(first):
+        say(line)
+    say_rejections(first.rejections, first.rejected)
+    if len(plans) > 1:
+        say("")
+        terminal().print(_side_by_side(plans))
+    for each in plans:
+        if each.usd_per_million is None:
+            price = f"'{{\"{each.model}\": USD per million tokens}}'"
+            note(f"The price of {each.model} is not known. Set EMBEDFLEET_PRICES={price}")
+    if any(each.approximate for each in plans):
+        note("Tokens marked ~ are estimated: the model's tokenizer is not at hand")
+
+
+def _lines(plan: Plan) -> Iterator[str]:
+    yield f"{plan.collection}: {plan.model}, {plan.dimensions} dimensions"
+    yield (
+        f"{quantity(plan.documents, 'document')} new or changed, {plan.unchanged:,} unchanged, "
+        f"{plan.rejected:,} rejected"
+    )
+    yield (
+        f"{quantity(plan.chunks, 'chunk')}, {quantity(plan.texts, 'distinct text')}, "
+        f"{_tokens(plan, plan.tokens)} tokens"
+    )
+    yield (
+        f"{quantity(plan.stored, 'text')} stored already, {plan.elsewhere:,} in another collection "
+        f"of the same space, {plan.to_embed:,} to embed"
+    )
+    yield f"to pay: {_tokens(plan, plan.tokens_to_pay)} tokens, {_price(plan)}"
+    if plan.usd and plan.model.startswith(f"{PROVIDER}/"):
+        yield f"with --lane batch: {money(PRICE_SHARE * plan.usd)}, within a day"
+    yield f"time: {_time(plan)}"
+    yield f"on disk: {volume(plan.vector_bytes)} of vectors, without an index"
+
+
+def _side_by_side(plans: Sequence[Plan]) -> Table:
+    from embedfleet.progress import duration
+
+    columns = ("model", "#width", "#chunks", "#tokens", "#to pay", "#USD", "#vectors", "#time")
+    rows = [
+        [
+            plan.model,
+            str(plan.dimensions),
+            f"{plan.chunks:,}",
+            _tokens(plan, plan.tokens),
+            _tokens(plan, plan.tokens_to_pay),
+            "unknown" if plan.usd is None else money(plan.usd),
+            volume(plan.vector_bytes),
+            "unknown" if plan.seconds is None else duration(plan.seconds),
+        ]
+        for plan in plans
+    ]
+    return table(columns, rows)
+
+
+def _tokens(plan: Plan, tokens: int) -> str:
+    return f"~{tokens:,}" if plan.approximate else f"{tokens:,}"
+
+
+def _price(plan: Plan) -> str:
+    if plan.usd is None:
+        return "price unknown"
+    if not plan.usd_per_million:
+        return "on machines of your own"
+    rate = f"${plan.usd_per_million:g} per million tokens"
+    return f"{money(plan.usd)} ({rate}; the built-in prices are of {PRICES_AS_OF})"
+
+
+def _time(plan: Plan) -> str:
+    from embedfleet.progress import duration
+
+    if plan.seconds is None:
+        return f"unknown; nothing tells how fast {plan.model} is"
+    how = BASES.get(plan.basis)
+    return f"{duration(plan.seconds)}, {how}" if how else "nothing to do"

@@ -1,0 +1,121 @@
+"""Plans: models side by side over one reading of the documents, before anything is spent."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from embedfleet.connections import Connections
+from embedfleet.pace import Basis, pace
+from embedfleet_producer.chunking import Chunker, ChunkFunction
+from embedfleet_producer.plan import Counted, Planner, Target, count_all
+from embedfleet_producer.tokens import counter_for
+from embedfleet_producer.windows import Documents
+from embedfleet_schema import catalogue
+from embedfleet_schema.errors import BadChunking, BadModelName
+from embedfleet_schema.spaces import resolve_space
+from embedfleet_schema.store import plans
+from embedfleet_schema.types import Chunking, Rejection
+
+_TOKENS_PER_PRICE = 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What enqueueing would do and cost. Nothing was written, and nothing was spent.
+
+    Of `texts`, the distinct chunks, `stored` have their vector in the collection already and
+    `elsewhere` in another collection of the same space; the others are paid for, with
+    `tokens_to_pay`. `approximate`: the tokens are estimated, because the model's tokenizer is not
+    at hand. `usd` is None where no price is known, `seconds` where nothing tells how fast it goes;
+    `basis` says where that comes from. `vector_bytes` is what the new vectors take on disk,
+    without an index.
+    """
+
+    collection: str
+    model: str
+    dimensions: int
+    documents: int
+    unchanged: int
+    rejected: int
+    chunks: int
+    texts: int
+    tokens: int
+    stored: int
+    elsewhere: int
+    to_embed: int
+    tokens_to_pay: int
+    approximate: bool
+    usd_per_million: float | None
+    usd: float | None
+    seconds: float | None
+    basis: Basis
+    vector_bytes: int
+    rejections: list[Rejection]
+
+
+def make_plans(
+    connections: Connections,
+    name: str,
+    targets: Sequence[Target],
+    documents: Documents,
+    *,
+    chunk: ChunkFunction | None = None,
+    on_window: Callable[[Counted], None] | None = None,
+) -> list[Plan]:
+    """A plan for each target, in their order; the documents are read once."""
+    planners = [Planner(connections.db, target, chunk=chunk) for target in targets]
+    count_all(documents, planners, connections.settings, on_window=on_window)
+    return [
+        _plan(connections, name, target, planner)
+        for target, planner in zip(targets, planners, strict=True)
+    ]
+
+
+def compared(name: str, chunking: Chunking) -> Target:
+    """A model to compare with, cutting as the first one does as far as it takes such chunks.
+
+    Raises:
+        BadModelName: it names no model, or none that offers such dimensions.
+        ModelNotFound: a local model is not within reach.
+    """
+    model, at, dimensions = name.partition("@")
+    if at and not dimensions.isdecimal():
+        raise BadModelName(name=name, reason="what follows the @ is a number of dimensions")
+    space = resolve_space(model, dimensions=int(dimensions) if at else None)
+    # A tokenizer that was named belongs to the first model.
+    wanted = replace(chunking, tokenizer="")
+    counter = counter_for(space, wanted)
+    try:
+        Chunker(space, wanted, counter)
+    except BadChunking:
+        return Target(space, Chunking(mode=chunking.mode))
+    return Target(space, wanted)
+
+
+def _plan(connections: Connections, name: str, target: Target, planner: Planner) -> Plan:
+    counted, space = planner.counted, target.space
+    price = catalogue.price_of(space.name, connections.settings.prices)
+    reckoned = pace(connections, space, counted)
+    return Plan(
+        collection=name,
+        model=space.name,
+        dimensions=space.dimensions,
+        documents=counted.documents,
+        unchanged=counted.unchanged,
+        rejected=counted.rejected,
+        chunks=counted.chunks,
+        texts=counted.texts,
+        tokens=counted.tokens,
+        stored=counted.stored,
+        elsewhere=counted.elsewhere,
+        to_embed=counted.to_embed,
+        tokens_to_pay=counted.tokens_to_pay,
+        approximate=planner.approximate,
+        usd_per_million=price,
+        usd=None if price is None else price * counted.tokens_to_pay / _TOKENS_PER_PRICE,
+        seconds=reckoned.seconds,
+        basis=reckoned.basis,
+        vector_bytes=plans.vector_bytes(space, counted.to_embed + counted.elsewhere),
+        rejections=counted.rejections,
+    )

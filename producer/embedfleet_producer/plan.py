@@ -1,0 +1,183 @@
+"""A plan: what enqueueing documents would do and cost, counted without writing anything."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from psycopg import sql
+
+from embedfleet_producer.chunking import Chunker, ChunkFunction
+from embedfleet_producer.merge import Known, Prepared, known_documents
+from embedfleet_producer.prepare import prepare
+from embedfleet_producer.tokens import counter_for
+from embedfleet_producer.windows import Documents, Window, windows
+from embedfleet_schema.database import Database
+from embedfleet_schema.settings import Settings
+from embedfleet_schema.statements import load
+from embedfleet_schema.store import plans
+from embedfleet_schema.types import Chunking, CollectionInfo, Rejection, Space
+
+_INGEST = load("ingest")
+
+# Ids of jobs start at 1.
+_THIS_PLAN = 0
+# Texts that are kept to measure a model with.
+SAMPLES = 32
+REJECTIONS_RETURNED = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Where the documents would go: an existing collection, or one that is only thought of."""
+
+    space: Space
+    chunking: Chunking = field(default_factory=Chunking)
+    collection: CollectionInfo | None = None
+
+
+@dataclass(slots=True)
+class Counted:
+    """What was counted for one target.
+
+    Of `texts`, the distinct chunks, `stored` have their vector in the collection and `elsewhere`
+    in another one of the same space; `to_embed` are the others and `tokens_to_pay` theirs, with
+    prompt and special tokens. Texts that unchanged documents still wait for are among them.
+    """
+
+    documents: int = 0
+    unchanged: int = 0
+    rejected: int = 0
+    chunks: int = 0
+    texts: int = 0
+    tokens: int = 0
+    stored: int = 0
+    elsewhere: int = 0
+    to_embed: int = 0
+    tokens_to_pay: int = 0
+    rejections: list[Rejection] = field(default_factory=list)
+    samples: list[str] = field(default_factory=list)
+
+
+class Planner:
+    """Counts windows for one target.
+
+    Memory grows by about a hundred bytes per distinct text, and twice that per document: both are
+    told apart over the whole stream.
+    """
+
+    def __init__(self, db: Database, target: Target, *, chunk: ChunkFunction | None = None) -> None:
+        counter = counter_for(target.space, target.chunking)
+        self._db = db
+        self._collection = target.collection
+        self._function = chunk
+        self._chunker = Chunker(target.space, target.chunking, counter)
+        self._others = [
+            info for info in plans.of_space(db, target.space) if info != target.collection
+        ]
+        self._documents: dict[bytes, bytes] = {}
+        self._texts: set[bytes] = set()
+        self.approximate = counter.approximate
+        self.counted = Counted()
+
+    def add(self, window: Window) -> None:
+        """Count one window of the stream."""
+        known = self._known(window)
+        prepared = prepare(window, known, self._chunker, function=self._function, job_id=_THIS_PLAN)
+        for judged in prepared.changed:
+            self._documents[_short(judged.document.key)] = judged.digest
+        self._count_documents(prepared)
+        contents = {row[5]: (row[4], row[6]) for row in prepared.chunks}
+        fresh = {sha256: text for sha256, text in contents.items() if sha256 not in self._texts}
+        self._texts.update(fresh)
+        self.counted.texts += len(fresh)
+        self.counted.tokens += sum(tokens for tokens, _ in fresh.values())
+        missing = self._missing({sha256: tokens for sha256, (tokens, _) in fresh.items()})
+        self._pay(missing)
+        room = SAMPLES - len(self.counted.samples)
+        self.counted.samples += [fresh[sha256][1] for sha256 in list(missing)[:room]]
+        self._pay(self._missing(self._waiting(prepared.waiting)))
+
+    def _known(self, window: Window) -> dict[str, Known]:
+        keys = list(window.accepted)
+        known = known_documents(self._db, self._collection, keys) if self._collection else {}
+        for key in keys:
+            digest = self._documents.get(_short(key))
+            if digest is not None:
+                known[key] = Known(digest, live=True, job_id=_THIS_PLAN)
+        return known
+
+    def _count_documents(self, prepared: Prepared) -> None:
+        counted = self.counted
+        counted.documents += len(prepared.changed)
+        counted.unchanged += prepared.unchanged
+        counted.rejected += len(prepared.rejected)
+        counted.chunks += len(prepared.chunks)
+        room = REJECTIONS_RETURNED - len(counted.rejections)
+        counted.rejections += prepared.rejected[:room]
+
+    def _missing(self, texts: Mapping[bytes, int]) -> dict[bytes, int]:
+        """Those that have no vector yet; counts the others by where they have it."""
+        missing = dict(texts)
+        here = self._take(missing, self._collection)
+        self.counted.stored += here
+        for other in self._others:
+            self.counted.elsewhere += self._take(missing, other)
+        return missing
+
+    def _take(self, missing: dict[bytes, int], collection: CollectionInfo | None) -> int:
+        """Take out what a collection has; returns how many that are."""
+        found = plans.stored(self._db, collection, missing.keys()) if collection else set()
+        for sha256 in found:
+            del missing[sha256]
+        return len(found)
+
+    def _waiting(self, keys: Sequence[str]) -> dict[bytes, int]:
+        """Texts without a vector of documents that readers do not see yet."""
+        if not keys or self._collection is None:
+            return {}
+        statement = _INGEST["missing_waiting"].format(
+            vectors=sql.Identifier(self._collection.vectors)
+        )
+        values: dict[str, Any] = {"collection_id": self._collection.id, "keys": list(keys)}
+        with self._db.connection() as conn:
+            rows = conn.execute(statement, values).fetchall()
+        texts = {bytes(sha256): tokens for sha256, tokens in rows}
+        fresh = {sha256: tokens for sha256, tokens in texts.items() if sha256 not in self._texts}
+        self._texts.update(fresh)
+        return fresh
+
+    def _pay(self, missing: Mapping[bytes, int]) -> None:
+        self.counted.to_embed += len(missing)
+        self.counted.tokens_to_pay += sum(missing.values()) + self._chunker.added * len(missing)
+
+
+def count_all(
+    stream: Documents,
+    planners: Sequence[Planner],
+    settings: Settings,
+    *,
+    on_window: Callable[[Counted], None] | None = None,
+) -> None:
+    """Show a stream to all planners, window by window; it is read once."""
+    for window in _windows(stream, settings):
+        for planner in planners:
+            planner.add(window)
+        if on_window is not None:
+            on_window(planners[0].counted)
+
+
+def _windows(stream: Documents, settings: Settings) -> Iterable[Window]:
+    return windows(
+        stream,
+        max_documents=settings.window_documents,
+        max_bytes=settings.window_bytes,
+        max_document_bytes=settings.max_document_bytes,
+    )
+
+
+def _short(key: str) -> bytes:
+    """Sixteen bytes that stand for a key, whatever its length."""
+    return hashlib.blake2b(key.encode(), digest_size=16).digest()

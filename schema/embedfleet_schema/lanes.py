@@ -1,0 +1,41 @@
+"""The batch lane: which models have one, and what it costs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from embedfleet_schema.catalogue import price_of
+from embedfleet_schema.errors import LaneUnsupported
+from embedfleet_schema.types import Lane, Space
+
+if TYPE_CHECKING:
+    from embedfleet_schema.settings import Settings
+
+# "50% cost discount compared to synchronous APIs":
+# https://platform.openai.com/docs/guides/batch
+PRICE_SHARE = 0.5
+PROVIDER = "openai"
+
+
+def has_batch_api(space: Space, settings: Settings) -> bool:
+    """Whether there may be one: servers that speak OpenAI's protocol are asked when it matters."""
+    return space.provider == PROVIDER and settings.openai_api_version is None
+
+
+def check_lane(lane: Lane, space: Space, settings: Settings) -> None:
+    """Let a lane pass that the model has.
+
+    Raises:
+        LaneUnsupported: its provider has no batch API that embedfleet speaks.
+    """
+    if lane == "live" or has_batch_api(space, settings):
+        return
+    reason = "Azure OpenAI" if space.provider == PROVIDER else space.provider
+    raise LaneUnsupported(model=space.name, provider=reason)
+
+
+def lane_price(name: str, overrides: Mapping[str, float]) -> float | None:
+    """USD per million tokens of `provider/model` in the batch lane; None where nobody says."""
+    price = price_of(name, overrides)
+    return None if price is None else PRICE_SHARE * price

@@ -1,0 +1,85 @@
+"""Tables about providers with an API: limits, what was spent, and the vectors of queries."""
+
+from __future__ import annotations
+
+from datetime import date, datetime
+from decimal import Decimal
+from uuid import UUID
+
+from sqlalchemy import BigInteger, CheckConstraint, Double, ForeignKey, UniqueConstraint, text
+from sqlalchemy.orm import Mapped, mapped_column
+
+from embedfleet_schema.declarations import SCHEMA, Base, identity, tally, timestamp
+
+
+class RateLimit(Base):
+    """A limit that a person set: `amount` per minute, or at once where it is `concurrency`.
+
+    `account` is a hash of an API key, empty for all accounts; `name` a model or a `LimitGroup`.
+    """
+
+    __tablename__ = "rate_limit"
+
+    id: Mapped[int] = identity()
+    provider: Mapped[str]
+    account: Mapped[str] = mapped_column(server_default=text("''"))
+    name: Mapped[str]
+    dimension: Mapped[str]
+    amount: Mapped[float] = mapped_column(Double)
+    updated_at: Mapped[datetime] = timestamp()
+
+    __table_args__ = (
+        UniqueConstraint("provider", "account", "name", "dimension"),
+        CheckConstraint("amount > 0", name="amount"),
+    )
+
+
+class LimitGroup(Base):
+    """A model that draws on one limit together with the other models of the group `name`."""
+
+    __tablename__ = "limit_group"
+
+    provider: Mapped[str] = mapped_column(primary_key=True)
+    model: Mapped[str] = mapped_column(primary_key=True)
+    name: Mapped[str]
+
+
+class Usage(Base):
+    """What answers cost, by their own account; a row for each writer, so that none waits.
+
+    It outlives jobs, collections and workers. `usd` is NULL where no price was known.
+    """
+
+    __tablename__ = "usage"
+
+    id: Mapped[int] = identity()
+    day: Mapped[date]
+    space_id: Mapped[int] = mapped_column(BigInteger, ForeignKey(f"{SCHEMA}.space.id"))
+    job_id: Mapped[int | None] = mapped_column(BigInteger, index=True)
+    worker_id: Mapped[UUID | None]
+    requests: Mapped[int] = tally()
+    texts: Mapped[int] = tally()
+    tokens: Mapped[int] = tally()
+    usd: Mapped[Decimal | None]
+
+    __table_args__ = (
+        UniqueConstraint(
+            "day", "space_id", "job_id", "worker_id", postgresql_nulls_not_distinct=True
+        ),
+    )
+
+
+class QueryVector(Base):
+    """The vector of a query, float32 in little endian: a cache that may be emptied at any time."""
+
+    __tablename__ = "query_vector"
+
+    space_id: Mapped[int] = mapped_column(
+        BigInteger, ForeignKey(f"{SCHEMA}.space.id", ondelete="CASCADE"), primary_key=True
+    )
+    sha256: Mapped[bytes] = mapped_column(primary_key=True)
+    embedding: Mapped[bytes]
+    used_at: Mapped[datetime] = timestamp()
+
+    # Not logged: a crash of the server empties it, which costs a few queries.
+    __table_args__ = {"prefixes": ["UNLOGGED"]}  # noqa: RUF012 - SQLAlchemy reads it so

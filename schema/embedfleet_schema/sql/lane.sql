@@ -1,0 +1,222 @@
+-- name: due
+-- Spaces with texts to be filed: enough for a whole file, or all that their jobs will bring. A
+-- producer that died says nothing more, so a long wait ends too.
+SELECT c.space_id, s.provider || '/' || s.model AS model
+FROM embedfleet.batch AS b
+JOIN embedfleet.collection AS c ON c.id = b.collection_id
+JOIN embedfleet.space AS s ON s.id = c.space_id
+JOIN embedfleet.job AS j ON j.id = b.job_id
+WHERE b.state = 'pending' AND b.queue = 'lane' AND b.run_after <= now()
+GROUP BY c.space_id, s.id
+HAVING sum(b.chunks) >= %(texts)s
+    OR bool_and(j.loaded_at IS NOT NULL)
+    OR min(b.created_at) < now() - make_interval(secs => %(patience_seconds)s)
+ORDER BY c.space_id;
+
+-- name: under_way
+-- What of a space waits at the provider, and how much may do so, if a refusal of the last day said.
+SELECT coalesce(sum(requests) FILTER (WHERE state IN ('filing', 'filed')), 0) AS requests,
+    coalesce(sum(tokens) FILTER (WHERE state IN ('filing', 'filed')), 0) AS tokens,
+    (
+        SELECT token_limit
+        FROM embedfleet.lane_file
+        WHERE space_id = %(space_id)s AND token_limit IS NOT NULL
+            AND created_at > now() - interval '1 day'
+        ORDER BY id DESC
+        LIMIT 1
+    ) AS token_limit
+FROM embedfleet.lane_file
+WHERE space_id = %(space_id)s;
+
+-- name: candidates
+SELECT b.id, b.chunks, b.tokens, b.job_id
+FROM embedfleet.batch AS b
+WHERE b.state = 'pending' AND b.queue = 'lane' AND b.run_after <= now()
+    AND b.collection_id IN (
+        SELECT id FROM embedfleet.collection WHERE space_id = %(space_id)s
+    )
+ORDER BY b.priority, b.run_after, b.id
+LIMIT %(limit)s
+FOR UPDATE OF b SKIP LOCKED;
+
+-- name: budgets
+-- What jobs with a budget may still spend, before what of them is filed already.
+SELECT j.id,
+    (j.budget_usd - coalesce((
+        SELECT sum(u.usd) FROM embedfleet.usage AS u WHERE u.job_id = j.id
+    ), 0))::float8 AS left_usd,
+    coalesce((
+        SELECT sum(b.tokens)
+        FROM embedfleet.batch AS b
+        WHERE b.job_id = j.id AND b.state = 'leased' AND b.queue = 'lane'
+    ), 0)::bigint AS filed_tokens
+FROM embedfleet.job AS j
+WHERE j.id = ANY (%(jobs)s::bigint[]) AND j.budget_usd IS NOT NULL;
+
+-- name: overlapping
+-- Those of the batches that share a text with one that is leased, or with an earlier one of them.
+WITH mine AS (
+    SELECT b.id, b.collection_id, h.sha256
+    FROM embedfleet.batch AS b
+    CROSS JOIN LATERAL unnest(b.hashes) AS h (sha256)
+    WHERE b.id = ANY (%(ids)s::bigint[])
+), leased AS (
+    SELECT b.collection_id, h.sha256
+    FROM embedfleet.batch AS b
+    CROSS JOIN LATERAL unnest(b.hashes) AS h (sha256)
+    WHERE b.state = 'leased' AND b.collection_id IN (SELECT collection_id FROM mine)
+)
+SELECT m.id FROM mine AS m JOIN leased AS l USING (collection_id, sha256)
+UNION
+SELECT m.id
+FROM mine AS m
+JOIN mine AS other USING (collection_id, sha256)
+WHERE other.id < m.id;
+
+-- name: put_off
+UPDATE embedfleet.batch
+SET run_after = now() + make_interval(secs => %(delay_seconds)s), reason = %(reason)s
+WHERE id = ANY (%(ids)s::bigint[]);
+
+-- name: create
+INSERT INTO embedfleet.lane_file (space_id, state, requests, tokens)
+VALUES (%(space_id)s, 'filing', %(requests)s, %(tokens)s)
+RETURNING id;
+
+-- name: lease
+-- Without an owner: the file has them, however long that takes, and no heartbeat is needed.
+UPDATE embedfleet.batch
+SET state = 'leased',
+    attempt = attempt + 1,
+    owner = NULL,
+    leased_at = now(),
+    lease_until = now() + make_interval(secs => %(lease_seconds)s),
+    lane_file_id = %(file_id)s,
+    reason = NULL
+WHERE id = ANY (%(ids)s::bigint[]);
+
+-- name: files
+-- Files that are not over, the oldest first. `wanted` counts batches whose job was not cancelled.
+SELECT f.id, f.token::text AS token, f.space_id, s.provider || '/' || s.model AS model, f.state,
+    f.input_file_id, f.batch_id, f.requests, f.tokens, f.created_at,
+    extract(epoch FROM now() - f.checked_at)::float8 AS checked_s,
+    coalesce(extract(epoch FROM now() - f.filed_at), 0)::float8 AS filed_s,
+    b.leased, b.wanted
+FROM embedfleet.lane_file AS f
+JOIN embedfleet.space AS s ON s.id = f.space_id
+CROSS JOIN LATERAL (
+    SELECT count(*) AS leased, count(*) FILTER (WHERE j.cancelled_at IS NULL) AS wanted
+    FROM embedfleet.batch AS b
+    JOIN embedfleet.job AS j ON j.id = b.job_id
+    WHERE b.lane_file_id = f.id AND b.state = 'leased' AND b.queue = 'lane'
+) AS b
+WHERE f.state IN ('filing', 'filed') AND (%(id)s::bigint IS NULL OR f.id = %(id)s)
+ORDER BY f.id;
+
+-- name: touch
+-- The fence of who files: no row, and somebody took him for dead and gave the batches back.
+UPDATE embedfleet.lane_file
+SET checked_at = now(),
+    input_file_id = coalesce(%(input_file_id)s, input_file_id),
+    requests = %(requests)s,
+    tokens = %(tokens)s
+WHERE id = %(id)s AND state = 'filing'
+RETURNING id;
+
+-- name: filed
+UPDATE embedfleet.lane_file
+SET state = 'filed', batch_id = %(batch_id)s, filed_at = now(), checked_at = now(),
+    input_file_id = coalesce(%(input_file_id)s, input_file_id)
+WHERE id = %(id)s AND state = 'filing'
+RETURNING id;
+
+-- name: looked
+UPDATE embedfleet.lane_file SET checked_at = now(), reason = %(reason)s WHERE id = %(id)s;
+
+-- name: end
+-- The fence of every end of a file: it ends once.
+UPDATE embedfleet.lane_file
+SET state = %(state)s, code = %(code)s, reason = %(reason)s, token_limit = %(token_limit)s,
+    checked_at = now(), finished_at = now()
+WHERE id = %(id)s AND state IN ('filing', 'filed')
+RETURNING space_id;
+
+-- name: refusals_in_a_row
+-- How often the provider had no room, since it last took a file.
+SELECT count(*) AS refusals
+FROM embedfleet.lane_file AS f
+WHERE f.space_id = %(space_id)s AND f.code = %(code)s
+    AND f.id > coalesce((
+        SELECT max(id)
+        FROM embedfleet.lane_file
+        WHERE space_id = %(space_id)s AND state = 'done'
+    ), 0);
+
+-- name: give_back
+-- Batches that a file has go to where job and space stand: some of them, or all; to wait for the
+-- lane again, or for the workers of their collection.
+UPDATE embedfleet.batch AS b
+SET state = CASE
+        WHEN j.cancelled_at IS NOT NULL THEN 'cancelled'
+        WHEN j.paused_at IS NOT NULL OR s.paused_at IS NOT NULL THEN 'held'
+        ELSE 'pending'
+    END,
+    queue = CASE WHEN %(live)s THEN c.queue ELSE b.queue END,
+    lease_until = NULL,
+    run_after = CASE
+        WHEN %(delay_seconds)s::float8 > 0
+        THEN now() + make_interval(secs => %(delay_seconds)s::float8)
+        ELSE b.run_after
+    END,
+    reason = %(reason)s,
+    finished_at = CASE WHEN j.cancelled_at IS NOT NULL THEN now() END
+FROM embedfleet.job AS j, embedfleet.collection AS c, embedfleet.space AS s
+WHERE b.lane_file_id = %(file_id)s AND b.state = 'leased' AND b.queue = 'lane'
+    AND (%(ids)s::bigint[] IS NULL OR b.id = ANY (%(ids)s::bigint[]))
+    AND j.id = b.job_id AND c.id = b.collection_id AND s.id = c.space_id
+RETURNING b.state, b.queue;
+
+-- name: leases
+SELECT id, attempt, errors, job_id, collection_id, tokens, hashes
+FROM embedfleet.batch
+WHERE lane_file_id = %(file_id)s AND state = 'leased' AND queue = 'lane'
+ORDER BY id;
+
+-- name: jobs
+-- Whose the texts of a file are, those that are settled too: each answer is somebody's expense.
+SELECT id, job_id FROM embedfleet.batch WHERE lane_file_id = %(file_id)s;
+
+-- name: release_live
+-- From the file to the workers of its collection, at once.
+UPDATE embedfleet.batch AS b
+SET state = %(state)s,
+    queue = c.queue,
+    lease_until = NULL,
+    run_after = now(),
+    reason = %(reason)s,
+    finished_at = CASE WHEN %(state)s = 'cancelled' THEN now() END
+FROM embedfleet.collection AS c
+WHERE b.id = %(id)s AND c.id = b.collection_id;
+
+-- name: insert_live
+-- What is left of a batch of which other texts failed: it goes on as a batch of its own.
+INSERT INTO embedfleet.batch
+    (job_id, collection_id, queue, state, priority, chunks, tokens, hashes, parent_id, reason,
+        finished_at)
+SELECT b.job_id, b.collection_id, c.queue, %(state)s, b.priority,
+    cardinality(%(hashes)s::bytea[]),
+    b.tokens * cardinality(%(hashes)s::bytea[]) / b.chunks, %(hashes)s, b.id, %(reason)s,
+    CASE WHEN %(state)s = 'cancelled' THEN now() END
+FROM embedfleet.batch AS b
+JOIN embedfleet.collection AS c ON c.id = b.collection_id
+WHERE b.id = %(id)s;
+
+-- name: insert_dead
+-- And what failed of it counts as a batch that was given up.
+INSERT INTO embedfleet.batch
+    (job_id, collection_id, queue, state, priority, chunks, tokens, hashes, parent_id, reason,
+        finished_at)
+SELECT job_id, collection_id, queue, 'dead', priority, %(texts)s, tokens * %(texts)s / chunks,
+    ARRAY[]::bytea[], id, %(reason)s, now()
+FROM embedfleet.batch
+WHERE id = %(id)s;

@@ -1,0 +1,54 @@
+-- name: pause
+-- The first reason stays: later ones are about batches that were on their way.
+UPDATE embedfleet.space
+SET paused_at = now(), pause_code = %(code)s, pause_reason = %(reason)s
+WHERE id = %(space_id)s AND paused_at IS NULL;
+
+-- name: hold_batches
+UPDATE embedfleet.batch
+SET state = 'held'
+WHERE state = 'pending'
+    AND collection_id IN (SELECT id FROM embedfleet.collection WHERE space_id = %(space_id)s);
+
+-- name: named
+-- The spaces of a model, in the order in which everyone locks them.
+SELECT id
+FROM embedfleet.space
+WHERE provider || '/' || model = %(name)s
+ORDER BY id
+FOR NO KEY UPDATE;
+
+-- name: resume
+UPDATE embedfleet.space
+SET paused_at = NULL, pause_code = NULL, pause_reason = NULL
+WHERE id = ANY (%(spaces)s) AND paused_at IS NOT NULL
+RETURNING id;
+
+-- name: unhold_batches
+-- They keep their places in the queue. Those of a job that a person paused stay held.
+UPDATE embedfleet.batch AS b
+SET state = 'pending', reason = NULL
+FROM embedfleet.job AS j
+WHERE j.id = b.job_id AND b.state = 'held' AND j.paused_at IS NULL
+    AND b.collection_id IN (
+        SELECT id FROM embedfleet.collection WHERE space_id = ANY (%(spaces)s)
+    );
+
+-- name: queues
+SELECT DISTINCT queue FROM embedfleet.collection WHERE space_id = ANY (%(spaces)s) ORDER BY queue;
+
+-- name: paused
+-- What stands still, since when and why, and how much waits for it; of all spaces, or of one.
+SELECT s.id, s.provider || '/' || s.model AS model, s.paused_at, s.pause_code AS code,
+    s.pause_reason AS reason, array_agg(c.name ORDER BY c.name) AS collections,
+    coalesce(sum(h.batches), 0)::bigint AS held
+FROM embedfleet.space AS s
+JOIN embedfleet.collection AS c ON c.space_id = s.id
+CROSS JOIN LATERAL (
+    SELECT count(*) AS batches
+    FROM embedfleet.batch AS b
+    WHERE b.collection_id = c.id AND b.state = 'held'
+) AS h
+WHERE s.paused_at IS NOT NULL AND (%(space_id)s::bigint IS NULL OR s.id = %(space_id)s)
+GROUP BY s.id
+ORDER BY s.paused_at, s.id;

@@ -1,0 +1,20 @@
+-- name: judged
+-- Where texts stand. A part of other statements: what they put before it is called `expected` and has
+-- one row per sha256. Joins, because a subquery per text would read every open batch each time.
+open_texts AS (
+    SELECT DISTINCT h.sha256
+    FROM embedfleet.batch AS b
+    CROSS JOIN LATERAL unnest(b.hashes) AS h (sha256)
+    JOIN expected USING (sha256)
+    WHERE b.collection_id = %(collection_id)s AND b.state IN ('pending', 'held', 'leased')
+), judged AS (
+    SELECT e.*,
+        v.sha256 IS NOT NULL AS stored,
+        o.sha256 IS NOT NULL AS open,
+        f.sha256 IS NOT NULL AS failed
+    FROM expected AS e
+    LEFT JOIN embedfleet.{vectors} AS v ON v.sha256 = e.sha256
+    LEFT JOIN open_texts AS o ON o.sha256 = e.sha256
+    LEFT JOIN embedfleet.failure AS f
+        ON f.collection_id = %(collection_id)s AND f.sha256 = e.sha256
+)

@@ -1,0 +1,299 @@
+"""Files of the batch lane: what is taken into one, where it stands, and how it ends.
+
+    filing --filed--> filed --harvested--> done
+      |                 '------ the provider gave it up, or nobody wants it--> failed
+      '-- it died, was refused, or had nothing to file--> failed
+
+A file has the leases of its batches for as long as it is not over; see `store.lane_answers`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Literal
+
+from psycopg import Connection
+from psycopg.rows import class_row
+
+from embedfleet_schema.database import Database
+from embedfleet_schema.statements import load
+from embedfleet_schema.store import spaces, usage
+from embedfleet_schema.store.batches import OVERLAP_REASON
+from embedfleet_schema.store.usage import Spending
+
+_SQL = load("lane")
+
+# "up to 50,000 requests", "up to 50,000 embedding inputs across all requests" and, by the help
+# center, "1 million enqueued requests" of embeddings: https://platform.openai.com/docs/guides/batch
+MOST_TEXTS = 50_000
+MOST_WAITING = 1_000_000
+# More tokens than this never fit into a file's bytes.
+MOST_TOKENS = 60_000_000
+# Batches that are looked at for one file.
+MOST_BATCHES = 10_000
+# Of the tokens that may wait at a provider: counts differ from its own by a little.
+LIMIT_SHARE = 0.9
+# The provider's 24 hours, and time to fetch the answers: what a person is told, not what ends it.
+LEASE_S = 26 * 3_600.0
+# Texts that another batch is embedding are looked at again after this time.
+OVERLAP_S = 600.0
+# The code of a file that the provider had no room for.
+NO_ROOM = "no_room"
+
+State = Literal["filing", "filed", "done", "failed"]
+
+
+@dataclass(frozen=True, slots=True)
+class LaneFile:
+    """A file that is not over. `checked_s` and `filed_s` are times since then.
+
+    `leased` counts its open batches, and `wanted` those of jobs that are not cancelled.
+    """
+
+    id: int
+    token: str
+    space_id: int
+    model: str
+    state: State
+    input_file_id: str | None
+    batch_id: str | None
+    requests: int
+    tokens: int
+    created_at: datetime
+    checked_s: float
+    filed_s: float
+    leased: int
+    wanted: int
+
+
+@dataclass(frozen=True, slots=True)
+class GivenBack:
+    """Batches that left a file: how many, and the queues of those that workers may claim now."""
+
+    batches: int
+    queues: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class _Candidate:
+    id: int
+    texts: int
+    tokens: int
+    job_id: int
+
+
+def due(db: Database, *, patience_s: float) -> list[tuple[int, str]]:
+    """The spaces that have something to file, with their models."""
+    values = {"texts": MOST_TEXTS, "patience_seconds": patience_s}
+    with db.connection() as conn:
+        return [(space_id, model) for space_id, model in conn.execute(_SQL["due"], values)]
+
+
+def take(db: Database, space_id: int, *, price: float | None) -> LaneFile | None:
+    """Lease what fits into one file, in the order of the queue; None where nothing may be filed.
+
+    Of a job with a budget no more is filed than the budget leaves, up to one batch. Texts that are
+    under way already are put off: when their turn comes again they have vectors.
+    """
+    with db.transaction() as conn:
+        chosen = _chosen(conn, space_id, price)
+        overlapping = _overlapping(conn, [batch.id for batch in chosen])
+        if overlapping:
+            put_off = {"delay_seconds": OVERLAP_S, "reason": OVERLAP_REASON}
+            conn.execute(_SQL["put_off"], put_off | {"ids": sorted(overlapping)})
+        chosen = [batch for batch in chosen if batch.id not in overlapping]
+        if not chosen:
+            return None
+        sizes = {
+            "requests": sum(batch.texts for batch in chosen),
+            "tokens": sum(batch.tokens for batch in chosen),
+        }
+        row = conn.execute(_SQL["create"], {"space_id": space_id, **sizes}).fetchone()
+        assert row is not None  # noqa: S101 - INSERT ... RETURNING gives a row or raises
+        ids = [batch.id for batch in chosen]
+        leased = {"ids": ids, "file_id": row[0], "lease_seconds": LEASE_S}
+        conn.execute(_SQL["lease"], leased)
+        (file,) = _files(conn, row[0])
+        return file
+
+
+def files(db: Database) -> list[LaneFile]:
+    """Files that are not over, the oldest first."""
+    with db.connection() as conn:
+        return _files(conn)
+
+
+def touch(
+    db: Database, file: LaneFile, *, requests: int, tokens: int, input_file_id: str | None = None
+) -> bool:
+    """Say that the file is being worked on; False where it was given up meanwhile."""
+    sizes = {"requests": requests, "tokens": tokens, "input_file_id": input_file_id}
+    with db.connection() as conn:
+        return conn.execute(_SQL["touch"], {"id": file.id, **sizes}).fetchone() is not None
+
+
+def filed(db: Database, file: LaneFile, batch_id: str, input_file_id: str | None) -> bool:
+    """The provider has it; False where it was given up meanwhile."""
+    values = {"id": file.id, "batch_id": batch_id, "input_file_id": input_file_id}
+    with db.connection() as conn:
+        return conn.execute(_SQL["filed"], values).fetchone() is not None
+
+
+def looked(db: Database, file: LaneFile, reason: str | None = None) -> None:
+    """Somebody asked the provider about it."""
+    with db.connection() as conn:
+        conn.execute(_SQL["looked"], {"id": file.id, "reason": reason})
+
+
+def spare(db: Database, file: LaneFile, ids: Sequence[int]) -> None:
+    """Put batches back that do not fit into the file; they keep their places."""
+    with db.transaction() as conn:
+        _give_back(conn, file.id, None, ids=list(ids))
+
+
+def give_up(
+    db: Database,
+    file: LaneFile,
+    *,
+    code: str,
+    reason: str,
+    live: bool = False,
+    delay_s: float = 0.0,
+    token_limit: int | None = None,
+    pause: bool = False,
+) -> GivenBack:
+    """End a file that brought nothing, and put its batches back without a charge.
+
+    Args:
+        live: to the workers of their collections, not to the lane.
+        delay_s: how long the lane leaves them alone.
+        token_limit: how many tokens may wait at the provider, as it says.
+        pause: whether the whole space waits for a person from now on.
+    """
+    with db.transaction() as conn:
+        if not _end(conn, file, "failed", code=code, reason=reason, token_limit=token_limit):
+            return GivenBack(0, frozenset())
+        if pause:
+            spaces.pause(conn, file.space_id, code, reason)
+        return _give_back(conn, file.id, reason, live=live, delay_s=delay_s)
+
+
+def finish(
+    db: Database, file: LaneFile, spent: Mapping[int | None, Spending], *, reason: str | None = None
+) -> bool:
+    """End a file whose batches are settled, and enter what it cost by job; False: it was ended
+    before.
+    """
+    with db.transaction() as conn:
+        if not _end(conn, file, "done", reason=reason):
+            return False
+        for job_id in sorted(spent, key=lambda job: job or 0):
+            usage.add(conn, file.space_id, spent[job_id], job_id=job_id, worker_id=None)
+    for job_id in spent:
+        if job_id is not None:
+            usage.stop_at_budget(db, job_id)
+    return True
+
+
+def drop_cancelled(db: Database, file: LaneFile) -> None:
+    """End the batches of a file that nobody wants any more."""
+    with db.transaction() as conn:
+        _give_back(conn, file.id, None)
+
+
+def pause(db: Database, space_id: int, code: str, reason: str) -> None:
+    with db.transaction() as conn:
+        spaces.pause(conn, space_id, code, reason)
+
+
+def refusals_in_a_row(db: Database, space_id: int) -> int:
+    """How often the provider had no room for a file, since it last answered one."""
+    with db.connection() as conn:
+        values = {"space_id": space_id, "code": NO_ROOM}
+        row = conn.execute(_SQL["refusals_in_a_row"], values).fetchone()
+    return 0 if row is None else int(row[0])
+
+
+def waiting_tokens(db: Database, space_id: int) -> int:
+    """Tokens of a space that wait at the provider, by our count."""
+    with db.connection() as conn:
+        row = conn.execute(_SQL["under_way"], {"space_id": space_id}).fetchone()
+    return 0 if row is None else int(row[1])
+
+
+def _files(conn: Connection[Any], file_id: int | None = None) -> list[LaneFile]:
+    with conn.cursor(row_factory=class_row(LaneFile)) as cursor:
+        return cursor.execute(_SQL["files"], {"id": file_id}).fetchall()
+
+
+def _chosen(conn: Connection[Any], space_id: int, price: float | None) -> list[_Candidate]:
+    row = conn.execute(_SQL["under_way"], {"space_id": space_id}).fetchone()
+    assert row is not None  # noqa: S101 - an aggregate without GROUP BY gives a row
+    waiting, waiting_tokens, limit = row
+    texts = min(MOST_TEXTS, MOST_WAITING - int(waiting))
+    tokens = MOST_TOKENS
+    if limit is not None:
+        tokens = min(tokens, int(LIMIT_SHARE * limit) - int(waiting_tokens))
+    values = {"space_id": space_id, "limit": MOST_BATCHES}
+    candidates = [_Candidate(*each) for each in conn.execute(_SQL["candidates"], values)]
+    purses = _purses(conn, {batch.job_id for batch in candidates}, price)
+    chosen: list[_Candidate] = []
+    for batch in candidates:
+        # One batch goes even if the limit is smaller: it may have been learnt from a busy hour.
+        alone = not chosen and not waiting_tokens
+        if batch.texts > texts or (batch.tokens > tokens and not alone):
+            break
+        if purses.get(batch.job_id, 1.0) <= 0:
+            continue
+        if batch.job_id in purses:
+            purses[batch.job_id] -= _usd(batch.tokens, price)
+        chosen.append(batch)
+        texts -= batch.texts
+        tokens -= batch.tokens
+    return chosen
+
+
+def _purses(conn: Connection[Any], jobs: Iterable[int], price: float | None) -> dict[int, float]:
+    """What jobs with a budget may still file, in USD."""
+    rows = conn.execute(_SQL["budgets"], {"jobs": sorted(jobs)})
+    return {job_id: left - _usd(filed, price) for job_id, left, filed in rows}
+
+
+def _usd(tokens: int, price: float | None) -> float:
+    return tokens * (price or 0.0) / usage.TOKENS_PER_PRICE
+
+
+def _overlapping(conn: Connection[Any], ids: Sequence[int]) -> set[int]:
+    if not ids:
+        return set()
+    return {batch_id for (batch_id,) in conn.execute(_SQL["overlapping"], {"ids": list(ids)})}
+
+
+def _end(
+    conn: Connection[Any],
+    file: LaneFile,
+    state: State,
+    *,
+    code: str | None = None,
+    reason: str | None = None,
+    token_limit: int | None = None,
+) -> bool:
+    values = {"state": state, "code": code, "reason": reason, "token_limit": token_limit}
+    return conn.execute(_SQL["end"], {"id": file.id, **values}).fetchone() is not None
+
+
+def _give_back(
+    conn: Connection[Any],
+    file_id: int,
+    reason: str | None,
+    *,
+    live: bool = False,
+    delay_s: float = 0.0,
+    ids: list[int] | None = None,
+) -> GivenBack:
+    values = {"live": live, "delay_seconds": delay_s, "reason": reason, "ids": ids}
+    rows = conn.execute(_SQL["give_back"], {"file_id": file_id, **values}).fetchall()
+    ready = {queue for state, queue in rows if live and state == "pending"}
+    return GivenBack(len(rows), frozenset(ready))

@@ -1,0 +1,61 @@
+"""What a plan asks of the tables: which texts have a vector, how fast a model was, what fits."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from psycopg import sql
+
+from embedfleet_schema.database import Database
+from embedfleet_schema.statements import load
+from embedfleet_schema.store import collections
+from embedfleet_schema.types import CollectionInfo, Space, Storage
+
+_SQL = load("plans")
+
+_PAGE, _PAGE_HEADER = 8_192, 24
+_POINTER, _TUPLE_HEADER = 4, 24
+_KEY, _BATCH_AND_ATTEMPT, _PADDING = 33, 12, 8
+_VECTOR_HEADER = 8
+_FLOAT: dict[Storage, int] = {"vector": 4, "halfvec": 2}
+# What fits no page beside its key is stored out of line, in pieces of a quarter of a page.
+_IN_LINE, _PIECE, _POINTER_OUT = 7_900, 1_996, 18
+# An entry of the primary key, in pages that random order leaves two thirds full.
+_INDEX_ENTRY = 80
+
+
+def stored(db: Database, collection: CollectionInfo, hashes: Collection[bytes]) -> set[bytes]:
+    """Those of the texts that have a vector in this collection."""
+    if not hashes:
+        return set()
+    statement = _SQL["stored"].format(vectors=sql.Identifier(collection.vectors))
+    with db.connection() as conn:
+        rows = conn.execute(statement, {"hashes": list(hashes)}).fetchall()
+    return {bytes(sha256) for (sha256,) in rows}
+
+
+def of_space(db: Database, space: Space) -> list[CollectionInfo]:
+    """The collections whose vectors are those of this space."""
+    return [info for info in collections.list_all(db) if info.space == space]
+
+
+def speed(db: Database, space: Space) -> float | None:
+    """Tokens per second of the fleet when it last used this model; None if it never did."""
+    with db.connection() as conn:
+        values = {"provider": space.provider, "model": space.model}
+        row = conn.execute(_SQL["speed"], values).fetchone()
+    return None if row is None or row[0] is None else float(row[0])
+
+
+def vector_bytes(space: Space, rows: int) -> int:
+    """About what a vector table of so many rows takes on disk with its key, without an index."""
+    floats = _FLOAT[space.storage] * space.dimensions
+    width = _TUPLE_HEADER + _KEY + _BATCH_AND_ATTEMPT + _PADDING
+    outside = 0
+    if floats <= _IN_LINE:
+        width += _VECTOR_HEADER + floats
+    else:
+        width += _POINTER_OUT
+        outside = -(-floats // _PIECE) * (_PAGE // 4)
+    rows_per_page = max(1, (_PAGE - _PAGE_HEADER) // (width + _POINTER))
+    return -(-rows // rows_per_page) * _PAGE + rows * (outside + _INDEX_ENTRY)

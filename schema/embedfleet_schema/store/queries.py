@@ -1,0 +1,46 @@
+"""Vectors of queries that were paid for once: a cache that every client of a database shares."""
+
+from __future__ import annotations
+
+import hashlib
+
+import numpy as np
+from numpy.typing import NDArray
+
+from embedfleet_schema.database import Database
+from embedfleet_schema.statements import load
+
+_SQL = load("queries")
+
+# Per space; 100,000 vectors of 1,536 dimensions take about 600 MB.
+KEPT = 100_000
+
+
+def find(db: Database, space_id: int, text: str) -> NDArray[np.float32] | None:
+    """The vector of a query, float32 of shape (dimensions,), if it is known."""
+    values = _address(space_id, text)
+    with db.connection() as conn:
+        row = conn.execute(_SQL["find"], values).fetchone()
+        if row is None:
+            return None
+        embedding, stale = row
+        if stale:
+            conn.execute(_SQL["touch"], values)
+    return np.frombuffer(embedding, dtype="<f4").astype(np.float32)
+
+
+def remember(db: Database, space_id: int, text: str, vector: NDArray[np.float32]) -> None:
+    """Keep a vector; the text itself is not kept."""
+    embedding = np.asarray(vector, dtype="<f4").tobytes()
+    with db.connection() as conn:
+        conn.execute(_SQL["remember"], _address(space_id, text) | {"embedding": embedding})
+
+
+def forget(db: Database, *, kept: int = KEPT) -> int:
+    """Remove what is old or too much; returns how many."""
+    with db.connection() as conn:
+        return conn.execute(_SQL["forget"], {"kept": kept}).rowcount
+
+
+def _address(space_id: int, text: str) -> dict[str, object]:
+    return {"space_id": space_id, "sha256": hashlib.sha256(text.encode()).digest()}

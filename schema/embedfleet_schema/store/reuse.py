@@ -1,0 +1,57 @@
+"""Vectors that other collections of the same space have: a text is not paid for twice."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from psycopg import Connection, sql
+
+from embedfleet_schema.statements import load
+from embedfleet_schema.types import CollectionInfo
+
+_SQL = load("reuse")
+
+# Each is a look-up per batch: where a thousand tenants share a model, asking all of them would
+# take longer than embedding anew.
+SIBLINGS_ASKED = 16
+
+
+def siblings(conn: Connection[Any], collection: CollectionInfo) -> list[str]:
+    """The vector tables of the newest other collections of the space."""
+    values = {
+        "space_id": collection.space_id,
+        "collection_id": collection.id,
+        "limit": SIBLINGS_ASKED,
+    }
+    rows = conn.execute(_SQL["siblings"], values)
+    return [f"vectors_{sibling}_{collection.space_id}" for (sibling,) in rows]
+
+
+def copy(
+    conn: Connection[Any],
+    collection: CollectionInfo,
+    hashes: Sequence[bytes],
+    tables: Sequence[str],
+    *,
+    batch_id: int,
+    attempt: int,
+) -> set[bytes]:
+    """Copy the vectors of `hashes` that are in `tables`; returns whose they are."""
+    left, copied = set(hashes), set[bytes]()
+    for table in tables:
+        if not left:
+            break
+        values = {
+            "id": batch_id,
+            "attempt": attempt,
+            "hashes": sorted(left),
+            "collection_id": collection.id,
+        }
+        statement = _SQL["copy"].format(
+            vectors=sql.Identifier(collection.vectors), sibling=sql.Identifier(table)
+        )
+        found = {bytes(sha256) for (sha256,) in conn.execute(statement, values)}
+        left -= found
+        copied |= found
+    return copied

@@ -1,0 +1,81 @@
+"""Paused spaces: nothing of them is embedded until a person says that it goes on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from psycopg import Connection
+from psycopg.rows import class_row
+
+from embedfleet_schema.database import Database
+from embedfleet_schema.errors import UnknownModel
+from embedfleet_schema.statements import load
+from embedfleet_schema.types import Queue
+
+_SQL = load("spaces")
+
+
+@dataclass(frozen=True, slots=True)
+class PausedSpace:
+    """A space that stands still; `held` counts the batches that wait for it."""
+
+    id: int
+    model: str
+    paused_at: datetime
+    code: str
+    reason: str
+    collections: list[str]
+    held: int
+
+    def __str__(self) -> str:
+        since = f"{self.paused_at.astimezone():%Y-%m-%d %H:%M:%S}"
+        return f"{self.model} is paused since {since} ({self.code}): {self.reason.rstrip('.')}"
+
+
+@dataclass(frozen=True, slots=True)
+class Resumed:
+    """What `resume` found: the queues of the model's collections, whether any was paused."""
+
+    queues: list[Queue]
+    paused: bool
+
+
+def pause(conn: Connection[Any], space_id: int, code: str, reason: str) -> None:
+    """Pause a space whose row the caller holds, and hold what waits for it."""
+    values = {"space_id": space_id, "code": code, "reason": reason}
+    conn.execute(_SQL["pause"], values)
+    conn.execute(_SQL["hold_batches"], values)
+
+
+def paused(db: Database) -> list[PausedSpace]:
+    """The spaces that are paused, the one that is so for the longest first."""
+    with db.connection() as conn:
+        return _paused(conn, None)
+
+
+def pause_of(conn: Connection[Any], space_id: int) -> PausedSpace | None:
+    """One space, if it is paused."""
+    return next(iter(_paused(conn, space_id)), None)
+
+
+def resume(db: Database, model: str) -> Resumed:
+    """Let the spaces of a model (`provider/model`) go on; jobs that are paused stay so.
+
+    Raises:
+        UnknownModel: no space has it.
+    """
+    with db.transaction() as conn:
+        spaces = [space_id for (space_id,) in conn.execute(_SQL["named"], {"name": model})]
+        if not spaces:
+            raise UnknownModel(model=model)
+        rows = conn.execute(_SQL["resume"], {"spaces": spaces}).fetchall()
+        conn.execute(_SQL["unhold_batches"], {"spaces": spaces})
+        queues = [queue for (queue,) in conn.execute(_SQL["queues"], {"spaces": spaces})]
+    return Resumed(queues, paused=bool(rows))
+
+
+def _paused(conn: Connection[Any], space_id: int | None) -> list[PausedSpace]:
+    with conn.cursor(row_factory=class_row(PausedSpace)) as cursor:
+        return cursor.execute(_SQL["paused"], {"space_id": space_id}).fetchall()

@@ -1,0 +1,98 @@
+"""The ledger: what answers cost, per day, space, job and worker; and the stop at a budget."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import date
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+from psycopg import Connection
+from psycopg.rows import class_row
+
+from embedfleet_schema.database import Database
+from embedfleet_schema.statements import load
+
+_SQL = load("usage")
+_JOBS = load("jobs")
+
+TOKENS_PER_PRICE = 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Spending:
+    """What some answers cost. `usd` is None where the price of the model is not known."""
+
+    requests: int
+    texts: int
+    tokens: int
+    usd: Decimal | None
+
+
+@dataclass(frozen=True, slots=True)
+class UsageOfDay:
+    """What one model cost on one day (UTC), over all its spaces, jobs and workers."""
+
+    day: date
+    model: str
+    requests: int
+    texts: int
+    tokens: int
+    usd: Decimal | None
+
+
+def spending(*, requests: int, texts: int, tokens: int, price: float | None) -> Spending:
+    """`price` is in USD per million tokens."""
+    # By way of its decimal digits: a ledger adds up what a person reads in the price list.
+    usd = None if price is None else Decimal(str(price)) * tokens / TOKENS_PER_PRICE
+    return Spending(requests, texts, tokens, usd)
+
+
+def add(
+    conn: Connection[Any],
+    space_id: int,
+    spent: Spending,
+    *,
+    job_id: int | None,
+    worker_id: UUID | None,
+) -> None:
+    """Enter it; last in a transaction, because threads of one worker share a row."""
+    conn.execute(
+        _SQL["add"],
+        {
+            "space_id": space_id,
+            "job_id": job_id,
+            "worker_id": worker_id,
+            "requests": spent.requests,
+            "texts": spent.texts,
+            "tokens": spent.tokens,
+            "usd": spent.usd,
+        },
+    )
+
+
+def by_day(db: Database, days: int = 30) -> list[UsageOfDay]:
+    """The ledger of the last `days` days, today among them; the newest first."""
+    with db.connection() as conn, conn.cursor(row_factory=class_row(UsageOfDay)) as cursor:
+        return cursor.execute(_SQL["by_day"], {"days": days}).fetchall()
+
+
+def spent_on(conn: Connection[Any], job_id: int) -> Decimal:
+    """What a job has cost so far, as far as prices were known."""
+    row = conn.execute(_SQL["spent"], {"job_id": job_id}).fetchone()
+    return Decimal(0) if row is None else Decimal(row[0])
+
+
+def stop_at_budget(db: Database, job_id: int) -> bool:
+    """Pause the job if its budget is spent; returns whether that was done now.
+
+    A transaction of its own, after what was spent is entered: of two workers that cross the line
+    at once, the later one sees both. So a job spends more than its budget by what was under way.
+    """
+    with db.transaction() as conn:
+        if conn.execute(_SQL["pause_spent_job"], {"job_id": job_id}).fetchone() is None:
+            return False
+        conn.execute(_JOBS["share_space"], {"job_id": job_id})
+        conn.execute(_JOBS["hold_batches"], {"job_id": job_id})
+        return True

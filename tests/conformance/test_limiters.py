@@ -1,0 +1,552 @@
+"""What every store of the limiter does, and that all of them give the same answers."""
+
+import asyncio
+import math
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+from uuid import uuid4
+
+import pytest
+import redis
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from embedfleet_workers.limits.memory import MemoryStore
+from embedfleet_workers.limits.protocol import LimitKey
+from embedfleet_workers.limits.redis_store import RedisStore
+from embedfleet_workers.limits.store import (
+    Ask,
+    LimitStore,
+    Lost,
+    Refusal,
+    Sight,
+    Stopped,
+    TooFar,
+    Turn,
+)
+
+KEY = LimitKey("openai", "0123456789abcdef", "text-embedding-3-small")
+STOP = Stopped("INSUFFICIENT_QUOTA", "no money is left")
+# 60 a minute at full target: one request a second.
+ONE_A_SECOND = {"requests": Ask(1.0, quota=60.0)}
+
+
+class Clock:
+    """Seconds that pass when a test says so."""
+
+    def __init__(self) -> None:
+        self.now = 1_000_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+    def pass_(self, seconds: float) -> None:
+        self.now += seconds
+
+
+@dataclass
+class Bench:
+    """A store to be tested, and its clock."""
+
+    store: LimitStore
+    clock: Clock
+    wipe: Callable[[], object]
+
+    async def reserve(self, max_wait_s: float = 60.0, **asks: Ask) -> Any:
+        wanted = asks or ONE_A_SECOND
+        return await self.store.reserve(KEY, wanted, target=1.0, max_wait_s=max_wait_s)
+
+    async def waits(self, count: int) -> list[float]:
+        return [round((await self.reserve()).wait_s, 3) for _ in range(count)]
+
+
+Tested = Callable[[Callable[[Bench], Coroutine[Any, Any, None]]], None]
+
+
+@pytest.fixture(params=["memory", "redis"])
+def tested(request: pytest.FixtureRequest) -> Iterator[Tested]:
+    """Runs a test over a store whose clock the test moves."""
+    url = request.getfixturevalue("redis_url") if request.param == "redis" else ""
+
+    def run(test: Callable[[Bench], Coroutine[Any, Any, None]]) -> None:
+        async def main() -> None:
+            clock = Clock()
+            if not url:
+                memory = MemoryStore(clock)
+                await test(Bench(memory, clock, memory.forget))
+                return
+            store = RedisStore(url, clock)
+            try:
+                await test(Bench(store, clock, lambda: wiped(url)))
+            finally:
+                await store.close()
+
+        asyncio.run(main())
+
+    return run
+
+
+def wiped(url: str) -> None:
+    """Empty, scripts included: as after a restart without a disk."""
+    with redis.Redis.from_url(url) as client:
+        client.flushall()
+        client.script_flush()
+
+
+def test_requests_are_spread_evenly_in_the_order_they_came(tested: Tested):
+    async def test(bench: Bench) -> None:
+        assert [0.0, 1.0, 2.0, 3.0] == await bench.waits(4)
+
+    tested(test)
+
+
+def test_the_slowest_dimension_decides(tested: Tested):
+    async def test(bench: Bench) -> None:
+        asks = {"requests": Ask(1.0, quota=60.0), "tokens": Ask(300.0, quota=6_000.0)}
+        waits = [(await bench.reserve(**asks)).wait_s for _ in range(3)]
+        assert [0.0, 3.0, 6.0] == pytest.approx(waits)
+
+    tested(test)
+
+
+def test_a_dimension_without_a_known_limit_is_not_limited(tested: Tested):
+    async def test(bench: Bench) -> None:
+        turns = [await bench.reserve(tokens=Ask(1e9)) for _ in range(3)]
+        assert [(0.0, False)] * 3 == [(turn.wait_s, turn.limited) for turn in turns]
+
+    tested(test)
+
+
+def test_the_smaller_of_what_is_set_and_what_is_seen_holds(tested: Tested):
+    async def test(bench: Bench) -> None:
+        turns = [await bench.reserve(requests=Ask(1.0, quota=60.0, seen=30.0)) for _ in range(2)]
+        assert [0.0, 2.0] == pytest.approx([turn.wait_s for turn in turns])
+        assert {"requests": 30.0} == turns[0].seen
+
+    tested(test)
+
+
+def test_a_turn_beyond_the_longest_wait_is_not_taken(tested: Tested):
+    async def test(bench: Bench) -> None:
+        await bench.waits(4)
+        assert TooFar(4.0) == await bench.reserve(max_wait_s=3.0)
+        assert TooFar(4.0) == await bench.reserve(max_wait_s=3.0)
+        bench.clock.pass_(2.0)
+        assert 2.0 == pytest.approx((await bench.reserve(max_wait_s=3.0)).wait_s)
+
+    tested(test)
+
+
+def test_after_a_long_silence_half_a_second_is_made_up_for(tested: Tested):
+    async def test(bench: Bench) -> None:
+        asks = {"requests": Ask(1.0, quota=600.0)}
+        await bench.reserve(**asks)
+        bench.clock.pass_(3_000.0)
+        waits = [round((await bench.reserve(**asks)).wait_s, 3) for _ in range(8)]
+        assert [0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.1, 0.2] == waits
+
+    tested(test)
+
+
+def test_a_turn_that_has_come_is_confirmed(tested: Tested):
+    async def test(bench: Bench) -> None:
+        await bench.waits(1)
+        turn = await bench.reserve()
+        bench.clock.pass_(0.4)
+        early = await bench.store.confirm(KEY, turn.ticket, {"requests": 1.0})
+        assert 0.6 == pytest.approx(early.wait_s)
+        bench.clock.pass_(0.6)
+        assert 0.0 == (await bench.store.confirm(KEY, turn.ticket, {"requests": 1.0})).wait_s
+
+    tested(test)
+
+
+def test_a_pause_moves_all_turns_and_keeps_their_distance(tested: Tested):
+    async def test(bench: Bench) -> None:
+        first = await bench.reserve()
+        waiting = [await bench.reserve() for _ in range(2)]
+        refusal = Refusal(pause_s=5.0)
+        paused = await bench.store.penalize(KEY, first, {"requests": 0.0}, {}, refusal)
+        confirmed = [await bench.store.confirm(KEY, turn.ticket, {}) for turn in waiting]
+        assert (5.0, [6.0, 7.0]) == (paused, [turn.wait_s for turn in confirmed])
+        assert 8.0 == (await bench.reserve()).wait_s
+
+    tested(test)
+
+
+def test_what_a_refused_request_did_not_use_goes_to_the_next_in_the_queue(tested: Tested):
+    async def test(bench: Bench) -> None:
+        first, second = await bench.reserve(), await bench.reserve()
+        refusal = Refusal(pause_s=5.0)
+        await bench.store.penalize(KEY, first, {"requests": 1.0}, {}, refusal)
+        assert 5.0 == (await bench.store.confirm(KEY, second.ticket, {})).wait_s
+
+    tested(test)
+
+
+def test_requests_refused_together_pause_once(tested: Tested):
+    async def test(bench: Bench) -> None:
+        together = [await bench.reserve(tokens=Ask(1.0)) for _ in range(3)]
+        bench.clock.pass_(0.1)
+        told = [await bench.store.penalize(KEY, turn, {}, {}, Refusal()) for turn in together]
+        assert [0.5, 0.5, 0.5] == told
+
+    tested(test)
+
+
+def test_pauses_grow_while_nothing_succeeds(tested: Tested):
+    async def test(bench: Bench) -> None:
+        pauses = []
+        for _ in range(7):
+            turn = await bench.reserve(tokens=Ask(1.0))
+            bench.clock.pass_(0.1)
+            pauses.append(await bench.store.penalize(KEY, turn, {}, {}, Refusal()))
+            bench.clock.pass_(pauses[-1] + 2.0)
+        assert [0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 15.0] == pauses
+
+    tested(test)
+
+
+def test_one_request_goes_ahead_of_the_others_after_repeated_refusals(tested: Tested):
+    async def test(bench: Bench) -> None:
+        asks = {"requests": Ask(1.0, quota=6_000.0)}
+        for _ in range(2):
+            turn = await bench.reserve(**asks)
+            bench.clock.pass_(0.1)
+            await bench.store.penalize(KEY, turn, {}, {}, Refusal(pause_s=1.0))
+            bench.clock.pass_(3.1)
+        scout = await bench.reserve(**asks)
+        behind = await bench.reserve(**asks)
+        assert (0.0, 2.0) == (scout.wait_s, round(behind.wait_s, 1))
+        bench.clock.pass_(0.2)
+        await bench.store.settle(KEY, scout, {}, {})
+        assert 0.0 == (await bench.store.confirm(KEY, behind.ticket, {"requests": 1.0})).wait_s
+
+    tested(test)
+
+
+def test_three_refusals_in_ten_seconds_despite_pauses_cut_the_rate_which_grows_again(
+    tested: Tested,
+):
+    async def test(bench: Bench) -> None:
+        for _ in range(3):
+            turn = await bench.reserve()
+            await bench.store.settle(KEY, turn, {}, {})
+            bench.clock.pass_(0.1)
+            refused = replace(turn, now=bench.clock.now * 1e6)
+            await bench.store.penalize(KEY, refused, {}, {}, Refusal(pause_s=0.0))
+            bench.clock.pass_(1.5)
+        slowed = (await bench.store.snapshot(KEY)).slowed_to
+        bench.clock.pass_(25.0)
+        grown = (await bench.store.snapshot(KEY)).slowed_to
+        bench.clock.pass_(60.0)
+        assert [0.806, 0.906, 1.0] == [
+            round(each, 3) for each in (slowed, grown, (await bench.store.snapshot(KEY)).slowed_to)
+        ]
+
+    tested(test)
+
+
+def test_a_changed_limit_moves_those_who_wait_already(tested: Tested):
+    async def test(bench: Bench) -> None:
+        first = await bench.reserve()
+        waiting = [await bench.reserve() for _ in range(3)]
+        await bench.store.settle(KEY, first, {}, {"requests": Sight(30.0)})
+        tail = await bench.reserve()
+        waits = [(await bench.store.confirm(KEY, each.ticket, {})).wait_s for each in waiting]
+        assert [2.0, 4.0, 6.0, 8.0] == pytest.approx([*waits, tail.wait_s])
+
+    tested(test)
+
+
+def test_an_answer_that_cost_less_brings_the_next_turn_nearer(tested: Tested):
+    async def test(bench: Bench) -> None:
+        asks = {"tokens": Ask(100.0, quota=6_000.0)}
+        turn = await bench.reserve(**asks)
+        await bench.store.settle(KEY, turn, {"tokens": -40.0}, {})
+        assert 0.6 == pytest.approx((await bench.reserve(**asks)).wait_s)
+
+    tested(test)
+
+
+def test_a_turn_that_was_given_back_is_somebody_elses(tested: Tested):
+    async def test(bench: Bench) -> None:
+        await bench.reserve()
+        unwanted = await bench.reserve()
+        await bench.store.refund(KEY, unwanted.ticket, {"requests": 1.0}, sent=False)
+        assert 1.0 == (await bench.reserve()).wait_s
+
+    tested(test)
+
+
+def test_what_others_use_of_the_quota_slows_us_and_what_we_use_does_not(tested: Tested):
+    async def test(bench: Bench) -> None:
+        asks = {"tokens": Ask(100.0, quota=6_000.0)}
+        for _ in range(40):
+            turn = await bench.reserve(**asks)
+            bench.clock.pass_(1.0)
+            used = (await bench.store.snapshot(KEY)).dimensions["tokens"].used
+            await bench.store.settle(KEY, turn, {}, {"tokens": Sight(6_000.0, used)})
+        alone = (await bench.store.snapshot(KEY)).dimensions["tokens"].foreign
+        for _ in range(60):
+            turn = await bench.reserve(**asks)
+            bench.clock.pass_(1.0)
+            used = (await bench.store.snapshot(KEY)).dimensions["tokens"].used
+            await bench.store.settle(KEY, turn, {}, {"tokens": Sight(6_000.0, used + 1_800)})
+        shared = (await bench.store.snapshot(KEY)).dimensions["tokens"].foreign
+        assert (0.0, 0.28) == (alone, round(shared, 2))
+
+    tested(test)
+
+
+def test_a_server_that_never_has_much_left_counts_something_else(tested: Tested):
+    async def test(bench: Bench) -> None:
+        for _ in range(20):
+            turn = await bench.reserve()
+            bench.clock.pass_(1.0)
+            await bench.store.settle(KEY, turn, {}, {"requests": Sight(60.0, 59.0)})
+        assert 0.0 == (await bench.store.snapshot(KEY)).dimensions["requests"].foreign
+
+    tested(test)
+
+
+def test_a_stop_refuses_everything_until_it_is_taken_back_or_a_minute_is_over(tested: Tested):
+    async def test(bench: Bench) -> None:
+        await bench.reserve()
+        waiting = await bench.reserve()
+        await bench.store.stop(KEY, STOP, "host:1")
+        assert STOP == await bench.reserve()
+        assert STOP == await bench.store.confirm(KEY, waiting.ticket, {"requests": 1.0})
+        assert STOP == (await bench.store.glance(KEY)).stopped
+        await bench.store.resume(KEY)
+        assert 1.0 == (await bench.reserve()).wait_s
+        await bench.store.stop(KEY, STOP, "host:1")
+        bench.clock.pass_(61.0)
+        assert isinstance(await bench.reserve(), Turn)
+
+    tested(test)
+
+
+def test_a_store_that_lost_everything_knows_no_turns_and_gives_no_credit(tested: Tested):
+    async def test(bench: Bench) -> None:
+        await bench.waits(5)
+        turn = await bench.reserve()
+        bench.wipe()
+        assert Lost() == await bench.store.confirm(KEY, turn.ticket, {"requests": 1.0})
+        assert [0.0, 1.0, 2.0] == await bench.waits(3)
+        # Ends of requests that were sent before the loss change nothing.
+        await bench.store.settle(KEY, turn, {"requests": -1.0}, {})
+        await bench.store.refund(KEY, turn.ticket, {"requests": 1.0}, sent=True)
+        assert 3.0 == (await bench.reserve()).wait_s
+
+    tested(test)
+
+
+def test_a_snapshot_says_what_a_person_asks(tested: Tested):
+    async def test(bench: Bench) -> None:
+        assert await bench.store.snapshot(KEY) is None
+        first = await bench.reserve()
+        await bench.waits(2)
+        refusal = Refusal(pause_s=4.0, why="the provider answered 429", by="host:7")
+        await bench.store.penalize(KEY, first, {"requests": 0.0}, {}, refusal)
+        await bench.store.stop(KEY, STOP, "host:8")
+        found = await bench.store.snapshot(KEY)
+        requests = found.dimensions["requests"]
+        assert (60.0, 1.0, 7.0) == (requests.effective, requests.used, requests.ahead_s)
+        assert (4.0, "the provider answered 429", "host:7") == (
+            found.paused_s,
+            found.paused_why,
+            found.paused_by,
+        )
+        assert (STOP, "host:8") == (found.stopped, found.stopped_by)
+        assert [KEY] == list(await bench.store.keys())
+
+    tested(test)
+
+
+def test_places_are_given_in_the_order_of_asking(tested: Tested):
+    async def test(bench: Bench) -> None:
+        order: list[str] = []
+
+        async def ask(name: str) -> None:
+            took = await bench.store.acquire(KEY, name, places=2, lease_s=60.0, wait_s=20.0)
+            assert took
+            order.append(name)
+
+        waiting = []
+        for name in "abcde":
+            waiting.append(asyncio.create_task(ask(name)))
+            await asyncio.sleep(0)
+        await settled(bench, 2, 1)
+        assert ["a", "b"] == order
+        for number, name in enumerate("abc", start=2):
+            await bench.store.release(KEY, name, places=2)
+            await waiting[number]
+        assert ["a", "b", "c", "d", "e"] == order
+        assert 2 == (await bench.store.snapshot(KEY)).in_flight
+
+    tested(test)
+
+
+async def settled(bench: Bench, in_flight: int, waiting: int) -> None:
+    """Wait until the store shows so many. Of each process one waits in Redis, so there it is 1."""
+    await bench.reserve(max_wait_s=math.inf)
+    for _ in range(200):
+        found = await bench.store.snapshot(KEY)
+        if (found.in_flight, bool(found.waiting)) == (in_flight, bool(waiting)):
+            return
+        await asyncio.sleep(0.01)
+    raise AssertionError((in_flight, waiting, found))
+
+
+def test_a_place_that_is_not_given_back_is_free_again_after_its_lease(tested: Tested):
+    async def test(bench: Bench) -> None:
+        assert await bench.store.acquire(KEY, "dead", places=1, lease_s=60.0, wait_s=1.0)
+        bench.clock.pass_(61.0)
+        assert await bench.store.acquire(KEY, "next", places=1, lease_s=60.0, wait_s=1.0)
+
+    tested(test)
+
+
+def test_who_waits_too_long_for_a_place_leaves_the_queue(tested: Tested):
+    async def test(bench: Bench) -> None:
+        assert await bench.store.acquire(KEY, "a", places=1, lease_s=60.0, wait_s=1.0)
+        assert not await bench.store.acquire(KEY, "b", places=1, lease_s=60.0, wait_s=0.05)
+        await bench.store.release(KEY, "a", places=1)
+        assert await bench.store.acquire(KEY, "c", places=1, lease_s=60.0, wait_s=0.05)
+
+    tested(test)
+
+
+def test_who_is_cancelled_while_waiting_for_a_place_takes_none(tested: Tested):
+    async def test(bench: Bench) -> None:
+        assert await bench.store.acquire(KEY, "a", places=1, lease_s=60.0, wait_s=1.0)
+        gone = asyncio.create_task(
+            bench.store.acquire(KEY, "b", places=1, lease_s=60.0, wait_s=60.0)
+        )
+        await settled(bench, 1, 1)
+        gone.cancel()
+        await asyncio.wait([gone])
+        await bench.store.release(KEY, "a", places=1)
+        assert await bench.store.acquire(KEY, "c", places=1, lease_s=60.0, wait_s=1.0)
+
+    tested(test)
+
+
+# The same answers ---------------------------------------------------------------------------------
+
+COSTS = st.sampled_from([0.0, 1.0, 7.0, 250.0, 3_000.0])
+LIMITS = st.sampled_from([0.0, 60.0, 1_200.0, 300_000.0])
+NAMES = ("requests", "tokens")
+ASKS = st.fixed_dictionaries({name: st.builds(Ask, COSTS, LIMITS, LIMITS) for name in NAMES})
+SIGHTS = st.dictionaries(
+    st.sampled_from(NAMES),
+    st.builds(
+        Sight, st.sampled_from([60.0, 1_200.0, 300_000.0]), st.sampled_from([-1.0, 0.0, 40.0, 9e4])
+    ),
+)
+PAUSES = st.sampled_from([-1.0, 0.0, 0.25, 3.0])
+WHICH = st.integers(0, 50)
+STEPS = st.lists(
+    st.one_of(
+        st.tuples(st.just("pass"), st.sampled_from([0.001, 0.02, 0.3, 1.5, 11.0, 70.0])),
+        st.tuples(st.just("reserve"), ASKS, st.sampled_from([0.0, 1.0, 60.0])),
+        st.tuples(st.just("confirm"), WHICH),
+        st.tuples(st.just("refund"), WHICH, st.booleans()),
+        st.tuples(st.just("settle"), WHICH, st.sampled_from([-200.0, 0.0, 30.0]), SIGHTS),
+        st.tuples(st.just("penalize"), WHICH, PAUSES, st.sampled_from([0.0, 0.5]), SIGHTS),
+        st.tuples(st.just("stop")),
+        st.tuples(st.just("resume")),
+    ),
+    max_size=40,
+)
+
+
+@settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(steps=STEPS)
+def test_both_stores_give_the_same_answers(redis_url: str, steps: list[tuple[Any, ...]]):
+    async def main() -> None:
+        clock = Clock()
+        async with both(redis_url, clock) as stores:
+            key = replace(KEY, group=uuid4().hex)
+            turns: list[list[Turn]] = [[], []]
+            for step in steps:
+                if step[0] == "pass":
+                    clock.pass_(step[1])
+                    continue
+                answers = [
+                    plainly(await took(store, key, step, known))
+                    for store, known in zip(stores, turns, strict=True)
+                ]
+                assert answers[0] == pytest.approx(answers[1], rel=1e-6, abs=1e-6), step
+            first, second = [plainly(await store.snapshot(key)) for store in stores]
+            assert first == pytest.approx(second, rel=1e-6, abs=1e-6)
+
+    asyncio.run(main())
+
+
+@asynccontextmanager
+async def both(url: str, clock: Clock) -> AsyncIterator[tuple[LimitStore, LimitStore]]:
+    fleet = RedisStore(url, clock)
+    try:
+        yield MemoryStore(clock), fleet
+    finally:
+        await fleet.close()
+
+
+async def took(store: LimitStore, key: LimitKey, step: tuple[Any, ...], turns: list[Turn]) -> Any:
+    """One step over one store; a step about a turn takes one of those given so far."""
+    answer: Any = None
+    match step:
+        case ("reserve", asks, max_wait_s):
+            answer = await store.reserve(key, asks, target=0.985, max_wait_s=max_wait_s)
+            turns += [answer] if isinstance(answer, Turn) else []
+        case ("stop",):
+            await store.stop(key, STOP, "host:1")
+        case ("resume",):
+            await store.resume(key)
+        case (_, which, *_) if turns:
+            answer = await ended(store, key, step, turns[which % len(turns)])
+    return answer
+
+
+async def ended(store: LimitStore, key: LimitKey, step: tuple[Any, ...], turn: Turn) -> Any:
+    match step:
+        case ("confirm", _):
+            return await store.confirm(key, turn.ticket, {"requests": 1.0, "tokens": 100.0})
+        case ("refund", _, sent):
+            await store.refund(key, turn.ticket, {"tokens": 100.0}, sent=sent)
+        case ("settle", _, delta, sights):
+            await store.settle(key, turn, {"tokens": delta}, sights)
+        case ("penalize", _, pause_s, jitter, sights):
+            refunds = {"requests": 0.0, "tokens": 100.0}
+            refusal = Refusal(pause_s, jitter, by="host:1")
+            return await store.penalize(key, turn, refunds, sights, refusal)
+    return None
+
+
+def plainly(answer: Any) -> list[Any]:
+    """An answer as numbers and words, without the name of the state."""
+    match answer:
+        case None:
+            return []
+        case float():
+            return [answer]
+        case Turn():
+            seen = sorted(answer.seen.items())
+            numbers = [answer.wait_s, answer.ticket.at, answer.now, float(answer.limited)]
+            return numbers + [value for _, value in seen]
+        case TooFar():
+            return [answer.wait_s]
+        case Stopped() | Lost():
+            return [hash(type(answer).__name__)]
+    dimensions = [
+        number
+        for each in answer.dimensions.values()
+        for number in (each.seen, each.effective, each.used, each.ahead_s, each.foreign)
+    ]
+    return [*dimensions, answer.paused_s, answer.slowed_to, float(answer.stopped is not None)]

@@ -1,0 +1,172 @@
+"""Claims beside spaces that cool: what waits elsewhere is found however much waits there."""
+
+import queue
+from uuid import uuid4
+
+import pytest
+
+import embedfleet as ef
+from embedfleet_schema.errors import EmbedderBusy
+from embedfleet_schema.statements import load
+from embedfleet_schema.store.batches import Batches
+from embedfleet_workers.cooling import Cooling
+from plugins.pipelines import PartsEmbedder, ScriptedEmbedder, pipeline_around
+
+BACKLOG = 20_000
+
+
+def ask(fleet, statement, values=()):
+    with fleet.db.connection() as conn:
+        cursor = conn.execute(statement, values)
+        return cursor.fetchall() if cursor.description else []
+
+
+def batches_of(fleet):
+    return Batches(fleet.db, owner=uuid4(), lease_seconds=60.0)
+
+
+@pytest.fixture
+def busy(fleet):
+    """A collection whose space cools in these tests; its batch was there first."""
+    docs = fleet.collection("busy", model="fake/16")
+    docs.enqueue([ef.Document("one", "a text that came first")])
+    return docs
+
+
+@pytest.fixture
+def free(fleet, busy):
+    docs = fleet.collection("free", model="fake/8")
+    docs.enqueue([ef.Document("other", "a text that came later")])
+    return docs
+
+
+def put_many(fleet, docs, count=BACKLOG):
+    ask(
+        fleet,
+        "INSERT INTO embedfleet.batch (job_id, collection_id, queue, state, run_after, chunks,"
+        " tokens, hashes) SELECT 1, %s, 'cpu', 'pending', now() - interval '1 h', 1, 5,"
+        " ARRAY[int8send(n)] FROM generate_series(1, %s) AS n",
+        (docs.info.id, count),
+    )
+    ask(fleet, "ANALYZE embedfleet.batch")
+
+
+def test_a_batch_of_a_space_that_cools_is_not_claimed_and_others_are(fleet, busy, free):
+    lease = batches_of(fleet).claim("cpu", beside=[busy.info.space_id])
+    assert free.info.id == lease.collection.id
+    assert batches_of(fleet).claim("cpu", beside=[busy.info.space_id]) is None
+    assert busy.info.id == batches_of(fleet).claim("cpu").collection.id
+
+
+def test_beside_a_space_the_best_batch_comes_first_whatever_its_collection(fleet, busy, free):
+    more = fleet.collection("more", model="fake/4")
+    more.enqueue([ef.Document("third", "a text that came last")])
+    free.enqueue([ef.Document("fourth", "one that came after it")])
+    found = []
+    while lease := batches_of(fleet).claim("cpu", beside=[busy.info.space_id]):
+        found.append(lease.collection.name)
+    assert ["free", "more", "free"] == found
+
+
+def test_two_who_claim_beside_the_same_space_get_different_batches(fleet, busy, free):
+    free.enqueue([ef.Document("more", "a second one of it")])
+    values = {"queue": "cpu", "owner": uuid4(), "lease_seconds": 60, "beside": [1]}
+    with fleet.db.connection() as conn, conn.transaction():
+        first = conn.execute(load("batches")["claim_beside"], values).fetchone()
+        second = batches_of(fleet).claim("cpu", beside=[busy.info.space_id])
+        assert second is not None
+        assert first[0] != second.id
+
+
+def test_a_backlog_of_a_space_that_cools_is_not_read_by_claims_beside_it(fleet, busy, free):
+    put_many(fleet, busy)
+    values = {
+        "queue": "cpu",
+        "owner": uuid4(),
+        "lease_seconds": 60,
+        "beside": [busy.info.space_id],
+    }
+    with fleet.db.connection() as conn:
+        statement = "EXPLAIN (ANALYZE, FORMAT JSON) " + load("batches")["claim_beside"].as_string()
+        with conn.transaction(force_rollback=True):
+            ((plan,),) = conn.execute(statement, values).fetchall()
+    nodes = list(walk(plan[0]["Plan"]))
+    assert "ix_batch_claim_beside" in {node.get("Index Name") for node in nodes}
+    assert 10 > max(node["Actual Rows"] * node["Actual Loops"] for node in nodes)
+    assert 10 > max(node.get("Rows Removed by Filter", 0) for node in nodes)
+
+
+def walk(node):
+    yield node
+    for child in node.get("Plans", []):
+        yield from walk(child)
+
+
+def refuse(seconds):
+    def before(_number):
+        raise EmbedderBusy(seconds=seconds, reason="the rate limit of fake/16")
+
+    return before
+
+
+def test_a_busy_provider_keeps_no_slot_and_no_other_space_from_work(fleet, busy, free):
+    rings = queue.Queue()
+    cooling = Cooling(rings.put)
+    embedder = PartsEmbedder(busy.info.space, 1, before=refuse(30.0))
+    pipeline, stats = pipeline_around(fleet, embedder, cooling=cooling)
+    assert "defer" == pipeline.run_one("cpu")
+    healthy = ScriptedEmbedder(free.info.space, lambda _, vectors: vectors)
+    other, _ = pipeline_around(fleet, healthy, cooling=cooling)
+    assert ["done", "idle"] == [other.run_one("cpu"), other.run_one("cpu")]
+    assert ["fake/16"] == [each.space for each in stats]
+    cooling.stop()
+
+
+def test_a_batch_that_waits_shortly_keeps_its_place_and_says_until_when(fleet, busy):
+    cooling = Cooling()
+    put_many(fleet, fleet.collection("many", model="fake/8"), 100)
+    ask(fleet, "UPDATE embedfleet.batch SET run_after = now() - interval '2 h' WHERE id = 1")
+    embedder = PartsEmbedder(busy.info.space, 1, before=refuse(30.0))
+    pipeline, _ = pipeline_around(fleet, embedder, cooling=cooling)
+    assert "defer" == pipeline.run_one("cpu")
+    assert 1 == batches_of(fleet).claim("cpu").id
+    cooling.stop()
+
+
+def test_what_a_batch_waits_for_is_in_status_and_explain(fleet, busy):
+    cooling = Cooling()
+    embedder = PartsEmbedder(busy.info.space, 1, before=refuse(30.0))
+    pipeline, _ = pipeline_around(fleet, embedder, cooling=cooling)
+    pipeline.run_one("cpu")
+    ((clock,),) = ask(
+        fleet,
+        "SELECT to_char((now() + interval '30 s') AT TIME ZONE 'UTC', 'HH24:MI')",
+    )
+    status = fleet.job(1).status
+    assert "the rate limit of fake/16, until " in status.reason
+    assert " UTC" in status.reason
+    assert "the rate limit of fake/16, until " in str(busy.explain("one"))
+    assert clock[:2].isdecimal()
+    cooling.stop()
+
+
+def test_a_batch_that_waits_for_long_lets_the_others_go_first(fleet, busy):
+    cooling = Cooling()
+    embedder = PartsEmbedder(busy.info.space, 1, before=refuse(3_600.0))
+    pipeline, _ = pipeline_around(fleet, embedder, cooling=cooling)
+    assert "defer" == pipeline.run_one("cpu")
+    in_minutes = "SELECT extract(epoch FROM run_after - now()) / 60 BETWEEN 9 AND 10"
+    assert [(True,)] == ask(fleet, f"{in_minutes} FROM embedfleet.batch")
+    cooling.stop()
+
+
+def test_the_end_of_the_wait_rings_by_itself_and_the_batch_is_taken(fleet, busy):
+    rings = queue.Queue()
+    cooling = Cooling(rings.put)
+    waits = [refuse(0.2)]
+    embedder = PartsEmbedder(busy.info.space, 1, before=lambda n: waits and waits.pop()(n))
+    pipeline, _ = pipeline_around(fleet, embedder, cooling=cooling)
+    assert ["defer", "idle"] == [pipeline.run_one("cpu"), pipeline.run_one("cpu")]
+    assert "cpu" == rings.get(timeout=30)
+    assert "done" == pipeline.run_one("cpu")
+    cooling.stop()

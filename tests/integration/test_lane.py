@@ -1,0 +1,471 @@
+"""The batch lane: every text ends with one vector or one failure, and nothing is filed twice."""
+
+from decimal import Decimal
+
+import pytest
+
+import embedfleet as ef
+from embedfleet.fleet import Fleet
+from embedfleet_schema.errors import FailpointHit, LaneUnsupported
+from embedfleet_schema.lanes import check_lane
+from embedfleet_schema.store.sweep import sweep
+from embedfleet_schema.turns import LANE, Turn
+from embedfleet_schema.types import Space
+from plugins.lane_fleets import MODEL, PRICE, LaneFleet, names, text_of
+from plugins.provider_dialects import tokens_of
+
+pytest_plugins = ["plugins.command_line"]
+
+CRASH_POINTS = ("after_lane_lease", "after_lane_upload", "after_lane_create")
+
+
+def tokens(*filed: str) -> int:
+    return sum(tokens_of(text_of(name)) for name in filed)
+
+
+def test_texts_are_filed_answered_and_entered_at_half_the_price(lane_fleet: LaneFleet):
+    job = lane_fleet.enqueue(*names(20))
+    assert [] == lane_fleet.work()
+    lane_fleet.look()
+    assert names(20) == lane_fleet.filed()
+    assert "filed with the provider's batch API since" in str(job.status.reason)
+    assert "filed with the batch API of its provider" in str(lane_fleet.docs.explain("d000"))
+    lane_fleet.look()
+    assert [] == lane_fleet.stored()
+    lane_fleet.server.complete()
+    lane_fleet.look()
+    assert names(20) == lane_fleet.stored()
+    assert ("done", 20, 0) == (job.status.state, job.status.embedded, job.status.failed)
+    (spent,) = lane_fleet.fleet.usage()
+    assert (20, 20, tokens(*names(20))) == (spent.requests, spent.texts, spent.tokens)
+    assert Decimal(str(PRICE)) / 2 * tokens(*names(20)) / 1_000_000 == spent.usd
+    assert {} == lane_fleet.server.files
+    assert ["done"] == lane_fleet.files()
+    lane_fleet.check()
+
+
+def test_vectors_are_those_of_the_ordinary_endpoint(lane_fleet: LaneFleet):
+    lane_fleet.enqueue(*names(5))
+    lane_fleet.look()
+    lane_fleet.server.complete()
+    lane_fleet.look()
+    expected = lane_fleet.docs.embed_query(text_of("d003"))
+    (best, *_) = lane_fleet.docs.search(expected, k=1)
+    assert ("d003", 1.0) == (best.document, pytest.approx(best.score, abs=1e-6))
+
+
+@pytest.mark.parametrize("place", CRASH_POINTS)
+def test_after_a_crash_nothing_is_lost_and_nothing_is_filed_twice(place, lane_fleet: LaneFleet):
+    job = lane_fleet.enqueue(*names(20))
+    with pytest.raises(FailpointHit):
+        lane_fleet.failing(f"{place}=raise").run_once()
+    # Too early to tell a dead process from a slow one.
+    lane_fleet.look()
+    assert ["filing"] == lane_fleet.files()
+    lane_fleet.look(dead_after_s=0)
+    lane_fleet.look()
+    assert names(20) == lane_fleet.filed()
+    lane_fleet.server.complete()
+    lane_fleet.look()
+    assert names(20) == lane_fleet.stored()
+    assert "done" == job.status.state
+    assert {} == lane_fleet.server.files
+    lane_fleet.check()
+
+
+def test_a_batch_is_found_again_behind_many_newer_ones(lane_fleet: LaneFleet):
+    lane_fleet.enqueue(*names(3))
+    with pytest.raises(FailpointHit):
+        lane_fleet.failing("after_lane_create=raise").run_once()
+    for number in range(9):
+        lane_fleet.server._create(
+            {
+                "endpoint": "/v1/embeddings",
+                "completion_window": "24h",
+                "input_file_id": "file-of-others",
+                "metadata": {"embedfleet_file": str(number)},
+            }
+        )
+    lane_fleet.look(dead_after_s=0)
+    assert ["filed"] == lane_fleet.files()
+    assert names(3) == lane_fleet.filed()
+
+
+def test_a_batch_whose_making_was_not_confirmed_is_looked_for(lane_fleet: LaneFleet):
+    lane_fleet.enqueue(*names(3))
+    lane_fleet.server.forgets_answer_to.add(("POST", "/batches"))
+    lane_fleet.look()
+    assert ["filing"] == lane_fleet.files()
+    lane_fleet.look(dead_after_s=0)
+    assert (["filed"], names(3)) == (lane_fleet.files(), lane_fleet.filed())
+
+
+def test_who_was_taken_for_dead_calls_its_batch_off(lane_fleet: LaneFleet):
+    """It stood still between two requests, and another process gave its texts back."""
+    lane_fleet.enqueue(*names(3))
+    runner = lane_fleet.runner()
+    create = runner._api.create
+
+    def late(input_file_id: str, token: str):
+        made = create(input_file_id, token)
+        with lane_fleet.fleet.db.connection() as conn:
+            conn.execute("UPDATE embedfleet.lane_file SET state = 'failed'")
+            conn.execute(
+                "UPDATE embedfleet.batch SET state = 'pending', lease_until = NULL,"
+                " run_after = now() + interval '1 hour'"
+            )
+        return made
+
+    runner._api.create = late
+    runner.run_once()
+    (batch,) = lane_fleet.server.batches.values()
+    assert "cancelling" == batch.status
+
+
+def test_each_text_ends_with_a_vector_or_a_failure(lane_fleet: LaneFleet):
+    def fate(text: str):
+        number = int(text[-3:])
+        if number % 6 == 0:
+            return 400, "invalid_request", f"cannot take: {text}"
+        odd = {
+            1: "expired",
+            2: "missing",
+            3: "spoilt",
+            4: (429, "rate_limit_exceeded", "slow down"),
+        }
+        return odd.get(number % 12)
+
+    job = lane_fleet.enqueue(*names(60))
+    lane_fleet.look()
+    lane_fleet.server.complete(fate)
+    lane_fleet.look()
+    refused = [name for name in names(60) if int(name[1:]) % 6 == 0]
+    left = [name for name in names(60) if int(name[1:]) % 12 in (1, 2, 3, 4)]
+    assert refused == lane_fleet.failed()
+    assert ["api"] == lane_fleet.rung
+    assert {"done"} == set(lane_fleet.work())
+    assert left == sorted(text.split()[-1] for text in lane_fleet.server.embedded)
+    assert sorted(set(names(60)) - set(refused)) == lane_fleet.stored()
+    status = job.status
+    assert ("done", 50, 10, 0) == (status.state, status.embedded, status.failed, status.queued)
+    (failure, *_) = lane_fleet.docs.failures()
+    assert "INPUT_REJECTED" == failure.code
+    assert "some words" not in failure.reason
+    lane_fleet.check()
+
+
+def test_refusing_every_text_is_left_to_the_ordinary_endpoint(lane_fleet: LaneFleet):
+    lane_fleet.enqueue(*names(10))
+    lane_fleet.look()
+    lane_fleet.server.complete(lambda _: (400, "unknown_parameter", "no"))
+    lane_fleet.look()
+    assert [] == lane_fleet.failed()
+    lane_fleet.work()
+    assert names(10) == lane_fleet.stored()
+
+
+@pytest.mark.parametrize("status", ["expired", "cancelled"])
+def test_what_was_answered_before_the_end_is_kept(status, lane_fleet: LaneFleet):
+    lane_fleet.enqueue(*names(20))
+    lane_fleet.look()
+    lane_fleet.server.complete(lambda text: "expired" if int(text[-3:]) >= 12 else None, as_=status)
+    lane_fleet.look()
+    assert names(20)[:12] == lane_fleet.stored()
+    lane_fleet.work()
+    assert names(20) == lane_fleet.stored()
+    assert 8 == len(lane_fleet.server.embedded)
+    lane_fleet.check()
+
+
+@pytest.mark.parametrize("part", [1, 2, 4])
+def test_a_harvest_that_died_is_done_again_and_paid_once(part, lane_fleet: LaneFleet):
+    job = lane_fleet.enqueue(*names(20))
+    lane_fleet.look()
+    lane_fleet.server.complete(lambda text: (400, "bad", "no") if text.endswith("7") else None)
+    with pytest.raises(FailpointHit):
+        lane_fleet.failing(f"after_lane_part=raise:#{part}", buffer_bytes=100).run_once()
+    assert ["filed"] == lane_fleet.files()
+    lane_fleet.look()
+    assert ["d007", "d017"] == lane_fleet.failed()
+    assert 18 == len(lane_fleet.stored())
+    (spent,) = lane_fleet.fleet.usage()
+    assert (18, "done") == (spent.texts, job.status.state)
+    lane_fleet.check()
+
+
+def test_a_file_that_breaks_off_is_fetched_again(lane_fleet: LaneFleet):
+    lane_fleet.enqueue(*names(20))
+    lane_fleet.look()
+    lane_fleet.server.complete()
+    lane_fleet.server.truncate = 700
+    lane_fleet.look()
+    assert (["filed"], []) == (lane_fleet.files(), lane_fleet.stored())
+    lane_fleet.look()
+    assert (["done"], names(20)) == (lane_fleet.files(), lane_fleet.stored())
+    assert [] == lane_fleet.server.embedded
+
+
+def test_where_no_room_is_left_the_texts_wait_and_go_in_smaller_files(lane_fleet: LaneFleet):
+    job = lane_fleet.enqueue(*names(20))
+    lane_fleet.look()
+    limit = tokens(*names(11))
+    lane_fleet.server.fail(
+        "token_limit_exceeded",
+        f"Enqueued token limit reached for a-model. Limit: {limit:,} enqueued tokens.",
+    )
+    lane_fleet.look()
+    assert {("pending", "lane"): 5} == lane_fleet.states()
+    assert f"it lets {limit:,} tokens wait" in str(job.status.reason)
+    lane_fleet.look()
+    assert 1 == len(lane_fleet.server.batches), "it waits"
+    lane_fleet.make_due()
+    lane_fleet.look()
+    _, second = lane_fleet.server.batches.values()
+    assert 0 < len(lane_fleet.server.lines(second)) < 11
+    while "done" != job.status.state:
+        lane_fleet.server.complete()
+        lane_fleet.make_due()
+        lane_fleet.look()
+    assert names(20) == lane_fleet.stored()
+    lane_fleet.check()
+
+
+def test_an_account_without_credit_pauses_the_model(lane_fleet: LaneFleet):
+    job = lane_fleet.enqueue(*names(10))
+    lane_fleet.server.refusals["POST", "/files"] = (429, "insufficient_quota", "no money")
+    lane_fleet.look()
+    (paused,) = lane_fleet.fleet.paused()
+    assert ("insufficient_quota", "paused") == (paused.code, job.status.state)
+    lane_fleet.server.refusals.clear()
+    lane_fleet.look()
+    assert [] == lane_fleet.filed()
+    lane_fleet.fleet.resume(MODEL)
+    lane_fleet.look()
+    assert names(10) == lane_fleet.filed()
+
+
+def test_a_batch_that_lost_its_credit_pauses_the_model_too(lane_fleet: LaneFleet):
+    lane_fleet.enqueue(*names(10))
+    lane_fleet.look()
+    lane_fleet.server.fail("billing_hard_limit_reached")
+    lane_fleet.look()
+    assert {("held", "lane")} == set(lane_fleet.states())
+    assert "billing_hard_limit_reached" == lane_fleet.fleet.paused()[0].code
+
+
+def test_another_failure_of_the_whole_batch_goes_to_the_workers(lane_fleet: LaneFleet):
+    lane_fleet.enqueue(*names(10))
+    lane_fleet.look()
+    lane_fleet.server.fail("invalid_json_line")
+    lane_fleet.look()
+    assert {("pending", "api")} == set(lane_fleet.states())
+    lane_fleet.work()
+    assert names(10) == lane_fleet.stored()
+    assert (["failed"], {}) == (lane_fleet.files(), lane_fleet.server.files)
+
+
+@pytest.mark.parametrize("asked", [("POST", "/files"), ("POST", "/batches")])
+def test_a_server_without_a_batch_api_leaves_it_to_the_workers(asked, lane_fleet: LaneFleet):
+    lane_fleet.enqueue(*names(10))
+    lane_fleet.server.refusals[asked] = (404, "", "what is that?")
+    lane_fleet.look()
+    lane_fleet.work()
+    assert names(10) == lane_fleet.stored()
+
+
+def test_a_provider_that_is_down_is_asked_again_later(lane_fleet: LaneFleet):
+    lane_fleet.enqueue(*names(10))
+    lane_fleet.server.refusals["POST", "/files"] = (503, "", "down")
+    lane_fleet.look()
+    assert {("pending", "lane")} == set(lane_fleet.states())
+    lane_fleet.server.refusals.clear()
+    lane_fleet.look()
+    assert [] == lane_fleet.filed()
+    lane_fleet.make_due()
+    lane_fleet.look()
+    assert names(10) == lane_fleet.filed()
+
+
+def test_a_batch_that_the_provider_forgot_goes_to_the_workers(lane_fleet: LaneFleet):
+    lane_fleet.enqueue(*names(10))
+    lane_fleet.look()
+    lane_fleet.server.batches.clear()
+    lane_fleet.look()
+    assert {("pending", "api")} == set(lane_fleet.states())
+
+
+def test_a_late_batch_is_called_off_and_its_answers_are_kept(lane_fleet: LaneFleet):
+    lane_fleet.enqueue(*names(10))
+    lane_fleet.look()
+    with lane_fleet.fleet.db.connection() as conn:
+        conn.execute("UPDATE embedfleet.lane_file SET filed_at = now() - interval '27 hours'")
+    lane_fleet.look()
+    (batch,) = lane_fleet.server.batches.values()
+    assert "cancelling" == batch.status
+    lane_fleet.server.complete(
+        lambda text: "missing" if "d00" not in text else None, as_="cancelled"
+    )
+    lane_fleet.look()
+    assert names(10) == lane_fleet.stored()
+
+
+def test_cancelled_jobs_end_at_once_and_so_does_their_batch(lane_fleet: LaneFleet):
+    job = lane_fleet.enqueue(*names(10))
+    lane_fleet.look()
+    job.cancel()
+    lane_fleet.look()
+    (batch,) = lane_fleet.server.batches.values()
+    assert "cancelling" == batch.status
+    assert {("cancelled", "lane")} == set(lane_fleet.states())
+    lane_fleet.server.complete(lambda text: "missing" if text[-1] > "3" else None, as_="cancelled")
+    lane_fleet.look()
+    (spent,) = lane_fleet.fleet.usage()
+    assert ([], 4, ["done"]) == (lane_fleet.stored(), spent.texts, lane_fleet.files())
+
+
+def test_a_cancelled_job_beside_another_one_ends_with_the_harvest(lane_fleet: LaneFleet):
+    gone, kept = lane_fleet.enqueue(*names(20)[:10]), lane_fleet.enqueue(*names(20)[10:])
+    lane_fleet.look()
+    gone.cancel()
+    lane_fleet.look()
+    lane_fleet.server.complete(lambda text: "missing" if text < text_of("d005") else None)
+    lane_fleet.look()
+    assert ("cancelled", "done") == (gone.status.state, kept.status.state)
+    assert names(20)[5:] == lane_fleet.stored()
+    assert [] == lane_fleet.work()
+
+
+def test_a_paused_job_is_not_filed(lane_fleet: LaneFleet):
+    job = lane_fleet.enqueue(*names(5))
+    job.pause()
+    lane_fleet.look()
+    assert [] == lane_fleet.filed()
+    job.resume()
+    lane_fleet.look()
+    assert names(5) == lane_fleet.filed()
+
+
+def test_texts_that_are_filed_already_are_not_filed_again(lane_fleet: LaneFleet):
+    lane_fleet.enqueue(*names(10))
+    lane_fleet.look()
+    again = lane_fleet.enqueue(*names(12))
+    lane_fleet.look()
+    lane_fleet.server.complete()
+    lane_fleet.look()
+    lane_fleet.make_due()
+    lane_fleet.look()
+    lane_fleet.server.complete()
+    lane_fleet.look()
+    assert (names(12), names(12)) == (lane_fleet.filed(), lane_fleet.stored())
+    assert "done" == again.status.state
+    lane_fleet.check()
+
+
+def test_who_wants_the_same_texts_now_does_not_wait_for_a_day(lane_fleet: LaneFleet):
+    lane_fleet.enqueue(*names(10))
+    lane_fleet.look()
+    live = lane_fleet.enqueue(*names(10), lane="live")
+    assert {"done"} == set(lane_fleet.work())
+    assert "done" == live.status.state
+    lane_fleet.server.complete()
+    lane_fleet.look()
+    assert names(10) == lane_fleet.stored()
+    lane_fleet.check()
+
+
+def test_vectors_of_another_collection_are_not_paid_for(lane_fleet: LaneFleet):
+    lane_fleet.enqueue(*names(5), lane="live")
+    lane_fleet.work()
+    other = lane_fleet.fleet.collection("other", model=MODEL, dimensions=8, max_tokens=512)
+    job = other.enqueue([ef.Document(name, text_of(name)) for name in names(8)], lane="batch")
+    lane_fleet.look()
+    assert names(8)[5:] == lane_fleet.filed()
+    lane_fleet.server.complete()
+    lane_fleet.look()
+    assert (8, "done") == (job.status.embedded, job.status.state)
+
+
+def test_the_sweep_leaves_what_is_filed_alone(lane_fleet: LaneFleet):
+    lane_fleet.enqueue(*names(10))
+    lane_fleet.look()
+    with lane_fleet.fleet.db.connection() as conn:
+        conn.execute("UPDATE embedfleet.batch SET lease_until = now() - interval '3 days'")
+    swept = sweep(lane_fleet.fleet.db, alive_seconds=45)
+    assert swept is not None
+    assert (0, {}) == (swept.reclaimed, swept.idle)
+    lane_fleet.server.complete()
+    lane_fleet.look()
+    assert names(10) == lane_fleet.stored()
+    assert [(0,)] == lane_fleet.ask("SELECT DISTINCT crashes FROM embedfleet.batch")
+
+
+def test_a_budget_bounds_what_is_filed(lane_fleet: LaneFleet):
+    half = PRICE / 2 * tokens(*names(10)) / 1_000_000
+    job = lane_fleet.enqueue(*names(40), budget_usd=half)
+    lane_fleet.look()
+    filed = len(lane_fleet.filed())
+    assert 0 < filed <= 16
+    lane_fleet.look()
+    assert filed == len(lane_fleet.filed())
+    lane_fleet.server.complete()
+    lane_fleet.look()
+    assert "paused" == job.status.state
+    assert filed == len(lane_fleet.stored())
+
+
+def test_a_job_is_filed_when_all_of_it_is_there_or_its_producer_is_silent(lane_fleet: LaneFleet):
+    lane_fleet.enqueue(*names(5))
+    with lane_fleet.fleet.db.connection() as conn:
+        conn.execute("UPDATE embedfleet.job SET loaded_at = NULL")
+    lane_fleet.look()
+    assert [] == lane_fleet.filed()
+    lane_fleet.look(patience_s=0)
+    assert names(5) == lane_fleet.filed()
+
+
+def test_one_process_of_the_fleet_acts_at_a_time(lane_fleet: LaneFleet):
+    lane_fleet.enqueue(*names(5))
+    turn = Turn(lane_fleet.fleet.db, LANE)
+    assert turn.take()
+    assert not lane_fleet.runner().run_once()
+    turn.give_back()
+    assert lane_fleet.runner().run_once()
+    assert names(5) == lane_fleet.filed()
+
+
+def test_a_collection_that_is_dropped_takes_its_batch_along(lane_fleet: LaneFleet):
+    lane_fleet.enqueue(*names(5))
+    lane_fleet.look()
+    lane_fleet.docs.drop()
+    lane_fleet.look()
+    (batch,) = lane_fleet.server.batches.values()
+    assert "cancelling" == batch.status
+    lane_fleet.server.complete(as_="cancelled")
+    lane_fleet.look()
+    assert ["done"] == lane_fleet.files()
+
+
+@pytest.mark.parametrize(
+    ("provider", "version"), [("cohere", None), ("local", None), ("openai", "2024-10-21")]
+)
+def test_a_model_without_a_batch_api_is_refused_before_anything_is_stored(
+    provider, version, fleet: Fleet
+):
+    settings = fleet.settings.model_copy(update={"openai_api_version": version})
+    with pytest.raises(LaneUnsupported, match="--lane batch"):
+        check_lane("batch", Space(provider, "m", 8, 512), settings)
+
+
+def test_nothing_is_stored_where_the_lane_is_refused(fleet: Fleet):
+    docs = fleet.collection("docs", model="fake/8")
+    with pytest.raises(LaneUnsupported):
+        docs.enqueue([ef.Document("a", "words")], lane="batch")
+    assert [] == fleet.jobs()
+
+
+@pytest.mark.parametrize(("lane", "said"), [("batch", "--lane batch"), ("slow", "'slow'")])
+def test_the_command_refuses_a_lane_that_is_not_there(lane, said, command, tmp_path):
+    (tmp_path / "a.txt").write_text("some words")
+    answer = command("enqueue", "docs", tmp_path, "--model", "fake/8", "--lane", lane)
+    assert 2 == answer.code
+    assert said in answer.err

@@ -1,0 +1,152 @@
+"""The limiter when Redis goes away, comes back, or comes back empty."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import pytest
+import redis
+
+from embedfleet_schema.errors import ProviderStopped
+from embedfleet_schema.store.limits import LimitBook, LimitName
+from embedfleet_workers.limits import fallback, redis_calls
+from embedfleet_workers.limits.gates import Gates
+from embedfleet_workers.limits.redis_store import RedisStore
+from embedfleet_workers.limits.store import StoreAway
+
+if TYPE_CHECKING:
+    from plugins.tcp_proxy import ProxyMaker, TcpProxy
+
+pytest_plugins = ["plugins.tcp_proxy"]
+
+ACCOUNT = "0123456789abcdef"
+TOKENS = {"tokens": 1_000.0}
+# 6,000 a minute: a request of ten seconds, so that a reservation stays visible.
+BOOK = LimitBook({LimitName("openai", "", "model"): {"tokens": 6_000.0}}, {}, api_workers=4)
+
+
+@pytest.fixture
+def short(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Find out quickly."""
+    monkeypatch.setattr(redis_calls, "ANSWER_S", 0.3)
+    monkeypatch.setattr(fallback, "PAUSE_S", 0.05)
+
+
+@pytest.fixture
+def through(proxy: ProxyMaker, redis_url: str, short: None) -> tuple[TcpProxy, str]:
+    return proxy(redis_url)
+
+
+def made(url: str) -> Gates:
+    gates = Gates(url, None, target=1.0)
+    gates.book = BOOK
+    return gates
+
+
+async def ahead(gates: Gates) -> float:
+    """Seconds that the queue is long: how far a request that comes now would have to wait."""
+    lane = gates.lane("openai", "model", ACCOUNT)
+    found = await lane.store.snapshot(lane.key)
+    assert found is not None
+    return found.dimensions["tokens"].ahead_s
+
+
+@pytest.mark.parametrize("way", ["refuse", "stall"])
+def test_while_redis_is_away_each_process_keeps_to_its_share(
+    through: tuple[TcpProxy, str], way: str
+):
+    broken, url = through
+
+    async def test() -> None:
+        gates = made(url)
+        gate = gates.gate("openai", "model", ACCOUNT)
+        await (await gate.admit(TOKENS, max_wait_s=5)).settle()
+        assert 9.0 < await ahead(gates) <= 10.0
+        getattr(broken, way)()
+        await (await gate.admit(TOKENS, max_wait_s=5)).settle()
+        # A quarter of the rate, from an empty memory: a request takes four times as long.
+        assert 39.0 < await ahead(gates) <= 40.0
+        broken.heal()
+        await asyncio.sleep(0.1)
+        while await ahead(gates) > 10.0:
+            await asyncio.sleep(0.05)
+        await gates.close()
+
+    asyncio.run(test())
+
+
+def test_who_waits_by_memory_reserves_anew_when_redis_is_back(through: tuple[TcpProxy, str]):
+    broken, url = through
+
+    async def test() -> None:
+        gates = made(url)
+        gate = gates.gate("openai", "model", ACCOUNT)
+        broken.refuse()
+        first = await gate.admit({"tokens": 100.0}, max_wait_s=5)
+        waiting = asyncio.create_task(gate.admit({"tokens": 100.0}, max_wait_s=60))
+        await asyncio.sleep(0.2)
+        assert not waiting.done()
+        broken.heal()
+        # By memory its turn would come after four seconds; Redis knows of nobody before it.
+        admission = await asyncio.wait_for(waiting, 3.0)
+        await admission.settle()
+        await first.settle()
+        await gates.close()
+
+    asyncio.run(test())
+
+
+def test_a_restarted_empty_redis_causes_no_burst(redis_url: str):
+    async def test() -> list[float]:
+        gates = made(redis_url)
+        gate = gates.gate("openai", "model", ACCOUNT)
+        loop = asyncio.get_running_loop()
+        moments: list[float] = []
+
+        async def call() -> None:
+            await gate.admit({"tokens": 20.0}, max_wait_s=60)
+            moments.append(loop.time())
+
+        waiting = [asyncio.create_task(call()) for _ in range(12)]
+        while len(moments) < 4:
+            await asyncio.sleep(0.01)
+        with redis.Redis.from_url(redis_url) as client:
+            client.flushall()
+            client.script_flush()
+        await asyncio.gather(*waiting)
+        await gates.close()
+        return moments
+
+    moments = asyncio.run(test())
+    # Twelve requests of 0.2 s; the loss may bring one forward.
+    assert moments[-1] - moments[0] >= 0.2 * 10 - 0.05
+
+
+def test_a_stop_is_heard_by_another_process(redis_url: str):
+    async def test() -> None:
+        one, other = made(redis_url), made(redis_url)
+        gate = other.gate("openai", "model", ACCOUNT)
+        await gate.admit(TOKENS, max_wait_s=5)
+        waiting = asyncio.create_task(gate.admit(TOKENS, max_wait_s=60))
+        await asyncio.sleep(0.1)
+        await one.gate("openai", "model", ACCOUNT).stop("INSUFFICIENT_QUOTA", "no money is left")
+        with pytest.raises(ProviderStopped, match="no money is left"):
+            await asyncio.wait_for(waiting, 2.0)
+        await one.close()
+        await other.close()
+
+    asyncio.run(test())
+
+
+def test_the_store_alone_says_that_redis_is_away(short: None):
+    async def test() -> None:
+        store = RedisStore("redis://127.0.0.1:1/0")
+        lane = Gates(None, None, store=store).lane("openai", "model", ACCOUNT)
+        with pytest.raises(StoreAway, match="ConnectionError"):
+            await lane.admit(TOKENS, 5.0)
+        with pytest.raises(StoreAway):
+            await store.keys()
+        await store.close()
+
+    asyncio.run(test())

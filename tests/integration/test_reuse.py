@@ -1,0 +1,78 @@
+"""A text that another collection of the space has is copied, not embedded again."""
+
+import psycopg
+
+from embedfleet import Document
+from embedfleet_schema.store import reuse
+from plugins.pipelines import ScriptedEmbedder, finish, pipeline_around
+
+
+def asked_pipeline(fleet, docs):
+    """A pipeline and the texts that its embedder was asked for."""
+    asked = []
+
+    def answer(texts, vectors):
+        asked.extend(texts)
+        return vectors
+
+    pipeline, _ = pipeline_around(fleet, ScriptedEmbedder(docs.info.space, answer))
+    return pipeline, asked
+
+
+def enqueued(fleet, name, *texts):
+    docs = fleet.collection(name, model="fake/16")
+    docs.enqueue([Document(key=text, text=text) for text in texts])
+    return docs
+
+
+def test_only_what_no_other_collection_has_is_embedded(fleet):
+    first = enqueued(fleet, "first", "one", "two")
+    pipeline, asked = asked_pipeline(fleet, first)
+    finish(fleet, pipeline)
+    second = enqueued(fleet, "second", "two", "three")
+    finish(fleet, pipeline)
+    assert ["one", "three", "two"] == sorted(asked)
+    assert second.audit().clean
+    assert {"two", "three"} == {hit.document for hit in second.search("two", k=5)}
+
+
+def test_a_batch_that_is_all_there_costs_no_call(fleet):
+    first = enqueued(fleet, "first", "one", "two")
+    pipeline, asked = asked_pipeline(fleet, first)
+    finish(fleet, pipeline)
+    asked.clear()
+    job = fleet.collection("second", model="fake/16").enqueue(
+        [Document(key="a", text="one"), Document(key="b", text="two")]
+    )
+    assert ["done"] == finish(fleet, pipeline)
+    assert [] == asked
+    assert ("done", 2) == (job.status.state, job.status.embedded)
+
+
+def test_vectors_of_another_space_are_not_taken(fleet):
+    pipeline, asked = asked_pipeline(fleet, enqueued(fleet, "first", "one"))
+    finish(fleet, pipeline)
+    wide = fleet.collection("wide", model="fake/32")
+    wide.enqueue([Document(key="a", text="one")])
+    pipeline, asked = asked_pipeline(fleet, wide)
+    finish(fleet, pipeline)
+    assert ["one"] == asked
+
+
+def test_a_collection_that_is_dropped_at_that_moment_is_no_obstacle(fleet, monkeypatch):
+    pipeline, asked = asked_pipeline(fleet, enqueued(fleet, "first", "one"))
+    finish(fleet, pipeline)
+    second = enqueued(fleet, "second", "one")
+    asked.clear()
+    found = reuse.siblings
+
+    def dropped_now(conn, collection):
+        tables = found(conn, collection)
+        with psycopg.connect(fleet.db.url, autocommit=True) as other:
+            other.execute(f"DROP TABLE embedfleet.{tables[0]} CASCADE")
+        return tables
+
+    monkeypatch.setattr(reuse, "siblings", dropped_now)
+    finish(fleet, pipeline)
+    assert ["one"] == asked
+    assert second.audit().clean

@@ -1,0 +1,135 @@
+"""A fleet whose texts go through the batch lane, and what the tables say of it."""
+
+from collections.abc import Iterator
+
+import pytest
+from pydantic import SecretStr
+
+import embedfleet as ef
+from embedfleet.collection import Collection
+from embedfleet.fleet import Fleet
+from embedfleet_schema.types import Lane
+from embedfleet_workers.lane.runner import LaneRunner
+from embedfleet_workers.runtime import Launch, Runtime
+from plugins import invariants
+from plugins.batch_api import DIMENSIONS, BatchServer
+from plugins.provider_dialects import KEY
+
+MODEL = "openai/a-model"
+PRICE = 1.0
+# About five texts to a batch.
+BATCH_TOKENS = 64
+
+
+class LaneFleet:
+    """The fleet, the provider, and runners that look when they are told to."""
+
+    def __init__(self, fleet: Fleet, server: BatchServer) -> None:
+        self.fleet = fleet
+        self.server = server
+        self._runners: list[LaneRunner] = []
+        self.rung: list[str] = []
+
+    @property
+    def docs(self) -> Collection:
+        return self.fleet.collection("docs", model=MODEL, dimensions=DIMENSIONS, max_tokens=512)
+
+    def enqueue(self, *names: str, lane: Lane = "batch", budget_usd: float | None = None) -> ef.Job:
+        """One document for each name; its text has about twelve tokens."""
+        documents = [ef.Document(name, text_of(name)) for name in names]
+        return self.docs.enqueue(documents, lane=lane, budget_usd=budget_usd)
+
+    def runner(self, **options: float) -> LaneRunner:
+        return self._made(self.fleet, **options)
+
+    def failing(self, failpoints: str, **options: float) -> LaneRunner:
+        """A runner that ends at a failpoint, as if its process had been killed there."""
+        settings = self.fleet.settings.model_copy(update={"failpoints": failpoints})
+        return self._made(Fleet(settings), **options)
+
+    def _made(self, fleet: Fleet, **options: float) -> LaneRunner:
+        self._runners.append(LaneRunner(fleet.settings, self.rung.append, **options))
+        return self._runners[-1]
+
+    def look(self, **options: float) -> None:
+        """A process of its own looks once."""
+        assert self.runner(**options).run_once()
+
+    def ask(self, statement: str, *values: object) -> list[tuple]:
+        with self.fleet.db.connection() as conn:
+            return conn.execute(statement, values).fetchall()
+
+    def states(self) -> dict[tuple[str, str], int]:
+        """How many batches there are by state and queue."""
+        rows = self.ask("SELECT state, queue, count(*) FROM embedfleet.batch GROUP BY 1, 2")
+        return {(state, queue): count for state, queue, count in rows}
+
+    def files(self) -> list[str]:
+        return [
+            state for (state,) in self.ask("SELECT state FROM embedfleet.lane_file ORDER BY id")
+        ]
+
+    def make_due(self) -> None:
+        """End every wait of a batch."""
+        with self.fleet.db.connection() as conn:
+            conn.execute("UPDATE embedfleet.batch SET run_after = now() WHERE state = 'pending'")
+
+    def work(self) -> list[str]:
+        """An ordinary worker takes what there is for it."""
+        runtime = Runtime(self.fleet.settings, Launch(("api",), 1, 1))
+        runtime.start()
+        outcomes: list[str] = []
+        try:
+            while (outcome := runtime.run_one("api")) != "idle":
+                outcomes.append(outcome)
+        finally:
+            runtime.stop()
+        return outcomes
+
+    def stored(self) -> list[str]:
+        """Names of the documents that have their vector, one entry for each vector."""
+        vectors = self.docs.info.vectors
+        rows = self.ask(
+            f"SELECT d.key FROM embedfleet.{vectors} AS v"
+            " JOIN embedfleet.chunk AS c USING (sha256)"
+            " JOIN embedfleet.document AS d ON d.id = c.document_id ORDER BY 1"
+        )
+        return [name for (name,) in rows]
+
+    def failed(self) -> list[str]:
+        return sorted(str(each.document) for each in self.docs.failures())
+
+    def filed(self) -> list[str]:
+        """Names of what was given to the provider, one entry for each time."""
+        return sorted(text.split()[-1] for text in self.server.texts())
+
+    def check(self) -> None:
+        invariants.check(self.fleet)
+
+    def close(self) -> None:
+        for runner in self._runners:
+            runner.stop()
+
+
+def text_of(name: str) -> str:
+    return f"some words that are about as many as a short text has, of {name}"
+
+
+def names(count: int) -> list[str]:
+    return [f"d{number:03}" for number in range(count)]
+
+
+@pytest.fixture
+def lane_fleet(fleet: Fleet, batch_server: BatchServer) -> Iterator[LaneFleet]:
+    settings = fleet.settings.model_copy(
+        update={
+            "openai_api_key": SecretStr(KEY),
+            "openai_base_url": batch_server.url,
+            "batch_tokens_api": BATCH_TOKENS,
+            "prices": {MODEL: PRICE},
+        }
+    )
+    made = LaneFleet(Fleet(settings), batch_server)
+    yield made
+    made.close()
+    made.fleet.close()

@@ -1,0 +1,84 @@
+"""Gates that admit everyone and write down what they were told."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from embedfleet_workers.limits.protocol import Amounts, LimitKey, Observed
+
+
+@dataclass
+class Told:
+    """One admission, and how it ended."""
+
+    costs: Amounts
+    max_wait_s: float
+    end: str = ""
+    actual: Amounts | None = None
+    seen: Observed | None = None
+    retry_after_s: float | None = None
+
+
+@dataclass
+class OpenAdmission:
+    told: Told
+
+    async def settle(self, actual: Amounts | None = None, seen: Observed | None = None) -> None:
+        self._end("settled")
+        self.told.actual, self.told.seen = actual, seen
+
+    async def refund(self) -> None:
+        self._end("refunded")
+
+    async def limited(
+        self, retry_after_s: float | None = None, seen: Observed | None = None
+    ) -> None:
+        self._end("limited")
+        self.told.retry_after_s, self.told.seen = retry_after_s, seen
+
+    async def failed(self) -> None:
+        self._end("failed")
+
+    def _end(self, how: str) -> None:
+        assert not self.told.end, f"ended twice: {self.told.end}, {how}"
+        self.told.end = how
+
+
+@dataclass
+class OpenGate:
+    """Admits at once, or does what `before` does: wait or raise."""
+
+    key: LimitKey = field(default_factory=lambda: LimitKey("test", "account", "model"))
+    most_tokens: int | None = None
+    before: Callable[[Told], object] | None = None
+    told: list[Told] = field(default_factory=list)
+    stops: list[tuple[str, str]] = field(default_factory=list)
+
+    async def admit(self, costs: Amounts, *, max_wait_s: float) -> OpenAdmission:
+        told = Told(dict(costs), max_wait_s)
+        self.told.append(told)
+        if self.before is not None:
+            await self.before(told)
+        return OpenAdmission(told)
+
+    async def stop(self, code: str, reason: str) -> None:
+        self.stops.append((code, reason))
+
+    def ends(self) -> list[str]:
+        return [told.end for told in self.told]
+
+
+class OpenGates:
+    """The same open gate for everything."""
+
+    def __init__(self, gate: OpenGate | None = None) -> None:
+        self.opened: list[tuple[str, str, str]] = []
+        self._gate = gate or OpenGate()
+
+    def gate(self, provider: str, model: str, account: str) -> OpenGate:
+        self.opened.append((provider, model, account))
+        return self._gate
+
+    async def close(self) -> None:
+        """Nothing to give back."""

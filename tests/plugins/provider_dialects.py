@@ -1,0 +1,393 @@
+"""Providers as small HTTP servers in the test's process: each speaks a dialect, and can misbehave.
+
+Vectors are drawn from the text, and from its kind where the dialect has kinds; they are three times
+too long, so that who does not normalize is found out.
+"""
+
+from __future__ import annotations
+
+import base64
+import itertools
+import json
+import socket
+import struct
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import numpy as np
+import pytest
+
+from embedfleet_schema.settings import load_settings
+from embedfleet_schema.types import Kind, Space
+from embedfleet_workers.embedders.api.access import ApiAccess
+from embedfleet_workers.embedders.fake import fake_vectors
+from plugins.open_gates import OpenGate, OpenGates
+
+KEY = "test-key-0123456789"
+LENGTH = 3.0
+DRIP_S = 0.05
+
+
+@dataclass(frozen=True)
+class Call:
+    """One request as it came."""
+
+    number: int
+    path: str
+    headers: dict[str, str]
+    body: dict[str, Any]
+    texts: list[str]
+    kind: Kind
+
+
+@dataclass(frozen=True)
+class Misdeed:
+    """How a server answers instead; with `spoil`, the usual answer is changed."""
+
+    status: int = 200
+    headers: dict[str, str] = field(default_factory=dict)
+    body: bytes = b""
+    spoil: Callable[[Any], Any] | None = None
+    truncated: bool = False
+    reset: bool = False
+    stall: bool = False
+    drip: bool = False
+
+
+Plan = Callable[[Call], Misdeed | None]
+
+
+def refusal(status: int, code: str = "", message: str = "", **headers: str) -> Misdeed:
+    """An error in OpenAI's form; underscores in the names of headers stand for dashes."""
+    body = {"error": {"message": message, "type": "", "param": None, "code": code or None}}
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    return Misdeed(status, named, json.dumps(body).encode())
+
+
+def limited(code: str = "rate_limit_exceeded", **headers: str) -> Misdeed:
+    return refusal(429, code, "slow down", **headers)
+
+
+class Dialect:
+    """OpenAI's; the others change what is different."""
+
+    provider = "openai"
+    most_inputs = 2_048
+    has_kinds = False
+    base64_by = "encoding_format"
+
+    def authorized(self, headers: dict[str, str]) -> bool:
+        return headers.get("authorization") == f"Bearer {KEY}"
+
+    def texts(self, body: dict[str, Any]) -> list[str]:
+        return body["input"]
+
+    def kind(self, body: dict[str, Any]) -> Kind:
+        return "document"
+
+    def width(self, body: dict[str, Any]) -> int | None:
+        return body.get("dimensions")
+
+    def answer(self, body: dict[str, Any], vectors: np.ndarray, tokens: int) -> dict[str, Any]:
+        packed = body.get(self.base64_by) == "base64"
+        items = [
+            {"object": "embedding", "index": index, "embedding": packed_row(row) if packed else row}
+            for index, row in enumerate(vectors if packed else vectors.tolist())
+        ]
+        usage = {"prompt_tokens": tokens, "total_tokens": tokens}
+        return {"object": "list", "data": items, "model": body.get("model"), "usage": usage}
+
+    def items(self, answer: dict[str, Any]) -> list[Any]:
+        """The list of vectors in an answer, to be spoilt in place."""
+        return answer["data"]
+
+    def too_many(self) -> Misdeed:
+        message = f"array too long. Expected maximum length {self.most_inputs}"
+        return refusal(400, "array_above_max_length", message)
+
+    def empty(self) -> Misdeed:
+        return refusal(400, "", "input cannot be an empty string")
+
+    def unauthorized(self) -> Misdeed:
+        return refusal(401, "invalid_api_key", f"Incorrect API key provided: {KEY}")
+
+
+class Cohere(Dialect):
+    provider = "cohere"
+    most_inputs = 96
+    has_kinds = True
+
+    def texts(self, body):
+        assert body["truncate"] == "END"
+        return body["texts"]
+
+    def kind(self, body):
+        return {"search_document": "document", "search_query": "query"}[body["input_type"]]
+
+    def width(self, body):
+        return body.get("output_dimension")
+
+    def answer(self, body, vectors, tokens):
+        assert body["embedding_types"] == ["float"]
+        billed = {"billed_units": {"input_tokens": tokens}}
+        return {"id": "1", "embeddings": {"float": vectors.tolist()}, "meta": billed}
+
+    def items(self, answer):
+        return answer["embeddings"]["float"]
+
+    def too_many(self):
+        said = {
+            "message": "invalid request: total number of texts must be at most 96 - received 97"
+        }
+        return Misdeed(400, body=json.dumps(said).encode())
+
+    def empty(self):
+        return Misdeed(400, body=b'{"message": "invalid request: texts must not be empty"}')
+
+    def unauthorized(self):
+        return Misdeed(401, body=b'{"message": "invalid api token"}')
+
+
+class Voyage(Dialect):
+    provider = "voyage"
+    most_inputs = 1_000
+    has_kinds = True
+
+    def kind(self, body):
+        return body["input_type"]
+
+    def width(self, body):
+        return body.get("output_dimension")
+
+    def too_many(self):
+        return Misdeed(
+            400, body=b'{"detail": "The batch size limit is 1000. Your batch is larger."}'
+        )
+
+    def empty(self):
+        return Misdeed(400, body=b'{"detail": "Input cannot contain empty strings."}')
+
+    def unauthorized(self):
+        return Misdeed(401, body=b'{"detail": "Provided API key is invalid."}')
+
+
+class Gemini(Dialect):
+    provider = "gemini"
+    most_inputs = 100
+    has_kinds = True
+
+    def authorized(self, headers):
+        return headers.get("x-goog-api-key") == KEY
+
+    def texts(self, body):
+        return [each["content"]["parts"][0]["text"] for each in body["requests"]]
+
+    def kind(self, body):
+        task = body["requests"][0]["taskType"]
+        return {"RETRIEVAL_DOCUMENT": "document", "RETRIEVAL_QUERY": "query"}[task]
+
+    def width(self, body):
+        return body["requests"][0].get("outputDimensionality")
+
+    def answer(self, body, vectors, tokens):
+        return {"embeddings": [{"values": row} for row in vectors.tolist()]}
+
+    def items(self, answer):
+        return answer["embeddings"]
+
+    def too_many(self):
+        said = "* BatchEmbedContentsRequest.requests: at most 100 requests can be in one batch\n"
+        return self._error(400, "INVALID_ARGUMENT", said)
+
+    def empty(self):
+        return self._error(400, "INVALID_ARGUMENT", "content is empty")
+
+    def unauthorized(self):
+        details = [{"@type": "ErrorInfo", "reason": "API_KEY_INVALID"}]
+        return self._error(400, "INVALID_ARGUMENT", "API key not valid.", details)
+
+    def _error(self, code, status, message, details=()):
+        error = {"code": code, "message": message, "status": status, "details": list(details)}
+        return Misdeed(code, body=json.dumps({"error": error}).encode())
+
+
+class Jina(Dialect):
+    provider = "jina"
+    has_kinds = True
+    base64_by = "embedding_type"
+
+    def kind(self, body):
+        return {"retrieval.passage": "document", "retrieval.query": "query"}[body["task"]]
+
+    def unauthorized(self):
+        return Misdeed(401, body=b'{"detail": "Invalid API key"}')
+
+
+class Mistral(Dialect):
+    provider = "mistral"
+    most_inputs = 256
+
+    def width(self, body):
+        return body.get("output_dimension")
+
+    def too_many(self):
+        said = {
+            "object": "error",
+            "message": "Too many inputs in request, split into more batches.",
+            "type": "invalid_request_prompt",
+            "code": "3210",
+        }
+        return Misdeed(400, body=json.dumps(said).encode())
+
+
+DIALECTS = {each.provider: each for each in (Dialect, Cohere, Voyage, Gemini, Jina, Mistral)}
+
+
+def packed_row(row: np.ndarray) -> str:
+    return base64.b64encode(row.astype("<f4").tobytes()).decode()
+
+
+def expected_vectors(texts: list[str], kind: Kind, dimensions: int) -> np.ndarray:
+    """What a server says that these texts are, of unit length."""
+    return fake_vectors(Space("dialect", "any", dimensions, 1), texts, kind)
+
+
+class DialectServer:
+    """One provider on a port of its own. `plan` decides how each call is answered."""
+
+    def __init__(self, provider: str, dimensions: int) -> None:
+        self.dialect = DIALECTS[provider]()
+        self.calls: list[Call] = []
+        self.plan: Plan = lambda call: None
+        self.headers: dict[str, str] = {}
+        self.released = threading.Event()
+        """Set it, and what stalls goes on."""
+        self._dimensions = dimensions
+        self._numbers = itertools.count(1)
+        self._http = ThreadingHTTPServer(
+            ("127.0.0.1", 0), type("Handler", (_Handler,), {"owner": self})
+        )
+        self._http.daemon_threads = True
+        self.url = f"http://127.0.0.1:{self._http.server_port}"
+        self._thread = threading.Thread(
+            target=self._http.serve_forever, kwargs={"poll_interval": 0.02}
+        )
+        self._thread.start()
+
+    def close(self) -> None:
+        self.released.set()
+        self._http.shutdown()
+        self._thread.join()
+        self._http.server_close()
+
+    def script(self, *misdeeds: Misdeed | None) -> None:
+        """Answer the next calls in these ways, and all later ones well."""
+        waiting = iter(misdeeds)
+        self.plan = lambda call: next(waiting, None)
+
+    def texts(self) -> list[list[str]]:
+        return [call.texts for call in self.calls]
+
+    def respond(self, path: str, headers: dict[str, str], body: dict[str, Any]) -> Misdeed:
+        """What is sent back, as a misdeed even where it is none."""
+        dialect = self.dialect
+        if not dialect.authorized(headers):
+            return dialect.unauthorized()
+        texts = dialect.texts(body)
+        call = Call(next(self._numbers), path, headers, body, texts, dialect.kind(body))
+        self.calls.append(call)
+        misdeed = self.plan(call) or Misdeed()
+        if misdeed.status != 200 or misdeed.body:
+            return misdeed
+        if len(texts) > dialect.most_inputs:
+            return dialect.too_many()
+        if "" in texts:
+            return dialect.empty()
+        width = dialect.width(body) or self._dimensions
+        vectors = LENGTH * expected_vectors(texts, call.kind, width)
+        answer = dialect.answer(body, vectors, sum(map(tokens_of, texts)))
+        if misdeed.spoil is not None:
+            misdeed.spoil(dialect.items(answer))
+        said = json.dumps(answer).encode()
+        return Misdeed(
+            200,
+            {**self.headers, **misdeed.headers},
+            said[: len(said) // 2] if misdeed.truncated else said,
+            reset=misdeed.reset,
+            stall=misdeed.stall,
+            drip=misdeed.drip,
+        )
+
+
+def tokens_of(text: str) -> int:
+    """What the servers count."""
+    return 1 + len(text.encode()) // 5
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    owner: DialectServer
+
+    def do_POST(self) -> None:
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        headers = {name.lower(): value for name, value in self.headers.items()}
+        reply = self.owner.respond(self.path, headers, body)
+        if reply.stall:
+            self.owner.released.wait(60)
+        if reply.reset:
+            self._reset()
+            return
+        self.send_response(reply.status)
+        kind = "text/html" if reply.body.startswith(b"<") else "application/json"
+        for name, value in {"Content-Type": kind, **reply.headers}.items():
+            self.send_header(name, value)
+        self.send_header("Content-Length", str(len(reply.body)))
+        self.end_headers()
+        try:
+            self._write(reply)
+        except OSError:
+            self.close_connection = True
+
+    def _write(self, reply: Misdeed) -> None:
+        pieces = [reply.body[at : at + 1] for at in range(len(reply.body))]
+        for piece in pieces if reply.drip else [reply.body]:
+            self.wfile.write(piece)
+            self.wfile.flush()
+            if reply.drip and self.owner.released.wait(DRIP_S):
+                return
+
+    def _reset(self) -> None:
+        linger = struct.pack("ii", 1, 0)
+        self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+        self.connection.close()
+        self.close_connection = True
+
+    def log_message(self, *_: object) -> None:
+        """Nothing on the test's output."""
+
+
+def access_to(server: DialectServer, gate: OpenGate | None = None, **settings: object) -> ApiAccess:
+    """Access to this one provider, through a gate that admits everyone."""
+    provider = server.dialect.provider
+    account = {f"{provider}_api_key": KEY, f"{provider}_base_url": server.url}
+    return ApiAccess(load_settings(**{**account, **settings}), OpenGates(gate))
+
+
+DialectMaker = Callable[..., DialectServer]
+
+
+@pytest.fixture
+def dialect() -> Iterator[DialectMaker]:
+    """Starts providers that are gone after the test."""
+    started: list[DialectServer] = []
+
+    def make(provider: str = "openai", dimensions: int = 8) -> DialectServer:
+        started.append(DialectServer(provider, dimensions))
+        return started[-1]
+
+    yield make
+    for server in started:
+        server.close()

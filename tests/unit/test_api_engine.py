@@ -1,0 +1,428 @@
+"""The engine over real sockets: what is sent, how often, and what comes out."""
+
+import asyncio
+import threading
+
+import numpy as np
+import pytest
+
+from embedfleet_schema.errors import (
+    BadAnswer,
+    EmbedderBusy,
+    EmbeddingError,
+    InputAtFault,
+    ProviderStopped,
+)
+from embedfleet_schema.types import Space
+from embedfleet_workers.embedders.api import sender as sending
+from embedfleet_workers.embedders.protocol import EmbedsInParts
+from plugins.open_gates import OpenGate
+from plugins.provider_dialects import Misdeed, access_to, expected_vectors, limited, refusal
+
+SPACE = Space("openai", "text-embedding-3-small", 8, 8_192)
+TEXTS = [f"text number {n}" for n in range(12)]
+HTML = Misdeed(200, body=b"<html><body>Sorry</body></html>")
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch):
+    """Faults are tried again at once."""
+    monkeypatch.setattr(sending, "BACKOFF_BASE_S", 0.001)
+    monkeypatch.setattr(sending, "BACKOFF_LIMIT_S", 0.001)
+
+
+@pytest.fixture
+def gate():
+    return OpenGate()
+
+
+@pytest.fixture
+def server(dialect):
+    return dialect("openai", 8)
+
+
+@pytest.fixture
+def make(server, gate):
+    """Makes the embedder of the server behind the gate."""
+    opened = []
+
+    def make(space=SPACE, most_inputs=None, **settings):
+        api = access_to(server, gate, **settings)
+        opened.append(api)
+        embedder = api.embedder(space)
+        if most_inputs:
+            embedder._sender.most_inputs = most_inputs
+        return embedder
+
+    yield make
+    for api in opened:
+        api.close()
+
+
+def rows_of(parts):
+    return sorted(row for part in parts for row in part.rows)
+
+
+def collect(embedder, texts=TEXTS, kind="document"):
+    """The parts that were given out, and the error at the end."""
+    parts = []
+    try:
+        for part in embedder.parts(texts, kind):
+            parts.append(part)  # noqa: PERF402 - they are kept when it raises
+    except EmbeddingError as error:
+        return parts, error
+    return parts, None
+
+
+def check(parts, texts=TEXTS):
+    """Each part holds the vectors of its own texts."""
+    expected = expected_vectors(list(texts), "document", 8)
+    for part in parts:
+        np.testing.assert_allclose(expected[list(part.rows)], part.vectors, atol=1e-6)
+
+
+def test_it_answers_in_parts(make):
+    assert isinstance(make(), EmbedsInParts)
+
+
+def test_each_text_comes_once_whatever_the_number_of_requests(make, server):
+    parts, error = collect(make(most_inputs=5))
+    check(parts)
+    assert (None, list(range(12))) == (error, rows_of(parts))
+    assert [5, 5, 2] == sorted((len(texts) for texts in server.texts()), reverse=True)
+
+
+def test_what_was_spent_is_what_the_provider_says(make, server, gate):
+    (part,), _ = collect(make())
+    assert (1, 12 * 3) == (part.spent.requests, part.spent.tokens)
+    assert {"requests": 1, "tokens": 36} == gate.told[0].actual
+
+
+def test_requests_stay_within_what_the_gate_thinks_is_a_good_size(make, server, gate):
+    gate.most_tokens = 13  # a text has 4
+    collect(make())
+    assert [3] * 4 == [len(texts) for texts in server.texts()]
+
+
+def test_reservations_follow_what_answers_state(make, gate):
+    embedder = make(most_inputs=1)
+    collect(embedder, [f"{n:01000d}" for n in range(60)])
+    # A thousand digits are 334 tokens of cl100k_base, and the server counts 201.
+    assert 334 == gate.told[0].costs["tokens"]
+    assert 201 <= gate.told[-1].costs["tokens"] <= 210
+
+
+def test_the_prompt_of_the_space_is_put_before_each_text(make, server):
+    space = Space("openai", "e5", 8, 512, document_prompt="passage: ", query_prompt="query: ")
+    embedder = make(space)
+    embedder.embed(["a"], "document")
+    embedder.embed(["b"], "query")
+    assert [["passage: a"], ["query: b"]] == server.texts()
+
+
+def test_as_many_requests_as_allowed_are_under_way_at_once(make, server):
+    arrived, all_there = [], threading.Event()
+
+    def plan(call):
+        arrived.append(call)
+        if len(arrived) == 3:
+            all_there.set()
+        assert all_there.wait(10)
+
+    server.plan = plan
+    parts, error = collect(make(most_inputs=4, api_requests=3))
+    assert (None, 12) == (error, len(rows_of(parts)))
+
+
+def test_a_part_is_given_out_while_others_are_under_way(make, server):
+    server.plan = lambda call: Misdeed(stall=True) if call.texts == ["slow"] else None
+    parts = make(most_inputs=1).parts(["slow", "quick"], "document")
+    assert [1] == list(next(parts).rows)
+    server.released.set()
+    assert [0] == list(next(parts).rows)
+    assert [] == list(parts)
+
+
+def test_the_first_request_waits_briefly_for_its_turn_and_the_others_longer(make, gate):
+    collect(make(most_inputs=4, defer_after_s=2.5))
+    assert [2.5, 60.0, 60.0] == [told.max_wait_s for told in gate.told]
+
+
+def test_a_batch_whose_turn_is_far_away_sends_nothing(make, server, gate):
+    async def busy(told):
+        raise EmbedderBusy(seconds=17.0, reason="the rate limit")
+
+    gate.before = busy
+    parts, error = collect(make(most_inputs=4))
+    assert ([], [], 1) == (parts, server.calls, len(gate.told))
+    assert 17.0 == error.details["seconds"]
+
+
+def test_a_batch_that_has_begun_keeps_what_it_has_when_turns_run_out(make, gate):
+    async def busy(told):
+        if len(gate.told) > 2:
+            raise EmbedderBusy(seconds=17.0, reason="the rate limit")
+
+    gate.before = busy
+    parts, error = collect(make(most_inputs=3, api_requests=1))
+    check(parts)
+    assert (list(range(6)), EmbedderBusy) == (rows_of(parts), type(error))
+
+
+def test_a_429_is_told_to_the_gate_and_costs_nothing_but_a_new_turn(make, server, gate):
+    headers = {"retry_after": "2", "x_ratelimit_limit_tokens": "300000"}
+    server.script(*[limited(**headers)] * 10)
+    parts, error = collect(make())
+    check(parts)
+    assert (None, 12) == (error, len(rows_of(parts)))
+    assert ["limited"] * 10 + ["settled"] == gate.ends()
+    assert (2.0, {"tokens": 300_000}) == (gate.told[0].retry_after_s, gate.told[0].seen.limits)
+
+
+def test_headers_of_a_good_answer_reach_the_gate(make, server, gate):
+    server.headers = {"x-ratelimit-limit-tokens": "1000", "x-ratelimit-remaining-tokens": "900"}
+    collect(make())
+    assert ({"tokens": 1000}, {"tokens": 900}) == (
+        gate.told[0].seen.limits,
+        gate.told[0].seen.remaining,
+    )
+
+
+FAULTS = {
+    "500": refusal(500),
+    "503": refusal(503, retry_after="0.001"),
+    "408": refusal(408),
+    "HTML": HTML,
+    "truncated": Misdeed(truncated=True),
+    "reset": Misdeed(reset=True),
+    "no embeddings": Misdeed(200, body=b'{"data": null}'),
+    "a list": Misdeed(200, body=b"[]"),
+    "too few": Misdeed(spoil=lambda items: items.pop()),
+    "too many": Misdeed(spoil=lambda items: items.append(items[0])),
+    "doubled index": Misdeed(spoil=lambda items: items[1].update(index=0)),
+    "no index": Misdeed(spoil=lambda items: items[1].pop("index")),
+    "quarter width": Misdeed(spoil=lambda items: items[0].update(embedding="AACAPwAAAAA=")),
+    "NaN": Misdeed(spoil=lambda items: items[0].update(embedding=[float("nan")] * 8)),
+    "zero": Misdeed(spoil=lambda items: items[0].update(embedding=[0.0] * 8)),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS.values(), ids=FAULTS)
+def test_a_fault_is_tried_again_and_told_to_the_gate(make, server, gate, fault):
+    server.script(fault, fault)
+    parts, error = collect(make())
+    check(parts)
+    assert (None, 12) == (error, len(rows_of(parts)))
+    assert ["failed", "failed", "settled"] == gate.ends()
+
+
+def test_a_shuffled_answer_is_put_right(make, server):
+    server.script(Misdeed(spoil=lambda items: items.reverse()))
+    parts, error = collect(make())
+    check(parts)
+    assert (None, 1) == (error, len(server.calls))
+
+
+def test_a_server_that_ignores_base64_is_understood(make, server):
+    def spoil(items):
+        for item, vector in zip(items, expected_vectors(TEXTS, "document", 8), strict=True):
+            item["embedding"] = vector.tolist()
+
+    server.script(Misdeed(spoil=spoil))
+    parts, error = collect(make())
+    check(parts)
+    assert (None, 1) == (error, len(server.calls))
+
+
+@pytest.mark.parametrize("fault", [refusal(503), HTML, FAULTS["zero"]], ids=["503", "HTML", "zero"])
+def test_a_provider_that_is_down_is_left_alone_for_a_while(make, server, fault):
+    server.plan = lambda call: fault
+    parts, error = collect(make())
+    assert ([], EmbedderBusy) == (parts, type(error))
+    assert 15 <= error.details["seconds"] <= 45
+    assert sending.TRIES == len(server.calls)
+
+
+@pytest.mark.parametrize(
+    ("fault", "raised"), [(refusal(500), EmbeddingError), (FAULTS["NaN"], BadAnswer)]
+)
+def test_one_request_that_always_fails_beside_others_is_charged(make, server, fault, raised):
+    server.plan = lambda call: fault if TEXTS[4] in call.texts else None
+    parts, error = collect(make(most_inputs=2, api_requests=2))
+    check(parts)
+    assert raised is type(error)
+    assert [row for row in range(12) if row not in (4, 5)] == rows_of(parts)
+    assert sending.TRIES + 5 == len(server.calls)
+
+
+def test_a_stalled_request_ends_at_its_deadline(make, server, gate):
+    server.script(Misdeed(stall=True))
+    parts, error = collect(make(api_timeout_s=0.3))
+    assert (None, 12) == (error, len(rows_of(parts)))
+    assert ["failed", "settled"] == gate.ends()
+
+
+def test_a_body_that_drips_does_not_stretch_the_deadline(make, server, gate):
+    server.script(Misdeed(drip=True))
+    parts, error = collect(make(api_timeout_s=0.3))
+    assert (None, 12) == (error, len(rows_of(parts)))
+    assert ["failed", "settled"] == gate.ends()
+
+
+def test_one_bad_text_is_found_by_halving_and_its_neighbours_are_embedded_once(make, server):
+    bad = refusal(400, "", "this text is not allowed")
+    server.plan = lambda call: bad if "bad" in call.texts else None
+    texts = [*TEXTS[:9], "bad", *TEXTS[9:]]
+    parts, error = collect(make(), texts)
+    check(parts, texts)
+    assert InputAtFault is type(error)
+    assert "this text is not allowed" in str(error)
+    assert [row for row in range(13) if row != 9] == rows_of(parts)
+    answered = [text for texts in server.texts() if "bad" not in texts for text in texts]
+    assert sorted(TEXTS) == sorted(answered)
+    # Halved from 13 down to 1: 5 requests with the bad text, one answered beside each but the last.
+    assert (5, 4) == (
+        sum("bad" in texts for texts in server.texts()),
+        sum("bad" not in texts for texts in server.texts()),
+    )
+
+
+def test_before_the_first_text_is_blamed_the_provider_is_tried_with_a_harmless_one(make, server):
+    server.plan = lambda call: refusal(400, "", "dimensions are not supported")
+    parts, error = collect(make(), ["one"])
+    assert ([], ProviderStopped, "request_refused") == (parts, type(error), error.code)
+    assert [["one"], ["A probe."]] == server.texts()
+
+
+def test_a_single_bad_text_is_blamed_when_the_harmless_one_passes(make, server):
+    server.plan = lambda call: refusal(400, "", "no") if call.texts == ["bad"] else None
+    embedder = make()
+    assert InputAtFault is type(collect(embedder, ["bad"])[1])
+    assert InputAtFault is type(collect(embedder, ["bad"])[1])
+    assert [["bad"], ["A probe."], ["bad"]] == server.texts()
+
+
+def test_a_text_that_is_no_unicode_is_never_sent_and_its_neighbours_are(make, server):
+    parts, error = collect(make(), ["fine", "half a pair: \ud83e", "well"])
+    assert ([0, 2], InputAtFault) == (rows_of(parts), type(error))
+    assert [["fine", "well"]] == server.texts()
+
+
+@pytest.mark.parametrize(
+    "large",
+    [
+        refusal(400, "max_tokens_per_request", "Requested 300001 tokens"),
+        refusal(429, "rate_limit_exceeded", "Request too large for the model"),
+        limited(x_should_retry="false"),
+    ],
+)
+def test_a_request_that_is_too_large_is_halved_and_the_size_remembered(make, server, gate, large):
+    server.plan = lambda call: large if len(call.texts) > 3 else None
+    embedder = make()
+    parts, error = collect(embedder)
+    check(parts)
+    assert (None, list(range(12))) == (error, rows_of(parts))
+    assert [12, 6, 3, 3, 3, 3] == [len(texts) for texts in server.texts()]
+    assert "limited" not in gate.ends()
+    server.calls.clear()
+    collect(embedder)
+    assert [3] * 4 == [len(texts) for texts in server.texts()]
+
+
+def test_one_text_larger_than_the_whole_rate_limit_waits_without_a_charge(make, server):
+    server.plan = lambda call: limited(x_should_retry="false")
+    parts, error = collect(make(), ["one"])
+    assert ([], EmbedderBusy, 1) == (parts, type(error), len(server.calls))
+
+
+STOPS = {
+    "401": (refusal(401, "invalid_api_key"), "invalid_api_key"),
+    "403": (refusal(403), "http_403"),
+    "insufficient_quota": (limited("insufficient_quota"), "insufficient_quota"),
+    "spend limit": (limited("project_spend_limit_exceeded"), "project_spend_limit_exceeded"),
+}
+
+
+@pytest.mark.parametrize(("stop", "code"), STOPS.values(), ids=STOPS)
+def test_a_refused_account_stops_the_fleet_at_once(make, server, gate, stop, code):
+    server.plan = lambda call: stop
+    parts, error = collect(make(most_inputs=1, api_requests=1))
+    assert ([], ProviderStopped, code) == (parts, type(error), error.code)
+    assert ([code], 1) == ([code for code, _ in gate.stops], len(server.calls))
+
+
+def test_an_unknown_model_stops_its_space_and_not_the_account(make, server, gate):
+    server.plan = lambda call: refusal(404, "model_not_found")
+    parts, error = collect(make())
+    assert ([], ProviderStopped, []) == (parts, type(error), gate.stops)
+    assert "openai/text-embedding-3-small" in str(error)
+
+
+@pytest.mark.parametrize(
+    ("late", "given"), [(None, [3, 4, 5]), (limited(), []), (refusal(500), [])]
+)
+def test_after_a_stop_what_was_under_way_counts_and_nothing_more_is_sent(
+    make, server, gate, late, given
+):
+    both = threading.Barrier(2)
+
+    def plan(call):
+        both.wait(10)
+        if TEXTS[0] in call.texts:
+            return limited("insufficient_quota")
+        assert gate_knows.wait(10)
+        return late
+
+    gate_knows = threading.Event()
+    stop = gate.stop
+
+    async def stopped(code, reason):
+        await stop(code, reason)
+        gate_knows.set()
+
+    gate.stop = stopped
+    server.plan = plan
+    parts, error = collect(make(most_inputs=3, api_requests=2))
+    assert (given, ProviderStopped) == (rows_of(parts), type(error))
+    assert 2 == len(server.calls)
+
+
+def test_leaving_early_takes_back_what_was_not_sent(make, server, gate):
+    waits = threading.Event()
+
+    async def turn(told):
+        if len(gate.told) > 2:
+            waits.set()
+            try:
+                await asyncio.sleep(60)
+            except asyncio.CancelledError:
+                told.end = "called off"
+                raise
+
+    gate.before = turn
+    server.plan = lambda call: Misdeed(stall=True) if TEXTS[2] in call.texts else None
+    parts = make(most_inputs=2, api_requests=3).parts(TEXTS, "document")
+    assert [0, 1] == list(next(parts).rows)
+    assert waits.wait(10)
+    parts.close()
+    # The first was answered, the second is under way and counts, the others never were.
+    assert ["settled", "settled", "called off"] == gate.ends()[:3]
+    assert {"called off"} == set(gate.ends()[2:])
+    assert 2 == len(server.calls)
+
+
+def test_a_closed_access_ends_what_is_under_way(server, gate):
+    api = access_to(server, gate)
+    server.plan = lambda call: Misdeed(stall=True)
+    embedder = api.embedder(SPACE)
+    ended = []
+    thread = threading.Thread(target=lambda: ended.append(collect(embedder)))
+    thread.start()
+    while not server.calls:
+        thread.join(0.01)
+    api.close()
+    thread.join(10)
+    ((parts, error),) = ended
+    assert ([], EmbeddingError) == (parts, type(error))
+    with pytest.raises(EmbeddingError, match="closed"):
+        embedder.embed(TEXTS, "document")

@@ -1,0 +1,218 @@
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from embedfleet_workers.embedders.api.adapter import Faulty, Limited, Refused, Stopped, TooLarge
+from embedfleet_workers.embedders.api.refusals import DAILY_WAIT_S, refusal
+
+STATUSES = [400, 401, 402, 403, 404, 408, 409, 413, 422, 424, 429, 498, 500, 503, 529]
+
+
+def openai(code=None, message="", kind=None):
+    error = {"message": message, "type": kind, "param": None, "code": code}
+    return json.dumps({"error": error}).encode()
+
+
+def gemini(code, status, *details):
+    error = {"code": code, "message": "it says", "status": status, "details": list(details)}
+    return json.dumps({"error": error}).encode()
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "expected"),
+    [
+        (
+            401,
+            openai("invalid_api_key"),
+            Stopped("invalid_api_key", "it answered 401 (invalid_api_key)"),
+        ),
+        (
+            401,
+            b'{"detail": "Provided API key is invalid."}',
+            Stopped("http_401", "it answered 401"),
+        ),
+        (402, b"", Stopped("http_402", "it answered 402")),
+        (403, b"<html>", Stopped("http_403", "it answered 403")),
+        (498, b'{"message": "invalid token"}', Stopped("http_498", "it answered 498")),
+        (
+            403,
+            b'{"code": "AUTHZ_INSUFFICIENT_BALANCE", "message": "Insufficient account balance"}',
+            Stopped("authz_insufficient_balance", "it answered 403 (authz_insufficient_balance)"),
+        ),
+        (
+            429,
+            openai("insufficient_quota"),
+            Stopped("insufficient_quota", "it answered 429 (insufficient_quota)"),
+        ),
+        (
+            429,
+            openai(kind="insufficient_quota"),
+            Stopped("insufficient_quota", "it answered 429 (insufficient_quota)"),
+        ),
+        (
+            429,
+            openai("credit_balance_exhausted"),
+            Stopped("credit_balance_exhausted", "it answered 429 (credit_balance_exhausted)"),
+        ),
+        (
+            429,
+            openai("project_spend_limit_exceeded"),
+            Stopped(
+                "project_spend_limit_exceeded", "it answered 429 (project_spend_limit_exceeded)"
+            ),
+        ),
+        (
+            429,
+            openai("organization_usage_limit_exceeded"),
+            Stopped(
+                "organization_usage_limit_exceeded",
+                "it answered 429 (organization_usage_limit_exceeded)",
+            ),
+        ),
+        (
+            400,
+            gemini(400, "INVALID_ARGUMENT", {"reason": "API_KEY_INVALID"}),
+            Stopped("api_key_invalid", "it answered 400 (api_key_invalid)"),
+        ),
+    ],
+)
+def test_what_no_waiting_cures_stops_the_whole_account(status, body, expected):
+    assert expected == refusal(status, {}, body)
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "code"),
+    [
+        (404, openai("model_not_found"), "model_not_found"),
+        (403, openai("model_not_found"), "model_not_found"),
+        (404, openai("DeploymentNotFound"), "deploymentnotfound"),
+        (404, b"no such page", "http_404"),
+        (400, b'{"code": "INPUT_MODEL_NOT_FOUND", "message": "x"}', "input_model_not_found"),
+    ],
+)
+def test_an_unknown_model_stops_that_model_alone(status, body, code):
+    found = refusal(status, {}, body)
+    assert (code, False) == (found.code, found.whole_account)
+
+
+def test_a_429_is_only_early():
+    assert Limited() == refusal(429, {}, b"")
+    headers = {"retry-after": "3", "x-ratelimit-limit-tokens": "300000"}
+    found = refusal(429, headers, openai("rate_limit_exceeded"))
+    assert (3.0, {"tokens": 300_000}) == (found.retry_after_s, found.seen.limits)
+
+
+def test_the_wait_is_taken_from_words_and_details_where_no_header_states_it():
+    words = openai("rate_limit_exceeded", "Limit 1. Please try again in 2.812s.")
+    assert 2.812 == refusal(429, {}, words).retry_after_s
+    details = gemini(429, "RESOURCE_EXHAUSTED", {"retryDelay": "34.5s"})
+    assert 34.5 == refusal(429, {}, details).retry_after_s
+    assert 1.0 == refusal(429, {"retry-after": "1"}, details).retry_after_s
+
+
+def test_a_quota_of_a_day_is_asked_again_after_minutes():
+    violation = {"quotaId": "EmbedContentRequestsPerDayPerUserPerProjectPerModel-FreeTier"}
+    details = [{"violations": [violation]}, {"retryDelay": "2s"}]
+    body = gemini(429, "RESOURCE_EXHAUSTED", *details)
+    assert DAILY_WAIT_S == refusal(429, {}, body).retry_after_s
+
+
+@pytest.mark.parametrize(
+    ("headers", "message"),
+    [
+        ({"x-should-retry": "false"}, "Rate limit reached"),
+        ({}, "Request too large for text-embedding-3-small on tokens per min (TPM): Limit 1"),
+    ],
+)
+def test_a_request_larger_than_the_whole_limit_is_too_large(headers, message):
+    found = refusal(429, headers, openai("rate_limit_exceeded", message))
+    assert (True, TooLarge) == (found.by_limit, type(found))
+
+
+@pytest.mark.parametrize(
+    ("status", "body"),
+    [
+        (400, openai("max_tokens_per_request", "Requested 300001 tokens, max 300000 per request")),
+        (400, openai(None, "Invalid 'input': maximum request size is 300000 tokens per request.")),
+        (400, openai("array_above_max_length", "array too long")),
+        (400, b'{"message": "invalid request: total number of texts must be at most 96"}'),
+        (400, b'{"detail": "The max allowed tokens per submitted batch is 120000."}'),
+        (400, b'{"object": "error", "message": "Too many inputs in request", "code": "3210"}'),
+        (
+            400,
+            b'{"object": "error", "message": "Too many tokens in batch. Max is 16384 got 17555"}',
+        ),
+        (
+            400,
+            gemini(400, "INVALID_ARGUMENT").replace(
+                b"it says", b"at most 100 requests can be in one batch"
+            ),
+        ),
+        (
+            413,
+            b'{"error": "batch size 64 > maximum allowed batch size 32", "error_type": "x"}',
+        ),
+        (413, b"Payload Too Large"),
+        (422, b'{"error": "batch size 64 > maximum allowed batch size 32"}'),
+    ],
+)
+def test_a_request_that_holds_too_much_is_told_from_a_bad_text(status, body):
+    found = refusal(status, {}, body)
+    assert (TooLarge, False) == (type(found), found.by_limit)
+
+
+@pytest.mark.parametrize("status", [400, 422])
+def test_other_refusals_are_about_a_text_and_say_why(status):
+    body = openai(None, "maximum context length is 8192 tokens")
+    expected = Refused(f"it answered {status}: maximum context length is 8192 tokens")
+    assert expected == refusal(status, {}, body)
+
+
+@pytest.mark.parametrize("status", [302, 408, 409, 424, 499, 500, 502, 503, 504, 529])
+def test_everything_else_is_a_fault_of_the_server(status):
+    found = refusal(status, {"retry-after": "4"}, openai("server_error", "the text was: secret"))
+    assert Faulty(f"it answered {status} (server_error)", 4.0) == found
+
+
+def test_a_key_is_never_repeated():
+    body = openai(None, "the key sk-123 cannot do that")
+    assert Refused("it answered 400: the key ... cannot do that") == refusal(
+        400, {}, body, key="sk-123"
+    )
+    assert "sk-123" not in str(refusal(401, {}, body, key="sk-123"))
+
+
+def test_a_long_message_is_cut():
+    assert len(refusal(400, {}, openai(None, "x" * 5_000)).reason) < 400
+
+
+def test_a_code_that_is_a_sentence_is_no_code():
+    found = refusal(500, {}, openai("the text was: secret"))
+    assert Faulty("it answered 500") == found
+
+
+@given(
+    st.sampled_from(STATUSES),
+    st.one_of(
+        st.binary(),
+        st.recursive(
+            st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text()),
+            lambda inner: st.one_of(
+                st.lists(inner),
+                st.dictionaries(
+                    st.one_of(
+                        st.text(),
+                        st.sampled_from(
+                            ["error", "code", "message", "details", "violations", "retryDelay"]
+                        ),
+                    ),
+                    inner,
+                ),
+            ),
+        ).map(lambda value: json.dumps(value).encode()),
+    ),
+)
+def test_any_body_of_a_refusal_is_read_or_ignored(status, body):
+    refusal(status, {}, body)

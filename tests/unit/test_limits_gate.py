@@ -1,0 +1,300 @@
+"""The policy of the limiter, in virtual time: waiting, stops, what headers are believed."""
+
+import asyncio
+import math
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import pytest
+
+from embedfleet_schema.accounts import account_of
+from embedfleet_schema.errors import EmbedderBusy, ProviderStopped
+from embedfleet_schema.store.limits import LimitBook, LimitName
+from embedfleet_workers.limits.adaptive import FIRST, AdaptiveConcurrency
+from embedfleet_workers.limits.gate import is_sane, wait_after_429
+from embedfleet_workers.limits.gates import Gates
+from embedfleet_workers.limits.memory import MemoryStore
+from embedfleet_workers.limits.protocol import Gate, Observed
+from plugins.virtual_time import run_in_virtual_time
+
+ONE = {"requests": 1.0}
+
+
+def gates_of(quotas: dict[str, float], processes: int = 1) -> list[Gate]:
+    """The gates of several processes over one store."""
+    store = MemoryStore(asyncio.get_running_loop().time)
+    made = [Gates(None, None, store=store, target=1.0) for _ in range(processes)]
+    for each in made:
+        each.book = LimitBook({LimitName("openai", "", "model"): quotas} if quotas else {})
+    return [each.gate("openai", "model", "account") for each in made]
+
+
+def now() -> float:
+    return asyncio.get_running_loop().time()
+
+
+def virtually(test: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    run_in_virtual_time(test())
+
+
+def test_a_caller_is_admitted_at_its_turn_and_not_before():
+    async def test() -> None:
+        (gate,) = gates_of({"requests": 60.0})
+        began = now()
+        moments = []
+        for _ in range(4):
+            await gate.admit(ONE, max_wait_s=60)
+            moments.append(round(now() - began, 2))
+        assert [0.0, 1.0, 2.0, 3.0] == moments
+
+    virtually(test)
+
+
+def test_a_turn_too_far_away_says_when_to_come_again():
+    async def test() -> None:
+        (gate,) = gates_of({"requests": 6.0})
+        await gate.admit(ONE, max_wait_s=5)
+        with pytest.raises(EmbedderBusy, match=r"wait 7\.5 s: the rate limit of openai/account/mo"):
+            await gate.admit(ONE, max_wait_s=5)
+
+    virtually(test)
+
+
+def test_processes_take_turns():
+    async def test() -> None:
+        first, second = gates_of({"requests": 60.0}, processes=2)
+        began = now()
+        await asyncio.gather(*(each.admit(ONE, max_wait_s=60) for each in [first, second] * 5))
+        assert 9.0 == pytest.approx(now() - began, abs=0.01)
+
+    virtually(test)
+
+
+def test_a_stop_is_heard_by_all_who_wait_anywhere_within_a_second():
+    async def test() -> None:
+        first, second = gates_of({"requests": 6.0}, processes=2)
+        waiting = [
+            asyncio.create_task(gate.admit(ONE, max_wait_s=60)) for gate in [first, second] * 3
+        ]
+        await asyncio.sleep(1.0)
+        stopped_at = now()
+        await first.stop("INSUFFICIENT_QUOTA", "no money is left")
+        await asyncio.wait(waiting[1:])
+        errors = [task.exception() for task in waiting[1:]]
+        assert [ProviderStopped] * 5 == [type(error) for error in errors]
+        assert now() - stopped_at < 1.0
+        with pytest.raises(ProviderStopped, match="embedfleet resume openai/model") as caught:
+            await second.admit(ONE, max_wait_s=60)
+        assert "INSUFFICIENT_QUOTA" == caught.value.code
+
+    virtually(test)
+
+
+def test_a_waiter_that_is_cancelled_gives_its_turn_back():
+    async def test() -> None:
+        (gate,) = gates_of({"requests": 60.0})
+        await gate.admit(ONE, max_wait_s=60)
+        unwanted = asyncio.create_task(gate.admit(ONE, max_wait_s=60))
+        await asyncio.sleep(0.5)
+        unwanted.cancel()
+        await asyncio.wait([unwanted])
+        began = now()
+        await gate.admit(ONE, max_wait_s=60)
+        assert 0.5 == pytest.approx(now() - began, abs=0.01)
+
+    virtually(test)
+
+
+def test_an_admission_ends_once():
+    async def test() -> None:
+        (gate,) = gates_of({"requests": 60.0})
+        admission = await gate.admit(ONE, max_wait_s=60)
+        await admission.limited(5.0)
+        await admission.limited(50.0)
+        await admission.refund()
+        await admission.settle({"requests": 0.0})
+        began = now()
+        await gate.admit(ONE, max_wait_s=60)
+        assert 6.0 <= now() - began <= 6.6
+
+    virtually(test)
+
+
+@pytest.mark.parametrize(
+    ("limit", "quota", "believed"),
+    [
+        (500.0, 0.0, True),
+        (500.0, 1_000.0, True),
+        (5_000.0, 1_000.0, True),
+        (1_000.0 / 6, 1_000.0, False),
+        (0.0, 0.0, False),
+        (-1.0, 0.0, False),
+        (math.nan, 0.0, False),
+        (math.inf, 0.0, False),
+        (1e15, 0.0, False),
+    ],
+)
+def test_a_limit_from_headers_is_believed_when_it_can_be_one_of_a_minute(
+    limit: float, quota: float, believed: bool
+):
+    assert believed == is_sane(limit, quota)
+
+
+def test_a_limit_from_headers_holds_from_the_next_request_on():
+    async def test() -> None:
+        (gate,) = gates_of({})
+        admission = await gate.admit(ONE, max_wait_s=60)
+        await admission.settle(seen=Observed({"requests": 60.0, "tokens": 250_000.0}))
+        assert 2_500 == gate.most_tokens
+        await gate.admit(ONE, max_wait_s=60)
+        began = now()
+        await gate.admit(ONE, max_wait_s=60)
+        assert 1.0 == pytest.approx(now() - began, abs=0.01)
+
+    virtually(test)
+
+
+@pytest.mark.parametrize(
+    ("tokens", "most"), [(1_000_000.0, 10_000), (150.0, 1), (20.0, 1), (None, None)]
+)
+def test_a_request_takes_a_hundredth_of_a_minutes_tokens_at_the_most(tokens, most):
+    async def test() -> None:
+        (gate,) = gates_of({} if tokens is None else {"tokens": tokens})
+        assert most == gate.most_tokens
+
+    virtually(test)
+
+
+@pytest.mark.parametrize(
+    ("retry_after", "seen", "expected"),
+    [
+        (2.5, Observed({"tokens": 6_000.0}, {"tokens": 0.0}), 2.5),
+        (0.0, None, 0.0),
+        (None, None, -1.0),
+        (None, Observed({"tokens": 6_000.0}, {"tokens": 40.0}), 0.6),
+        (None, Observed({"tokens": 6_000.0}, {"tokens": 400.0}), -1.0),
+        (math.nan, Observed({}, {"tokens": 0.0}), -1.0),
+        (-3.0, None, -1.0),
+    ],
+)
+def test_the_wait_after_a_429_is_the_servers_or_what_the_bucket_needs(retry_after, seen, expected):
+    assert expected == wait_after_429({"tokens": 100.0}, retry_after, seen)
+
+
+def test_a_cap_on_requests_at_once_holds_for_the_whole_fleet():
+    async def test() -> None:
+        gates = gates_of({"concurrency": 2.0}, processes=3)
+        under_way = most = 0
+
+        async def call(gate: Gate) -> None:
+            nonlocal under_way, most
+            admission = await gate.admit(ONE, max_wait_s=60)
+            under_way += 1
+            most = max(most, under_way)
+            await asyncio.sleep(1.0)
+            under_way -= 1
+            await admission.settle()
+
+        began = now()
+        await asyncio.gather(*(call(gate) for gate in gates * 4))
+        assert (2, 6.0) == (most, pytest.approx(now() - began, abs=0.01))
+
+    virtually(test)
+
+
+def test_a_place_comes_back_however_its_request_ends():
+    async def test() -> None:
+        (gate,) = gates_of({"concurrency": 1.0})
+        for end in ("settle", "refund", "limited", "failed"):
+            admission = await gate.admit(ONE, max_wait_s=60)
+            with pytest.raises(EmbedderBusy, match="all places"):
+                await gate.admit(ONE, max_wait_s=1)
+            await getattr(admission, end)()
+
+    virtually(test)
+
+
+def test_accounts_are_told_apart_and_give_no_key_away():
+    found = account_of("sk-secret", "https://api.openai.com/v1/")
+    assert account_of("sk-secret", "https://api.openai.com/v1") == found
+    assert 3 == len({found, account_of("sk-other", ""), account_of("sk-secret", "http://other")})
+    assert (16, True) == (len(found), set(found) <= set("0123456789abcdef"))
+
+
+# A server that states no quota --------------------------------------------------------------------
+
+
+async def load(places: AdaptiveConcurrency, rounds: int, answer: Callable[[int], float]) -> int:
+    """Send as many requests as there is room for; returns how many there were at once at last."""
+    most = 0
+
+    async def call() -> None:
+        nonlocal most
+        entered = await places.enter(600.0)
+        assert entered is not None
+        most = max(most, places.in_flight)
+        took = answer(places.in_flight)
+        await asyncio.sleep(abs(took))
+        places.leave(entered, answered=took >= 0)
+
+    for _ in range(rounds):
+        most = 0
+        await asyncio.gather(*(call() for _ in range(2 * int(places.limit))))
+    return most
+
+
+def test_a_server_that_bears_more_is_given_more_up_to_a_limit():
+    async def test() -> None:
+        places = AdaptiveConcurrency()
+        assert int(FIRST) == await load(places, 1, lambda _: 0.1)
+        assert 64 == await load(places, 60, lambda _: 0.1)
+
+    virtually(test)
+
+
+def test_a_server_that_fails_is_given_one_at_a_time():
+    async def test() -> None:
+        places = AdaptiveConcurrency()
+        assert 1 == await load(places, 10, lambda _: -0.1)
+
+    virtually(test)
+
+
+def test_a_server_that_only_makes_requests_wait_is_not_given_ever_more():
+    async def test() -> None:
+        places = AdaptiveConcurrency()
+        # Eight at once are served at full speed, more only share it.
+        most = await load(places, 200, lambda at_once: 0.5 * max(1.0, at_once / 8))
+        assert 8 <= most <= 24
+
+    virtually(test)
+
+
+def test_who_gives_up_waiting_takes_no_place():
+    async def test() -> None:
+        places = AdaptiveConcurrency()
+        entered = [await places.enter(1.0) for _ in range(4)]
+        assert await places.enter(1.0) is None
+        unwanted = asyncio.create_task(places.enter(60.0))
+        await asyncio.sleep(0.1)
+        unwanted.cancel()
+        await asyncio.wait([unwanted])
+        for each in entered:
+            assert each is not None
+            places.leave(each, answered=None)
+        assert 0 == places.in_flight
+
+    virtually(test)
+
+
+def test_those_who_wait_are_let_in_once_a_quota_is_known():
+    async def test() -> None:
+        (gate,) = gates_of({})
+        first = await gate.admit(ONE, max_wait_s=60)
+        rest = [asyncio.create_task(gate.admit(ONE, max_wait_s=60)) for _ in range(9)]
+        await asyncio.sleep(1.0)
+        assert 3 == sum(task.done() for task in rest)
+        await first.settle(seen=Observed({"requests": 6_000.0}))
+        await asyncio.gather(*rest)
+
+    virtually(test)

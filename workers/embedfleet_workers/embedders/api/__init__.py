@@ -1,0 +1,1 @@
+"""Embedders behind an API: one engine, and an adapter for each provider's dialect."""

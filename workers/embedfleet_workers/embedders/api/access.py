@@ -1,0 +1,166 @@
+"""What the API spaces of one process share: the loop, the HTTP client, gates and keys."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from typing import TYPE_CHECKING, Protocol
+
+from pydantic import SecretStr
+
+from embedfleet_schema.accounts import account_of
+from embedfleet_schema.database import Database
+from embedfleet_schema.errors import ExtraMissing, KeyMissing
+from embedfleet_schema.settings import Settings
+from embedfleet_schema.types import Space
+from embedfleet_workers.embedders.api.adapter import Adapter
+from embedfleet_workers.embedders.api.cohere_api import CohereApi
+from embedfleet_workers.embedders.api.engine import ApiEmbedder
+from embedfleet_workers.embedders.api.gemini_api import GeminiApi
+from embedfleet_workers.embedders.api.http_api import HttpApi
+from embedfleet_workers.embedders.api.jina_api import JinaApi
+from embedfleet_workers.embedders.api.loop import CLOSE_S, EventLoop
+from embedfleet_workers.embedders.api.mistral_api import MistralApi
+from embedfleet_workers.embedders.api.openai_api import OPENAI, OpenAIApi
+from embedfleet_workers.embedders.api.sender import Health, Sender
+from embedfleet_workers.embedders.api.voyage_api import VoyageApi
+from embedfleet_workers.limits.protocol import Gate
+
+if TYPE_CHECKING:
+    import httpx2
+
+# Connections that are kept open between requests, and for how long.
+KEPT_CONNECTIONS = 64
+KEPT_S = 30.0
+
+_ADAPTERS: dict[str, type[HttpApi]] = {
+    "cohere": CohereApi,
+    "gemini": GeminiApi,
+    "jina": JinaApi,
+    "mistral": MistralApi,
+    "voyage": VoyageApi,
+}
+
+
+class Gates(Protocol):
+    """Where gates come from: `embedfleet_workers.limits.gates.Gates`, or a test's."""
+
+    def gate(self, provider: str, model: str, account: str) -> Gate: ...
+
+    async def close(self) -> None: ...
+
+
+class ApiAccess:
+    """Makes the embedders of API spaces. Nothing is opened before the first of them embeds.
+
+    Make it in the process that uses it: neither its loop nor its connections survive a fork.
+    """
+
+    def __init__(self, settings: Settings, gates: Gates) -> None:
+        self._settings = settings
+        self._gates = gates
+        self._loop = EventLoop()
+        self._lock = threading.Lock()
+        self._client: httpx2.AsyncClient | None = None
+        self._health: dict[tuple[str, str], Health] = {}
+        self._embedders: dict[bytes, ApiEmbedder] = {}
+
+    def embedder(self, space: Space) -> ApiEmbedder:
+        """The embedder of an API space, the same one until it is closed: it learns as it goes.
+
+        Raises:
+            KeyMissing: this process was given no key for the provider.
+            ExtraMissing: the packages that call APIs are not installed.
+        """
+        with self._lock:
+            known = self._embedders.get(space.fingerprint)
+            if known is None or known.closed:
+                known = self._embedders[space.fingerprint] = self._made(space)
+            return known
+
+    def _made(self, space: Space) -> ApiEmbedder:
+        key, base_url = self._account(space)
+        account = account_of(key, base_url)
+        sender = Sender(
+            space,
+            self._adapter(space, key, base_url),
+            self._gates.gate(space.provider, space.model, account),
+            self._settings.api_timeout_s,
+            self._health.setdefault((space.provider, account), Health()),
+        )
+        return ApiEmbedder(
+            sender,
+            self._loop,
+            requests=self._settings.api_requests,
+            first_wait_s=self._settings.defer_after_s,
+        )
+
+    def close(self) -> None:
+        """Give back connections and end the loop. Closing twice is harmless."""
+        with self._lock:
+            client, self._client = self._client, None
+        if client is not None:
+            with contextlib.suppress(TimeoutError):
+                self._loop.run(self._close(client)).result(CLOSE_S)
+        self._loop.close()
+
+    async def _close(self, client: httpx2.AsyncClient) -> None:
+        await client.aclose()
+        await self._gates.close()
+
+    def _account(self, space: Space) -> tuple[str, str]:
+        """The key and the address of the provider, as this process was given them."""
+        settings, provider = self._settings, space.provider
+        found: SecretStr | None = getattr(settings, f"{provider}_api_key")
+        key = found.get_secret_value().strip() if found is not None else ""
+        base_url: str = getattr(settings, f"{provider}_base_url") or OPENAI
+        # A server of one's own may want no key.
+        own = provider == "openai" and base_url != OPENAI and not settings.openai_api_version
+        if not key and not own:
+            raise KeyMissing(
+                provider=provider,
+                model=space.name,
+                variable=f"EMBEDFLEET_{provider.upper()}_API_KEY",
+            )
+        return key, base_url
+
+    def _adapter(self, space: Space, key: str, base_url: str) -> Adapter:
+        client = self._http_client()
+        if space.provider == "openai":
+            version = self._settings.openai_api_version or None
+            return OpenAIApi(space, client, base_url=base_url, key=key, api_version=version)
+        return _ADAPTERS[space.provider](space, client, base_url, key)
+
+    def _http_client(self) -> httpx2.AsyncClient:
+        """The one client of the process: providers are few, so connections are shared by spaces."""
+        try:
+            import httpx2
+            import pybase64  # noqa: F401 - what decodes the answers: missing, it is missed now
+        except ImportError as error:
+            raise ExtraMissing(feature="Calling a provider's API", extra="api") from error
+        if self._client is None:
+            limits = httpx2.Limits(
+                max_connections=None,
+                max_keepalive_connections=KEPT_CONNECTIONS,
+                keepalive_expiry=KEPT_S,
+            )
+            # The sender limits a request as a whole, so that dripping bodies cannot stretch it.
+            self._client = httpx2.AsyncClient(limits=limits, timeout=None)
+        return self._client
+
+
+def open_access(settings: Settings, db: Database) -> ApiAccess:
+    """Access to APIs within the limits that the whole fleet shares.
+
+    `db` is where the limits are that a person set.
+    """
+    from embedfleet_workers.limits.gates import Gates as SharedGates
+
+    gates = SharedGates(
+        settings.redis,
+        db,
+        target=settings.limit_target,
+        # Longer than any request lives, so that nobody's place is given away under way.
+        lease_s=2 * settings.api_timeout_s,
+    )
+    return ApiAccess(settings, gates)

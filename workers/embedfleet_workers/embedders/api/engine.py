@@ -1,0 +1,104 @@
+"""The embedder of every API space: cuts, sends, checks; an adapter speaks the dialect."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from concurrent.futures import CancelledError
+from queue import SimpleQueue
+
+import numpy as np
+
+from embedfleet_schema.errors import EmbeddingError, InputAtFault
+from embedfleet_schema.types import Kind
+from embedfleet_workers.embedders.api.batch import Batch
+from embedfleet_workers.embedders.api.counting import encoded
+from embedfleet_workers.embedders.api.loop import EventLoop
+from embedfleet_workers.embedders.api.requests import Request, cut
+from embedfleet_workers.embedders.api.sender import Sender
+from embedfleet_workers.embedders.api.turns import Turns
+from embedfleet_workers.embedders.protocol import Part, Vectors
+
+# What was called off gets this long to give back its turns.
+CALL_OFF_S = 5.0
+
+
+class ApiEmbedder:
+    """A model behind an API. Answers come in parts, and each is paid for once.
+
+    `requests` is how many requests of one batch are under way at once, and `first_wait_s` how far
+    away the first turn of a batch may be.
+    """
+
+    def __init__(
+        self, sender: Sender, loop: EventLoop, *, requests: int, first_wait_s: float
+    ) -> None:
+        self.space = sender.space
+        self.max_tokens = sender.space.max_tokens
+        self._sender = sender
+        self._loop = loop
+        self._requests = requests
+        self._first_wait_s = first_wait_s
+        self.closed = False
+
+    def count_tokens(self, texts: Sequence[str]) -> list[int]:
+        return self._sender.adapter.count_tokens(texts)
+
+    def embed(self, texts: Sequence[str], kind: Kind) -> Vectors:
+        vectors = np.empty((len(texts), self.space.dimensions), dtype=np.float32)
+        for part in self.parts(texts, kind):
+            vectors[list(part.rows)] = part.vectors
+        return vectors
+
+    def parts(self, texts: Sequence[str], kind: Kind) -> Iterator[Part]:
+        if self.closed:
+            raise EmbeddingError(reason=f"{self.space.name} is closed")
+        whole, unreadable = self._readable(texts, kind)
+        if whole.rows:
+            yield from self._answers(whole, kind)
+        if unreadable is not None:
+            raise unreadable
+
+    def close(self) -> None:
+        self.closed = True
+
+    def _answers(self, whole: Request, kind: Kind) -> Iterator[Part]:
+        outbox: SimpleQueue[Part | None] = SimpleQueue()
+        batch = Batch(self._sender, self._cut(whole), kind, Turns(self._first_wait_s))
+        ended = self._loop.run(batch.run(self._requests, outbox.put))
+        ended.add_done_callback(lambda _: outbox.put(None))
+        try:
+            while (part := outbox.get()) is not None:
+                yield part
+            ended.result()
+        except CancelledError as error:
+            raise EmbeddingError(reason=f"{self.space.name} was closed meanwhile") from error
+        finally:
+            if not ended.done():
+                # What cannot be called off in time goes on, and is heard by nobody.
+                with contextlib.suppress(TimeoutError):
+                    self._loop.run(batch.stop()).result(CALL_OFF_S)
+
+    def _cut(self, whole: Request) -> list[Request]:
+        sender = self._sender
+        limits = [sender.adapter.caps.tokens, sender.gate.most_tokens]
+        stated = [limit for limit in limits if limit is not None]
+        scaled = sender.calibration.scaled(whole.tokens)
+        return cut(
+            whole, scaled, most_inputs=sender.most_inputs, most_tokens=min(stated, default=None)
+        )
+
+    def _readable(self, texts: Sequence[str], kind: Kind) -> tuple[Request, InputAtFault | None]:
+        """The texts as they are sent, without those that are no Unicode: neighbours go on."""
+        prompt = self.space.document_prompt if kind == "document" else self.space.query_prompt
+        rows: list[int] = []
+        fault: InputAtFault | None = None
+        for row, text in enumerate(texts):
+            try:
+                encoded(text)
+            except InputAtFault as error:
+                fault = error
+            else:
+                rows.append(row)
+        readable = [prompt + texts[row] for row in rows]
+        return Request(rows, readable, self.count_tokens(readable)), fault

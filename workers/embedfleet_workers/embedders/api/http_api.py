@@ -1,0 +1,99 @@
+"""The adapters that need no client library: JSON over the process's one HTTP client."""
+
+from __future__ import annotations
+
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from embedfleet_schema.catalogue import find
+from embedfleet_schema.types import Kind, Space
+from embedfleet_workers.embedders.api.adapter import Answer, Caps, Faulty, Reply
+from embedfleet_workers.embedders.api.counting import counter
+from embedfleet_workers.embedders.api.headers import observed
+from embedfleet_workers.embedders.api.refusals import refusal
+from embedfleet_workers.limits.protocol import Amounts, Observed
+
+if TYPE_CHECKING:
+    import httpx2
+
+
+class HttpApi(ABC):
+    """A provider that is sent JSON and answers JSON; subclasses say which."""
+
+    caps: Caps
+    path: str
+
+    def __init__(self, space: Space, client: httpx2.AsyncClient, base_url: str, key: str) -> None:
+        self._space = space
+        self._client = client
+        self._key = key
+        self._url = base_url.rstrip("/") + self.path.format(model=space.model)
+        known = find(space.provider, space.model)
+        self.count_tokens = counter(known.tokenizer if known else None)
+        # Sent only where it is not what the model gives anyway: older models refuse the parameter.
+        default = known.dimensions if known else space.dimensions
+        self._width = space.dimensions if space.dimensions != default else None
+
+    def costs(self, tokens: Sequence[int]) -> Amounts:
+        return {"requests": 1, "tokens": sum(tokens)}
+
+    async def send(self, texts: Sequence[str], kind: Kind) -> Reply:
+        import httpx2
+
+        body = json.dumps(self._body(texts, kind), ensure_ascii=False).encode()
+        headers = {"Content-Type": "application/json", **self._authorization()}
+        try:
+            got = await self._client.post(self._url, content=body, headers=headers)
+        except (httpx2.HTTPError, httpx2.StreamError, OSError) as error:
+            return Faulty(f"the connection failed ({type(error).__name__})")
+        if not got.is_success:
+            return refusal(got.status_code, got.headers, got.content, key=self._key)
+        return answer(got.content, self._read, observed(got.headers))
+
+    def _authorization(self) -> dict[str, str]:
+        return {"Authorization": f"Bearer {self._key}"}
+
+    @abstractmethod
+    def _body(self, texts: Sequence[str], kind: Kind) -> dict[str, Any]: ...
+
+    def _read(self, body: Any) -> tuple[list[tuple[object, object]], object]:  # noqa: ANN401
+        """The items of a decoded answer and the tokens that it counted; OpenAI's form."""
+        return openai_form(body)
+
+
+def openai_form(body: Any) -> tuple[list[tuple[object, object]], object]:  # noqa: ANN401
+    """`{"data": [{"index": 0, "embedding": ...}], "usage": {"total_tokens": 1}}`.
+
+    Raises:
+        TypeError, KeyError, AttributeError: it has another form.
+    """
+    items = [(item["index"], item["embedding"]) for item in body["data"]]
+    return items, (body.get("usage") or {}).get("total_tokens")
+
+
+def answer(content: bytes, read: Any, seen: Observed) -> Reply:  # noqa: ANN401
+    """The body of a 2xx answer, decoded; what cannot be understood is a fault of the server."""
+    try:
+        items, tokens = read(json.loads(content))
+    except (ValueError, RecursionError):
+        return Faulty("its answer is no JSON", bad_answer=True)
+    except (TypeError, KeyError, AttributeError, IndexError):
+        return Faulty("its answer holds no embeddings", bad_answer=True)
+    counted = isinstance(tokens, int | float) and not isinstance(tokens, bool) and tokens > 0
+    return Answer(items, int(tokens) if counted else None, seen)
+
+
+def in_order(vectors: Any) -> list[tuple[object, object]]:  # noqa: ANN401
+    """Items of an answer that has no indexes, because its order is that of the texts."""
+    return list(enumerate(vectors))
+
+
+def without(seen: Observed, *dimensions: str) -> Observed:
+    """`seen` without what a provider states in a way of its own."""
+
+    def kept(amounts: Amounts) -> Mapping[str, float]:
+        return {name: amount for name, amount in amounts.items() if name not in dimensions}
+
+    return Observed(kept(seen.limits), kept(seen.remaining))

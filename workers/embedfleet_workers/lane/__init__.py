@@ -1,0 +1,1 @@
+"""The batch lane: texts that can wait a day go to a provider's batch API, at half the price."""

@@ -1,0 +1,85 @@
+"""How many requests at once, for a server that states no quota: found out by trying."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections import deque
+
+FIRST = 4.0
+MOST = 64.0
+# After an error or a 429 the number is cut, but once for all requests that were under way then.
+AFTER_FAULT = 0.5
+AFTER_SLOWNESS = 0.9
+# Answers that take this much longer than the best of late: more requests only wait in a queue.
+SLOW = 2.0
+
+
+class AdaptiveConcurrency:
+    """Grows by one per round of good answers, shrinks by half on a fault. For one event loop."""
+
+    def __init__(self) -> None:
+        self.limit = FIRST
+        self.in_flight = 0
+        self._waiting: deque[asyncio.Future[None]] = deque()
+        self._usual_s = math.inf
+        self._shrunk_at = -math.inf
+
+    async def enter(self, timeout_s: float) -> float | None:
+        """Wait for a place: the time of entering, or None where it took too long."""
+        loop = asyncio.get_running_loop()
+        if self._waiting or self._is_full():
+            turn: asyncio.Future[None] = loop.create_future()
+            self._waiting.append(turn)
+            try:
+                async with asyncio.timeout(timeout_s):
+                    await turn
+            except (TimeoutError, asyncio.CancelledError) as gone:
+                if turn.done() and not turn.cancelled():
+                    self.in_flight -= 1
+                self._wake()
+                if isinstance(gone, TimeoutError):
+                    return None
+                raise
+        else:
+            self.in_flight += 1
+        return loop.time()
+
+    def leave(self, entered: float, *, answered: bool | None) -> None:
+        """Give the place back; `answered` is None where nothing was sent."""
+        now = asyncio.get_running_loop().time()
+        busy = self._is_full()
+        self.in_flight -= 1
+        if answered is False:
+            self._shrink(AFTER_FAULT, entered, now)
+        elif answered:
+            self._judge(now - entered, entered, now, busy=busy)
+        self._wake()
+
+    def open(self) -> None:
+        """A quota is known now, which limits better: nobody waits here any more."""
+        self.limit = math.inf
+        self._wake()
+
+    def _judge(self, took_s: float, entered: float, now: float, *, busy: bool) -> None:
+        # The best of late: it creeps up, so that a server that became slower is believed in time.
+        self._usual_s = min(took_s, self._usual_s * 1.02)
+        if took_s > SLOW * self._usual_s + 0.05:
+            self._shrink(AFTER_SLOWNESS, entered, now)
+        elif busy and self.limit < MOST:
+            self.limit = min(MOST, self.limit + 1.0 / self.limit)
+
+    def _shrink(self, factor: float, entered: float, now: float) -> None:
+        if entered >= self._shrunk_at:
+            self.limit = max(1.0, self.limit * factor)
+            self._shrunk_at = now
+
+    def _wake(self) -> None:
+        while self._waiting and (self._waiting[0].done() or not self._is_full()):
+            turn = self._waiting.popleft()
+            if not turn.done():
+                self.in_flight += 1
+                turn.set_result(None)
+
+    def _is_full(self) -> bool:
+        return self.in_flight + 1 > self.limit

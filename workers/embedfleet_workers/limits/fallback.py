@@ -1,0 +1,143 @@
+"""A store that goes on while Redis is away: a share of every limit, from memory."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import TypeVar
+
+from embedfleet_workers.limits.memory import MemoryStore
+from embedfleet_workers.limits.protocol import Amounts, LimitKey
+from embedfleet_workers.limits.store import (
+    Ask,
+    Glance,
+    LimitStore,
+    Lost,
+    Refusal,
+    Sight,
+    Snapshot,
+    Stopped,
+    StoreAway,
+    Ticket,
+    TooFar,
+    Turn,
+)
+
+log = logging.getLogger(__name__)
+
+# After a failure the store is left alone this long; then one call looks whether it is back.
+PAUSE_S = 1.0
+
+Answer = TypeVar("Answer")
+Question = Callable[[LimitStore], Awaitable[Answer]]
+
+
+class FallbackStore:
+    """The store of the fleet where it answers, else memory with 1/`share` of every limit.
+
+    A turn belongs to the store that gave it. One of memory's is lost as soon as the fleet's store
+    is back, so that the two do not add up; its caller reserves anew.
+    """
+
+    def __init__(self, fleet: LimitStore, share: Callable[[], int]) -> None:
+        self._fleet = fleet
+        self._share = share
+        self._own = MemoryStore()
+        self._away = False
+        self._quiet_until = 0.0
+
+    async def reserve(
+        self, key: LimitKey, asks: Mapping[str, Ask], *, target: float, max_wait_s: float
+    ) -> Turn | TooFar | Stopped:
+        share = max(1, self._share())
+        return await self._either(
+            lambda store: store.reserve(key, asks, target=target, max_wait_s=max_wait_s),
+            lambda own: own.reserve(key, asks, target=target / share, max_wait_s=max_wait_s),
+        )
+
+    async def confirm(self, key: LimitKey, ticket: Ticket, costs: Amounts) -> Turn | Lost | Stopped:
+        async def lost(_: LimitStore) -> Turn | Lost | Stopped:
+            return Lost()
+
+        if not self._own.knows(key, ticket):
+            return await self._either(lambda store: store.confirm(key, ticket, costs), lost)
+        # Does the fleet's store answer again? Then memory's turn is void.
+        await self.glance(key)
+        return await self._own.confirm(key, ticket, costs) if self._away else Lost()
+
+    async def refund(self, key: LimitKey, ticket: Ticket, costs: Amounts, *, sent: bool) -> None:
+        await self._either(lambda store: store.refund(key, ticket, costs, sent=sent))
+
+    async def settle(
+        self, key: LimitKey, turn: Turn, delta: Amounts, sights: Mapping[str, Sight]
+    ) -> None:
+        await self._either(lambda store: store.settle(key, turn, delta, sights))
+
+    async def penalize(
+        self,
+        key: LimitKey,
+        turn: Turn,
+        refunds: Amounts,
+        sights: Mapping[str, Sight],
+        refusal: Refusal,
+    ) -> float:
+        return await self._either(lambda store: store.penalize(key, turn, refunds, sights, refusal))
+
+    async def acquire(
+        self, key: LimitKey, ticket: str, *, places: int, lease_s: float, wait_s: float
+    ) -> bool:
+        own = max(1, places // max(1, self._share()))
+        return await self._either(
+            lambda store: store.acquire(key, ticket, places=places, lease_s=lease_s, wait_s=wait_s),
+            lambda store: store.acquire(key, ticket, places=own, lease_s=lease_s, wait_s=wait_s),
+        )
+
+    async def release(self, key: LimitKey, ticket: str, *, places: int) -> None:
+        own = max(1, places // max(1, self._share()))
+        await self._own.release(key, ticket, places=own)
+        await self._either(
+            lambda store: store.release(key, ticket, places=places), lambda _: asyncio.sleep(0)
+        )
+
+    async def stop(self, key: LimitKey, stopped: Stopped, by: str) -> None:
+        await self._either(lambda store: store.stop(key, stopped, by))
+
+    async def resume(self, key: LimitKey) -> None:
+        await self._own.resume(key)
+        await self._either(lambda store: store.resume(key))
+
+    async def glance(self, key: LimitKey) -> Glance:
+        return await self._either(lambda store: store.glance(key))
+
+    async def snapshot(self, key: LimitKey) -> Snapshot | None:
+        return await self._either(lambda store: store.snapshot(key))
+
+    async def keys(self) -> Sequence[LimitKey]:
+        return await self._either(lambda store: store.keys())
+
+    async def close(self) -> None:
+        await self._fleet.close()
+
+    async def _either(
+        self, ask: Question[Answer], instead: Question[Answer] | None = None
+    ) -> Answer:
+        loop = asyncio.get_running_loop()
+        if not self._away or loop.time() >= self._quiet_until:
+            # Others go on with memory while this call finds out.
+            self._quiet_until = loop.time() + PAUSE_S
+            try:
+                answer = await ask(self._fleet)
+            except StoreAway as error:
+                if not self._away:
+                    log.warning(
+                        "the limiter goes on with 1/%d from memory: %s", self._share(), error
+                    )
+                self._away = True
+            else:
+                if self._away:
+                    log.warning("the limiter is back on Redis")
+                    self._own.forget()
+                self._away = False
+                return answer
+        return await (instead or ask)(self._own)

@@ -1,0 +1,327 @@
+"""The policy of one limit in one process: waits, and tells the store what answers said."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+import random
+from collections.abc import Awaitable, Callable, Collection
+from dataclasses import dataclass
+from typing import Protocol
+from uuid import uuid4
+
+from embedfleet_schema.errors import EmbedderBusy
+from embedfleet_workers.limits.adaptive import AdaptiveConcurrency
+from embedfleet_workers.limits.protocol import Amounts, LimitKey, Observed
+from embedfleet_workers.limits.sleepers import Sleepers
+from embedfleet_workers.limits.store import (
+    Ask,
+    LimitStore,
+    Lost,
+    Refusal,
+    Sight,
+    Stopped,
+    TooFar,
+    Turn,
+)
+
+log = logging.getLogger(__name__)
+
+# The dimension that is a number of requests at once, not a rate.
+CONCURRENCY = "concurrency"
+# A request of more than this share of a minute's tokens cannot be spread evenly.
+LARGEST_SHARE = 0.01
+# An observed limit of less than this share of what a person set is a figure of another window:
+# Azure counts requests in ten seconds, a sixth of a minute.
+SANE_SHARE = 0.2
+SANE_MOST = 1e12
+LEAST_BUSY_S = 0.25
+
+
+class Halted(Exception):
+    """The fleet was told to send nothing; the caller knows the model and says so."""
+
+    def __init__(self, stopped: Stopped) -> None:
+        super().__init__(stopped.reason)
+        self.stopped = stopped
+
+
+class Place(Protocol):
+    """One of the requests under way."""
+
+    async def leave(self, *, answered: bool | None) -> None:
+        """The request is over; `answered` is None where nothing was sent."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What all lanes of a process have in common.
+
+    Args:
+        target: share of a limit to use.
+        lease_s: when the place of a request that was never given back is free again.
+        by: host and process, for those who ask who paused the fleet.
+        refused_count: dimensions in which the provider counts requests that it refused.
+    """
+
+    target: float
+    lease_s: float
+    by: str
+    refused_count: Collection[str] = ("requests",)
+
+
+class Lane:
+    """One limit, as this process knows it. For one event loop."""
+
+    def __init__(
+        self, key: LimitKey, store: LimitStore, terms: Terms, quotas: Callable[[], Amounts]
+    ) -> None:
+        self.key = key
+        self.store = store
+        self.terms = terms
+        self._quotas = quotas
+        self._seen: dict[str, float] = {}
+        self._adaptive = AdaptiveConcurrency()
+        self._sleepers = Sleepers(lambda: store.glance(key))
+
+    @property
+    def most_tokens(self) -> int | None:
+        known = [
+            limits["tokens"] for limits in (self._quotas(), self._seen) if limits.get("tokens")
+        ]
+        return max(1, int(LARGEST_SHARE * min(known))) if known else None
+
+    async def admit(self, costs: Amounts, max_wait_s: float) -> LaneAdmission:
+        """Wait for a place and for the turn.
+
+        Raises:
+            EmbedderBusy: it would take longer than `max_wait_s`.
+            Halted: the fleet was told to stop.
+        """
+        deadline = _now() + max_wait_s
+        place = await self._place(max_wait_s)
+        try:
+            turn = await self._turn(costs, deadline, max_wait_s)
+        except BaseException:
+            await asyncio.shield(place.leave(answered=None))
+            raise
+        return LaneAdmission(self, turn, costs, place)
+
+    async def stop(self, stopped: Stopped) -> None:
+        await self.store.stop(self.key, stopped, self.terms.by)
+        self._sleepers.wake()
+
+    def sights(self, seen: Observed | None) -> dict[str, Sight]:
+        """What headers said, as far as it can be believed."""
+        found: dict[str, Sight] = {}
+        if seen is None:
+            return found
+        quotas = self._quotas()
+        for name, limit in seen.limits.items():
+            if is_sane(limit, quotas.get(name, 0.0)):
+                left = seen.remaining.get(name, -1.0)
+                found[name] = Sight(limit, limit - left if 0 <= left <= limit else -1.0)
+                self._seen[name] = limit
+        if found:
+            self._adaptive.open()
+        return found
+
+    def close(self) -> None:
+        self._sleepers.close()
+
+    async def _place(self, max_wait_s: float) -> Place:
+        places = int(self._quotas().get(CONCURRENCY, 0))
+        place: _FleetPlace | _OwnPlace
+        if places > 0:
+            place = _FleetPlace(self.store, self.key, uuid4().hex, places)
+            entered = await place.enter(self.terms.lease_s, max_wait_s)
+        else:
+            if self._limits():
+                self._adaptive.open()
+            place = _OwnPlace(self._adaptive)
+            entered = await place.enter(max_wait_s)
+        if not entered:
+            reason = f"all places of {self.key} for requests are taken"
+            raise EmbedderBusy(seconds=LEAST_BUSY_S, reason=reason)
+        return place
+
+    async def _turn(self, costs: Amounts, deadline: float, max_wait_s: float) -> Turn:
+        while True:
+            answer = await self._reserve(costs, max(0.0, deadline - _now()))
+            if isinstance(answer, Stopped):
+                raise Halted(answer)
+            if isinstance(answer, TooFar):
+                # Back while others still wait, so that the rate is never left unused.
+                soon = max(LEAST_BUSY_S, answer.wait_s - max_wait_s / 2)
+                raise EmbedderBusy(seconds=soon, reason=f"the rate limit of {self.key}")
+            self._learn(answer)
+            admitted = await self._wait(answer, costs)
+            if admitted is not None:
+                return admitted
+
+    async def _reserve(self, costs: Amounts, max_wait_s: float) -> Turn | TooFar | Stopped:
+        quotas = self._quotas()
+        asks = {
+            name: Ask(cost, quotas.get(name, 0.0), self._seen.get(name, 0.0))
+            for name, cost in costs.items()
+        }
+        under_way = asyncio.ensure_future(
+            self.store.reserve(self.key, asks, target=self.terms.target, max_wait_s=max_wait_s)
+        )
+        try:
+            return await asyncio.shield(under_way)
+        except asyncio.CancelledError:
+            answer = await under_way
+            if isinstance(answer, Turn):
+                sent = answer.wait_s <= 0
+                await self.store.refund(self.key, answer.ticket, costs, sent=sent)
+            raise
+
+    async def _wait(self, turn: Turn, costs: Amounts) -> Turn | None:
+        """The same turn once it has come; None if the store does not know it any more."""
+        while turn.wait_s > 0:
+            try:
+                await self._sleepers.sleep(turn.ticket, turn.wait_s)
+                answer = await self.store.confirm(self.key, turn.ticket, costs)
+            except asyncio.CancelledError:
+                back = self.store.refund(self.key, turn.ticket, costs, sent=False)
+                await asyncio.shield(back)
+                raise
+            if isinstance(answer, Lost):
+                return None
+            if isinstance(answer, Stopped):
+                raise Halted(answer)
+            turn = answer
+        return turn
+
+    def _learn(self, turn: Turn) -> None:
+        self._seen.update(turn.seen)
+        if turn.limited:
+            self._adaptive.open()
+
+    def _limits(self) -> bool:
+        return bool(self._seen) or any(limit > 0 for limit in self._quotas().values())
+
+
+class LaneAdmission:
+    """The right to send one request; the first call that ends it counts."""
+
+    def __init__(self, lane: Lane, turn: Turn, costs: Amounts, place: Place) -> None:
+        self._lane = lane
+        self._turn = turn
+        self._costs = costs
+        self._place = place
+        self._ended = False
+
+    async def settle(self, actual: Amounts | None = None, seen: Observed | None = None) -> None:
+        lane = self._lane
+        delta = {
+            name: amount - self._costs[name]
+            for name, amount in (actual or {}).items()
+            if name in self._costs and amount != self._costs[name]
+        }
+        sights = lane.sights(seen)
+        await self._end(lane.store.settle(lane.key, self._turn, delta, sights), answered=True)
+
+    async def refund(self) -> None:
+        lane = self._lane
+        await self._end(
+            lane.store.refund(lane.key, self._turn.ticket, self._costs, sent=True), answered=None
+        )
+
+    async def limited(
+        self, retry_after_s: float | None = None, seen: Observed | None = None
+    ) -> None:
+        lane = self._lane
+        pause = wait_after_429(self._costs, retry_after_s, seen)
+        asked = f", asking for {pause:.2f} s" if pause >= 0 else ""
+        refusal = Refusal(
+            pause_s=pause,
+            jitter=random.random(),  # noqa: S311 - to spread requests, not to guard anything
+            why=f"the provider answered 429{asked}",
+            by=lane.terms.by,
+        )
+        counted = lane.terms.refused_count
+        refunds = {name: 0.0 if name in counted else cost for name, cost in self._costs.items()}
+        sights = lane.sights(seen)
+        await self._end(
+            lane.store.penalize(lane.key, self._turn, refunds, sights, refusal), answered=False
+        )
+
+    async def failed(self) -> None:
+        # It may well have been counted: what was reserved for it stays spent.
+        await self._end(None, answered=False)
+
+    async def _end(self, told: Awaitable[object] | None, *, answered: bool | None) -> None:
+        if self._ended:
+            if asyncio.iscoroutine(told):
+                told.close()
+            return
+        self._ended = True
+        try:
+            if told is not None:
+                await told
+        finally:
+            await self._place.leave(answered=answered)
+
+
+class _OwnPlace:
+    """A place among the requests of this process."""
+
+    def __init__(self, adaptive: AdaptiveConcurrency) -> None:
+        self._adaptive = adaptive
+        self._entered = 0.0
+
+    async def enter(self, wait_s: float) -> bool:
+        entered = await self._adaptive.enter(wait_s)
+        self._entered = entered or 0.0
+        return entered is not None
+
+    async def leave(self, *, answered: bool | None) -> None:
+        self._adaptive.leave(self._entered, answered=answered)
+
+
+@dataclass(frozen=True, slots=True)
+class _FleetPlace:
+    """A place among the requests of the whole fleet."""
+
+    store: LimitStore
+    key: LimitKey
+    ticket: str
+    places: int
+
+    async def enter(self, lease_s: float, wait_s: float) -> bool:
+        return await self.store.acquire(
+            self.key, self.ticket, places=self.places, lease_s=lease_s, wait_s=wait_s
+        )
+
+    async def leave(self, *, answered: bool | None) -> None:  # noqa: ARG002 - the cap is fixed
+        await self.store.release(self.key, self.ticket, places=self.places)
+
+
+def is_sane(limit: float, quota: float) -> bool:
+    """Whether an observed limit is believed, beside what a person set (0: nothing)."""
+    return math.isfinite(limit) and max(1.0, SANE_SHARE * quota) <= limit <= SANE_MOST
+
+
+def wait_after_429(costs: Amounts, retry_after_s: float | None, seen: Observed | None) -> float:
+    """Seconds until a refused request may come again; -1 where nothing tells.
+
+    The server's own time, else the time in which a bucket refills what the request lacks.
+    """
+    if retry_after_s is not None and math.isfinite(retry_after_s) and retry_after_s >= 0:
+        return retry_after_s
+    if seen is None:
+        return -1.0
+    lacks = [
+        (costs[name] - left) * 60.0 / seen.limits[name]
+        for name, left in seen.remaining.items()
+        if name in costs and seen.limits.get(name, 0.0) > 0 and costs[name] > left
+    ]
+    return max(lacks, default=-1.0)
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()

@@ -1,0 +1,170 @@
+"""The gates of one process: one lane per limit, over one store, by the limits a person set."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import socket
+from collections.abc import Collection
+from functools import partial
+
+from embedfleet_schema.database import Database
+from embedfleet_schema.errors import EmbedderBusy, EmbedfleetError, ProviderStopped
+from embedfleet_schema.store.limits import LimitBook, read
+from embedfleet_workers.limits.fallback import FallbackStore
+from embedfleet_workers.limits.gate import Halted, Lane, Terms
+from embedfleet_workers.limits.memory import MemoryStore
+from embedfleet_workers.limits.protocol import Admission, Amounts, LimitKey
+from embedfleet_workers.limits.store import LimitStore, Stopped
+
+log = logging.getLogger(__name__)
+
+# A limit that a person sets is known in every process after this time.
+REFRESH_S = 4.0
+# PostgreSQL that does not answer in time is asked on, beside: the limits known so far go on.
+PATIENCE_S = 1.0
+BUSY_S = 5.0
+# A request is over by the time its own deadline ends; then its place is anybody's.
+LEASE_S = 120.0
+
+
+class Gates:
+    """Makes and keeps the gate of each model and account. For one event loop of one process.
+
+    Args:
+        redis_url: where the fleet keeps the state; None keeps it in this process.
+        db: where the limits are that a person set; None: nobody set any.
+        target: share of a limit that the fleet uses.
+        lease_s: when the place of a request is free again that was never given back.
+        refused_count: dimensions in which providers count requests that they refused.
+        store: instead of Redis, for tests.
+    """
+
+    def __init__(
+        self,
+        redis_url: str | None,
+        db: Database | None,
+        *,
+        target: float = 0.985,
+        lease_s: float = LEASE_S,
+        refused_count: Collection[str] = ("requests",),
+        store: LimitStore | None = None,
+    ) -> None:
+        self.book = LimitBook()
+        self._db = db
+        self._terms = Terms(
+            target=target,
+            lease_s=lease_s,
+            by=f"{socket.gethostname()}:{os.getpid()}",
+            refused_count=frozenset(refused_count),
+        )
+        self._store = store or self._stored(redis_url)
+        self._lanes: dict[LimitKey, Lane] = {}
+        self._gates: dict[tuple[str, str, str], ModelGate] = {}
+        self._read_at: float | None = None
+        self._reading: asyncio.Task[LimitBook] | None = None
+
+    def gate(self, provider: str, model: str, account: str) -> ModelGate:
+        """The gate of a model for an account (see `embedfleet_schema.accounts.account_of`).
+
+        Any thread may ask. What a person set is read before the first gate is given out, so that
+        the first batch is already cut to it.
+        """
+        if self._db is not None and not self._gates:
+            with contextlib.suppress(EmbedfleetError, OSError):
+                self.book = read(self._db)
+        wanted = (provider, model, account)
+        return self._gates.setdefault(wanted, ModelGate(self, *wanted))
+
+    def lane(self, provider: str, model: str, account: str) -> Lane:
+        """What a model draws on now: it may have been put into a group since."""
+        key = LimitKey(provider, account, self.book.group_of(provider, model))
+        found = self._lanes.get(key)
+        if found is None:
+            made = Lane(key, self._store, self._terms, partial(self._quotas, key))
+            # Threads that ask at once get the same one.
+            found = self._lanes.setdefault(key, made)
+        return found
+
+    async def refresh(self) -> None:
+        """Read what a person set, unless that was done a moment ago.
+
+        Raises:
+            EmbedderBusy: it could not be read even once.
+        """
+        loop = asyncio.get_running_loop()
+        if self._db is None or (
+            self._read_at is not None and loop.time() < self._read_at + REFRESH_S
+        ):
+            return
+        if self._reading is None:
+            self._reading = asyncio.create_task(asyncio.to_thread(read, self._db))
+        reading = self._reading
+        try:
+            async with asyncio.timeout(PATIENCE_S):
+                self.book = await asyncio.shield(reading)
+        except (EmbedfleetError, OSError, TimeoutError) as error:
+            self._cannot_read(error)
+        finally:
+            if reading.done() and self._reading is reading:
+                self._reading, self._read_at = None, loop.time()
+
+    async def close(self) -> None:
+        """Give back connections; whoever waits is woken."""
+        for lane in self._lanes.values():
+            lane.close()
+        await self._store.close()
+
+    def _cannot_read(self, error: Exception) -> None:
+        if self._read_at is None:
+            reason = "the rate limits cannot be read from PostgreSQL"
+            raise EmbedderBusy(seconds=BUSY_S, reason=reason) from error
+        log.warning("the rate limits cannot be read, the old ones hold: %s", type(error).__name__)
+
+    def _quotas(self, key: LimitKey) -> Amounts:
+        return self.book.quotas(key.provider, key.account, key.group)
+
+    def _stored(self, redis_url: str | None) -> LimitStore:
+        if redis_url is None:
+            return MemoryStore()
+        from embedfleet_workers.limits.redis_store import RedisStore
+
+        return FallbackStore(RedisStore(redis_url), lambda: self.book.api_workers)
+
+
+class ModelGate:
+    """Admits the requests of one model: the `Gate` that embedders see."""
+
+    def __init__(self, gates: Gates, provider: str, model: str, account: str) -> None:
+        self._gates = gates
+        self._names = (provider, model, account)
+
+    @property
+    def key(self) -> LimitKey:
+        return self._lane.key
+
+    @property
+    def most_tokens(self) -> int | None:
+        return self._lane.most_tokens
+
+    async def admit(self, costs: Amounts, *, max_wait_s: float) -> Admission:
+        await self._gates.refresh()
+        try:
+            return await self._lane.admit(costs, max_wait_s)
+        except Halted as halted:
+            raise self._stopped(halted.stopped) from None
+
+    async def stop(self, code: str, reason: str) -> None:
+        await self._lane.stop(Stopped(code, reason))
+
+    @property
+    def _lane(self) -> Lane:
+        return self._gates.lane(*self._names)
+
+    def _stopped(self, stopped: Stopped) -> ProviderStopped:
+        provider, model, _ = self._names
+        return ProviderStopped(
+            code=stopped.code, provider=provider, model=f"{provider}/{model}", reason=stopped.reason
+        )

@@ -1,0 +1,195 @@
+"""The limiter's state in Redis or Valkey: one hash per limit, one script, one round trip a step."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from importlib.resources import files
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+from embedfleet_schema.broker import KEY_PREFIX
+from embedfleet_workers.limits.protocol import Amounts, LimitKey
+from embedfleet_workers.limits.redis_calls import Calls, told
+from embedfleet_workers.limits.redis_snapshot import snapshot_of
+from embedfleet_workers.limits.schedule import SECOND
+from embedfleet_workers.limits.store import (
+    Ask,
+    Glance,
+    Lost,
+    Refusal,
+    Sight,
+    Snapshot,
+    Stopped,
+    StoreAway,
+    Ticket,
+    TooFar,
+    Turn,
+)
+
+if TYPE_CHECKING:
+    from redis.asyncio import Redis
+
+PREFIX = f"{KEY_PREFIX}limit:"
+SCRIPT = files("embedfleet_workers.limits").joinpath("limiter.lua").read_text()
+# Who waits for a place says this often that it still lives.
+HEARD_S = 1.0
+
+Words = Sequence[tuple[str, float, float, float]]
+
+
+class RedisStore:
+    """State that the whole fleet sees, by the server's clock. For one event loop.
+
+    Args:
+        url: where Redis is.
+        clock: seconds; only tests bring one, all others go by the server's.
+    """
+
+    def __init__(self, url: str, clock: Callable[[], float] | None = None) -> None:
+        self._calls = Calls(url, SCRIPT)
+        self._clock = clock
+        self._name, self._asked = uuid4().hex, 0
+        # Of each process one waits in Redis for a place, the others wait for it to be next.
+        self._heads: defaultdict[LimitKey, asyncio.Lock] = defaultdict(asyncio.Lock)
+
+    async def reserve(
+        self, key: LimitKey, asks: Mapping[str, Ask], *, target: float, max_wait_s: float
+    ) -> Turn | TooFar | Stopped:
+        words = [(name, ask.cost, ask.quota, ask.seen) for name, ask in asks.items()]
+        answer = await self._ask("reserve", key, target, max_wait_s, words=words)
+        if isinstance(answer, list):
+            return _stopped(answer) if answer[0] == b"stop" else TooFar(float(answer[1]) / SECOND)
+        _, wait, at, epoch, now, limited, *seen = answer.split()
+        known = zip(asks, map(float, seen), strict=True)
+        return Turn(
+            Ticket(epoch.decode(), float(at)),
+            float(wait) / SECOND,
+            float(now),
+            limited=limited == b"1",
+            seen={name: limit for name, limit in known if limit > 0},
+        )
+
+    async def confirm(self, key: LimitKey, ticket: Ticket, costs: Amounts) -> Turn | Lost | Stopped:
+        answer = await self._ask("confirm", key, ticket.epoch, ticket.at, words=_plain(costs))
+        if answer[0] == b"lost":
+            return Lost()
+        if answer[0] == b"stop":
+            return _stopped(answer)
+        return Turn(ticket, float(answer[1]) / SECOND, float(answer[2]))
+
+    async def refund(self, key: LimitKey, ticket: Ticket, costs: Amounts, *, sent: bool) -> None:
+        await self._ask("refund", key, ticket.epoch, int(sent), words=_plain(costs))
+
+    async def settle(
+        self, key: LimitKey, turn: Turn, delta: Amounts, sights: Mapping[str, Sight]
+    ) -> None:
+        refunds = {name: -amount for name, amount in delta.items()}
+        words = _with_sights(refunds, sights)
+        await self._ask("settle", key, turn.ticket.epoch, turn.now, words=words)
+
+    async def penalize(
+        self,
+        key: LimitKey,
+        turn: Turn,
+        refunds: Amounts,
+        sights: Mapping[str, Sight],
+        refusal: Refusal,
+    ) -> float:
+        told = (refusal.pause_s, refusal.jitter, refusal.why, refusal.by)
+        words = _with_sights(refunds, sights)
+        answer = await self._ask("penalize", key, turn.ticket.epoch, turn.now, *told, words=words)
+        return float(answer[1]) / SECOND
+
+    async def acquire(
+        self, key: LimitKey, ticket: str, *, places: int, lease_s: float, wait_s: float
+    ) -> bool:
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + wait_s
+        head = self._heads[key]
+        try:
+            async with asyncio.timeout(wait_s):
+                await head.acquire()
+        except TimeoutError:
+            return False
+        taken = False
+        try:
+            while not taken:
+                answer = await self._ask("acquire", key, ticket, places, lease_s * SECOND)
+                taken = answer[0] == b"in"
+                left = deadline - loop.time()
+                if taken or left <= 0:
+                    break
+                await self._calls.wake(f"{PREFIX}{key}:wake:{ticket}", min(HEARD_S, left))
+        finally:
+            head.release()
+            if not taken:
+                await asyncio.shield(self.release(key, ticket, places=places))
+        return taken
+
+    async def release(self, key: LimitKey, ticket: str, *, places: int) -> None:
+        await self._ask("release", key, ticket, places)
+
+    async def stop(self, key: LimitKey, stopped: Stopped, by: str) -> None:
+        await self._ask("stop", key, stopped.code, stopped.reason, by)
+
+    async def resume(self, key: LimitKey) -> None:
+        await self._ask("resume", key)
+
+    async def glance(self, key: LimitKey) -> Glance:
+        epoch, clock, speed, paused, *stop = await self._ask("glance", key)
+        stopped = _stopped(stop) if stop else None
+        return Glance(epoch.decode(), float(clock), float(speed), float(paused), stopped)
+
+    async def snapshot(self, key: LimitKey) -> Snapshot | None:
+        answer = await self._ask("snapshot", key)
+        return snapshot_of(answer) if answer else None
+
+    async def keys(self) -> Sequence[LimitKey]:
+        return [key async for key in self._keys(self._calls.client)]
+
+    async def close(self) -> None:
+        await self._calls.close()
+
+    async def _keys(self, client: Redis) -> Any:  # noqa: ANN401 - an async generator of keys
+        from redis.exceptions import RedisError
+
+        try:
+            async for name in client.scan_iter(match=f"{PREFIX}*", count=1_000, _type="hash"):
+                provider, account, group = name.decode().removeprefix(PREFIX).split("/", 2)
+                if not group.endswith(":use"):
+                    yield LimitKey(provider, account, group)
+        except (RedisError, OSError) as error:
+            raise StoreAway(told(error)) from error
+
+    async def _ask(self, op: str, key: LimitKey, *told: object, words: Words = ()) -> Any:  # noqa: ANN401
+        now = "" if self._clock is None else repr(self._clock() * SECOND)
+        flat = (word for dimension in words for word in dimension)
+        # A state that is not there yet gets the name of the call that made it.
+        self._asked += 1
+        name = f"{self._name}.{self._asked}"
+        return await self._calls.call(
+            f"{PREFIX}{key}", (op, now, name, *_texts(told), *_texts(flat))
+        )
+
+
+def _texts(values: Iterable[object]) -> list[str]:
+    """Numbers in full precision: Redis would round them its own way."""
+    return [repr(value) if isinstance(value, float) else str(value) for value in values]
+
+
+def _plain(amounts: Amounts) -> Words:
+    return [(name, amount, 0, 0) for name, amount in amounts.items()]
+
+
+def _with_sights(amounts: Amounts, sights: Mapping[str, Sight]) -> Words:
+    nothing = Sight(0.0)
+    seen = {name: sights.get(name, nothing) for name in {**amounts, **sights}}
+    return [
+        (name, amounts.get(name, 0.0), sight.limit, sight.missing) for name, sight in seen.items()
+    ]
+
+
+def _stopped(answer: Sequence[bytes]) -> Stopped:
+    return Stopped(answer[1].decode(), answer[2].decode())

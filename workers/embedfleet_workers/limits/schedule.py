@@ -1,0 +1,279 @@
+"""The schedule of one limit, as plain arithmetic: `limiter.lua` does the same, step by step.
+
+A generic cell rate algorithm per dimension (https://en.wikipedia.org/wiki/Generic_cell_rate_algorithm)
+on a clock of its own. The clock stands still during a pause and runs slower when the rate falls, so
+whoever has a place keeps it, and nothing bunches up behind a pause. Times are microseconds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from embedfleet_workers.limits.protocol import Amounts
+from embedfleet_workers.limits.store import NEAR_S, Ask, Refusal, Sight, Stopped
+
+SECOND = 1e6
+NEAR = NEAR_S * SECOND
+# What may be sent at once after nobody sent anything: little beside a provider's minute.
+BURST = 0.5 * SECOND
+# How far a dimension may fall behind another and catch up: where some requests are large in tokens
+# and others many, each dimension binds for a while.
+LAG = 3 * SECOND
+# The window in which our own use is summed, in slices: the oldest is counted whole.
+SLICE = 2 * SECOND
+SLICES = 31
+# What is missing on the server beyond our own use, as a share of the quota, is somebody else's
+# from here on; below that it is noise.
+TOLERANCE = 0.02
+FOREIGN_TAU = 10 * SECOND
+# A server that never showed this share of its limit to be left counts in something smaller than a
+# minute, and what it misses says nothing.
+PLAUSIBLE = 0.25
+# Below this share left on the server, a shared key is slowed further, so that it is not empty.
+RESERVE = 0.04
+# 429s that came despite pauses within the time, and their share of what was sent, cut the rate.
+STRIKES = 3
+STRIKE_SHARE = 0.1
+STRIKE_TIME = 10 * SECOND
+CUT = 0.8
+SLOWEST = 0.05
+RECOVERY = 0.02 / (5 * SECOND)
+# Pauses that nobody told us double from the first to the longest.
+FIRST_PAUSE = 0.5 * SECOND
+LONGEST_PAUSE = 15 * SECOND
+PROBE = 2 * SECOND
+
+
+class Use:
+    """What was sent within the last minute."""
+
+    def __init__(self) -> None:
+        self.total = 0.0
+        self._slices: dict[int, float] = {}
+
+    def add(self, now: float, amount: float) -> None:
+        slot = self._forget(now)
+        self._slices[slot] = self._slices.get(slot, 0.0) + amount
+        self.total += amount
+
+    def at(self, now: float) -> float:
+        self._forget(now)
+        return self.total
+
+    def _forget(self, now: float) -> int:
+        slot = int(now // SLICE)
+        for old in [each for each in self._slices if each <= slot - SLICES]:
+            self.total -= self._slices.pop(old)
+        if not self._slices:
+            self.total = 0.0
+        return slot
+
+
+@dataclass(slots=True)
+class Dimension:
+    """One dimension: `turn` is where its next request may stand, `rate` is per minute, 0 for none.
+
+    `foreign` is the share of the quota that somebody else uses. `left` is the share that the
+    server has left, `most` the largest that this ever was.
+    """
+
+    turn: float | None = None
+    rate: float = 0.0
+    seen: float = 0.0
+    foreign: float = 0.0
+    left: float = 1.0
+    most: float = 0.0
+    seen_at: float = 0.0
+    use: Use = field(default_factory=Use)
+
+    def goal(self, ask: Ask, factor: float) -> float:
+        """The rate to keep: the smaller of what is set and what is seen, less what others use."""
+        known = [limit for limit in (ask.quota, self.seen) if limit > 0]
+        if not known:
+            return 0.0
+        shared = 1.0 - self.foreign
+        if self.foreign > 0 and self.left < RESERVE:
+            shared *= 0.5 + 0.5 * self.left / RESERVE
+        return min(known) * factor * shared
+
+    def sight(self, now: float, sight: Sight) -> None:
+        if sight.limit <= 0:
+            return
+        self.seen = sight.limit
+        if sight.missing < 0:
+            return
+        self.left = max(0.0, 1.0 - sight.missing / sight.limit)
+        self.most = max(self.most, self.left)
+        if self.most < PLAUSIBLE:
+            return
+        foreign = (sight.missing - self.use.at(now)) / sight.limit - TOLERANCE
+        weight = min(1.0, max(0.0, now - self.seen_at) / FOREIGN_TAU)
+        self.foreign += weight * (min(0.9, max(0.0, foreign)) - self.foreign)
+        self.seen_at = now
+
+
+class Schedule:
+    """Everything that is known of one limit."""
+
+    def __init__(self, epoch: str, now: float) -> None:
+        self.epoch = epoch
+        self.clock, self.starts, self.speed = 0.0, now, 1.0
+        self.dimensions: dict[str, Dimension] = {}
+        self.cut, self.cut_at = 1.0, now
+        self.refusals, self.refused_at, self.probing = 0, 0.0, False
+        self.counted_from, self.sent, self.strikes = now, 0, 0
+        self.why, self.by = "", ""
+        self.stop: Stopped | None = None
+        self.stop_by, self.stop_until = "", 0.0
+
+    def stopped(self, now: float) -> Stopped | None:
+        return self.stop if now < self.stop_until else None
+
+    def time(self, now: float) -> float:
+        """What the schedule's own clock shows."""
+        return self.clock + max(0.0, now - self.starts) * self.speed
+
+    def wait(self, at: float, now: float) -> float:
+        """Microseconds until the schedule's own clock shows `at`."""
+        return max(0.0, (at - self.time(now)) / self.speed) + max(0.0, self.starts - now)
+
+    def ahead(self, name: str, now: float) -> float:
+        """Microseconds until a request that comes now would be sent, for this dimension's sake."""
+        turn = self.dimensions[name].turn
+        return self.wait(0.0 if turn is None else turn, now)
+
+    def factor(self, now: float) -> float:
+        """What a cut left of the rate, grown again since."""
+        return min(1.0, self.cut + (now - self.cut_at) * RECOVERY)
+
+    def reserve(
+        self, now: float, asks: Mapping[str, Ask], target: float, max_wait: float
+    ) -> tuple[bool, float, float]:
+        """Whether there is a turn in time, where it stands, and the wait for it."""
+        self._retune(now, asks, target)
+        clock = self.time(now)
+        bound = [each for each in map(self._dimension, asks) if each.rate > 0]
+        for each in bound:
+            # No credit at first: whoever lost the state may just have spent it.
+            each.turn = clock if each.turn is None else each.turn
+        head = max((each.turn or 0.0 for each in bound), default=clock)
+        idle = max(0.0, clock - BURST * self.speed - head)
+        at = max(clock, head + idle)
+        wait = self.wait(at, now)
+        if wait > max_wait:
+            return False, at, wait
+        for name, ask in asks.items():
+            each = self.dimensions[name]
+            if each.turn is not None and each.rate > 0:
+                behind = max(each.turn + idle, at - LAG * self.speed)
+                each.turn = behind + ask.cost * self._pace(each)
+        if wait <= NEAR:
+            self._send(now, {name: ask.cost for name, ask in asks.items()})
+        return True, at, wait
+
+    def confirm(self, now: float, at: float, costs: Amounts) -> float:
+        """The wait that is left; with none left the request counts as sent."""
+        wait = self.wait(at, now)
+        if wait <= NEAR:
+            self._send(now, costs)
+        return wait
+
+    def give_back(self, now: float, amounts: Amounts, *, sent: bool) -> None:
+        for name, amount in amounts.items():
+            dimension = self._dimension(name)
+            if dimension.turn is not None and dimension.rate > 0:
+                dimension.turn -= amount * self._pace(dimension)
+            if sent:
+                dimension.use.add(now, -amount)
+
+    def settle(self, now: float, admitted: float) -> None:
+        """An answer to a request that was sent at `admitted`: the provider serves again."""
+        if admitted > self.refused_at:
+            self.refusals = 0
+            if self.probing:
+                self.probing = False
+                self.starts = min(self.starts, now)
+
+    def sight(self, now: float, sights: Mapping[str, Sight]) -> None:
+        for name, sight in sights.items():
+            self._dimension(name).sight(now, sight)
+
+    def penalize(self, now: float, admitted: float, refunds: Amounts, refusal: Refusal) -> float:
+        """Pause; returns for how long."""
+        for name, amount in refunds.items():
+            self._dimension(name).use.add(now, -amount)
+        pause = max(0.0, refusal.pause_s * SECOND)
+        if admitted > self.refused_at:
+            # What was refused took nothing: the next in the queue has its turn. Of requests that
+            # were refused together one has room after the pause.
+            self.clock, self.starts = self.time(now) + self._lead(refunds), max(self.starts, now)
+            self.refusals += 1
+            self.refused_at = now
+            self._strike(now)
+            # The server's word is enough until its refusals repeat without any success.
+            grown = self.refusals - (3 if refusal.pause_s >= 0 else 1)
+            if grown >= 0:
+                pause = max(pause, min(LONGEST_PAUSE, FIRST_PAUSE * 2.0 ** min(grown, 10)))
+            self.probing = self.refusals >= 2  # noqa: PLR2004 - the second without a success
+        pause += refusal.jitter * min(0.1 * pause, 0.5 * SECOND)
+        if now + pause > self.starts:
+            self.clock, self.starts = self.time(now), now + pause
+            self.why, self.by = refusal.why, refusal.by
+        return max(0.0, self.starts - now)
+
+    def _lead(self, amounts: Amounts) -> float:
+        """What the amounts take in the dimension that is at the head of the queue."""
+        limited = [name for name in amounts if self._dimension(name).rate > 0]
+        head = max(limited, key=lambda name: self.dimensions[name].turn or 0.0, default=None)
+        return 0.0 if head is None else amounts[head] * self._pace(self.dimensions[head])
+
+    def _send(self, now: float, costs: Amounts) -> None:
+        for name, cost in costs.items():
+            self._dimension(name).use.add(now, cost)
+        if now - self.counted_from > STRIKE_TIME:
+            self.counted_from, self.sent, self.strikes = now, 0, 0
+        self.sent += 1
+        if self.probing:
+            # One request goes ahead of all others to see whether the provider serves again.
+            self.clock, self.starts = self.time(now), now + PROBE
+
+    def _strike(self, now: float) -> None:
+        if now - self.counted_from > STRIKE_TIME:
+            self.counted_from, self.sent, self.strikes = now, 0, 0
+        self.strikes += 1
+        if self.strikes >= STRIKES and self.strikes >= STRIKE_SHARE * self.sent:
+            self.cut, self.cut_at = max(SLOWEST, self.factor(now) * CUT), now
+            self.counted_from, self.sent, self.strikes = now, 0, 0
+
+    def _retune(self, now: float, asks: Mapping[str, Ask], target: float) -> None:
+        """Take on changed rates; who waits already waits longer or shorter in step."""
+        factor, clock = self.factor(now) * target, self.time(now)
+        asked = [self._dimension(name) for name in asks]
+        # Who is far behind the head of the queue does not decide how fast the queue moves.
+        head = max((each.turn or 0.0 for each in asked), default=0.0)
+        close = max(clock, head - LAG * self.speed / 2)
+        binding: list[tuple[Dimension, float]] = []
+        for dimension, ask in zip(asked, asks.values(), strict=True):
+            if dimension.seen <= 0 < ask.seen:
+                dimension.seen = ask.seen
+            goal = dimension.goal(ask, factor)
+            if (dimension.turn or 0.0) > close and dimension.rate > 0 and goal > 0:
+                binding.append((dimension, goal / dimension.rate))
+            dimension.rate = goal
+        if all(ratio == 1.0 for _, ratio in binding):
+            return
+        # The queue takes as long as the dimension that has most to do needs at its new rate.
+        needed = max(((each.turn or 0.0) - clock) / ratio for each, ratio in binding)
+        change = (head - clock) / needed
+        self.clock, self.starts = clock, max(self.starts, now)
+        self.speed *= change
+        for dimension, ratio in binding:
+            dimension.turn = clock + ((dimension.turn or 0.0) - clock) * change / ratio
+
+    def _pace(self, dimension: Dimension) -> float:
+        """Time of the schedule's own clock that one unit takes."""
+        return self.speed * 60 * SECOND / dimension.rate
+
+    def _dimension(self, name: str) -> Dimension:
+        return self.dimensions.setdefault(name, Dimension())

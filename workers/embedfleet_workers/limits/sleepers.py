@@ -1,0 +1,70 @@
+"""Who waits for a turn in this process: one look at the store, twice a second, serves all."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+from embedfleet_workers.limits.store import Glance, StoreAway, Ticket
+
+LOOK_S = 0.5
+
+
+class Sleepers:
+    """Wakes each when its turn comes, and all of them at a stop. For one event loop.
+
+    A pause, or a rate that changed, moves every turn: their alarms are set anew.
+    """
+
+    def __init__(self, look: Callable[[], Awaitable[Glance]]) -> None:
+        self._look = look
+        self._alarms: dict[asyncio.Future[None], tuple[Ticket, asyncio.TimerHandle]] = {}
+        self._watcher: asyncio.Task[None] | None = None
+
+    async def sleep(self, ticket: Ticket, seconds: float) -> None:
+        """Until the turn has come, or there is something that has to be looked at."""
+        sleeper: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._set(sleeper, ticket, seconds)
+        if self._watcher is None or self._watcher.done():
+            self._watcher = asyncio.create_task(self._watch())
+        try:
+            await sleeper
+        finally:
+            _, alarm = self._alarms.pop(sleeper)
+            alarm.cancel()
+
+    def wake(self) -> None:
+        """Let all of them look for themselves."""
+        for sleeper in self._alarms:
+            _end(sleeper)
+
+    def close(self) -> None:
+        if self._watcher is not None:
+            self._watcher.cancel()
+        self.wake()
+
+    def _set(self, sleeper: asyncio.Future[None], ticket: Ticket, seconds: float) -> None:
+        alarm = asyncio.get_running_loop().call_later(seconds, _end, sleeper)
+        self._alarms[sleeper] = (ticket, alarm)
+
+    async def _watch(self) -> None:
+        while self._alarms:
+            await asyncio.sleep(LOOK_S)
+            try:
+                glance = await self._look()
+            except StoreAway:
+                # Each finds out for itself when its alarm rings.
+                continue
+            if glance.stopped is not None:
+                self.wake()
+            for sleeper, (ticket, alarm) in list(self._alarms.items()):
+                if ticket.epoch != glance.epoch:
+                    _end(sleeper)
+                elif not sleeper.done():
+                    alarm.cancel()
+                    self._set(sleeper, ticket, glance.wait_s(ticket.at))
+
+
+def _end(sleeper: asyncio.Future[None]) -> None:
+    if not sleeper.done():
+        sleeper.set_result(None)

@@ -1,0 +1,135 @@
+"""Answers that arrive one by one: each is checked, stored and entered in the ledger at once."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Protocol
+
+import psycopg
+from psycopg_pool import PoolTimeout
+
+from embedfleet_schema.errors import BadAnswer, EmbedfleetError
+from embedfleet_schema.failpoints import Failpoints
+from embedfleet_schema.store.batches import Batches, Lease
+from embedfleet_schema.store.usage import Spending, spending
+from embedfleet_schema.types import Space
+from embedfleet_workers.embedders.checks import checked
+from embedfleet_workers.embedders.protocol import EmbedsInParts, Part, Vectors
+from embedfleet_workers.heartbeat import Held
+from embedfleet_workers.reasons import describe
+
+log = logging.getLogger(__name__)
+
+# USD per million tokens of `provider/model`; None where nobody knows.
+PriceOf = Callable[[str], float | None]
+
+
+class Persist(Protocol):
+    """Writes to the database, again after it was away, as long as the lease stands."""
+
+    def __call__(self, held: Held, write: Callable[[], None]) -> None: ...
+
+
+class Parts:
+    """Takes a lease through an embedder that answers in parts."""
+
+    def __init__(
+        self, batches: Batches, persist: Persist, price_of: PriceOf, failpoints: Failpoints
+    ) -> None:
+        self._batches = batches
+        self._persist = persist
+        self._price_of = price_of
+        self._failpoints = failpoints
+
+    def take(self, held: Held, embedder: EmbedsInParts) -> None:
+        """Store every usable answer; the last one closes the batch.
+
+        `held.lease` is narrowed to what is left, so that whoever settles an error speaks of no
+        text that is stored. An answer that is not usable is raised after the others have come:
+        they are paid for.
+
+        Raises:
+            LeaseLost: the batch went to somebody else; what was not sent yet is taken back.
+        """
+        lease = held.lease
+        left = set(range(len(lease.texts)))
+        wrong: BadAnswer | None = None
+        with _left_early(embedder.parts(lease.texts, "document")) as answers:
+            for part in answers:
+                spent = self._spent(lease, part)
+                try:
+                    vectors = _usable(part, left, lease.collection.space)
+                except BadAnswer as error:
+                    self._enter(lease, spent)
+                    wrong = wrong or error
+                    continue
+                rest = left.difference(part.rows)
+                self._store(held, lease, part, vectors, spent, last=not rest)
+                left = rest
+                held.lease = lease.only(sorted(left))
+                self._failpoints.hit("after_part")
+        if wrong is not None:
+            raise wrong
+        if left:
+            raise BadAnswer(reason=f"no answer to {len(left)} of {len(lease.texts)} texts")
+
+    def _store(
+        self,
+        held: Held,
+        lease: Lease,
+        part: Part,
+        vectors: Vectors,
+        spent: Spending,
+        *,
+        last: bool,
+    ) -> None:
+        """Each is one transaction with what it cost, so a batch of one answer is one in all."""
+        write = self._commit if last else self._keep
+        try:
+            self._persist(held, lambda: write(lease, part, vectors, spent))
+        except BaseException:
+            # It was paid for all the same. Where a lost connection hid that the transaction had
+            # gone through, it is entered twice: rather that than a bill that nobody expects.
+            self._enter(lease, spent)
+            raise
+
+    def _commit(self, lease: Lease, part: Part, vectors: Vectors, spent: Spending) -> None:
+        self._batches.commit(lease.only(part.rows), vectors, spent)
+
+    def _keep(self, lease: Lease, part: Part, vectors: Vectors, spent: Spending) -> None:
+        self._batches.store(lease, part.rows, vectors, spent)
+
+    def _spent(self, lease: Lease, part: Part) -> Spending:
+        return spending(
+            requests=part.spent.requests,
+            texts=len(part.rows),
+            tokens=part.spent.tokens,
+            price=self._price_of(lease.collection.space.name),
+        )
+
+    def _enter(self, lease: Lease, spent: Spending) -> None:
+        """Once and not again: the ledger is not worth a worker that waits."""
+        try:
+            self._batches.spend(lease, spent)
+        except (psycopg.Error, PoolTimeout, EmbedfleetError) as error:
+            log.warning("batch %d: %s is not in the ledger: %s", lease.id, spent, describe(error))
+
+
+def _usable(part: Part, left: set[int], space: Space) -> Vectors:
+    rows = set(part.rows)
+    if len(rows) != len(part.rows) or not rows <= left:
+        raise BadAnswer(reason="it answers texts that were not asked for, or twice")
+    return checked(part.vectors, len(part.rows), space)
+
+
+@contextmanager
+def _left_early(answers: Iterator[Part]) -> Iterator[Iterator[Part]]:
+    """Close the iteration however it is left: that takes back what was not sent yet."""
+    try:
+        yield answers
+    finally:
+        close = getattr(answers, "close", None)
+        if close is not None:
+            close()
