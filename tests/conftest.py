@@ -4,6 +4,8 @@ pytest_plugins = [
     "plugins.servers",
     "plugins.fleets",
     "plugins.worker_processes",
+    "plugins.command_line",
+    "plugins.tcp_proxy",
     "plugins.provider_processes",
     "plugins.api_fleets",
     "plugins.provider_dialects",

@@ -10,9 +10,8 @@ from embedfleet_schema.settings import load_settings
 from plugins.failpoints import report, seed
 from plugins.invariants import _invariants
 from plugins.servers import stack_folder
-from plugins.tcp_proxy import proxy
 
-__all__ = ["_invariants", "proxy", "report", "seed"]
+__all__ = ["_invariants", "report", "seed"]
 
 
 @pytest.fixture

@@ -13,8 +13,6 @@ from embedfleet.fleet import Fleet
 from embedfleet_schema.settings import load_settings
 from plugins.worker_processes import WorkerProcess, eventually
 
-pytest_plugins = ["plugins.command_line"]
-
 KEY = "canary-key"
 METADATA = "canary-metadata"
 TEXT = "canary-text"

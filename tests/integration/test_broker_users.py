@@ -23,8 +23,6 @@ from plugins.documents import ROOT, blocks
 from plugins.failpoints import leased
 from plugins.worker_processes import TIMEOUT_S, eventually
 
-pytest_plugins = ["plugins.command_line"]
-
 SECRET = "SECRET"  # noqa: S105 - the page's own word
 # Only the test sends these.
 OURS = {"acl|log", "config|resetstat", "keys"}

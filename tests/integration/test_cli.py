@@ -18,8 +18,6 @@ from plugins.fleets import WorkerMaker, drain
 if TYPE_CHECKING:
     from plugins.command_line import Command
 
-pytest_plugins = ["plugins.command_line"]
-
 POISON = "poison pill"
 
 

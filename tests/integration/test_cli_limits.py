@@ -16,8 +16,6 @@ from embedfleet_workers.limits.gates import Gates
 if TYPE_CHECKING:
     from plugins.command_line import Command
 
-pytest_plugins = ["plugins.command_line"]
-
 MODEL = "openai/text-embedding-3-small"
 ACCOUNT = "0123456789abcdef"
 

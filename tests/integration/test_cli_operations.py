@@ -20,8 +20,6 @@ from plugins.fleets import WorkerMaker
 if TYPE_CHECKING:
     from plugins.command_line import Command
 
-pytest_plugins = ["plugins.command_line"]
-
 
 def test_status_shows_jobs_queues_and_workers(command: Command, handbook: str, folder: Path):
     command("enqueue", handbook, folder)

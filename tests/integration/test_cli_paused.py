@@ -13,8 +13,6 @@ from plugins.fleets import claiming
 if TYPE_CHECKING:
     from plugins.command_line import Command
 
-pytest_plugins = ["plugins.command_line"]
-
 WHY = "You exceeded your current quota."
 
 

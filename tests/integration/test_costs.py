@@ -9,8 +9,6 @@ import embedfleet as ef
 from embedfleet_schema.errors import BadBudget, PriceUnknown
 from embedfleet_schema.store import usage
 
-pytest_plugins = ["plugins.command_line"]
-
 SMALL = "openai/text-embedding-3-small"
 TODAY = datetime.now(UTC).date()
 

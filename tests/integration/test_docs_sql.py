@@ -15,8 +15,6 @@ from embedfleet.fleet import Fleet
 from plugins.documents import DOCUMENTS, ROOT, Block, blocks
 from plugins.fleets import drain
 
-pytest_plugins = ["plugins.command_line"]
-
 FOLLOWED = ("README.md", "docs/getting-started.md")
 ABOUT_SQL = ("docs/sql-cookbook.md", "docs/operations.md")
 MODEL = "fake/16"

@@ -14,8 +14,6 @@ import embedfleet as ef
 from embedfleet.fleet import Fleet
 from plugins.documents import ROOT
 
-pytest_plugins = ["plugins.command_line"]
-
 MODEL = "fake/16"
 Run = Callable[..., str]
 

@@ -13,8 +13,6 @@ from embedfleet_schema.store.batches import Batches
 from embedfleet_schema.store.workers import WorkerIdentity
 from plugins.fleets import WorkerMaker, drain
 
-pytest_plugins = ["plugins.command_line"]
-
 
 @pytest.fixture
 def docs(fleet: Fleet) -> ef.Collection:

@@ -14,8 +14,6 @@ from embedfleet_schema.types import Space
 from plugins.lane_fleets import MODEL, PRICE, LaneFleet, names, text_of
 from plugins.provider_dialects import tokens_of
 
-pytest_plugins = ["plugins.command_line"]
-
 CRASH_POINTS = ("after_lane_lease", "after_lane_upload", "after_lane_create")
 
 

@@ -18,8 +18,6 @@ from embedfleet_workers.limits.store import StoreAway
 if TYPE_CHECKING:
     from plugins.tcp_proxy import ProxyMaker, TcpProxy
 
-pytest_plugins = ["plugins.tcp_proxy"]
-
 ACCOUNT = "0123456789abcdef"
 TOKENS = {"tokens": 1_000.0}
 # 6,000 a minute: a request of ten seconds, so that a reservation stays visible.

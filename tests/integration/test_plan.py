@@ -19,8 +19,6 @@ from embedfleet_schema.store import limits, plans
 from embedfleet_schema.store.limits import LimitName
 from plugins.fleets import drain
 
-pytest_plugins = ["plugins.command_line"]
-
 SMALL = "openai/text-embedding-3-small"
 TABLES = ("document", "chunk", "job", "batch", "failure", "usage", "collection", "space")
 

@@ -11,8 +11,6 @@ from embedfleet_schema.migrate import migrate
 from embedfleet_schema.roles import ROLES
 from embedfleet_schema.settings import load_settings
 
-pytest_plugins = ["plugins.command_line"]
-
 
 @pytest.fixture
 def landlord(stack, monkeypatch, command):

@@ -11,9 +11,9 @@ from embedfleet_schema.accounts import account_of
 from embedfleet_schema.errors import EmbedderBusy, ProviderStopped
 from embedfleet_schema.store.limits import LimitBook, LimitName
 from embedfleet_workers.limits.adaptive import FIRST, AdaptiveConcurrency
-from embedfleet_workers.limits.gate import is_sane, wait_after_429
 from embedfleet_workers.limits.gates import Gates
 from embedfleet_workers.limits.memory import MemoryStore
+from embedfleet_workers.limits.observed import is_sane, wait_after_429
 from embedfleet_workers.limits.protocol import Gate, Observed
 from plugins.virtual_time import run_in_virtual_time
 

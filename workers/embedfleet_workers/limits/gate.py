@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import math
 import random
 from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass
@@ -13,6 +12,8 @@ from uuid import uuid4
 
 from embedfleet_schema.errors import EmbedderBusy
 from embedfleet_workers.limits.adaptive import AdaptiveConcurrency
+from embedfleet_workers.limits.line import AHEAD_S, Line
+from embedfleet_workers.limits.observed import is_sane, wait_after_429
 from embedfleet_workers.limits.protocol import Amounts, LimitKey, Observed
 from embedfleet_workers.limits.sleepers import Sleepers
 from embedfleet_workers.limits.store import (
@@ -32,11 +33,10 @@ log = logging.getLogger(__name__)
 CONCURRENCY = "concurrency"
 # A request of more than this share of a minute's tokens cannot be spread evenly.
 LARGEST_SHARE = 0.01
-# An observed limit of less than this share of what a person set is a figure of another window:
-# Azure counts requests in ten seconds, a sixth of a minute.
-SANE_SHARE = 0.2
-SANE_MOST = 1e12
 LEAST_BUSY_S = 0.25
+# The head of a line asks again when the free turn is this close, and never without a rest.
+ASK_S = 0.75 * AHEAD_S
+SHORTEST_REST_S = 0.01
 
 
 class Halted(Exception):
@@ -84,6 +84,7 @@ class Lane:
         self._quotas = quotas
         self._seen: dict[str, float] = {}
         self._adaptive = AdaptiveConcurrency()
+        self._line = Line()
         self._sleepers = Sleepers(lambda: store.glance(key))
 
     @property
@@ -149,17 +150,45 @@ class Lane:
 
     async def _turn(self, costs: Amounts, deadline: float, max_wait_s: float) -> Turn:
         while True:
-            answer = await self._reserve(costs, max(0.0, deadline - _now()))
-            if isinstance(answer, Stopped):
-                raise Halted(answer)
-            if isinstance(answer, TooFar):
-                # Back while others still wait, so that the rate is never left unused.
-                soon = max(LEAST_BUSY_S, answer.wait_s - max_wait_s / 2)
-                raise EmbedderBusy(seconds=soon, reason=f"the rate limit of {self.key}")
-            self._learn(answer)
-            admitted = await self._wait(answer, costs)
+            self._check_wait(self._line.wait_s(self._rates()), deadline, max_wait_s)
+            try:
+                async with self._line.head(costs, deadline - _now()):
+                    turn = await self._reserved(costs, deadline, max_wait_s)
+            except TimeoutError:
+                # Nobody knows how far it had come; the others of this process have waited as long.
+                soon = random.uniform(1.0, 2.0) * LEAST_BUSY_S  # noqa: S311 - to spread them
+                raise self._busy(soon) from None
+            admitted = await self._wait(turn, costs)
             if admitted is not None:
                 return admitted
+
+    async def _reserved(self, costs: Amounts, deadline: float, max_wait_s: float) -> Turn:
+        """A turn that comes soon: it is asked for again when the one that is free comes closer."""
+        while True:
+            answer = await self._reserve(costs, min(AHEAD_S, max(0.0, deadline - _now())))
+            if isinstance(answer, Stopped):
+                raise Halted(answer)
+            if isinstance(answer, Turn):
+                self._learn(answer)
+                return answer
+            self._check_wait(answer.wait_s, deadline, max_wait_s)
+            await self._sleepers.rest(max(SHORTEST_REST_S, answer.wait_s - ASK_S))
+
+    def _check_wait(self, wait_s: float, deadline: float, max_wait_s: float) -> None:
+        if wait_s > max(0.0, deadline - _now()):
+            # Back while others still wait, so that the rate is never left unused.
+            raise self._busy(max(LEAST_BUSY_S, wait_s - max_wait_s / 2))
+
+    def _busy(self, seconds: float) -> EmbedderBusy:
+        return EmbedderBusy(seconds=seconds, reason=f"the rate limit of {self.key}")
+
+    def _rates(self) -> dict[str, float]:
+        """What is known of the limits, per second."""
+        known = dict(self._seen)
+        for name, quota in self._quotas().items():
+            if quota > 0 and name != CONCURRENCY:
+                known[name] = min(quota, known.get(name, quota))
+        return {name: limit * self.terms.target / 60.0 for name, limit in known.items()}
 
     async def _reserve(self, costs: Amounts, max_wait_s: float) -> Turn | TooFar | Stopped:
         quotas = self._quotas()
@@ -299,28 +328,6 @@ class _FleetPlace:
 
     async def leave(self, *, answered: bool | None) -> None:  # noqa: ARG002 - the cap is fixed
         await self.store.release(self.key, self.ticket, places=self.places)
-
-
-def is_sane(limit: float, quota: float) -> bool:
-    """Whether an observed limit is believed, beside what a person set (0: nothing)."""
-    return math.isfinite(limit) and max(1.0, SANE_SHARE * quota) <= limit <= SANE_MOST
-
-
-def wait_after_429(costs: Amounts, retry_after_s: float | None, seen: Observed | None) -> float:
-    """Seconds until a refused request may come again; -1 where nothing tells.
-
-    The server's own time, else the time in which a bucket refills what the request lacks.
-    """
-    if retry_after_s is not None and math.isfinite(retry_after_s) and retry_after_s >= 0:
-        return retry_after_s
-    if seen is None:
-        return -1.0
-    lacks = [
-        (costs[name] - left) * 60.0 / seen.limits[name]
-        for name, left in seen.remaining.items()
-        if name in costs and seen.limits.get(name, 0.0) > 0 and costs[name] > left
-    ]
-    return max(lacks, default=-1.0)
 
 
 def _now() -> float:

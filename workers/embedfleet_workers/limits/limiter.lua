@@ -8,7 +8,7 @@
 
 local SECOND = 1e6
 local NEAR, STOP = 3000, 60 * SECOND
-local BURST, LAG, SLICE, SLICES = 0.5 * SECOND, 3 * SECOND, 2 * SECOND, 31
+local BURST, LAG, SLICE, SLICES = 0.25 * SECOND, 3 * SECOND, 2 * SECOND, 31
 local TOLERANCE, FOREIGN_TAU, PLAUSIBLE, RESERVE = 0.02, 10 * SECOND, 0.25, 0.04
 local STRIKES, STRIKE_SHARE, STRIKE_TIME = 3, 0.1, 10 * SECOND
 local CUT, SLOWEST, RECOVERY = 0.8, 0.05, 0.02 / (5 * SECOND)
@@ -180,6 +180,15 @@ local function give_back(sent)
     end
 end
 
+local function withdraw(at)
+    for _, name in ipairs(names) do
+        local d = dims[name]
+        if d.rate > 0 and math.abs((d.turn or 0) - at - d.amount * pace(d)) <= NEAR then
+            return give_back(false)
+        end
+    end
+end
+
 local function foreign_use(name, d)
     forget(name)
     local foreign = (d.b - d.use) / d.a - TOLERANCE
@@ -327,7 +336,7 @@ function operations.confirm()
     if s.epoch ~= ARGV[4] then return {'lost'} end
     local halt = stopped()
     if halt then
-        give_back(false)
+        withdraw(tonumber(ARGV[5]))
         save()
         return halt
     end
@@ -338,11 +347,11 @@ function operations.confirm()
     return {'turn', '0', text(now)}
 end
 
--- The epoch, then whether the request had been admitted.
+-- The epoch of the ticket, where it stands, then whether the request had been admitted.
 function operations.refund()
-    load(6)
+    load(7)
     if s.epoch == ARGV[4] then
-        give_back(ARGV[5] == '1')
+        if ARGV[6] == '1' then give_back(true) else withdraw(tonumber(ARGV[5])) end
         save()
     end
     return {'ok'}

@@ -72,7 +72,7 @@ class MemoryStore:
         if schedule is None or schedule.epoch != ticket.epoch:
             return Lost()
         if (stopped := schedule.stopped(now)) is not None:
-            schedule.give_back(now, costs, sent=False)
+            schedule.withdraw(now, ticket.at, costs)
             return stopped
         wait = schedule.confirm(now, ticket.at, costs)
         return Turn(ticket, 0.0 if wait <= NEAR else wait / SECOND, now)
@@ -80,7 +80,10 @@ class MemoryStore:
     async def refund(self, key: LimitKey, ticket: Ticket, costs: Amounts, *, sent: bool) -> None:
         schedule = self._schedules.get(key)
         if schedule is not None and schedule.epoch == ticket.epoch:
-            schedule.give_back(self._now(), costs, sent=sent)
+            if sent:
+                schedule.give_back(self._now(), costs, sent=True)
+            else:
+                schedule.withdraw(self._now(), ticket.at, costs)
 
     async def settle(
         self, key: LimitKey, turn: Turn, delta: Amounts, sights: Mapping[str, Sight]

@@ -80,7 +80,8 @@ class RedisStore:
         return Turn(ticket, float(answer[1]) / SECOND, float(answer[2]))
 
     async def refund(self, key: LimitKey, ticket: Ticket, costs: Amounts, *, sent: bool) -> None:
-        await self._ask("refund", key, ticket.epoch, int(sent), words=_plain(costs))
+        told = (ticket.epoch, ticket.at, int(sent))
+        await self._ask("refund", key, *told, words=_plain(costs))
 
     async def settle(
         self, key: LimitKey, turn: Turn, delta: Amounts, sights: Mapping[str, Sight]

@@ -16,7 +16,7 @@ from embedfleet_workers.limits.store import NEAR_S, Ask, Refusal, Sight, Stopped
 SECOND = 1e6
 NEAR = NEAR_S * SECOND
 # What may be sent at once after nobody sent anything: little beside a provider's minute.
-BURST = 0.5 * SECOND
+BURST = 0.25 * SECOND
 # How far a dimension may fall behind another and catch up: where some requests are large in tokens
 # and others many, each dimension binds for a while.
 LAG = 3 * SECOND
@@ -178,6 +178,20 @@ class Schedule:
         if wait <= NEAR:
             self._send(now, costs)
         return wait
+
+    def withdraw(self, now: float, at: float, amounts: Amounts) -> None:
+        """Give back a turn that was not used, if nobody stands behind it.
+
+        Those behind keep their places, so an earlier one stays empty: to hand it out again at the
+        end of the queue would book somebody's place twice.
+        """
+        ends = [
+            (self.dimensions[name].turn or 0.0) - at - amount * self._pace(self.dimensions[name])
+            for name, amount in amounts.items()
+            if name in self.dimensions and self.dimensions[name].rate > 0
+        ]
+        if any(abs(end) <= NEAR for end in ends):
+            self.give_back(now, amounts, sent=False)
 
     def give_back(self, now: float, amounts: Amounts, *, sent: bool) -> None:
         for name, amount in amounts.items():

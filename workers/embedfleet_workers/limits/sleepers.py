@@ -19,23 +19,35 @@ class Sleepers:
     def __init__(self, look: Callable[[], Awaitable[Glance]]) -> None:
         self._look = look
         self._alarms: dict[asyncio.Future[None], tuple[Ticket, asyncio.TimerHandle]] = {}
+        self._resting: set[asyncio.Future[None]] = set()
         self._watcher: asyncio.Task[None] | None = None
 
     async def sleep(self, ticket: Ticket, seconds: float) -> None:
         """Until the turn has come, or there is something that has to be looked at."""
         sleeper: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._set(sleeper, ticket, seconds)
-        if self._watcher is None or self._watcher.done():
-            self._watcher = asyncio.create_task(self._watch())
+        self._start()
         try:
             await sleeper
         finally:
             _, alarm = self._alarms.pop(sleeper)
             alarm.cancel()
 
+    async def rest(self, seconds: float) -> None:
+        """Sleep without a turn; a stop ends it."""
+        sleeper: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        alarm = asyncio.get_running_loop().call_later(seconds, _end, sleeper)
+        self._resting.add(sleeper)
+        self._start()
+        try:
+            await sleeper
+        finally:
+            self._resting.discard(sleeper)
+            alarm.cancel()
+
     def wake(self) -> None:
         """Let all of them look for themselves."""
-        for sleeper in self._alarms:
+        for sleeper in (*self._alarms, *self._resting):
             _end(sleeper)
 
     def close(self) -> None:
@@ -43,12 +55,16 @@ class Sleepers:
             self._watcher.cancel()
         self.wake()
 
+    def _start(self) -> None:
+        if self._watcher is None or self._watcher.done():
+            self._watcher = asyncio.create_task(self._watch())
+
     def _set(self, sleeper: asyncio.Future[None], ticket: Ticket, seconds: float) -> None:
         alarm = asyncio.get_running_loop().call_later(seconds, _end, sleeper)
         self._alarms[sleeper] = (ticket, alarm)
 
     async def _watch(self) -> None:
-        while self._alarms:
+        while self._alarms or self._resting:
             await asyncio.sleep(LOOK_S)
             try:
                 glance = await self._look()
