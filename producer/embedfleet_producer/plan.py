@@ -74,9 +74,7 @@ class Planner:
         self._collection = target.collection
         self._function = chunk
         self._chunker = Chunker(target.space, target.chunking, counter)
-        self._others = [
-            info for info in plans.of_space(db, target.space) if info != target.collection
-        ]
+        self._others = plans.siblings(db, target.space, target.collection)
         self._documents: dict[bytes, bytes] = {}
         self._texts: set[bytes] = set()
         self.approximate = counter.approximate

@@ -1,9 +1,10 @@
 """The policy of the limiter, in virtual time: waiting, stops, what headers are believed."""
 
 import asyncio
+import itertools
 import math
 from collections.abc import Callable, Coroutine
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -12,12 +13,22 @@ from embedfleet_schema.errors import EmbedderBusy, ProviderStopped
 from embedfleet_schema.store.limits import LimitBook, LimitName
 from embedfleet_workers.limits.adaptive import FIRST, AdaptiveConcurrency
 from embedfleet_workers.limits.gates import Gates
+from embedfleet_workers.limits.line import AHEAD_S
 from embedfleet_workers.limits.memory import MemoryStore
 from embedfleet_workers.limits.observed import is_sane, wait_after_429
 from embedfleet_workers.limits.protocol import Gate, Observed
 from plugins.virtual_time import run_in_virtual_time
 
 ONE = {"requests": 1.0}
+
+
+class Unreachable:
+    """A store that the dead cannot tell anything any more."""
+
+    async def refund(self, *_: object, **__: object) -> None:
+        """Nothing comes through."""
+
+    release = refund
 
 
 def gates_of(quotas: dict[str, float], processes: int = 1) -> list[Gate]:
@@ -101,6 +112,70 @@ def test_a_waiter_that_is_cancelled_gives_its_turn_back():
         began = now()
         await gate.admit(ONE, max_wait_s=60)
         assert 0.5 == pytest.approx(now() - began, abs=0.01)
+
+    virtually(test)
+
+
+def test_a_process_that_dies_takes_two_seconds_of_turns_with_it_at_the_most():
+    async def test() -> None:
+        first, second = gates_of({"requests": 60.0}, processes=2)
+        dead = [asyncio.create_task(first.admit(ONE, max_wait_s=60)) for _ in range(30)]
+        await asyncio.sleep(0.5)
+        lane = cast("Any", first)._lane
+        lane.store = Unreachable()
+        for task in dead:
+            task.cancel()
+        began = now()
+        await second.admit(ONE, max_wait_s=60)
+        assert now() - began <= AHEAD_S + 1.0
+
+    virtually(test)
+
+
+def test_a_turn_from_the_middle_that_is_given_back_is_not_booked_twice():
+    async def test() -> None:
+        (gate,) = gates_of({"requests": 60.0})
+        await gate.admit(ONE, max_wait_s=60)
+        began = now()
+        waiting = [asyncio.create_task(gate.admit(ONE, max_wait_s=60)) for _ in range(6)]
+        await asyncio.sleep(0.1)
+        waiting[0].cancel()
+        moments = []
+        for task in waiting[1:]:
+            await task
+            moments.append(now() - began)
+        gaps = [later - earlier for earlier, later in itertools.pairwise(moments)]
+        assert min(gaps) >= 0.99
+
+    virtually(test)
+
+
+def test_a_line_that_is_too_long_is_told_at_once():
+    async def test() -> None:
+        (gate,) = gates_of({"requests": 60.0})
+        waiting = [asyncio.create_task(gate.admit(ONE, max_wait_s=60)) for _ in range(30)]
+        await asyncio.sleep(0.1)
+        began = now()
+        with pytest.raises(EmbedderBusy):
+            await gate.admit(ONE, max_wait_s=5)
+        assert now() == began
+        for task in waiting:
+            task.cancel()
+
+    virtually(test)
+
+
+def test_first_come_first_served_in_a_process():
+    async def test() -> None:
+        (gate,) = gates_of({"requests": 60.0})
+        served: list[int] = []
+
+        async def ask(number: int) -> None:
+            await gate.admit(ONE, max_wait_s=60)
+            served.append(number)
+
+        await asyncio.gather(*(ask(number) for number in range(12)))
+        assert list(range(12)) == served
 
     virtually(test)
 

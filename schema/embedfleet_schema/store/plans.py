@@ -9,6 +9,7 @@ from psycopg import sql
 from embedfleet_schema.database import Database
 from embedfleet_schema.statements import load
 from embedfleet_schema.store import collections
+from embedfleet_schema.store.reuse import SIBLINGS_ASKED
 from embedfleet_schema.types import CollectionInfo, Space, Storage
 
 _SQL = load("plans")
@@ -34,9 +35,13 @@ def stored(db: Database, collection: CollectionInfo, hashes: Collection[bytes]) 
     return {bytes(sha256) for (sha256,) in rows}
 
 
-def of_space(db: Database, space: Space) -> list[CollectionInfo]:
-    """The collections whose vectors are those of this space."""
-    return [info for info in collections.list_all(db) if info.space == space]
+def siblings(
+    db: Database, space: Space, collection: CollectionInfo | None
+) -> list[CollectionInfo]:
+    """The other collections of the space that workers ask for vectors: see `store.reuse`."""
+    others = [info for info in collections.list_all(db) if info.space == space]
+    others = [info for info in others if info != collection]
+    return sorted(others, key=lambda info: info.id, reverse=True)[:SIBLINGS_ASKED]
 
 
 def speed(db: Database, space: Space) -> float | None:
