@@ -35,7 +35,7 @@ demo: $(FOR_USE) ## embed the docstrings of Python's standard library, then sear
 	@$(BIN)/embedfleet demo $(ARGS)
 
 test: $(FOR_DEVELOPMENT) ## run all tests; they start the servers they need
-	@$(BIN)/pytest $(ARGS)
+	@$(BIN)/pytest -n 4 --dist loadfile $(ARGS)
 
 faults: $(FOR_DEVELOPMENT) ## run the whole fault suite, a quarter of an hour: workers and servers that die
 	@$(BIN)/pytest tests/faults -m "nightly or not nightly" $(ARGS)

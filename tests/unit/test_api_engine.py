@@ -388,7 +388,7 @@ def test_after_a_stop_what_was_under_way_counts_and_nothing_more_is_sent(
 
 
 def test_leaving_early_takes_back_what_was_not_sent(make, server, gate):
-    waits = threading.Event()
+    waits, arrived = threading.Event(), threading.Event()
 
     async def turn(told):
         if len(gate.told) > 2:
@@ -399,11 +399,18 @@ def test_leaving_early_takes_back_what_was_not_sent(make, server, gate):
                 told.end = "called off"
                 raise
 
+    def stalled(call):
+        if TEXTS[2] not in call.texts:
+            return None
+        arrived.set()
+        return Misdeed(stall=True)
+
     gate.before = turn
-    server.plan = lambda call: Misdeed(stall=True) if TEXTS[2] in call.texts else None
+    server.plan = stalled
     parts = make(most_inputs=2, api_requests=3).parts(TEXTS, "document")
     assert [0, 1] == list(next(parts).rows)
     assert waits.wait(10)
+    assert arrived.wait(10)
     parts.close()
     # The first was answered, the second is under way and counts, the others never were.
     assert ["settled", "settled", "called off"] == gate.ends()[:3]

@@ -102,7 +102,7 @@ def test_an_install_that_was_cut_off_is_made_again(installed):
 
 
 def test_arguments_reach_pytest(installed):
-    assert f"{installed}/bin/pytest -k chunk" in make(
+    assert f"{installed}/bin/pytest -n 4 --dist loadfile -k chunk" in make(
         "--dry-run", "test", f"VENV={installed}", "ARGS=-k chunk"
     )
 
