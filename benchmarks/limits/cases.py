@@ -165,10 +165,10 @@ CASES = {
                 (0.5, events.empty_valkey),
                 (0.6, events.kill_two),
             ),
-            # Small batches: many are under way when their workers die, and what a dead worker holds
-            # until its lease is over is not all there is.
-            settings={"batch_tokens_api": 16_384},
-            amount=1.25,
+            # Small batches and many: each slot of a dead worker holds one until its lease is over,
+            # and the others must not run out of work meanwhile.
+            settings={"batch_tokens_api": 6_000},
+            amount=1.6,
             to_the_end=True,
         ),
         Case(
