@@ -35,9 +35,7 @@ def stored(db: Database, collection: CollectionInfo, hashes: Collection[bytes]) 
     return {bytes(sha256) for (sha256,) in rows}
 
 
-def siblings(
-    db: Database, space: Space, collection: CollectionInfo | None
-) -> list[CollectionInfo]:
+def siblings(db: Database, space: Space, collection: CollectionInfo | None) -> list[CollectionInfo]:
     """The other collections of the space that workers ask for vectors: see `store.reuse`."""
     others = [info for info in collections.list_all(db) if info.space == space]
     others = [info for info in others if info != collection]
