@@ -5,6 +5,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -18,7 +19,8 @@ import redis
 
 from embedfleet.stack import Endpoints, down, status, up, wheels
 from embedfleet.stack.postgres_settings import settings_for
-from embedfleet.stack.processes import find_all, wait_until
+from embedfleet.stack.processes import Account, find_all, wait_until
+from embedfleet.stack.valkey import Valkey
 from embedfleet_schema.errors import ExtraMissing, StackError
 from embedfleet_schema.settings import STACK_FILE, Settings
 from plugins.servers import stack_folder
@@ -214,6 +216,30 @@ def test_a_killed_server_comes_back_at_its_address(data: Path, server: str) -> N
     assert first == again
     assert ["kept"] == read_notes(again)
     assert ping(again)
+
+
+def test_a_valkey_that_has_not_written_its_number_yet_is_waited_for(
+    data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    launch = Valkey._launch
+    later: list[threading.Timer] = []
+
+    def launch_slowly(server: Valkey, account: Account, port: int, password: str) -> None:
+        (data / "valkey/valkey.pid").touch()
+        later.append(threading.Timer(0.5, launch, (server, account, port, password)))
+        later[-1].start()
+
+    monkeypatch.setattr(Valkey, "_launch", launch_slowly)
+    assert ping(up(data))
+    assert len(later) == 1
+
+
+def test_a_valkey_whose_number_is_lost_is_stopped_all_the_same(data: Path) -> None:
+    up(data)
+    (data / "valkey/valkey.pid").unlink()
+    assert find_all("valkey-server", data / "valkey")
+    assert down(data)
+    assert not find_all("valkey-server", data / "valkey")
 
 
 def test_a_server_that_waits_for_its_clients_to_leave_is_restarted(data: Path) -> None:

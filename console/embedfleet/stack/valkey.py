@@ -15,13 +15,22 @@ import psutil
 
 from embedfleet.stack import ports
 from embedfleet.stack.files import Folder, last_words, one_line
-from embedfleet.stack.processes import Account, find, read_pid, run, stop, wait_until
+from embedfleet.stack.processes import (
+    Account,
+    find,
+    find_all,
+    read_pid,
+    run,
+    stop,
+    wait_until,
+)
 from embedfleet.stack.wheels import valkey_program
 
 PROGRAM = "valkey-server"
 LOG_BYTES = 1_000_000
 ANSWER_SECONDS = 5.0
-START_SECONDS = 15.0
+# It takes a tenth of a second; a machine that is short of everything takes its time.
+START_SECONDS = 60.0
 STOP = ((signal.SIGTERM, 10.0), (signal.SIGKILL, 5.0))
 # Relative paths need no quoting; the server starts in its own folder.
 CONFIGURATION = """\
@@ -73,11 +82,16 @@ class Valkey:
             self.stop()
             if ports.is_free(port):
                 break  # the port was not the reason
-        reason = last_words([self._log], began) or "it does not answer"
+        reason = last_words([self._log], began) or f"no answer within {START_SECONDS:.0f} s"
         raise self.folder.error("start Valkey", f"{reason} (log: {self._log})")
 
     def stop(self) -> bool:
-        return stop(self.process, STOP)
+        return stop(self._remaining, STOP)
+
+    def _remaining(self) -> psutil.Process | None:
+        """Our server, also one that has not written its number yet, or whose file is lost."""
+        found = self.process()
+        return found or next(iter(find_all(PROGRAM, self.folder.valkey)), None)
 
     @property
     def _pid_file(self) -> Path:
@@ -101,7 +115,8 @@ class Valkey:
 
     def _wait_ready(self, url: str) -> bool:
         def settled() -> bool:
-            ended = self._pid_file.exists() and self.process() is None
+            # The file is there before the number is in it.
+            ended = read_pid(self._pid_file) is not None and self.process() is None
             return ended or self.running(url)
 
         return wait_until(settled, START_SECONDS) and self.running(url)
