@@ -312,6 +312,26 @@ def test_a_server_that_never_has_much_left_counts_something_else(tested: Tested)
     tested(test)
 
 
+@pytest.mark.parametrize(("age_s", "foreign"), [(70.0, True), (30.0, False)])
+def test_a_server_that_refuses_for_want_of_what_it_says_is_believed(
+    tested: Tested, age_s: float, foreign: bool
+):
+    """Not in the first minute of a state: what is missing may be what we sent before."""
+
+    async def test(bench: Bench) -> None:
+        first = await bench.reserve()
+        bench.clock.pass_(age_s)
+        empty = {"requests": Sight(60.0, 60.0)}
+        await bench.store.penalize(KEY, first, {"requests": 0.0}, empty, Refusal(1.0, 0.0, "", ""))
+        bench.clock.pass_(5.0)
+        turn = await bench.reserve()
+        await bench.store.settle(KEY, turn, {}, {"requests": Sight(60.0, 59.0)})
+        found = (await bench.store.snapshot(KEY)).dimensions["requests"].foreign
+        assert foreign == (found > 0.0)
+
+    tested(test)
+
+
 def test_a_stop_refuses_everything_until_it_is_taken_back_or_a_minute_is_over(tested: Tested):
     async def test(bench: Bench) -> None:
         await bench.reserve()

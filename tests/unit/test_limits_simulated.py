@@ -151,6 +151,20 @@ def test_a_key_that_another_program_uses_is_shared(kind: Kind):
     assert done.refused(60, 480) <= 0.02
 
 
+@pytest.mark.parametrize("kind", [Bucket, SlidingLog])
+def test_a_key_that_was_used_up_when_we_came_is_shared(kind: Kind):
+    """The server never has much left: its refusals say that what it misses is real."""
+
+    async def beside(fleet: Fleet) -> None:
+        now = asyncio.get_running_loop().time()
+        fleet.provider.meters["tokens"].take(now, 0.95 * TOKENS)
+        await another_program(0.3)(fleet)
+
+    done = run(both(kind), fixed(requests=1, tokens=2_000), beside=beside, minutes=8)
+    assert done.used("tokens", 60, 480) >= 0.95
+    assert done.refused(60, 480) <= 0.02
+
+
 def test_a_provider_that_refuses_everything_for_a_minute_is_called_seldom():
     async def go_down(fleet: Fleet) -> None:
         now = asyncio.get_running_loop().time()

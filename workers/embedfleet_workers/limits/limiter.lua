@@ -6,8 +6,8 @@
 --       state; what the operation needs; last, four words per dimension: its name, an amount, and
 --       two more that depend on the operation.
 
-local SECOND = 1e6
-local NEAR, STOP = 3000, 60 * SECOND
+local SECOND, MINUTE = 1e6, 60e6
+local NEAR, STOP = 3000, MINUTE
 local BURST, LAG, SLICE, SLICES = 0.25 * SECOND, 3 * SECOND, 2 * SECOND, 31
 local TOLERANCE, FOREIGN_TAU, PLAUSIBLE, RESERVE = 0.02, 10 * SECOND, 0.25, 0.04
 local STRIKES, STRIKE_SHARE, STRIKE_TIME = 3, 0.1, 10 * SECOND
@@ -34,12 +34,12 @@ local function text(number) return string.format('%.17g', number) end
 -- Numbers are packed, one field for the schedule and one per dimension: taking thirty of them apart
 -- as text would cost more than all the arithmetic. `redis_snapshot.py` knows the order, too.
 
-local NUMBERS, PARTS = '<dddddddddddd', '<dddddddddd'
+local NUMBERS, PARTS = '<ddddddddddddd', '<dddddddddd'
 
 local s, names, dims = {}, {}, {}
 
 local function unpacked(packed)
-    s.clock, s.starts, s.speed, s.cut, s.cut_at, s.refusals, s.refused_at, s.probing,
+    s.born, s.clock, s.starts, s.speed, s.cut, s.cut_at, s.refusals, s.refused_at, s.probing,
         s.counted_from, s.sent, s.strikes, s.stop_until = struct.unpack(NUMBERS, packed)
 end
 
@@ -53,7 +53,7 @@ local function load(first)
     s.epoch = found[1] or nonce
     s.is_new = not found[1]
     if s.is_new then
-        s.clock, s.starts, s.speed, s.cut, s.cut_at = 0, now, 1, 1, now
+        s.born, s.clock, s.starts, s.speed, s.cut, s.cut_at = now, 0, now, 1, 1, now
         s.refusals, s.refused_at, s.probing = 0, 0, 0
         s.counted_from, s.sent, s.strikes, s.stop_until = now, 0, 0, 0
     else
@@ -78,8 +78,9 @@ local function load(first)
 end
 
 local function save()
-    local changed = {'numbers', struct.pack(NUMBERS, s.clock, s.starts, s.speed, s.cut, s.cut_at,
-        s.refusals, s.refused_at, s.probing, s.counted_from, s.sent, s.strikes, s.stop_until)}
+    local changed = {'numbers', struct.pack(NUMBERS, s.born, s.clock, s.starts, s.speed, s.cut,
+        s.cut_at, s.refusals, s.refused_at, s.probing, s.counted_from, s.sent, s.strikes,
+        s.stop_until)}
     for _, name in ipairs(names) do
         local d = dims[name]
         changed[#changed + 1] = ':' .. name
@@ -128,7 +129,7 @@ end
 
 local function factor() return math.min(1, s.cut + (now - s.cut_at) * RECOVERY) end
 
-local function pace(d) return s.speed * 60 * SECOND / d.rate end
+local function pace(d) return s.speed * MINUTE / d.rate end
 
 local function goal(d, share)
     local known = d.a
@@ -230,7 +231,11 @@ local function lead()
 end
 
 local function penalize(admitted, asked, jitter, why, by)
-    for _, name in ipairs(names) do used(name, -dims[name].amount) end
+    for _, name in ipairs(names) do
+        local d = dims[name]
+        used(name, -d.amount)
+        if d.left < RESERVE and now - s.born >= MINUTE then d.most = math.max(d.most, PLAUSIBLE) end
+    end
     local pause = math.max(0, asked * SECOND)
     if admitted > s.refused_at then
         s.clock, s.starts = clock() + lead(), math.max(s.starts, now)

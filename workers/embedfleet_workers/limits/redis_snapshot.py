@@ -11,7 +11,7 @@ from typing import Any
 from embedfleet_workers.limits.schedule import RECOVERY, SECOND
 from embedfleet_workers.limits.store import DimensionState, Snapshot, Stopped
 
-_NUMBERS = struct.Struct("<12d")
+_NUMBERS = struct.Struct("<13d")
 _PARTS = struct.Struct("<10d")
 
 
@@ -19,7 +19,7 @@ def snapshot_of(answer: Sequence[Any]) -> Snapshot:
     """A snapshot from the script's `snapshot`: the time, the oldest slice, and the two hashes."""
     now, oldest, in_flight, waiting, state, use = answer
     fields, at = _pairs(state), float(now)
-    clock, starts, speed, cut, cut_at, *_, stop_until = _NUMBERS.unpack(fields[b"numbers"])
+    _, clock, starts, speed, cut, cut_at, *_, stop_until = _NUMBERS.unpack(fields[b"numbers"])
     used: defaultdict[str, float] = defaultdict(float)
     for field, amount in _pairs(use).items():
         name, _, piece = field.decode().rpartition(":")

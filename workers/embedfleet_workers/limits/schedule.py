@@ -14,6 +14,7 @@ from embedfleet_workers.limits.protocol import Amounts
 from embedfleet_workers.limits.store import NEAR_S, Ask, Refusal, Sight, Stopped
 
 SECOND = 1e6
+MINUTE = 60 * SECOND
 NEAR = NEAR_S * SECOND
 # What may be sent at once after nobody sent anything: little beside a provider's minute.
 BURST = 0.25 * SECOND
@@ -27,8 +28,8 @@ SLICES = 31
 # from here on; below that it is noise.
 TOLERANCE = 0.02
 FOREIGN_TAU = 10 * SECOND
-# A server that never showed this share of its limit to be left counts in something smaller than a
-# minute, and what it misses says nothing.
+# A server that never showed this share of its limit to be left may count in something smaller than
+# a minute, and what it misses says nothing, until it refuses a request for want of just that.
 PLAUSIBLE = 0.25
 # Below this share left on the server, a shared key is slowed further, so that it is not empty.
 RESERVE = 0.04
@@ -117,7 +118,7 @@ class Schedule:
     """Everything that is known of one limit."""
 
     def __init__(self, epoch: str, now: float) -> None:
-        self.epoch = epoch
+        self.epoch, self.born = epoch, now
         self.clock, self.starts, self.speed = 0.0, now, 1.0
         self.dimensions: dict[str, Dimension] = {}
         self.cut, self.cut_at = 1.0, now
@@ -216,7 +217,11 @@ class Schedule:
     def penalize(self, now: float, admitted: float, refunds: Amounts, refusal: Refusal) -> float:
         """Pause; returns for how long."""
         for name, amount in refunds.items():
-            self._dimension(name).use.add(now, -amount)
+            dimension = self._dimension(name)
+            dimension.use.add(now, -amount)
+            # Before the first minute is over, what is missing may be our own use, long forgotten.
+            if dimension.left < RESERVE and now - self.born >= MINUTE:
+                dimension.most = max(dimension.most, PLAUSIBLE)
         pause = max(0.0, refusal.pause_s * SECOND)
         if admitted > self.refused_at:
             # What was refused took nothing: the next in the queue has its turn. Of requests that
@@ -287,7 +292,7 @@ class Schedule:
 
     def _pace(self, dimension: Dimension) -> float:
         """Time of the schedule's own clock that one unit takes."""
-        return self.speed * 60 * SECOND / dimension.rate
+        return self.speed * MINUTE / dimension.rate
 
     def _dimension(self, name: str) -> Dimension:
         return self.dimensions.setdefault(name, Dimension())
