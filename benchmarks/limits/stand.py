@@ -32,14 +32,14 @@ KEY = "a-key-of-the-benchmark"
 
 
 class Worker:
-    """A `celery -A embedfleet_workers worker` on the queue `api`, with its log."""
+    """An `embedfleet worker` on the queue `api`, with its log."""
 
     def __init__(self, log: Path, variables: Mapping[str, str]) -> None:
         self.log = log
-        command = [sys.executable, "-m", "celery", "-A", "embedfleet_workers", "worker"]
+        command = [sys.executable, "-m", "embedfleet", "worker", "--queue", "api"]
         with log.open("wb") as output:
             self.process = subprocess.Popen(
-                [*command, "-Q", "api", "-P", "threads", "-c", str(SLOTS), "-l", "INFO"],
+                [*command, "--concurrency", str(SLOTS)],
                 env={**os.environ, **variables},
                 stdout=output,
                 stderr=subprocess.STDOUT,

@@ -124,6 +124,10 @@ class Doorbell:
             log.warning("queue %s: Redis does not answer within %.0f s", queue, RING_S)
             return False
 
+    def listen_again(self) -> None:
+        """The broker is known to be there: the next ring is tried, whatever became of the last."""
+        self._silent_until = 0.0
+
     def _answer(self, heard: Future[bool], queue: Queue, count: int) -> None:
         try:
             heard.set_result(self._ring(queue, count))

@@ -484,9 +484,7 @@ STEPS = st.lists(
 )
 
 
-@settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=60, suppress_health_check=list(HealthCheck))
 @given(steps=STEPS)
 def test_both_stores_give_the_same_answers(redis_url: str, steps: list[tuple[Any, ...]]):
     async def main() -> None:

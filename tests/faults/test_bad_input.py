@@ -328,7 +328,6 @@ def run(fleet, worker_process, report, documents):
 
     @settings(
         max_examples=documents // PER_CALL,
-        deadline=None,
         database=None,
         derandomize=documents < 1_000,
         phases=[Phase.generate],

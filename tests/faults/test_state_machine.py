@@ -389,7 +389,6 @@ def run(fleet, monkeypatch, examples, *, nightly) -> Counter:
         settings=settings(
             max_examples=examples,
             stateful_step_count=STEPS_PER_EXAMPLE,
-            deadline=None,
             # The quick part takes the same steps each time, and none to make a failure shorter.
             derandomize=not nightly,
             phases=(Phase.generate, Phase.shrink) if nightly else (Phase.generate,),

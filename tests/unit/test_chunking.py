@@ -103,20 +103,20 @@ def check(text: str, chunks: list[PreparedChunk], kind: str, size: int) -> None:
     assert [chunk.chunk.start for chunk in chunks] == sorted(chunk.chunk.start for chunk in chunks)
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(TEXTS, MODES, SIZES, TOKENIZERS, st.sampled_from([1, 30]))
 def test_chunks_hold_their_offsets_cover_the_text_and_fit(pieces, mode, sizes, kind, times):
     text = "".join(pieces) * times
     check(text, chunker(kind, *sizes).chunk_many([text], [mode])[0], kind, sizes[0])
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(st.text(max_size=400), MODES, SIZES, TOKENIZERS)
 def test_chunks_of_any_text_hold_their_offsets_cover_it_and_fit(text, mode, sizes, kind):
     check(text, chunker(kind, *sizes).chunk_many([text], [mode])[0], kind, sizes[0])
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(TEXTS, MODES, SIZES, TOKENIZERS, st.sampled_from([1, 30]))
 def test_no_character_of_a_reader_is_cut_where_it_fits(pieces, mode, sizes, kind, times):
     pieces = [

@@ -144,7 +144,7 @@ def test_what_looks_like_a_special_token_is_counted_as_the_text_that_it_is():
     assert [sum(alone)] == whole
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(st.text(st.characters(exclude_categories=["Cs"])), st.sampled_from(["", "\n", " "]))
 def test_two_writings_of_the_vocabulary_count_alike(text, tail):
     """The splitter's is another library: a piece that it leaves whole has no more than its size."""

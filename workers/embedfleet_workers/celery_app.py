@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-from celery import signals
+from celery import bootsteps, signals
 from celery.concurrency.prefork import TaskPool as ProcessPool
 
 from embedfleet_schema.broker import TASK, Doorbell, celery_app
@@ -49,6 +49,23 @@ def embed(queue: Queue) -> None:
         return
     if _Process.runtime.run_one(queue) not in ("idle", "paused", "unreachable"):
         doorbell.ring(queue)
+
+
+class AfterReconnecting(bootsteps.StartStopStep):  # type: ignore[misc]
+    """Part of Celery's consumer, started with each of its connections.
+
+    Redis may have lost every ring, and slots would stand idle until the next sweep.
+    """
+
+    requires = ("celery.worker.consumer.tasks:Tasks",)
+
+    def start(self, parent: object) -> None:  # noqa: ARG002 - the first time nothing runs yet
+        doorbell.listen_again()
+        if _Process.sweeper is not None:
+            _Process.sweeper.hurry()
+
+
+app.steps["consumer"].add(AfterReconnecting)
 
 
 @signals.worker_init.connect  # type: ignore[untyped-decorator]

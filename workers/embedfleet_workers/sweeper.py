@@ -33,6 +33,7 @@ class Sweeper(threading.Thread):
         self._every_s = every_s
         self._alive_s = alive_s
         self._stopping = threading.Event()
+        self._woken = threading.Event()
         self._was_away = False
         self._next_tidying = time.monotonic() + TIDY_S
 
@@ -44,10 +45,16 @@ class Sweeper(threading.Thread):
                 log.warning("sweep failed, trying again: %s", describe(error))
                 self._was_away = True
             # Jitter keeps a fleet that started together from sweeping together.
-            self._stopping.wait(self._every_s * random.uniform(0.8, 1.2))  # noqa: S311
+            self._woken.wait(self._every_s * random.uniform(0.8, 1.2))  # noqa: S311
+            self._woken.clear()
+
+    def hurry(self) -> None:
+        """Sweep now: rings may have been lost."""
+        self._woken.set()
 
     def stop(self) -> None:
         self._stopping.set()
+        self._woken.set()
         if self.is_alive():
             self.join(timeout=10)
 
