@@ -26,8 +26,9 @@ KEY_PREFIX = "embedfleet:"
 # found work rings once more, and Redis stays small however long the backlog is.
 MAX_WAITING = 64
 # After a ring that failed, the next ones are not tried for a while: a producer must not wait for a
-# dead broker once per window.
-SILENCE_AFTER_FAILURE_S = 10.0
+# dead broker once per window, but slots of a worker stand idle until they are rung again.
+PRODUCER_SILENCE_S = 10.0
+WORKER_SILENCE_S = 1.0
 # How long a caller waits for a ring. The limit of one exchange does not do: a ring over a new
 # connection takes ten of them.
 RING_S = 3.0
@@ -97,8 +98,10 @@ def _transport_options(socket_timeout_s: float) -> dict[str, Any]:
 class Doorbell:
     """Rings queues; never raises for a broker that is away."""
 
-    def __init__(self, app: Celery) -> None:
+    def __init__(self, app: Celery, *, silence_s: float = PRODUCER_SILENCE_S) -> None:
+        """`silence_s` is how long a ring that failed is the last one."""
         self._app = app
+        self._silence_s = silence_s
         self._silent_until = 0.0
         self._late: Future[bool] | None = None
 
@@ -124,10 +127,6 @@ class Doorbell:
             log.warning("queue %s: Redis does not answer within %.0f s", queue, RING_S)
             return False
 
-    def listen_again(self) -> None:
-        """The broker is known to be there: the next ring is tried, whatever became of the last."""
-        self._silent_until = 0.0
-
     def _answer(self, heard: Future[bool], queue: Queue, count: int) -> None:
         try:
             heard.set_result(self._ring(queue, count))
@@ -141,7 +140,7 @@ class Doorbell:
                 for _ in range(min(count, MAX_WAITING - waiting)):
                     self._app.send_task(TASK, args=(queue,), queue=queue, connection=connection)
         except _broker_errors() as error:
-            self._silent_until = time.monotonic() + SILENCE_AFTER_FAILURE_S
+            self._silent_until = time.monotonic() + self._silence_s
             log.warning("cannot ring queue %s: %s", queue, type(error).__name__)
             return False
         return True

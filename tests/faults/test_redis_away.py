@@ -48,18 +48,6 @@ def test_workers_go_on_after_redis_forgot_everything(fleet, redis_url, worker_pr
     assert job.wait(timeout_s=60).embedded == 200
 
 
-def test_workers_that_find_redis_again_do_not_wait_for_their_next_sweep(fleet, worker_process):
-    docs = fleet.collection("docs", model="fake/16")
-    worker_process(sweep_seconds="600")
-    eventually(fleet.workers)
-    valkey(fleet).kill()
-    job = docs.enqueue(documents(50))
-    assert job.enqueued.rung is False
-    up(fleet.settings.data)
-    # Not `wait`, which rings by itself.
-    eventually(lambda: job.status.embedded == 50)
-
-
 def test_enqueue_returns_while_redis_hangs(fleet):
     docs = fleet.collection("docs", model="fake/16")
     process = valkey(fleet)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-from celery import bootsteps, signals
+from celery import signals
 from celery.concurrency.prefork import TaskPool as ProcessPool
 
-from embedfleet_schema.broker import TASK, Doorbell, celery_app
+from embedfleet_schema.broker import TASK, WORKER_SILENCE_S, Doorbell, celery_app
 from embedfleet_schema.database import Database
 from embedfleet_schema.errors import DatabaseUnreachable, EmbedfleetError, WorkerStartFailed
 from embedfleet_schema.settings import load_settings
@@ -28,7 +28,7 @@ SILENT_BEATS = 3
 settings = load_settings()
 app = celery_app(settings.redis, socket_timeout_s=SOCKET_TIMEOUT_S)
 app.conf.broker_transport = "embedfleet_workers.transport:Transport"
-doorbell = Doorbell(app)
+doorbell = Doorbell(app, silence_s=WORKER_SILENCE_S)
 
 
 class _Process:
@@ -47,25 +47,10 @@ def embed(queue: Queue) -> None:
     if queue not in QUEUES or _Process.runtime is None:
         log.error("a ring for queue %.20r was not answered", queue)
         return
-    if _Process.runtime.run_one(queue) not in ("idle", "paused", "unreachable"):
-        doorbell.ring(queue)
-
-
-class AfterReconnecting(bootsteps.StartStopStep):  # type: ignore[misc]
-    """Part of Celery's consumer, started with each of its connections.
-
-    Redis may have lost every ring, and slots would stand idle until the next sweep.
-    """
-
-    requires = ("celery.worker.consumer.tasks:Tasks",)
-
-    def start(self, parent: object) -> None:  # noqa: ARG002 - the first time nothing runs yet
-        doorbell.listen_again()
-        if _Process.sweeper is not None:
-            _Process.sweeper.hurry()
-
-
-app.steps["consumer"].add(AfterReconnecting)
+    if _Process.runtime.run_one(queue) in ("idle", "paused", "unreachable"):
+        return
+    if not doorbell.ring(queue) and _Process.sweeper is not None:
+        _Process.sweeper.hurry()
 
 
 @signals.worker_init.connect  # type: ignore[untyped-decorator]

@@ -21,6 +21,8 @@ log = logging.getLogger(__name__)
 
 # Between two times that a worker clears the cache of queries.
 TIDY_S = 3_600.0
+# Between two sweeps while rings are not heard: then slots stand idle, all over the fleet.
+RING_AGAIN_S = 1.5
 
 
 class Sweeper(threading.Thread):
@@ -34,7 +36,7 @@ class Sweeper(threading.Thread):
         self._alive_s = alive_s
         self._stopping = threading.Event()
         self._woken = threading.Event()
-        self._was_away = False
+        self._was_away = self._unheard = False
         self._next_tidying = time.monotonic() + TIDY_S
 
     def run(self) -> None:
@@ -45,11 +47,13 @@ class Sweeper(threading.Thread):
                 log.warning("sweep failed, trying again: %s", describe(error))
                 self._was_away = True
             # Jitter keeps a fleet that started together from sweeping together.
-            self._woken.wait(self._every_s * random.uniform(0.8, 1.2))  # noqa: S311
+            pause_s = min(self._every_s, RING_AGAIN_S) if self._unheard else self._every_s
+            self._woken.wait(pause_s * random.uniform(0.8, 1.2))  # noqa: S311
             self._woken.clear()
 
     def hurry(self) -> None:
-        """Sweep now: rings may have been lost."""
+        """Sweep now, and soon again: a ring was not heard, and its slot stands idle."""
+        self._unheard = True
         self._woken.set()
 
     def stop(self) -> None:
@@ -72,8 +76,8 @@ class Sweeper(threading.Thread):
                 swept.split,
                 swept.failed,
             )
-        for queue, idle in swept.idle.items():
-            self._doorbell.ring(queue, idle)
+        heard = [self._doorbell.ring(queue, idle) for queue, idle in swept.idle.items()]
+        self._unheard = not all(heard)
         if time.monotonic() >= self._next_tidying:
             self._next_tidying = time.monotonic() + TIDY_S
             queries.forget(self._db)
