@@ -2,6 +2,7 @@
 
 from uuid import uuid4
 
+import numpy as np
 import pytest
 
 import embedfleet as ef
@@ -36,11 +37,15 @@ def registered(fleet, docs):
 
 def claimed_and_expired(fleet, owner):
     lease = Batches(fleet.db, owner=owner.id, lease_seconds=60).claim("cpu")
+    expire(fleet, lease.id)
+    return lease
+
+
+def expire(fleet, batch_id):
     past = "UPDATE embedfleet.batch SET lease_until = now() - interval '1 s' WHERE id = %s"
     with fleet.db.connection() as conn:
-        conn.execute(past, (lease.id,))
+        conn.execute(past, (batch_id,))
         conn.execute("UPDATE embedfleet.worker SET last_seen = now() - interval '1 h'")
-    return lease
 
 
 def crashes_of(fleet, lease):
@@ -67,6 +72,28 @@ def test_a_worker_that_signed_off_is_charged_with_nothing(fleet, registered):
         workers.leave(conn, registered.id)
     sweep(fleet.db, alive_seconds=60)
     assert [(0, "pending")] == crashes_of(fleet, lease)
+
+
+def test_the_last_text_that_is_left_of_many_is_not_accused_before_it_stood_alone(fleet, registered):
+    failures = "SELECT code FROM embedfleet.failure"
+    first = claimed_and_expired(fleet, registered)
+    sweep(fleet.db, alive_seconds=60)
+    second = claimed_and_expired(fleet, registered)
+    assert first.id == second.id
+    rest = range(1, len(second.hashes))
+    vectors = np.ones((len(rest), 16), dtype=np.float32)
+    batches = Batches(fleet.db, owner=registered.id, lease_seconds=60)
+    batches.store(second, rest, vectors)
+    sweep(fleet.db, alive_seconds=60)
+    (alone,) = rows(fleet, "SELECT id, hashes FROM embedfleet.batch WHERE parent_id = %s", first.id)
+    assert ([second.hashes[0]], []) == (alone[1], rows(fleet, failures))
+    while batches.claim("cpu").id != alone[0]:
+        """The others come first."""
+    for _ in range(2):
+        expire(fleet, alone[0])
+        sweep(fleet.db, alive_seconds=60)
+        batches.claim("cpu")
+    assert [("WORKER_CRASH",)] == rows(fleet, failures)
 
 
 def test_a_reclaimed_batch_is_the_next_one_however_long_the_backlog(fleet, registered):

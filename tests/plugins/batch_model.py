@@ -176,7 +176,7 @@ class Model:
             if batch.crashes < CRASHES_TO_SUSPECT:
                 # It keeps its place in the queue.
                 batch.state = self.standing(batch.job)
-            elif len(self._left(batch)) > 1:
+            elif len(batch.texts) > 1:
                 self.split(number, children(number))
             else:
                 self.fail(number, self._left(batch), "WORKER_CRASH")

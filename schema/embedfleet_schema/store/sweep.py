@@ -12,7 +12,8 @@ from embedfleet_schema.types import Queue
 _SQL = load("batches")
 
 # Machines die for many reasons, so a batch gets one more chance. One that lost its worker twice is
-# suspected: halved, or given up where it is a single text.
+# suspected: halved, or given up where it was a single text from the start. The last text that an
+# embedder in parts left of many may have been in bad company: it gets a batch of its own.
 CRASHES_TO_SUSPECT = 2
 CRASH_CODE = "WORKER_CRASH"
 CUT_OFF = "its worker lives, but lost the lease"
@@ -73,9 +74,9 @@ def _reclaim(
         left = exits.missing(conn, collection, hashes)
         if crashes < CRASHES_TO_SUSPECT:
             exits.release(conn, batch_id, state, delay_s=None, charge=0, reason=reason)
-        elif len(left) > 1:
+        elif len(hashes) > 1:
             replaced = exits.split(conn, collection, batch_id, hashes, left, state, reason)
-            swept.split += 1
+            swept.split += bool(left)
         else:
             replaced = exits.fail(conn, collection, batch_id, hashes, left, CRASH_CODE, reason)
             swept.failed += 1
