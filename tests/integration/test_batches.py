@@ -226,6 +226,27 @@ def test_a_document_deleted_while_it_is_embedded_leaves_no_vector(fleet, docs):
     assert (1, 1, 0, 0) == (audit.chunks, audit.stored, audit.missing, audit.extra)
 
 
+def test_a_ring_is_answered_with_all_that_a_while_allows(fleet, docs, worker, monkeypatch):
+    monkeypatch.setattr("embedfleet_workers.runtime.STRETCH_S", 600.0)
+    docs.enqueue(documents(60))
+    runtime = worker()
+    assert "idle" == runtime.answer("cpu")
+    assert (60, 60) == (docs.audit().chunks, docs.audit().stored)
+
+
+@pytest.mark.parametrize(("stretch_s", "leaving"), [(0.0, False), (600.0, True)])
+def test_a_ring_is_answered_with_one_batch_at_least_and_a_last_one_at_most(
+    fleet, docs, worker, monkeypatch, stretch_s, leaving
+):
+    monkeypatch.setattr("embedfleet_workers.runtime.STRETCH_S", stretch_s)
+    docs.enqueue(documents(60))
+    runtime = worker()
+    if leaving:
+        runtime.leave()
+    assert "done" == runtime.answer("cpu")
+    assert 1 == states(fleet)["done"] < sum(states(fleet).values())
+
+
 def test_texts_that_got_a_vector_elsewhere_are_not_embedded_again(fleet, docs, worker):
     docs.enqueue(documents(3))
     again = docs.enqueue(documents(3))

@@ -43,11 +43,11 @@ class _Process:
 
 @app.task(name=TASK, ignore_result=True)  # type: ignore[untyped-decorator]
 def embed(queue: Queue) -> None:
-    """Answer one ring: take one batch of `queue` through, and ring on where there was one."""
+    """Answer one ring of `queue`, and ring on where there may be more to do."""
     if queue not in QUEUES or _Process.runtime is None:
         log.error("a ring for queue %.20r was not answered", queue)
         return
-    if _Process.runtime.run_one(queue) in ("idle", "paused", "unreachable"):
+    if _Process.runtime.answer(queue) in ("idle", "paused", "unreachable"):
         return
     if not doorbell.ring(queue) and _Process.sweeper is not None:
         _Process.sweeper.hurry()
@@ -108,6 +108,13 @@ def start_child(**_: object) -> None:
     if _Process.forks:
         _Process.sweeper = _Process.lane = None
         _start_runtime()
+
+
+@signals.worker_shutting_down.connect  # type: ignore[untyped-decorator]
+def leave(**_: object) -> None:
+    """A warm shutdown begins: slots of this process take no further batch."""
+    if _Process.runtime is not None:
+        _Process.runtime.leave()
 
 
 @signals.worker_process_shutdown.connect  # type: ignore[untyped-decorator]

@@ -6,6 +6,7 @@ import logging
 import os
 import socket
 import threading
+import time
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -35,6 +36,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+# How long a slot goes on by itself with one ring: small batches would spend more on messages than
+# on work. After that it rings, so that a worker of several queues takes them in turns.
+STRETCH_S = 1.0
 # Models that a process keeps loaded; a fleet that serves more spaces runs more workers.
 MODELS_KEPT = 3
 
@@ -126,6 +130,7 @@ class Runtime:
             every_s=settings.heartbeat_seconds,
             lease_s=settings.lease_seconds,
         )
+        self._leaving = False
         self._cooling = Cooling(lambda queue: ring(queue, launch.slots))
         self._embedders = Embedders(settings, launch, self.db)
         self._pipeline = Pipeline(
@@ -145,6 +150,18 @@ class Runtime:
 
     def run_one(self, queue: Queue) -> Outcome:
         return self._pipeline.run_one(queue)
+
+    def answer(self, queue: Queue) -> Outcome:
+        """Answer a ring: take batches through for a while, one at least; what the last came to."""
+        until = time.monotonic() + STRETCH_S
+        while (outcome := self.run_one(queue)) == "done":
+            if self._leaving or time.monotonic() >= until:
+                break
+        return outcome
+
+    def leave(self) -> None:
+        """Begin no batch but those that are rung for: the process is told to stop."""
+        self._leaving = True
 
     def stop(self) -> None:
         self._cooling.stop()
