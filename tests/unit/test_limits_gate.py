@@ -116,6 +116,42 @@ def test_a_waiter_that_is_cancelled_gives_its_turn_back():
     virtually(test)
 
 
+def test_the_turn_of_a_waiter_that_is_cancelled_is_taken_over_by_one_in_the_line():
+    async def test() -> None:
+        (gate,) = gates_of({"requests": 60.0})
+        began = now()
+        came: list[float] = []
+
+        async def wait() -> None:
+            await gate.admit(ONE, max_wait_s=60)
+            came.append(now() - began)
+
+        waiting = [asyncio.create_task(wait()) for _ in range(6)]
+        await asyncio.sleep(0.5)
+        waiting[1].cancel()
+        await asyncio.wait(waiting)
+        assert [0.0, 1.0, 2.0, 3.0, 4.0] == pytest.approx(came, abs=0.05)
+
+    virtually(test)
+
+
+def test_a_large_request_does_not_take_over_the_turn_of_a_small_one():
+    async def test() -> None:
+        (gate,) = gates_of({"tokens": 6_000.0})
+        began = now()
+        small, large = {"tokens": 100.0}, {"tokens": 500.0}
+        waiting = [
+            asyncio.create_task(gate.admit(costs, max_wait_s=60))
+            for costs in (small, small, small, large)
+        ]
+        await asyncio.sleep(0.5)
+        waiting[1].cancel()
+        await asyncio.wait(waiting)
+        assert 3.0 == pytest.approx(now() - began, abs=0.05)
+
+    virtually(test)
+
+
 def test_a_process_that_dies_takes_two_seconds_of_turns_with_it_at_the_most():
     async def test() -> None:
         first, second = gates_of({"requests": 60.0}, processes=2)
@@ -141,7 +177,7 @@ def test_a_turn_from_the_middle_that_is_given_back_is_not_booked_twice():
         await asyncio.sleep(0.1)
         waiting[0].cancel()
         moments = []
-        for task in waiting[1:]:
+        for task in asyncio.as_completed(waiting[1:]):
             await task
             moments.append(now() - began)
         gaps = [later - earlier for earlier, later in itertools.pairwise(moments)]

@@ -6,14 +6,14 @@ import asyncio
 import logging
 import random
 from collections.abc import Awaitable, Callable, Collection
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import dataclass, replace
 from uuid import uuid4
 
 from embedfleet_schema.errors import EmbedderBusy
 from embedfleet_workers.limits.adaptive import AdaptiveConcurrency
-from embedfleet_workers.limits.line import AHEAD_S, Line
+from embedfleet_workers.limits.line import AHEAD_S, Line, Spare
 from embedfleet_workers.limits.observed import is_sane, wait_after_429
+from embedfleet_workers.limits.places import FleetPlace, OwnPlace, Place
 from embedfleet_workers.limits.protocol import Amounts, LimitKey, Observed
 from embedfleet_workers.limits.sleepers import Sleepers
 from embedfleet_workers.limits.store import (
@@ -45,14 +45,6 @@ class Halted(Exception):
     def __init__(self, stopped: Stopped) -> None:
         super().__init__(stopped.reason)
         self.stopped = stopped
-
-
-class Place(Protocol):
-    """One of the requests under way."""
-
-    async def leave(self, *, answered: bool | None) -> None:
-        """The request is over; `answered` is None where nothing was sent."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,11 +96,11 @@ class Lane:
         deadline = _now() + max_wait_s
         place = await self._place(max_wait_s)
         try:
-            turn = await self._turn(costs, deadline, max_wait_s)
+            turn, reserved = await self._turn(costs, deadline, max_wait_s)
         except BaseException:
             await asyncio.shield(place.leave(answered=None))
             raise
-        return LaneAdmission(self, turn, costs, place)
+        return LaneAdmission(self, turn, reserved, place)
 
     async def stop(self, stopped: Stopped) -> None:
         await self.store.stop(self.key, stopped, self.terms.by)
@@ -134,43 +126,52 @@ class Lane:
 
     async def _place(self, max_wait_s: float) -> Place:
         places = int(self._quotas().get(CONCURRENCY, 0))
-        place: _FleetPlace | _OwnPlace
+        place: FleetPlace | OwnPlace
         if places > 0:
-            place = _FleetPlace(self.store, self.key, uuid4().hex, places)
+            place = FleetPlace(self.store, self.key, uuid4().hex, places)
             entered = await place.enter(self.terms.lease_s, max_wait_s)
         else:
             if self._limits():
                 self._adaptive.open()
-            place = _OwnPlace(self._adaptive)
+            place = OwnPlace(self._adaptive)
             entered = await place.enter(max_wait_s)
         if not entered:
             reason = f"all places of {self.key} for requests are taken"
             raise EmbedderBusy(seconds=LEAST_BUSY_S, reason=reason)
         return place
 
-    async def _turn(self, costs: Amounts, deadline: float, max_wait_s: float) -> Turn:
+    async def _turn(
+        self, costs: Amounts, deadline: float, max_wait_s: float
+    ) -> tuple[Turn, Amounts]:
+        """A turn that has come, and what it was reserved for."""
         while True:
             self._check_wait(self._line.wait_s(self._rates()), deadline, max_wait_s)
             try:
                 async with self._line.head(costs, deadline - _now()):
-                    turn = await self._reserved(costs, deadline, max_wait_s)
+                    turn, reserved = await self._reserved(costs, deadline, max_wait_s)
             except TimeoutError:
                 # Nobody knows how far it had come; the others of this process have waited as long.
                 soon = random.uniform(1.0, 2.0) * LEAST_BUSY_S  # noqa: S311 - to spread them
                 raise self._busy(soon) from None
-            admitted = await self._wait(turn, costs)
+            admitted = await self._wait(turn, reserved)
             if admitted is not None:
-                return admitted
+                return admitted, reserved
 
-    async def _reserved(self, costs: Amounts, deadline: float, max_wait_s: float) -> Turn:
+    async def _reserved(
+        self, costs: Amounts, deadline: float, max_wait_s: float
+    ) -> tuple[Turn, Amounts]:
         """A turn that comes soon: it is asked for again when the one that is free comes closer."""
         while True:
+            spare = self._line.take_over(costs, _now(), deadline)
+            if spare is not None:
+                wait_s = max(SHORTEST_REST_S, spare.due - _now())
+                return replace(spare.turn, wait_s=wait_s), spare.costs
             answer = await self._reserve(costs, min(AHEAD_S, max(0.0, deadline - _now())))
             if isinstance(answer, Stopped):
                 raise Halted(answer)
             if isinstance(answer, Turn):
                 self._learn(answer)
-                return answer
+                return answer, costs
             self._check_wait(answer.wait_s, deadline, max_wait_s)
             await self._sleepers.rest(max(SHORTEST_REST_S, answer.wait_s - ASK_S))
 
@@ -211,12 +212,11 @@ class Lane:
     async def _wait(self, turn: Turn, costs: Amounts) -> Turn | None:
         """The same turn once it has come; None if the store does not know it any more."""
         while turn.wait_s > 0:
+            await self._sleep(turn, costs)
             try:
-                await self._sleepers.sleep(turn.ticket, turn.wait_s)
                 answer = await self.store.confirm(self.key, turn.ticket, costs)
             except asyncio.CancelledError:
-                back = self.store.refund(self.key, turn.ticket, costs, sent=False)
-                await asyncio.shield(back)
+                await asyncio.shield(self._withdraw(turn, costs))
                 raise
             if isinstance(answer, Lost):
                 return None
@@ -224,6 +224,21 @@ class Lane:
                 raise Halted(answer)
             turn = answer
         return turn
+
+    async def _sleep(self, turn: Turn, costs: Amounts) -> None:
+        """Until the turn has come. Who is called off leaves it to the next in line."""
+        due = _now() + turn.wait_s
+        try:
+            await self._sleepers.sleep(turn.ticket, turn.wait_s)
+        except asyncio.CancelledError:
+            if self._line.leave(Spare(turn, costs, due)):
+                self._sleepers.rouse()
+            else:
+                await asyncio.shield(self._withdraw(turn, costs))
+            raise
+
+    async def _withdraw(self, turn: Turn, costs: Amounts) -> None:
+        await self.store.refund(self.key, turn.ticket, costs, sent=False)
 
     def _learn(self, turn: Turn) -> None:
         self._seen.update(turn.seen)
@@ -294,40 +309,6 @@ class LaneAdmission:
                 await told
         finally:
             await self._place.leave(answered=answered)
-
-
-class _OwnPlace:
-    """A place among the requests of this process."""
-
-    def __init__(self, adaptive: AdaptiveConcurrency) -> None:
-        self._adaptive = adaptive
-        self._entered = 0.0
-
-    async def enter(self, wait_s: float) -> bool:
-        entered = await self._adaptive.enter(wait_s)
-        self._entered = entered or 0.0
-        return entered is not None
-
-    async def leave(self, *, answered: bool | None) -> None:
-        self._adaptive.leave(self._entered, answered=answered)
-
-
-@dataclass(frozen=True, slots=True)
-class _FleetPlace:
-    """A place among the requests of the whole fleet."""
-
-    store: LimitStore
-    key: LimitKey
-    ticket: str
-    places: int
-
-    async def enter(self, lease_s: float, wait_s: float) -> bool:
-        return await self.store.acquire(
-            self.key, self.ticket, places=self.places, lease_s=lease_s, wait_s=wait_s
-        )
-
-    async def leave(self, *, answered: bool | None) -> None:  # noqa: ARG002 - the cap is fixed
-        await self.store.release(self.key, self.ticket, places=self.places)
 
 
 def _now() -> float:

@@ -9,12 +9,31 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 
 from embedfleet_workers.limits.protocol import Amounts
+from embedfleet_workers.limits.store import Turn
 
 # How far ahead turns are reserved: long beside a round trip and a process that is late, short
 # beside a minute.
 AHEAD_S = 2.0
+# Who takes over a turn may need a little more than it was reserved for: that is settled afterwards,
+# like an estimate that was too low.
+ROOM = 1.1
+# A turn that nobody took over for so long is lost.
+LATE_S = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Spare:
+    """A turn whose caller went away, what it was reserved for, and when it comes (loop's time)."""
+
+    turn: Turn
+    costs: Amounts
+    due: float
+
+    def fits(self, costs: Amounts) -> bool:
+        return all(cost <= ROOM * self.costs.get(name, 0.0) for name, cost in costs.items())
 
 
 class Line:
@@ -23,6 +42,7 @@ class Line:
     def __init__(self) -> None:
         self._head = asyncio.Lock()
         self._waiting: dict[object, Amounts] = {}
+        self._spares: list[Spare] = []
 
     def wait_s(self, rates: Mapping[str, float]) -> float:
         """The least that a newcomer waits for those before it, were all of `rates` (per second)
@@ -36,6 +56,21 @@ class Line:
             ),
             default=0.0,
         )
+
+    def leave(self, spare: Spare) -> bool:
+        """Leave a turn to those in the line; False if nobody is there."""
+        if self._head.locked():
+            self._spares.append(spare)
+        return self._head.locked()
+
+    def take_over(self, costs: Amounts, now: float, deadline: float) -> Spare | None:
+        """A turn that was left, if it suits whoever is at the head."""
+        self._spares = [each for each in self._spares if each.due >= now - LATE_S]
+        for spare in self._spares:
+            if spare.fits(costs) and spare.due <= deadline:
+                self._spares.remove(spare)
+                return spare
+        return None
 
     @asynccontextmanager
     async def head(self, costs: Amounts, wait_s: float) -> AsyncIterator[None]:

@@ -34,7 +34,7 @@ class Sleepers:
             alarm.cancel()
 
     async def rest(self, seconds: float) -> None:
-        """Sleep without a turn; a stop ends it."""
+        """Sleep without a turn; a stop ends it, and a turn that was left."""
         sleeper: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         alarm = asyncio.get_running_loop().call_later(seconds, _end, sleeper)
         self._resting.add(sleeper)
@@ -45,9 +45,15 @@ class Sleepers:
             self._resting.discard(sleeper)
             alarm.cancel()
 
+    def rouse(self) -> None:
+        """Let those look who have no turn."""
+        for sleeper in tuple(self._resting):
+            _end(sleeper)
+
     def wake(self) -> None:
         """Let all of them look for themselves."""
-        for sleeper in (*self._alarms, *self._resting):
+        self.rouse()
+        for sleeper in tuple(self._alarms):
             _end(sleeper)
 
     def close(self) -> None:

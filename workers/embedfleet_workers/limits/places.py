@@ -1,0 +1,52 @@
+"""Places among the requests that are under way: of the whole fleet, or of this process."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from embedfleet_workers.limits.adaptive import AdaptiveConcurrency
+from embedfleet_workers.limits.protocol import LimitKey
+from embedfleet_workers.limits.store import LimitStore
+
+
+class Place(Protocol):
+    """One of the requests under way."""
+
+    async def leave(self, *, answered: bool | None) -> None:
+        """The request is over; `answered` is None where nothing was sent."""
+        ...
+
+
+class OwnPlace:
+    """A place among the requests of this process."""
+
+    def __init__(self, adaptive: AdaptiveConcurrency) -> None:
+        self._adaptive = adaptive
+        self._entered = 0.0
+
+    async def enter(self, wait_s: float) -> bool:
+        entered = await self._adaptive.enter(wait_s)
+        self._entered = entered or 0.0
+        return entered is not None
+
+    async def leave(self, *, answered: bool | None) -> None:
+        self._adaptive.leave(self._entered, answered=answered)
+
+
+@dataclass(frozen=True, slots=True)
+class FleetPlace:
+    """A place among the requests of the whole fleet."""
+
+    store: LimitStore
+    key: LimitKey
+    ticket: str
+    places: int
+
+    async def enter(self, lease_s: float, wait_s: float) -> bool:
+        return await self.store.acquire(
+            self.key, self.ticket, places=self.places, lease_s=lease_s, wait_s=wait_s
+        )
+
+    async def leave(self, *, answered: bool | None) -> None:  # noqa: ARG002 - the cap is fixed
+        await self.store.release(self.key, self.ticket, places=self.places)
