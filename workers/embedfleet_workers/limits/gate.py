@@ -216,7 +216,7 @@ class Lane:
             try:
                 answer = await self.store.confirm(self.key, turn.ticket, costs)
             except asyncio.CancelledError:
-                await asyncio.shield(self._withdraw(turn, costs))
+                await self._withdraw(turn, costs)
                 raise
             if isinstance(answer, Lost):
                 return None
@@ -234,11 +234,12 @@ class Lane:
             if self._line.leave(Spare(turn, costs, due)):
                 self._sleepers.rouse()
             else:
-                await asyncio.shield(self._withdraw(turn, costs))
+                await self._withdraw(turn, costs)
             raise
 
     async def _withdraw(self, turn: Turn, costs: Amounts) -> None:
-        await self.store.refund(self.key, turn.ticket, costs, sent=False)
+        """Give the turn back, also where the caller is being called off."""
+        await asyncio.shield(self.store.refund(self.key, turn.ticket, costs, sent=False))
 
     def _learn(self, turn: Turn) -> None:
         self._seen.update(turn.seen)

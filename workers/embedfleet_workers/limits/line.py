@@ -59,9 +59,10 @@ class Line:
 
     def leave(self, spare: Spare) -> bool:
         """Leave a turn to those in the line; False if nobody is there."""
-        if self._head.locked():
-            self._spares.append(spare)
-        return self._head.locked()
+        if not self._head.locked():
+            return False
+        self._spares.append(spare)
+        return True
 
     def take_over(self, costs: Amounts, now: float, deadline: float) -> Spare | None:
         """A turn that was left, if it suits whoever is at the head."""
