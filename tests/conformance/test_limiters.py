@@ -484,7 +484,10 @@ STEPS = st.lists(
 )
 
 
-@settings(max_examples=60, suppress_health_check=list(HealthCheck))
+@settings(
+    max_examples=60,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
 @given(steps=STEPS)
 def test_both_stores_give_the_same_answers(redis_url: str, steps: list[tuple[Any, ...]]):
     async def main() -> None:
