@@ -156,6 +156,7 @@ CASES = {
             (
                 Bound("used", least=0.95),
                 Bound("lost", most=0),
+                Bound("dead", most=0),
                 Bound("repeated_beyond_in_flight", most=0),
             ),
             {"limits": {"tokens": TOKENS}, "latency_s": 0.3, "jitter_s": 0.2},
