@@ -8,7 +8,15 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import platformdirs
-from pydantic import AfterValidator, AliasChoices, Field, SecretStr, ValidationError
+from pydantic import (
+    AfterValidator,
+    AliasChoices,
+    Field,
+    HttpUrl,
+    SecretStr,
+    TypeAdapter,
+    ValidationError,
+)
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from embedfleet_schema.errors import BadSettings, NotConfigured
@@ -22,6 +30,24 @@ def _absolute(path: Path) -> Path:
     return path.expanduser().absolute()
 
 
+def _sendable(key: SecretStr) -> SecretStr:
+    """A key travels in a header, and what cannot stand there comes of a bad copy."""
+    stripped = key.get_secret_value().strip()
+    if not (stripped.isascii() and stripped.isprintable()) or " " in stripped:
+        raise ValueError("it holds characters that no key has, such as a typographic quote")
+    return SecretStr(stripped)
+
+
+def _address(url: str) -> str:
+    TypeAdapter(HttpUrl).validate_python(url)
+    return url
+
+
+ApiKey = Annotated[SecretStr, AfterValidator(_sendable)]
+Address = Annotated[str, AfterValidator(_address)]
+Price = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
 def default_data() -> Path:
     return Path(platformdirs.user_data_dir("embedfleet"))
 
@@ -30,7 +56,12 @@ class Settings(BaseSettings):
     """What can be set from the environment. Each name is prefixed with EMBEDFLEET_."""
 
     model_config = SettingsConfigDict(
-        env_prefix="EMBEDFLEET_", extra="ignore", frozen=True, populate_by_name=True
+        env_prefix="EMBEDFLEET_",
+        # A compose file hands an unset variable on as an empty one.
+        env_ignore_empty=True,
+        extra="ignore",
+        frozen=True,
+        populate_by_name=True,
     )
 
     database_url: SecretStr | None = Field(
@@ -90,12 +121,12 @@ class Settings(BaseSettings):
         description='Models that workers may load, as a JSON list of patterns (["local/*"]). '
         "Empty: all.",
     )
-    openai_api_key: SecretStr | None = Field(
+    openai_api_key: ApiKey | None = Field(
         default=None,
         validation_alias=AliasChoices("EMBEDFLEET_OPENAI_API_KEY", "OPENAI_API_KEY"),
         description="Key of OpenAI, of Azure OpenAI, or of a server that speaks their protocol.",
     )
-    openai_base_url: str | None = Field(
+    openai_base_url: Address | None = Field(
         default=None,
         validation_alias=AliasChoices("EMBEDFLEET_OPENAI_BASE_URL", "OPENAI_BASE_URL"),
         description="Where openai/... models are called; unset: https://api.openai.com/v1.",
@@ -105,47 +136,47 @@ class Settings(BaseSettings):
         description="Version of the Azure OpenAI API; set, the base URL is an Azure endpoint and "
         "the model a deployment.",
     )
-    cohere_api_key: SecretStr | None = Field(
+    cohere_api_key: ApiKey | None = Field(
         default=None,
         validation_alias=AliasChoices("EMBEDFLEET_COHERE_API_KEY", "CO_API_KEY", "COHERE_API_KEY"),
         description="Key of Cohere.",
     )
-    cohere_base_url: str = Field(
+    cohere_base_url: Address = Field(
         default="https://api.cohere.com", description="Where cohere/... models are called."
     )
-    voyage_api_key: SecretStr | None = Field(
+    voyage_api_key: ApiKey | None = Field(
         default=None,
         validation_alias=AliasChoices("EMBEDFLEET_VOYAGE_API_KEY", "VOYAGE_API_KEY"),
         description="Key of Voyage AI.",
     )
-    voyage_base_url: str = Field(
+    voyage_base_url: Address = Field(
         default="https://api.voyageai.com", description="Where voyage/... models are called."
     )
-    gemini_api_key: SecretStr | None = Field(
+    gemini_api_key: ApiKey | None = Field(
         default=None,
         validation_alias=AliasChoices(
             "EMBEDFLEET_GEMINI_API_KEY", "GEMINI_API_KEY", "GOOGLE_API_KEY"
         ),
         description="Key of the Gemini API.",
     )
-    gemini_base_url: str = Field(
+    gemini_base_url: Address = Field(
         default="https://generativelanguage.googleapis.com",
         description="Where gemini/... models are called.",
     )
-    jina_api_key: SecretStr | None = Field(
+    jina_api_key: ApiKey | None = Field(
         default=None,
         validation_alias=AliasChoices("EMBEDFLEET_JINA_API_KEY", "JINA_API_KEY"),
         description="Key of Jina AI.",
     )
-    jina_base_url: str = Field(
+    jina_base_url: Address = Field(
         default="https://api.jina.ai", description="Where jina/... models are called."
     )
-    mistral_api_key: SecretStr | None = Field(
+    mistral_api_key: ApiKey | None = Field(
         default=None,
         validation_alias=AliasChoices("EMBEDFLEET_MISTRAL_API_KEY", "MISTRAL_API_KEY"),
         description="Key of Mistral.",
     )
-    mistral_base_url: str = Field(
+    mistral_base_url: Address = Field(
         default="https://api.mistral.ai", description="Where mistral/... models are called."
     )
     api_timeout_s: float = Field(
@@ -175,7 +206,7 @@ class Settings(BaseSettings):
         le=1,
         description="Share of a provider's rate limit that the fleet uses.",
     )
-    prices: dict[str, float] = Field(
+    prices: dict[str, Price] = Field(
         default_factory=dict,
         description="USD per million tokens by model, as a JSON object "
         '({"openai/text-embedding-3-small": 0.02}); wins over the built-in table.',

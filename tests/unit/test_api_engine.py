@@ -63,7 +63,7 @@ def rows_of(parts):
     return sorted(row for part in parts for row in part.rows)
 
 
-def collect(embedder, texts=TEXTS, kind="document"):
+def collect_all(embedder, texts=TEXTS, kind="document"):
     """The parts that were given out, and the error at the end."""
     parts = []
     try:
@@ -72,6 +72,12 @@ def collect(embedder, texts=TEXTS, kind="document"):
     except EmbeddingError as error:
         return parts, error
     return parts, None
+
+
+def collect(embedder, texts=TEXTS, kind="document"):
+    """Those of the parts that hold vectors, and the error at the end."""
+    parts, error = collect_all(embedder, texts, kind)
+    return [part for part in parts if part.rows], error
 
 
 def check(parts, texts=TEXTS):
@@ -240,7 +246,8 @@ def test_a_provider_that_is_down_is_left_alone_for_a_while(make, server, fault):
     parts, error = collect(make())
     assert ([], EmbedderBusy) == (parts, type(error))
     assert 15 <= error.details["seconds"] <= 45
-    assert sending.TRIES == len(server.calls)
+    assert sending.TRIES + 1 == len(server.calls)
+    assert ["A probe."] == server.texts()[-1]
 
 
 @pytest.mark.parametrize(
@@ -253,6 +260,67 @@ def test_one_request_that_always_fails_beside_others_is_charged(make, server, fa
     assert raised is type(error)
     assert [row for row in range(12) if row not in (4, 5)] == rows_of(parts)
     assert sending.TRIES + 5 == len(server.calls)
+
+
+@pytest.mark.parametrize(
+    ("fault", "raised"), [(refusal(500), EmbeddingError), (FAULTS["NaN"], BadAnswer)]
+)
+def test_a_request_that_always_fails_is_charged_when_nobody_else_asks(make, server, fault, raised):
+    server.plan = lambda call: fault if TEXTS[4] in call.texts else None
+    parts, error = collect(make())
+    assert ([], raised) == (parts, type(error))
+    assert [TEXTS] * sending.TRIES + [["A probe."]] == server.texts()
+
+
+def test_a_model_that_is_down_is_not_well_because_another_of_the_account_is(server, gate):
+    api = access_to(server, gate)
+    well = Space("openai", "text-embedding-3-large", 8, 8_192)
+    calls = []
+
+    def plan(call):
+        calls.append(call)
+        if call.body["model"] == well.model:
+            return None
+        if len(calls) == 2:
+            api.embedder(well).embed(["a text"], "document")
+        return refusal(503)
+
+    server.plan = plan
+    try:
+        assert EmbedderBusy is type(collect(api.embedder(SPACE))[1])
+    finally:
+        api.close()
+
+
+def test_an_answer_that_is_of_no_use_is_paid_for(make, server):
+    server.script(FAULTS["quarter width"], refusal(500), HTML)
+    parts, error = collect_all(make())
+    # Three tokens a text are what the server counts.
+    assert [(0, 1, 36), (12, 1, 36)] == [
+        (len(part.rows), part.spent.requests, part.spent.tokens) for part in parts
+    ]
+    assert error is None
+
+
+def test_a_model_of_another_width_stops_its_space_and_says_so(make, server, gate):
+    space = Space("openai", "my-deployment", 4, 8_192)
+    parts, error = collect(make(space), ["one", "two"])
+    assert ([], ProviderStopped, "wrong_dimensions") == (parts, type(error), error.code)
+    assert "--dimensions 8" in str(error)
+    assert ([], sending.TRIES + 1) == (gate.stops, len(server.calls))
+
+
+def test_what_cannot_be_sent_at_all_is_no_fault_of_a_text(make, server, monkeypatch):
+    embedder = make()
+
+    async def send(texts, kind):
+        raise UnicodeEncodeError("ascii", "\u201dkey", 0, 1, "no")
+
+    monkeypatch.setattr(embedder._sender.adapter, "send", send)
+    parts, error = collect(embedder)
+    assert ([], EmbedderBusy) == (parts, type(error))
+    assert "key" not in str(error)
+    assert "UnicodeEncodeError" in str(error)
 
 
 def test_a_stalled_request_ends_at_its_deadline(make, server, gate):
@@ -295,11 +363,21 @@ def test_before_the_first_text_is_blamed_the_provider_is_tried_with_a_harmless_o
 
 
 def test_a_single_bad_text_is_blamed_when_the_harmless_one_passes(make, server):
-    server.plan = lambda call: refusal(400, "", "no") if call.texts == ["bad"] else None
+    server.plan = lambda call: refusal(400, "", "no") if "bad" in call.texts else None
+    parts, error = collect_all(make(), ["bad", "bad"])
+    assert ([(0, 2)], InputAtFault) == (
+        [(len(part.rows), part.spent.tokens) for part in parts],
+        type(error),
+    )
+    assert [["bad", "bad"], ["bad"], ["A probe."], ["bad"]] == server.texts()
+
+
+def test_a_model_that_begins_to_refuse_everything_stops_its_space(make, server):
     embedder = make()
-    assert InputAtFault is type(collect(embedder, ["bad"])[1])
-    assert InputAtFault is type(collect(embedder, ["bad"])[1])
-    assert [["bad"], ["A probe."], ["bad"]] == server.texts()
+    assert (None, 1) == (collect(embedder)[1], len(server.calls))
+    server.plan = lambda call: refusal(400, "", "this model was retired")
+    error = collect(embedder)[1]
+    assert (ProviderStopped, "request_refused") == (type(error), error.code)
 
 
 def test_a_text_that_is_no_unicode_is_never_sent_and_its_neighbours_are(make, server):
@@ -327,6 +405,27 @@ def test_a_request_that_is_too_large_is_halved_and_the_size_remembered(make, ser
     server.calls.clear()
     collect(embedder)
     assert [3] * 4 == [len(texts) for texts in server.texts()]
+
+
+def test_one_text_that_is_too_large_makes_the_requests_of_others_no_smaller(make, server):
+    server.plan = lambda call: refusal(413, "", "too long") if "long" in call.texts else None
+    embedder = make()
+    parts, error = collect(embedder, [*TEXTS, "long"])
+    assert (list(range(12)), InputAtFault) == (rows_of(parts), type(error))
+    server.calls.clear()
+    collect(embedder)
+    assert [12] == [len(texts) for texts in server.texts()]
+
+
+def test_more_inputs_are_tried_again_after_many_full_requests(make, server, monkeypatch):
+    monkeypatch.setattr(sending, "FULL_ANSWERS_TO_GROW", 4)
+    large = refusal(413, "", "too much")
+    server.script(large)
+    embedder = make()
+    for sizes in ([12, 6, 6], [6, 6], [12]):
+        server.calls.clear()
+        assert collect(embedder)[1] is None
+        assert sizes == [len(texts) for texts in server.texts()]
 
 
 def test_one_text_larger_than_the_whole_rate_limit_waits_without_a_charge(make, server):

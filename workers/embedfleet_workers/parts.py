@@ -59,6 +59,9 @@ class Parts:
         with _left_early(embedder.parts(lease.texts, "document")) as answers:
             for part in answers:
                 spent = self._spent(lease, part)
+                if not part.rows:
+                    self._enter(lease, spent)
+                    continue
                 try:
                     vectors = _usable(part, left, lease.collection.space)
                 except BadAnswer as error:

@@ -24,7 +24,10 @@ class Spent:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """The answer to some of the texts: `vectors[i]` belongs to `texts[rows[i]]`."""
+    """The answer to some of the texts: `vectors[i]` belongs to `texts[rows[i]]`.
+
+    Without rows it is an answer that was of no use and has to be paid for all the same.
+    """
 
     rows: Sequence[int]
     vectors: Vectors

@@ -22,7 +22,7 @@ from embedfleet_workers.embedders.api.jina_api import JinaApi
 from embedfleet_workers.embedders.api.loop import CLOSE_S, EventLoop
 from embedfleet_workers.embedders.api.mistral_api import MistralApi
 from embedfleet_workers.embedders.api.openai_api import OPENAI, OpenAIApi
-from embedfleet_workers.embedders.api.sender import Health, Sender
+from embedfleet_workers.embedders.api.sender import Sender
 from embedfleet_workers.embedders.api.voyage_api import VoyageApi
 from embedfleet_workers.limits.protocol import Gate
 
@@ -62,7 +62,6 @@ class ApiAccess:
         self._loop = EventLoop()
         self._lock = threading.Lock()
         self._client: httpx2.AsyncClient | None = None
-        self._health: dict[tuple[str, str], Health] = {}
         self._embedders: dict[bytes, ApiEmbedder] = {}
 
     def embedder(self, space: Space) -> ApiEmbedder:
@@ -86,7 +85,6 @@ class ApiAccess:
             self._adapter(space, key, base_url),
             self._gates.gate(space.provider, space.model, account),
             self._settings.api_timeout_s,
-            self._health.setdefault((space.provider, account), Health()),
         )
         return ApiEmbedder(
             sender,
@@ -112,7 +110,7 @@ class ApiAccess:
         """The key and the address of the provider, as this process was given them."""
         settings, provider = self._settings, space.provider
         found: SecretStr | None = getattr(settings, f"{provider}_api_key")
-        key = found.get_secret_value().strip() if found is not None else ""
+        key = found.get_secret_value() if found is not None else ""
         base_url: str = getattr(settings, f"{provider}_base_url") or OPENAI
         # A server of one's own may want no key.
         own = provider == "openai" and base_url != OPENAI and not settings.openai_api_version

@@ -64,11 +64,15 @@ class Stopped:
 
 @dataclass(frozen=True, slots=True)
 class Faulty:
-    """No usable answer: a fault of the server, a lost connection, a body that makes no sense."""
+    """No usable answer: a fault of the server, a lost connection, a body that makes no sense.
+
+    `answer` is what came, where it was an answer whose vectors are not usable.
+    """
 
     reason: str
     retry_after_s: float | None = None
     bad_answer: bool = False
+    answer: Answer | None = None
 
 
 Reply = Answer | Limited | TooLarge | Refused | Stopped | Faulty

@@ -38,9 +38,18 @@ def vectors_of(items: Sequence[tuple[object, object]], count: int, space: Space)
     return checked(_normalized(matrix) if space.normalized else matrix, count, space)
 
 
+def width_of(items: Sequence[tuple[object, object]]) -> int | None:
+    """The dimensions of an answer's vectors; None where they differ or cannot be read."""
+    try:
+        shapes = {_read(vector).shape for _, vector in items}
+    except (TypeError, ValueError, OverflowError):
+        return None
+    return next(iter(shapes))[0] if len(shapes) == 1 and len(next(iter(shapes))) == 1 else None
+
+
 def _row(vector: object, space: Space) -> Vectors:
     try:
-        row = _decoded(vector) if isinstance(vector, str) else _listed(vector)
+        row = _read(vector)
     except (TypeError, ValueError, OverflowError) as error:
         raise BadAnswer(reason=f"a vector cannot be read ({type(error).__name__})") from error
     if row.shape != (space.dimensions,):
@@ -48,6 +57,10 @@ def _row(vector: object, space: Space) -> Vectors:
             reason=f"a vector of shape {row.shape}, {space.name} has {space.dimensions} dimensions"
         )
     return row
+
+
+def _read(vector: object) -> Vectors:
+    return _decoded(vector) if isinstance(vector, str) else _listed(vector)
 
 
 def _decoded(text: str) -> Vectors:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import random
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 
@@ -14,13 +16,16 @@ from embedfleet_schema.errors import (
     ProviderStopped,
 )
 from embedfleet_schema.types import Kind
-from embedfleet_workers.embedders.api.adapter import Refused, Stopped, TooLarge
+from embedfleet_workers.embedders.api.adapter import Faulty, Refused, Stopped, TooLarge
+from embedfleet_workers.embedders.api.answers import width_of
 from embedfleet_workers.embedders.api.requests import Request
 from embedfleet_workers.embedders.api.sender import Sender
 from embedfleet_workers.embedders.api.turns import Turns
 from embedfleet_workers.embedders.protocol import Part
 
 PROBE = Request([0], ["A probe."], [3])
+# A model that is down is left alone for about so long.
+OUTAGE_S = 30.0
 # What is raised of several errors: first what concerns everybody, then what names a text.
 _GRAVEST = (ProviderStopped, EmbedderBusy, InputAtFault, BadAnswer, EmbeddingError)
 
@@ -35,6 +40,7 @@ class Batch:
         self._pending = deque(requests)
         self._kind = kind
         self._turns = turns
+        self._began = time.monotonic()
         self._errors: list[EmbeddingError] = []
         self._halted = False
         self._lanes: list[asyncio.Task[None]] = []
@@ -77,13 +83,17 @@ class Batch:
         if len(request.rows) > self._sender.most_inputs:
             self._pending.extendleft(reversed(request.halves()))
             return
+        began = time.monotonic()
         try:
-            found = await self._sender.answer(request, self._kind, self._turns, leads=leads)
-            if isinstance(found, Part):
-                self._turns.answered = True
-                give(found)
-            else:
-                await self._refused(request, found)
+            found = await self._sender.answer(request, self._kind, self._turns, give, leads=leads)
+            match found:
+                case Part():
+                    self._turns.answered = True
+                    give(found)
+                case Faulty():
+                    await self._failed(found, give, since=began)
+                case _:
+                    await self._refused(request, found, give)
         except (ProviderStopped, EmbedderBusy) as error:
             self._errors.append(error)
             self._halted = True
@@ -91,26 +101,60 @@ class Batch:
         except EmbeddingError as error:
             self._errors.append(error)
 
-    async def _refused(self, request: Request, refusal: TooLarge | Refused) -> None:
+    async def _failed(self, fault: Faulty, give: Callable[[Part], None], *, since: float) -> None:
+        """Charge a request that fails again and again while the model answers others.
+
+        Raises:
+            BadAnswer, EmbeddingError: the request is at fault.
+        """
+        await self._probe(give, since)
+        reason = f"{self._sender.space.provider}: {fault.reason}, again and again"
+        raise (BadAnswer if fault.bad_answer else EmbeddingError)(reason=reason)
+
+    async def _refused(
+        self, request: Request, refusal: TooLarge | Refused, give: Callable[[Part], None]
+    ) -> None:
         """Halve the request until the text is alone that the provider does not take."""
         if len(request.rows) > 1:
             if isinstance(refusal, TooLarge):
-                smaller = (len(request.rows) + 1) // 2
-                self._sender.most_inputs = min(self._sender.most_inputs, smaller)
+                self._sender.shrink(len(request.rows))
             self._pending.extendleft(reversed(request.halves()))
             return
-        if self._sender.health.answered_at is None:
-            await self._probe()
+        if isinstance(refusal, TooLarge):
+            # It was the text that was too large, and not the number of texts.
+            self._sender.restore()
+        await self._probe(give, self._began)
         self._errors.append(InputAtFault(reason=refusal.reason))
 
-    async def _probe(self) -> None:
-        """Before the first text ever is blamed: a provider that refuses all requests says so here.
+    async def _probe(self, give: Callable[[Part], None], since: float) -> None:
+        """Before a text is blamed: does the model answer anything at all since then?
 
         Raises:
             ProviderStopped: no text is at fault, but the model's name, its options or the account.
+            EmbedderBusy: the model is down.
         """
-        found = await self._sender.answer(PROBE, self._kind, self._turns)
-        if not isinstance(found, Part):
-            reason = f"it refuses every text: {found.reason}"
-            stop = Stopped("request_refused", reason, whole_account=False)
-            raise await self._sender.stopped(stop)
+        sender = self._sender
+        if sender.health.is_well_since(since):
+            return
+        found = await sender.answer(PROBE, self._kind, self._turns, give, tries=1)
+        match found:
+            case Part(spent=spent):
+                give(sender.without_rows(spent.tokens))
+            case Faulty(reason, answer=answer):
+                width = width_of(answer.items) if answer is not None else None
+                if width not in (None, sender.space.dimensions):
+                    stop = Stopped("wrong_dimensions", _other_width(width), whole_account=False)
+                    raise await sender.stopped(stop)
+                seconds = random.uniform(0.5, 1.5) * OUTAGE_S  # noqa: S311 - no secret depends on it
+                raise EmbedderBusy(seconds=seconds, reason=f"{sender.space.provider}: {reason}")
+            case _:
+                reason = f"it refuses every text: {found.reason}"
+                stop = Stopped("request_refused", reason, whole_account=False)
+                raise await sender.stopped(stop)
+
+
+def _other_width(width: int | None) -> str:
+    return (
+        f"its vectors have {width} dimensions, and those of the collection another number. If it "
+        f"is the model that gives {width}, make the collection anew with --dimensions {width}"
+    )

@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     import httpx2
 
 
+# No answer counts so many; a server's nonsense is not entered in a ledger.
+MOST_TOKENS = 10**9
+
+
 class HttpApi(ABC):
     """A provider that is sent JSON and answers JSON; subclasses say which."""
 
@@ -81,8 +85,8 @@ def answer(content: bytes, read: Any, seen: Observed) -> Reply:  # noqa: ANN401
         return Faulty("its answer is no JSON", bad_answer=True)
     except (TypeError, KeyError, AttributeError, IndexError):
         return Faulty("its answer holds no embeddings", bad_answer=True)
-    counted = isinstance(tokens, int | float) and not isinstance(tokens, bool) and tokens > 0
-    return Answer(items, int(tokens) if counted else None, seen)
+    counted = isinstance(tokens, int | float) and not isinstance(tokens, bool)
+    return Answer(items, int(tokens) if counted and 0 < tokens < MOST_TOKENS else None, seen)
 
 
 def in_order(vectors: Any) -> list[tuple[object, object]]:  # noqa: ANN401

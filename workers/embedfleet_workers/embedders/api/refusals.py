@@ -42,7 +42,9 @@ _STOPS = frozenset(
 _STOPPING = (401, 402, 403, 498)
 _REFUSING = (400, 413, 422)
 _STOP_ENDINGS = ("_spend_limit_exceeded", "_usage_limit_exceeded")
-_NO_SUCH_MODEL = frozenset({"model_not_found", "deploymentnotfound", "input_model_not_found"})
+_NO_SUCH_MODEL = frozenset(
+    {"model_not_found", "deploymentnotfound", "input_model_not_found", "invalid_model"}
+)
 _TOO_LARGE_CODES = frozenset(
     {"max_tokens_per_request", "array_above_max_length", "too_many_tokens_in_batch", "3210"}
 )
@@ -56,6 +58,8 @@ _TOO_LARGE = re.compile(
     r"|number of texts must be at most",
     re.IGNORECASE,
 )
+# Cohere's trial keys, a 429 without a code: https://docs.cohere.com/docs/rate-limits
+_SPENT_MONTH = re.compile(r"limited to [\d,]+ API calls / month", re.IGNORECASE)
 _ABOVE_THE_LIMIT = re.compile(r"request too large", re.IGNORECASE)
 # A code is a word of the provider's; anything longer may be a sentence that quotes its input.
 _CODE = re.compile(r"[A-Za-z0-9_.-]{1,64}", re.ASCII)
@@ -122,6 +126,8 @@ def complaint(body: bytes) -> Complaint:
 
 
 def _limited(headers: Mapping[str, str], found: Complaint) -> Reply:
+    if _SPENT_MONTH.search(found.message):
+        return _stopped(HTTPStatus.TOO_MANY_REQUESTS, "monthly_quota_spent")
     if _ABOVE_THE_LIMIT.search(found.message) or headers.get("x-should-retry") == "false":
         return TooLarge("429: one request is larger than the rate limit", by_limit=True)
     wait_s = retry_after(headers)

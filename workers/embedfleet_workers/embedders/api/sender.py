@@ -5,9 +5,12 @@ from __future__ import annotations
 import asyncio
 import random
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from embedfleet_schema.errors import BadAnswer, EmbedderBusy, EmbeddingError, ProviderStopped
+import numpy as np
+
+from embedfleet_schema.errors import BadAnswer, EmbedderBusy, ProviderStopped
 from embedfleet_schema.types import Kind, Space
 from embedfleet_workers.embedders.api.adapter import (
     Adapter,
@@ -30,15 +33,15 @@ from embedfleet_workers.limits.protocol import Admission, Amounts, Gate
 TRIES = 5
 BACKOFF_BASE_S = 0.5
 BACKOFF_LIMIT_S = 20.0
-# A provider that is down is left alone for about so long.
-OUTAGE_S = 30.0
 # A single text that is larger than the rate limit waits until a person raises it.
 ABOVE_LIMIT_S = 60.0
+# So many full requests are answered before more inputs are tried than were once refused.
+FULL_ANSWERS_TO_GROW = 64
 
 
 @dataclass(slots=True)
 class Health:
-    """When a provider last gave this process a good answer."""
+    """When a model last gave this process a good answer."""
 
     answered_at: float | None = None
 
@@ -60,20 +63,32 @@ class Sender:
     health: Health = field(default_factory=Health)
     calibration: Calibration = field(default_factory=Calibration)
     most_inputs: int = 0
-    """Inputs of one request: the provider's cap, or fewer once it refused so many."""
+    """Inputs of one request: the provider's cap, or fewer while it refuses so many."""
+    _full_answers: int = 0
 
     def __post_init__(self) -> None:
         self.most_inputs = self.most_inputs or self.adapter.caps.inputs
 
     async def answer(
-        self, request: Request, kind: Kind, turns: Turns, *, leads: bool = False
-    ) -> Part | TooLarge | Refused:
+        self,
+        request: Request,
+        kind: Kind,
+        turns: Turns,
+        paid: Callable[[Part], None],
+        *,
+        tries: int = TRIES,
+        leads: bool = False,
+    ) -> Part | TooLarge | Refused | Faulty:
         """Send a request until it is answered; after a 429 or a fault it waits for a new turn.
 
+        `paid` is given a part without rows for each answer that is not usable and was paid for.
+
+        Returns:
+            The answer, the refusal, or the last of `tries` faults in a row.
+
         Raises:
-            EmbedderBusy: its turn is too far away, or the provider is down.
+            EmbedderBusy: its turn is too far away.
             ProviderStopped: a person has to act.
-            BadAnswer, EmbeddingError: this request fails again and again, and others are answered.
         """
         started = time.monotonic()
         faults = 0
@@ -82,6 +97,7 @@ class Sender:
             admission = await turns.take(self.gate, costs, leads=leads)
             match await self._sent(request, kind, admission, costs):
                 case Part() as part:
+                    self._grow(len(part.rows))
                     return part
                 case TooLarge(reason, by_limit) if by_limit and len(request.rows) == 1:
                     raise EmbedderBusy(seconds=ABOVE_LIMIT_S, reason=reason)
@@ -91,8 +107,32 @@ class Sender:
                     raise await self.stopped(stop)
                 case Faulty() as fault:
                     faults += 1
-                    self._give_up(fault, faults, started)
+                    if fault.answer is not None and fault.answer.tokens is not None:
+                        paid(self.without_rows(fault.answer.tokens))
+                    if faults >= tries or time.monotonic() - started >= 2 * self.timeout_s:
+                        return fault
                     await turns.rest(_pause_s(fault, faults))
+
+    def shrink(self, refused: int) -> None:
+        """Send fewer than the inputs of a request that was too large."""
+        self.most_inputs = max(1, min(self.most_inputs, (refused + 1) // 2))
+        self._full_answers = 0
+
+    def restore(self) -> None:
+        """Send as many inputs as the provider states that it takes."""
+        self.most_inputs, self._full_answers = self.adapter.caps.inputs, 0
+
+    def _grow(self, answered: int) -> None:
+        """More inputs again, after a while: what was too large may have been one text of many."""
+        self._full_answers += answered >= self.most_inputs
+        if self._full_answers >= FULL_ANSWERS_TO_GROW:
+            self.most_inputs = min(2 * self.most_inputs, self.adapter.caps.inputs)
+            self._full_answers = 0
+
+    def without_rows(self, tokens: int) -> Part:
+        """What stands for an answer that was paid for and is of no use to anybody."""
+        nothing = np.empty((0, self.space.dimensions), dtype=np.float32)
+        return Part([], nothing, Spent(1, tokens))
 
     async def stopped(self, stop: Stopped) -> ProviderStopped:
         """The error that stands for a stop; the whole fleet hears of one of the whole account."""
@@ -114,6 +154,8 @@ class Sender:
                 reply: Reply = await self.adapter.send(request.texts, kind)
         except TimeoutError:
             reply = Faulty(f"no whole answer within {self.timeout_s:g} s")
+        except Exception as error:  # noqa: BLE001 - what no adapter foresaw is no text's fault
+            reply = Faulty(f"the call failed ({type(error).__name__})")
         except BaseException:
             # It was sent and counts, whoever called it off.
             await admission.settle()
@@ -137,7 +179,7 @@ class Sender:
         try:
             vectors = vectors_of(reply.items, len(request.rows), self.space)
         except BadAnswer as error:
-            return Faulty(str(error.details["reason"]), bad_answer=True)
+            return Faulty(str(error.details["reason"]), bad_answer=True, answer=reply)
         self.health.note()
         if reply.tokens is None:
             tokens = sum(self.calibration.scaled(request.tokens))
@@ -145,16 +187,6 @@ class Sender:
             tokens = reply.tokens
             self.calibration.learn(sum(request.tokens), tokens)
         return Part(request.rows, vectors, Spent(1, tokens))
-
-    def _give_up(self, fault: Faulty, faults: int, started: float) -> None:
-        """Raise what the fault stands for when it was met often or long enough."""
-        if faults < TRIES and time.monotonic() - started < 2 * self.timeout_s:
-            return
-        reason = f"{self.space.provider}: {fault.reason}, {faults} times in a row"
-        if not self.health.is_well_since(started):
-            seconds = random.uniform(0.5, 1.5) * OUTAGE_S  # noqa: S311 - no secret depends on it
-            raise EmbedderBusy(seconds=seconds, reason=reason)
-        raise (BadAnswer if fault.bad_answer else EmbeddingError)(reason=reason)
 
 
 def _pause_s(fault: Faulty, faults: int) -> float:
