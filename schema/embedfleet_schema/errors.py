@@ -203,6 +203,12 @@ class EmbedderBusy(EmbeddingError):
     """The embedder asks to wait {seconds:.1f} s: {reason}."""
 
 
+class AboveRateLimit(EmbeddingError):
+    """One text alone is larger than the provider's rate limit: {reason}. It waits until the limit
+    is raised; or cut the documents into smaller chunks.
+    """
+
+
 class ProviderStopped(EmbeddingError):
     """{provider} takes no more work: {reason}. Mend it there, then go on with: embedfleet resume
     {model}

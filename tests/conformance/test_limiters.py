@@ -128,6 +128,18 @@ def test_the_smaller_of_what_is_set_and_what_is_seen_holds(tested: Tested):
     tested(test)
 
 
+def test_what_a_person_sets_overrules_what_was_seen_of_a_shorter_window(tested: Tested):
+    async def test(bench: Bench) -> None:
+        # Seen while nothing was set, and kept: ten seconds of a limit of 300 a minute.
+        first = await bench.reserve(requests=Ask(1.0))
+        await bench.store.settle(KEY, first, {}, {"requests": Sight(50.0)})
+        asks = {"requests": Ask(1.0, quota=300.0, seen=50.0)}
+        waits = [(await bench.reserve(**asks)).wait_s for _ in range(3)]
+        assert [0.0, 0.2, 0.4] == pytest.approx(waits)
+
+    tested(test)
+
+
 def test_a_turn_beyond_the_longest_wait_is_not_taken(tested: Tested):
     async def test(bench: Bench) -> None:
         await bench.waits(4)
@@ -345,6 +357,21 @@ def test_a_stop_refuses_everything_until_it_is_taken_back_or_a_minute_is_over(te
         await bench.store.stop(KEY, STOP, "host:1")
         bench.clock.pass_(61.0)
         assert isinstance(await bench.reserve(), Turn)
+
+    tested(test)
+
+
+def test_who_resumes_ends_a_pause_too(tested: Tested):
+    """A proxy that asks for a day must not be believed against a person."""
+
+    async def test(bench: Bench) -> None:
+        turn = await bench.reserve()
+        await bench.store.penalize(KEY, turn, {}, {}, Refusal(pause_s=86_400.0))
+        assert isinstance(await bench.reserve(), TooFar)
+        bench.clock.pass_(10.0)
+        await bench.store.resume(KEY)
+        assert 0.0 == (await bench.store.snapshot(KEY)).paused_s
+        assert (await bench.reserve()).wait_s <= 1.0
 
     tested(test)
 

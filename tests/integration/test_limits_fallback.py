@@ -148,3 +148,37 @@ def test_the_store_alone_says_that_redis_is_away(short: None):
         await store.close()
 
     asyncio.run(test())
+
+
+def test_a_place_that_was_given_back_while_redis_was_away_is_free_when_it_is_back(
+    through: tuple[TcpProxy, str],
+):
+    broken, url = through
+    book = LimitBook({LimitName("openai", "", "model"): {"concurrency": 1.0}}, {}, api_workers=4)
+
+    async def test() -> None:
+        gates = made(url)
+        gates.book = book
+        gate = gates.gate("openai", "model", ACCOUNT)
+        admission = await gate.admit(TOKENS, max_wait_s=5)
+        broken.refuse()
+        await admission.settle()
+        mine = await gate.admit(TOKENS, max_wait_s=5)
+        # The only place of memory is taken; whoever waits for it hears of Redis' return.
+        waiting = asyncio.create_task(gate.admit(TOKENS, max_wait_s=30))
+        await asyncio.sleep(0.2)
+        assert not waiting.done()
+        broken.heal()
+        await asyncio.sleep(0.1)
+        await ask(gates)
+        await (await asyncio.wait_for(waiting, 5)).settle()
+        await mine.settle()
+        await gates.close()
+
+    asyncio.run(test())
+
+
+async def ask(gates: Gates) -> None:
+    """Any call finds out that Redis is back."""
+    lane = gates.lane("openai", "model", ACCOUNT)
+    await lane.store.glance(lane.key)

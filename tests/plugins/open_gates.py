@@ -24,7 +24,9 @@ class Told:
 class OpenAdmission:
     told: Told
 
-    async def settle(self, actual: Amounts | None = None, seen: Observed | None = None) -> None:
+    async def settle(
+        self, actual: Amounts | None = None, seen: Observed | None = None, *, timed: bool = True
+    ) -> None:
         self._end("settled")
         self.told.actual, self.told.seen = actual, seen
 

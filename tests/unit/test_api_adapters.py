@@ -13,7 +13,7 @@ from embedfleet_workers.embedders.api.access import ApiAccess
 from embedfleet_workers.embedders.api.counting import Calibration, estimate
 from embedfleet_workers.embedders.api.requests import Request, cut
 from plugins.open_gates import OpenGate, OpenGates
-from plugins.provider_dialects import KEY, access_to
+from plugins.provider_dialects import KEY, access_to, limited
 
 # A model of each provider at its own width, at another, and what asks for the other.
 MODELS = {
@@ -125,14 +125,14 @@ def test_azure_is_called_by_deployment_and_its_request_limit_is_not_believed(dia
     }
     gate = OpenGate()
     api = access_to(server, gate, openai_api_version="2024-10-21")
+    server.script(limited(**{name.replace("-", "_"): it for name, it in server.headers.items()}))
     api.embedder(Space("openai", "my-deployment", 8, 512)).embed(["a"], "document")
     api.close()
-    (call,) = server.calls
+    call = server.calls[-1]
     assert "/openai/deployments/my-deployment/embeddings?api-version=2024-10-21" == call.path
-    assert ({"tokens": 1000}, {"tokens": 900}) == (
-        gate.told[0].seen.limits,
-        gate.told[0].seen.remaining,
-    )
+    assert ["limited", "settled"] == gate.ends()
+    for told in gate.told:
+        assert ({"tokens": 1000}, {"tokens": 900}) == (told.seen.limits, told.seen.remaining)
 
 
 def test_a_server_of_ones_own_needs_no_key(dialect):

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from embedfleet_schema.errors import (
+    AboveRateLimit,
     BadAnswer,
     EmbedderBusy,
     EmbeddingError,
@@ -183,6 +184,13 @@ def test_a_429_is_told_to_the_gate_and_costs_nothing_but_a_new_turn(make, server
     assert (None, 12) == (error, len(rows_of(parts)))
     assert ["limited"] * 10 + ["settled"] == gate.ends()
     assert (2.0, {"tokens": 300_000}) == (gate.told[0].retry_after_s, gate.told[0].seen.limits)
+
+
+def test_after_a_429_a_far_turn_gives_the_slot_back(make, server, gate):
+    server.plan = lambda call: limited() if len(server.calls) == 2 else None
+    parts, error = collect(make(most_inputs=6, api_requests=1, defer_after_s=2.5))
+    assert (None, 12) == (error, len(rows_of(parts)))
+    assert [2.5, 60.0, 2.5] == [told.max_wait_s for told in gate.told]
 
 
 def test_headers_of_a_good_answer_reach_the_gate(make, server, gate):
@@ -428,10 +436,12 @@ def test_more_inputs_are_tried_again_after_many_full_requests(make, server, monk
         assert sizes == [len(texts) for texts in server.texts()]
 
 
-def test_one_text_larger_than_the_whole_rate_limit_waits_without_a_charge(make, server):
-    server.plan = lambda call: limited(x_should_retry="false")
-    parts, error = collect(make(), ["one"])
-    assert ([], EmbedderBusy, 1) == (parts, type(error), len(server.calls))
+def test_one_text_larger_than_the_whole_rate_limit_waits_and_its_neighbours_do_not(make, server):
+    large = limited(x_should_retry="false")
+    server.plan = lambda call: large if "large" in call.texts else None
+    parts, error = collect(make(), [*TEXTS, "large"])
+    assert (list(range(12)), AboveRateLimit) == (rows_of(parts), type(error))
+    assert 1 == server.texts().count(["large"])
 
 
 STOPS = {

@@ -172,6 +172,8 @@ def test_a_date_without_the_servers_clock_says_nothing():
         ("Rate limit reached. Please try again in 2.812s. Visit ...", 2.812),
         ("Please try again in 6ms.", 0.006),
         ("Please retry after 17 seconds.", 17.0),
+        ("Try again in 2 minutes", 120.0),
+        ("Retry in 500 milliseconds", 0.5),
         ("Please retry in 33.5s", 33.5),
         ("Try again tomorrow", None),
     ],

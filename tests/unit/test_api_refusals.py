@@ -90,6 +90,7 @@ def test_what_no_waiting_cures_stops_the_whole_account(status, body, expected):
         (404, openai("DeploymentNotFound"), "deploymentnotfound"),
         (404, b"no such page", "http_404"),
         (400, b'{"code": "INPUT_MODEL_NOT_FOUND", "message": "x"}', "input_model_not_found"),
+        (400, b'{"type": "invalid_model", "code": "1500", "message": "x"}', "1500"),
     ],
 )
 def test_an_unknown_model_stops_that_model_alone(status, body, code):
@@ -97,8 +98,18 @@ def test_an_unknown_model_stops_that_model_alone(status, body, code):
     assert (code, False) == (found.code, found.whole_account)
 
 
+def test_a_month_that_is_spent_stops_the_account():
+    """Cohere's trial keys: no waiting of minutes cures that."""
+    body = b'{"message": "You are using a Trial key, which is limited to 1000 API calls / month."}'
+    found = refusal(429, {}, body)
+    assert ("monthly_quota_spent", True) == (found.code, found.whole_account)
+    message = "You are using a Trial key, which is limited to 100 API calls / minute."
+    assert Limited() == refusal(429, {}, json.dumps({"message": message}).encode())
+
+
 def test_a_429_is_only_early():
     assert Limited() == refusal(429, {}, b"")
+    assert Limited(2.0) == refusal(503, {"retry-after": "2"}, openai("slow_down"))
     headers = {"retry-after": "3", "x-ratelimit-limit-tokens": "300000"}
     found = refusal(429, headers, openai("rate_limit_exceeded"))
     assert (3.0, {"tokens": 300_000}) == (found.retry_after_s, found.seen.limits)

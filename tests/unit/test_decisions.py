@@ -2,6 +2,7 @@ import psycopg
 import pytest
 
 from embedfleet_schema.errors import (
+    AboveRateLimit,
     BadAnswer,
     DatabaseUnreachable,
     EmbedderBusy,
@@ -36,6 +37,8 @@ STOPPED = ProviderStopped(
         (EmbedderBusy(seconds=7.5, reason="429"), 9, 99, Defer(7.5, keeps_place=True)),
         (EmbedderBusy(seconds=61, reason="429"), 9, 99, Defer(61.0)),
         (EmbedderBusy(seconds=86_400, reason="429"), 9, 99, Defer(600.0)),
+        (AboveRateLimit(reason="r"), 9, 99, Split()),
+        (AboveRateLimit(reason="r"), 1, 99, Defer(600.0)),
         (STOPPED, 9, 99, Pause("insufficient_quota", "the account is empty")),
         (ModelNotFound(model="m", reason="r"), 9, 99, Defer(30.0)),
         (DatabaseUnreachable(url="u", reason="r"), 9, 99, Defer(10.0)),

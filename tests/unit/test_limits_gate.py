@@ -284,6 +284,8 @@ def test_a_request_takes_a_hundredth_of_a_minutes_tokens_at_the_most(tokens, mos
         (None, None, -1.0),
         (None, Observed({"tokens": 6_000.0}, {"tokens": 40.0}), 0.6),
         (None, Observed({"tokens": 6_000.0}, {"tokens": 400.0}), -1.0),
+        # It never fits, so it is not waited for longer than a whole bucket takes.
+        (None, Observed({"tokens": 50.0}, {"tokens": 0.0}), 60.0),
         (math.nan, Observed({}, {"tokens": 0.0}), -1.0),
         (-3.0, None, -1.0),
     ],
@@ -377,6 +379,39 @@ def test_a_server_that_only_makes_requests_wait_is_not_given_ever_more():
         # Eight at once are served at full speed, more only share it.
         most = await load(places, 200, lambda at_once: 0.5 * max(1.0, at_once / 8))
         assert 8 <= most <= 24
+
+    virtually(test)
+
+
+def test_small_requests_beside_large_ones_are_no_sign_of_slowness():
+    async def test() -> None:
+        places = AdaptiveConcurrency()
+
+        async def call(size: float) -> None:
+            entered = await places.enter(600.0)
+            assert entered is not None
+            await asyncio.sleep(size / 1_000)
+            places.leave(entered, answered=True, size=size)
+
+        for _ in range(60):
+            sizes = [10.0 if each % 8 == 7 else 2_000.0 for each in range(2 * int(places.limit))]
+            await asyncio.gather(*map(call, sizes))
+        assert places.limit > 32
+
+    virtually(test)
+
+
+def test_who_comes_while_the_head_of_the_line_sits_out_a_pause_is_told_so_at_once():
+    async def test() -> None:
+        (gate,) = gates_of({"requests": 60.0})
+        await (await gate.admit(ONE, max_wait_s=5)).limited(30.0)
+        head = asyncio.create_task(gate.admit(ONE, max_wait_s=60))
+        await asyncio.sleep(0.1)
+        began = now()
+        with pytest.raises(EmbedderBusy) as raised:
+            await gate.admit(ONE, max_wait_s=5)
+        assert (0.0, 27.5) == (now() - began, pytest.approx(raised.value.details["seconds"], abs=2))
+        await (await head).settle()
 
     virtually(test)
 

@@ -9,6 +9,7 @@ import psycopg
 from psycopg_pool import PoolTimeout
 
 from embedfleet_schema.errors import (
+    AboveRateLimit,
     BadAnswer,
     DatabaseUnreachable,
     EmbedderBusy,
@@ -81,7 +82,7 @@ class Discard:
 Decision = Retry | Defer | Split | Fail | Pause | Discard
 
 
-def decide(  # noqa: PLR0911, C901 - a table reads best as one
+def decide(  # noqa: PLR0911, PLR0912, C901 - a table reads best as one
     error: BaseException, *, texts: int, errors: int, max_attempts: int
 ) -> Decision:
     """What to do with a batch of `texts` texts that was charged `errors` errors before this one."""
@@ -90,6 +91,8 @@ def decide(  # noqa: PLR0911, C901 - a table reads best as one
             return Discard()
         case EmbedderBusy():
             return _wait(float(str(error.details["seconds"])))
+        case AboveRateLimit():
+            return Split() if texts > 1 else Defer(LONG_WAIT_S)
         case ProviderStopped():
             return Pause(error.code, str(error.details["reason"]))
         case (

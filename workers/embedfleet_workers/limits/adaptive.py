@@ -22,7 +22,8 @@ class AdaptiveConcurrency:
         self.limit = FIRST
         self.in_flight = 0
         self._waiting: deque[asyncio.Future[None]] = deque()
-        self._usual_s = math.inf
+        # By size: an answer to a tenth of the texts is no better than one to all of them.
+        self._usual_s: dict[int, float] = {}
         self._shrunk_at = -math.inf
 
     async def enter(self, timeout_s: float) -> float | None:
@@ -45,15 +46,18 @@ class AdaptiveConcurrency:
             self.in_flight += 1
         return loop.time()
 
-    def leave(self, entered: float, *, answered: bool | None) -> None:
-        """Give the place back; `answered` is None where nothing was sent."""
+    def leave(self, entered: float, *, answered: bool | None, size: float = 1.0) -> None:
+        """Give the place back; `answered` is None where the time that it took says nothing.
+
+        Times are compared among requests of like `size` (tokens), within a factor of two.
+        """
         now = asyncio.get_running_loop().time()
         busy = self._is_full()
         self.in_flight -= 1
         if answered is False:
             self._shrink(AFTER_FAULT, entered, now)
         elif answered:
-            self._judge(now - entered, entered, now, busy=busy)
+            self._judge(now - entered, self._usual(now - entered, size), entered, now, busy=busy)
         self._wake()
 
     def open(self) -> None:
@@ -61,10 +65,16 @@ class AdaptiveConcurrency:
         self.limit = math.inf
         self._wake()
 
-    def _judge(self, took_s: float, entered: float, now: float, *, busy: bool) -> None:
-        # The best of late: it creeps up, so that a server that became slower is believed in time.
-        self._usual_s = min(took_s, self._usual_s * 1.02)
-        if took_s > SLOW * self._usual_s + 0.05:
+    def _usual(self, took_s: float, size: float) -> float:
+        """The best of late: it creeps up, so that a server that became slower is believed."""
+        alike = int(size).bit_length()
+        usual_s = self._usual_s[alike] = min(took_s, self._usual_s.get(alike, math.inf) * 1.02)
+        return usual_s
+
+    def _judge(
+        self, took_s: float, usual_s: float, entered: float, now: float, *, busy: bool
+    ) -> None:
+        if took_s > SLOW * usual_s + 0.05:
             self._shrink(AFTER_SLOWNESS, entered, now)
         elif busy and self.limit < MOST:
             self.limit = min(MOST, self.limit + 1.0 / self.limit)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TypeVar
@@ -46,6 +47,8 @@ class FallbackStore:
         self._own = MemoryStore()
         self._away = False
         self._quiet_until = 0.0
+        # Places that were given back while the fleet's store was away; it may still count them.
+        self._owed: dict[tuple[LimitKey, str], int] = {}
 
     async def reserve(
         self, key: LimitKey, asks: Mapping[str, Ask], *, target: float, max_wait_s: float
@@ -88,17 +91,28 @@ class FallbackStore:
         self, key: LimitKey, ticket: str, *, places: int, lease_s: float, wait_s: float
     ) -> bool:
         own = max(1, places // max(1, self._share()))
-        return await self._either(
-            lambda store: store.acquire(key, ticket, places=places, lease_s=lease_s, wait_s=wait_s),
-            lambda store: store.acquire(key, ticket, places=own, lease_s=lease_s, wait_s=wait_s),
-        )
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + wait_s
+
+        def asked(store: LimitStore, places: int) -> Awaitable[bool]:
+            left_s = max(0.0, deadline - loop.time())
+            return store.acquire(key, ticket, places=places, lease_s=lease_s, wait_s=left_s)
+
+        while True:
+            with contextlib.suppress(StoreAway):
+                return await self._either(
+                    lambda store: asked(store, places), lambda store: asked(store, own)
+                )
+            # Memory's places are void while one waits for them: the fleet's are back.
 
     async def release(self, key: LimitKey, ticket: str, *, places: int) -> None:
         own = max(1, places // max(1, self._share()))
         await self._own.release(key, ticket, places=own)
-        await self._either(
-            lambda store: store.release(key, ticket, places=places), lambda _: asyncio.sleep(0)
-        )
+
+        async def owed(_: LimitStore) -> None:
+            self._owed[key, ticket] = places
+
+        await self._either(lambda store: store.release(key, ticket, places=places), owed)
 
     async def stop(self, key: LimitKey, stopped: Stopped, by: str) -> None:
         await self._either(lambda store: store.stop(key, stopped, by))
@@ -136,8 +150,16 @@ class FallbackStore:
                 self._away = True
             else:
                 if self._away:
+                    self._away = False
                     log.warning("the limiter is back on Redis")
                     self._own.forget()
-                self._away = False
+                    await self._give_back()
                 return answer
         return await (instead or ask)(self._own)
+
+    async def _give_back(self) -> None:
+        """Release what could not be released in the meantime; what fails again has its lease."""
+        owed, self._owed = self._owed, {}
+        with contextlib.suppress(StoreAway):
+            for (key, ticket), places in owed.items():
+                await self._fleet.release(key, ticket, places=places)

@@ -12,7 +12,7 @@ from uuid import uuid4
 from embedfleet_schema.errors import EmbedderBusy
 from embedfleet_workers.limits.adaptive import AdaptiveConcurrency
 from embedfleet_workers.limits.line import AHEAD_S, Line, Spare
-from embedfleet_workers.limits.observed import is_sane, wait_after_429
+from embedfleet_workers.limits.observed import in_force, is_sane, wait_after_429
 from embedfleet_workers.limits.places import FleetPlace, OwnPlace, Place
 from embedfleet_workers.limits.protocol import Amounts, LimitKey, Observed
 from embedfleet_workers.limits.sleepers import Sleepers
@@ -81,10 +81,8 @@ class Lane:
 
     @property
     def most_tokens(self) -> int | None:
-        known = [
-            limits["tokens"] for limits in (self._quotas(), self._seen) if limits.get("tokens")
-        ]
-        return max(1, int(LARGEST_SHARE * min(known))) if known else None
+        limit = in_force(self._quotas().get("tokens", 0.0), self._seen.get("tokens", 0.0))
+        return max(1, int(LARGEST_SHARE * limit)) if limit > 0 else None
 
     async def admit(self, costs: Amounts, max_wait_s: float) -> LaneAdmission:
         """Wait for a place and for the turn.
@@ -145,7 +143,7 @@ class Lane:
     ) -> tuple[Turn, Amounts]:
         """A turn that has come, and what it was reserved for."""
         while True:
-            self._check_wait(self._line.wait_s(self._rates()), deadline, max_wait_s)
+            self._check_wait(self._line.wait_s(self._rates(), _now()), deadline, max_wait_s)
             try:
                 async with self._line.head(costs, deadline - _now()):
                     turn, reserved = await self._reserved(costs, deadline, max_wait_s)
@@ -172,6 +170,7 @@ class Lane:
             if isinstance(answer, Turn):
                 self._learn(answer)
                 return answer, costs
+            self._line.head_due = _now() + answer.wait_s
             self._check_wait(answer.wait_s, deadline, max_wait_s)
             await self._sleepers.rest(max(SHORTEST_REST_S, answer.wait_s - ASK_S))
 
@@ -188,7 +187,7 @@ class Lane:
         known = dict(self._seen)
         for name, quota in self._quotas().items():
             if quota > 0 and name != CONCURRENCY:
-                known[name] = min(quota, known.get(name, quota))
+                known[name] = in_force(quota, known.get(name, 0.0))
         return {name: limit * self.terms.target / 60.0 for name, limit in known.items()}
 
     async def _reserve(self, costs: Amounts, max_wait_s: float) -> Turn | TooFar | Stopped:
@@ -260,7 +259,9 @@ class LaneAdmission:
         self._place = place
         self._ended = False
 
-    async def settle(self, actual: Amounts | None = None, seen: Observed | None = None) -> None:
+    async def settle(
+        self, actual: Amounts | None = None, seen: Observed | None = None, *, timed: bool = True
+    ) -> None:
         lane = self._lane
         delta = {
             name: amount - self._costs[name]
@@ -268,7 +269,8 @@ class LaneAdmission:
             if name in self._costs and amount != self._costs[name]
         }
         sights = lane.sights(seen)
-        await self._end(lane.store.settle(lane.key, self._turn, delta, sights), answered=True)
+        told = lane.store.settle(lane.key, self._turn, delta, sights)
+        await self._end(told, answered=True if timed else None)
 
     async def refund(self) -> None:
         lane = self._lane
@@ -309,7 +311,8 @@ class LaneAdmission:
             if told is not None:
                 await told
         finally:
-            await self._place.leave(answered=answered)
+            size = self._costs.get("tokens", 1.0)
+            await self._place.leave(answered=answered, size=size)
 
 
 def _now() -> float:

@@ -63,6 +63,7 @@ class Gates:
         self._store = store or self._stored(redis_url)
         self._lanes: dict[LimitKey, Lane] = {}
         self._gates: dict[tuple[str, str, str], ModelGate] = {}
+        self._known = db is None
         self._read_at: float | None = None
         self._reading: asyncio.Task[LimitBook] | None = None
 
@@ -74,7 +75,7 @@ class Gates:
         """
         if self._db is not None and not self._gates:
             with contextlib.suppress(EmbedfleetError, OSError):
-                self.book = read(self._db)
+                self.book, self._known = read(self._db), True
         wanted = (provider, model, account)
         return self._gates.setdefault(wanted, ModelGate(self, *wanted))
 
@@ -96,7 +97,7 @@ class Gates:
         """
         loop = asyncio.get_running_loop()
         if self._db is None or (
-            self._read_at is not None and loop.time() < self._read_at + REFRESH_S
+            self._known and self._read_at is not None and loop.time() < self._read_at + REFRESH_S
         ):
             return
         if self._reading is None:
@@ -104,7 +105,7 @@ class Gates:
         reading = self._reading
         try:
             async with asyncio.timeout(PATIENCE_S):
-                self.book = await asyncio.shield(reading)
+                self.book, self._known = await asyncio.shield(reading), True
         except (EmbedfleetError, OSError, TimeoutError) as error:
             self._cannot_read(error)
         finally:
@@ -118,7 +119,7 @@ class Gates:
         await self._store.close()
 
     def _cannot_read(self, error: Exception) -> None:
-        if self._read_at is None:
+        if not self._known:
             reason = "the rate limits cannot be read from PostgreSQL"
             raise EmbedderBusy(seconds=BUSY_S, reason=reason) from error
         log.warning("the rate limits cannot be read, the old ones hold: %s", type(error).__name__)

@@ -9,6 +9,7 @@
 local SECOND, MINUTE = 1e6, 60e6
 local NEAR, STOP = 3000, MINUTE
 local BURST, LAG, SLICE, SLICES = 0.25 * SECOND, 3 * SECOND, 2 * SECOND, 31
+local SANE_SHARE = 0.2
 local TOLERANCE, FOREIGN_TAU, PLAUSIBLE, RESERVE = 0.02, 10 * SECOND, 0.25, 0.04
 local STRIKES, STRIKE_SHARE, STRIKE_TIME = 3, 0.1, 10 * SECOND
 local CUT, SLOWEST, RECOVERY = 0.8, 0.05, 0.02 / (5 * SECOND)
@@ -133,7 +134,9 @@ local function pace(d) return s.speed * MINUTE / d.rate end
 
 local function goal(d, share)
     local known = d.a
-    if d.seen > 0 and (known <= 0 or d.seen < known) then known = d.seen end
+    if d.seen > 0 and (known <= 0 or (d.seen < known and d.seen >= SANE_SHARE * known)) then
+        known = d.seen
+    end
     if known <= 0 then return 0 end
     local ours = 1 - d.foreign
     if d.foreign > 0 and d.left < RESERVE then ours = ours * (0.5 + 0.5 * d.left / RESERVE) end
@@ -399,7 +402,8 @@ end
 function operations.resume()
     load(4)
     if not s.is_new then
-        s.stop_until = 0
+        s.stop_until, s.refusals, s.probing = 0, 0, 0
+        s.starts = math.min(s.starts, now)
         save()
     end
     return {'ok'}

@@ -43,19 +43,21 @@ class Line:
         self._head = asyncio.Lock()
         self._waiting: dict[object, Amounts] = {}
         self._spares: list[Spare] = []
+        # When the turn of whoever is at the head may come, as far as it was told (loop's time).
+        self.head_due = 0.0
 
-    def wait_s(self, rates: Mapping[str, float]) -> float:
+    def wait_s(self, rates: Mapping[str, float], now: float) -> float:
         """The least that a newcomer waits for those before it, were all of `rates` (per second)
         theirs.
         """
-        return max(
-            (
-                sum(costs.get(name, 0.0) for costs in self._waiting.values()) / rate
-                for name, rate in rates.items()
-                if rate > 0
-            ),
-            default=0.0,
-        )
+        ahead = [
+            sum(costs.get(name, 0.0) for costs in self._waiting.values()) / rate
+            for name, rate in rates.items()
+            if rate > 0
+        ]
+        if self._head.locked():
+            ahead.append(self.head_due - now)
+        return max(ahead, default=0.0)
 
     def leave(self, spare: Spare) -> bool:
         """Leave a turn to those in the line; False if nobody is there."""

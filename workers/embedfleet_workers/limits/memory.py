@@ -21,6 +21,7 @@ from embedfleet_workers.limits.store import (
     Sight,
     Snapshot,
     Stopped,
+    StoreAway,
     Ticket,
     TooFar,
     Turn,
@@ -145,7 +146,7 @@ class MemoryStore:
 
     async def resume(self, key: LimitKey) -> None:
         if key in self._schedules:
-            self._schedules[key].stop_until = 0.0
+            self._schedules[key].resume(self._now())
 
     async def glance(self, key: LimitKey) -> Glance:
         now, schedule = self._now(), self._schedule(key)
@@ -195,7 +196,11 @@ class MemoryStore:
     def forget(self) -> None:
         """Lose everything, as a Redis does that was restarted."""
         self._schedules.clear()
+        states = list(self._places.values())
         self._places.clear()
+        for waiting in (turn for state in states for turn in state.queue.values()):
+            if not waiting.done():
+                waiting.set_exception(StoreAway("the state was forgotten"))
 
     def _now(self) -> float:
         return self._clock() * SECOND

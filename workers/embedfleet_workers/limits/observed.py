@@ -17,6 +17,16 @@ def is_sane(limit: float, quota: float) -> bool:
     return math.isfinite(limit) and max(1.0, SANE_SHARE * quota) <= limit <= SANE_MOST
 
 
+def in_force(quota: float, seen: float) -> float:
+    """The limit to keep: the smaller of what a person set and what is believed of what was seen.
+
+    0 stands for none, in both and in the result.
+    """
+    if quota <= 0 or seen <= 0:
+        return max(quota, seen)
+    return quota if seen < SANE_SHARE * quota else min(quota, seen)
+
+
 def wait_after_429(costs: Amounts, retry_after_s: float | None, seen: Observed | None) -> float:
     """Seconds until a refused request may come again; -1 where nothing tells.
 
@@ -27,7 +37,8 @@ def wait_after_429(costs: Amounts, retry_after_s: float | None, seen: Observed |
     if seen is None:
         return -1.0
     lacks = [
-        (costs[name] - left) * 60.0 / seen.limits[name]
+        # What costs more than a whole limit never fits, however long it waits.
+        (min(costs[name], seen.limits[name]) - left) * 60.0 / seen.limits[name]
         for name, left in seen.remaining.items()
         if name in costs and seen.limits.get(name, 0.0) > 0 and costs[name] > left
     ]

@@ -13,8 +13,8 @@ from embedfleet_workers.limits.store import LimitStore
 class Place(Protocol):
     """One of the requests under way."""
 
-    async def leave(self, *, answered: bool | None) -> None:
-        """The request is over; `answered` is None where nothing was sent."""
+    async def leave(self, *, answered: bool | None, size: float = 1.0) -> None:
+        """The request is over; `answered` is None where its time says nothing."""
         ...
 
 
@@ -30,8 +30,8 @@ class OwnPlace:
         self._entered = entered or 0.0
         return entered is not None
 
-    async def leave(self, *, answered: bool | None) -> None:
-        self._adaptive.leave(self._entered, answered=answered)
+    async def leave(self, *, answered: bool | None, size: float = 1.0) -> None:
+        self._adaptive.leave(self._entered, answered=answered, size=size)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,5 +48,10 @@ class FleetPlace:
             self.key, self.ticket, places=self.places, lease_s=lease_s, wait_s=wait_s
         )
 
-    async def leave(self, *, answered: bool | None) -> None:  # noqa: ARG002 - the cap is fixed
+    async def leave(
+        self,
+        *,
+        answered: bool | None,  # noqa: ARG002 - the cap is fixed
+        size: float = 1.0,  # noqa: ARG002
+    ) -> None:
         await self.store.release(self.key, self.ticket, places=self.places)

@@ -37,8 +37,13 @@ class Observed:
 class Admission(Protocol):
     """The right to send one request now. It ends with exactly one of these calls."""
 
-    async def settle(self, actual: Amounts | None = None, seen: Observed | None = None) -> None:
-        """The request was answered; `actual` corrects what had been reserved for it."""
+    async def settle(
+        self, actual: Amounts | None = None, seen: Observed | None = None, *, timed: bool = True
+    ) -> None:
+        """The request was answered; `actual` corrects what had been reserved for it.
+
+        `timed` is false where the time that it took does not tell how fast the provider embeds.
+        """
         ...
 
     async def refund(self) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from embedfleet_workers.limits.observed import in_force
 from embedfleet_workers.limits.protocol import Amounts
 from embedfleet_workers.limits.store import NEAR_S, Ask, Refusal, Sight, Stopped
 
@@ -90,13 +91,13 @@ class Dimension:
 
     def goal(self, ask: Ask, factor: float) -> float:
         """The rate to keep: the smaller of what is set and what is seen, less what others use."""
-        known = [limit for limit in (ask.quota, self.seen) if limit > 0]
-        if not known:
+        known = in_force(ask.quota, self.seen)
+        if known <= 0:
             return 0.0
         shared = 1.0 - self.foreign
         if self.foreign > 0 and self.left < RESERVE:
             shared *= 0.5 + 0.5 * self.left / RESERVE
-        return min(known) * factor * shared
+        return known * factor * shared
 
     def sight(self, now: float, sight: Sight) -> None:
         if sight.limit <= 0:
@@ -209,6 +210,12 @@ class Schedule:
             if self.probing:
                 self.probing = False
                 self.starts = min(self.starts, now)
+
+    def resume(self, now: float) -> None:
+        """A person says that the provider serves again: neither stop nor pause stands."""
+        self.stop_until = 0.0
+        self.refusals, self.probing = 0, False
+        self.starts = min(self.starts, now)
 
     def sight(self, now: float, sights: Mapping[str, Sight]) -> None:
         for name, sight in sights.items():

@@ -23,6 +23,7 @@ from embedfleet_workers.embedders.api.loop import CLOSE_S, EventLoop
 from embedfleet_workers.embedders.api.mistral_api import MistralApi
 from embedfleet_workers.embedders.api.openai_api import OPENAI, OpenAIApi
 from embedfleet_workers.embedders.api.sender import Sender
+from embedfleet_workers.embedders.api.turns import BEGUN_WAIT_S
 from embedfleet_workers.embedders.api.voyage_api import VoyageApi
 from embedfleet_workers.limits.protocol import Gate
 
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
 # Connections that are kept open between requests, and for how long.
 KEPT_CONNECTIONS = 64
 KEPT_S = 30.0
+# What a request may take beside waiting for its turn and for its answer.
+GRACE_S = 30.0
 
 _ADAPTERS: dict[str, type[HttpApi]] = {
     "cohere": CohereApi,
@@ -158,7 +161,7 @@ def open_access(settings: Settings, db: Database) -> ApiAccess:
         settings.redis,
         db,
         target=settings.limit_target,
-        # Longer than any request lives, so that nobody's place is given away under way.
-        lease_s=2 * settings.api_timeout_s,
+        # Longer than any request waits and lives, so that nobody's place is given away under way.
+        lease_s=BEGUN_WAIT_S + settings.api_timeout_s + GRACE_S,
     )
     return ApiAccess(settings, gates)

@@ -31,7 +31,12 @@ _RATE = re.compile(
 )
 _TRIAL = {"x-trial-endpoint-call-limit": "limit", "x-trial-endpoint-call-remaining": "remaining"}
 _DIMENSIONS = {"req": "requests"}
-_HINT = re.compile(r"(?:try again in|retry (?:after|in)) ([\dhmsu.]+)", re.IGNORECASE | re.ASCII)
+_HINT = re.compile(
+    r"(?:try again in|retry (?:after|in)) ([\dhmsu.]+)(?: (milli|micro)?(second|minute|hour)s?)?",
+    re.IGNORECASE | re.ASCII,
+)
+_WORDS_S = {"second": 1.0, "minute": 60.0, "hour": 3_600.0}
+_SMALL = {None: 1.0, "milli": 1e-3, "micro": 1e-6}
 
 
 def observed(headers: Mapping[str, str]) -> Observed:
@@ -79,10 +84,14 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
 
 
 def hinted_wait(message: str) -> float | None:
-    """The wait that a message asks for in words: "Please try again in 2.812s"."""
-    found = _HINT.search(message)
+    """The wait that a message asks for: "Please try again in 2.812s", "in 2 minutes"."""
+    found = _HINT.search(message.lower())
     wait_s = duration(found[1].rstrip(".")) if found else None
-    return None if wait_s is None else min(wait_s, LONGEST_WAIT_S)
+    if found is None or wait_s is None:
+        return None
+    if found[3]:
+        wait_s *= _SMALL[found[2]] * _WORDS_S[found[3]]
+    return min(wait_s, LONGEST_WAIT_S)
 
 
 def duration(text: str) -> float | None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from embedfleet_schema.catalogue import find
 from embedfleet_schema.errors import ExtraMissing
 from embedfleet_schema.types import Kind, Space
-from embedfleet_workers.embedders.api.adapter import Caps, Faulty, Reply
+from embedfleet_workers.embedders.api.adapter import Caps, Faulty, Limited, Reply
 from embedfleet_workers.embedders.api.counting import counter
 from embedfleet_workers.embedders.api.headers import observed
 from embedfleet_workers.embedders.api.http_api import answer, openai_form, without
@@ -74,7 +75,9 @@ class OpenAIApi:
             got = await self._client.post("/embeddings", body=body, cast_to=httpx2.Response)
         except openai.APIStatusError as error:
             refused = error.response
-            return refusal(refused.status_code, refused.headers, refused.content, key=self._key)
+            reply = refusal(refused.status_code, refused.headers, refused.content, key=self._key)
+            seen = self._seen(refused.headers)
+            return replace(reply, seen=seen) if isinstance(reply, Limited) else reply
         except openai.OpenAIError as error:
             cause = error.__cause__ or error
             return Faulty(f"the connection failed ({type(cause).__name__})")

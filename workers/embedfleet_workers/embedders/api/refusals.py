@@ -90,7 +90,7 @@ def refusal(status: int, headers: Mapping[str, str], body: bytes, *, key: str = 
     unknown = status == HTTPStatus.NOT_FOUND or bool(found.codes & _NO_SUCH_MODEL)
     if stop or unknown or status in _STOPPING:
         return _stopped(status, stop or found.code, whole_account=not unknown)
-    if status == HTTPStatus.TOO_MANY_REQUESTS:
+    if status == HTTPStatus.TOO_MANY_REQUESTS or "slow_down" in found.codes:
         return _limited(headers, found)
     if status in _REFUSING:
         return _refused(status, found, key)

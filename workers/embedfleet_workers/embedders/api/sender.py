@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from embedfleet_schema.errors import BadAnswer, EmbedderBusy, ProviderStopped
+from embedfleet_schema.errors import AboveRateLimit, BadAnswer, ProviderStopped
 from embedfleet_schema.types import Kind, Space
 from embedfleet_workers.embedders.api.adapter import (
     Adapter,
@@ -33,8 +33,6 @@ from embedfleet_workers.limits.protocol import Admission, Amounts, Gate
 TRIES = 5
 BACKOFF_BASE_S = 0.5
 BACKOFF_LIMIT_S = 20.0
-# A single text that is larger than the rate limit waits until a person raises it.
-ABOVE_LIMIT_S = 60.0
 # So many full requests are answered before more inputs are tried than were once refused.
 FULL_ANSWERS_TO_GROW = 64
 
@@ -88,19 +86,22 @@ class Sender:
 
         Raises:
             EmbedderBusy: its turn is too far away.
+            AboveRateLimit: it is one text, and larger than the rate limit.
             ProviderStopped: a person has to act.
         """
         started = time.monotonic()
-        faults = 0
+        faults, limited = 0, False
         while True:
             costs = self.adapter.costs(self.calibration.scaled(request.tokens))
-            admission = await turns.take(self.gate, costs, leads=leads)
+            admission = await turns.take(self.gate, costs, leads=leads, limited=limited)
             match await self._sent(request, kind, admission, costs):
                 case Part() as part:
                     self._grow(len(part.rows))
                     return part
+                case Limited():
+                    limited = True
                 case TooLarge(reason, by_limit) if by_limit and len(request.rows) == 1:
-                    raise EmbedderBusy(seconds=ABOVE_LIMIT_S, reason=reason)
+                    raise AboveRateLimit(reason=reason)
                 case TooLarge() | Refused() as refused:
                     return refused
                 case Stopped() as stop:
@@ -158,7 +159,7 @@ class Sender:
             reply = Faulty(f"the call failed ({type(error).__name__})")
         except BaseException:
             # It was sent and counts, whoever called it off.
-            await admission.settle()
+            await admission.settle(timed=False)
             raise
         if isinstance(reply, Answer):
             read = self._part(request, reply)
@@ -172,7 +173,7 @@ class Sender:
             case Faulty():
                 await admission.failed()
             case TooLarge() | Refused() | Stopped():
-                await admission.settle({**costs, "tokens": 0})
+                await admission.settle({**costs, "tokens": 0}, timed=False)
         return reply
 
     def _part(self, request: Request, reply: Answer) -> Part | Faulty:

@@ -20,13 +20,16 @@ class Turns:
         self._waiting: set[asyncio.Task[object]] = set()
         self._over = False
 
-    async def take(self, gate: Gate, costs: Amounts, *, leads: bool) -> Admission:
-        """The turn of one request. The one that leads keeps to the short wait until an answer.
+    async def take(self, gate: Gate, costs: Amounts, *, leads: bool, limited: bool) -> Admission:
+        """The turn of one request.
+
+        The one that leads keeps to the short wait until an answer, and so does one that was
+        limited: the slot is somebody else's while the provider is left alone.
 
         Raises:
             EmbedderBusy, ProviderStopped: as `Gate.admit`.
         """
-        brief = leads and not self.answered
+        brief = limited or (leads and not self.answered)
         max_wait_s = self._first_wait_s if brief else BEGUN_WAIT_S
         with self:
             admission = await gate.admit(costs, max_wait_s=max_wait_s)
