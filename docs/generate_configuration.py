@@ -6,7 +6,7 @@ python docs/generate_configuration.py
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal, get_args, get_origin
+from typing import Annotated, Literal, get_args, get_origin
 
 from pydantic import AliasChoices, SecretStr
 from pydantic.fields import FieldInfo
@@ -82,7 +82,9 @@ def _kind(field: FieldInfo) -> str:
         return ", ".join(f"`{word}`" for word in get_args(annotation))
     # The first of `int | None` is what the value is where there is one.
     (kind, *_) = get_args(annotation) if type(None) in get_args(annotation) else (annotation,)
-    return KINDS[get_origin(kind) or kind]
+    # What is checked beyond its type is `Annotated[type, ...]`.
+    plain = get_args(kind)[0] if get_origin(kind) is Annotated else kind
+    return KINDS[get_origin(plain) or plain]
 
 
 def _default(name: str, field: FieldInfo) -> str:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from embedfleet.connections import Connections
 from embedfleet.job import Job
 from embedfleet.planning import Plan, make_plans
+from embedfleet_producer.budget import check_budget
 from embedfleet_producer.enqueue import Enqueued, Producer
 from embedfleet_producer.plan import Target
 from embedfleet_producer.windows import blocking
@@ -139,15 +140,22 @@ class Collection:
         """Remove documents, their chunks, and vectors that nobody else uses; returns their keys."""
         return documents.delete(self._connections.db, self.info, keys)
 
-    def audit(self, *, repair: bool = False) -> Audit:
+    def audit(self, *, repair: bool = False, budget_usd: float | None = None) -> Audit:
         """Hold what is stored against what should be; with `repair`, queue what is missing.
 
-        The result tells what was found; `job_id` names the job of a repair.
+        The result tells what was found; `job_id` names the job of a repair, which is paused when it
+        has spent `budget_usd`.
+
+        Raises:
+            BadBudget, PriceUnknown: the budget cannot be kept; nothing was queued.
         """
+        self._check(budget_usd)
         found = audit.audit(self._connections.db, self.info)
         if not repair:
             return found
-        job_id = audit.repair(self._connections.db, self.info, budget=self._budget)
+        job_id = audit.repair(
+            self._connections.db, self.info, budget=self._budget, budget_usd=budget_usd
+        )
         if job_id is not None:
             self._connections.doorbell.ring(self.info.queue)
         return found.repaired_by(job_id)
@@ -160,13 +168,22 @@ class Collection:
         """Why a document is not searchable yet, or that it is; `str()` of it is a paragraph."""
         return explain(self._connections.db, self.info, key)
 
-    def retry(self, *, job_id: int | None = None) -> Job | None:
+    def retry(self, *, job_id: int | None = None, budget_usd: float | None = None) -> Job | None:
         """Try failed chunks again, of one job or all; None where none failed or all are queued.
 
-        A failure stays in the list until its chunk has a vector or fails anew.
+        A failure stays in the list until its chunk has a vector or fails anew. The new job is
+        paused when it has spent `budget_usd`.
+
+        Raises:
+            BadBudget, PriceUnknown: the budget cannot be kept; nothing was queued.
         """
+        self._check(budget_usd)
         new = jobs.retry_failures(
-            self._connections.db, self.info, budget=self._budget, job_id=job_id
+            self._connections.db,
+            self.info,
+            budget=self._budget,
+            job_id=job_id,
+            budget_usd=budget_usd,
         )
         if new is None:
             return None
@@ -190,6 +207,9 @@ class Collection:
     def drop(self) -> None:
         """Remove the collection with all its rows. There is no way back."""
         collections.drop(self._connections.db, self.info)
+
+    def _check(self, budget_usd: float | None) -> None:
+        check_budget(budget_usd, self.info.space, self._connections.settings.prices)
 
     @property
     def _budget(self) -> int:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from embedfleet.connections import Connections
 from embedfleet_producer.enqueue import Enqueued
-from embedfleet_schema.errors import WaitTimeout
+from embedfleet_schema.errors import BudgetSpent, WaitTimeout
 from embedfleet_schema.store import collections, jobs
 from embedfleet_schema.store.jobs import FailureInfo, JobStatus
 
@@ -42,6 +42,7 @@ class Job:
         """Block until the job is done or cancelled; `progress` shows it on the terminal.
 
         Raises:
+            BudgetSpent: it is paused until it has a larger budget.
             WaitTimeout: it is not finished after `timeout_s`; it goes on all the same.
         """
         if progress:
@@ -77,6 +78,8 @@ class Job:
                 show(status)
             if status.finished:
                 return status
+            if status.over_budget:
+                raise BudgetSpent(job=self.id, spent=status.spent_usd, budget=status.budget_usd)
             if deadline is not None and time.monotonic() >= deadline:
                 progress = f"{status.embedded} of {status.total} texts are embedded"
                 raise WaitTimeout(job=self.id, timeout_s=timeout_s, progress=progress)

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
 from rich.text import Text
 
+from embedfleet.cli.output import money
 from embedfleet_schema.settings import Settings, default_data
 from embedfleet_schema.store import workers
 from embedfleet_schema.store.jobs import JobStatus
@@ -120,7 +121,7 @@ def describe(status: JobStatus) -> str:
     if status.eta_seconds is not None:
         parts.append(f"{duration(status.eta_seconds)} left")
     if status.budget_usd is not None:
-        parts.append(f"${status.spent_usd or 0:,.2f} of ${status.budget_usd:,.2f} spent")
+        parts.append(f"{money(status.spent_usd or 0)} of {money(status.budget_usd)} spent")
     if status.reason:
         parts.append(f"waiting: {status.reason}")
     return ", ".join(parts)

@@ -81,7 +81,7 @@ class UnknownModel(UsageError):
     """
 
 
-class BudgetSpent(UsageError):
+class BudgetSpent(EmbedfleetError):
     """Job {job} has spent ${spent:.4f}, and its budget is ${budget:.4f}. Raise it with: embedfleet
     resume {job} --budget USD
     """
@@ -201,6 +201,10 @@ class BadAnswer(EmbeddingError):
 
 class EmbedderBusy(EmbeddingError):
     """The embedder asks to wait {seconds:.1f} s: {reason}."""
+
+
+class JobHeld(EmbeddingError):
+    """Its job wants nothing more for now: it, or its model, was paused, or it was cancelled."""
 
 
 class AboveRateLimit(EmbeddingError):

@@ -255,6 +255,7 @@ class LaneFile(Base):
     id: Mapped[int] = identity()
     space_id: Mapped[int] = mapped_column(BigInteger, ForeignKey(f"{SCHEMA}.space.id"))
     token: Mapped[UUID] = mapped_column(server_default=text("gen_random_uuid()"))
+    account: Mapped[str | None]
     state: Mapped[str]
     input_file_id: Mapped[str | None]
     batch_id: Mapped[str | None]

@@ -44,6 +44,25 @@ def test_a_budget_that_cannot_be_kept_is_refused_before_anything_is_stored(fleet
     assert [] == fleet.jobs()
 
 
+def test_repairs_and_retries_take_a_budget_too(fleet, docs, command):
+    docs.enqueue([ef.Document("a", "some text")]).cancel()
+    found = docs.audit(repair=True, budget_usd=0.5)
+    assert 0.5 == fleet.job(found.job_id).status.budget_usd
+    with pytest.raises(BadBudget):
+        docs.audit(repair=True, budget_usd=0)
+    with pytest.raises(BadBudget):
+        docs.retry(budget_usd=-1)
+    assert "one of --repair" in command("audit", "docs", "--budget", 1).err
+    with fleet.db.transaction() as conn:
+        conn.execute("UPDATE embedfleet.batch SET state = 'dead', hashes = '{}'")
+        conn.execute(
+            "INSERT INTO embedfleet.failure (collection_id, sha256, code, reason)"
+            " SELECT collection_id, sha256, 'BAD', 'r' FROM embedfleet.chunk"
+        )
+    job_id = command("retry", "docs", "--budget", 0.25, "--json").json["job_id"]
+    assert 0.25 == fleet.job(job_id).status.budget_usd
+
+
 def test_a_budget_for_a_model_of_unknown_price_is_refused(fleet):
     mine = fleet.collection("mine", model="openai/mine", dimensions=8)
     with pytest.raises(PriceUnknown, match=r'EMBEDFLEET_PRICES=\'\{"openai/mine": 0.1\}\''):

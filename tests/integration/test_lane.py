@@ -8,6 +8,7 @@ import embedfleet as ef
 from embedfleet.fleet import Fleet
 from embedfleet_schema.errors import FailpointHit, LaneUnsupported
 from embedfleet_schema.lanes import check_lane
+from embedfleet_schema.store import lane
 from embedfleet_schema.store.sweep import sweep
 from embedfleet_schema.turns import LANE, Turn
 from embedfleet_schema.types import Space
@@ -307,6 +308,54 @@ def test_a_late_batch_is_called_off_and_its_answers_are_kept(lane_fleet: LaneFle
     assert names(10) == lane_fleet.stored()
 
 
+@pytest.mark.parametrize("state", ["filing", "filed"])
+def test_what_cannot_be_asked_for_goes_to_the_workers_in_the_end(state: str, lane_fleet: LaneFleet):
+    """Neither its answers nor an end can be had: no cancel, no list, no file."""
+    lane_fleet.enqueue(*names(10))
+    if state == "filing":
+        with pytest.raises(FailpointHit):
+            lane_fleet.failing("after_lane_create=raise").run_once()
+    else:
+        lane_fleet.look()
+    for route in (("POST", "/cancel"), ("GET", "/batches")):
+        lane_fleet.server.refusals[route] = (503, "", "down")
+    for hours, left in ((27, {("leased", "lane")}), (29, {("pending", "api")})):
+        with lane_fleet.fleet.db.connection() as conn:
+            conn.execute(
+                "UPDATE embedfleet.lane_file SET created_at = now() - make_interval(hours => %s),"
+                " filed_at = CASE WHEN state = 'filed' THEN now() - make_interval(hours => %s) END",
+                (hours, hours),
+            )
+        lane_fleet.look(dead_after_s=0)
+        assert left == set(lane_fleet.states())
+
+
+def test_another_account_that_does_not_know_a_batch_leaves_it_to_its_own(lane_fleet: LaneFleet):
+    lane_fleet.enqueue(*names(10))
+    lane_fleet.look()
+    batches = dict(lane_fleet.server.batches)
+    with lane_fleet.fleet.db.connection() as conn:
+        conn.execute("UPDATE embedfleet.lane_file SET account = 'of somebody'")
+    lane_fleet.server.batches.clear()
+    lane_fleet.look()
+    assert {("leased", "lane")} == set(lane_fleet.states())
+    lane_fleet.server.batches.update(batches)
+    lane_fleet.server.complete()
+    lane_fleet.look()
+    assert names(10) == lane_fleet.stored()
+
+
+def test_room_at_the_provider_is_that_of_the_model_and_not_of_a_space(lane_fleet: LaneFleet):
+    lane_fleet.enqueue(*names(10))
+    lane_fleet.look()
+    db = lane_fleet.fleet.db
+    narrow = lane_fleet.fleet.collection("narrow", model=MODEL, dimensions=4, max_tokens=512)
+    spaces = (lane_fleet.docs.info.space_id, narrow.info.space_id)
+    assert spaces[0] != spaces[1]
+    waiting, also = (lane.waiting_tokens(db, space_id) for space_id in spaces)
+    assert waiting == also > 0
+
+
 def test_cancelled_jobs_end_at_once_and_so_does_their_batch(lane_fleet: LaneFleet):
     job = lane_fleet.enqueue(*names(10))
     lane_fleet.look()
@@ -409,6 +458,14 @@ def test_a_budget_bounds_what_is_filed(lane_fleet: LaneFleet):
     lane_fleet.look()
     assert "paused" == job.status.state
     assert filed == len(lane_fleet.stored())
+
+
+def test_a_budget_is_kept_where_no_price_is_known(lane_fleet: LaneFleet):
+    job = lane_fleet.enqueue(*names(10), budget_usd=1.0)
+    unpriced = Fleet(lane_fleet.fleet.settings.model_copy(update={"prices": {}}))
+    assert lane_fleet._made(unpriced).run_once()
+    assert ([], "paused") == (lane_fleet.filed(), job.status.state)
+    assert "EMBEDFLEET_PRICES" in str(job.status.reason)
 
 
 def test_a_job_is_filed_when_all_of_it_is_there_or_its_producer_is_silent(lane_fleet: LaneFleet):

@@ -9,6 +9,7 @@ import embedfleet as ef
 from embedfleet_schema.errors import BadAnswer, EmbedderBusy, EmbeddingError, InputAtFault
 from embedfleet_schema.store import usage
 from embedfleet_schema.store.sweep import sweep
+from embedfleet_workers.embedders.protocol import Part, Spent
 from plugins.invariants import check
 from plugins.pipelines import PartsEmbedder, finish, pipeline_around
 
@@ -79,6 +80,19 @@ def test_the_ledger_has_what_each_answer_says_that_it_cost(fleet, docs):
     assert ("fake/16", 3, 5, 50) == (day.model, day.requests, day.texts, day.tokens)
     assert Decimal("0.000001") == day.usd
     assert 0.000001 == fleet.job(1).status.spent_usd
+
+
+def test_an_answer_of_no_use_is_in_the_ledger_and_nowhere_else(fleet, docs):
+    class Wasteful(PartsEmbedder):
+        def parts(self, texts, kind):
+            nothing = np.empty((0, docs.info.space.dimensions), dtype=np.float32)
+            yield Part([], nothing, Spent(1, 70))
+            yield from super().parts(texts, kind)
+
+    pipeline, _ = pipeline_around(fleet, Wasteful(docs.info.space, 5), price=0.02)
+    assert ["done"] == finish(fleet, pipeline)
+    (day,) = usage.by_day(fleet.db)
+    assert (2, 5, 120, 5) == (day.requests, day.texts, day.tokens, stored(fleet, docs))
 
 
 def test_an_unknown_price_is_no_price_of_nothing(fleet, docs):

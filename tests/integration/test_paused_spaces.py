@@ -24,6 +24,7 @@ from embedfleet_workers.embedders.fake import fake_vectors
 from embedfleet_workers.limits.protocol import LimitKey
 from embedfleet_workers.limits.redis_store import RedisStore
 from embedfleet_workers.limits.store import Stopped
+from plugins.invariants import check
 from plugins.pipelines import PartsEmbedder, ScriptedEmbedder, finish, pipeline_around
 
 EMPTY = "the account is empty"
@@ -407,11 +408,46 @@ def test_a_job_whose_budget_is_spent_is_paused_and_says_so(fleet, docs):
     # 100 USD for a million tokens: a part of two texts costs 0.002.
     job = budgeted(fleet, docs, 0.004)
     pipeline = spend(fleet, docs, 100.0)
-    assert ["done", "idle"] == [pipeline.run_one("cpu"), pipeline.run_one("cpu")]
+    assert ["defer", "idle"] == [pipeline.run_one("cpu"), pipeline.run_one("cpu")]
     status = job.status
-    assert ("paused", "the budget of $0.004 is spent") == (status.state, status.reason)
+    reason = f"the budget of $0.004 is spent; go on with: embedfleet resume {job.id} --budget USD"
+    assert ("paused", reason) == (status.state, status.reason)
     assert (0.004, str(job.id)) == (status.budget_usd, status.resume)
-    assert status.spent_usd >= 0.004
+    # What was not sent when the second part had crossed the line never is.
+    assert (0.004, 4, 56) == (pytest.approx(status.spent_usd), status.embedded, status.queued)
+
+
+def test_who_waits_for_a_job_is_told_that_its_budget_is_spent(fleet, docs):
+    job = budgeted(fleet, docs, 0.004)
+    spend(fleet, docs, 100.0).run_one("cpu")
+    with pytest.raises(BudgetSpent, match=f"embedfleet resume {job.id} --budget USD"):
+        job.wait(timeout_s=60)
+
+
+def test_a_budget_that_a_worker_cannot_reckon_with_pauses_the_job(fleet, docs):
+    """The price was set where it was enqueued, and not where it is embedded."""
+    job = budgeted(fleet, docs, 0.004)
+    assert "defer" == spend(fleet, docs, None).run_one("cpu")
+    status = job.status
+    assert ("paused", 2) == (status.state, status.embedded)
+    assert "EMBEDFLEET_PRICES" in status.reason
+    job.resume()
+    finish(fleet, spend(fleet, docs, 1.0))
+    assert ("done", 60) == (job.status.state, job.status.embedded)
+
+
+@pytest.mark.parametrize("stop", ["pause", "cancel"])
+def test_a_batch_that_answers_in_parts_ends_with_its_job(fleet, docs, stop):
+    job = docs.enqueue(documents(60))
+    embedder = PartsEmbedder(
+        docs.info.space, 2, before=lambda number: number == 3 and getattr(job, stop)()
+    )
+    pipeline, _ = pipeline_around(fleet, embedder)
+    assert "defer" == pipeline.run_one("cpu")
+    # The fourth part was under way when the job was stopped.
+    assert (8, 8, 1) == (len(embedder.sent), job.status.embedded, embedder.closed)
+    assert "idle" == pipeline.run_one("cpu")
+    check(fleet)
 
 
 def test_a_spent_budget_has_to_be_raised_to_go_on(fleet, docs):
@@ -421,7 +457,7 @@ def test_a_spent_budget_has_to_be_raised_to_go_on(fleet, docs):
         job.resume()
     assert "paused" == job.status.state
     with pytest.raises(BudgetSpent):
-        job.resume(budget_usd=0.0041)
+        job.resume(budget_usd=0.0039)
     assert 0.004 == job.status.budget_usd
     job.resume(budget_usd=10)
     assert ("running", 10.0) == (job.status.state, job.status.budget_usd)

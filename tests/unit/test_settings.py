@@ -70,3 +70,39 @@ def test_a_damaged_stack_file_is_named(tmp_path):
 )
 def test_a_url_is_shown_without_its_password(url, shown):
     assert shown == redacted(url)
+
+
+def test_an_empty_variable_is_one_that_is_not_set(monkeypatch):
+    for name in ("OPENAI_API_VERSION", "OPENAI_BASE_URL", "OPENAI_API_KEY", "PRICES"):
+        monkeypatch.setenv(f"EMBEDFLEET_{name}", "")
+    settings = load_settings()
+    assert (None, None, None, {}) == (
+        settings.openai_api_version,
+        settings.openai_base_url,
+        settings.openai_api_key,
+        settings.prices,
+    )
+
+
+@pytest.mark.parametrize("key", ["\u201csk-secret\u201d", "sk-secret sk-other", "sk\x00secret"])
+def test_a_key_that_no_header_can_hold_is_refused_and_not_shown(key):
+    with pytest.raises(BadSettings, match=r"openai_api_key: .*no key has") as raised:
+        load_settings(openai_api_key=key)
+    assert "secret" not in str(raised.value)
+
+
+def test_a_key_is_taken_without_the_line_end_of_its_file():
+    settings = load_settings(openai_api_key="sk-secret\n")
+    assert "sk-secret" == settings.openai_api_key.get_secret_value()
+
+
+@pytest.mark.parametrize("url", ["api.openai.com/v1", "http://", "https://host:port/", "ftp://h"])
+def test_an_address_that_cannot_be_called_is_refused(url):
+    with pytest.raises(BadSettings, match="cohere_base_url"):
+        load_settings(cohere_base_url=url)
+
+
+@pytest.mark.parametrize("price", [-0.1, float("nan"), float("inf")])
+def test_a_price_is_an_amount_of_money(price):
+    with pytest.raises(BadSettings, match="prices"):
+        load_settings(prices={"openai/m": price})

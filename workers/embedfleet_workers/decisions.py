@@ -15,6 +15,7 @@ from embedfleet_schema.errors import (
     EmbedderBusy,
     ExtraMissing,
     InputAtFault,
+    JobHeld,
     KeyMissing,
     LeaseLost,
     ModelNotFound,
@@ -110,7 +111,7 @@ def decide(  # noqa: PLR0911, PLR0912, C901 - a table reads best as one
             return Defer(DATABASE_WAIT_S)
         case psycopg.InterfaceError() | psycopg.errors.ReadOnlySqlTransaction():
             return Defer(DATABASE_WAIT_S)
-        case SystemExit() | KeyboardInterrupt():
+        case JobHeld() | SystemExit() | KeyboardInterrupt():
             return Defer(0.0)
         case InputAtFault():
             return _isolate(texts, error.code)

@@ -10,7 +10,7 @@ from typing import Protocol
 import psycopg
 from psycopg_pool import PoolTimeout
 
-from embedfleet_schema.errors import BadAnswer, EmbedfleetError
+from embedfleet_schema.errors import BadAnswer, EmbedfleetError, JobHeld
 from embedfleet_schema.failpoints import Failpoints
 from embedfleet_schema.store.batches import Batches, Lease
 from embedfleet_schema.store.usage import Spending, spending
@@ -29,7 +29,7 @@ PriceOf = Callable[[str], float | None]
 class Persist(Protocol):
     """Writes to the database, again after it was away, as long as the lease stands."""
 
-    def __call__(self, held: Held, write: Callable[[], None]) -> None: ...
+    def __call__(self, held: Held, write: Callable[[], bool]) -> bool: ...
 
 
 class Parts:
@@ -52,6 +52,7 @@ class Parts:
 
         Raises:
             LeaseLost: the batch went to somebody else; what was not sent yet is taken back.
+            JobHeld: the rest is not wanted for now; what was not sent yet is taken back.
         """
         lease = held.lease
         left = set(range(len(lease.texts)))
@@ -69,10 +70,12 @@ class Parts:
                     wrong = wrong or error
                     continue
                 rest = left.difference(part.rows)
-                self._store(held, lease, part, vectors, spent, last=not rest)
+                wanted = self._store(held, lease, part, vectors, spent, last=not rest)
                 left = rest
                 held.lease = lease.only(sorted(left))
                 self._failpoints.hit("after_part")
+                if left and not wanted:
+                    raise JobHeld
         if wrong is not None:
             raise wrong
         if left:
@@ -87,22 +90,26 @@ class Parts:
         spent: Spending,
         *,
         last: bool,
-    ) -> None:
-        """Each is one transaction with what it cost, so a batch of one answer is one in all."""
+    ) -> bool:
+        """Each is one transaction with what it cost, so a batch of one answer is one in all.
+
+        Returns whether the job wants more.
+        """
         write = self._commit if last else self._keep
         try:
-            self._persist(held, lambda: write(lease, part, vectors, spent))
+            return self._persist(held, lambda: write(lease, part, vectors, spent))
         except BaseException:
             # It was paid for all the same. Where a lost connection hid that the transaction had
             # gone through, it is entered twice: rather that than a bill that nobody expects.
             self._enter(lease, spent)
             raise
 
-    def _commit(self, lease: Lease, part: Part, vectors: Vectors, spent: Spending) -> None:
+    def _commit(self, lease: Lease, part: Part, vectors: Vectors, spent: Spending) -> bool:
         self._batches.commit(lease.only(part.rows), vectors, spent)
+        return True
 
-    def _keep(self, lease: Lease, part: Part, vectors: Vectors, spent: Spending) -> None:
-        self._batches.store(lease, part.rows, vectors, spent)
+    def _keep(self, lease: Lease, part: Part, vectors: Vectors, spent: Spending) -> bool:
+        return self._batches.store(lease, part.rows, vectors, spent)
 
     def _spent(self, lease: Lease, part: Part) -> Spending:
         return spending(

@@ -93,7 +93,7 @@ def plan(
     if json:
         print_json(plans)
     else:
-        _print(plans)
+        _print(plans, azure=here.settings().openai_api_version is not None)
     first = plans[0]
     if first.rejected and not first.documents + first.unchanged:
         note("Nothing of it would be accepted")
@@ -141,9 +141,9 @@ def _progress() -> Iterator[Callable[[Counted], None]]:
         yield show
 
 
-def _print(plans: Sequence[Plan]) -> None:
+def _print(plans: Sequence[Plan], *, azure: bool) -> None:
     first = plans[0]
-    for line in _lines(first):
+    for line in _lines(first, lane=first.model.startswith(f"{PROVIDER}/") and not azure):
         say(line)
     say_rejections(first.rejections, first.rejected)
     if len(plans) > 1:
@@ -157,7 +157,7 @@ def _print(plans: Sequence[Plan]) -> None:
         note("Tokens marked ~ are estimated: the model's tokenizer is not at hand")
 
 
-def _lines(plan: Plan) -> Iterator[str]:
+def _lines(plan: Plan, *, lane: bool) -> Iterator[str]:
     yield f"{plan.collection}: {plan.model}, {plan.dimensions} dimensions"
     yield (
         f"{quantity(plan.documents, 'document')} new or changed, {plan.unchanged:,} unchanged, "
@@ -172,7 +172,7 @@ def _lines(plan: Plan) -> Iterator[str]:
         f"of the same space, {plan.to_embed:,} to embed"
     )
     yield f"to pay: {_tokens(plan, plan.tokens_to_pay)} tokens, {_price(plan)}"
-    if plan.usd and plan.model.startswith(f"{PROVIDER}/"):
+    if plan.usd and lane:
         yield f"with --lane batch: {money(PRICE_SHARE * plan.usd)}, within a day"
     yield f"time: {_time(plan)}"
     yield f"on disk: {volume(plan.vector_bytes)} of vectors, without an index"

@@ -14,7 +14,7 @@ import typer
 
 from embedfleet.cli.jobs import goes_on
 from embedfleet.cli.output import money, note, one_line, print_json, quantity, say, status_json
-from embedfleet.cli.parameters import Json, Name, Wait, unicode_text
+from embedfleet.cli.parameters import Budget, Json, Name, Wait, unicode_text
 from embedfleet.cli.session import session
 from embedfleet_schema.errors import NothingAccepted
 from embedfleet_schema.types import Lane
@@ -33,12 +33,6 @@ Keys = Annotated[list[str], typer.Argument(metavar="KEY", help="The documents' k
 Model = Annotated[
     str | None,
     typer.Option(help="Create the collection with this model if it is new."),
-]
-
-
-Budget = Annotated[
-    float | None,
-    typer.Option(metavar="USD", help="Pause the job when it has spent that much."),
 ]
 
 

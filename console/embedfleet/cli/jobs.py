@@ -24,9 +24,9 @@ JobOrModel = Annotated[
         callback=unicode_text,
     ),
 ]
-Budget = Annotated[
+NewBudget = Annotated[
     float | None,
-    typer.Option(min=0.000_001, metavar="USD", help="A new budget of the job, in all."),
+    typer.Option("--budget", min=0.000_001, metavar="USD", help="A new budget of the job, in all."),
 ]
 OneJob = Annotated[
     int | None,
@@ -61,19 +61,24 @@ def status(context: typer.Context, job: OneJob = None, json: Json = False) -> No
 def cancel(context: typer.Context, job: JobId) -> None:
     """Drop what waits of a job; what is embedded stays."""
     with session(context).fleet() as fleet:
-        fleet.job(job).cancel()
-    say(f"job {job} is cancelled")
+        found = fleet.job(job)
+        found.cancel()
+        state = found.status.state
+    say(f"job {job} is {state}")
 
 
 def pause(context: typer.Context, job: JobId) -> None:
     """Hold what waits of a job until `resume`."""
     with session(context).fleet() as fleet:
-        fleet.job(job).pause()
-    say(f"job {job} is paused")
-    note(f"Go on: embedfleet resume {job}")
+        found = fleet.job(job)
+        found.pause()
+        state = found.status.state
+    say(f"job {job} is {state}")
+    if state == "paused":
+        note(f"Go on: embedfleet resume {job}")
 
 
-def resume(context: typer.Context, what: JobOrModel, budget: Budget = None) -> None:
+def resume(context: typer.Context, what: JobOrModel, budget: NewBudget = None) -> None:
     """Let a paused job go on, or a model whose provider had refused."""
     with session(context).fleet() as fleet:
         if what.isdecimal():
@@ -94,6 +99,8 @@ def _resume_job(fleet: Fleet, number: int, budget: float | None) -> None:
     if status.resume is not None:
         say(f"job {number} goes on when {status.resume} does: {status.reason}")
         note(f"Go on: embedfleet resume {status.resume}")
+    elif status.finished:
+        say(f"job {number} is {status.state}")
     else:
         say(f"job {number} goes on")
 

@@ -25,6 +25,10 @@ JobId = Annotated[
     int, typer.Argument(metavar="JOB", min=1, max=LARGEST_ID, help="The number of the job.")
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Budget = Annotated[
+    float | None,
+    typer.Option(metavar="USD", help="Pause the job when it has spent that much."),
+]
 Wait = Annotated[bool, typer.Option("--wait", help="Stay until all is embedded.")]
 
 

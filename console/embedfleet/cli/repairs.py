@@ -9,9 +9,9 @@ import typer
 
 from embedfleet.cli.jobs import goes_on
 from embedfleet.cli.output import note, one_line, print_json, say, status_json, table, terminal
-from embedfleet.cli.parameters import Json, Name, Wait, unicode_text
+from embedfleet.cli.parameters import Budget, Json, Name, Wait, unicode_text
 from embedfleet.cli.session import session
-from embedfleet_schema.errors import UnknownJob
+from embedfleet_schema.errors import UnknownJob, UsageError
 
 if TYPE_CHECKING:
     from embedfleet import Audit, FailureInfo, Fleet, Job, JobStatus
@@ -73,11 +73,15 @@ def failures(context: typer.Context, name: Name, limit: Limit = 100, json: Json 
 
 
 def retry(
-    context: typer.Context, target: NameOrJob, wait: Wait = False, json: Json = False
+    context: typer.Context,
+    target: NameOrJob,
+    budget: Budget = None,
+    wait: Wait = False,
+    json: Json = False,
 ) -> None:
     """Try the failed chunks of a collection or a job again."""
     with session(context).fleet() as fleet:
-        job = _retried(fleet, target)
+        job = _retried(fleet, target, budget)
         status = _waited(job) if job is not None and wait else None
     if json:
         print_json(
@@ -92,15 +96,23 @@ def retry(
         raise typer.Exit(1)
 
 
-def audit(context: typer.Context, name: Name, repair: Repair = False, json: Json = False) -> None:
+def audit(
+    context: typer.Context,
+    name: Name,
+    repair: Repair = False,
+    budget: Budget = None,
+    json: Json = False,
+) -> None:
     """Hold what is stored against what should be.
 
     The exit code is 1 if something is missing or extra and was not repaired.
     """
     from embedfleet.progress import activity
 
+    if budget is not None and not repair:
+        raise UsageError(reason="a budget is one of --repair: the audit itself costs nothing")
     with session(context).fleet() as fleet, activity("counting"):
-        found = fleet.collection(name).audit(repair=repair)
+        found = fleet.collection(name).audit(repair=repair, budget_usd=budget)
     if json:
         print_json(asdict(found) | {"clean": found.clean})
     else:
@@ -142,10 +154,10 @@ def _row(failure: FailureInfo) -> list[str]:
     ]
 
 
-def _retried(fleet: Fleet, target: str) -> Job | None:
+def _retried(fleet: Fleet, target: str, budget: float | None) -> Job | None:
     if not (target.isascii() and target.isdigit()):
-        return fleet.collection(target).retry()
+        return fleet.collection(target).retry(budget_usd=budget)
     if len(target) > LONGEST_ID:
         raise UnknownJob(job=target)
     job = fleet.job(int(target))
-    return fleet.collection(job.status.collection).retry(job_id=job.id)
+    return fleet.collection(job.status.collection).retry(job_id=job.id, budget_usd=budget)

@@ -14,19 +14,26 @@ HAVING sum(b.chunks) >= %(texts)s
 ORDER BY c.space_id;
 
 -- name: under_way
--- What of a space waits at the provider, and how much may do so, if a refusal of the last day said.
+-- What of a model waits at the provider, and how much may do so, if a refusal of the last day said:
+-- its limits know nothing of spaces.
+WITH alike AS (
+    SELECT other.id
+    FROM embedfleet.space AS mine
+    JOIN embedfleet.space AS other USING (provider, model)
+    WHERE mine.id = %(space_id)s
+)
 SELECT coalesce(sum(requests) FILTER (WHERE state IN ('filing', 'filed')), 0) AS requests,
     coalesce(sum(tokens) FILTER (WHERE state IN ('filing', 'filed')), 0) AS tokens,
     (
         SELECT token_limit
         FROM embedfleet.lane_file
-        WHERE space_id = %(space_id)s AND token_limit IS NOT NULL
+        WHERE space_id IN (SELECT id FROM alike) AND token_limit IS NOT NULL
             AND created_at > now() - interval '1 day'
         ORDER BY id DESC
         LIMIT 1
     ) AS token_limit
 FROM embedfleet.lane_file
-WHERE space_id = %(space_id)s;
+WHERE space_id IN (SELECT id FROM alike);
 
 -- name: candidates
 SELECT b.id, b.chunks, b.tokens, b.job_id
@@ -79,8 +86,8 @@ SET run_after = now() + make_interval(secs => %(delay_seconds)s), reason = %(rea
 WHERE id = ANY (%(ids)s::bigint[]);
 
 -- name: create
-INSERT INTO embedfleet.lane_file (space_id, state, requests, tokens)
-VALUES (%(space_id)s, 'filing', %(requests)s, %(tokens)s)
+INSERT INTO embedfleet.lane_file (space_id, account, state, requests, tokens)
+VALUES (%(space_id)s, %(account)s, 'filing', %(requests)s, %(tokens)s)
 RETURNING id;
 
 -- name: lease
@@ -97,10 +104,11 @@ WHERE id = ANY (%(ids)s::bigint[]);
 
 -- name: files
 -- Files that are not over, the oldest first. `wanted` counts batches whose job was not cancelled.
-SELECT f.id, f.token::text AS token, f.space_id, s.provider || '/' || s.model AS model, f.state,
+SELECT f.id, f.token::text AS token, f.account, f.space_id,
+    s.provider || '/' || s.model AS model, f.state,
     f.input_file_id, f.batch_id, f.requests, f.tokens, f.created_at,
     extract(epoch FROM now() - f.checked_at)::float8 AS checked_s,
-    coalesce(extract(epoch FROM now() - f.filed_at), 0)::float8 AS filed_s,
+    extract(epoch FROM now() - coalesce(f.filed_at, f.created_at))::float8 AS age_s,
     b.leased, b.wanted
 FROM embedfleet.lane_file AS f
 JOIN embedfleet.space AS s ON s.id = f.space_id

@@ -28,7 +28,16 @@ SELECT coalesce(sum(usd), 0) AS usd FROM embedfleet.usage WHERE job_id = %(job_i
 -- name: pause_spent_job
 UPDATE embedfleet.job
 SET paused_at = now(),
-    pause_reason = format('the budget of $%%s is spent', trim_scale(budget_usd))
+    pause_reason = format('the budget of $%%s is spent; go on with: embedfleet resume %%s --budget USD',
+        trim_scale(budget_usd), id)
 WHERE id = %(job_id)s AND paused_at IS NULL AND cancelled_at IS NULL
     AND budget_usd <= (SELECT sum(usd) FROM embedfleet.usage WHERE job_id = %(job_id)s)
+RETURNING id;
+
+-- name: pause_unpriced_job
+UPDATE embedfleet.job
+SET paused_at = now(),
+    pause_reason = format('a worker knows no price of its model and cannot keep its budget; set '
+        'EMBEDFLEET_PRICES for the workers, too, then go on with: embedfleet resume %%s', id)
+WHERE id = %(job_id)s AND budget_usd IS NOT NULL AND paused_at IS NULL AND cancelled_at IS NULL
 RETURNING id;

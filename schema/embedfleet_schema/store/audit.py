@@ -49,7 +49,9 @@ def audit(db: Database, collection: CollectionInfo) -> Audit:
         return Audit(**(cursor.fetchone() or {}))
 
 
-def repair(db: Database, collection: CollectionInfo, *, budget: int) -> int | None:
+def repair(
+    db: Database, collection: CollectionInfo, *, budget: int, budget_usd: float | None = None
+) -> int | None:
     """Queue what is missing, remove what is extra, take live what is whole.
 
     Returns:
@@ -61,7 +63,11 @@ def repair(db: Database, collection: CollectionInfo, *, budget: int) -> int | No
         conn.execute(composed(_SQL["remove_extra"], collection), values)
         rows = conn.execute(composed(_SQL["missing_texts"], collection), values).fetchall()
         texts = [(bytes(sha256), tokens) for sha256, tokens in rows]
-        job_id = jobs.requeue(conn, collection, "repair", texts, budget=budget) if texts else None
+        job_id = None
+        if texts:
+            job_id = jobs.requeue(
+                conn, collection, "repair", texts, budget=budget, budget_usd=budget_usd
+            )
     after = 0
     while page := _take_page_live(db, collection, after):
         after = page

@@ -204,10 +204,11 @@ class Batches:
         rows: Sequence[int],
         matrix: NDArray[np.float32],
         spent: Spending | None = None,
-    ) -> None:
+    ) -> bool:
         """Store the vectors of some texts of the lease, which goes on.
 
-        What is stored now is not embedded again, whatever becomes of the batch.
+        What is stored now is not embedded again, whatever becomes of the batch. Returns whether
+        the job wants more: False where it or its space was paused, or it was cancelled.
 
         Raises:
             LeaseLost: the batch went to somebody else; nothing was written.
@@ -219,7 +220,7 @@ class Batches:
             conn.execute(_SQL["count_stored"], {"id": lease.id, "texts": len(part.hashes)})
             self._enter(conn, lease, spent)
         documents.prune(self._db, lease.collection, replaced)
-        self._mind_budget(lease, fenced, spent)
+        return not self._mind_budget(lease, fenced, spent) and fenced.state == "pending"
 
     def spend(self, lease: Lease, spent: Spending) -> None:
         """Enter what was paid for an answer that could not be stored."""
@@ -227,7 +228,7 @@ class Batches:
             self._enter(conn, lease, spent)
             row = conn.execute(_SQL["limited"], {"job_id": lease.job_id}).fetchone()
         if row is not None and row[0]:
-            usage.stop_at_budget(self._db, lease.job_id)
+            usage.mind_budget(self._db, lease.job_id, spent)
 
     def defer(
         self, lease: Lease, *, delay_s: float, reason: str, keeps_place: bool = False
@@ -309,9 +310,11 @@ class Batches:
             space_id = lease.collection.space_id
             usage.add(conn, space_id, spent, job_id=lease.job_id, worker_id=self._owner)
 
-    def _mind_budget(self, lease: Lease, fenced: Fenced, spent: Spending | None) -> None:
-        if fenced.limited and spent is not None:
-            usage.stop_at_budget(self._db, lease.job_id)
+    def _mind_budget(self, lease: Lease, fenced: Fenced, spent: Spending | None) -> bool:
+        """Whether the job was paused for its budget's sake."""
+        if not fenced.limited or spent is None:
+            return False
+        return usage.mind_budget(self._db, lease.job_id, spent)
 
 
 def _named(lease: Lease) -> dict[str, Any]:

@@ -66,6 +66,16 @@ class JobStatus:
         return self.state in ("done", "cancelled")
 
     @property
+    def over_budget(self) -> bool:
+        """Whether it stands still until somebody gives it a larger budget."""
+        return (
+            self.state == "paused"
+            and self.resume == str(self.id)
+            and self.budget_usd is not None
+            and (self.spent_usd or 0.0) >= self.budget_usd
+        )
+
+    @property
     def total(self) -> int:
         """Distinct texts that the job queued."""
         return self.queued + self.embedded + self.failed
@@ -219,7 +229,12 @@ def failures(
 
 
 def retry_failures(
-    db: Database, collection: CollectionInfo, *, budget: int, job_id: int | None = None
+    db: Database,
+    collection: CollectionInfo,
+    *,
+    budget: int,
+    job_id: int | None = None,
+    budget_usd: float | None = None,
 ) -> int | None:
     """Try failed texts again in a job of their own; None where there are none but in open batches.
 
@@ -232,7 +247,9 @@ def retry_failures(
             {"collection_id": collection.id, "job_id": job_id},
         ).fetchall()
         texts = [(bytes(sha256), tokens) for sha256, tokens in rows]
-        return requeue(conn, collection, "retry", texts, budget=budget) if texts else None
+        if not texts:
+            return None
+        return requeue(conn, collection, "retry", texts, budget=budget, budget_usd=budget_usd)
 
 
 def requeue(
@@ -242,9 +259,10 @@ def requeue(
     texts: list[tuple[bytes, int]],
     *,
     budget: int,
+    budget_usd: float | None = None,
 ) -> int:
-    """A job of stored texts, complete as it is made."""
-    job_id = create(conn, collection, kind)
+    """A job of stored texts, complete as it is made, in batches of `budget` tokens."""
+    job_id = create(conn, collection, kind, budget_usd=budget_usd)
     put_batches(conn, collection, job_id, texts, budget=budget)
     count(conn, job_id, Tally(chunks=len(texts)))
     loaded(conn, job_id)

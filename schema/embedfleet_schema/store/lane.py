@@ -47,13 +47,15 @@ State = Literal["filing", "filed", "done", "failed"]
 
 @dataclass(frozen=True, slots=True)
 class LaneFile:
-    """A file that is not over. `checked_s` and `filed_s` are times since then.
+    """A file that is not over, filed with `account` (a hash of the key).
 
-    `leased` counts its open batches, and `wanted` those of jobs that are not cancelled.
+    `checked_s` is the time since somebody saw to it, `age_s` since it was filed or, before that,
+    made. `leased` counts its open batches, and `wanted` those of jobs that are not cancelled.
     """
 
     id: int
     token: str
+    account: str | None
     space_id: int
     model: str
     state: State
@@ -63,7 +65,7 @@ class LaneFile:
     tokens: int
     created_at: datetime
     checked_s: float
-    filed_s: float
+    age_s: float
     leased: int
     wanted: int
 
@@ -91,32 +93,46 @@ def due(db: Database, *, patience_s: float) -> list[tuple[int, str]]:
         return [(space_id, model) for space_id, model in conn.execute(_SQL["due"], values)]
 
 
-def take(db: Database, space_id: int, *, price: float | None) -> LaneFile | None:
+def take(
+    db: Database, space_id: int, *, price: float | None, account: str | None = None
+) -> LaneFile | None:
     """Lease what fits into one file, in the order of the queue; None where nothing may be filed.
 
     Of a job with a budget no more is filed than the budget leaves, up to one batch. Texts that are
-    under way already are put off: when their turn comes again they have vectors.
+    under way already are put off: when their turn comes again they have vectors. Where the price is
+    not known, jobs with a budget are paused.
     """
     with db.transaction() as conn:
-        chosen = _chosen(conn, space_id, price)
-        overlapping = _overlapping(conn, [batch.id for batch in chosen])
-        if overlapping:
-            put_off = {"delay_seconds": OVERLAP_S, "reason": OVERLAP_REASON}
-            conn.execute(_SQL["put_off"], put_off | {"ids": sorted(overlapping)})
-        chosen = [batch for batch in chosen if batch.id not in overlapping]
-        if not chosen:
-            return None
-        sizes = {
-            "requests": sum(batch.texts for batch in chosen),
-            "tokens": sum(batch.tokens for batch in chosen),
-        }
-        row = conn.execute(_SQL["create"], {"space_id": space_id, **sizes}).fetchone()
-        assert row is not None  # noqa: S101 - INSERT ... RETURNING gives a row or raises
-        ids = [batch.id for batch in chosen]
-        leased = {"ids": ids, "file_id": row[0], "lease_seconds": LEASE_S}
-        conn.execute(_SQL["lease"], leased)
-        (file,) = _files(conn, row[0])
-        return file
+        chosen, unpriced = _chosen(conn, space_id, price)
+        file = _leased(conn, space_id, account, chosen)
+    for job_id in unpriced:
+        usage.stop_unpriced(db, job_id)
+    return file
+
+
+def _leased(
+    conn: Connection[Any], space_id: int, account: str | None, chosen: list[_Candidate]
+) -> LaneFile | None:
+    """A file of the chosen batches, without those that share a text with another."""
+    overlapping = _overlapping(conn, [batch.id for batch in chosen])
+    if overlapping:
+        put_off = {"delay_seconds": OVERLAP_S, "reason": OVERLAP_REASON}
+        conn.execute(_SQL["put_off"], put_off | {"ids": sorted(overlapping)})
+    chosen = [batch for batch in chosen if batch.id not in overlapping]
+    if not chosen:
+        return None
+    values = {
+        "space_id": space_id,
+        "account": account,
+        "requests": sum(batch.texts for batch in chosen),
+        "tokens": sum(batch.tokens for batch in chosen),
+    }
+    row = conn.execute(_SQL["create"], values).fetchone()
+    assert row is not None  # noqa: S101 - INSERT ... RETURNING gives a row or raises
+    ids = [batch.id for batch in chosen]
+    conn.execute(_SQL["lease"], {"ids": ids, "file_id": row[0], "lease_seconds": LEASE_S})
+    (file,) = _files(conn, row[0])
+    return file
 
 
 def files(db: Database) -> list[LaneFile]:
@@ -228,7 +244,10 @@ def _files(conn: Connection[Any], file_id: int | None = None) -> list[LaneFile]:
         return cursor.execute(_SQL["files"], {"id": file_id}).fetchall()
 
 
-def _chosen(conn: Connection[Any], space_id: int, price: float | None) -> list[_Candidate]:
+def _chosen(
+    conn: Connection[Any], space_id: int, price: float | None
+) -> tuple[list[_Candidate], set[int]]:
+    """What is filed next, and the jobs whose budget cannot be kept."""
     row = conn.execute(_SQL["under_way"], {"space_id": space_id}).fetchone()
     assert row is not None  # noqa: S101 - an aggregate without GROUP BY gives a row
     waiting, waiting_tokens, limit = row
@@ -239,20 +258,21 @@ def _chosen(conn: Connection[Any], space_id: int, price: float | None) -> list[_
     values = {"space_id": space_id, "limit": MOST_BATCHES}
     candidates = [_Candidate(*each) for each in conn.execute(_SQL["candidates"], values)]
     purses = _purses(conn, {batch.job_id for batch in candidates}, price)
+    unpriced = set(purses) if price is None else set()
     chosen: list[_Candidate] = []
     for batch in candidates:
         # One batch goes even if the limit is smaller: it may have been learnt from a busy hour.
         alone = not chosen and not waiting_tokens
         if batch.texts > texts or (batch.tokens > tokens and not alone):
             break
-        if purses.get(batch.job_id, 1.0) <= 0:
+        if batch.job_id in unpriced or purses.get(batch.job_id, 1.0) <= 0:
             continue
         if batch.job_id in purses:
             purses[batch.job_id] -= _usd(batch.tokens, price)
         chosen.append(batch)
         texts -= batch.texts
         tokens -= batch.tokens
-    return chosen
+    return chosen, unpriced
 
 
 def _purses(conn: Connection[Any], jobs: Iterable[int], price: float | None) -> dict[int, float]:

@@ -84,14 +84,30 @@ def spent_on(conn: Connection[Any], job_id: int) -> Decimal:
     return Decimal(0) if row is None else Decimal(row[0])
 
 
+def stop_unpriced(db: Database, job_id: int) -> bool:
+    """Pause the job if it has a budget: whoever works on it knows no price, so nothing would ever
+    reach it.
+    """
+    return _stop(db, "pause_unpriced_job", job_id)
+
+
 def stop_at_budget(db: Database, job_id: int) -> bool:
     """Pause the job if its budget is spent; returns whether that was done now.
 
     A transaction of its own, after what was spent is entered: of two workers that cross the line
     at once, the later one sees both. So a job spends more than its budget by what was under way.
     """
+    return _stop(db, "pause_spent_job", job_id)
+
+
+def mind_budget(db: Database, job_id: int, spent: Spending) -> bool:
+    """After something was spent on a job that has a budget: whether it was paused for it."""
+    return stop_unpriced(db, job_id) if spent.usd is None else stop_at_budget(db, job_id)
+
+
+def _stop(db: Database, pause: str, job_id: int) -> bool:
     with db.transaction() as conn:
-        if conn.execute(_SQL["pause_spent_job"], {"job_id": job_id}).fetchone() is None:
+        if conn.execute(_SQL[pause], {"job_id": job_id}).fetchone() is None:
             return False
         conn.execute(_JOBS["share_space"], {"job_id": job_id})
         conn.execute(_JOBS["hold_batches"], {"job_id": job_id})

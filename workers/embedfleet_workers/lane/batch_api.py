@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import IO, TYPE_CHECKING, Any, TypeVar
 
+from embedfleet_schema.accounts import account_of
 from embedfleet_schema.errors import BatchApiError, ExtraMissing, KeyMissing
 from embedfleet_schema.lanes import PROVIDER
 from embedfleet_schema.settings import Settings
@@ -91,7 +92,8 @@ class BatchApi:
         """
         base_url = settings.openai_base_url or OPENAI
         given = settings.openai_api_key
-        self.key = given.get_secret_value().strip() if given is not None else ""
+        self.key = given.get_secret_value() if given is not None else ""
+        self.account = account_of(self.key, base_url)
         if not self.key and base_url == OPENAI:
             raise KeyMissing(
                 provider=PROVIDER, model="the batch lane", variable="EMBEDFLEET_OPENAI_API_KEY"
@@ -102,6 +104,10 @@ class BatchApi:
 
     def close(self) -> None:
         self._client.close()
+
+    def may_know(self, account: str | None) -> bool:
+        """Whether "not found" means anything of a file that was filed with `account`."""
+        return account in (None, self.account)
 
     def serves(self, model: str) -> bool:
         """Whether there may be a batch API for `provider/model`."""

@@ -56,7 +56,8 @@ class Filer:
 
     def file(self, space_id: int, model: str) -> GivenBack | None:
         """File what is due of a space: None where nothing was, else what came back at once."""
-        file = lane.take(self._db, space_id, price=self._price_of(model))
+        price, account = self._price_of(model), self._api.account
+        file = lane.take(self._db, space_id, price=price, account=account)
         if file is None:
             return None
         if not self._api.serves(model):
@@ -79,6 +80,9 @@ class Filer:
         if found is not None:
             log.warning("lane file %d: the provider has it, it goes on", file.id)
             lane.filed(self._db, file, found.id, found.input_file_id)
+            return NOTHING
+        if not self._api.may_know(file.account):
+            lane.looked(self._db, file, "it was filed with another account")
             return NOTHING
         log.warning("lane file %d: the provider has no batch of it, it is filed anew", file.id)
         reason = "its worker died before it was filed"

@@ -105,6 +105,7 @@ class LaneRunner(threading.Thread):
         try:
             if file.state == "filing":
                 self._tell(filer.recover(file).queues)
+                self._mind_age(file)
             else:
                 self._poll(file)
         except FailpointHit:
@@ -112,6 +113,7 @@ class LaneRunner(threading.Thread):
         except Exception as error:  # noqa: BLE001 - see above
             log.warning("lane file %d: %s", file.id, describe(error))
             lane.looked(self._db, file, describe(error))
+            self._mind_age(file)
 
     def _poll(self, file: LaneFile) -> None:
         assert file.batch_id is not None  # noqa: S101 - it is set with the state
@@ -130,6 +132,9 @@ class LaneRunner(threading.Thread):
 
     def _not_found(self, file: LaneFile, error: NotDone) -> None:
         match error.reply:
+            case Stopped(whole_account=False) if not self._api.may_know(file.account):
+                lane.looked(self._db, file, "it was filed with another account")
+                self._mind_age(file)
             case Stopped(whole_account=False):
                 reason = "it does not know the batch any more"
                 self._tell(endings.live(self._db, file, "batch_not_found", reason).queues)
@@ -144,14 +149,17 @@ class LaneRunner(threading.Thread):
         if file.leased and not file.wanted:
             log.info("lane file %d: its jobs are cancelled", file.id)
             lane.drop_cancelled(self._db, file)
-        unwanted = not file.wanted or file.filed_s > LATE_S
+        unwanted = not file.wanted or file.age_s > LATE_S
         if unwanted and remote.status != "cancelling":
             self._api.cancel(remote.id)
-        if file.filed_s > LOST_S:
-            reason = "it was late, and could not be called off"
+        lane.looked(self._db, file)
+        self._mind_age(file)
+
+    def _mind_age(self, file: LaneFile) -> None:
+        """The last way out: whatever keeps a file from its end, its texts are not held for ever."""
+        if file.age_s > LOST_S:
+            reason = "it is long overdue, and cannot be fetched or called off"
             self._tell(endings.live(self._db, file, "late", reason).queues)
-        else:
-            lane.looked(self._db, file)
 
     def _harvest(self, file: LaneFile) -> Harvest:
         return Harvest(
