@@ -16,7 +16,7 @@ from embedfleet_producer.budget import check_budget
 from embedfleet_producer.enqueue import Enqueued, Producer
 from embedfleet_producer.plan import Target
 from embedfleet_producer.windows import blocking
-from embedfleet_schema.store import audit, collections, documents, jobs
+from embedfleet_schema.store import audit, collections, documents, jobs, requeue
 from embedfleet_schema.store.audit import Audit
 from embedfleet_schema.store.collections import CollectionCounts
 from embedfleet_schema.store.explain import explain
@@ -178,7 +178,7 @@ class Collection:
             BadBudget, PriceUnknown: the budget cannot be kept; nothing was queued.
         """
         self._check(budget_usd)
-        new = jobs.retry_failures(
+        new = requeue.retry_failures(
             self._connections.db,
             self.info,
             budget=self._budget,

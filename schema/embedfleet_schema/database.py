@@ -26,6 +26,8 @@ from embedfleet_schema.types import Storage
 CONNECT_TIMEOUT_S = 5
 # Advisory locks share one number space per database; this marks ours ("ef" in ASCII).
 LOCK_SPACE = 0x6566
+# Who looks through a whole collection for what has to be queued again waits for others who do.
+REPAIR_LOCK_SPACE = 0x6567
 
 Row = Mapping[str, Any]
 

@@ -6,6 +6,9 @@ SELECT pg_advisory_xact_lock_shared(%(space)s, %(collection_id)s);
 -- Held while chunks or vectors are removed: nobody may count on a vector that is about to go.
 SELECT pg_advisory_xact_lock(%(space)s, %(collection_id)s);
 
+-- name: repair_alone
+SELECT pg_advisory_xact_lock(%(space)s, %(collection_id)s);
+
 -- name: lock_waiting
 -- Documents that wait for one of these texts, locked in one order everywhere.
 SELECT d.id, d.live_version

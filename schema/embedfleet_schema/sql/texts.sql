@@ -1,3 +1,13 @@
+-- name: still_without
+-- Of texts that were found a while ago, those that are still used and still have no vector.
+SELECT u.sha256, u.tokens
+FROM unnest(%(hashes)s::bytea[], %(tokens)s::integer[]) AS u (sha256, tokens)
+WHERE EXISTS (
+        SELECT FROM embedfleet.chunk AS c
+        WHERE c.collection_id = %(collection_id)s AND c.sha256 = u.sha256
+    )
+    AND NOT EXISTS (SELECT FROM embedfleet.{vectors} AS v WHERE v.sha256 = u.sha256);
+
 -- name: judged
 -- Where texts stand. A part of other statements: what they put before it is called `expected` and has
 -- one row per sha256. Joins, because a subquery per text would read every open batch each time.

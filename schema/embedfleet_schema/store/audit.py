@@ -8,11 +8,15 @@ from psycopg.rows import dict_row
 
 from embedfleet_schema.database import Database
 from embedfleet_schema.statements import load
-from embedfleet_schema.store import documents, jobs
+from embedfleet_schema.store import documents
+from embedfleet_schema.store.requeue import requeue
 from embedfleet_schema.store.texts import composed
 from embedfleet_schema.types import CollectionInfo
 
 _SQL = load("audit")
+
+# Vectors that are removed while everybody else waits.
+PAGE = 5_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,16 +62,11 @@ def repair(
         The id of the job that embeds the missing texts; None where none was missing.
     """
     values = {"collection_id": collection.id}
+    _remove_extra(db, collection)
     with db.transaction() as conn:
-        documents.own(conn, collection.id)
-        conn.execute(composed(_SQL["remove_extra"], collection), values)
+        documents.repair_alone(conn, collection.id)
         rows = conn.execute(composed(_SQL["missing_texts"], collection), values).fetchall()
-        texts = [(bytes(sha256), tokens) for sha256, tokens in rows]
-        job_id = None
-        if texts:
-            job_id = jobs.requeue(
-                conn, collection, "repair", texts, budget=budget, budget_usd=budget_usd
-            )
+        job_id = requeue(conn, collection, "repair", rows, budget=budget, budget_usd=budget_usd)
     after = 0
     while page := _take_page_live(db, collection, after):
         after = page
@@ -75,6 +74,19 @@ def repair(
         left = [document for (document,) in conn.execute(_SQL["superseded_documents"], values)]
     documents.prune(db, collection, left)
     return job_id
+
+
+def _remove_extra(db: Database, collection: CollectionInfo) -> None:
+    """Looked for without a lock, because that takes long; removed a page at a time with it."""
+    values = {"collection_id": collection.id}
+    with db.connection() as conn:
+        rows = conn.execute(composed(_SQL["extra"], collection), values).fetchall()
+    hashes = [bytes(sha256) for (sha256,) in rows]
+    for start in range(0, len(hashes), PAGE):
+        page = {"hashes": hashes[start : start + PAGE]}
+        with db.transaction() as conn:
+            documents.own(conn, collection.id)
+            conn.execute(composed(_SQL["remove_extra"], collection), values | page)
 
 
 def _take_page_live(db: Database, collection: CollectionInfo, after: int) -> int | None:

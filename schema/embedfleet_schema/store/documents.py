@@ -11,7 +11,7 @@ from typing import Any
 
 from psycopg import Connection, sql
 
-from embedfleet_schema.database import LOCK_SPACE, Database
+from embedfleet_schema.database import LOCK_SPACE, REPAIR_LOCK_SPACE, Database
 from embedfleet_schema.statements import load
 from embedfleet_schema.types import CollectionInfo
 
@@ -24,6 +24,12 @@ def share(conn: Connection[Any], collection_id: int) -> None:
 
 def own(conn: Connection[Any], collection_id: int) -> None:
     conn.execute(_SQL["own_collection"], {"space": LOCK_SPACE, "collection_id": collection_id})
+
+
+def repair_alone(conn: Connection[Any], collection_id: int) -> None:
+    """Make others wait who look for texts to be queued again, and nobody else."""
+    values = {"space": REPAIR_LOCK_SPACE, "collection_id": collection_id}
+    conn.execute(_SQL["repair_alone"], values)
 
 
 def go_live(

@@ -15,9 +15,8 @@ from embedfleet_schema.database import Database, Row
 from embedfleet_schema.errors import BudgetSpent, UnknownJob, UsageError
 from embedfleet_schema.packing import pack
 from embedfleet_schema.statements import load
-from embedfleet_schema.store import documents, usage
+from embedfleet_schema.store import usage
 from embedfleet_schema.store.exits import Open, standing
-from embedfleet_schema.store.texts import composed
 from embedfleet_schema.types import LANE_QUEUE, CollectionInfo, Lane, Queue
 
 _SQL = load("jobs")
@@ -226,47 +225,6 @@ def failures(
             {"collection_id": collection.id, "job_id": job_id, "limit": limit},
         )
         return cursor.fetchall()
-
-
-def retry_failures(
-    db: Database,
-    collection: CollectionInfo,
-    *,
-    budget: int,
-    job_id: int | None = None,
-    budget_usd: float | None = None,
-) -> int | None:
-    """Try failed texts again in a job of their own; None where there are none but in open batches.
-
-    The lock makes two calls at once take turns: the later one sees the batches of the earlier.
-    """
-    with db.transaction() as conn:
-        documents.own(conn, collection.id)
-        rows = conn.execute(
-            composed(_SQL["failed_texts"], collection),
-            {"collection_id": collection.id, "job_id": job_id},
-        ).fetchall()
-        texts = [(bytes(sha256), tokens) for sha256, tokens in rows]
-        if not texts:
-            return None
-        return requeue(conn, collection, "retry", texts, budget=budget, budget_usd=budget_usd)
-
-
-def requeue(
-    conn: Connection[Any],
-    collection: CollectionInfo,
-    kind: JobKind,
-    texts: list[tuple[bytes, int]],
-    *,
-    budget: int,
-    budget_usd: float | None = None,
-) -> int:
-    """A job of stored texts, complete as it is made, in batches of `budget` tokens."""
-    job_id = create(conn, collection, kind, budget_usd=budget_usd)
-    put_batches(conn, collection, job_id, texts, budget=budget)
-    count(conn, job_id, Tally(chunks=len(texts)))
-    loaded(conn, job_id)
-    return job_id
 
 
 def _standing(conn: Connection[Any], job_id: int) -> tuple[Open, Lane]:

@@ -1,0 +1,53 @@
+"""Repairs and retries beside everybody else: what they look at, and for whom they wait."""
+
+import hashlib
+
+import pytest
+
+import embedfleet as ef
+from embedfleet_schema.store import audit, documents
+from embedfleet_schema.store.texts import still_without
+from plugins.fleets import drain
+
+
+@pytest.fixture
+def docs(fleet):
+    return fleet.collection("docs", model="fake/16")
+
+
+def test_a_repair_and_a_retry_wait_for_nobody_who_adds(fleet, docs):
+    """They look through the whole collection, which may take minutes."""
+    docs.enqueue([ef.Document(f"d{n}", f"text{n}") for n in range(4)]).cancel()
+    with fleet.db.transaction() as adding:
+        documents.share(adding, docs.info.id)
+        found = docs.audit(repair=True)
+        assert docs.retry() is None
+    assert (4, 4) == (found.missing, fleet.job(found.job_id).status.queued)
+    assert docs.audit(repair=True).job_id is None
+
+
+def test_what_was_missing_when_a_repair_looked_and_is_stored_by_now_is_not_queued(fleet, docs):
+    docs.enqueue([ef.Document("a", "some text"), ef.Document("b", "other text")]).cancel()
+    with fleet.db.transaction() as conn:
+        found = [
+            (bytes(sha256), tokens)
+            for sha256, tokens in conn.execute("SELECT sha256, tokens FROM embedfleet.chunk")
+        ]
+    docs.delete(["b"])
+    with fleet.db.transaction() as conn:
+        left = still_without(conn, docs.info, found)
+    assert [hashlib.sha256(b"some text").digest()] == [sha256 for sha256, _ in left]
+
+
+def test_extra_vectors_go_in_pages_and_those_in_use_stay(fleet, docs, worker, monkeypatch):
+    monkeypatch.setattr(audit, "PAGE", 2)
+    docs.enqueue([ef.Document("a", "some text")])
+    drain(worker())
+    with fleet.db.transaction() as conn:
+        conn.execute(
+            f"INSERT INTO embedfleet.{docs.info.vectors} (sha256, embedding, batch_id, attempt)"
+            f" SELECT sha256(n::text::bytea), embedding, 1, 1"
+            f" FROM embedfleet.{docs.info.vectors}, generate_series(1, 5) AS n"
+        )
+    assert 5 == docs.audit(repair=True).extra
+    assert (1, 0) == (docs.audit().stored, docs.audit().extra)
