@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 
 from embedfleet.connections import Connections
+from embedfleet.polling import rest_s
 from embedfleet_producer.enqueue import Enqueued
 from embedfleet_schema.errors import BudgetSpent, WaitTimeout
 from embedfleet_schema.store import collections, jobs
@@ -73,7 +74,9 @@ class Job:
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
         pause = FIRST_POLL_S
         while True:
+            began = time.monotonic()
             status = self.status
+            looked_s = time.monotonic() - began
             if show is not None:
                 show(status)
             if status.finished:
@@ -83,5 +86,5 @@ class Job:
             if deadline is not None and time.monotonic() >= deadline:
                 progress = f"{status.embedded} of {status.total} texts are embedded"
                 raise WaitTimeout(job=self.id, timeout_s=timeout_s, progress=progress)
-            time.sleep(pause)
+            time.sleep(rest_s(pause, looked_s))
             pause = min(pause * 1.5, LAST_POLL_S)

@@ -231,6 +231,12 @@ class Batch(Base):
         Index("ix_batch_lease", "lease_until", postgresql_where=text("state = 'leased'")),
         Index("ix_batch_job_id_state", "job_id", "state"),
         Index(
+            "ix_batch_job_id_finished_at",
+            "job_id",
+            "finished_at",
+            postgresql_where=text("state = 'done'"),
+        ),
+        Index(
             "ix_batch_open",
             "collection_id",
             postgresql_where=text("state IN ('pending', 'held', 'leased')"),

@@ -126,3 +126,11 @@ def test_a_role_without_the_right_searches_all_the_same(fleet, api_docs, embed):
             raise psycopg.errors.InsufficientPrivilege
 
     assert 1.0 == QueryVectors(Refusing(fleet.db.url), embed).vector(api_docs, QUESTION)[0]
+
+
+@pytest.mark.parametrize("stored", [b"", b"abc", np.full(1_536, np.nan, "<f4").tobytes()])
+def test_what_cannot_be_a_vector_is_not_taken_from_the_cache(fleet, api_docs, embed, stored):
+    QueryVectors(fleet.db, embed).vector(api_docs, QUESTION)
+    with fleet.db.connection() as conn:
+        conn.execute("UPDATE embedfleet.query_vector SET embedding = %s", [stored])
+    assert 2.0 == QueryVectors(fleet.db, embed).vector(api_docs, QUESTION)[0]

@@ -11,6 +11,7 @@ import typer
 from embedfleet.cli.output import print_json, say, terminal
 from embedfleet.cli.parameters import Json
 from embedfleet.cli.session import session
+from embedfleet.polling import rest_s
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -48,24 +49,30 @@ def _live(fleet: Fleet, console: Console, interval: float) -> None:
 
     from embedfleet.cli.overview import Overview
 
+    looked_s = 0.0
     with Live(_picture(Overview.of(fleet)), console=console, auto_refresh=False) as live:
         while True:
-            time.sleep(interval)
-            live.update(_picture(Overview.of(fleet)), refresh=True)
+            time.sleep(rest_s(interval, looked_s))
+            began = time.monotonic()
+            picture = _picture(Overview.of(fleet))
+            looked_s = time.monotonic() - began
+            live.update(picture, refresh=True)
 
 
 def _lines(fleet: Fleet, interval: float, *, json: bool) -> None:
     from embedfleet.cli.overview import Overview
 
     while True:
+        began = time.monotonic()
         overview = Overview.of(fleet)
+        looked_s = time.monotonic() - began
         if json:
             print_json(overview.as_json(), indent=None)
         else:
             now = datetime.now().astimezone().strftime("%H:%M:%S")
             for line in overview.lines():
                 say(f"{now} {line}")
-        time.sleep(interval)
+        time.sleep(rest_s(interval, looked_s))
 
 
 def _picture(overview: Overview) -> RenderableType:

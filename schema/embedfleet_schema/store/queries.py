@@ -14,10 +14,14 @@ _SQL = load("queries")
 
 # Per space; 100,000 vectors of 1,536 dimensions take about 600 MB.
 KEPT = 100_000
+FLOAT_BYTES = 4
 
 
 def find(db: Database, space_id: int, text: str) -> NDArray[np.float32] | None:
-    """The vector of a query, float32 of shape (dimensions,), if it is known."""
+    """The vector of a query, float32 of shape (n,), if it is known and can be one.
+
+    Whoever may search may write here, so what is read is not believed as it is.
+    """
     values = _address(space_id, text)
     with db.connection() as conn:
         row = conn.execute(_SQL["find"], values).fetchone()
@@ -26,7 +30,10 @@ def find(db: Database, space_id: int, text: str) -> NDArray[np.float32] | None:
         embedding, stale = row
         if stale:
             conn.execute(_SQL["touch"], values)
-    return np.frombuffer(embedding, dtype="<f4").astype(np.float32)
+    if not embedding or len(embedding) % FLOAT_BYTES:
+        return None
+    vector = np.frombuffer(embedding, dtype="<f4").astype(np.float32)
+    return vector if np.isfinite(vector).all() else None
 
 
 def remember(db: Database, space_id: int, text: str, vector: NDArray[np.float32]) -> None:

@@ -1,0 +1,11 @@
+"""How often to look at what is going on."""
+
+from __future__ import annotations
+
+# Of the time, this share at most is spent on looking: the database has other things to do.
+LOOKING_SHARE = 0.1
+
+
+def rest_s(interval_s: float, looked_s: float) -> float:
+    """Seconds until the next look, `interval_s` where a look (`looked_s`) is quick."""
+    return max(interval_s, looked_s / LOOKING_SHARE - looked_s)
