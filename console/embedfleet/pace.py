@@ -25,6 +25,8 @@ TRY_SECONDS = 1.5
 _AT_ONCE = 4
 # Texts of one request, where a provider takes more than one; Gemini's quota counts each text.
 _INPUTS = {"openai": 2_048, "cohere": 96, "voyage": 1_000, "gemini": 1, "jina": 512, "mistral": 256}
+# Tokens of one request, where a provider takes fewer than a batch has.
+_TOKENS = {"mistral": 16_000}
 # Workers keep a request to this share of the tokens of a minute, so that limits are not burst.
 _REQUEST_SHARE = 0.01
 
@@ -75,7 +77,7 @@ def _minutes(
     space: Space, counted: Counted, quotas: Mapping[str, float], batch_tokens: int
 ) -> float | None:
     """Minutes at the limit that binds; None without a limit that can be reckoned with."""
-    request_tokens: float = batch_tokens
+    request_tokens: float = min(batch_tokens, _TOKENS.get(space.provider, batch_tokens))
     if "tokens" in quotas:
         request_tokens = min(request_tokens, _REQUEST_SHARE * quotas["tokens"])
     by_inputs = math.ceil(counted.to_embed / _INPUTS[space.provider])

@@ -1,6 +1,7 @@
 """Plans against the tables: what would be stored, spared and paid, with nothing written."""
 
 import json
+import math
 from dataclasses import replace
 
 import pytest
@@ -218,6 +219,15 @@ def test_behind_an_api_the_limit_that_binds_gives_the_time(fleet, amounts, minut
     assert pytest.approx(60 * minutes / 0.985) == plan.seconds
 
 
+def test_requests_are_as_many_as_the_providers_cap_on_tokens_makes_them(fleet):
+    limits.set_limits(fleet.db, LimitName("mistral", "", "mistral-embed"), {"requests": 1})
+    texts = [ef.Document(f"d{n}", f"word{n} " * 700) for n in range(60)]
+    (plan,) = fleet.plan("later", texts, "mistral/mistral-embed", chunking=ef.Chunking(size=4_000))
+    # A batch has 65,536 tokens, and a request 16,000 at the most.
+    assert pytest.approx(60 * math.ceil(plan.tokens_to_pay / 16_000) / 0.985) == plan.seconds
+    assert plan.tokens_to_pay > 2 * 16_000
+
+
 def test_a_limit_that_models_share_is_found_by_its_group(fleet):
     limits.set_limits(fleet.db, LimitName("openai", "", "both"), {"tokens": 40})
     limits.set_limits(fleet.db, LimitName("openai", "a key", "both"), {"tokens": 1, "inputs": 9})
@@ -235,6 +245,10 @@ def test_a_local_model_is_timed_by_its_newest_job(fleet, worker):
     plan = docs.plan(documents(10, word="other"))
     assert "history" == plan.basis
     assert pytest.approx(30 / speed) == plan.seconds
+    # What waited for hours at a batch API says nothing of the ordinary way.
+    with fleet.db.connection() as conn:
+        conn.execute("UPDATE embedfleet.batch SET queue = 'lane'")
+    assert plans.speed(fleet.db, docs.info.space) is None
 
 
 def test_a_local_model_that_never_ran_is_tried(fleet):
