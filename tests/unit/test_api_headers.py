@@ -90,6 +90,16 @@ def test_the_smaller_of_the_limits_of_organisation_and_project_counts():
     assert Observed({"tokens": 300_000}, {"tokens": 1000}) == observed(headers)
 
 
+def test_what_is_left_is_that_of_the_limit_that_counts():
+    headers = {
+        "x-ratelimit-limit-tokens": "1000000",
+        "x-ratelimit-remaining-tokens": "150000",
+        "x-ratelimit-limit-project-tokens": "200000",
+        "x-ratelimit-remaining-project-tokens": "200000",
+    }
+    assert Observed({"tokens": 200_000}, {"tokens": 200_000}) == observed(headers)
+
+
 def test_a_limit_of_a_day_is_not_taken_for_one_of_a_minute():
     headers = {
         "x-ratelimit-limit-requests": "10000",

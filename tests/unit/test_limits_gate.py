@@ -12,11 +12,13 @@ from embedfleet_schema.accounts import account_of
 from embedfleet_schema.errors import EmbedderBusy, ProviderStopped
 from embedfleet_schema.store.limits import LimitBook, LimitName
 from embedfleet_workers.limits.adaptive import FIRST, AdaptiveConcurrency
+from embedfleet_workers.limits.fallback import FallbackStore
 from embedfleet_workers.limits.gates import Gates
 from embedfleet_workers.limits.line import AHEAD_S
 from embedfleet_workers.limits.memory import MemoryStore
 from embedfleet_workers.limits.observed import is_sane, wait_after_429
-from embedfleet_workers.limits.protocol import Gate, Observed
+from embedfleet_workers.limits.protocol import Gate, LimitKey, Observed
+from embedfleet_workers.limits.store import Ask, Sight, StoreAway, Turn
 from plugins.virtual_time import run_in_virtual_time
 
 ONE = {"requests": 1.0}
@@ -429,6 +431,59 @@ def test_who_gives_up_waiting_takes_no_place():
             assert each is not None
             places.leave(each, answered=None)
         assert 0 == places.in_flight
+
+    virtually(test)
+
+
+def test_a_limit_that_is_taken_back_leaves_no_server_without_any():
+    async def test() -> None:
+        store = MemoryStore(asyncio.get_running_loop().time)
+        gates = Gates(None, None, store=store, target=1.0)
+        gates.book = LimitBook({LimitName("openai", "", "model"): {"requests": 6_000.0}})
+        gate = gates.gate("openai", "model", "account")
+        await (await gate.admit(ONE, max_wait_s=5)).settle()
+        gates.book = LimitBook({})
+        for _ in range(int(FIRST)):
+            await gate.admit(ONE, max_wait_s=5)
+        with pytest.raises(EmbedderBusy, match="all places"):
+            await gate.admit(ONE, max_wait_s=1)
+
+    virtually(test)
+
+
+def test_while_the_store_is_away_siblings_are_no_strangers():
+    """The server misses what all processes used, and each of them knows its own part alone."""
+
+    class Away(MemoryStore):
+        away = True
+
+        def _now(self) -> float:
+            if self.away:
+                raise StoreAway("cut")
+            return super()._now()
+
+    async def test() -> None:
+        loop = asyncio.get_running_loop()
+        fleet = Away(loop.time)
+        store = FallbackStore(fleet, lambda: 4)
+        key = LimitKey("openai", "account", "model")
+        asks = {"tokens": Ask(100.0, quota=6_000.0)}
+
+        async def foreign(seconds: int) -> float:
+            for _ in range(seconds // 5):
+                turn = await store.reserve(key, asks, target=1.0, max_wait_s=60)
+                assert isinstance(turn, Turn)
+                await store.settle(key, turn, {}, {"tokens": Sight(6_000.0, 4_000.0)})
+                await asyncio.sleep(5.0)
+            found = await store.snapshot(key)
+            assert found is not None
+            return found.dimensions["tokens"].foreign
+
+        assert 0.0 == await foreign(60)
+        fleet.away = False
+        assert 0.0 == await foreign(50)
+        # After a minute the fleet's store knows all that the fleet used.
+        assert 0.0 < await foreign(30)
 
     virtually(test)
 

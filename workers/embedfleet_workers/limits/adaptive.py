@@ -65,6 +65,11 @@ class AdaptiveConcurrency:
         self.limit = math.inf
         self._wake()
 
+    def close(self) -> None:
+        """No quota is known (any more): how many the server bears is found out again."""
+        if math.isinf(self.limit):
+            self.limit = FIRST
+
     def _usual(self, took_s: float, size: float) -> float:
         """The best of late: it creeps up, so that a server that became slower is believed."""
         alike = int(size).bit_length()

@@ -29,6 +29,8 @@ log = logging.getLogger(__name__)
 
 # After a failure the store is left alone this long; then one call looks whether it is back.
 PAUSE_S = 1.0
+# For so long after its return the store knows only a part of the fleet's own use.
+BLIND_S = 60.0
 
 Answer = TypeVar("Answer")
 Question = Callable[[LimitStore], Awaitable[Answer]]
@@ -47,6 +49,7 @@ class FallbackStore:
         self._own = MemoryStore()
         self._away = False
         self._quiet_until = 0.0
+        self._blind_until = 0.0
         # Places that were given back while the fleet's store was away; it may still count them.
         self._owed: dict[tuple[LimitKey, str], int] = {}
 
@@ -75,7 +78,11 @@ class FallbackStore:
     async def settle(
         self, key: LimitKey, turn: Turn, delta: Amounts, sights: Mapping[str, Sight]
     ) -> None:
-        await self._either(lambda store: store.settle(key, turn, delta, sights))
+        sights = self._believed(sights)
+        await self._either(
+            lambda store: store.settle(key, turn, delta, sights),
+            lambda own: own.settle(key, turn, delta, _blind(sights)),
+        )
 
     async def penalize(
         self,
@@ -85,7 +92,11 @@ class FallbackStore:
         sights: Mapping[str, Sight],
         refusal: Refusal,
     ) -> float:
-        return await self._either(lambda store: store.penalize(key, turn, refunds, sights, refusal))
+        sights = self._believed(sights)
+        return await self._either(
+            lambda store: store.penalize(key, turn, refunds, sights, refusal),
+            lambda own: own.penalize(key, turn, refunds, _blind(sights), refusal),
+        )
 
     async def acquire(
         self, key: LimitKey, ticket: str, *, places: int, lease_s: float, wait_s: float
@@ -151,11 +162,16 @@ class FallbackStore:
             else:
                 if self._away:
                     self._away = False
+                    self._blind_until = loop.time() + BLIND_S
                     log.warning("the limiter is back on Redis")
                     self._own.forget()
                     await self._give_back()
                 return answer
         return await (instead or ask)(self._own)
+
+    def _believed(self, sights: Mapping[str, Sight]) -> Mapping[str, Sight]:
+        """What headers said, without what they would make of our own use that nobody wrote down."""
+        return _blind(sights) if asyncio.get_running_loop().time() < self._blind_until else sights
 
     async def _give_back(self) -> None:
         """Release what could not be released in the meantime; what fails again has its lease."""
@@ -163,3 +179,10 @@ class FallbackStore:
         with contextlib.suppress(StoreAway):
             for (key, ticket), places in owed.items():
                 await self._fleet.release(key, ticket, places=places)
+
+
+def _blind(sights: Mapping[str, Sight]) -> Mapping[str, Sight]:
+    """The limits, and nothing of what is left of them: most of what is missing was used by the
+    other processes of the fleet, and each keeps to its share.
+    """
+    return {name: Sight(sight.limit) for name, sight in sights.items()}

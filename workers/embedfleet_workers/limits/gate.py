@@ -131,6 +131,8 @@ class Lane:
         else:
             if self._limits():
                 self._adaptive.open()
+            else:
+                self._adaptive.close()
             place = OwnPlace(self._adaptive)
             entered = await place.enter(max_wait_s)
         if not entered:

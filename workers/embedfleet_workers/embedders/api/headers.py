@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections import defaultdict
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -40,12 +41,13 @@ _SMALL = {None: 1.0, "milli": 1e-3, "micro": 1e-6}
 
 
 def observed(headers: Mapping[str, str]) -> Observed:
-    """Limits per minute and what is left of them; of several for one dimension, the smallest.
+    """Limits per minute and what is left of them; of several for one dimension, the smallest limit
+    with what is left of just that one.
 
     Cohere states the calls that a trial key has per minute; Voyage states nothing.
     """
-    limits: dict[str, float] = {}
-    remaining: dict[str, float] = {}
+    limits: defaultdict[str, dict[str, float]] = defaultdict(dict)
+    left: defaultdict[str, dict[str, float]] = defaultdict(dict)
     daily: set[str] = set()
     for name, value in headers.items():
         lowered = name.lower()
@@ -54,15 +56,27 @@ def observed(headers: Mapping[str, str]) -> Observed:
         if amount is None or (match is None and lowered not in _TRIAL):
             continue
         what, dimension, factor = _meaning(match, lowered)
+        # A project's limit and its organization's are told apart by the rest of the name.
+        window = lowered.replace(f"-{what}", "", 1)
         if what == "limit" and _is_daily(lowered, amount, headers):
-            daily.add(dimension)
+            daily.add(window)
         elif what == "limit" and amount > 0:
-            limits[dimension] = min(amount * factor, limits.get(dimension, math.inf))
+            limits[dimension][window] = amount * factor
         # What is left of ten seconds says nothing of the minute.
         elif what == "remaining" and factor == 1:
-            remaining[dimension] = min(amount, remaining.get(dimension, math.inf))
-    # What is left of a day says as little.
-    return Observed(limits, {name: left for name, left in remaining.items() if name not in daily})
+            left[dimension][window] = amount
+    smallest = {dimension: min(windows.values()) for dimension, windows in limits.items()}
+
+    def counts(dimension: str, window: str) -> bool:
+        """Whether it is the limit that holds; what is left of a day says nothing of a minute."""
+        return window not in daily and limits[dimension].get(window) == smallest.get(dimension)
+
+    remaining = {
+        dimension: min(amounts)
+        for dimension, windows in left.items()
+        if (amounts := [windows[each] for each in windows if counts(dimension, each)])
+    }
+    return Observed(smallest, remaining)
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:
