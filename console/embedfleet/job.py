@@ -8,7 +8,7 @@ from collections.abc import Callable
 from embedfleet.connections import Connections
 from embedfleet.polling import rest_s
 from embedfleet_producer.enqueue import Enqueued
-from embedfleet_schema.errors import BudgetSpent, WaitTimeout
+from embedfleet_schema.errors import JobPaused, WaitTimeout
 from embedfleet_schema.store import collections, jobs
 from embedfleet_schema.store.jobs import FailureInfo, JobStatus
 
@@ -43,7 +43,7 @@ class Job:
         """Block until the job is done or cancelled; `progress` shows it on the terminal.
 
         Raises:
-            BudgetSpent: it is paused until it has a larger budget.
+            JobPaused: it stands still for its budget's sake, until a person acts.
             WaitTimeout: it is not finished after `timeout_s`; it goes on all the same.
         """
         if progress:
@@ -54,7 +54,7 @@ class Job:
         return self._wait(timeout_s, None)
 
     def pause(self) -> None:
-        """Hold what waits; what is being embedded right now is finished."""
+        """Hold what waits; a batch on a local model, or a request under way, is finished."""
         jobs.pause(self._connections.db, self.id)
 
     def resume(self, *, budget_usd: float | None = None) -> None:
@@ -82,9 +82,11 @@ class Job:
             if status.finished:
                 return status
             if status.over_budget:
-                raise BudgetSpent(job=self.id, spent=status.spent_usd, budget=status.budget_usd)
+                raise JobPaused(job=self.id, reason=status.reason)
             if deadline is not None and time.monotonic() >= deadline:
                 progress = f"{status.embedded} of {status.total} texts are embedded"
                 raise WaitTimeout(job=self.id, timeout_s=timeout_s, progress=progress)
-            time.sleep(rest_s(pause, looked_s))
+            rest = rest_s(pause, looked_s)
+            left = rest if deadline is None else max(0.0, deadline - time.monotonic())
+            time.sleep(min(rest, left))
             pause = min(pause * 1.5, LAST_POLL_S)

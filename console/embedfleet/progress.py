@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
 from rich.text import Text
 
-from embedfleet.cli.output import money
+from embedfleet.amounts import money
 from embedfleet_schema.settings import Settings, default_data
 from embedfleet_schema.store import workers
 from embedfleet_schema.store.jobs import JobStatus

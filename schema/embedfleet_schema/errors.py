@@ -81,7 +81,11 @@ class UnknownModel(UsageError):
     """
 
 
-class BudgetSpent(EmbedfleetError):
+class JobPaused(EmbedfleetError):
+    """Job {job} is paused: {reason}"""
+
+
+class BudgetSpent(UsageError):
     """Job {job} has spent ${spent:.4f}, and its budget is ${budget:.4f}. Raise it with: embedfleet
     resume {job} --budget USD
     """

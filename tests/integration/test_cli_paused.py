@@ -76,7 +76,7 @@ def test_a_spent_budget_is_raised_in_the_same_command(
             (job,),
         )
     refused = command("resume", job)
-    assert 1 == refused.code
+    assert 2 == refused.code
     assert f"embedfleet resume {job} --budget USD" in refused.err
     assert f"job {job} goes on\n" == command("resume", job, "--budget", "2").out
     assert "$0.50 of $2.00 spent" in command("status", job).out

@@ -468,6 +468,18 @@ def test_a_budget_is_kept_where_no_price_is_known(lane_fleet: LaneFleet):
     assert "EMBEDFLEET_PRICES" in str(job.status.reason)
 
 
+def test_a_harvest_without_a_price_pauses_a_job_with_a_budget(lane_fleet: LaneFleet):
+    lane_fleet.enqueue(*names(10))
+    limited = lane_fleet.enqueue(*names(40)[20:], budget_usd=1.0)
+    lane_fleet.look()
+    with lane_fleet.fleet.db.connection() as conn:
+        conn.execute("UPDATE embedfleet.job SET loaded_at = NULL WHERE id = %s", (limited.id,))
+    lane_fleet.server.complete()
+    unpriced = Fleet(lane_fleet.fleet.settings.model_copy(update={"prices": {}}))
+    assert lane_fleet._made(unpriced).run_once()
+    assert ("paused", 20) == (limited.status.state, limited.status.embedded)
+
+
 def test_a_job_is_filed_when_all_of_it_is_there_or_its_producer_is_silent(lane_fleet: LaneFleet):
     lane_fleet.enqueue(*names(5))
     with lane_fleet.fleet.db.connection() as conn:

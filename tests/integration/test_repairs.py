@@ -26,13 +26,16 @@ def test_a_repair_and_a_retry_wait_for_nobody_who_adds(fleet, docs):
     assert docs.audit(repair=True).job_id is None
 
 
-def test_what_was_missing_when_a_repair_looked_and_is_stored_by_now_is_not_queued(fleet, docs):
+def test_what_a_repair_found_and_is_stored_or_gone_by_now_is_not_queued(fleet, docs, worker):
+    docs.enqueue([ef.Document("c", "stored text")])
+    drain(worker())
     docs.enqueue([ef.Document("a", "some text"), ef.Document("b", "other text")]).cancel()
     with fleet.db.transaction() as conn:
         found = [
             (bytes(sha256), tokens)
             for sha256, tokens in conn.execute("SELECT sha256, tokens FROM embedfleet.chunk")
         ]
+    assert 3 == len(found)
     docs.delete(["b"])
     with fleet.db.transaction() as conn:
         left = still_without(conn, docs.info, found)

@@ -61,7 +61,9 @@ class PartsEmbedder(ScriptedEmbedder):
         self._size = size
         self._before = before
 
-    def parts(self, texts: Sequence[str], kind: Kind) -> Iterator[Part]:
+    def parts(
+        self, texts: Sequence[str], kind: Kind, wanted: Callable[[], bool] = lambda: True
+    ) -> Iterator[Part]:
         rows = list(reversed(range(len(texts))))
         try:
             for number, start in enumerate(range(0, len(rows), self._size)):
@@ -70,6 +72,8 @@ class PartsEmbedder(ScriptedEmbedder):
                 asked = [texts[row] for row in chosen]
                 self.sent.extend(asked)
                 yield Part(chosen, self.embed(asked, kind), Spent(1, 10 * len(asked)))
+                if not wanted():
+                    break
         except GeneratorExit:
             self.closed += 1
             raise

@@ -187,9 +187,15 @@ def test_a_429_is_told_to_the_gate_and_costs_nothing_but_a_new_turn(make, server
 
 
 def test_after_a_429_a_far_turn_gives_the_slot_back(make, server, gate):
+    async def far(told):
+        if len(gate.told) == 3 and told.max_wait_s < 30:
+            raise EmbedderBusy(seconds=30.0, reason="the rate limit")
+
+    gate.before = far
     server.plan = lambda call: limited() if len(server.calls) == 2 else None
     parts, error = collect(make(most_inputs=6, api_requests=1, defer_after_s=2.5))
-    assert (None, 12) == (error, len(rows_of(parts)))
+    check(parts)
+    assert (list(range(6)), EmbedderBusy) == (rows_of(parts), type(error))
     assert [2.5, 60.0, 2.5] == [told.max_wait_s for told in gate.told]
 
 
@@ -355,9 +361,9 @@ def test_one_bad_text_is_found_by_halving_and_its_neighbours_are_embedded_once(m
     assert "this text is not allowed" in str(error)
     assert [row for row in range(13) if row != 9] == rows_of(parts)
     answered = [text for texts in server.texts() if "bad" not in texts for text in texts]
-    assert sorted(TEXTS) == sorted(answered)
-    # Halved from 13 down to 1: 5 requests with the bad text, one answered beside each but the last.
-    assert (5, 4) == (
+    assert sorted([*TEXTS, "A probe."]) == sorted(answered)
+    # Halved from 13 down to 1: 5 requests with the bad text, one answered beside each.
+    assert (5, 5) == (
         sum("bad" in texts for texts in server.texts()),
         sum("bad" not in texts for texts in server.texts()),
     )
@@ -373,11 +379,12 @@ def test_before_the_first_text_is_blamed_the_provider_is_tried_with_a_harmless_o
 def test_a_single_bad_text_is_blamed_when_the_harmless_one_passes(make, server):
     server.plan = lambda call: refusal(400, "", "no") if "bad" in call.texts else None
     parts, error = collect_all(make(), ["bad", "bad"])
-    assert ([(0, 2)], InputAtFault) == (
+    assert ([(0, 2), (0, 2)], InputAtFault) == (
         [(len(part.rows), part.spent.tokens) for part in parts],
         type(error),
     )
-    assert [["bad", "bad"], ["bad"], ["A probe."], ["bad"]] == server.texts()
+    probed = [["bad"], ["A probe."]]
+    assert [["bad", "bad"], *probed, *probed] == server.texts()
 
 
 def test_a_model_that_begins_to_refuse_everything_stops_its_space(make, server):
@@ -439,9 +446,13 @@ def test_more_inputs_are_tried_again_after_many_full_requests(make, server, monk
 def test_one_text_larger_than_the_whole_rate_limit_waits_and_its_neighbours_do_not(make, server):
     large = limited(x_should_retry="false")
     server.plan = lambda call: large if "large" in call.texts else None
-    parts, error = collect(make(), [*TEXTS, "large"])
+    embedder = make()
+    parts, error = collect(embedder, [*TEXTS, "large"])
     assert (list(range(12)), AboveRateLimit) == (rows_of(parts), type(error))
     assert 1 == server.texts().count(["large"])
+    server.calls.clear()
+    collect(embedder)
+    assert [12] == [len(texts) for texts in server.texts()]
 
 
 STOPS = {
@@ -494,6 +505,35 @@ def test_after_a_stop_what_was_under_way_counts_and_nothing_more_is_sent(
     parts, error = collect(make(most_inputs=3, api_requests=2))
     assert (given, ProviderStopped) == (rows_of(parts), type(error))
     assert 2 == len(server.calls)
+
+
+def test_what_is_under_way_is_given_out_when_the_rest_is_not_wanted(make, server, gate):
+    all_there, in_line, left = threading.Barrier(3), threading.Event(), threading.Event()
+
+    async def turn(told):
+        if len(gate.told) > 3:
+            in_line.set()
+            try:
+                await asyncio.sleep(60)
+            except asyncio.CancelledError:
+                told.end = "called off"
+                raise
+
+    def plan(call):
+        all_there.wait(10)
+        if TEXTS[0] not in call.texts:
+            assert left.wait(10)
+
+    def wanted():
+        assert in_line.wait(10)
+        left.set()
+        return False
+
+    gate.before, server.plan = turn, plan
+    parts = list(make(most_inputs=2, api_requests=3).parts(TEXTS, "document", wanted))
+    check(parts)
+    assert (list(range(6)), 3) == (rows_of(parts), len(server.calls))
+    assert ["settled"] * 3 + ["called off"] == gate.ends()
 
 
 def test_leaving_early_takes_back_what_was_not_sent(make, server, gate):

@@ -52,12 +52,13 @@ class Parts:
 
         Raises:
             LeaseLost: the batch went to somebody else; what was not sent yet is taken back.
-            JobHeld: the rest is not wanted for now; what was not sent yet is taken back.
+            JobHeld: the rest is not wanted for now, and was not sent.
         """
         lease = held.lease
         left = set(range(len(lease.texts)))
         wrong: BadAnswer | None = None
-        with _left_early(embedder.parts(lease.texts, "document")) as answers:
+        wanted = True
+        with _left_early(embedder.parts(lease.texts, "document", lambda: wanted)) as answers:
             for part in answers:
                 spent = self._spent(lease, part)
                 if not part.rows:
@@ -70,14 +71,14 @@ class Parts:
                     wrong = wrong or error
                     continue
                 rest = left.difference(part.rows)
-                wanted = self._store(held, lease, part, vectors, spent, last=not rest)
+                wanted &= self._store(held, lease, part, vectors, spent, last=not rest)
                 left = rest
                 held.lease = lease.only(sorted(left))
                 self._failpoints.hit("after_part")
-                if left and not wanted:
-                    raise JobHeld
         if wrong is not None:
             raise wrong
+        if left and not wanted:
+            raise JobHeld
         if left:
             raise BadAnswer(reason=f"no answer to {len(left)} of {len(lease.texts)} texts")
 

@@ -10,17 +10,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from embedfleet.amounts import money, volume
 from embedfleet.cli.collections import Dimensions, MaxTokens, Mode, Overlap, Size, Tokenizer
 from embedfleet.cli.documents import Paths, say_rejections
 from embedfleet.cli.output import (
-    money,
     note,
     print_json,
     quantity,
     say,
     table,
     terminal,
-    volume,
 )
 from embedfleet.cli.parameters import Json, Name
 from embedfleet.cli.session import session

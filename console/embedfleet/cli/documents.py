@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from embedfleet.amounts import money
 from embedfleet.cli.jobs import goes_on
-from embedfleet.cli.output import money, note, one_line, print_json, quantity, say, status_json
+from embedfleet.cli.output import note, one_line, print_json, quantity, say, status_json
 from embedfleet.cli.parameters import Budget, Json, Name, Wait, unicode_text
 from embedfleet.cli.session import session
 from embedfleet_schema.errors import NothingAccepted

@@ -9,7 +9,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, is_dataclass
 from datetime import date
 from decimal import Decimal
-from math import floor, log10
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -26,7 +25,6 @@ _CONTROLS = {code: "\ufffd" for code in (*range(32), *range(127, 160)) if code n
 _PASSWORD = re.compile(r"""(//[^:/?#\s@]*:)[^\s"']*(?=@)|(?<=password)(=)[^\s"'&]+""")
 # A pipe has no width, and what reads from it wants whole lines.
 _PIPE_COLUMNS = 10_000
-_THOUSAND = 1_000
 
 
 def say(text: str) -> None:
@@ -47,21 +45,6 @@ def plain(text: str) -> str:
 def without_passwords(text: str) -> str:
     """The text with the passwords of URLs and connection strings hidden."""
     return _PASSWORD.sub(r"\1\2***", text)
-
-
-def money(usd: float | Decimal) -> str:
-    """An amount with its cents, or with two digits that say something where it is less."""
-    amount = float(usd)
-    places = 2 if not amount or abs(amount) >= 1 else 1 - floor(log10(abs(amount)))
-    return f"${usd:,.{max(places, 2)}f}"
-
-
-def volume(count: int) -> str:
-    """A number of bytes as people say it."""
-    amount, units = float(count), ["bytes", "kB", "MB", "GB", "TB"]
-    while amount >= _THOUSAND and len(units) > 1:
-        amount, units = amount / _THOUSAND, units[1:]
-    return f"{amount:,.0f} {units[0]}" if units[0] == "bytes" else f"{amount:,.1f} {units[0]}"
 
 
 def quantity(number: int, one: str, many: str = "") -> str:

@@ -35,15 +35,6 @@ WHERE NOT EXISTS (
     WHERE c.collection_id = %(collection_id)s AND c.sha256 = v.sha256
 );
 
--- name: remove_extra
--- Of those that were found without the lock, now that it is held.
-DELETE FROM embedfleet.{vectors} AS v
-WHERE v.sha256 = ANY (%(hashes)s::bytea[])
-    AND NOT EXISTS (
-        SELECT FROM embedfleet.chunk AS c
-        WHERE c.collection_id = %(collection_id)s AND c.sha256 = v.sha256
-    );
-
 -- name: lock_waiting_page
 -- Documents that wait, a page at a time, locked in the order that everyone keeps.
 SELECT d.id

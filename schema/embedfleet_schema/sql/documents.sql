@@ -7,6 +7,7 @@ SELECT pg_advisory_xact_lock_shared(%(space)s, %(collection_id)s);
 SELECT pg_advisory_xact_lock(%(space)s, %(collection_id)s);
 
 -- name: repair_alone
+-- Another lock than the collection's: those who add and remove go on beside.
 SELECT pg_advisory_xact_lock(%(space)s, %(collection_id)s);
 
 -- name: lock_waiting

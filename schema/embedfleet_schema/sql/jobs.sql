@@ -64,7 +64,7 @@ CROSS JOIN LATERAL (
     SELECT min(finished_at) AS at
     FROM embedfleet.batch
     WHERE job_id = j.id AND state = 'done'
-        AND finished_at > clock_timestamp() - interval '30 seconds'
+        AND finished_at > statement_timestamp() - interval '30 seconds'
 ) AS first
 CROSS JOIN LATERAL (
     SELECT sum(tokens) AS tokens, sum(chunks) AS chunks,
@@ -129,7 +129,7 @@ UPDATE embedfleet.batch SET state = 'held' WHERE job_id = %(job_id)s AND state =
 -- name: unhold_batches
 -- Those of a space that is paused stay where they are.
 UPDATE embedfleet.batch AS b
-SET state = 'pending', run_after = now()
+SET state = 'pending', run_after = now(), reason = NULL
 FROM embedfleet.collection AS c
 JOIN embedfleet.space AS s ON s.id = c.space_id
 WHERE b.job_id = %(job_id)s AND b.state = 'held' AND c.id = b.collection_id

@@ -83,10 +83,9 @@ def _remove_extra(db: Database, collection: CollectionInfo) -> None:
         rows = conn.execute(composed(_SQL["extra"], collection), values).fetchall()
     hashes = [bytes(sha256) for (sha256,) in rows]
     for start in range(0, len(hashes), PAGE):
-        page = {"hashes": hashes[start : start + PAGE]}
         with db.transaction() as conn:
             documents.own(conn, collection.id)
-            conn.execute(composed(_SQL["remove_extra"], collection), values | page)
+            documents.remove_unused(conn, collection, hashes[start : start + PAGE])
 
 
 def _take_page_live(db: Database, collection: CollectionInfo, after: int) -> int | None:

@@ -6,7 +6,7 @@ So nobody relies on a vector that is about to be removed, and no vector outlives
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from psycopg import Connection, sql
@@ -67,7 +67,7 @@ def prune(db: Database, collection: CollectionInfo, replaced: Sequence[int]) -> 
     with db.transaction() as conn:
         own(conn, collection.id)
         rows = conn.execute(_SQL["remove_superseded"], {"documents": list(replaced)})
-        _remove_unused(conn, collection, {bytes(sha256) for (sha256,) in rows})
+        remove_unused(conn, collection, {bytes(sha256) for (sha256,) in rows})
 
 
 def delete(db: Database, collection: CollectionInfo, keys: Sequence[str]) -> list[str]:
@@ -77,7 +77,7 @@ def delete(db: Database, collection: CollectionInfo, keys: Sequence[str]) -> lis
         values = {"collection_id": collection.id, "keys": [key for key in keys if _can_be(key)]}
         rows = conn.execute(_SQL["remove_documents"], values).fetchall()
         rejected = conn.execute(_SQL["remove_rejections"], values).fetchall()
-        _remove_unused(conn, collection, {bytes(sha256) for _, sha256 in rows if sha256})
+        remove_unused(conn, collection, {bytes(sha256) for _, sha256 in rows if sha256})
     return sorted({key for key, _ in rows} | {key for (key,) in rejected})
 
 
@@ -86,7 +86,10 @@ def _can_be(key: str) -> bool:
     return key == key.replace("\0", "").encode(errors="ignore").decode()
 
 
-def _remove_unused(conn: Connection[Any], collection: CollectionInfo, hashes: set[bytes]) -> None:
+def remove_unused(
+    conn: Connection[Any], collection: CollectionInfo, hashes: Collection[bytes]
+) -> None:
+    """Remove vectors and failures of texts that no chunk has; the caller owns the collection."""
     if not hashes:
         return
     values = {"collection_id": collection.id, "hashes": list(hashes)}

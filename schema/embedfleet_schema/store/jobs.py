@@ -1,4 +1,4 @@
-"""Jobs: what a person waits for, pauses, cancels and tries again."""
+"""Jobs: what a person waits for, pauses and cancels."""
 
 from __future__ import annotations
 
@@ -34,7 +34,8 @@ class JobStatus:
     already, `queued` wait or are being embedded, `embedded` are done, `failed` have a failure.
     Rates look back at most 30 seconds; `eta_seconds` is None while there is no rate. While it is
     paused, `resume` is what `embedfleet resume` takes: its number, or its model if that is paused.
-    `spent_usd` is None where nothing was paid, or no price is known.
+    `spent_usd` is None where nothing was paid, or no price is known. `over_budget`: it is paused
+    because its budget is spent, or cannot be reckoned with; `reason` says what to do.
     """
 
     id: int
@@ -59,20 +60,11 @@ class JobStatus:
     resume: str | None
     budget_usd: float | None
     spent_usd: float | None
+    over_budget: bool
 
     @property
     def finished(self) -> bool:
         return self.state in ("done", "cancelled")
-
-    @property
-    def over_budget(self) -> bool:
-        """Whether it stands still until somebody gives it a larger budget."""
-        return (
-            self.state == "paused"
-            and self.resume == str(self.id)
-            and self.budget_usd is not None
-            and (self.spent_usd or 0.0) >= self.budget_usd
-        )
 
     @property
     def total(self) -> int:
@@ -212,7 +204,7 @@ def resume(db: Database, job_id: int, *, budget_usd: float | Decimal | None = No
 
 
 def cancel(db: Database, job_id: int) -> None:
-    """Stop a job: what is embedded stays, what is leased ends with its batch."""
+    """Stop a job: what is embedded stays, what is under way is stored."""
     _change(db, job_id, "cancel", "cancel_batches")
 
 
@@ -271,6 +263,8 @@ def _status(row: Row) -> JobStatus:
         resume=_resume(row) if state == "paused" else None,
         budget_usd=row["budget_usd"],
         spent_usd=row["spent_usd"],
+        # A person who pauses a job gives no reason.
+        over_budget=state == "paused" and row["pause_reason"] is not None,
     )
 
 

@@ -207,9 +207,9 @@ def finish(
             return False
         for job_id in sorted(spent, key=lambda job: job or 0):
             usage.add(conn, file.space_id, spent[job_id], job_id=job_id, worker_id=None)
-    for job_id in spent:
+    for job_id, spending in spent.items():
         if job_id is not None:
-            usage.stop_at_budget(db, job_id)
+            usage.mind_budget(db, job_id, spending)
     return True
 
 
@@ -233,7 +233,7 @@ def refusals_in_a_row(db: Database, space_id: int) -> int:
 
 
 def waiting_tokens(db: Database, space_id: int) -> int:
-    """Tokens of a space that wait at the provider, by our count."""
+    """Tokens of the space's model that wait at the provider, by our count."""
     with db.connection() as conn:
         row = conn.execute(_SQL["under_way"], {"space_id": space_id}).fetchone()
     return 0 if row is None else int(row[1])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -77,11 +77,15 @@ class Embedder(Protocol):
 class EmbedsInParts(Protocol):
     """An embedder whose answers are paid for one by one, and worth keeping one by one."""
 
-    def parts(self, texts: Sequence[str], kind: Kind) -> Iterator[Part]:
+    def parts(
+        self, texts: Sequence[str], kind: Kind, wanted: Callable[[], bool] = lambda: True
+    ) -> Iterator[Part]:
         """Answers as they arrive, in any order, each row once.
 
-        Leaving the iteration early takes back what was not sent yet. It raises what
-        `Embedder.embed` raises, after all answers that did arrive were given out, and also:
+        `wanted` is asked after each part; once it says no, nothing more is sent, and what is under
+        way is still given out. Leaving the iteration early gives up what is under way, too. It
+        raises what `Embedder.embed` raises, after all answers that did arrive were given out, and
+        also:
 
         Raises:
             ProviderStopped: the provider refuses this account or this model until a person acts.

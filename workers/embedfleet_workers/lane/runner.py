@@ -117,6 +117,9 @@ class LaneRunner(threading.Thread):
 
     def _poll(self, file: LaneFile) -> None:
         assert file.batch_id is not None  # noqa: S101 - it is set with the state
+        if file.leased and not file.wanted:
+            log.info("lane file %d: its jobs are cancelled", file.id)
+            lane.drop_cancelled(self._db, file)
         try:
             remote = self._api.retrieve(file.batch_id)
         except NotDone as error:
@@ -141,14 +144,12 @@ class LaneRunner(threading.Thread):
             case Stopped(code, reason):
                 lane.pause(self._db, file.space_id, code, reason)
                 lane.looked(self._db, file, reason)
+                self._mind_age(file)
             case _:
                 raise error
 
     def _waits(self, file: LaneFile, remote: Remote) -> None:
         """Nothing to fetch yet; call off what nobody wants, and what is late."""
-        if file.leased and not file.wanted:
-            log.info("lane file %d: its jobs are cancelled", file.id)
-            lane.drop_cancelled(self._db, file)
         unwanted = not file.wanted or file.age_s > LATE_S
         if unwanted and remote.status != "cancelling":
             self._api.cancel(remote.id)

@@ -50,8 +50,11 @@ class FallbackStore:
         self._away = False
         self._quiet_until = 0.0
         self._blind_until = 0.0
-        # Places that were given back while the fleet's store was away; it may still count them.
-        self._owed: dict[tuple[LimitKey, str], int] = {}
+        # Places that the fleet's store gave, with the time at which it takes them back by itself;
+        # and those of them that were given back while it was away: it may still count them.
+        self._given: dict[tuple[LimitKey, str], float] = {}
+        self._owed: dict[tuple[LimitKey, str], tuple[int, float]] = {}
+        self._paying: asyncio.Task[None] | None = None
 
     async def reserve(
         self, key: LimitKey, asks: Mapping[str, Ask], *, target: float, max_wait_s: float
@@ -109,19 +112,25 @@ class FallbackStore:
             left_s = max(0.0, deadline - loop.time())
             return store.acquire(key, ticket, places=places, lease_s=lease_s, wait_s=left_s)
 
+        async def of_the_fleet(store: LimitStore) -> bool:
+            if taken := await asked(store, places):
+                self._given[key, ticket] = loop.time() + lease_s
+            return taken
+
         while True:
             with contextlib.suppress(StoreAway):
-                return await self._either(
-                    lambda store: asked(store, places), lambda store: asked(store, own)
-                )
+                return await self._either(of_the_fleet, lambda store: asked(store, own))
             # Memory's places are void while one waits for them: the fleet's are back.
 
     async def release(self, key: LimitKey, ticket: str, *, places: int) -> None:
         own = max(1, places // max(1, self._share()))
         await self._own.release(key, ticket, places=own)
 
+        expires = self._given.pop((key, ticket), None)
+
         async def owed(_: LimitStore) -> None:
-            self._owed[key, ticket] = places
+            if expires is not None:
+                self._owed[key, ticket] = places, expires
 
         await self._either(lambda store: store.release(key, ticket, places=places), owed)
 
@@ -142,6 +151,8 @@ class FallbackStore:
         return await self._either(lambda store: store.keys())
 
     async def close(self) -> None:
+        if self._paying is not None:
+            self._paying.cancel()
         await self._fleet.close()
 
     async def _either(
@@ -165,7 +176,7 @@ class FallbackStore:
                     self._blind_until = loop.time() + BLIND_S
                     log.warning("the limiter is back on Redis")
                     self._own.forget()
-                    await self._give_back()
+                    self._paying = asyncio.create_task(self._give_back())
                 return answer
         return await (instead or ask)(self._own)
 
@@ -176,9 +187,11 @@ class FallbackStore:
     async def _give_back(self) -> None:
         """Release what could not be released in the meantime; what fails again has its lease."""
         owed, self._owed = self._owed, {}
+        now = asyncio.get_running_loop().time()
         with contextlib.suppress(StoreAway):
-            for (key, ticket), places in owed.items():
-                await self._fleet.release(key, ticket, places=places)
+            for (key, ticket), (places, expires) in owed.items():
+                if now < expires:
+                    await self._fleet.release(key, ticket, places=places)
 
 
 def _blind(sights: Mapping[str, Sight]) -> Mapping[str, Sight]:

@@ -128,7 +128,7 @@ class ApiAccess:
     def _adapter(self, space: Space, key: str, base_url: str) -> Adapter:
         client = self._http_client()
         if space.provider == "openai":
-            version = self._settings.openai_api_version or None
+            version = self._settings.openai_api_version
             return OpenAIApi(space, client, base_url=base_url, key=key, api_version=version)
         return _ADAPTERS[space.provider](space, client, base_url, key)
 
@@ -162,6 +162,6 @@ def open_access(settings: Settings, db: Database) -> ApiAccess:
         db,
         target=settings.limit_target,
         # Longer than any request waits and lives, so that nobody's place is given away under way.
-        lease_s=BEGUN_WAIT_S + settings.api_timeout_s + GRACE_S,
+        lease_s=max(BEGUN_WAIT_S, settings.defer_after_s) + settings.api_timeout_s + GRACE_S,
     )
     return ApiAccess(settings, gates)

@@ -44,7 +44,8 @@ def width_of(items: Sequence[tuple[object, object]]) -> int | None:
         shapes = {_read(vector).shape for _, vector in items}
     except (TypeError, ValueError, OverflowError):
         return None
-    return next(iter(shapes))[0] if len(shapes) == 1 and len(next(iter(shapes))) == 1 else None
+    widths = {shape[0] for shape in shapes if len(shape) == 1}
+    return (widths.pop() or None) if len(shapes) == len(widths) == 1 else None
 
 
 def _row(vector: object, space: Space) -> Vectors:

@@ -19,7 +19,7 @@ from embedfleet_schema.types import Kind
 from embedfleet_workers.embedders.api.adapter import Faulty, Refused, Stopped, TooLarge
 from embedfleet_workers.embedders.api.answers import width_of
 from embedfleet_workers.embedders.api.requests import Request
-from embedfleet_workers.embedders.api.sender import Sender
+from embedfleet_workers.embedders.api.sender import GivenUp, Sender
 from embedfleet_workers.embedders.api.turns import Turns
 from embedfleet_workers.embedders.protocol import Part
 
@@ -40,7 +40,6 @@ class Batch:
         self._pending = deque(requests)
         self._kind = kind
         self._turns = turns
-        self._began = time.monotonic()
         self._errors: list[EmbeddingError] = []
         self._halted = False
         self._lanes: list[asyncio.Task[None]] = []
@@ -60,6 +59,11 @@ class Batch:
         for kind in _GRAVEST:
             if error := next((each for each in self._errors if isinstance(each, kind)), None):
                 raise error
+
+    async def halt(self) -> None:
+        """Take back what was not sent; what was is waited for."""
+        self._halted = True
+        self._turns.call_off()
 
     async def stop(self) -> None:
         """Take back what was not sent, give up what was, and wait until the gate knows."""
@@ -90,18 +94,17 @@ class Batch:
                 case Part():
                     self._turns.answered = True
                     give(found)
-                case Faulty():
-                    await self._failed(found, give, since=began)
+                case GivenUp(fault, since):
+                    await self._failed(fault, give, since)
                 case _:
-                    await self._refused(request, found, give)
+                    await self._refused(request, found, give, since=began)
         except (ProviderStopped, EmbedderBusy) as error:
             self._errors.append(error)
-            self._halted = True
-            self._turns.call_off()
+            await self.halt()
         except EmbeddingError as error:
             self._errors.append(error)
 
-    async def _failed(self, fault: Faulty, give: Callable[[Part], None], *, since: float) -> None:
+    async def _failed(self, fault: Faulty, give: Callable[[Part], None], since: float) -> None:
         """Charge a request that fails again and again while the model answers others.
 
         Raises:
@@ -112,7 +115,12 @@ class Batch:
         raise (BadAnswer if fault.bad_answer else EmbeddingError)(reason=reason)
 
     async def _refused(
-        self, request: Request, refusal: TooLarge | Refused, give: Callable[[Part], None]
+        self,
+        request: Request,
+        refusal: TooLarge | Refused,
+        give: Callable[[Part], None],
+        *,
+        since: float,
     ) -> None:
         """Halve the request until the text is alone that the provider does not take."""
         if len(request.rows) > 1:
@@ -123,7 +131,7 @@ class Batch:
         if isinstance(refusal, TooLarge):
             # It was the text that was too large, and not the number of texts.
             self._sender.restore()
-        await self._probe(give, self._began)
+        await self._probe(give, since)
         self._errors.append(InputAtFault(reason=refusal.reason))
 
     async def _probe(self, give: Callable[[Part], None], since: float) -> None:
@@ -140,7 +148,7 @@ class Batch:
         match found:
             case Part(spent=spent):
                 give(sender.without_rows(spent.tokens))
-            case Faulty(reason, answer=answer):
+            case GivenUp(Faulty(reason, answer=answer)):
                 width = width_of(answer.items) if answer is not None else None
                 if width not in (None, sender.space.dimensions):
                     stop = Stopped("wrong_dimensions", _other_width(width), whole_account=False)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import CancelledError
 from queue import SimpleQueue
 
@@ -50,19 +50,21 @@ class ApiEmbedder:
             vectors[list(part.rows)] = part.vectors
         return vectors
 
-    def parts(self, texts: Sequence[str], kind: Kind) -> Iterator[Part]:
+    def parts(
+        self, texts: Sequence[str], kind: Kind, wanted: Callable[[], bool] = lambda: True
+    ) -> Iterator[Part]:
         if self.closed:
             raise EmbeddingError(reason=f"{self.space.name} is closed")
         whole, unreadable = self._readable(texts, kind)
         if whole.rows:
-            yield from self._answers(whole, kind)
+            yield from self._answers(whole, kind, wanted)
         if unreadable is not None:
             raise unreadable
 
     def close(self) -> None:
         self.closed = True
 
-    def _answers(self, whole: Request, kind: Kind) -> Iterator[Part]:
+    def _answers(self, whole: Request, kind: Kind, wanted: Callable[[], bool]) -> Iterator[Part]:
         outbox: SimpleQueue[Part | None] = SimpleQueue()
         batch = Batch(self._sender, self._cut(whole), kind, Turns(self._first_wait_s))
         ended = self._loop.run(batch.run(self._requests, outbox.put))
@@ -70,6 +72,8 @@ class ApiEmbedder:
         try:
             while (part := outbox.get()) is not None:
                 yield part
+                if not wanted():
+                    self._loop.run(batch.halt())
             ended.result()
         except CancelledError as error:
             raise EmbeddingError(reason=f"{self.space.name} was closed meanwhile") from error

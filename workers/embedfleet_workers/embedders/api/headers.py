@@ -34,7 +34,7 @@ _TRIAL = {"x-trial-endpoint-call-limit": "limit", "x-trial-endpoint-call-remaini
 _DIMENSIONS = {"req": "requests"}
 _HINT = re.compile(
     r"(?:try again in|retry (?:after|in)) ([\dhmsu.]+)(?: (milli|micro)?(second|minute|hour)s?)?",
-    re.IGNORECASE | re.ASCII,
+    re.ASCII,
 )
 _WORDS_S = {"second": 1.0, "minute": 60.0, "hour": 3_600.0}
 _SMALL = {None: 1.0, "milli": 1e-3, "micro": 1e-6}

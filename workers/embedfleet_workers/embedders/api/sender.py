@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
 import time
+import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -29,6 +31,8 @@ from embedfleet_workers.embedders.api.turns import Turns
 from embedfleet_workers.embedders.protocol import Part, Spent
 from embedfleet_workers.limits.protocol import Admission, Amounts, Gate
 
+log = logging.getLogger(__name__)
+
 # Faults of one request; with three in ten answers faulty, one request in 400 meets so many.
 TRIES = 5
 BACKOFF_BASE_S = 0.5
@@ -48,6 +52,14 @@ class Health:
 
     def is_well_since(self, moment: float) -> bool:
         return self.answered_at is not None and self.answered_at > moment
+
+
+@dataclass(frozen=True, slots=True)
+class GivenUp:
+    """A request that met one fault after the other, the first of them at `since`."""
+
+    fault: Faulty
+    since: float
 
 
 @dataclass(slots=True)
@@ -76,13 +88,13 @@ class Sender:
         *,
         tries: int = TRIES,
         leads: bool = False,
-    ) -> Part | TooLarge | Refused | Faulty:
+    ) -> Part | TooLarge | Refused | GivenUp:
         """Send a request until it is answered; after a 429 or a fault it waits for a new turn.
 
         `paid` is given a part without rows for each answer that is not usable and was paid for.
 
         Returns:
-            The answer, the refusal, or the last of `tries` faults in a row.
+            The answer, the refusal, or what `tries` faults in a row came to.
 
         Raises:
             EmbedderBusy: its turn is too far away.
@@ -90,7 +102,7 @@ class Sender:
             ProviderStopped: a person has to act.
         """
         started = time.monotonic()
-        faults, limited = 0, False
+        faults, limited, since = 0, False, started
         while True:
             costs = self.adapter.costs(self.calibration.scaled(request.tokens))
             admission = await turns.take(self.gate, costs, leads=leads, limited=limited)
@@ -101,6 +113,8 @@ class Sender:
                 case Limited():
                     limited = True
                 case TooLarge(reason, by_limit) if by_limit and len(request.rows) == 1:
+                    # It was the text that was too large, and not the number of texts.
+                    self.restore()
                     raise AboveRateLimit(reason=reason)
                 case TooLarge() | Refused() as refused:
                     return refused
@@ -108,10 +122,11 @@ class Sender:
                     raise await self.stopped(stop)
                 case Faulty() as fault:
                     faults += 1
+                    since = time.monotonic() if faults == 1 else since
                     if fault.answer is not None and fault.answer.tokens is not None:
                         paid(self.without_rows(fault.answer.tokens))
                     if faults >= tries or time.monotonic() - started >= 2 * self.timeout_s:
-                        return fault
+                        return GivenUp(fault, since)
                     await turns.rest(_pause_s(fault, faults))
 
     def shrink(self, refused: int) -> None:
@@ -157,6 +172,9 @@ class Sender:
             reply = Faulty(f"no whole answer within {self.timeout_s:g} s")
         except Exception as error:  # noqa: BLE001 - what no adapter foresaw is no text's fault
             reply = Faulty(f"the call failed ({type(error).__name__})")
+            # Where, and not what: the message may quote a text or a key.
+            place = traceback.extract_tb(error.__traceback__)[-1]
+            log.error("%s: %s at %s:%d", self.space.name, reply.reason, place.name, place.lineno)  # noqa: TRY400
         except BaseException:
             # It was sent and counts, whoever called it off.
             await admission.settle(timed=False)
