@@ -34,24 +34,31 @@ class Batch:
     """One call of `ApiEmbedder.parts`. Everything but its making happens on the event loop."""
 
     def __init__(
-        self, sender: Sender, requests: Sequence[Request], kind: Kind, turns: Turns
+        self,
+        sender: Sender,
+        requests: Sequence[Request],
+        kind: Kind,
+        turns: Turns,
+        give: Callable[[Part], None],
     ) -> None:
+        """`give` takes each answer as it comes."""
         self._sender = sender
         self._pending = deque(requests)
         self._kind = kind
         self._turns = turns
+        self._give = give
         self._errors: list[EmbeddingError] = []
         self._halted = False
         self._lanes: list[asyncio.Task[None]] = []
 
-    async def run(self, at_once: int, give: Callable[[Part], None]) -> None:
-        """Send everything, and give each answer out as it comes.
+    async def run(self, at_once: int) -> None:
+        """Send everything, so many requests at once.
 
         Raises:
             The gravest of the errors that were met, once all answers are given out.
         """
         for lane in range(0 if self._halted else min(at_once, len(self._pending))):
-            self._lanes.append(asyncio.create_task(self._lane(give, leads=lane == 0)))
+            self._lanes.append(asyncio.create_task(self._lane(leads=lane == 0)))
         ends = await asyncio.gather(*self._lanes, return_exceptions=True)
         for end in ends:
             if isinstance(end, BaseException) and not isinstance(end, asyncio.CancelledError):
@@ -72,55 +79,52 @@ class Batch:
             lane.cancel()
         await asyncio.gather(*self._lanes, return_exceptions=True)
 
-    async def _lane(self, give: Callable[[Part], None], *, leads: bool) -> None:
+    async def _lane(self, *, leads: bool) -> None:
         """Send one request after the other until none is left."""
         if not leads:
             await self._turns.follow()
         try:
             while self._pending and not self._halted:
-                await self._step(give, leads=leads)
+                await self._step(leads=leads)
         finally:
             self._turns.begin()
 
-    async def _step(self, give: Callable[[Part], None], *, leads: bool) -> None:
+    async def _step(self, *, leads: bool) -> None:
         request = self._pending.popleft()
         if len(request.rows) > self._sender.most_inputs:
             self._pending.extendleft(reversed(request.halves()))
             return
         began = time.monotonic()
         try:
-            found = await self._sender.answer(request, self._kind, self._turns, give, leads=leads)
+            found = await self._sender.answer(
+                request, self._kind, self._turns, self._give, leads=leads
+            )
             match found:
                 case Part():
                     self._turns.answered = True
-                    give(found)
+                    self._give(found)
                 case GivenUp(fault, since):
-                    await self._failed(fault, give, since)
+                    await self._failed(fault, since)
                 case _:
-                    await self._refused(request, found, give, since=began)
+                    await self._refused(request, found, since=began)
         except (ProviderStopped, EmbedderBusy) as error:
             self._errors.append(error)
             await self.halt()
         except EmbeddingError as error:
             self._errors.append(error)
 
-    async def _failed(self, fault: Faulty, give: Callable[[Part], None], since: float) -> None:
+    async def _failed(self, fault: Faulty, since: float) -> None:
         """Charge a request that fails again and again while the model answers others.
 
         Raises:
             BadAnswer, EmbeddingError: the request is at fault.
         """
-        await self._probe(give, since)
+        await self._probe(since)
         reason = f"{self._sender.space.provider}: {fault.reason}, again and again"
         raise (BadAnswer if fault.bad_answer else EmbeddingError)(reason=reason)
 
     async def _refused(
-        self,
-        request: Request,
-        refusal: TooLarge | Refused,
-        give: Callable[[Part], None],
-        *,
-        since: float,
+        self, request: Request, refusal: TooLarge | Refused, *, since: float
     ) -> None:
         """Halve the request until the text is alone that the provider does not take."""
         if len(request.rows) > 1:
@@ -131,10 +135,10 @@ class Batch:
         if isinstance(refusal, TooLarge):
             # It was the text that was too large, and not the number of texts.
             self._sender.restore()
-        await self._probe(give, since)
+        await self._probe(since)
         self._errors.append(InputAtFault(reason=refusal.reason))
 
-    async def _probe(self, give: Callable[[Part], None], since: float) -> None:
+    async def _probe(self, since: float) -> None:
         """Before a text is blamed: does the model answer anything at all since then?
 
         Raises:
@@ -144,13 +148,13 @@ class Batch:
         sender = self._sender
         if sender.health.is_well_since(since):
             return
-        found = await sender.answer(PROBE, self._kind, self._turns, give, tries=1)
+        found = await sender.answer(PROBE, self._kind, self._turns, self._give, tries=1)
         match found:
             case Part(spent=spent):
-                give(sender.without_rows(spent.tokens))
+                self._give(sender.without_rows(spent.tokens))
             case GivenUp(Faulty(reason, answer=answer)):
                 width = width_of(answer.items) if answer is not None else None
-                if width not in (None, sender.space.dimensions):
+                if width is not None and width != sender.space.dimensions:
                     stop = Stopped("wrong_dimensions", _other_width(width), whole_account=False)
                     raise await sender.stopped(stop)
                 seconds = random.uniform(0.5, 1.5) * OUTAGE_S  # noqa: S311 - no secret depends on it
@@ -161,7 +165,7 @@ class Batch:
                 raise await sender.stopped(stop)
 
 
-def _other_width(width: int | None) -> str:
+def _other_width(width: int) -> str:
     return (
         f"its vectors have {width} dimensions, and those of the collection another number. If it "
         f"is the model that gives {width}, make the collection anew with --dimensions {width}"

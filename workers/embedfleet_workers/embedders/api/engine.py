@@ -66,8 +66,8 @@ class ApiEmbedder:
 
     def _answers(self, whole: Request, kind: Kind, wanted: Callable[[], bool]) -> Iterator[Part]:
         outbox: SimpleQueue[Part | None] = SimpleQueue()
-        batch = Batch(self._sender, self._cut(whole), kind, Turns(self._first_wait_s))
-        ended = self._loop.run(batch.run(self._requests, outbox.put))
+        batch = Batch(self._sender, self._cut(whole), kind, Turns(self._first_wait_s), outbox.put)
+        ended = self._loop.run(batch.run(self._requests))
         ended.add_done_callback(lambda _: outbox.put(None))
         try:
             while (part := outbox.get()) is not None:
