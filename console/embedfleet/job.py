@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 
 from embedfleet.connections import Connections
-from embedfleet.polling import rest_s
+from embedfleet.polling import rest_s, timed
 from embedfleet_producer.enqueue import Enqueued
 from embedfleet_schema.errors import JobPaused, WaitTimeout
 from embedfleet_schema.store import collections, jobs
@@ -74,9 +74,7 @@ class Job:
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
         pause = FIRST_POLL_S
         while True:
-            began = time.monotonic()
-            status = self.status
-            looked_s = time.monotonic() - began
+            status, looked_s = timed(lambda: self.status)
             if show is not None:
                 show(status)
             if status.finished:

@@ -18,9 +18,11 @@ PRICE_SHARE = 0.5
 PROVIDER = "openai"
 
 
-def has_batch_api(space: Space, settings: Settings) -> bool:
-    """Whether there may be one: servers that speak OpenAI's protocol are asked when it matters."""
-    return space.provider == PROVIDER and settings.openai_api_version is None
+def has_batch_api(model: str, settings: Settings) -> bool:
+    """Whether there may be one for `provider/model`: servers that speak OpenAI's protocol are asked
+    when it matters.
+    """
+    return model.startswith(f"{PROVIDER}/") and settings.openai_api_version is None
 
 
 def check_lane(lane: Lane, space: Space, settings: Settings) -> None:
@@ -29,7 +31,7 @@ def check_lane(lane: Lane, space: Space, settings: Settings) -> None:
     Raises:
         LaneUnsupported: its provider has no batch API that embedfleet speaks.
     """
-    if lane == "live" or has_batch_api(space, settings):
+    if lane == "live" or has_batch_api(space.name, settings):
         return
     reason = "Azure OpenAI" if space.provider == PROVIDER else space.provider
     raise LaneUnsupported(model=space.name, provider=reason)

@@ -23,6 +23,7 @@ from embedfleet_schema.errors import BadSettings, NotConfigured
 from embedfleet_schema.types import MAX_DOCUMENT_BYTES, Queue
 
 STACK_FILE = "stack.json"
+_HTTP_URL = TypeAdapter(HttpUrl)
 
 
 def _absolute(path: Path) -> Path:
@@ -39,7 +40,7 @@ def _sendable(key: SecretStr) -> SecretStr:
 
 
 def _address(url: str) -> str:
-    TypeAdapter(HttpUrl).validate_python(url)
+    _HTTP_URL.validate_python(url)
     return url
 
 

@@ -24,7 +24,7 @@ from embedfleet.cli.output import (
 from embedfleet.cli.parameters import Json, Name
 from embedfleet.cli.session import session
 from embedfleet_schema.catalogue import PRICES_AS_OF
-from embedfleet_schema.lanes import PRICE_SHARE, PROVIDER
+from embedfleet_schema.lanes import PRICE_SHARE, has_batch_api
 from embedfleet_schema.types import Chunking
 
 if TYPE_CHECKING:
@@ -92,7 +92,7 @@ def plan(
     if json:
         print_json(plans)
     else:
-        _print(plans, azure=here.settings().openai_api_version is not None)
+        _print(plans, lane=has_batch_api(plans[0].model, here.settings()))
     first = plans[0]
     if first.rejected and not first.documents + first.unchanged:
         note("Nothing of it would be accepted")
@@ -140,9 +140,9 @@ def _progress() -> Iterator[Callable[[Counted], None]]:
         yield show
 
 
-def _print(plans: Sequence[Plan], *, azure: bool) -> None:
+def _print(plans: Sequence[Plan], *, lane: bool) -> None:
     first = plans[0]
-    for line in _lines(first, lane=first.model.startswith(f"{PROVIDER}/") and not azure):
+    for line in _lines(first, lane=lane):
         say(line)
     say_rejections(first.rejections, first.rejected)
     if len(plans) > 1:

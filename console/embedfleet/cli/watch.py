@@ -11,7 +11,7 @@ import typer
 from embedfleet.cli.output import print_json, say, terminal
 from embedfleet.cli.parameters import Json
 from embedfleet.cli.session import session
-from embedfleet.polling import rest_s
+from embedfleet.polling import rest_s, timed
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -49,13 +49,11 @@ def _live(fleet: Fleet, console: Console, interval: float) -> None:
 
     from embedfleet.cli.overview import Overview
 
-    looked_s = 0.0
-    with Live(_picture(Overview.of(fleet)), console=console, auto_refresh=False) as live:
+    picture, looked_s = timed(lambda: _picture(Overview.of(fleet)))
+    with Live(picture, console=console, auto_refresh=False) as live:
         while True:
             time.sleep(rest_s(interval, looked_s))
-            began = time.monotonic()
-            picture = _picture(Overview.of(fleet))
-            looked_s = time.monotonic() - began
+            picture, looked_s = timed(lambda: _picture(Overview.of(fleet)))
             live.update(picture, refresh=True)
 
 
@@ -63,9 +61,7 @@ def _lines(fleet: Fleet, interval: float, *, json: bool) -> None:
     from embedfleet.cli.overview import Overview
 
     while True:
-        began = time.monotonic()
-        overview = Overview.of(fleet)
-        looked_s = time.monotonic() - began
+        overview, looked_s = timed(lambda: Overview.of(fleet))
         if json:
             print_json(overview.as_json(), indent=None)
         else:

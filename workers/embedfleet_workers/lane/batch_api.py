@@ -11,7 +11,7 @@ from typing import IO, TYPE_CHECKING, Any, TypeVar
 
 from embedfleet_schema.accounts import account_of
 from embedfleet_schema.errors import BatchApiError, ExtraMissing, KeyMissing
-from embedfleet_schema.lanes import PROVIDER
+from embedfleet_schema.lanes import PROVIDER, has_batch_api
 from embedfleet_schema.settings import Settings
 from embedfleet_workers.embedders.api.adapter import Faulty, Reply
 from embedfleet_workers.embedders.api.openai_api import NO_KEY, OPENAI
@@ -99,8 +99,7 @@ class BatchApi:
                 provider=PROVIDER, model="the batch lane", variable="EMBEDFLEET_OPENAI_API_KEY"
             )
         self._client = _official_client(self.key or NO_KEY, base_url, settings.api_timeout_s)
-
-        self._azure = settings.openai_api_version is not None
+        self._settings = settings
 
     def close(self) -> None:
         self._client.close()
@@ -111,7 +110,7 @@ class BatchApi:
 
     def serves(self, model: str) -> bool:
         """Whether there may be a batch API for `provider/model`."""
-        return model.startswith(f"{PROVIDER}/") and not self._azure
+        return has_batch_api(model, self._settings)
 
     def upload(self, name: str, file: IO[bytes]) -> str:
         """Send a file, piece by piece; returns the provider's id of it."""

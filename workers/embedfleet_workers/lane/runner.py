@@ -112,8 +112,7 @@ class LaneRunner(threading.Thread):
             raise
         except Exception as error:  # noqa: BLE001 - see above
             log.warning("lane file %d: %s", file.id, describe(error))
-            lane.looked(self._db, file, describe(error))
-            self._mind_age(file)
+            self._stays(file, describe(error))
 
     def _poll(self, file: LaneFile) -> None:
         assert file.batch_id is not None  # noqa: S101 - it is set with the state
@@ -136,15 +135,13 @@ class LaneRunner(threading.Thread):
     def _not_found(self, file: LaneFile, error: NotDone) -> None:
         match error.reply:
             case Stopped(whole_account=False) if not self._api.may_know(file.account):
-                lane.looked(self._db, file, "it was filed with another account")
-                self._mind_age(file)
+                self._stays(file, "it was filed with another account")
             case Stopped(whole_account=False):
                 reason = "it does not know the batch any more"
                 self._tell(endings.live(self._db, file, "batch_not_found", reason).queues)
             case Stopped(code, reason):
                 lane.pause(self._db, file.space_id, code, reason)
-                lane.looked(self._db, file, reason)
-                self._mind_age(file)
+                self._stays(file, reason)
             case _:
                 raise error
 
@@ -153,7 +150,11 @@ class LaneRunner(threading.Thread):
         unwanted = not file.wanted or file.age_s > LATE_S
         if unwanted and remote.status != "cancelling":
             self._api.cancel(remote.id)
-        lane.looked(self._db, file)
+        self._stays(file)
+
+    def _stays(self, file: LaneFile, reason: str | None = None) -> None:
+        """It was seen to, and is looked at again, unless it is too old for that."""
+        lane.looked(self._db, file, reason)
         self._mind_age(file)
 
     def _mind_age(self, file: LaneFile) -> None:

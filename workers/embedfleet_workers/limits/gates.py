@@ -63,7 +63,7 @@ class Gates:
         self._store = store or self._stored(redis_url)
         self._lanes: dict[LimitKey, Lane] = {}
         self._gates: dict[tuple[str, str, str], ModelGate] = {}
-        self._known = db is None
+        self._known = False
         self._read_at: float | None = None
         self._reading: asyncio.Task[LimitBook] | None = None
 

@@ -76,19 +76,19 @@ class OpenAIApi:
         except openai.APIStatusError as error:
             refused = error.response
             reply = refusal(refused.status_code, refused.headers, refused.content, key=self._key)
-            seen = self._seen(refused.headers)
-            return replace(reply, seen=seen) if isinstance(reply, Limited) else reply
+            if isinstance(reply, Limited):
+                return replace(reply, seen=self._believed(reply.seen))
+            return reply
         except openai.OpenAIError as error:
             cause = error.__cause__ or error
             return Faulty(f"the connection failed ({type(cause).__name__})")
-        return answer(got.content, openai_form, self._seen(got.headers))
+        return answer(got.content, openai_form, self._believed(observed(got.headers)))
 
-    def _seen(self, headers: httpx2.Headers) -> Observed:
+    def _believed(self, seen: Observed) -> Observed:
         """Azure enforces its request limit in slices of 1 or 10 s, and may state that one.
 
         Source: https://learn.microsoft.com/azure/ai-services/openai/quotas-limits
         """
-        seen = observed(headers)
         return without(seen, "requests") if self._azure else seen
 
 
