@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import pytest
 import redis
+from pydantic import SecretStr
 from redis.exceptions import NoPermissionError
 
 import embedfleet as ef
@@ -178,11 +179,22 @@ def test_a_worker_needs_exactly_the_rights_of_the_page(
     worker = worker_process(variables=as_worker)
     assert 100 == job.wait(timeout_s=60).embedded
     eventually(lambda: not {UNANSWERED, UNREAD} & broker.keys())
+    # Its slot is idle now, so that the sweeper rings for it.
+    assert 1 == enqueue_unheard(fleet).wait(timeout_s=60).embedded
     assert 0 == worker.end()
     monkeypatch.setenv("EMBEDFLEET_REDIS_URL", broker.url("worker"))
     assert "Valkey" in command("doctor").out
     assert granted("worker") == used | broker.used()
     assert [] == broker.denied()
+
+
+def enqueue_unheard(fleet: Fleet) -> ef.Job:
+    """A document whose producer reaches no broker."""
+    nowhere = SecretStr("redis://127.0.0.1:1/0")
+    with Fleet(fleet.settings.model_copy(update={"redis_url": nowhere})) as unheard:
+        job = unheard.collection("docs").enqueue([ef.Document("unheard", "a text of its own")])
+    assert not job.enqueued.rung
+    return fleet.job(job.id)
 
 
 def leave_what_the_dead_leave(broker: Broker) -> None:
