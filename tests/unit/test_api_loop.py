@@ -42,6 +42,27 @@ def test_closing_cancels_what_runs_and_waits_for_it():
     assert (True, True) == (cleaned.is_set(), ended.cancelled())
 
 
+def test_a_goodbye_is_said_when_nothing_runs_any_more():
+    loop, said = EventLoop(), []
+
+    async def wait():
+        try:
+            await asyncio.sleep(60)
+        finally:
+            await asyncio.sleep(0.01)
+            said.append("ended")
+
+    async def goodbye():
+        said.append("goodbye")
+
+    loop.run(wait())
+    loop.run(thread_name()).result(10)
+    loop.close(goodbye)
+    loop.close(goodbye)
+    EventLoop().close(goodbye)
+    assert ["ended", "goodbye"] == said
+
+
 def test_a_closed_loop_closes_again_and_runs_nothing():
     loop = EventLoop()
     loop.run(thread_name()).result(10)

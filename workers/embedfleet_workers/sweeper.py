@@ -49,11 +49,12 @@ class Sweeper(threading.Thread):
             # Jitter keeps a fleet that started together from sweeping together.
             pause_s = min(self._every_s, RING_AGAIN_S) if self._unheard else self._every_s
             self._woken.wait(pause_s * random.uniform(0.8, 1.2))  # noqa: S311
-            self._woken.clear()
+            if self._woken.is_set():
+                self._woken.clear()
+                self._unheard = True
 
     def hurry(self) -> None:
         """Sweep now, and soon again: a ring was not heard, and its slot stands idle."""
-        self._unheard = True
         self._woken.set()
 
     def stop(self) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import threading
 from typing import TYPE_CHECKING, Protocol
 
@@ -19,7 +18,7 @@ from embedfleet_workers.embedders.api.engine import ApiEmbedder
 from embedfleet_workers.embedders.api.gemini_api import GeminiApi
 from embedfleet_workers.embedders.api.http_api import HttpApi
 from embedfleet_workers.embedders.api.jina_api import JinaApi
-from embedfleet_workers.embedders.api.loop import CLOSE_S, EventLoop
+from embedfleet_workers.embedders.api.loop import EventLoop
 from embedfleet_workers.embedders.api.mistral_api import MistralApi
 from embedfleet_workers.embedders.api.openai_api import OPENAI, OpenAIApi
 from embedfleet_workers.embedders.api.sender import Sender
@@ -100,14 +99,13 @@ class ApiAccess:
         """Give back connections and end the loop. Closing twice is harmless."""
         with self._lock:
             client, self._client = self._client, None
-        if client is not None:
-            with contextlib.suppress(TimeoutError):
-                self._loop.run(self._close(client)).result(CLOSE_S)
-        self._loop.close()
 
-    async def _close(self, client: httpx2.AsyncClient) -> None:
-        await client.aclose()
-        await self._gates.close()
+        async def goodbye() -> None:
+            if client is not None:
+                await client.aclose()
+                await self._gates.close()
+
+        self._loop.close(goodbye)
 
     def _account(self, space: Space) -> tuple[str, str]:
         """The key and the address of the provider, as this process was given them."""
