@@ -3,10 +3,10 @@
 from hypothesis import HealthCheck, settings
 
 # A machine may be busy with other things: how long an example takes is no finding.
-settings.register_profile(
-    "any_machine", deadline=None, suppress_health_check=[HealthCheck.too_slow]
-)
-settings.load_profile("any_machine")
+settings.register_profile("explore", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+# The same examples in each run: one that fails belongs to the change that is tested.
+settings.register_profile("repeatable", settings.get_profile("explore"), derandomize=True)
+settings.load_profile("repeatable")
 
 pytest_plugins = [
     "plugins.servers",

@@ -54,7 +54,9 @@ def crashes(fleet) -> int:
 
 def restart_immediately(fleet) -> None:
     """As pg_ctl restart -m immediate: no goodbye to anyone, then recovery from the log."""
-    server = psutil.Process(status(fleet.settings.data).postgres.pid)
+    pid = status(fleet.settings.data).postgres.pid
+    assert pid is not None
+    server = psutil.Process(pid)
     server.send_signal(signal.SIGQUIT)
     psutil.wait_procs([server], timeout=30)
     up(fleet.settings.data)
@@ -66,7 +68,9 @@ def test_workers_outlive_a_database_that_crashes_during_commits(
     fleet, own_fleet, worker_process, report, times
 ):
     docs = fleet.collection("docs", model="fake/16")
-    workers = [worker_process(slots=2, fake_faults="latency=0.05") for _ in range(2)]
+    # No lease runs out while the server recovers.
+    options = {"fake_faults": "latency=0.05", "lease_seconds": "30"}
+    workers = [worker_process(slots=2, **options) for _ in range(2)]
     eventually(lambda: len(alive(fleet)) == 2)
     job = docs.enqueue(documents(1_500 * times))
     eventually(lambda: leased(fleet) > 0)

@@ -14,6 +14,9 @@ RAISED = ["MemoryError", "SystemExit", "KeyboardInterrupt"]
 POOLS = [("threads", 2), ("prefork", 2), ("solo", 1)]
 DOCUMENTS = 120
 NEXT_BATCH_S = 5.0
+# The short form may run on a busy machine. A batch that nobody gave back comes after its lease.
+BUSY_S = 40.0
+LEASE_S = 120
 
 LONGEST_PAUSE = """
 SELECT extract(epoch FROM max(pause))
@@ -30,15 +33,23 @@ OTHERS = [pair for pair in itertools.product(POOLS, RAISED) if pair not in QUICK
 
 
 @pytest.mark.parametrize(
-    ("pool", "raised"),
-    [*QUICK, *(pytest.param(*each, marks=pytest.mark.nightly) for each in OTHERS)],
+    ("pool", "raised", "most_s"),
+    [
+        *((*each, BUSY_S) for each in QUICK),
+        *(pytest.param(*each, NEXT_BATCH_S, marks=pytest.mark.nightly) for each in OTHERS),
+    ],
 )
 def test_a_worker_goes_on_after_what_its_embedder_raised(
-    fleet, worker_process, report, pool, raised
+    fleet, worker_process, report, pool, raised, most_s
 ):
     docs = fleet.collection("docs", model="fake/16")
     kind, slots = pool
-    worker = worker_process(pool=kind, slots=slots, fake_faults=f"error={raised};error_every=3")
+    worker = worker_process(
+        pool=kind,
+        slots=slots,
+        fake_faults=f"error={raised};error_every=3",
+        lease_seconds=str(LEASE_S),
+    )
     eventually(lambda: len(fleet.workers()) == (slots if kind == "prefork" else 1))
     before = {each.id for each in fleet.workers()}
     job = docs.enqueue(ef.Document(f"d{n}", f"text number {n}") for n in range(DOCUMENTS))
@@ -48,7 +59,7 @@ def test_a_worker_goes_on_after_what_its_embedder_raised(
     assert worker.process.poll() is None
     assert before == {each.id for each in fleet.workers()}, "a process of the pool was replaced"
     ((pause,),) = ask(fleet, LONGEST_PAUSE, job.id)
-    assert pause < NEXT_BATCH_S
+    assert pause < most_s
     report(**{f"{kind}_{raised}_longest_pause_s": float(pause)})
 
 

@@ -29,7 +29,7 @@ class Siege:
     latency_s: float
 
 
-SHORT = Siege(workers=2, chunks=1_500, kills=2, every_s=1.0, lease_s=3, latency_s=0.03)
+SHORT = Siege(workers=2, chunks=1_500, kills=2, every_s=1.0, lease_s=10, latency_s=0.03)
 LONG = Siege(workers=4, chunks=20_000, kills=0, every_s=3.0, lease_s=10, latency_s=0.15)
 
 

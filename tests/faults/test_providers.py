@@ -74,11 +74,11 @@ def test_an_account_without_money_stops_the_fleet_until_somebody_resumes_it(
     eventually(lambda: len(api.fleet.workers()) == 2)
     job = api.enqueue(450, words=20)
     eventually(lambda: job.status.embedded > 30)
-    before = api.provider.set(stopped="insufficient_quota")
+    before = api.provider.set(stopped="insufficient_quota")["models"][NAME]["received"]
     eventually(lambda: paused(api.fleet.db))
     eventually(lambda: sum(queue.leased for queue in api.fleet.queues()) == 0)
-    further = api.counts()["received"] - before["models"][NAME]["received"]
-    assert 1 <= further <= before["in_flight"] + 1
+    # Each slot hears it with its own next request at the latest.
+    assert 1 <= api.counts()["received"] - before <= 8
     assert [("insufficient_quota", MODEL)] == [
         (space.code, space.model) for space in paused(api.fleet.db)
     ]
@@ -93,11 +93,11 @@ def test_every_fault_of_a_provider_costs_calls_and_nothing_else(api_fleet):
     """R10."""
     script = [each for fault in FAULTS for each in (fault, "", "", "", "")]
     api = api_fleet(
-        {**TINY, "api_timeout_s": 1.0},
+        {**TINY, "api_timeout_s": 5.0},
         limits={"requests": 6_000, "tokens": 1e9},
         script=script,
-        stall_s=20,
-        drip_s=20,
+        stall_s=60,
+        drip_s=60,
     )
     api.tell_limits(requests=6_000)
     job = api.enqueue(180, words=20)
@@ -105,7 +105,7 @@ def test_every_fault_of_a_provider_costs_calls_and_nothing_else(api_fleet):
         assert (180, 0) == ((status := job.wait(timeout_s=60)).embedded, status.failed)
     counts = api.counts()
     assert dict.fromkeys(FAULTS, 1) == api.provider.account()["faults"]
-    # Those that would have taken 20 seconds were given up when their time was over.
+    # Those that would have taken a minute were given up when their time was over.
     assert 2 == counts["abandoned"]
     # A request that met several in a row while nobody else asked cost a harmless text as well.
     assert 60 <= counts["answered"] <= 60 + counts["abandoned"]

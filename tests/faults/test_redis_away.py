@@ -23,7 +23,9 @@ def fleet(own_fleet):
 
 
 def valkey(fleet) -> psutil.Process:
-    return psutil.Process(status(fleet.settings.data).valkey.pid)
+    pid = status(fleet.settings.data).valkey.pid
+    assert pid is not None
+    return psutil.Process(pid)
 
 
 def test_enqueue_succeeds_while_redis_is_down_and_workers_find_it_later(fleet, worker_process):
@@ -113,7 +115,6 @@ class Bomb:
 
 def test_messages_in_pickle_or_yaml_are_refused_and_run_no_code(fleet, worker_process, tmp_path):
     docs = fleet.collection("docs", model="fake/16")
-    worker = worker_process()
     app = celery_app(fleet.settings.redis, socket_timeout_s=3)
     mark = tmp_path / "code-was-run"
     yaml = f"!!python/object/apply:pathlib.Path.touch [!!python/object/apply:pathlib.Path [{mark}]]"
@@ -131,6 +132,7 @@ def test_messages_in_pickle_or_yaml_are_refused_and_run_no_code(fleet, worker_pr
             headers=headers,
         )
         assert 2 == connection.default_channel.client.llen("cpu")
+    worker = worker_process()
     job = docs.enqueue(documents(20))
     assert job.wait(timeout_s=60).embedded == 20
     with redis.Redis.from_url(fleet.settings.redis) as client:

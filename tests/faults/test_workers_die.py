@@ -5,6 +5,7 @@ import signal
 import pytest
 
 import embedfleet as ef
+from plugins.failpoints import stopped
 from plugins.worker_processes import eventually
 
 
@@ -37,11 +38,9 @@ def test_a_job_completes_although_one_of_two_workers_is_killed(fleet, worker_pro
 
 def test_a_stopped_worker_comes_back_too_late_and_changes_nothing(fleet, worker_process):
     docs = fleet.collection("docs", model="fake/16")
-    frozen = worker_process(fake_faults="latency=0.5")
-    eventually(fleet.workers)
+    frozen = worker_process(failpoints="after_embed=stop:#1")
     job = docs.enqueue(documents(60))
-    eventually(lambda: leased(fleet) > 0)
-    frozen.signal(signal.SIGSTOP)
+    eventually(lambda: stopped(frozen))
     worker_process()
     assert (60, 0) == ((status := job.wait(timeout_s=60)).embedded, status.failed)
     frozen.signal(signal.SIGCONT)

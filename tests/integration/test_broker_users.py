@@ -2,7 +2,6 @@
 
 import asyncio
 import shlex
-import socket
 import subprocess
 import time
 from collections.abc import Iterator
@@ -14,9 +13,13 @@ from pydantic import SecretStr
 from redis.exceptions import NoPermissionError
 
 import embedfleet as ef
+from embedfleet import connections
 from embedfleet.fleet import Fleet
+from embedfleet.stack.ports import candidates
 from embedfleet.stack.wheels import valkey_program
+from embedfleet_schema import broker as broker_module
 from embedfleet_schema.settings import load_settings
+from embedfleet_workers.limits import redis_calls
 from embedfleet_workers.limits.protocol import LimitKey
 from embedfleet_workers.limits.redis_store import RedisStore
 from embedfleet_workers.limits.store import Ask, Refusal, Sight, Stopped
@@ -87,9 +90,7 @@ def broker(tmp_path) -> Iterator[Broker]:
     lines = [f"user {name} {' '.join(rules)}" for name, rules in users().items()]
     acl = tmp_path / "users.acl"
     acl.write_text("\n".join([f"user default on >{SECRET} ~* &* +@all", *lines, ""]))
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = next(candidates(None))
     options = {"port": port, "bind": "127.0.0.1", "aclfile": acl, "dir": tmp_path, "save": ""}
     words = [word for name, value in options.items() for word in (f"--{name}", str(value))]
     with (tmp_path / "valkey.log").open("wb") as log:
@@ -101,6 +102,14 @@ def broker(tmp_path) -> Iterator[Broker]:
     finally:
         server.terminate()
         server.wait(30)
+
+
+@pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No call counts as unanswered because the machine is busy."""
+    monkeypatch.setattr(broker_module, "RING_S", 60.0)
+    monkeypatch.setattr(connections, "SOCKET_TIMEOUT_S", 60.0)
+    monkeypatch.setattr(redis_calls, "ANSWER_S", 60.0)
 
 
 @pytest.fixture

@@ -10,7 +10,10 @@ from embedfleet_schema.errors import BadBudget, PriceUnknown
 from embedfleet_schema.store import usage
 
 SMALL = "openai/text-embedding-3-small"
-TODAY = datetime.now(UTC).date()
+
+
+def today() -> date:
+    return datetime.now(UTC).date()
 
 
 @pytest.fixture
@@ -18,13 +21,13 @@ def docs(fleet):
     return fleet.collection("docs", model=SMALL)
 
 
-def spend(fleet, collection, *, tokens, price, day=TODAY, requests=1, texts=1):
+def spend(fleet, collection, *, tokens, price, day=None, requests=1, texts=1):
     spent = usage.spending(requests=requests, texts=texts, tokens=tokens, price=price)
     with fleet.db.transaction() as conn:
         usage.add(conn, collection.info.space_id, spent, job_id=None, worker_id=None)
         conn.execute(
             "UPDATE embedfleet.usage SET day = %s WHERE day = %s AND space_id = %s",
-            (day, TODAY, collection.info.space_id),
+            (day or today(), today(), collection.info.space_id),
         )
 
 
@@ -85,16 +88,16 @@ def test_the_command_takes_a_budget_and_says_what_it_means(command, docs, folder
 
 def test_usage_is_told_by_day_and_model(fleet, docs):
     other = fleet.collection("other", model="openai/mine", dimensions=8)
-    spend(fleet, docs, tokens=1_000_000, price=0.02, day=TODAY - timedelta(days=2), texts=10)
+    spend(fleet, docs, tokens=1_000_000, price=0.02, day=today() - timedelta(days=2), texts=10)
     spend(fleet, docs, tokens=500_000, price=0.02, texts=5)
     spend(fleet, other, tokens=70, price=None)
     rows = [(each.day, each.model, each.tokens, each.usd) for each in fleet.usage()]
     assert [
-        (TODAY, "openai/mine", 70, None),
-        (TODAY, SMALL, 500_000, Decimal("0.01")),
-        (TODAY - timedelta(days=2), SMALL, 1_000_000, Decimal("0.02")),
+        (today(), "openai/mine", 70, None),
+        (today(), SMALL, 500_000, Decimal("0.01")),
+        (today() - timedelta(days=2), SMALL, 1_000_000, Decimal("0.02")),
     ] == rows
-    assert [TODAY, TODAY] == [each.day for each in fleet.usage(days=1)]
+    assert [today(), today()] == [each.day for each in fleet.usage(days=1)]
 
 
 def test_the_command_prints_the_ledger(command, fleet, docs):
@@ -103,11 +106,11 @@ def test_the_command_prints_the_ledger(command, fleet, docs):
     assert (0, "") == (answer.code, answer.err)
     columns, row, total = answer.out.splitlines()
     assert ["day", "model", "requests", "texts", "tokens", "USD"] == columns.split()
-    assert [TODAY.isoformat(), SMALL, "3", "100", "1,234,567", "$0.025"] == row.split()
+    assert [today().isoformat(), SMALL, "3", "100", "1,234,567", "$0.025"] == row.split()
     assert "$0.025 in 30 days" == total
 
     (entry,) = command("usage", "--days", 1, "--json").json
-    assert (TODAY, SMALL, 1_234_567, 0.02469134) == (
+    assert (today(), SMALL, 1_234_567, 0.02469134) == (
         date.fromisoformat(entry["day"]),
         entry["model"],
         entry["tokens"],

@@ -14,6 +14,7 @@ from embedfleet.cli import main
 from embedfleet.fleet import Fleet
 from plugins.documents import DOCUMENTS, ROOT, Block, blocks
 from plugins.fleets import drain
+from plugins.worker_processes import eventually
 
 FOLLOWED = ("README.md", "docs/getting-started.md")
 ABOUT_SQL = ("docs/sql-cookbook.md", "docs/operations.md")
@@ -110,6 +111,7 @@ def handbook(fleet: Fleet, worker: Any) -> None:
     with fleet.db.connection() as conn:
         insert = "INSERT INTO embedfleet.lane_file (space_id, state) VALUES (%s, 'done')"
         conn.execute(insert, (docs.info.space_id,))
+    eventually(fleet.workers)
 
 
 def _with_our_model(text: str) -> str:

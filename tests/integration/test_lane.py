@@ -12,7 +12,7 @@ from embedfleet_schema.store import lane
 from embedfleet_schema.store.sweep import sweep
 from embedfleet_schema.turns import LANE, Turn
 from embedfleet_schema.types import Space
-from plugins.lane_fleets import MODEL, PRICE, LaneFleet, names, text_of
+from plugins.lane_fleets import MODEL, PRICE, LaneFleet, names, take_turn, text_of
 from plugins.provider_dialects import tokens_of
 
 CRASH_POINTS = ("after_lane_lease", "after_lane_upload", "after_lane_create")
@@ -57,7 +57,7 @@ def test_vectors_are_those_of_the_ordinary_endpoint(lane_fleet: LaneFleet):
 def test_after_a_crash_nothing_is_lost_and_nothing_is_filed_twice(place, lane_fleet: LaneFleet):
     job = lane_fleet.enqueue(*names(20))
     with pytest.raises(FailpointHit):
-        lane_fleet.failing(f"{place}=raise").run_once()
+        take_turn(lane_fleet.failing(f"{place}=raise"))
     # Too early to tell a dead process from a slow one.
     lane_fleet.look()
     assert ["filing"] == lane_fleet.files()
@@ -75,7 +75,7 @@ def test_after_a_crash_nothing_is_lost_and_nothing_is_filed_twice(place, lane_fl
 def test_a_batch_is_found_again_behind_many_newer_ones(lane_fleet: LaneFleet):
     lane_fleet.enqueue(*names(3))
     with pytest.raises(FailpointHit):
-        lane_fleet.failing("after_lane_create=raise").run_once()
+        take_turn(lane_fleet.failing("after_lane_create=raise"))
     for number in range(9):
         lane_fleet.server._create(
             {
@@ -116,7 +116,7 @@ def test_who_was_taken_for_dead_calls_its_batch_off(lane_fleet: LaneFleet):
         return made
 
     runner._api.create = late
-    runner.run_once()
+    take_turn(runner)
     (batch,) = lane_fleet.server.batches.values()
     assert "cancelling" == batch.status
 
@@ -182,7 +182,7 @@ def test_a_harvest_that_died_is_done_again_and_paid_once(part, lane_fleet: LaneF
     lane_fleet.look()
     lane_fleet.server.complete(lambda text: (400, "bad", "no") if text.endswith("7") else None)
     with pytest.raises(FailpointHit):
-        lane_fleet.failing(f"after_lane_part=raise:#{part}", buffer_bytes=100).run_once()
+        take_turn(lane_fleet.failing(f"after_lane_part=raise:#{part}", buffer_bytes=100))
     assert ["filed"] == lane_fleet.files()
     lane_fleet.look()
     assert ["d007", "d017"] == lane_fleet.failed()
@@ -314,7 +314,7 @@ def test_what_cannot_be_asked_for_goes_to_the_workers_in_the_end(state: str, lan
     lane_fleet.enqueue(*names(10))
     if state == "filing":
         with pytest.raises(FailpointHit):
-            lane_fleet.failing("after_lane_create=raise").run_once()
+            take_turn(lane_fleet.failing("after_lane_create=raise"))
     else:
         lane_fleet.look()
     for route in (("POST", "/cancel"), ("GET", "/batches")):
@@ -463,7 +463,7 @@ def test_a_budget_bounds_what_is_filed(lane_fleet: LaneFleet):
 def test_a_budget_is_kept_where_no_price_is_known(lane_fleet: LaneFleet):
     job = lane_fleet.enqueue(*names(10), budget_usd=1.0)
     unpriced = Fleet(lane_fleet.fleet.settings.model_copy(update={"prices": {}}))
-    assert lane_fleet._made(unpriced).run_once()
+    take_turn(lane_fleet._made(unpriced))
     assert ([], "paused") == (lane_fleet.filed(), job.status.state)
     assert "EMBEDFLEET_PRICES" in str(job.status.reason)
 
@@ -476,7 +476,7 @@ def test_a_harvest_without_a_price_pauses_a_job_with_a_budget(lane_fleet: LaneFl
         conn.execute("UPDATE embedfleet.job SET loaded_at = NULL WHERE id = %s", (limited.id,))
     lane_fleet.server.complete()
     unpriced = Fleet(lane_fleet.fleet.settings.model_copy(update={"prices": {}}))
-    assert lane_fleet._made(unpriced).run_once()
+    take_turn(lane_fleet._made(unpriced))
     assert ("paused", 20) == (limited.status.state, limited.status.embedded)
 
 
@@ -496,7 +496,7 @@ def test_one_process_of_the_fleet_acts_at_a_time(lane_fleet: LaneFleet):
     assert turn.take()
     assert not lane_fleet.runner().run_once()
     turn.give_back()
-    assert lane_fleet.runner().run_once()
+    take_turn(lane_fleet.runner())
     assert names(5) == lane_fleet.filed()
 
 

@@ -22,6 +22,7 @@ from embedfleet_schema.store import jobs, spaces
 from embedfleet_schema.store.batches import Batches
 from embedfleet_schema.store.sweep import sweep
 from embedfleet_workers.embedders.fake import fake_vectors
+from embedfleet_workers.limits import redis_calls
 from embedfleet_workers.limits.protocol import LimitKey
 from embedfleet_workers.limits.redis_store import RedisStore
 from embedfleet_workers.limits.store import Stopped
@@ -250,7 +251,10 @@ def stopped(url):
     return asyncio.run(look())
 
 
-def test_resuming_a_model_takes_back_the_alarm_of_its_provider_and_of_no_other(fleet, docs):
+def test_resuming_a_model_takes_back_the_alarm_of_its_provider_and_of_no_other(
+    fleet, docs, monkeypatch
+):
+    monkeypatch.setattr(redis_calls, "ANSWER_S", 60.0)
     alarm = Stopped("insufficient_quota", EMPTY)
 
     async def sound():
@@ -291,7 +295,7 @@ def beside(work):
     thread = threading.Thread(target=run)
     thread.start()
     yield thread
-    thread.join(30)
+    thread.join(120)
     assert [] == failures
     assert not thread.is_alive()
 
@@ -319,7 +323,7 @@ def test_a_pause_waits_for_an_enqueue_and_holds_its_batches(fleet, docs):
         pausing = threading.Thread(target=stop, args=(fleet,))
         pausing.start()
         until_it_waits(fleet)
-    pausing.join(30)
+    pausing.join(120)
     assert ["held"] == states(fleet, fleet.job(job_id))
 
 
@@ -335,7 +339,7 @@ def test_an_enqueue_waits_for_a_pause_and_is_held(fleet, docs):
             )
             thread.start()
             until_it_waits(fleet)
-        thread.join(30)
+        thread.join(120)
     assert ["held"] == states(fleet, made[0])
 
 
@@ -346,11 +350,11 @@ def test_a_commit_and_a_pause_of_two_workers_do_not_block_each_other_for_good(fl
     start = threading.Barrier(4)
 
     def pause(store, lease):
-        start.wait(10)
+        start.wait(60)
         store.pause_space(lease, code="c", reason="r")
 
     def finish_it(store, lease):
-        start.wait(10)
+        start.wait(60)
         commit(store, lease)
 
     work = [pause, finish_it, pause, finish_it]
@@ -361,7 +365,7 @@ def test_a_commit_and_a_pause_of_two_workers_do_not_block_each_other_for_good(fl
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(30)
+        thread.join(120)
     assert ["done", "held"] == states(fleet, job)
     done = "SELECT count(*) FROM embedfleet.batch WHERE state = 'done'"
     assert [(2,)] == ask(fleet, done)

@@ -14,11 +14,17 @@ from embedfleet_workers.runtime import Launch, Runtime
 from plugins import invariants
 from plugins.batch_api import DIMENSIONS, BatchServer
 from plugins.provider_dialects import KEY
+from plugins.worker_processes import eventually
 
 MODEL = "openai/a-model"
 PRICE = 1.0
 # About five texts to a batch.
 BATCH_TOKENS = 64
+
+
+def take_turn(runner: LaneRunner) -> None:
+    """Let it look once; a turn that was given back is free a moment later."""
+    eventually(runner.run_once)
 
 
 class LaneFleet:
@@ -53,7 +59,7 @@ class LaneFleet:
 
     def look(self, **options: float) -> None:
         """A process of its own looks once."""
-        assert self.runner(**options).run_once()
+        take_turn(self.runner(**options))
 
     def ask(self, statement: str, *values: object) -> list[tuple]:
         with self.fleet.db.connection() as conn:

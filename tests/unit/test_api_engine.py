@@ -273,7 +273,10 @@ def test_one_request_that_always_fails_beside_others_is_charged(make, server, fa
     check(parts)
     assert raised is type(error)
     assert [row for row in range(12) if row not in (4, 5)] == rows_of(parts)
-    assert sending.TRIES + 5 == len(server.calls)
+    calls = server.texts()
+    # Where the others were done before it failed first, nobody knows that the provider is well.
+    assert calls.count(["A probe."]) <= 1
+    assert sending.TRIES + 5 == len(calls) - calls.count(["A probe."])
 
 
 @pytest.mark.parametrize(
@@ -339,14 +342,14 @@ def test_what_cannot_be_sent_at_all_is_no_fault_of_a_text(make, server, monkeypa
 
 def test_a_stalled_request_ends_at_its_deadline(make, server, gate):
     server.script(Misdeed(stall=True))
-    parts, error = collect(make(api_timeout_s=0.3))
+    parts, error = collect(make(api_timeout_s=3.0))
     assert (None, 12) == (error, len(rows_of(parts)))
     assert ["failed", "settled"] == gate.ends()
 
 
 def test_a_body_that_drips_does_not_stretch_the_deadline(make, server, gate):
     server.script(Misdeed(drip=True))
-    parts, error = collect(make(api_timeout_s=0.3))
+    parts, error = collect(make(api_timeout_s=3.0))
     assert (None, 12) == (error, len(rows_of(parts)))
     assert ["failed", "settled"] == gate.ends()
 

@@ -87,7 +87,7 @@ def use_hub(monkeypatch, tmp_path):
 
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-    monkeypatch.setattr(model_files, "_hub", hub.Hub(answer_seconds=0.5))
+    monkeypatch.setattr(model_files, "_hub", hub.Hub(answer_seconds=60.0))
     return use
 
 
@@ -278,9 +278,10 @@ def test_an_unreachable_hub_is_named_as_the_reason(no_hub):
         find_model(REPOSITORY)
 
 
-def test_a_silent_hub_is_given_up_and_not_asked_again(use_hub):
+def test_a_silent_hub_is_given_up_and_not_asked_again(use_hub, monkeypatch):
     with socket.create_server(("127.0.0.1", 0)) as silent:
         use_hub(f"http://127.0.0.1:{silent.getsockname()[1]}")
+        monkeypatch.setattr(model_files, "_hub", hub.Hub(answer_seconds=0.5))
         for _ in range(2):
             with pytest.raises(ModelNotFound, match="the hub cannot be reached"):
                 find_model(REPOSITORY)

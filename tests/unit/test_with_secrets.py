@@ -2,7 +2,6 @@
 
 import importlib.util
 import os
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +11,8 @@ import pytest
 import redis
 from hypothesis import given
 from hypothesis import strategies as st
+
+from embedfleet.stack.ports import candidates
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 
@@ -122,15 +123,9 @@ def valkey_as_redis(tmp_path) -> dict[str, str]:
     return {**os.environ, "PATH": path, "SECRETS": str(tmp_path)}
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
 def test_the_broker_wants_its_password_and_never_evicts(tmp_path, valkey_as_redis):
     secret(tmp_path, "redis_password", "right\n")
-    port = free_port()
+    port = next(candidates(None))
     start = [DEPLOY / "redis/start.sh", DEPLOY / "redis/redis.conf"]
     options = ["--port", str(port), "--bind", "127.0.0.1"]
     with subprocess.Popen(

@@ -104,7 +104,8 @@ class Provider:
             return self._watched(model, limited, ())
         self.account.admitted(model, now, tokens)
         digests = [answers.digest_of(text) for text in texts]
-        reply = self._vectors(model, digests, tokens, body, fault)
+        reply = self._vectors(digests, tokens, body, fault)
+        reply.headers |= self._limit_headers(model, now)
         if fault not in HARMLESS:
             self.account.of(model).spoiled += 1
             return self._watched(model, self._spoiled(reply, fault), ())
@@ -144,17 +145,17 @@ class Provider:
         shown = limits[short].shown
         used = shown.limit - max(0.0, shown.left(now))
         reply = _limited(short, shown.limit, used, costs[short], waits[short])
-        reply.headers = {**reply.headers, **self._limit_headers(model)}
+        reply.headers = {**reply.headers, **self._limit_headers(model, now)}
         return reply
 
     def _vectors(
-        self, model: str, digests: Sequence[bytes], tokens: int, body: dict[str, Any], fault: str
+        self, digests: Sequence[bytes], tokens: int, body: dict[str, Any], fault: str
     ) -> Reply:
         width = int(body.get("dimensions") or self.options.dimensions)
         vectors = answers.vectors_of(digests, width // 4 if fault == "quarter" else width)
         base64 = body.get("encoding_format") == "base64" and fault != "floats"
-        found = answers.embeddings(model, vectors, tokens, base64=base64)
-        reply = Reply(200, {**answers.JSON, **self._limit_headers(model)}, found)
+        found = answers.embeddings(str(body.get("model")), vectors, tokens, base64=base64)
+        reply = Reply(200, dict(answers.JSON), found)
         reply.after_s = self.options.latency_s + self._random.uniform(0, self.options.jitter_s)
         return reply
 
@@ -213,10 +214,9 @@ class Provider:
             }
         return self._limits[model]
 
-    def _limit_headers(self, model: str) -> dict[str, str]:
+    def _limit_headers(self, model: str, now: float) -> dict[str, str]:
         if not self.options.tell_limits:
             return {}
-        now = self.now()
         return answers.limit_headers(
             {
                 name: (limit.shown.limit, limit.shown.left(now), limit.shown.full_in(now))
