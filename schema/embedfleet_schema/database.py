@@ -24,6 +24,8 @@ from embedfleet_schema.revisions import newest
 from embedfleet_schema.types import Storage
 
 CONNECT_TIMEOUT_S = 5
+# How long a transaction may wait for its own process: one that is frozen gives its locks back then.
+IDLE_S = 60.0
 # Advisory locks share one number space per database; this marks ours ("ef" in ASCII).
 LOCK_SPACE = 0x6566
 # Who looks through a whole collection for what has to be queued again waits for others who do.
@@ -82,6 +84,7 @@ class Database:
             conn = psycopg.connect(
                 self.url, autocommit=True, connect_timeout=CONNECT_TIMEOUT_S, **_KEEPALIVE
             )
+            _watch(conn)
         except psycopg.OperationalError as error:
             raise DatabaseUnreachable(url=self.name, reason=_brief(error)) from error
         except psycopg.ProgrammingError:
@@ -121,6 +124,9 @@ class Database:
             yield
         except psycopg.errors.InsufficientPrivilege as error:
             raise NotPermitted(url=self.name, reason=_brief(error)) from error
+        except psycopg.errors.IdleInTransactionSessionTimeout as error:
+            # The driver takes it for an error inside PostgreSQL; it is a lost connection.
+            raise psycopg.OperationalError(_brief(error)) from error
 
     def _check(self) -> None:
         """Fail at once and in plain words, where a pool would keep trying in the background."""
@@ -131,6 +137,7 @@ class Database:
             raise SchemaOutdated(url=self.name, found=found, needed=needed)
 
     def _configure(self, conn: Connection[Any]) -> None:
+        _watch(conn)
         try:
             self.oids = vectors.register(conn)
         except psycopg.ProgrammingError as error:
@@ -143,6 +150,22 @@ _KEEPALIVE: dict[str, Any] = {
     "keepalives_interval": 10,
     "keepalives_count": 3,
 }
+# The same for the server, which would keep the locks of a machine that lost its power.
+_SERVER_KEEPALIVE = {
+    "tcp_keepalives_idle": "20",
+    "tcp_keepalives_interval": "10",
+    "tcp_keepalives_count": "3",
+    "tcp_user_timeout": "50s",
+}
+
+
+def _watch(conn: Connection[Any]) -> None:
+    """Have the server notice within a minute that nobody is left, or that nobody goes on."""
+    wanted = {"idle_in_transaction_session_timeout": f"{IDLE_S * 1e3:.0f}", **_SERVER_KEEPALIVE}
+    conn.execute(
+        "SELECT set_config(name, value, false) FROM unnest(%s::text[], %s::text[]) w (name, value)",
+        (list(wanted), list(wanted.values())),
+    )
 
 
 def _brief(error: Exception) -> str:

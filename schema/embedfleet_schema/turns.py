@@ -25,7 +25,8 @@ class Turn:
     Without `seconds` it is held until it is given back.
 
     Such a transaction has no snapshot, so it holds up no vacuum; and unlike a lock of the session
-    it works behind a pooler. A process that dies gives its turn back with its connection.
+    it works behind a pooler. A process that dies gives its turn back with its connection; it may
+    be idle for as long as it likes.
     """
 
     def __init__(self, db: Database, lock: int, seconds: float | None = None) -> None:

@@ -1,2 +1,3 @@
 -- name: try
-SELECT pg_try_advisory_xact_lock(%(space)s, %(lock)s) AS mine;
+SELECT pg_try_advisory_xact_lock(%(space)s, %(lock)s) AS mine,
+    set_config('idle_in_transaction_session_timeout', '0', true);
