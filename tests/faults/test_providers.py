@@ -47,7 +47,9 @@ def test_a_killed_worker_and_an_empty_redis_cost_only_what_was_under_way(api_fle
     limits = {"tokens": TOKENS}
     api = api_fleet(ROOMY, quota="bucket:1", limits=limits, latency_s=0.2, tell_limits=False)
     api.tell_limits(**limits)
-    workers = [worker_process(**api.variables(), slots=4) for _ in range(2)]
+    # None runs out before it is asked what they hold.
+    options = {**api.variables(), "slots": 4, "lease_seconds": "12"}
+    workers = [worker_process(**options) for _ in range(2)]
     eventually(lambda: len(api.fleet.workers()) == 2)
     job = api.enqueue(1_200)
     eventually(lambda: job.status.embedded > 200)
