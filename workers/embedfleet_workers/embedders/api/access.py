@@ -32,6 +32,9 @@ if TYPE_CHECKING:
 # Connections that are kept open between requests, and for how long.
 KEPT_CONNECTIONS = 64
 KEPT_S = 30.0
+# An answer of a hundred vectors has 800 KiB, and each piece of it goes through all layers of the
+# HTTP client: in pieces of its own 64 KiB that is a tenth of what an answer costs.
+PIECE_BYTES = 1 << 20
 # What a request may take beside waiting for its turn and for its answer.
 GRACE_S = 30.0
 
@@ -133,11 +136,13 @@ class ApiAccess:
     def _http_client(self) -> httpx2.AsyncClient:
         """The one client of the process: providers are few, so connections are shared by spaces."""
         try:
+            import httpcore2
             import httpx2
             import pybase64  # noqa: F401 - what decodes the answers: missing, it is missed now
         except ImportError as error:
             raise ExtraMissing(feature="Calling a provider's API", extra="api") from error
         if self._client is None:
+            httpcore2.AsyncHTTP11Connection.READ_NUM_BYTES = PIECE_BYTES
             limits = httpx2.Limits(
                 max_connections=None,
                 max_keepalive_connections=KEPT_CONNECTIONS,
