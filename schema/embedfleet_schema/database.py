@@ -151,11 +151,8 @@ _KEEPALIVE: dict[str, Any] = {
     "keepalives_count": 3,
 }
 # The same for the server, which would keep the locks of a machine that lost its power.
-_SERVER_KEEPALIVE = {
-    "tcp_keepalives_idle": "20",
-    "tcp_keepalives_interval": "10",
-    "tcp_keepalives_count": "3",
-    "tcp_user_timeout": "50s",
+_SERVER_KEEPALIVE = {f"tcp_{name}": str(value) for name, value in _KEEPALIVE.items()} | {
+    "tcp_user_timeout": "50s"
 }
 
 
