@@ -12,7 +12,7 @@ from psycopg.types.json import Jsonb
 from embedfleet_producer.judge import Judged, printable
 from embedfleet_schema.database import Database
 from embedfleet_schema.statements import load
-from embedfleet_schema.store import documents, jobs
+from embedfleet_schema.store import documents, jobs, locks
 from embedfleet_schema.types import CollectionInfo, Rejection
 
 _SQL = load("ingest")
@@ -61,7 +61,7 @@ def merge(
 ) -> tuple[jobs.Tally, int]:
     """Store a window; returns its counts and how many batches it made."""
     with db.transaction() as conn:
-        documents.share(conn, collection.id)
+        locks.share(conn, collection.id)
         values = {"collection_id": collection.id, "job_id": job_id}
         if window.changed:
             _copy(conn, window)

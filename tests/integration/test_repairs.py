@@ -5,7 +5,7 @@ import hashlib
 import pytest
 
 import embedfleet as ef
-from embedfleet_schema.store import audit, documents
+from embedfleet_schema.store import audit, locks
 from embedfleet_schema.store.texts import still_without
 from plugins.fleets import drain
 
@@ -19,7 +19,7 @@ def test_a_repair_and_a_retry_wait_for_nobody_who_adds(fleet, docs):
     """They look through the whole collection, which may take minutes."""
     docs.enqueue([ef.Document(f"d{n}", f"text{n}") for n in range(4)]).cancel()
     with fleet.db.transaction() as adding:
-        documents.share(adding, docs.info.id)
+        locks.share(adding, docs.info.id)
         found = docs.audit(repair=True)
         assert docs.retry() is None
     assert (4, 4) == (found.missing, fleet.job(found.job_id).status.queued)

@@ -1,15 +1,3 @@
--- name: share_collection
--- Held while chunks or vectors are added: what only removes (delete, prune) waits for us.
-SELECT pg_advisory_xact_lock_shared(%(space)s, %(collection_id)s);
-
--- name: own_collection
--- Held while chunks or vectors are removed: nobody may count on a vector that is about to go.
-SELECT pg_advisory_xact_lock(%(space)s, %(collection_id)s);
-
--- name: repair_alone
--- Another lock than the collection's: those who add and remove go on beside.
-SELECT pg_advisory_xact_lock(%(space)s, %(collection_id)s);
-
 -- name: lock_waiting
 -- Documents that wait for one of these texts, locked in one order everywhere.
 SELECT d.id, d.live_version

@@ -8,7 +8,7 @@ from psycopg.rows import dict_row
 
 from embedfleet_schema.database import Database
 from embedfleet_schema.statements import load
-from embedfleet_schema.store import documents
+from embedfleet_schema.store import documents, locks
 from embedfleet_schema.store.requeue import requeue
 from embedfleet_schema.store.texts import composed
 from embedfleet_schema.types import CollectionInfo
@@ -64,7 +64,7 @@ def repair(
     values = {"collection_id": collection.id}
     _remove_extra(db, collection)
     with db.transaction() as conn:
-        documents.repair_alone(conn, collection.id)
+        locks.repair_alone(conn, collection.id)
         rows = conn.execute(composed(_SQL["missing_texts"], collection), values).fetchall()
         job_id = requeue(conn, collection, "repair", rows, budget=budget, budget_usd=budget_usd)
     after = 0
@@ -84,13 +84,13 @@ def _remove_extra(db: Database, collection: CollectionInfo) -> None:
     hashes = [bytes(sha256) for (sha256,) in rows]
     for start in range(0, len(hashes), PAGE):
         with db.transaction() as conn:
-            documents.own(conn, collection.id)
+            locks.own(conn, collection.id)
             documents.remove_unused(conn, collection, hashes[start : start + PAGE])
 
 
 def _take_page_live(db: Database, collection: CollectionInfo, after: int) -> int | None:
     with db.transaction() as conn:
-        documents.share(conn, collection.id)
+        locks.share(conn, collection.id)
         rows = conn.execute(
             _SQL["lock_waiting_page"], {"collection_id": collection.id, "after": after}
         ).fetchall()

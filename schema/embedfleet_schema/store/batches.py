@@ -28,7 +28,7 @@ from embedfleet_schema.database import Database
 from embedfleet_schema.errors import LeaseLost
 from embedfleet_schema.failpoints import Failpoints
 from embedfleet_schema.statements import load
-from embedfleet_schema.store import collections, documents, exits, reuse, spaces, usage
+from embedfleet_schema.store import collections, documents, exits, locks, reuse, spaces, usage
 from embedfleet_schema.store.exits import Open
 from embedfleet_schema.store.usage import Spending
 from embedfleet_schema.types import CollectionInfo, Queue
@@ -287,7 +287,7 @@ class Batches:
         self, lease: Lease, *, fence: str = "fence"
     ) -> Iterator[tuple[Connection[Any], Fenced]]:
         with self._db.transaction() as conn:
-            documents.share(conn, lease.collection.id)
+            locks.share(conn, lease.collection.id)
             row = conn.execute(_SQL[fence], _named(lease)).fetchone()
             if row is None:
                 raise LeaseLost(batch=lease.id, attempt=lease.attempt)

@@ -1,8 +1,4 @@
-"""Documents going live and going away, under the lock that keeps the two apart.
-
-Whoever adds chunks or vectors shares the collection's advisory lock; whoever removes them owns it.
-So nobody relies on a vector that is about to be removed, and no vector outlives its last chunk.
-"""
+"""Documents going live and going away, under the lock that keeps the two apart (`store.locks`)."""
 
 from __future__ import annotations
 
@@ -11,25 +7,12 @@ from typing import Any
 
 from psycopg import Connection, sql
 
-from embedfleet_schema.database import LOCK_SPACE, REPAIR_LOCK_SPACE, Database
+from embedfleet_schema.database import Database
 from embedfleet_schema.statements import load
+from embedfleet_schema.store import locks
 from embedfleet_schema.types import CollectionInfo
 
 _SQL = load("documents")
-
-
-def share(conn: Connection[Any], collection_id: int) -> None:
-    conn.execute(_SQL["share_collection"], {"space": LOCK_SPACE, "collection_id": collection_id})
-
-
-def own(conn: Connection[Any], collection_id: int) -> None:
-    conn.execute(_SQL["own_collection"], {"space": LOCK_SPACE, "collection_id": collection_id})
-
-
-def repair_alone(conn: Connection[Any], collection_id: int) -> None:
-    """Make others wait who look for texts to be queued again, and nobody else."""
-    values = {"space": REPAIR_LOCK_SPACE, "collection_id": collection_id}
-    conn.execute(_SQL["repair_alone"], values)
 
 
 def go_live(
@@ -65,7 +48,7 @@ def prune(db: Database, collection: CollectionInfo, replaced: Sequence[int]) -> 
     if not replaced:
         return
     with db.transaction() as conn:
-        own(conn, collection.id)
+        locks.own(conn, collection.id)
         rows = conn.execute(_SQL["remove_superseded"], {"documents": list(replaced)})
         remove_unused(conn, collection, {bytes(sha256) for (sha256,) in rows})
 
@@ -73,7 +56,7 @@ def prune(db: Database, collection: CollectionInfo, replaced: Sequence[int]) -> 
 def delete(db: Database, collection: CollectionInfo, keys: Sequence[str]) -> list[str]:
     """Remove documents with their chunks and unused vectors; returns the keys that were there."""
     with db.transaction() as conn:
-        own(conn, collection.id)
+        locks.own(conn, collection.id)
         values = {"collection_id": collection.id, "keys": [key for key in keys if _can_be(key)]}
         rows = conn.execute(_SQL["remove_documents"], values).fetchall()
         rejected = conn.execute(_SQL["remove_rejections"], values).fetchall()

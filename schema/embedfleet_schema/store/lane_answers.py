@@ -14,7 +14,7 @@ from psycopg import Connection, sql
 
 from embedfleet_schema.database import Database
 from embedfleet_schema.statements import load
-from embedfleet_schema.store import collections, documents, exits
+from embedfleet_schema.store import collections, documents, exits, locks
 from embedfleet_schema.store.batches import Lease
 from embedfleet_schema.store.exits import Open
 from embedfleet_schema.types import CollectionInfo
@@ -74,7 +74,7 @@ def settle(db: Database, lease: Lease, failed: Mapping[bytes, Failed], reason: s
     `reason`, which is a state for the whole batch unless some of it failed.
     """
     with db.transaction() as conn:
-        documents.share(conn, lease.collection.id)
+        locks.share(conn, lease.collection.id)
         named = {"id": lease.id, "attempt": lease.attempt}
         row = conn.execute(_BATCHES["fence"], named).fetchone()
         if row is None:

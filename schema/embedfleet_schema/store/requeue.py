@@ -9,7 +9,7 @@ from psycopg import Connection
 
 from embedfleet_schema.database import Database
 from embedfleet_schema.statements import load
-from embedfleet_schema.store import documents, jobs
+from embedfleet_schema.store import jobs, locks
 from embedfleet_schema.store.jobs import JobKind, Tally
 from embedfleet_schema.store.texts import composed, still_without
 from embedfleet_schema.types import CollectionInfo
@@ -30,7 +30,7 @@ def retry_failures(
     The lock makes two calls at once take turns: the later one sees the batches of the earlier.
     """
     with db.transaction() as conn:
-        documents.repair_alone(conn, collection.id)
+        locks.repair_alone(conn, collection.id)
         rows = conn.execute(
             composed(_SQL["failed_texts"], collection),
             {"collection_id": collection.id, "job_id": job_id},
@@ -52,7 +52,7 @@ def requeue(
     They were looked for without the collection's lock, because that takes long; it is taken here.
     None where no text is left.
     """
-    documents.share(conn, collection.id)
+    locks.share(conn, collection.id)
     texts = still_without(conn, collection, found)
     if not texts:
         return None

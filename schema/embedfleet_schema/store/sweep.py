@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from embedfleet_schema.database import LOCK_SPACE, Database
 from embedfleet_schema.statements import load
-from embedfleet_schema.store import collections, documents, exits
+from embedfleet_schema.store import collections, documents, exits, locks
 from embedfleet_schema.types import Queue
 
 _SQL = load("batches")
@@ -55,7 +55,7 @@ def _reclaim(
 ) -> None:
     """One expired batch in its own transaction, its locks taken in the order of a commit."""
     with db.transaction() as conn:
-        documents.share(conn, collection_id)
+        locks.share(conn, collection_id)
         values = {"id": batch_id, "alive_seconds": alive_seconds}
         row = conn.execute(_SQL["fence_expired"], values).fetchone()
         if row is None:
