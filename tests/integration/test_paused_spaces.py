@@ -1,9 +1,6 @@
 """A provider refuses: its space stands still for the whole fleet until a person resumes it."""
 
 import asyncio
-import threading
-from contextlib import contextmanager
-from uuid import uuid4
 
 import pytest
 from pydantic import SecretStr
@@ -18,52 +15,14 @@ from embedfleet_schema.errors import (
     UnknownModel,
     UsageError,
 )
-from embedfleet_schema.store import jobs, spaces
-from embedfleet_schema.store.batches import Batches
 from embedfleet_schema.store.sweep import sweep
-from embedfleet_workers.embedders.fake import fake_vectors
 from embedfleet_workers.limits import redis_calls
 from embedfleet_workers.limits.protocol import LimitKey
 from embedfleet_workers.limits.redis_store import RedisStore
 from embedfleet_workers.limits.store import Stopped
 from plugins.invariants import check
+from plugins.pauses import EMPTY, ask, batches_of, commit, documents, states, stop
 from plugins.pipelines import PartsEmbedder, ScriptedEmbedder, finish, pipeline_around
-
-EMPTY = "the account is empty"
-
-
-def documents(count, prefix="d"):
-    return [
-        ef.Document(f"{prefix}{n}", " ".join(f"{prefix}{n}x{i}" for i in range(5)))
-        for n in range(count)
-    ]
-
-
-def ask(fleet, statement, *values):
-    with fleet.db.connection() as conn:
-        cursor = conn.execute(statement, values)
-        return cursor.fetchall() if cursor.description else []
-
-
-def states(fleet, job):
-    found = "SELECT DISTINCT state FROM embedfleet.batch WHERE job_id = %s ORDER BY state"
-    return [state for (state,) in ask(fleet, found, job.id)]
-
-
-def batches_of(fleet):
-    return Batches(fleet.db, owner=uuid4(), lease_seconds=60.0)
-
-
-def stop(fleet, queue="cpu", reason=EMPTY):
-    """A worker claims a batch and learns that its provider refuses."""
-    store = batches_of(fleet)
-    lease = store.claim(queue)
-    store.pause_space(lease, code="insufficient_quota", reason=reason)
-    return lease
-
-
-def commit(store, lease):
-    store.commit(lease, fake_vectors(lease.collection.space, lease.texts, "document"))
 
 
 @pytest.fixture
@@ -276,121 +235,6 @@ def test_a_model_is_resumed_while_redis_is_away_with_a_warning(fleet, docs, capl
         assert cut_off.resume("fake/16")
     assert [] == fleet.paused()
     assert "Redis did not hear that fake/16 goes on" in caplog.text
-
-
-# Two at once.
-
-
-@contextmanager
-def beside(work):
-    """`work` in a thread, which has ended when the block has."""
-    failures = []
-
-    def run():
-        try:
-            work()
-        except BaseException as error:  # noqa: BLE001 - it is raised below
-            failures.append(error)
-
-    thread = threading.Thread(target=run)
-    thread.start()
-    yield thread
-    thread.join(120)
-    assert [] == failures
-    assert not thread.is_alive()
-
-
-def waits_for_a_lock(fleet):
-    return bool(
-        ask(
-            fleet,
-            "SELECT pid FROM pg_stat_activity WHERE datname = current_database()"
-            " AND wait_event_type = 'Lock'",
-        )
-    )
-
-
-def until_it_waits(fleet):
-    while not waits_for_a_lock(fleet):
-        pass
-
-
-def test_a_pause_waits_for_an_enqueue_and_holds_its_batches(fleet, docs):
-    docs.enqueue(documents(3))
-    with fleet.db.connection() as conn, conn.transaction():
-        job_id = jobs.create(conn, docs.info, "enqueue")
-        jobs.put_batches(conn, docs.info, job_id, [(bytes(32), 5)], budget=64)
-        pausing = threading.Thread(target=stop, args=(fleet,))
-        pausing.start()
-        until_it_waits(fleet)
-    pausing.join(120)
-    assert ["held"] == states(fleet, fleet.job(job_id))
-
-
-def test_an_enqueue_waits_for_a_pause_and_is_held(fleet, docs):
-    docs.enqueue(documents(3))
-    made = []
-    with fleet.db.connection() as conn:
-        with conn.transaction():
-            conn.execute("SELECT FROM embedfleet.space FOR NO KEY UPDATE")
-            spaces.pause(conn, docs.info.space_id, "c", "r")
-            thread = threading.Thread(
-                target=lambda: made.append(docs.enqueue(documents(3, "late")))
-            )
-            thread.start()
-            until_it_waits(fleet)
-        thread.join(120)
-    assert ["held"] == states(fleet, made[0])
-
-
-def test_a_commit_and_a_pause_of_two_workers_do_not_block_each_other_for_good(fleet, docs):
-    job = docs.enqueue(documents(60))
-    stores = [batches_of(fleet) for _ in range(4)]
-    leases = [store.claim("cpu") for store in stores]
-    start = threading.Barrier(4)
-
-    def pause(store, lease):
-        start.wait(60)
-        store.pause_space(lease, code="c", reason="r")
-
-    def finish_it(store, lease):
-        start.wait(60)
-        commit(store, lease)
-
-    work = [pause, finish_it, pause, finish_it]
-    threads = [
-        threading.Thread(target=each, args=(store, lease))
-        for each, store, lease in zip(work, stores, leases, strict=True)
-    ]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(120)
-    assert ["done", "held"] == states(fleet, job)
-    done = "SELECT count(*) FROM embedfleet.batch WHERE state = 'done'"
-    assert [(2,)] == ask(fleet, done)
-
-
-def test_jobs_and_their_space_are_paused_and_resumed_at_once_without_a_deadlock(fleet, docs):
-    made = [docs.enqueue(documents(40, f"j{n}x")) for n in range(3)]
-
-    def toggle_job(job):
-        for _ in range(15):
-            job.pause()
-            job.resume()
-
-    def toggle_space():
-        for _ in range(15):
-            stop(fleet)
-            spaces.resume(fleet.db, "fake/16")
-
-    with (
-        beside(lambda: toggle_job(made[0])),
-        beside(lambda: toggle_job(made[1])),
-        beside(toggle_space),
-    ):
-        pass
-    assert {"pending"} == {state for job in made for state in states(fleet, job)}
 
 
 # Budgets.

@@ -93,8 +93,8 @@ WHERE b.id = mine.id AND b.attempt = mine.attempt AND b.state = 'leased'
 RETURNING b.id;
 
 -- name: fence
--- The first statement of every way out of a lease: no row, and nothing may be written. Job and
--- space are locked, so that a pause of either waits or is seen.
+-- The first statement of every way out of a lease, once the collection is shared: no row, and
+-- nothing may be written.
 SELECT b.hashes, (j.paused_at IS NOT NULL OR s.paused_at IS NOT NULL) AS paused,
     j.cancelled_at IS NOT NULL AS cancelled, j.budget_usd IS NOT NULL AS limited
 FROM embedfleet.batch AS b
@@ -102,19 +102,7 @@ JOIN embedfleet.job AS j ON j.id = b.job_id
 JOIN embedfleet.collection AS c ON c.id = b.collection_id
 JOIN embedfleet.space AS s ON s.id = c.space_id
 WHERE b.id = %(id)s AND b.attempt = %(attempt)s AND b.state = 'leased'
-FOR UPDATE OF b FOR SHARE OF j FOR SHARE OF s;
-
--- name: fence_to_pause
--- The fence of who pauses the space: its row is taken for that at once, because two who shared it
--- first would wait for each other.
-SELECT b.hashes, true AS paused, j.cancelled_at IS NOT NULL AS cancelled,
-    j.budget_usd IS NOT NULL AS limited
-FROM embedfleet.batch AS b
-JOIN embedfleet.job AS j ON j.id = b.job_id
-JOIN embedfleet.collection AS c ON c.id = b.collection_id
-JOIN embedfleet.space AS s ON s.id = c.space_id
-WHERE b.id = %(id)s AND b.attempt = %(attempt)s AND b.state = 'leased'
-FOR UPDATE OF b FOR SHARE OF j FOR NO KEY UPDATE OF s;
+FOR UPDATE OF b;
 
 -- name: insert_vectors
 -- Sorted by hash, so that two commits sharing texts cannot deadlock. A text whose last chunk was
@@ -239,17 +227,32 @@ FOR UPDATE OF b SKIP LOCKED;
 -- name: charge_crash
 UPDATE embedfleet.batch SET crashes = crashes + 1 WHERE id = %(id)s;
 
--- name: align_with_jobs
--- Pending batches of a job that was paused or cancelled, or of a space that was paused, while they
--- were being written.
-UPDATE embedfleet.batch AS b
-SET state = CASE WHEN j.cancelled_at IS NULL THEN 'held' ELSE 'cancelled' END,
-    finished_at = CASE WHEN j.cancelled_at IS NOT NULL THEN now() END
-FROM embedfleet.job AS j
-JOIN embedfleet.collection AS c ON c.id = j.collection_id
+-- name: slipped
+-- The collections with batches that a pause or a cancellation passed over while they were taken.
+SELECT DISTINCT b.collection_id
+FROM embedfleet.batch AS b
+JOIN embedfleet.job AS j ON j.id = b.job_id
+JOIN embedfleet.collection AS c ON c.id = b.collection_id
 JOIN embedfleet.space AS s ON s.id = c.space_id
-WHERE j.id = b.job_id AND b.state = 'pending'
+WHERE b.state = 'pending'
     AND (j.cancelled_at IS NOT NULL OR j.paused_at IS NOT NULL OR s.paused_at IS NOT NULL);
+
+-- name: align_slipped
+WITH slipped AS (
+    SELECT b.id, j.cancelled_at IS NOT NULL AS cancelled
+    FROM embedfleet.batch AS b
+    JOIN embedfleet.job AS j ON j.id = b.job_id
+    JOIN embedfleet.collection AS c ON c.id = b.collection_id
+    JOIN embedfleet.space AS s ON s.id = c.space_id
+    WHERE b.collection_id = %(collection_id)s AND b.state = 'pending'
+        AND (j.cancelled_at IS NOT NULL OR j.paused_at IS NOT NULL OR s.paused_at IS NOT NULL)
+    FOR UPDATE OF b SKIP LOCKED
+)
+UPDATE embedfleet.batch AS b
+SET state = CASE WHEN slipped.cancelled THEN 'cancelled' ELSE 'held' END,
+    finished_at = CASE WHEN slipped.cancelled THEN now() END
+FROM slipped
+WHERE b.id = slipped.id;
 
 -- name: idle_slots
 -- Per queue with live workers and runnable work: how many slots have nothing leased.

@@ -4,15 +4,13 @@ VALUES (%(collection_id)s, %(kind)s, %(budget_usd)s, %(lane)s)
 RETURNING id;
 
 -- name: standing
--- Whether new batches of the job may run, and how; job and space are locked, so that a pause waits
--- or is seen.
+-- Whether new batches of the job may run, and how.
 SELECT (j.paused_at IS NOT NULL OR s.paused_at IS NOT NULL) AS paused,
     j.cancelled_at IS NOT NULL AS cancelled, j.lane
 FROM embedfleet.job AS j
 JOIN embedfleet.collection AS c ON c.id = j.collection_id
 JOIN embedfleet.space AS s ON s.id = c.space_id
-WHERE j.id = %(job_id)s
-FOR SHARE OF j FOR SHARE OF s;
+WHERE j.id = %(job_id)s;
 
 -- name: count
 UPDATE embedfleet.job
@@ -89,8 +87,7 @@ ORDER BY (j.cancelled_at IS NULL AND (
 LIMIT %(limit)s;
 
 -- name: pause
-UPDATE embedfleet.job SET paused_at = coalesce(paused_at, now()) WHERE id = %(job_id)s
-RETURNING id;
+UPDATE embedfleet.job SET paused_at = coalesce(paused_at, now()) WHERE id = %(job_id)s;
 
 -- name: resume
 -- A budget that is given replaces the one that was there.
@@ -98,16 +95,6 @@ UPDATE embedfleet.job
 SET paused_at = NULL, pause_reason = NULL, budget_usd = coalesce(%(budget_usd)s, budget_usd)
 WHERE id = %(job_id)s
 RETURNING budget_usd;
-
--- name: share_space
--- After the job's row is taken: who pauses or resumes the whole space at the same time waits, or is
--- waited for, and batches are not locked by two in different orders.
-SELECT s.paused_at IS NOT NULL AS paused
-FROM embedfleet.job AS j
-JOIN embedfleet.collection AS c ON c.id = j.collection_id
-JOIN embedfleet.space AS s ON s.id = c.space_id
-WHERE j.id = %(job_id)s
-FOR SHARE OF s;
 
 -- name: cancel
 -- A job that is done stays done.
@@ -120,11 +107,17 @@ SET cancelled_at = coalesce(j.cancelled_at, CASE
         )
     THEN now()
 END)
-WHERE j.id = %(job_id)s
-RETURNING j.id;
+WHERE j.id = %(job_id)s;
 
 -- name: hold_batches
-UPDATE embedfleet.batch SET state = 'held' WHERE job_id = %(job_id)s AND state = 'pending';
+-- One that is just being taken is passed over, as it is when a whole space is paused.
+WITH waiting AS (
+    SELECT id
+    FROM embedfleet.batch
+    WHERE job_id = %(job_id)s AND state = 'pending'
+    FOR UPDATE SKIP LOCKED
+)
+UPDATE embedfleet.batch AS b SET state = 'held' FROM waiting WHERE b.id = waiting.id;
 
 -- name: unhold_batches
 -- Those of a space that is paused stay where they are.
@@ -136,8 +129,16 @@ WHERE b.job_id = %(job_id)s AND b.state = 'held' AND c.id = b.collection_id
     AND s.paused_at IS NULL;
 
 -- name: cancel_batches
-UPDATE embedfleet.batch SET state = 'cancelled', finished_at = now()
-WHERE job_id = %(job_id)s AND state IN ('pending', 'held');
+WITH waiting AS (
+    SELECT id
+    FROM embedfleet.batch
+    WHERE job_id = %(job_id)s AND state IN ('pending', 'held')
+    FOR UPDATE SKIP LOCKED
+)
+UPDATE embedfleet.batch AS b
+SET state = 'cancelled', finished_at = now()
+FROM waiting
+WHERE b.id = waiting.id;
 
 -- name: failures
 -- Newest first: texts that cannot be embedded with the documents they stand in, and documents

@@ -25,19 +25,19 @@ ORDER BY u.day DESC, model;
 -- What a job has cost, as far as prices were known.
 SELECT coalesce(sum(usd), 0) AS usd FROM embedfleet.usage WHERE job_id = %(job_id)s;
 
--- name: pause_spent_job
-UPDATE embedfleet.job
-SET paused_at = now(),
-    pause_reason = format('the budget of $%%s is spent; go on with: embedfleet resume %%s --budget USD',
-        trim_scale(budget_usd), id)
+-- name: spent_reason
+-- Why a job stops whose budget is spent; no row for others.
+SELECT format('the budget of $%%s is spent; go on with: embedfleet resume %%s --budget USD',
+    trim_scale(budget_usd), id) AS reason
+FROM embedfleet.job
 WHERE id = %(job_id)s AND paused_at IS NULL AND cancelled_at IS NULL
-    AND budget_usd <= (SELECT sum(usd) FROM embedfleet.usage WHERE job_id = %(job_id)s)
-RETURNING id;
+    AND budget_usd <= (SELECT sum(usd) FROM embedfleet.usage WHERE job_id = %(job_id)s);
 
--- name: pause_unpriced_job
-UPDATE embedfleet.job
-SET paused_at = now(),
-    pause_reason = format('a worker knows no price of its model and cannot keep its budget; set '
-        'EMBEDFLEET_PRICES for the workers, too, then go on with: embedfleet resume %%s', id)
-WHERE id = %(job_id)s AND budget_usd IS NOT NULL AND paused_at IS NULL AND cancelled_at IS NULL
-RETURNING id;
+-- name: unpriced_reason
+SELECT format('a worker knows no price of its model and cannot keep its budget; set '
+    'EMBEDFLEET_PRICES for the workers, too, then go on with: embedfleet resume %%s', id) AS reason
+FROM embedfleet.job
+WHERE id = %(job_id)s AND budget_usd IS NOT NULL AND paused_at IS NULL AND cancelled_at IS NULL;
+
+-- name: pause_job
+UPDATE embedfleet.job SET paused_at = now(), pause_reason = %(reason)s WHERE id = %(job_id)s;

@@ -259,7 +259,7 @@ class Batches:
 
         Where the space is paused already, the first reason stays.
         """
-        with self._leaving(lease, fence="fence_to_pause") as (conn, fenced):
+        with self._leaving(lease, pausing=True) as (conn, fenced):
             exits.release(
                 conn, lease.id, fenced.state, delay_s=None, charge=0, reason=f"{code}: {reason}"
             )
@@ -284,11 +284,14 @@ class Batches:
 
     @contextmanager
     def _leaving(
-        self, lease: Lease, *, fence: str = "fence"
+        self, lease: Lease, *, pausing: bool = False
     ) -> Iterator[tuple[Connection[Any], Fenced]]:
         with self._db.transaction() as conn:
-            locks.share(conn, lease.collection.id)
-            row = conn.execute(_SQL[fence], _named(lease)).fetchone()
+            if pausing:
+                locks.own_spaces(conn, [lease.collection.space_id])
+            else:
+                locks.share(conn, lease.collection.id)
+            row = conn.execute(_SQL["fence"], _named(lease)).fetchone()
             if row is None:
                 raise LeaseLost(batch=lease.id, attempt=lease.attempt)
             hashes, paused, cancelled, limited = row

@@ -15,7 +15,7 @@ from embedfleet_schema.database import Database, Row
 from embedfleet_schema.errors import BudgetSpent, UnknownJob, UsageError
 from embedfleet_schema.packing import pack
 from embedfleet_schema.statements import load
-from embedfleet_schema.store import usage
+from embedfleet_schema.store import locks, usage
 from embedfleet_schema.store.exits import Open, standing
 from embedfleet_schema.types import LANE_QUEUE, CollectionInfo, Lane, Queue
 
@@ -134,7 +134,10 @@ def put_batches(
     *,
     budget: int,
 ) -> int:
-    """Pack (sha256, tokens) pairs into batches of a job; returns how many there are."""
+    """Pack (sha256, tokens) pairs into batches of a job; returns how many there are.
+
+    The caller shares the collection: a pause of the job waits, or is seen.
+    """
     packs = pack(texts, budget)
     if not packs:
         return 0
@@ -193,13 +196,10 @@ def resume(db: Database, job_id: int, *, budget_usd: float | Decimal | None = No
     """
     values = {"job_id": job_id, "budget_usd": _money(budget_usd)}
     with db.transaction() as conn:
-        row = conn.execute(_SQL["resume"], values).fetchone()
-        if row is None:
-            raise UnknownJob(job=job_id)
-        (budget,) = row
+        locks.own_job(conn, job_id)
+        ((budget,),) = conn.execute(_SQL["resume"], values).fetchall()
         if budget is not None and (spent := usage.spent_on(conn, job_id)) >= budget:
             raise BudgetSpent(job=job_id, spent=spent, budget=budget)
-        conn.execute(_SQL["share_space"], values)
         conn.execute(_SQL["unhold_batches"], values)
 
 
@@ -228,9 +228,8 @@ def _standing(conn: Connection[Any], job_id: int) -> tuple[Open, Lane]:
 
 def _change(db: Database, job_id: int, job: str, batches: str) -> None:
     with db.transaction() as conn:
-        if conn.execute(_SQL[job], {"job_id": job_id}).fetchone() is None:
-            raise UnknownJob(job=job_id)
-        conn.execute(_SQL["share_space"], {"job_id": job_id})
+        locks.own_job(conn, job_id)
+        conn.execute(_SQL[job], {"job_id": job_id})
         conn.execute(_SQL[batches], {"job_id": job_id})
 
 

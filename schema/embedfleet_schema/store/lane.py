@@ -19,7 +19,7 @@ from psycopg.rows import class_row
 
 from embedfleet_schema.database import Database
 from embedfleet_schema.statements import load
-from embedfleet_schema.store import spaces, usage
+from embedfleet_schema.store import locks, spaces, usage
 from embedfleet_schema.store.batches import OVERLAP_REASON
 from embedfleet_schema.store.usage import Spending
 
@@ -166,7 +166,7 @@ def looked(db: Database, file: LaneFile, reason: str | None = None) -> None:
 def spare(db: Database, file: LaneFile, ids: Sequence[int]) -> None:
     """Put batches back that do not fit into the file; they keep their places."""
     with db.transaction() as conn:
-        _give_back(conn, file.id, None, ids=list(ids))
+        _give_back(conn, file, None, ids=list(ids))
 
 
 def give_up(
@@ -178,7 +178,6 @@ def give_up(
     live: bool = False,
     delay_s: float = 0.0,
     token_limit: int | None = None,
-    pause: bool = False,
 ) -> GivenBack:
     """End a file that brought nothing, and put its batches back without a charge.
 
@@ -186,14 +185,11 @@ def give_up(
         live: to the workers of their collections, not to the lane.
         delay_s: how long the lane leaves them alone.
         token_limit: how many tokens may wait at the provider, as it says.
-        pause: whether the whole space waits for a person from now on.
     """
     with db.transaction() as conn:
         if not _end(conn, file, "failed", code=code, reason=reason, token_limit=token_limit):
             return GivenBack(0, frozenset())
-        if pause:
-            spaces.pause(conn, file.space_id, code, reason)
-        return _give_back(conn, file.id, reason, live=live, delay_s=delay_s)
+        return _give_back(conn, file, reason, live=live, delay_s=delay_s)
 
 
 def finish(
@@ -216,11 +212,13 @@ def finish(
 def drop_cancelled(db: Database, file: LaneFile) -> None:
     """End the batches of a file that nobody wants any more."""
     with db.transaction() as conn:
-        _give_back(conn, file.id, None)
+        _give_back(conn, file, None)
 
 
 def pause(db: Database, space_id: int, code: str, reason: str) -> None:
+    """Have the whole space wait for a person."""
     with db.transaction() as conn:
+        locks.own_spaces(conn, [space_id])
         spaces.pause(conn, space_id, code, reason)
 
 
@@ -306,14 +304,15 @@ def _end(
 
 def _give_back(
     conn: Connection[Any],
-    file_id: int,
+    file: LaneFile,
     reason: str | None,
     *,
     live: bool = False,
     delay_s: float = 0.0,
     ids: list[int] | None = None,
 ) -> GivenBack:
+    locks.share_space(conn, file.space_id)
     values = {"live": live, "delay_seconds": delay_s, "reason": reason, "ids": ids}
-    rows = conn.execute(_SQL["give_back"], {"file_id": file_id, **values}).fetchall()
+    rows = conn.execute(_SQL["give_back"], {"file_id": file.id, **values}).fetchall()
     ready = {queue for state, queue in rows if live and state == "pending"}
     return GivenBack(len(rows), frozenset(ready))

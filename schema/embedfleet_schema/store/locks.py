@@ -1,16 +1,20 @@
 """The lock of a collection, held to the end of a transaction.
 
-Whoever adds chunks or vectors shares it; whoever removes them owns it. So nobody relies on a vector
-that is about to be removed, and no vector outlives its last chunk.
+Whoever adds chunks, batches or vectors, or puts a batch back, shares it. Whoever removes chunks or
+vectors owns it, and so does who pauses, resumes or cancels: so nobody relies on a vector that is
+about to be removed, or on a job that is about to be paused. It is taken first in a transaction, and
+in the order of collections where they are several.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from psycopg import Connection
 
 from embedfleet_schema.database import LOCK_SPACE, REPAIR_LOCK_SPACE
+from embedfleet_schema.errors import UnknownJob
 from embedfleet_schema.statements import load
 
 _SQL = load("locks")
@@ -20,8 +24,30 @@ def share(conn: Connection[Any], collection_id: int) -> None:
     conn.execute(_SQL["share"], {"space": LOCK_SPACE, "collection_id": collection_id})
 
 
+def share_space(conn: Connection[Any], space_id: int) -> None:
+    """Share all collections of a space."""
+    conn.execute(_SQL["share_space"], {"space": LOCK_SPACE, "space_id": space_id})
+
+
 def own(conn: Connection[Any], collection_id: int) -> None:
     conn.execute(_SQL["own"], {"space": LOCK_SPACE, "collection_id": collection_id})
+
+
+def own_job(conn: Connection[Any], job_id: int) -> None:
+    """Own the collection of a job.
+
+    Raises:
+        UnknownJob: there is none of this id.
+    """
+    values = {"space": LOCK_SPACE, "job_id": job_id}
+    if conn.execute(_SQL["own_job"], values).fetchone() is None:
+        raise UnknownJob(job=job_id)
+
+
+def own_spaces(conn: Connection[Any], spaces: Sequence[int]) -> None:
+    """Own all collections of some spaces, and those that are made in them meanwhile."""
+    conn.execute(_SQL["take_spaces"], {"spaces": list(spaces)})
+    conn.execute(_SQL["own_spaces"], {"space": LOCK_SPACE, "spaces": list(spaces)})
 
 
 def repair_alone(conn: Connection[Any], collection_id: int) -> None:

@@ -12,6 +12,7 @@ from psycopg.rows import class_row
 from embedfleet_schema.database import Database
 from embedfleet_schema.errors import UnknownModel
 from embedfleet_schema.statements import load
+from embedfleet_schema.store import locks
 from embedfleet_schema.types import Queue
 
 _SQL = load("spaces")
@@ -43,7 +44,7 @@ class Resumed:
 
 
 def pause(conn: Connection[Any], space_id: int, code: str, reason: str) -> None:
-    """Pause a space whose row the caller holds, and hold what waits for it."""
+    """Pause a space that the caller owns, and hold what waits for it."""
     values = {"space_id": space_id, "code": code, "reason": reason}
     conn.execute(_SQL["pause"], values)
     conn.execute(_SQL["hold_batches"], values)
@@ -70,6 +71,7 @@ def resume(db: Database, model: str) -> Resumed:
         spaces = [space_id for (space_id,) in conn.execute(_SQL["named"], {"name": model})]
         if not spaces:
             raise UnknownModel(model=model)
+        locks.own_spaces(conn, spaces)
         rows = conn.execute(_SQL["resume"], {"spaces": spaces}).fetchall()
         conn.execute(_SQL["unhold_batches"], {"spaces": spaces})
         queues = [queue for (queue,) in conn.execute(_SQL["queues"], {"spaces": spaces})]

@@ -44,10 +44,18 @@ def sweep(db: Database, *, alive_seconds: float, reclaim: bool = True) -> Swept 
         expired = conn.execute(_SQL["expired"]).fetchall() if reclaim else []
         for batch_id, collection_id in expired:
             _reclaim(db, swept, batch_id, collection_id, alive_seconds)
-        conn.execute(_SQL["align_with_jobs"])
+        for (collection_id,) in conn.execute(_SQL["slipped"]).fetchall():
+            _align(db, collection_id)
         rows = conn.execute(_SQL["idle_slots"], {"alive_seconds": alive_seconds})
         swept.idle = {queue: int(idle) for queue, idle in rows if idle > 0}
     return swept
+
+
+def _align(db: Database, collection_id: int) -> None:
+    """Put waiting batches where their job or space stands by now."""
+    with db.transaction() as conn:
+        locks.share(conn, collection_id)
+        conn.execute(_SQL["align_slipped"], {"collection_id": collection_id})
 
 
 def _reclaim(

@@ -13,6 +13,7 @@ from psycopg.rows import class_row
 
 from embedfleet_schema.database import Database
 from embedfleet_schema.statements import load
+from embedfleet_schema.store import locks
 
 _SQL = load("usage")
 _JOBS = load("jobs")
@@ -88,7 +89,7 @@ def stop_unpriced(db: Database, job_id: int) -> bool:
     """Pause the job if it has a budget: whoever works on it knows no price, so nothing would ever
     reach it.
     """
-    return _stop(db, "pause_unpriced_job", job_id)
+    return _stop(db, "unpriced_reason", job_id)
 
 
 def stop_at_budget(db: Database, job_id: int) -> bool:
@@ -97,7 +98,7 @@ def stop_at_budget(db: Database, job_id: int) -> bool:
     A transaction of its own, after what was spent is entered: of two workers that cross the line
     at once, the later one sees both. So a job spends more than its budget by what was under way.
     """
-    return _stop(db, "pause_spent_job", job_id)
+    return _stop(db, "spent_reason", job_id)
 
 
 def mind_budget(db: Database, job_id: int, spent: Spending) -> bool:
@@ -105,10 +106,16 @@ def mind_budget(db: Database, job_id: int, spent: Spending) -> bool:
     return stop_unpriced(db, job_id) if spent.usd is None else stop_at_budget(db, job_id)
 
 
-def _stop(db: Database, pause: str, job_id: int) -> bool:
+def _stop(db: Database, why: str, job_id: int) -> bool:
+    values = {"job_id": job_id}
     with db.transaction() as conn:
-        if conn.execute(_SQL[pause], {"job_id": job_id}).fetchone() is None:
+        if conn.execute(_SQL[why], values).fetchone() is None:
             return False
-        conn.execute(_JOBS["share_space"], {"job_id": job_id})
-        conn.execute(_JOBS["hold_batches"], {"job_id": job_id})
+        # Now alone: meanwhile it may have been stopped by another worker, or got another budget.
+        locks.own_job(conn, job_id)
+        row = conn.execute(_SQL[why], values).fetchone()
+        if row is None:
+            return False
+        conn.execute(_SQL["pause_job"], values | {"reason": row[0]})
+        conn.execute(_JOBS["hold_batches"], values)
         return True

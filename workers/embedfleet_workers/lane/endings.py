@@ -54,7 +54,9 @@ def _by_reply(db: Database, file: LaneFile, reply: Reply, code: str, reason: str
     match reply:
         case Stopped(stop, why, whole_account=True):
             log.warning("lane file %d: %s; its model is paused", file.id, why)
-            return lane.give_up(db, file, code=stop, reason=why, pause=True)
+            # First the pause: who dies in between asks again, is refused again, and ends the file.
+            lane.pause(db, file.space_id, stop, why)
+            return lane.give_up(db, file, code=stop, reason=why)
         case Limited(retry_after_s):
             wait_s = min(max(retry_after_s or 0.0, RETRY_S), LONGEST_WAIT_S)
             return lane.give_up(db, file, code=code, reason=_told(reason), delay_s=wait_s)

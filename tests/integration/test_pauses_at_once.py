@@ -1,0 +1,212 @@
+"""Pauses, resumptions and cancellations beside workers, producers, sweeps and each other."""
+
+import threading
+
+import psycopg
+import pytest
+
+from embedfleet_schema.statements import load
+from embedfleet_schema.store import exits, jobs, locks, spaces
+from embedfleet_schema.store.jobs import Tally
+from embedfleet_schema.store.sweep import sweep
+from plugins.pauses import (
+    ask,
+    batches_of,
+    beside,
+    commit,
+    documents,
+    end,
+    states,
+    stop,
+    until_somebody_waits,
+)
+
+BATCHES = load("batches")
+
+
+@pytest.fixture
+def docs(fleet):
+    return fleet.collection("docs", model="fake/16")
+
+
+def pause(fleet, job):
+    job.pause()
+
+
+def pause_space(fleet, job):
+    stop(fleet)
+
+
+def cancel(fleet, job):
+    job.cancel()
+
+
+HALTS = [(pause, "held"), (pause_space, "held"), (cancel, "cancelled")]
+
+
+@pytest.mark.parametrize(("halt", "state"), HALTS)
+def test_who_is_just_taking_a_batch_is_not_waited_for(fleet, docs, halt, state):
+    """Of two that wait for batches in different orders, each would wait for the other."""
+    job = docs.enqueue(documents(60))
+    with fleet.db.transaction() as taking:
+        (taken,) = taking.execute("SELECT id FROM embedfleet.batch LIMIT 1 FOR UPDATE").fetchone()
+        end(beside(lambda: halt(fleet, job)))
+        others = "SELECT DISTINCT state FROM embedfleet.batch WHERE id <> %s"
+        assert [(state,)] == ask(fleet, others, taken)
+    sweep(fleet.db, alive_seconds=60)
+    assert [state] == states(fleet, job)
+
+
+@pytest.mark.parametrize(("halt", "state"), HALTS)
+def test_what_is_on_its_way_out_is_waited_for(fleet, docs, halt, state):
+    job = docs.enqueue(documents(60))
+    lease = batches_of(fleet).claim("cpu")
+    with fleet.db.transaction() as leaving:
+        locks.share(leaving, docs.info.id)
+        halting = beside(lambda: halt(fleet, job))
+        until_somebody_waits(fleet)
+        exits.release(leaving, lease.id, "pending", delay_s=None, charge=0, reason="r")
+    end(halting)
+    assert [state] == states(fleet, job)
+
+
+@pytest.mark.parametrize(("halt", "state"), HALTS)
+def test_a_busy_fleet_keeps_nobody_waiting_for_good(fleet, docs, halt, state):
+    """Row locks would: whoever shares one gets it at once, ahead of those who want it alone."""
+    job = docs.enqueue(documents(60))
+
+    def come_later():
+        with fleet.db.transaction() as conn:
+            conn.execute("SET LOCAL lock_timeout = '100ms'")
+            locks.share(conn, docs.info.id)
+
+    with fleet.db.transaction() as leaving:
+        locks.share(leaving, docs.info.id)
+        halting = beside(lambda: halt(fleet, job))
+        until_somebody_waits(fleet)
+        with pytest.raises(psycopg.errors.LockNotAvailable):
+            come_later()
+    end(halting)
+    assert [state] == states(fleet, job)
+
+
+def test_a_producer_goes_on_while_its_job_is_worked_on(fleet, docs):
+    """Or a commit would wait for a document that the producer holds, and he for the commit."""
+    job = docs.enqueue(documents(3))
+    lease = batches_of(fleet).claim("cpu")
+    with fleet.db.transaction() as leaving:
+        locks.share(leaving, docs.info.id)
+        leaving.execute(BATCHES["fence"], {"id": lease.id, "attempt": lease.attempt})
+        with fleet.db.transaction() as producing:
+            producing.execute("SET LOCAL lock_timeout = '5s'")
+            jobs.count(producing, job.id, Tally(documents=1))
+    assert 4 == job.status.documents
+
+
+def test_a_pause_waits_for_an_enqueue_and_holds_its_batches(fleet, docs):
+    docs.enqueue(documents(3))
+    with fleet.db.transaction() as conn:
+        locks.share(conn, docs.info.id)
+        job_id = jobs.create(conn, docs.info, "enqueue")
+        jobs.put_batches(conn, docs.info, job_id, [(bytes(32), 5)], budget=64)
+        pausing = beside(lambda: stop(fleet))
+        until_somebody_waits(fleet)
+    end(pausing)
+    assert ["held"] == states(fleet, fleet.job(job_id))
+
+
+def test_an_enqueue_waits_for_a_pause_and_is_held(fleet, docs):
+    docs.enqueue(documents(3))
+    made = []
+    with fleet.db.transaction() as conn:
+        locks.own_spaces(conn, [docs.info.space_id])
+        spaces.pause(conn, docs.info.space_id, "c", "r")
+        enqueueing = beside(lambda: made.append(docs.enqueue(documents(3, "late"))))
+        until_somebody_waits(fleet)
+    end(enqueueing)
+    assert ["held"] == states(fleet, made[0])
+
+
+def test_a_sweep_beside_a_resumption_holds_nothing_for_good(fleet, docs):
+    job = docs.enqueue(documents(60))
+    stop(fleet)
+    ask(fleet, "UPDATE embedfleet.batch SET state = 'pending'")
+    with fleet.db.transaction() as conn:
+        locks.own_spaces(conn, [docs.info.space_id])
+        conn.execute("UPDATE embedfleet.space SET paused_at = NULL")
+        sweeping = beside(lambda: sweep(fleet.db, alive_seconds=60))
+        until_somebody_waits(fleet)
+    end(sweeping)
+    assert ["pending"] == states(fleet, job)
+
+
+def test_a_collection_that_is_made_beside_a_pause_belongs_to_it(fleet, docs):
+    docs.enqueue(documents(3))
+    made = []
+    with fleet.db.transaction() as conn:
+        locks.own_spaces(conn, [docs.info.space_id])
+        making = beside(lambda: made.append(fleet.collection("more", model="fake/16")))
+        until_somebody_waits(fleet)
+        spaces.pause(conn, docs.info.space_id, "c", "r")
+    end(making)
+    assert ["held"] == states(fleet, made[0].enqueue(documents(3)))
+
+
+def test_commits_and_pauses_of_four_workers_do_not_block_each_other_for_good(fleet, docs):
+    job = docs.enqueue(documents(60))
+    stores = [batches_of(fleet) for _ in range(4)]
+    leases = [store.claim("cpu") for store in stores]
+    start = threading.Barrier(4)
+
+    def refuse(store, lease):
+        start.wait(60)
+        store.pause_space(lease, code="c", reason="r")
+
+    def finish(store, lease):
+        start.wait(60)
+        commit(store, lease)
+
+    first, second, third, fourth = zip(stores, leases, strict=True)
+    end(
+        beside(lambda: refuse(*first)),
+        beside(lambda: finish(*second)),
+        beside(lambda: refuse(*third)),
+        beside(lambda: finish(*fourth)),
+    )
+    assert ["done", "held"] == states(fleet, job)
+    done = "SELECT count(*) FROM embedfleet.batch WHERE state = 'done'"
+    assert [(2,)] == ask(fleet, done)
+
+
+def test_jobs_and_their_space_are_paused_and_resumed_at_once_beside_a_worker(fleet, docs):
+    made = [docs.enqueue(documents(40, f"j{n}x")) for n in range(3)]
+    ended = threading.Event()
+
+    def toggle_job(job):
+        for _ in range(15):
+            job.pause()
+            job.resume()
+
+    def toggle_space():
+        for _ in range(15):
+            stop(fleet)
+            spaces.resume(fleet.db, "fake/16")
+
+    def work():
+        store = batches_of(fleet)
+        while not ended.is_set():
+            if (lease := store.claim("cpu")) is not None:
+                store.defer(lease, delay_s=0, reason="r")
+
+    working = beside(work)
+    try:
+        end(
+            beside(lambda: toggle_job(made[0])),
+            beside(lambda: toggle_job(made[1])),
+            beside(toggle_space),
+        )
+    finally:
+        ended.set()
+    end(working)
+    sweep(fleet.db, alive_seconds=60)
+    assert {"pending"} == {state for job in made for state in states(fleet, job)}
