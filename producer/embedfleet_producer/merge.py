@@ -65,13 +65,15 @@ def merge(
         values = {"collection_id": collection.id, "job_id": job_id}
         if window.changed:
             _copy(conn, window)
+        missing = _missing(conn, collection, window)
+        # Failures before documents, as commits lock them.
+        _forget_failures(conn, collection, missing, window)
+        _reject(conn, values, window.rejected)
+        if window.changed:
             keys = [judged.document.key for judged in window.changed]
             conn.execute(_SQL["lock_documents"], values | {"keys": keys})
             conn.execute(_SQL["merge_documents"], values)
             conn.execute(_SQL["merge_chunks"], values)
-        missing = _missing(conn, collection, window)
-        _forget_failures(conn, collection, missing, window)
-        _reject(conn, values, window.rejected)
         batches = jobs.put_batches(conn, collection, job_id, missing.items(), budget=budget)
         left_behind = _take_live(conn, collection) if window.changed else []
         tally = _tally(window, missing)

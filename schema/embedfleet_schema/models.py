@@ -167,6 +167,11 @@ class Job(Base):
         CheckConstraint("lane IN ('live', 'batch')", name="lane"),
         CheckConstraint("kind IN ('enqueue', 'repair', 'retry')", name="kind"),
         CheckConstraint("budget_usd > 0", name="budget_usd"),
+        Index(
+            "ix_job_halted",
+            "id",
+            postgresql_where=text("paused_at IS NOT NULL OR cancelled_at IS NOT NULL"),
+        ),
     )
 
 

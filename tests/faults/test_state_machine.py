@@ -19,7 +19,7 @@ from hypothesis.stateful import (
 import embedfleet as ef
 from embedfleet.fleet import Fleet
 from embedfleet_schema.errors import LeaseLost
-from embedfleet_schema.store import batches, spaces
+from embedfleet_schema.store import exits, spaces
 from embedfleet_schema.store.batches import Batches, Lease
 from embedfleet_schema.store.sweep import sweep
 from embedfleet_schema.store.usage import Spending
@@ -382,7 +382,7 @@ def vectors_of(lease: Lease):
 
 def run(fleet, monkeypatch, examples, *, nightly) -> Counter:
     # A batch whose texts are just being embedded waits until the machine lets time pass.
-    monkeypatch.setattr(batches, "OVERLAP_S", 3600.0)
+    monkeypatch.setattr(exits, "OVERLAP_S", 3600.0)
     steps = Counter()
     run_state_machine_as_test(
         lambda: BatchMachine(fleet, steps),

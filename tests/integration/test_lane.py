@@ -229,6 +229,15 @@ def test_where_no_room_is_left_the_texts_wait_and_go_in_smaller_files(lane_fleet
     lane_fleet.check()
 
 
+@pytest.mark.parametrize("halted", ["paused_at", "cancelled_at"])
+def test_what_a_pause_has_not_come_to_yet_is_not_filed(halted: str, lane_fleet: LaneFleet):
+    lane_fleet.enqueue(*names(5))
+    with lane_fleet.fleet.db.connection() as conn:
+        conn.execute(f"UPDATE embedfleet.job SET {halted} = now()")
+    lane_fleet.look()
+    assert [] == lane_fleet.files()
+
+
 def test_an_account_without_credit_pauses_the_model(lane_fleet: LaneFleet):
     job = lane_fleet.enqueue(*names(10))
     lane_fleet.server.refusals["POST", "/files"] = (429, "insufficient_quota", "no money")

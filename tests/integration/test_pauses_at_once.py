@@ -6,7 +6,7 @@ import psycopg
 import pytest
 
 from embedfleet_schema.statements import load
-from embedfleet_schema.store import exits, jobs, locks, spaces
+from embedfleet_schema.store import exits, halts, jobs, locks, spaces
 from embedfleet_schema.store.jobs import Tally
 from embedfleet_schema.store.sweep import sweep
 from plugins.pauses import (
@@ -150,6 +150,87 @@ def test_a_collection_that_is_made_beside_a_pause_belongs_to_it(fleet, docs):
         spaces.pause(conn, docs.info.space_id, "c", "r")
     end(making)
     assert ["held"] == states(fleet, made[0].enqueue(documents(3)))
+
+
+@pytest.mark.parametrize(
+    ("statement", "state"),
+    [
+        ("UPDATE embedfleet.job SET paused_at = now()", "held"),
+        ("UPDATE embedfleet.job SET cancelled_at = now()", "cancelled"),
+        ("UPDATE embedfleet.space SET paused_at = now(), pause_code = 'c'", "held"),
+    ],
+)
+def test_a_pause_that_has_not_come_to_the_batches_yet_is_seen_by_who_claims(
+    fleet, docs, statement, state
+):
+    """A million of them take their time."""
+    job = docs.enqueue(documents(60))
+    ask(fleet, statement)
+    assert batches_of(fleet).claim("cpu") is None
+    assert [state] == states(fleet, job)
+
+
+@pytest.mark.parametrize(("halt", "state"), HALTS)
+def test_the_batches_follow_in_pages(fleet, docs, monkeypatch, halt, state):
+    monkeypatch.setattr(halts, "PAGE", 2)
+    monkeypatch.setattr(halts, "BLOCK", 3)
+    job = docs.enqueue(documents(60))
+    halt(fleet, job)
+    assert [state] == states(fleet, job)
+
+
+def test_the_sweep_cancels_what_was_locked_when_its_paused_job_was_cancelled(fleet, docs):
+    job = docs.enqueue(documents(60))
+    job.pause()
+    with fleet.db.transaction() as looking:
+        looking.execute("SELECT id FROM embedfleet.batch LIMIT 2 FOR UPDATE")
+        job.cancel()
+        assert ["cancelled", "held"] == states(fleet, job)
+    sweep(fleet.db, alive_seconds=60)
+    assert ["cancelled"] == states(fleet, job)
+
+
+def test_a_sweep_leaves_what_others_lock_for_long_to_the_next_one(fleet, docs, monkeypatch):
+    monkeypatch.setattr(locks, "PATIENCE_S", 0.1)
+    job = docs.enqueue(documents(60))
+    lost = batches_of(fleet).claim("cpu")
+    stop(fleet)
+    ask(fleet, "UPDATE embedfleet.batch SET state = 'pending' WHERE state = 'held'")
+    past = "UPDATE embedfleet.batch SET lease_until = now() - interval '1 s' WHERE id = %s"
+    ask(fleet, past, lost.id)
+    with fleet.db.transaction() as removing:
+        locks.own(removing, docs.info.id)
+        assert sweep(fleet.db, alive_seconds=60) is not None
+        assert ["leased", "pending"] == states(fleet, job)
+    assert 1 == sweep(fleet.db, alive_seconds=60).reclaimed
+    assert ["held"] == states(fleet, job)
+
+
+def test_a_slow_commit_silences_no_other_lease(fleet, docs):
+    docs.enqueue(documents(60))
+    store = batches_of(fleet)
+    slow, other = store.claim("cpu"), store.claim("cpu")
+    ends = "SELECT lease_until FROM embedfleet.batch WHERE id = %s"
+    before = ask(fleet, ends, other.id)
+    with fleet.db.transaction() as leaving:
+        leaving.execute(BATCHES["fence"], {"id": slow.id, "attempt": slow.attempt})
+        with fleet.db.transaction() as beating:
+            beating.execute("SET LOCAL lock_timeout = '5s'")
+            leases = [(slow.id, slow.attempt), (other.id, other.attempt)]
+            assert {slow.id, other.id} == store.heartbeat(leases, beating)
+    assert before < ask(fleet, ends, other.id)
+
+
+def test_a_collection_is_dropped_when_those_are_through_who_commit_to_it(fleet, docs):
+    """They hold batches and want documents, which a drop takes the other way round."""
+    docs.enqueue(documents(3))
+    with fleet.db.transaction() as committing:
+        locks.share(committing, docs.info.id)
+        dropping = beside(docs.drop)
+        until_somebody_waits(fleet)
+        committing.execute("SELECT FROM embedfleet.document FOR UPDATE")
+    end(dropping)
+    assert [] == fleet.collections()
 
 
 def test_commits_and_pauses_of_four_workers_do_not_block_each_other_for_good(fleet, docs):

@@ -56,6 +56,8 @@ Written = TypeVar("Written")
 # How often a commit is tried again while the database is away; the lease ends it sooner.
 RECONNECT_S = 2.0
 
+# The server is there, but has no room: waiting with a lease in hand makes none.
+_SHORT = (psycopg.errors.DiskFull, psycopg.errors.OutOfMemory)
 _AWAY = (psycopg.OperationalError, psycopg.InterfaceError, PoolTimeout, DatabaseUnreachable)
 
 
@@ -225,7 +227,7 @@ class Pipeline:
                 raise LeaseLost(batch=held.lease.id, attempt=held.lease.attempt)
             try:
                 return write()
-            except psycopg.errors.DiskFull:
+            except _SHORT:
                 raise
             except _AWAY as error:
                 log.warning("batch %d waits for the database: %s", held.lease.id, describe(error))

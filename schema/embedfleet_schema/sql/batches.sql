@@ -72,25 +72,46 @@ CROSS JOIN LATERAL (
 ) AS c
 WHERE NOT EXISTS (SELECT FROM embedfleet.{vectors} AS v WHERE v.sha256 = h.sha256);
 
--- name: texts_leased_elsewhere
--- Whether another worker is just embedding some of these texts: two jobs may want the same ones.
--- What is filed with a batch API is not waited for: that may take a day.
-SELECT EXISTS (
-    SELECT
-    FROM embedfleet.batch AS o
-    CROSS JOIN LATERAL unnest(o.hashes) AS h (sha256)
-    WHERE o.state = 'leased' AND o.collection_id = %(collection_id)s AND o.id <> %(id)s
-        AND o.queue <> 'lane'
-        AND h.sha256 IN (SELECT unnest(%(hashes)s::bytea[]))
-) AS leased;
+-- name: obstacle
+-- `halted`: a pause or a cancellation has not come to the batch yet. `overlaps`: another worker is
+-- just embedding some of its texts, because two jobs want the same ones. What is filed with a batch
+-- API is not waited for: that may take a day.
+SELECT CASE
+    WHEN j.paused_at IS NOT NULL OR j.cancelled_at IS NOT NULL OR s.paused_at IS NOT NULL
+    THEN 'halted'
+    WHEN EXISTS (
+        SELECT
+        FROM embedfleet.batch AS o
+        CROSS JOIN LATERAL unnest(o.hashes) AS h (sha256)
+        WHERE o.state = 'leased' AND o.collection_id = j.collection_id AND o.id <> %(id)s
+            AND o.queue <> 'lane'
+            AND h.sha256 IN (SELECT unnest(%(hashes)s::bytea[]))
+    )
+    THEN 'overlaps'
+END AS obstacle
+FROM embedfleet.job AS j
+JOIN embedfleet.collection AS c ON c.id = j.collection_id
+JOIN embedfleet.space AS s ON s.id = c.space_id
+WHERE j.id = %(job_id)s;
 
 -- name: heartbeat
--- Extend the leases that still stand; a lease that does not come back is lost.
-UPDATE embedfleet.batch AS b
-SET lease_until = now() + make_interval(secs => %(lease_seconds)s)
-FROM unnest(%(ids)s::bigint[], %(attempts)s::int[]) AS mine (id, attempt)
-WHERE b.id = mine.id AND b.attempt = mine.attempt AND b.state = 'leased'
-RETURNING b.id;
+-- Extend the leases that still stand; one that does not come back is lost. One that is just being
+-- settled is passed over, so that a slow commit silences no other.
+WITH mine AS (
+    SELECT * FROM unnest(%(ids)s::bigint[], %(attempts)s::int[]) AS m (id, attempt)
+), idle AS (
+    SELECT b.id
+    FROM mine
+    JOIN embedfleet.batch AS b USING (id, attempt)
+    WHERE b.state = 'leased'
+    FOR UPDATE OF b SKIP LOCKED
+), beaten AS (
+    UPDATE embedfleet.batch AS b
+    SET lease_until = now() + make_interval(secs => %(lease_seconds)s)
+    FROM idle
+    WHERE b.id = idle.id
+)
+SELECT b.id FROM mine JOIN embedfleet.batch AS b USING (id, attempt) WHERE b.state = 'leased';
 
 -- name: fence
 -- The first statement of every way out of a lease, once the collection is shared: no row, and
@@ -226,33 +247,6 @@ FOR UPDATE OF b SKIP LOCKED;
 
 -- name: charge_crash
 UPDATE embedfleet.batch SET crashes = crashes + 1 WHERE id = %(id)s;
-
--- name: slipped
--- The collections with batches that a pause or a cancellation passed over while they were taken.
-SELECT DISTINCT b.collection_id
-FROM embedfleet.batch AS b
-JOIN embedfleet.job AS j ON j.id = b.job_id
-JOIN embedfleet.collection AS c ON c.id = b.collection_id
-JOIN embedfleet.space AS s ON s.id = c.space_id
-WHERE b.state = 'pending'
-    AND (j.cancelled_at IS NOT NULL OR j.paused_at IS NOT NULL OR s.paused_at IS NOT NULL);
-
--- name: align_slipped
-WITH slipped AS (
-    SELECT b.id, j.cancelled_at IS NOT NULL AS cancelled
-    FROM embedfleet.batch AS b
-    JOIN embedfleet.job AS j ON j.id = b.job_id
-    JOIN embedfleet.collection AS c ON c.id = b.collection_id
-    JOIN embedfleet.space AS s ON s.id = c.space_id
-    WHERE b.collection_id = %(collection_id)s AND b.state = 'pending'
-        AND (j.cancelled_at IS NOT NULL OR j.paused_at IS NOT NULL OR s.paused_at IS NOT NULL)
-    FOR UPDATE OF b SKIP LOCKED
-)
-UPDATE embedfleet.batch AS b
-SET state = CASE WHEN slipped.cancelled THEN 'cancelled' ELSE 'held' END,
-    finished_at = CASE WHEN slipped.cancelled THEN now() END
-FROM slipped
-WHERE b.id = slipped.id;
 
 -- name: idle_slots
 -- Per queue with live workers and runnable work: how many slots have nothing leased.

@@ -109,16 +109,6 @@ SET cancelled_at = coalesce(j.cancelled_at, CASE
 END)
 WHERE j.id = %(job_id)s;
 
--- name: hold_batches
--- One that is just being taken is passed over, as it is when a whole space is paused.
-WITH waiting AS (
-    SELECT id
-    FROM embedfleet.batch
-    WHERE job_id = %(job_id)s AND state = 'pending'
-    FOR UPDATE SKIP LOCKED
-)
-UPDATE embedfleet.batch AS b SET state = 'held' FROM waiting WHERE b.id = waiting.id;
-
 -- name: unhold_batches
 -- Those of a space that is paused stay where they are.
 UPDATE embedfleet.batch AS b
@@ -127,18 +117,6 @@ FROM embedfleet.collection AS c
 JOIN embedfleet.space AS s ON s.id = c.space_id
 WHERE b.job_id = %(job_id)s AND b.state = 'held' AND c.id = b.collection_id
     AND s.paused_at IS NULL;
-
--- name: cancel_batches
-WITH waiting AS (
-    SELECT id
-    FROM embedfleet.batch
-    WHERE job_id = %(job_id)s AND state IN ('pending', 'held')
-    FOR UPDATE SKIP LOCKED
-)
-UPDATE embedfleet.batch AS b
-SET state = 'cancelled', finished_at = now()
-FROM waiting
-WHERE b.id = waiting.id;
 
 -- name: failures
 -- Newest first: texts that cannot be embedded with the documents they stand in, and documents

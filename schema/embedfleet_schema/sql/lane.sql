@@ -38,10 +38,11 @@ WHERE space_id IN (SELECT id FROM alike);
 -- name: candidates
 SELECT b.id, b.chunks, b.tokens, b.job_id
 FROM embedfleet.batch AS b
-WHERE b.state = 'pending' AND b.queue = 'lane' AND b.run_after <= now()
-    AND b.collection_id IN (
-        SELECT id FROM embedfleet.collection WHERE space_id = %(space_id)s
-    )
+JOIN embedfleet.job AS j ON j.id = b.job_id
+JOIN embedfleet.collection AS c ON c.id = b.collection_id
+JOIN embedfleet.space AS s ON s.id = c.space_id
+WHERE b.state = 'pending' AND b.queue = 'lane' AND b.run_after <= now() AND s.id = %(space_id)s
+    AND j.paused_at IS NULL AND j.cancelled_at IS NULL AND s.paused_at IS NULL
 ORDER BY b.priority, b.run_after, b.id
 LIMIT %(limit)s
 FOR UPDATE OF b SKIP LOCKED;

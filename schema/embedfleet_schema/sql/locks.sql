@@ -1,11 +1,19 @@
+-- name: be_patient
+SELECT set_config('lock_timeout', %(milliseconds)s, true);
+
 -- name: share
 -- What only removes, pauses or resumes waits for us, and comes before those who ask for this later.
 SELECT pg_advisory_xact_lock_shared(%(space)s, %(collection_id)s);
 
--- name: share_space
--- All collections of a space, in the order in which everyone takes several.
-SELECT pg_advisory_xact_lock_shared(%(space)s, c.id::int)
-FROM (SELECT id FROM embedfleet.collection WHERE space_id = %(space_id)s ORDER BY id) AS c;
+-- name: share_lane_file
+-- The collections of its batches, in the order in which everyone takes several.
+SELECT pg_advisory_xact_lock_shared(%(space)s, b.collection_id::int)
+FROM (
+    SELECT DISTINCT collection_id
+    FROM embedfleet.batch
+    WHERE lane_file_id = %(file_id)s AND state = 'leased'
+    ORDER BY collection_id
+) AS b;
 
 -- name: own
 SELECT pg_advisory_xact_lock(%(space)s, %(collection_id)s);

@@ -123,11 +123,9 @@ GRANT INSERT, UPDATE, DELETE ON embedfleet.rate_limit, embedfleet.limit_group
 TO embedfleet_producer;
 
 -- name: grant_to_worker
--- A commit locks the row of its job, for which PostgreSQL wants UPDATE on some column of it: an id
--- that is GENERATED ALWAYS can be set to no value. A worker pauses a space whose provider refuses,
--- and a job whose budget is spent.
+-- A worker pauses a space whose provider refuses, and a job whose budget is spent.
 GRANT SELECT, INSERT, UPDATE ON embedfleet.batch TO embedfleet_worker;
-GRANT SELECT, UPDATE (id, paused_at, pause_reason) ON embedfleet.job TO embedfleet_worker;
+GRANT SELECT, UPDATE (paused_at, pause_reason) ON embedfleet.job TO embedfleet_worker;
 GRANT UPDATE (paused_at, pause_code, pause_reason) ON embedfleet.space TO embedfleet_worker;
 GRANT SELECT, INSERT, UPDATE ON embedfleet.usage, embedfleet.lane_file TO embedfleet_worker;
 GRANT SELECT, UPDATE (live_version) ON embedfleet.document TO embedfleet_worker;

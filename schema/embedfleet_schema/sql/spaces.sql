@@ -4,18 +4,6 @@ UPDATE embedfleet.space
 SET paused_at = now(), pause_code = %(code)s, pause_reason = %(reason)s
 WHERE id = %(space_id)s AND paused_at IS NULL;
 
--- name: hold_batches
--- One that is just being taken is passed over: of two who wait for batches in different orders,
--- each would wait for the other. It is held when it comes back, or by the sweep.
-WITH waiting AS (
-    SELECT id
-    FROM embedfleet.batch
-    WHERE state = 'pending'
-        AND collection_id IN (SELECT id FROM embedfleet.collection WHERE space_id = %(space_id)s)
-    FOR UPDATE SKIP LOCKED
-)
-UPDATE embedfleet.batch AS b SET state = 'held' FROM waiting WHERE b.id = waiting.id;
-
 -- name: named
 SELECT id FROM embedfleet.space WHERE provider || '/' || model = %(name)s;
 

@@ -14,7 +14,7 @@ Every way out starts with the fence: a row that is still leased under the attemp
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import Any, Self
 from uuid import UUID
@@ -28,7 +28,16 @@ from embedfleet_schema.database import Database
 from embedfleet_schema.errors import LeaseLost
 from embedfleet_schema.failpoints import Failpoints
 from embedfleet_schema.statements import load
-from embedfleet_schema.store import collections, documents, exits, locks, reuse, spaces, usage
+from embedfleet_schema.store import (
+    collections,
+    documents,
+    exits,
+    halts,
+    locks,
+    reuse,
+    spaces,
+    usage,
+)
 from embedfleet_schema.store.exits import Open
 from embedfleet_schema.store.usage import Spending
 from embedfleet_schema.types import CollectionInfo, Queue
@@ -36,8 +45,7 @@ from embedfleet_schema.vectors import vector_array
 
 _SQL = load("batches")
 
-OVERLAP_S = 1.0
-OVERLAP_REASON = "another batch is just embedding some of its texts"
+HALTED = "it was claimed just when its job or model was paused"
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +106,8 @@ class Batches:
         nothing to do.
 
         A batch with texts that another worker is just embedding is put back for a second: when its
-        turn comes they have vectors, and nothing is embedded twice.
+        turn comes they have vectors, and nothing is embedded twice. A batch of what was paused or
+        cancelled a moment ago is put where it belongs.
         """
         values = {
             "queue": queue,
@@ -106,17 +115,20 @@ class Batches:
             "lease_seconds": self._lease_seconds,
             "beside": list(beside),
         }
-        with self._db.transaction() as conn:
-            while True:
-                row = conn.execute(_SQL["claim_beside" if beside else "claim"], values).fetchone()
+        claim = _SQL["claim_beside" if beside else "claim"]
+        while True:
+            with self._db.transaction() as conn:
+                row = conn.execute(claim, values).fetchone()
                 if row is None:
                     return None
                 lease = self._read(conn, row)
-                if not self._leased_elsewhere(conn, lease):
-                    return lease
-                exits.release(
-                    conn, lease.id, "pending", delay_s=OVERLAP_S, charge=0, reason=OVERLAP_REASON
-                )
+                obstacle = self._obstacle(conn, lease)
+                if obstacle == "overlaps":
+                    exits.wait_for_others(conn, lease.id)
+            if obstacle == "halted":
+                self._put_aside(lease)
+            if obstacle is None:
+                return lease
 
     def _read(self, conn: Connection[Any], row: tuple[Any, ...]) -> Lease:
         batch_id, attempt, errors, job_id, collection_id, tokens, hashes = row
@@ -136,12 +148,15 @@ class Batches:
             texts=[content for _, content in missing],
         )
 
-    def _leased_elsewhere(self, conn: Connection[Any], lease: Lease) -> bool:
-        if not lease.hashes:
-            return False
-        values = {"id": lease.id, "collection_id": lease.collection.id, "hashes": lease.hashes}
-        row = conn.execute(_SQL["texts_leased_elsewhere"], values).fetchone()
-        return row is not None and bool(row[0])
+    def _obstacle(self, conn: Connection[Any], lease: Lease) -> str | None:
+        values = {"id": lease.id, "job_id": lease.job_id, "hashes": lease.hashes}
+        row = conn.execute(_SQL["obstacle"], values).fetchone()
+        return None if row is None else row[0]
+
+    def _put_aside(self, lease: Lease) -> None:
+        """Not in the claim, which shares no lock: what is held there would miss a resumption."""
+        with suppress(LeaseLost), self._leaving(lease) as (conn, fenced):
+            exits.release(conn, lease.id, fenced.state, delay_s=None, charge=0, reason=HALTED)
 
     def heartbeat(self, leases: Sequence[tuple[int, int]], conn: Connection[Any]) -> set[int]:
         """Extend (id, attempt) leases; returns the ids that still stand."""
@@ -264,6 +279,7 @@ class Batches:
                 conn, lease.id, fenced.state, delay_s=None, charge=0, reason=f"{code}: {reason}"
             )
             spaces.pause(conn, lease.collection.space_id, code, reason)
+        halts.carry_out(self._db)
 
     def split(self, lease: Lease, *, reason: str) -> None:
         """Replace the batch by two halves of what has no vector yet."""

@@ -15,6 +15,9 @@ _SQL = load("batches")
 
 Open = Literal["pending", "held", "cancelled"]
 
+OVERLAP_S = 1.0
+OVERLAP_REASON = "another batch is just embedding some of its texts"
+
 
 def standing(*, paused: bool, cancelled: bool) -> Open:
     """The state of an open batch whose job or space is paused, or whose job is cancelled."""
@@ -52,6 +55,11 @@ def release(
             "wait_seconds": wait_s,
         },
     )
+
+
+def wait_for_others(conn: Connection[Any], batch_id: int) -> None:
+    """Give a claim up for a moment, because others embed some of the texts."""
+    release(conn, batch_id, "pending", delay_s=OVERLAP_S, charge=0, reason=OVERLAP_REASON)
 
 
 def missing(

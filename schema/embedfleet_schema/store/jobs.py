@@ -15,7 +15,7 @@ from embedfleet_schema.database import Database, Row
 from embedfleet_schema.errors import BudgetSpent, UnknownJob, UsageError
 from embedfleet_schema.packing import pack
 from embedfleet_schema.statements import load
-from embedfleet_schema.store import locks, usage
+from embedfleet_schema.store import halts, locks, usage
 from embedfleet_schema.store.exits import Open, standing
 from embedfleet_schema.types import LANE_QUEUE, CollectionInfo, Lane, Queue
 
@@ -183,7 +183,7 @@ def latest(db: Database, *, limit: int = 20, collection_id: int | None = None) -
 
 
 def pause(db: Database, job_id: int) -> None:
-    _change(db, job_id, "pause", "hold_batches")
+    _halt(db, job_id, "pause")
 
 
 def resume(db: Database, job_id: int, *, budget_usd: float | Decimal | None = None) -> None:
@@ -197,7 +197,10 @@ def resume(db: Database, job_id: int, *, budget_usd: float | Decimal | None = No
     values = {"job_id": job_id, "budget_usd": _money(budget_usd)}
     with db.transaction() as conn:
         locks.own_job(conn, job_id)
-        ((budget,),) = conn.execute(_SQL["resume"], values).fetchall()
+        row = conn.execute(_SQL["resume"], values).fetchone()
+        if row is None:
+            raise UnknownJob(job=job_id)
+        (budget,) = row
         if budget is not None and (spent := usage.spent_on(conn, job_id)) >= budget:
             raise BudgetSpent(job=job_id, spent=spent, budget=budget)
         conn.execute(_SQL["unhold_batches"], values)
@@ -205,7 +208,7 @@ def resume(db: Database, job_id: int, *, budget_usd: float | Decimal | None = No
 
 def cancel(db: Database, job_id: int) -> None:
     """Stop a job: what is embedded stays, what is under way is stored."""
-    _change(db, job_id, "cancel", "cancel_batches")
+    _halt(db, job_id, "cancel")
 
 
 def failures(
@@ -226,11 +229,11 @@ def _standing(conn: Connection[Any], job_id: int) -> tuple[Open, Lane]:
     return standing(paused=row[0], cancelled=row[1]), row[2]
 
 
-def _change(db: Database, job_id: int, job: str, batches: str) -> None:
+def _halt(db: Database, job_id: int, statement: str) -> None:
     with db.transaction() as conn:
         locks.own_job(conn, job_id)
-        conn.execute(_SQL[job], {"job_id": job_id})
-        conn.execute(_SQL[batches], {"job_id": job_id})
+        conn.execute(_SQL[statement], {"job_id": job_id})
+    halts.carry_out(db)
 
 
 def _status(row: Row) -> JobStatus:

@@ -19,8 +19,8 @@ from psycopg.rows import class_row
 
 from embedfleet_schema.database import Database
 from embedfleet_schema.statements import load
-from embedfleet_schema.store import locks, spaces, usage
-from embedfleet_schema.store.batches import OVERLAP_REASON
+from embedfleet_schema.store import halts, locks, spaces, usage
+from embedfleet_schema.store.exits import OVERLAP_REASON
 from embedfleet_schema.store.usage import Spending
 
 _SQL = load("lane")
@@ -220,6 +220,7 @@ def pause(db: Database, space_id: int, code: str, reason: str) -> None:
     with db.transaction() as conn:
         locks.own_spaces(conn, [space_id])
         spaces.pause(conn, space_id, code, reason)
+    halts.carry_out(db)
 
 
 def refusals_in_a_row(db: Database, space_id: int) -> int:
@@ -311,7 +312,7 @@ def _give_back(
     delay_s: float = 0.0,
     ids: list[int] | None = None,
 ) -> GivenBack:
-    locks.share_space(conn, file.space_id)
+    locks.share_lane_file(conn, file.id)
     values = {"live": live, "delay_seconds": delay_s, "reason": reason, "ids": ids}
     rows = conn.execute(_SQL["give_back"], {"file_id": file.id, **values}).fetchall()
     ready = {queue for state, queue in rows if live and state == "pending"}

@@ -1,6 +1,6 @@
 """The lock of a collection, held to the end of a transaction.
 
-Whoever adds chunks, batches or vectors, or puts a batch back, shares it. Whoever removes chunks or
+Whoever adds chunks, batches or vectors, or moves a batch on, shares it. Whoever removes chunks or
 vectors owns it, and so does who pauses, resumes or cancels: so nobody relies on a vector that is
 about to be removed, or on a job that is about to be paused. It is taken first in a transaction, and
 in the order of collections where they are several.
@@ -19,14 +19,22 @@ from embedfleet_schema.statements import load
 
 _SQL = load("locks")
 
+# How long a sweep waits for one lock: others wait for it, and for what it still has to look at.
+PATIENCE_S = 5.0
+
+
+def be_patient(conn: Connection[Any]) -> None:
+    """From here on, wait for any lock for a few seconds only, then raise LockNotAvailable."""
+    conn.execute(_SQL["be_patient"], {"milliseconds": f"{PATIENCE_S * 1e3:.0f}"})
+
 
 def share(conn: Connection[Any], collection_id: int) -> None:
     conn.execute(_SQL["share"], {"space": LOCK_SPACE, "collection_id": collection_id})
 
 
-def share_space(conn: Connection[Any], space_id: int) -> None:
-    """Share all collections of a space."""
-    conn.execute(_SQL["share_space"], {"space": LOCK_SPACE, "space_id": space_id})
+def share_lane_file(conn: Connection[Any], file_id: int) -> None:
+    """Share the collections whose batches a file of the lane has."""
+    conn.execute(_SQL["share_lane_file"], {"space": LOCK_SPACE, "file_id": file_id})
 
 
 def own(conn: Connection[Any], collection_id: int) -> None:

@@ -44,10 +44,8 @@ class Resumed:
 
 
 def pause(conn: Connection[Any], space_id: int, code: str, reason: str) -> None:
-    """Pause a space that the caller owns, and hold what waits for it."""
-    values = {"space_id": space_id, "code": code, "reason": reason}
-    conn.execute(_SQL["pause"], values)
-    conn.execute(_SQL["hold_batches"], values)
+    """Pause a space that the caller owns; `halts` does the rest, after the commit."""
+    conn.execute(_SQL["pause"], {"space_id": space_id, "code": code, "reason": reason})
 
 
 def paused(db: Database) -> list[PausedSpace]:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, field
+
+import psycopg
 
 from embedfleet_schema.database import LOCK_SPACE, Database
 from embedfleet_schema.statements import load
-from embedfleet_schema.store import collections, documents, exits, locks
+from embedfleet_schema.store import collections, documents, exits, halts, locks
 from embedfleet_schema.types import Queue
 
 _SQL = load("batches")
@@ -43,19 +46,13 @@ def sweep(db: Database, *, alive_seconds: float, reclaim: bool = True) -> Swept 
             return None
         expired = conn.execute(_SQL["expired"]).fetchall() if reclaim else []
         for batch_id, collection_id in expired:
-            _reclaim(db, swept, batch_id, collection_id, alive_seconds)
-        for (collection_id,) in conn.execute(_SQL["slipped"]).fetchall():
-            _align(db, collection_id)
+            # What somebody locks for long is left to the next sweep.
+            with suppress(psycopg.errors.LockNotAvailable):
+                _reclaim(db, swept, batch_id, collection_id, alive_seconds)
+        halts.carry_out_some(db)
         rows = conn.execute(_SQL["idle_slots"], {"alive_seconds": alive_seconds})
         swept.idle = {queue: int(idle) for queue, idle in rows if idle > 0}
     return swept
-
-
-def _align(db: Database, collection_id: int) -> None:
-    """Put waiting batches where their job or space stands by now."""
-    with db.transaction() as conn:
-        locks.share(conn, collection_id)
-        conn.execute(_SQL["align_slipped"], {"collection_id": collection_id})
 
 
 def _reclaim(
@@ -63,6 +60,7 @@ def _reclaim(
 ) -> None:
     """One expired batch in its own transaction, its locks taken in the order of a commit."""
     with db.transaction() as conn:
+        locks.be_patient(conn)
         locks.share(conn, collection_id)
         values = {"id": batch_id, "alive_seconds": alive_seconds}
         row = conn.execute(_SQL["fence_expired"], values).fetchone()

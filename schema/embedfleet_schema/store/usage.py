@@ -13,10 +13,9 @@ from psycopg.rows import class_row
 
 from embedfleet_schema.database import Database
 from embedfleet_schema.statements import load
-from embedfleet_schema.store import locks
+from embedfleet_schema.store import halts, locks
 
 _SQL = load("usage")
-_JOBS = load("jobs")
 
 TOKENS_PER_PRICE = 1_000_000
 
@@ -117,5 +116,5 @@ def _stop(db: Database, why: str, job_id: int) -> bool:
         if row is None:
             return False
         conn.execute(_SQL["pause_job"], values | {"reason": row[0]})
-        conn.execute(_JOBS["hold_batches"], values)
-        return True
+    halts.carry_out(db)
+    return True
