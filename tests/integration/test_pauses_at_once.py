@@ -179,6 +179,51 @@ def test_the_batches_follow_in_pages(fleet, docs, monkeypatch, halt, state):
     assert [state] == states(fleet, job)
 
 
+@pytest.mark.parametrize(("halt", "state"), HALTS)
+def test_all_batches_follow_although_one_is_being_taken(fleet, docs, monkeypatch, halt, state):
+    monkeypatch.setattr(halts, "BLOCK", 3)
+    job = docs.enqueue(documents(60))
+    with fleet.db.transaction() as taking:
+        (taken,) = taking.execute("SELECT id FROM embedfleet.batch LIMIT 1 FOR UPDATE").fetchone()
+        halt(fleet, job)
+        others = "SELECT DISTINCT state FROM embedfleet.batch WHERE id <> %s"
+        assert [(state,)] == ask(fleet, others, taken)
+
+
+def test_a_pause_holds_although_its_batches_cannot_follow(fleet, docs, monkeypatch, caplog):
+    def fail(_db):
+        raise psycopg.OperationalError("away")
+
+    job = docs.enqueue(documents(60))
+    with monkeypatch.context() as away:
+        away.setattr(halts, "carry_out_some", fail)
+        job.pause()
+    assert "put aside by the next sweep (OperationalError)" in caplog.text
+    assert ("paused", ["pending"]) == (job.status.state, states(fleet, job))
+    sweep(fleet.db, alive_seconds=60)
+    assert ["held"] == states(fleet, job)
+
+
+def test_what_waits_of_a_cancelled_job_is_missing_at_once(fleet, docs):
+    """Or a repair would leave it out, just before it is cancelled."""
+    job = docs.enqueue(documents(3))
+    ask(fleet, "UPDATE embedfleet.job SET cancelled_at = now()")
+    assert (0, 3) == (docs.audit().waiting, docs.audit().missing)
+    assert 3 == fleet.job(docs.audit(repair=True).job_id).status.queued
+    sweep(fleet.db, alive_seconds=60)
+    assert ["cancelled"] == states(fleet, job)
+    assert (3, 0) == (docs.audit().waiting, docs.audit().missing)
+
+
+def test_who_claims_looks_at_each_batch_once(fleet, docs, monkeypatch):
+    """One that is put back for a moment may be due again while it looks at the others."""
+    monkeypatch.setattr(exits, "OVERLAP_S", 1e-6)
+    for _ in range(2):
+        docs.enqueue(documents(1))
+    assert batches_of(fleet).claim("cpu") is not None
+    assert batches_of(fleet).claim("cpu") is None
+
+
 def test_the_sweep_cancels_what_was_locked_when_its_paused_job_was_cancelled(fleet, docs):
     job = docs.enqueue(documents(60))
     job.pause()

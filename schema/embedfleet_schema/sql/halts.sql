@@ -1,15 +1,17 @@
--- name: by_index
--- A planner that expects many waiting batches in a paused job would read the whole table for them.
-SELECT set_config('enable_seqscan', 'off', true);
-
 -- name: misplaced
--- Waiting batches that a pause or a cancellation has not come to, with their collections.
+-- Waiting batches that a pause or a cancellation has not come to, with their collections. Asked for
+-- job by job and collection by collection: a planner that expects many would read the whole table.
 (
     SELECT b.id, j.collection_id
     FROM embedfleet.job AS j
-    JOIN embedfleet.batch AS b ON b.job_id = j.id AND b.state = ANY (
-        CASE WHEN j.cancelled_at IS NULL THEN ARRAY['pending'] ELSE ARRAY['pending', 'held'] END
-    )
+    CROSS JOIN LATERAL (
+        SELECT id
+        FROM embedfleet.batch
+        WHERE job_id = j.id AND state = ANY (
+            CASE WHEN j.cancelled_at IS NULL THEN ARRAY['pending'] ELSE ARRAY['pending', 'held'] END
+        )
+        LIMIT %(limit)s
+    ) AS b
     WHERE j.paused_at IS NOT NULL OR j.cancelled_at IS NOT NULL
     LIMIT %(limit)s
 )

@@ -7,6 +7,7 @@ JOIN embedfleet.collection AS c ON c.id = b.collection_id
 JOIN embedfleet.space AS s ON s.id = c.space_id
 JOIN embedfleet.job AS j ON j.id = b.job_id
 WHERE b.state = 'pending' AND b.queue = 'lane' AND b.run_after <= now()
+    AND j.paused_at IS NULL AND j.cancelled_at IS NULL AND s.paused_at IS NULL
 GROUP BY c.space_id, s.id
 HAVING sum(b.chunks) >= %(texts)s
     OR bool_and(j.loaded_at IS NOT NULL)

@@ -1,4 +1,4 @@
--- name: be_patient
+-- name: wait_at_most
 SELECT set_config('lock_timeout', %(milliseconds)s, true);
 
 -- name: share

@@ -18,7 +18,8 @@ RETURNING id;
 UPDATE embedfleet.batch AS b
 SET state = 'pending', reason = NULL
 FROM embedfleet.job AS j
-WHERE j.id = b.job_id AND b.state = 'held' AND j.paused_at IS NULL
+WHERE j.id = b.job_id AND b.state = 'held'
+    AND j.paused_at IS NULL AND j.cancelled_at IS NULL
     AND b.collection_id IN (
         SELECT id FROM embedfleet.collection WHERE space_id = ANY (%(spaces)s)
     );

@@ -16,7 +16,9 @@ open_texts AS (
     FROM embedfleet.batch AS b
     CROSS JOIN LATERAL unnest(b.hashes) AS h (sha256)
     JOIN expected USING (sha256)
+    JOIN embedfleet.job AS j ON j.id = b.job_id
     WHERE b.collection_id = %(collection_id)s AND b.state IN ('pending', 'held', 'leased')
+        AND (b.state = 'leased' OR j.cancelled_at IS NULL)
 ), judged AS (
     SELECT e.*,
         v.sha256 IS NOT NULL AS stored,

@@ -118,17 +118,25 @@ class Batches:
         claim = _SQL["claim_beside" if beside else "claim"]
         while True:
             with self._db.transaction() as conn:
-                row = conn.execute(claim, values).fetchone()
-                if row is None:
-                    return None
-                lease = self._read(conn, row)
-                obstacle = self._obstacle(conn, lease)
-                if obstacle == "overlaps":
-                    exits.wait_for_others(conn, lease.id)
-            if obstacle == "halted":
-                self._put_aside(lease)
-            if obstacle is None:
+                lease, halted = self._claim(conn, claim, values)
+            if lease is None or not halted:
                 return lease
+            self._put_aside(lease)
+
+    def _claim(
+        self, conn: Connection[Any], claim: sql.SQL, values: dict[str, Any]
+    ) -> tuple[Lease | None, bool]:
+        """A batch, and whether it should not run at all.
+
+        One transaction, in which time stands still: what is put back is not claimed again.
+        """
+        while (row := conn.execute(claim, values).fetchone()) is not None:
+            lease = self._read(conn, row)
+            obstacle = self._obstacle(conn, lease)
+            if obstacle != "overlaps":
+                return lease, obstacle == "halted"
+            exits.wait_for_others(conn, lease.id)
+        return None, False
 
     def _read(self, conn: Connection[Any], row: tuple[Any, ...]) -> Lease:
         batch_id, attempt, errors, job_id, collection_id, tokens, hashes = row

@@ -7,14 +7,19 @@ claims one before its turn puts it back; whatever is left, the next sweeps find.
 
 from __future__ import annotations
 
+import logging
 from collections import defaultdict
 from contextlib import suppress
 
 import psycopg
+from psycopg_pool import PoolTimeout
 
 from embedfleet_schema.database import Database
+from embedfleet_schema.errors import DatabaseUnreachable
 from embedfleet_schema.statements import load
-from embedfleet_schema.store import locks
+from embedfleet_schema.store.locks import Patience, share
+
+log = logging.getLogger(__name__)
 
 _SQL = load("halts")
 
@@ -24,29 +29,37 @@ BLOCK = 50_000
 
 
 def carry_out(db: Database) -> None:
-    """Put every waiting batch where its job and its space stand."""
-    while carry_out_some(db) >= BLOCK:
-        pass
+    """Put every waiting batch where its job and its space stand.
+
+    The pause is committed, so this raises nothing where the database is away.
+    """
+    try:
+        while carry_out_some(db):
+            pass
+    except (psycopg.OperationalError, PoolTimeout, DatabaseUnreachable) as error:
+        log.warning("waiting batches are put aside by the next sweep (%s)", type(error).__name__)
 
 
-def carry_out_some(db: Database) -> int:
-    """The same with a block of them; returns how many were put aside."""
-    with db.transaction() as conn:
-        conn.execute(_SQL["by_index"])
-        found: dict[int, list[int]] = defaultdict(list)
-        for batch_id, collection_id in conn.execute(_SQL["misplaced"], {"limit": BLOCK}):
-            found[collection_id].append(batch_id)
+def carry_out_some(db: Database) -> bool:
+    """The same with a block of them; returns whether there may be more.
+
+    What others lock or own, and what they put aside at the same time, is left to them.
+    """
+    found: dict[int, list[int]] = defaultdict(list)
+    with db.connection() as conn:
+        rows = conn.execute(_SQL["misplaced"], {"limit": BLOCK}).fetchall()
+    for batch_id, collection_id in rows:
+        found[collection_id].append(batch_id)
+    patience = Patience(db)
     moved = 0
     for collection_id, ids in found.items():
-        # A collection that somebody owns for long is left to the next sweep.
         with suppress(psycopg.errors.LockNotAvailable):
             for start in range(0, len(ids), PAGE):
-                moved += _align(db, collection_id, ids[start : start + PAGE])
-    return moved
+                moved += _align(patience, collection_id, ids[start : start + PAGE])
+    return len(rows) >= BLOCK and moved > 0
 
 
-def _align(db: Database, collection_id: int, ids: list[int]) -> int:
-    with db.transaction() as conn:
-        locks.be_patient(conn)
-        locks.share(conn, collection_id)
+def _align(patience: Patience, collection_id: int, ids: list[int]) -> int:
+    with patience.transaction() as conn:
+        share(conn, collection_id)
         return conn.execute(_SQL["align"], {"ids": ids}).rowcount

@@ -8,24 +8,39 @@ in the order of collections where they are several.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from psycopg import Connection
 
-from embedfleet_schema.database import LOCK_SPACE, REPAIR_LOCK_SPACE
+from embedfleet_schema.database import LOCK_SPACE, REPAIR_LOCK_SPACE, Database
 from embedfleet_schema.errors import UnknownJob
 from embedfleet_schema.statements import load
 
 _SQL = load("locks")
 
-# How long a sweep waits for one lock: others wait for it, and for what it still has to look at.
+# How long a round of a sweep waits: its own transaction must not stand idle for a minute.
 PATIENCE_S = 5.0
 
 
-def be_patient(conn: Connection[Any]) -> None:
-    """From here on, wait for any lock for a few seconds only, then raise LockNotAvailable."""
-    conn.execute(_SQL["be_patient"], {"milliseconds": f"{PATIENCE_S * 1e3:.0f}"})
+class Patience:
+    """The transactions of one round, which waits for locks for a few seconds, and then for none.
+
+    One that does not get a lock raises LockNotAvailable: the next round will do it.
+    """
+
+    def __init__(self, db: Database) -> None:
+        self._db = db
+        self._until = time.monotonic() + PATIENCE_S
+
+    @contextmanager
+    def transaction(self) -> Iterator[Connection[Any]]:
+        left_ms = max(1.0, (self._until - time.monotonic()) * 1e3)
+        with self._db.transaction() as conn:
+            conn.execute(_SQL["wait_at_most"], {"milliseconds": f"{left_ms:.0f}"})
+            yield conn
 
 
 def share(conn: Connection[Any], collection_id: int) -> None:

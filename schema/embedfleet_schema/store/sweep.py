@@ -9,7 +9,8 @@ import psycopg
 
 from embedfleet_schema.database import LOCK_SPACE, Database
 from embedfleet_schema.statements import load
-from embedfleet_schema.store import collections, documents, exits, halts, locks
+from embedfleet_schema.store import collections, documents, exits, halts
+from embedfleet_schema.store.locks import Patience, share
 from embedfleet_schema.types import Queue
 
 _SQL = load("batches")
@@ -45,10 +46,10 @@ def sweep(db: Database, *, alive_seconds: float, reclaim: bool = True) -> Swept 
         if mine is None or not mine[0]:
             return None
         expired = conn.execute(_SQL["expired"]).fetchall() if reclaim else []
+        patience = Patience(db)
         for batch_id, collection_id in expired:
-            # What somebody locks for long is left to the next sweep.
             with suppress(psycopg.errors.LockNotAvailable):
-                _reclaim(db, swept, batch_id, collection_id, alive_seconds)
+                _reclaim(patience, swept, batch_id, collection_id, alive_seconds)
         halts.carry_out_some(db)
         rows = conn.execute(_SQL["idle_slots"], {"alive_seconds": alive_seconds})
         swept.idle = {queue: int(idle) for queue, idle in rows if idle > 0}
@@ -56,25 +57,24 @@ def sweep(db: Database, *, alive_seconds: float, reclaim: bool = True) -> Swept 
 
 
 def _reclaim(
-    db: Database, swept: Swept, batch_id: int, collection_id: int, alive_seconds: float
+    patience: Patience, swept: Swept, batch_id: int, collection_id: int, alive_seconds: float
 ) -> None:
     """One expired batch in its own transaction, its locks taken in the order of a commit."""
-    with db.transaction() as conn:
-        locks.be_patient(conn)
-        locks.share(conn, collection_id)
+    with patience.transaction() as conn:
+        share(conn, collection_id)
         values = {"id": batch_id, "alive_seconds": alive_seconds}
         row = conn.execute(_SQL["fence_expired"], values).fetchone()
         if row is None:
             return
         hashes, crashes, crashed, paused, cancelled = row
         state = exits.standing(paused=paused, cancelled=cancelled)
-        replaced: list[int] = []
-        swept.reclaimed += 1
+        collection = collections.by_id(conn, collection_id)
         if not crashed:
             exits.release(conn, batch_id, state, delay_s=None, charge=0, reason=CUT_OFF)
+            swept.reclaimed += 1
             return
         crashes += 1
-        collection = collections.by_id(conn, collection_id)
+        replaced: list[int] = []
         conn.execute(_SQL["charge_crash"], {"id": batch_id})
         reason = f"its worker went silent {crashes} times"
         left = exits.missing(conn, collection, hashes)
@@ -86,4 +86,5 @@ def _reclaim(
         else:
             replaced = exits.fail(conn, collection, batch_id, hashes, left, CRASH_CODE, reason)
             swept.failed += 1
-    documents.prune(db, collection, replaced)
+        swept.reclaimed += 1
+    documents.prune(patience, collection, replaced)
