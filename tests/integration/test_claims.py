@@ -11,6 +11,7 @@ from embedfleet_schema.statements import load
 from embedfleet_schema.store.batches import Batches
 from embedfleet_workers.cooling import Cooling
 from plugins.pipelines import PartsEmbedder, ScriptedEmbedder, pipeline_around
+from plugins.query_plans import most_read, nodes
 
 BACKLOG = 20_000
 
@@ -89,17 +90,9 @@ def test_a_backlog_of_a_space_that_cools_is_not_read_by_claims_beside_it(fleet, 
     with fleet.db.connection() as conn:
         statement = "EXPLAIN (ANALYZE, FORMAT JSON) " + load("batches")["claim_beside"].as_string()
         with conn.transaction(force_rollback=True):
-            ((plan,),) = conn.execute(statement, values).fetchall()
-    nodes = list(walk(plan[0]["Plan"]))
-    assert "ix_batch_claim_beside" in {node.get("Index Name") for node in nodes}
-    assert 10 > max(node["Actual Rows"] * node["Actual Loops"] for node in nodes)
-    assert 10 > max(node.get("Rows Removed by Filter", 0) for node in nodes)
-
-
-def walk(node):
-    yield node
-    for child in node.get("Plans", []):
-        yield from walk(child)
+            explained = conn.execute(statement, values).fetchall()
+    assert "ix_batch_claim_beside" in {node.get("Index Name") for node in nodes(explained)}
+    assert 10 > most_read(explained)
 
 
 def refuse(seconds):

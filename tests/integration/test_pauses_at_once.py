@@ -20,6 +20,7 @@ from plugins.pauses import (
     stop,
     until_somebody_waits,
 )
+from plugins.query_plans import most_read
 
 BATCHES = load("batches")
 
@@ -249,6 +250,46 @@ def test_a_sweep_leaves_what_others_lock_for_long_to_the_next_one(fleet, docs, m
         assert ["leased", "pending"] == states(fleet, job)
     assert 1 == sweep(fleet.db, alive_seconds=60).reclaimed
     assert ["held"] == states(fleet, job)
+
+
+def test_a_collection_that_is_owned_for_long_keeps_no_other_from_being_swept(
+    fleet, docs, monkeypatch
+):
+    monkeypatch.setattr(locks, "PATIENCE_S", 0.1)
+    others = fleet.collection("others", model="fake/8")
+    docs.enqueue(documents(60))
+    job = others.enqueue(documents(5, "o"))
+    store = batches_of(fleet)
+    while store.claim("cpu") is not None:
+        pass
+    ask(fleet, "UPDATE embedfleet.batch SET lease_until = now() - interval '1 s'")
+    with fleet.db.transaction() as removing:
+        locks.own(removing, docs.info.id)
+        assert 1 == sweep(fleet.db, alive_seconds=60).reclaimed
+        assert ["pending"] == states(fleet, job)
+
+
+def test_what_is_stopped_is_found_without_reading_the_backlog(fleet, docs):
+    """Every sweep looks for it."""
+    stopped, busy = docs.enqueue(documents(1)), docs.enqueue(documents(1, "o"))
+    for job, state in ((stopped, "done"), (busy, "pending")):
+        ask(
+            fleet,
+            "INSERT INTO embedfleet.batch (job_id, collection_id, queue, state, chunks, tokens,"
+            " hashes) SELECT %s, %s, 'cpu', %s, 1, 5, ARRAY[int8send(n)]"
+            " FROM generate_series(1, 20000) AS n",
+            *(job.id, docs.info.id, state),
+        )
+    ask(fleet, "ANALYZE embedfleet.batch")
+    stopped.cancel()
+    ask(fleet, "ANALYZE embedfleet.job")
+    statement = load("halts")["misplaced"].as_string().replace("%(limit)s", "$1")
+    with fleet.db.connection() as conn:
+        conn.execute("PREPARE looking (bigint) AS " + statement)
+        for mode in ("force_custom_plan", "force_generic_plan"):
+            conn.execute(f"SET plan_cache_mode = {mode}")
+            explain = "EXPLAIN (ANALYZE, FORMAT JSON) EXECUTE looking (50000)"
+            assert 10 > most_read(conn.execute(explain).fetchall())
 
 
 def test_a_slow_commit_silences_no_other_lease(fleet, docs):

@@ -42,7 +42,9 @@ WITH missing AS MATERIALIZED (
     FROM embedfleet.batch AS b
     CROSS JOIN LATERAL unnest(b.hashes) AS h (sha256)
     JOIN missing USING (sha256)
+    JOIN embedfleet.job AS j ON j.id = b.job_id
     WHERE b.collection_id = %(collection_id)s AND b.state IN ('pending', 'held', 'leased')
+        AND (b.state = 'leased' OR j.cancelled_at IS NULL)
     GROUP BY b.id
 )
 SELECT b.id, b.job_id, b.state, b.queue, o.texts, b.attempt, b.reason,

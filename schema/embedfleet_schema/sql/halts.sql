@@ -1,18 +1,21 @@
 -- name: misplaced
--- Waiting batches that a pause or a cancellation has not come to, with their collections. Asked for
--- job by job and collection by collection: a planner that expects many would read the whole table.
+-- Waiting batches that a pause or a cancellation has not come to, with their collections. Jobs are
+-- compared as rows: a planner that is told `state = 'pending'` may expect many and read the table.
 (
-    SELECT b.id, j.collection_id
+    SELECT b.id, b.collection_id
     FROM embedfleet.job AS j
-    CROSS JOIN LATERAL (
-        SELECT id
-        FROM embedfleet.batch
-        WHERE job_id = j.id AND state = ANY (
-            CASE WHEN j.cancelled_at IS NULL THEN ARRAY['pending'] ELSE ARRAY['pending', 'held'] END
-        )
-        LIMIT %(limit)s
-    ) AS b
+    JOIN embedfleet.batch AS b
+        ON (b.job_id, b.state) >= (j.id, 'pending') AND (b.job_id, b.state) <= (j.id, 'pending')
     WHERE j.paused_at IS NOT NULL OR j.cancelled_at IS NOT NULL
+    LIMIT %(limit)s
+)
+UNION
+(
+    SELECT b.id, b.collection_id
+    FROM embedfleet.job AS j
+    JOIN embedfleet.batch AS b
+        ON (b.job_id, b.state) >= (j.id, 'held') AND (b.job_id, b.state) <= (j.id, 'held')
+    WHERE j.cancelled_at IS NOT NULL
     LIMIT %(limit)s
 )
 UNION

@@ -113,10 +113,11 @@ WHERE j.id = %(job_id)s;
 -- Those of a space that is paused stay where they are.
 UPDATE embedfleet.batch AS b
 SET state = 'pending', run_after = now(), reason = NULL
-FROM embedfleet.collection AS c
+FROM embedfleet.job AS j
+JOIN embedfleet.collection AS c ON c.id = j.collection_id
 JOIN embedfleet.space AS s ON s.id = c.space_id
-WHERE b.job_id = %(job_id)s AND b.state = 'held' AND c.id = b.collection_id
-    AND s.paused_at IS NULL;
+WHERE j.id = %(job_id)s AND b.job_id = j.id AND b.state = 'held'
+    AND j.cancelled_at IS NULL AND s.paused_at IS NULL;
 
 -- name: failures
 -- Newest first: texts that cannot be embedded with the documents they stand in, and documents

@@ -10,7 +10,8 @@ WHERE EXISTS (
 
 -- name: judged
 -- Where texts stand. A part of other statements: what they put before it is called `expected` and has
--- one row per sha256. Joins, because a subquery per text would read every open batch each time.
+-- one row per sha256. Joins, because a subquery per text would read every open batch each time. What
+-- waits for a job that was cancelled is not open: nobody takes it. What is leased is still stored.
 open_texts AS (
     SELECT DISTINCT h.sha256
     FROM embedfleet.batch AS b

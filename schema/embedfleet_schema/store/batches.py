@@ -45,7 +45,7 @@ from embedfleet_schema.vectors import vector_array
 
 _SQL = load("batches")
 
-HALTED = "it was claimed just when its job or model was paused"
+HALTED = "it was claimed just when its job was stopped"
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +126,7 @@ class Batches:
     def _claim(
         self, conn: Connection[Any], claim: sql.SQL, values: dict[str, Any]
     ) -> tuple[Lease | None, bool]:
-        """A batch, and whether it should not run at all.
+        """A batch, and whether it has to be put aside.
 
         One transaction, in which time stands still: what is put back is not claimed again.
         """

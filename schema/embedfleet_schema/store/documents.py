@@ -43,9 +43,7 @@ def take_live(
     return [document for document, former in locked if former is not None and document in live]
 
 
-def prune(
-    db: Database | locks.Patience, collection: CollectionInfo, replaced: Sequence[int]
-) -> None:
+def prune(db: Database, collection: CollectionInfo, replaced: Sequence[int]) -> None:
     """Remove the chunks that documents left behind, and the vectors that nobody else uses."""
     if not replaced:
         return

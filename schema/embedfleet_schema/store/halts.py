@@ -12,12 +12,12 @@ from collections import defaultdict
 from contextlib import suppress
 
 import psycopg
-from psycopg_pool import PoolTimeout
 
 from embedfleet_schema.database import Database
 from embedfleet_schema.errors import DatabaseUnreachable
 from embedfleet_schema.statements import load
-from embedfleet_schema.store.locks import Patience, share
+from embedfleet_schema.store import locks
+from embedfleet_schema.store.locks import Impatient
 
 log = logging.getLogger(__name__)
 
@@ -31,35 +31,35 @@ BLOCK = 50_000
 def carry_out(db: Database) -> None:
     """Put every waiting batch where its job and its space stand.
 
-    The pause is committed, so this raises nothing where the database is away.
+    The pause is committed, so it is no failure of it where the database refuses, or is away.
     """
     try:
         while carry_out_some(db):
             pass
-    except (psycopg.OperationalError, PoolTimeout, DatabaseUnreachable) as error:
+    except (psycopg.OperationalError, psycopg.InterfaceError, DatabaseUnreachable) as error:
         log.warning("waiting batches are put aside by the next sweep (%s)", type(error).__name__)
 
 
 def carry_out_some(db: Database) -> bool:
-    """The same with a block of them; returns whether there may be more.
+    """The same with a block of them; returns whether any was put aside.
 
-    What others lock or own, and what they put aside at the same time, is left to them.
+    What others lock or own is left to them, or to the next sweep.
     """
     found: dict[int, list[int]] = defaultdict(list)
     with db.connection() as conn:
         rows = conn.execute(_SQL["misplaced"], {"limit": BLOCK}).fetchall()
     for batch_id, collection_id in rows:
         found[collection_id].append(batch_id)
-    patience = Patience(db)
+    impatient = Impatient(db)
     moved = 0
     for collection_id, ids in found.items():
         with suppress(psycopg.errors.LockNotAvailable):
             for start in range(0, len(ids), PAGE):
-                moved += _align(patience, collection_id, ids[start : start + PAGE])
-    return len(rows) >= BLOCK and moved > 0
+                moved += _align(impatient, collection_id, ids[start : start + PAGE])
+    return moved > 0
 
 
-def _align(patience: Patience, collection_id: int, ids: list[int]) -> int:
-    with patience.transaction() as conn:
-        share(conn, collection_id)
+def _align(impatient: Impatient, collection_id: int, ids: list[int]) -> int:
+    with impatient.transaction() as conn:
+        locks.share(conn, collection_id)
         return conn.execute(_SQL["align"], {"ids": ids}).rowcount

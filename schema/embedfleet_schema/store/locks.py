@@ -21,14 +21,16 @@ from embedfleet_schema.statements import load
 
 _SQL = load("locks")
 
-# How long a round of a sweep waits: its own transaction must not stand idle for a minute.
+# How long a round waits for one collection: a sweep's own transaction stands idle meanwhile, and
+# must not do so for a minute.
 PATIENCE_S = 5.0
+# What is left for each of the others: enough for all but those who hold a lock for long.
+LEAST_MS = 20.0
 
 
-class Patience:
-    """The transactions of one round, which waits for locks for a few seconds, and then for none.
-
-    One that does not get a lock raises LockNotAvailable: the next round will do it.
+class Impatient:
+    """A database for one round of work, which is done again soon: for some seconds it waits for
+    locks, for as long as is left of them, and then hardly at all.
     """
 
     def __init__(self, db: Database) -> None:
@@ -37,7 +39,8 @@ class Patience:
 
     @contextmanager
     def transaction(self) -> Iterator[Connection[Any]]:
-        left_ms = max(1.0, (self._until - time.monotonic()) * 1e3)
+        """One transaction; raises LockNotAvailable where a lock is not to be had in time."""
+        left_ms = max(LEAST_MS, (self._until - time.monotonic()) * 1e3)
         with self._db.transaction() as conn:
             conn.execute(_SQL["wait_at_most"], {"milliseconds": f"{left_ms:.0f}"})
             yield conn

@@ -8,10 +8,11 @@ from dataclasses import dataclass, field
 import psycopg
 
 from embedfleet_schema.database import LOCK_SPACE, Database
+from embedfleet_schema.errors import UnknownCollection
 from embedfleet_schema.statements import load
-from embedfleet_schema.store import collections, documents, exits, halts
-from embedfleet_schema.store.locks import Patience, share
-from embedfleet_schema.types import Queue
+from embedfleet_schema.store import collections, documents, exits, halts, locks
+from embedfleet_schema.store.locks import Impatient
+from embedfleet_schema.types import CollectionInfo, Queue
 
 _SQL = load("batches")
 
@@ -41,40 +42,50 @@ def sweep(db: Database, *, alive_seconds: float, reclaim: bool = True) -> Swept 
         reclaim: whether expired leases are taken back.
     """
     swept = Swept()
+    replaced: list[tuple[CollectionInfo, list[int]]] = []
     with db.transaction() as conn:
         mine = conn.execute(_SQL["try_sweep_lock"], {"space": LOCK_SPACE}).fetchone()
         if mine is None or not mine[0]:
             return None
         expired = conn.execute(_SQL["expired"]).fetchall() if reclaim else []
-        patience = Patience(db)
+        impatient = Impatient(db)
         for batch_id, collection_id in expired:
-            with suppress(psycopg.errors.LockNotAvailable):
-                _reclaim(patience, swept, batch_id, collection_id, alive_seconds)
+            with suppress(psycopg.errors.LockNotAvailable, UnknownCollection):
+                collection = collections.by_id(conn, collection_id)
+                left = _reclaim(impatient, swept, batch_id, collection, alive_seconds)
+                replaced.append((collection, left))
         halts.carry_out_some(db)
         rows = conn.execute(_SQL["idle_slots"], {"alive_seconds": alive_seconds})
         swept.idle = {queue: int(idle) for queue, idle in rows if idle > 0}
+    for collection, documents_left in replaced:
+        documents.prune(db, collection, documents_left)
     return swept
 
 
 def _reclaim(
-    patience: Patience, swept: Swept, batch_id: int, collection_id: int, alive_seconds: float
-) -> None:
-    """One expired batch in its own transaction, its locks taken in the order of a commit."""
-    with patience.transaction() as conn:
-        share(conn, collection_id)
+    impatient: Impatient,
+    swept: Swept,
+    batch_id: int,
+    collection: CollectionInfo,
+    alive_seconds: float,
+) -> list[int]:
+    """One expired batch in its own transaction, its locks taken in the order of a commit; returns
+    documents whose old chunks may go now.
+    """
+    replaced: list[int] = []
+    with impatient.transaction() as conn:
+        locks.share(conn, collection.id)
         values = {"id": batch_id, "alive_seconds": alive_seconds}
         row = conn.execute(_SQL["fence_expired"], values).fetchone()
         if row is None:
-            return
+            return replaced
         hashes, crashes, crashed, paused, cancelled = row
         state = exits.standing(paused=paused, cancelled=cancelled)
-        collection = collections.by_id(conn, collection_id)
         if not crashed:
             exits.release(conn, batch_id, state, delay_s=None, charge=0, reason=CUT_OFF)
             swept.reclaimed += 1
-            return
+            return replaced
         crashes += 1
-        replaced: list[int] = []
         conn.execute(_SQL["charge_crash"], {"id": batch_id})
         reason = f"its worker went silent {crashes} times"
         left = exits.missing(conn, collection, hashes)
@@ -87,4 +98,4 @@ def _reclaim(
             replaced = exits.fail(conn, collection, batch_id, hashes, left, CRASH_CODE, reason)
             swept.failed += 1
         swept.reclaimed += 1
-    documents.prune(patience, collection, replaced)
+    return replaced
