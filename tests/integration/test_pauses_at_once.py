@@ -128,7 +128,8 @@ def test_an_enqueue_waits_for_a_pause_and_is_held(fleet, docs):
     assert ["held"] == states(fleet, made[0])
 
 
-def test_a_sweep_beside_a_resumption_holds_nothing_for_good(fleet, docs):
+def test_a_sweep_beside_a_resumption_holds_nothing_for_good(fleet, docs, monkeypatch):
+    monkeypatch.setattr(locks, "PATIENCE_S", 60.0)
     job = docs.enqueue(documents(60))
     stop(fleet)
     ask(fleet, "UPDATE embedfleet.batch SET state = 'pending'")
