@@ -10,8 +10,7 @@ import numpy as np
 
 import embedfleet as ef
 from plugins.api_workers import stored
-from plugins.failpoints import ask
-from plugins.fleets import drain
+from plugins.fleets import ask, drain
 from plugins.pipelines import ScriptedEmbedder, finish, make_due, pipeline_around
 from plugins.provider_dialects import Misdeed, expected_vectors
 

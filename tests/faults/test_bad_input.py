@@ -15,8 +15,7 @@ from embedfleet_producer.judge import printable
 from embedfleet_producer.readers import read_paths
 from embedfleet_schema.errors import BadFilter, BadName
 from embedfleet_schema.types import Chunking, Rejection
-from plugins.failpoints import ask
-from plugins.fleets import drain
+from plugins.fleets import ask, drain
 from plugins.worker_processes import eventually
 
 CODES = {

@@ -20,7 +20,8 @@ from psycopg import sql
 from embedfleet.fleet import Fleet
 from embedfleet.stack import status, up
 from embedfleet_schema.settings import load_settings
-from plugins.failpoints import alive, ask, documents, leased, repeated
+from plugins.failpoints import alive, documents, leased, repeated
+from plugins.fleets import ask
 from plugins.worker_processes import eventually
 
 GOES_ON_S = 60.0

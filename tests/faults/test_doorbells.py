@@ -9,7 +9,8 @@ import redis
 
 from embedfleet.fleet import Fleet
 from embedfleet.stack import status, up
-from plugins.failpoints import alive, ask, documents, leased, repeated
+from plugins.failpoints import alive, documents, leased, repeated
+from plugins.fleets import ask
 from plugins.worker_processes import eventually
 
 PRODUCER_S = 5.0

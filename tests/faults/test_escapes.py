@@ -7,7 +7,7 @@ import pytest
 import embedfleet as ef
 from embedfleet_schema.errors import BadSettings
 from embedfleet_workers.embedders.faults import Faults
-from plugins.failpoints import ask
+from plugins.fleets import ask
 from plugins.worker_processes import eventually
 
 RAISED = ["MemoryError", "SystemExit", "KeyboardInterrupt"]

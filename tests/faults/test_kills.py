@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 import pytest
 
-from plugins.failpoints import Orphans, alive, ask, documents, leased, repeated, stopped
+from plugins.failpoints import Orphans, alive, documents, leased, repeated, stopped
+from plugins.fleets import ask
 from plugins.worker_processes import eventually
 
 PLACES = ("after_claim", "after_embed", "before_commit", "after_commit_before_ack")

@@ -9,8 +9,7 @@ from embedfleet.fleet import Fleet
 from embedfleet_schema.errors import InputAtFault
 from embedfleet_schema.store.sweep import sweep
 from embedfleet_workers.embedders.fake import fake_vectors
-from plugins.failpoints import ask
-from plugins.fleets import claiming
+from plugins.fleets import ask, claiming
 from plugins.pipelines import ScriptedEmbedder, finish, pipeline_around
 
 TEXTS = 256

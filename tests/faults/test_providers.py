@@ -7,7 +7,8 @@ import signal
 
 from embedfleet_schema.store.spaces import paused
 from plugins.api_fleets import BAD_KEY, BAD_MODEL, MODEL, NAME, wrong_rows
-from plugins.failpoints import ask, stopped
+from plugins.failpoints import stopped
+from plugins.fleets import ask
 from plugins.worker_processes import eventually
 
 TOKENS = 2_400_000.0

@@ -1,6 +1,7 @@
 """Embedders that ask to wait, and real workers whose sweep never comes: the end of a wait rings."""
 
-from plugins.failpoints import ask, documents
+from plugins.failpoints import documents
+from plugins.fleets import ask
 from plugins.worker_processes import eventually
 
 

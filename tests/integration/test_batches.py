@@ -1,7 +1,5 @@
 """The batch state machine against a real PostgreSQL: claim, heartbeat, and every way out."""
 
-from uuid import uuid4
-
 import numpy as np
 import pytest
 
@@ -9,18 +7,14 @@ import embedfleet as ef
 from embedfleet.fleet import Fleet
 from embedfleet_schema.errors import LeaseLost
 from embedfleet_schema.store import jobs
-from embedfleet_schema.store.batches import Batches, Lease
+from embedfleet_schema.store.batches import Lease
 from embedfleet_schema.store.sweep import sweep
 from embedfleet_workers.embedders.fake import FakeEmbedder
-from plugins.fleets import drain
+from plugins.fleets import batches_of, drain
 
 
 def documents(count, words=5):
     return [ef.Document(f"d{n}", " ".join(f"w{n}x{i}" for i in range(words))) for n in range(count)]
-
-
-def batches_of(fleet, lease_seconds=60.0):
-    return Batches(fleet.db, owner=uuid4(), lease_seconds=lease_seconds)
 
 
 def rows(fleet: Fleet, statement: str, *values):

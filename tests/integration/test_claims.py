@@ -8,22 +8,12 @@ import pytest
 import embedfleet as ef
 from embedfleet_schema.errors import EmbedderBusy
 from embedfleet_schema.statements import load
-from embedfleet_schema.store.batches import Batches
 from embedfleet_workers.cooling import Cooling
+from plugins.fleets import ask, batches_of
 from plugins.pipelines import PartsEmbedder, ScriptedEmbedder, pipeline_around
 from plugins.query_plans import most_read, nodes
 
 BACKLOG = 20_000
-
-
-def ask(fleet, statement, values=()):
-    with fleet.db.connection() as conn:
-        cursor = conn.execute(statement, values)
-        return cursor.fetchall() if cursor.description else []
-
-
-def batches_of(fleet):
-    return Batches(fleet.db, owner=uuid4(), lease_seconds=60.0)
 
 
 @pytest.fixture
@@ -47,7 +37,7 @@ def put_many(fleet, docs, count=BACKLOG):
         "INSERT INTO embedfleet.batch (job_id, collection_id, queue, state, run_after, chunks,"
         " tokens, hashes) SELECT 1, %s, 'cpu', 'pending', now() - interval '1 h', 1, 5,"
         " ARRAY[int8send(n)] FROM generate_series(1, %s) AS n",
-        (docs.info.id, count),
+        *(docs.info.id, count),
     )
     ask(fleet, "ANALYZE embedfleet.batch")
 

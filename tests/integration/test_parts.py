@@ -10,16 +10,11 @@ from embedfleet_schema.errors import BadAnswer, EmbedderBusy, EmbeddingError, In
 from embedfleet_schema.store import usage
 from embedfleet_schema.store.sweep import sweep
 from embedfleet_workers.embedders.protocol import Part, Spent
+from plugins.fleets import ask
 from plugins.invariants import check
 from plugins.pipelines import PartsEmbedder, finish, pipeline_around
 
 STATES = "SELECT state, count(*) FROM embedfleet.batch GROUP BY state ORDER BY state"
-
-
-def ask(fleet, statement, *values):
-    with fleet.db.connection() as conn:
-        cursor = conn.execute(statement, values)
-        return cursor.fetchall() if cursor.description else []
 
 
 @pytest.fixture

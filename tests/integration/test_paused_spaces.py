@@ -20,8 +20,9 @@ from embedfleet_workers.limits import redis_calls
 from embedfleet_workers.limits.protocol import LimitKey
 from embedfleet_workers.limits.redis_store import RedisStore
 from embedfleet_workers.limits.store import Stopped
+from plugins.fleets import ask, batches_of
 from plugins.invariants import check
-from plugins.pauses import EMPTY, ask, batches_of, commit, documents, states, stop
+from plugins.pauses import EMPTY, commit, documents, states, stop
 from plugins.pipelines import PartsEmbedder, ScriptedEmbedder, finish, pipeline_around
 
 

@@ -9,9 +9,8 @@ from embedfleet_schema.statements import load
 from embedfleet_schema.store import exits, halts, jobs, locks, spaces
 from embedfleet_schema.store.jobs import Tally
 from embedfleet_schema.store.sweep import sweep
+from plugins.fleets import ask, batches_of
 from plugins.pauses import (
-    ask,
-    batches_of,
     beside,
     commit,
     documents,

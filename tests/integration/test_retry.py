@@ -8,8 +8,7 @@ import pytest
 
 import embedfleet as ef
 from embedfleet_schema.store.batches import Batches
-from plugins.failpoints import ask
-from plugins.fleets import drain
+from plugins.fleets import ask, drain
 
 REFUSED = ("INPUT_REJECTED", "the model refuses it")
 

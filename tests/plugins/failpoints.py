@@ -7,12 +7,12 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
 
 import pytest
 
 import embedfleet as ef
 from embedfleet.fleet import Fleet
+from plugins.fleets import ask
 from plugins.worker_processes import WorkerProcess, eventually
 
 SEED_VARIABLE = "EMBEDFLEET_FAULT_SEED"
@@ -45,11 +45,6 @@ def report(record_property: Callable[[str, object], None]) -> Callable[..., None
 
 def documents(count: int, words: str = "of the job") -> list[ef.Document]:
     return [ef.Document(f"d{n}", f"text number {n} {words}") for n in range(count)]
-
-
-def ask(fleet: Fleet, statement: str, *values: object) -> list[Any]:
-    with fleet.db.connection() as conn:
-        return conn.execute(statement, values).fetchall()
 
 
 def leased(fleet: Fleet) -> int:

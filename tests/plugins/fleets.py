@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 from urllib.parse import urlsplit
 from uuid import uuid4
 
@@ -69,6 +70,18 @@ def worker(fleet: Fleet) -> Iterator[WorkerMaker]:
     yield make
     for runtime in started:
         runtime.stop()
+
+
+def ask(fleet: Fleet, statement: str, *values: object) -> list[Any]:
+    """The rows of a statement; none where it gives none."""
+    with fleet.db.connection() as conn:
+        cursor = conn.execute(statement, values)
+        return cursor.fetchall() if cursor.description else []
+
+
+def batches_of(fleet: Fleet, lease_seconds: float = 60.0) -> Batches:
+    """The batches, as one more worker sees them."""
+    return Batches(fleet.db, owner=uuid4(), lease_seconds=lease_seconds)
 
 
 def drain(runtime: Runtime) -> list[str]:

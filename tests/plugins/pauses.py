@@ -2,14 +2,13 @@
 
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any
-from uuid import uuid4
 
 import embedfleet as ef
 from embedfleet.fleet import Fleet
 from embedfleet.job import Job
 from embedfleet_schema.store.batches import Batches, Lease
 from embedfleet_workers.embedders.fake import fake_vectors
+from plugins.fleets import ask, batches_of
 from plugins.worker_processes import eventually
 
 EMPTY = "the account is empty"
@@ -25,21 +24,10 @@ def documents(count: int, prefix: str = "d") -> list[ef.Document]:
     ]
 
 
-def ask(fleet: Fleet, statement: str, *values: object) -> list[Any]:
-    with fleet.db.connection() as conn:
-        cursor = conn.execute(statement, values)
-        return cursor.fetchall() if cursor.description else []
-
-
 def states(fleet: Fleet, job: Job) -> list[str]:
     """In which states the batches of a job are."""
     found = "SELECT DISTINCT state FROM embedfleet.batch WHERE job_id = %s ORDER BY state"
     return [state for (state,) in ask(fleet, found, job.id)]
-
-
-def batches_of(fleet: Fleet) -> Batches:
-    """The batches, as one more worker sees them."""
-    return Batches(fleet.db, owner=uuid4(), lease_seconds=60.0)
 
 
 def stop(fleet: Fleet, queue: str = "cpu", reason: str = EMPTY) -> Lease:

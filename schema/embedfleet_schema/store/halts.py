@@ -17,7 +17,6 @@ from embedfleet_schema.database import Database
 from embedfleet_schema.errors import DatabaseUnreachable
 from embedfleet_schema.statements import load
 from embedfleet_schema.store import locks
-from embedfleet_schema.store.locks import Impatient
 
 log = logging.getLogger(__name__)
 
@@ -50,7 +49,7 @@ def carry_out_some(db: Database) -> bool:
         rows = conn.execute(_SQL["misplaced"], {"limit": BLOCK}).fetchall()
     for batch_id, collection_id in rows:
         found[collection_id].append(batch_id)
-    impatient = Impatient(db)
+    impatient = locks.Impatient(db)
     moved = 0
     for collection_id, ids in found.items():
         with suppress(psycopg.errors.LockNotAvailable):
@@ -59,7 +58,7 @@ def carry_out_some(db: Database) -> bool:
     return moved > 0
 
 
-def _align(impatient: Impatient, collection_id: int, ids: list[int]) -> int:
+def _align(impatient: locks.Impatient, collection_id: int, ids: list[int]) -> int:
     with impatient.transaction() as conn:
         locks.share(conn, collection_id)
         return conn.execute(_SQL["align"], {"ids": ids}).rowcount

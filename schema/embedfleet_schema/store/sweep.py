@@ -11,7 +11,6 @@ from embedfleet_schema.database import LOCK_SPACE, Database
 from embedfleet_schema.errors import UnknownCollection
 from embedfleet_schema.statements import load
 from embedfleet_schema.store import collections, documents, exits, halts, locks
-from embedfleet_schema.store.locks import Impatient
 from embedfleet_schema.types import CollectionInfo, Queue
 
 _SQL = load("batches")
@@ -48,7 +47,7 @@ def sweep(db: Database, *, alive_seconds: float, reclaim: bool = True) -> Swept 
         if mine is None or not mine[0]:
             return None
         expired = conn.execute(_SQL["expired"]).fetchall() if reclaim else []
-        impatient = Impatient(db)
+        impatient = locks.Impatient(db)
         for batch_id, collection_id in expired:
             with suppress(psycopg.errors.LockNotAvailable, UnknownCollection):
                 collection = collections.by_id(conn, collection_id)
@@ -63,7 +62,7 @@ def sweep(db: Database, *, alive_seconds: float, reclaim: bool = True) -> Swept 
 
 
 def _reclaim(
-    impatient: Impatient,
+    impatient: locks.Impatient,
     swept: Swept,
     batch_id: int,
     collection: CollectionInfo,
