@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import TYPE_CHECKING, NoReturn
 
+from embedfleet.amounts import quantity
 from embedfleet.embedded import ready
 from embedfleet.fleet import Fleet
 from embedfleet.local_workers import last_log_lines, running_workers, uninterrupted, workers
@@ -155,7 +156,7 @@ def _fill(
     with _crew(fleet, collection, count, console) as check:
         done = _watch(fleet, job, check)
     stored = collection.counts().vectors - before
-    console.print(f"{stored:,} chunks embedded in {duration(done.elapsed_seconds)}")
+    console.print(f"{quantity(stored, 'chunk')} embedded in {duration(done.elapsed_seconds)}")
     if done.failed:
         hint = command(fleet.settings, f"failures {COLLECTION}")
         console.print(f"{done.failed:,} failed; see: {hint}", soft_wrap=True)
@@ -181,7 +182,7 @@ def _crew(
             said = last_log_lines(data, began) or "they said nothing"
             raise WorkerStartFailed(reason=f"{said} (logs: {data / 'logs'})")
 
-    console.print(f"Starting workers: {count} on queue {queue}")
+    console.print(f"Starting {quantity(count, 'worker')} on queue {queue}")
     with workers(data, count, queue=queue):
         try:
             while not has_worker(fleet, queue):

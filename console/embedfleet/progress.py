@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
+from rich.table import Column
 from rich.text import Text
 
-from embedfleet.amounts import money
+from embedfleet.amounts import money, quantity
 from embedfleet_schema.settings import Settings, default_data
 from embedfleet_schema.store import workers
 from embedfleet_schema.store.jobs import JobStatus
@@ -28,6 +29,8 @@ ALIVE_SECONDS = 45.0
 MINUTE, HOUR = 60, 3_600
 LINE_EVERY_SECONDS = 5.0
 PATIENCE_SECONDS = 5.0
+# Columns; in fewer the figures matter more.
+ROOM_FOR_A_BAR = 80
 SPINNER = "line"
 
 ShowJob = Callable[[JobStatus], None]
@@ -72,8 +75,11 @@ def enqueue_progress() -> Iterator[ShowEnqueued]:
 
         def show(counts: Enqueued) -> None:
             rate = counts.documents / max(time.monotonic() - began, 0.001)
-            stored = f"stored {counts.documents:,} documents, {counts.chunks:,} chunks"
-            tell(f"{stored}, {rate:,.0f} documents/s")
+            documents, chunks = (
+                quantity(counts.documents, "document"),
+                quantity(counts.chunks, "chunk"),
+            )
+            tell(f"stored {documents}, {chunks}, {rate:,.0f} documents/s")
 
         yield show
 
@@ -137,8 +143,9 @@ def _bar(console: Console) -> Iterator[ShowJob]:
     progress = Progress(
         SpinnerColumn(SPINNER, finished_text=" "),
         TextColumn("{task.description}", markup=False),
-        BarColumn(bar_width=24),
-        TextColumn("{task.fields[figures]}", markup=False),
+        *([BarColumn(bar_width=24)] if console.width >= ROOM_FOR_A_BAR else []),
+        # They go on in the next line of a narrow terminal.
+        TextColumn("{task.fields[figures]}", markup=False, table_column=Column(overflow="fold")),
         console=console,
     )
     task = progress.add_task("job", total=None, figures="")

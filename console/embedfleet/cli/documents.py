@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from embedfleet.amounts import money
+from embedfleet.amounts import money, quantity
 from embedfleet.cli.jobs import goes_on
-from embedfleet.cli.output import note, one_line, print_json, quantity, say, status_json
-from embedfleet.cli.parameters import Budget, Json, Name, Wait, unicode_text
+from embedfleet.cli.output import note, one_line, print_json, say, status_json
+from embedfleet.cli.parameters import Budget, Json, Name, Wait, path_text, unicode_text
 from embedfleet.cli.session import session
 from embedfleet_schema.errors import NothingAccepted
 from embedfleet_schema.types import Lane
@@ -28,8 +28,13 @@ EXAMPLES = 3
 
 Paths = Annotated[
     list[str],
-    typer.Argument(metavar="PATH", help="Files and folders; - for standard input."),
+    typer.Argument(
+        metavar="PATH",
+        help="Files and folders; - for standard input.",
+        callback=lambda paths: [path_text(path) for path in paths],
+    ),
 ]
+Strict = Annotated[bool, typer.Option("--strict", help="Exit with 1 if any document is rejected.")]
 Keys = Annotated[list[str], typer.Argument(metavar="KEY", help="The documents' keys.")]
 Model = Annotated[
     str | None,
@@ -54,10 +59,12 @@ def enqueue(
     context: typer.Context,
     name: Name,
     paths: Paths,
+    *,
     model: Model = None,
     budget: Budget = None,
     lane: LaneOption = "live",
     wait: Wait = False,
+    strict: Strict = False,
     json: Json = False,
 ) -> None:
     """Store files and folders, and queue what is new in them."""
@@ -77,6 +84,8 @@ def enqueue(
             if budget is not None and not json:
                 note(f"The job is paused when it has spent {money(budget)}")
             _report(fleet, collection, job, wait=wait, json=json)
+            if strict and job.enqueued is not None and job.enqueued.rejected:
+                raise typer.Exit(1)
 
 
 def delete(context: typer.Context, name: Name, keys: Keys, json: Json = False) -> None:
@@ -121,9 +130,13 @@ def _report(fleet: Fleet, collection: Collection, job: Job, *, wait: bool, json:
         print_json(asdict(done) | {"job": status_json(status) if status else None})
     if not stored and done.rejected:
         first = done.rejections[0]
-        raise NothingAccepted(
+        nothing = NothingAccepted(
             count=done.rejected, key=first.key, reason=one_line(first.reason), name=collection.name
         )
+        if not json:
+            raise nothing
+        note(f"error: {nothing}")  # the data are printed already
+        raise typer.Exit(nothing.exit_code)
     if done.rejected:
         note(f"See what was rejected: embedfleet failures {collection.name}")
     if status is not None:

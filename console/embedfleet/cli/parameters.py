@@ -20,6 +20,13 @@ def unicode_text(value: str) -> str:
     return value
 
 
+def path_text(value: str) -> str:
+    """The argument, if it names something: an unset variable of a script is not this folder."""
+    if not value.strip():
+        raise UsageError(reason="a path is empty; the current folder is written as .")
+    return value
+
+
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The collection.", callback=unicode_text)]
 JobId = Annotated[
     int, typer.Argument(metavar="JOB", min=1, max=LARGEST_ID, help="The number of the job.")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from embedfleet.amounts import quantity
 from embedfleet.cli.jobs import goes_on
 from embedfleet.cli.output import note, one_line, print_json, say, status_json, table, terminal
 from embedfleet.cli.parameters import Budget, Json, Name, Wait, unicode_text
@@ -43,7 +44,7 @@ def explain(context: typer.Context, name: Name, key: Key, json: Json = False) ->
 
     The exit code is 1 if there is no document of this key.
     """
-    with session(context).fleet() as fleet:
+    with session(context).fleet(looks_only=True) as fleet:
         found = fleet.collection(name).explain(key)
     if json:
         words = {"searchable": found.searchable, "explanation": str(found)}
@@ -56,7 +57,7 @@ def explain(context: typer.Context, name: Name, key: Key, json: Json = False) ->
 
 def failures(context: typer.Context, name: Name, limit: Limit = 100, json: Json = False) -> None:
     """List what could not be embedded or was not accepted."""
-    with session(context).fleet() as fleet:
+    with session(context).fleet(looks_only=True) as fleet:
         found = fleet.collection(name).failures(limit=limit)
     if json:
         print_json([asdict(each) for each in found])
@@ -111,7 +112,7 @@ def audit(
 
     if budget is not None and not repair:
         raise UsageError(reason="a budget is one of --repair: the audit itself costs nothing")
-    with session(context).fleet() as fleet, activity("counting"):
+    with session(context).fleet(looks_only=not repair) as fleet, activity("counting"):
         found = fleet.collection(name).audit(repair=repair, budget_usd=budget)
     if json:
         print_json(asdict(found) | {"clean": found.clean})
@@ -127,10 +128,9 @@ def _waited(job: Job) -> JobStatus:
 
 
 def _show(found: Audit, name: str, *, repaired: bool) -> None:
-    say(
-        f"{found.documents:,} documents, {found.waiting_documents:,} of them not live yet; "
-        f"{found.chunks:,} chunks, {found.texts:,} distinct texts"
-    )
+    documents, chunks = quantity(found.documents, "document"), quantity(found.chunks, "chunk")
+    texts = quantity(found.texts, "distinct text")
+    say(f"{documents}, {found.waiting_documents:,} of them not live yet; {chunks}, {texts}")
     say(
         f"{found.stored:,} stored, {found.waiting:,} waiting, {found.failed:,} failed, "
         f"{found.missing:,} missing, {found.extra:,} extra"

@@ -45,7 +45,7 @@ def search(
 ) -> None:
     """Find the chunks nearest to a text, best first."""
     wanted = parse_where(where or ())
-    with session(context).fleet() as fleet:
+    with session(context).fleet(looks_only=True) as fleet:
         collection = fleet.collection(name)
         if sql:
             _show_statement(collection.search_sql(k=k, where=wanted), json=json)

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from embedfleet.amounts import quantity
 from embedfleet.cli.output import note, print_json, say, without_passwords
 from embedfleet.cli.parameters import Json
 from embedfleet.cli.session import session
@@ -60,7 +61,7 @@ def up(
         note(f"Next: {command(settings, 'worker --queue cpu')}, in a terminal of its own")
 
 
-def down(context: typer.Context) -> None:
+def down(context: typer.Context, json: Json = False) -> None:
     """Stop the embedded servers and their workers; the data stay."""
     from embedfleet.local_workers import stop_workers
     from embedfleet.stack import down as stop_servers
@@ -68,8 +69,11 @@ def down(context: typer.Context) -> None:
     settings = session(context).settings()
     workers = stop_workers(settings.data)
     servers = stop_servers(settings.data)
+    if json:
+        print_json({"data": settings.data, "workers": workers, "servers": servers})
+        return
     if workers:
-        say(f"stopped {workers} worker{'' if workers == 1 else 's'}")
+        say(f"stopped {quantity(workers, 'worker')}")
     say("stopped the servers" if servers else f"no server was running in {settings.data}")
 
 

@@ -1,0 +1,59 @@
+"""Rows for a terminal of any width: a table where it fits, else one line for each value."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
+from rich.measure import Measurement
+from rich.table import Table
+from rich.text import Text
+
+
+class Listing:
+    """Rows under named columns; nothing of them is ever abbreviated."""
+
+    def __init__(
+        self, columns: Sequence[str], rows: Iterable[Sequence[RenderableType]], title: str = ""
+    ) -> None:
+        """Columns whose names start with `#` are numbers, to the right."""
+        self._columns = list(columns)
+        self._rows = [list(row) for row in rows]
+        self._title = title
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        table = self._table()
+        unbounded = options.update(width=100_000)
+        if Measurement.get(console, unbounded, table).maximum <= options.max_width:
+            yield table
+            return
+        if self._title:
+            yield Text(self._title, style="bold")
+        for row in self._rows:
+            yield self._record(row)
+
+    def _table(self) -> Table:
+        made = Table(
+            title=self._title or None,
+            title_justify="left",
+            title_style="bold",
+            box=None,
+            pad_edge=False,
+        )
+        for name in self._columns:
+            justify = "right" if name.startswith("#") else "left"
+            made.add_column(name.removeprefix("#"), justify=justify)
+        for row in self._rows:
+            made.add_row(*row)
+        return made
+
+    def _record(self, row: Sequence[RenderableType]) -> Table:
+        """A row as lines of name and value, and an empty line."""
+        made = Table.grid(padding=(0, 2, 0, 0))
+        made.add_column(no_wrap=True)
+        made.add_column(overflow="fold")
+        for name, value in zip(self._columns, row, strict=True):
+            if str(value):
+                made.add_row(name.removeprefix("#"), value)
+        made.add_row("", "")
+        return made
