@@ -16,9 +16,11 @@ from embedfleet_producer.budget import check_budget
 from embedfleet_producer.enqueue import Enqueued, Producer
 from embedfleet_producer.plan import Target
 from embedfleet_producer.windows import blocking
+from embedfleet_schema.errors import UnknownJob
 from embedfleet_schema.store import audit, collections, documents, jobs, requeue
 from embedfleet_schema.store.audit import Audit
 from embedfleet_schema.store.collections import CollectionCounts
+from embedfleet_schema.store.documents import Selection
 from embedfleet_schema.store.explain import explain
 from embedfleet_schema.store.explanation import Explanation
 from embedfleet_schema.store.jobs import FailureInfo
@@ -139,6 +141,27 @@ class Collection:
     def delete(self, keys: Sequence[str]) -> list[str]:
         """Remove documents, their chunks, and vectors that nobody else uses; returns their keys."""
         return documents.delete(self._connections.db, self.info, keys)
+
+    def delete_matching(self, *, job_id: int | None = None, prefix: str | None = None) -> int:
+        """Remove the documents that a job stored last, or whose keys begin with `prefix`.
+
+        Returns how many there were. A document that the job replaced is removed, not restored.
+
+        Raises:
+            UsageError: nothing is selected.
+            UnknownJob: the collection has no such job.
+        """
+        selection = Selection(job_id, prefix)
+        if job_id is not None and Job(self._connections, job_id).status.collection != self.name:
+            raise UnknownJob(job=job_id)
+        return documents.delete_matching(self._connections.db, self.info, selection)
+
+    def clear_failures(self) -> int:
+        """Forget the verdicts on documents that were not accepted; returns how many there were.
+
+        Chunks that cannot be embedded keep theirs: `retry` or `delete` ends those.
+        """
+        return documents.clear_rejections(self._connections.db, self.info)
 
     def audit(self, *, repair: bool = False, budget_usd: float | None = None) -> Audit:
         """Hold what is stored against what should be; with `repair`, queue what is missing.

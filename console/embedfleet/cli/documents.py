@@ -15,9 +15,18 @@ import typer
 from embedfleet.amounts import money, quantity
 from embedfleet.cli.jobs import goes_on
 from embedfleet.cli.output import note, one_line, print_json, say, status_json
-from embedfleet.cli.parameters import Budget, Json, Name, Wait, path_text, unicode_text
+from embedfleet.cli.parameters import (
+    LARGEST_ID,
+    Budget,
+    Json,
+    Name,
+    Wait,
+    optional_unicode,
+    path_text,
+    unicode_text,
+)
 from embedfleet.cli.session import session
-from embedfleet_schema.errors import NothingAccepted
+from embedfleet_schema.errors import NothingAccepted, UsageError
 from embedfleet_schema.types import Lane
 
 if TYPE_CHECKING:
@@ -35,7 +44,15 @@ Paths = Annotated[
     ),
 ]
 Strict = Annotated[bool, typer.Option("--strict", help="Exit with 1 if any document is rejected.")]
-Keys = Annotated[list[str], typer.Argument(metavar="KEY", help="The documents' keys.")]
+Keys = Annotated[list[str] | None, typer.Argument(metavar="KEY", help="The documents' keys.")]
+OfJob = Annotated[
+    int | None,
+    typer.Option("--job", metavar="JOB", min=1, max=LARGEST_ID, help="All that a job stored last."),
+]
+Prefix = Annotated[
+    str | None,
+    typer.Option(metavar="TEXT", help="All whose keys begin so.", callback=optional_unicode),
+]
 Model = Annotated[
     str | None,
     typer.Option(help="Create the collection with this model if it is new."),
@@ -88,23 +105,45 @@ def enqueue(
                 raise typer.Exit(1)
 
 
-def delete(context: typer.Context, name: Name, keys: Keys, json: Json = False) -> None:
-    """Delete documents by key.
+def delete(
+    context: typer.Context,
+    name: Name,
+    keys: Keys = None,
+    *,
+    job: OfJob = None,
+    prefix: Prefix = None,
+    json: Json = False,
+) -> None:
+    """Delete documents: by key, all that a job stored, or all whose keys begin alike.
 
     The exit code is 1 if none of them was there.
     """
+    if bool(keys) == (job is not None or prefix is not None):
+        raise UsageError(reason="name keys, or select documents with --job or --prefix")
+    if keys:
+        _delete_keys(context, name, keys, json=json)
+        return
+    with session(context).fleet() as fleet:
+        gone = fleet.collection(name).delete_matching(job_id=job, prefix=prefix)
+    _say_deleted(gone, gone, json=json)
+
+
+def _delete_keys(context: typer.Context, name: str, keys: list[str], *, json: bool) -> None:
     wanted = [unicode_text(key) for key in dict.fromkeys(keys)]
     with session(context).fleet() as fleet:
         deleted = fleet.collection(name).delete(wanted)
+    for key in wanted:
+        if key not in set(deleted) and not json:
+            note(f"not there: {key}")
+    _say_deleted(deleted, len(deleted), json=json)
+
+
+def _say_deleted(deleted: object, count: int, *, json: bool) -> None:
     if json:
         print_json({"deleted": deleted})
     else:
-        say(f"deleted {quantity(len(deleted), 'document')}")
-    gone = set(deleted)
-    for key in wanted:
-        if key not in gone:
-            note(f"not there: {key}")
-    if not deleted:
+        say(f"deleted {quantity(count, 'document')}")
+    if not count:
         raise typer.Exit(1)
 
 

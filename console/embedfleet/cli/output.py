@@ -57,11 +57,11 @@ def print_json(value: object, *, indent: int | None = 2) -> None:
     typer.echo(json.dumps(value, indent=indent, default=_jsonable, ensure_ascii=encoding != "utf8"))
 
 
-def terminal() -> Console:
+def terminal(*, stderr: bool = False) -> Console:
     """Where tables are printed."""
     from rich.console import Console
 
-    console = Console(highlight=False, markup=False)
+    console = Console(highlight=False, markup=False, stderr=stderr)
     if not console.is_terminal:
         console.width = _PIPE_COLUMNS
     return console

@@ -20,6 +20,10 @@ def unicode_text(value: str) -> str:
     return value
 
 
+def optional_unicode(value: str | None) -> str | None:
+    return None if value is None else unicode_text(value)
+
+
 def path_text(value: str) -> str:
     """The argument, if it names something: an unset variable of a script is not this folder."""
     if not value.strip():

@@ -29,6 +29,9 @@ NameOrJob = Annotated[
 Key = Annotated[
     str, typer.Argument(metavar="KEY", help="The document's key.", callback=unicode_text)
 ]
+Clear = Annotated[
+    bool, typer.Option("--clear", help="Forget the documents that were not accepted.")
+]
 Repair = Annotated[bool, typer.Option("--repair", help="Queue what is missing, remove extras.")]
 
 
@@ -55,8 +58,17 @@ def explain(context: typer.Context, name: Name, key: Key, json: Json = False) ->
         raise typer.Exit(1)
 
 
-def failures(context: typer.Context, name: Name, limit: Limit = 100, json: Json = False) -> None:
+def failures(
+    context: typer.Context,
+    name: Name,
+    limit: Limit = 100,
+    clear: Clear = False,
+    json: Json = False,
+) -> None:
     """List what could not be embedded or was not accepted."""
+    if clear:
+        _clear(context, name, json=json)
+        return
     with session(context).fleet(looks_only=True) as fleet:
         found = fleet.collection(name).failures(limit=limit)
     if json:
@@ -71,6 +83,19 @@ def failures(context: typer.Context, name: Name, limit: Limit = 100, json: Json 
         note(f"These are the newest {limit:,}; see more with --limit")
     if any(each.position is not None for each in found):
         note(f"Try the chunks again: embedfleet retry {name}")
+
+
+def _clear(context: typer.Context, name: str, *, json: bool) -> None:
+    with session(context).fleet() as fleet:
+        collection = fleet.collection(name)
+        cleared = collection.clear_failures()
+        left = len(collection.failures(limit=1))
+    if json:
+        print_json({"cleared": cleared})
+        return
+    say(f"cleared {quantity(cleared, 'verdict')} on documents that were not accepted")
+    if left:
+        note(f"Chunks that failed stay listed. Try them again: embedfleet retry {name}")
 
 
 def retry(

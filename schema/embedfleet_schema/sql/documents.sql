@@ -68,3 +68,33 @@ LEFT JOIN embedfleet.chunk AS c ON c.document_id = g.id;
 DELETE FROM embedfleet.failure
 WHERE collection_id = %(collection_id)s AND document_key = ANY (%(keys)s)
 RETURNING document_key;
+
+-- name: matching
+-- A page of keys, in their order: documents whose newest version a job stored, or whose keys begin
+-- alike, and what was rejected likewise.
+(
+    SELECT key
+    FROM embedfleet.document
+    WHERE collection_id = %(collection_id)s AND key > %(after)s
+        AND (%(job_id)s::bigint IS NULL OR job_id = %(job_id)s)
+        AND (%(prefix)s::text IS NULL OR starts_with(key, %(prefix)s))
+    ORDER BY key
+    LIMIT %(limit)s
+)
+UNION
+(
+    SELECT document_key
+    FROM embedfleet.failure
+    WHERE collection_id = %(collection_id)s AND document_key > %(after)s
+        AND (%(job_id)s::bigint IS NULL OR job_id = %(job_id)s)
+        AND (%(prefix)s::text IS NULL OR starts_with(document_key, %(prefix)s))
+    ORDER BY document_key
+    LIMIT %(limit)s
+)
+ORDER BY key
+LIMIT %(limit)s;
+
+-- name: clear_rejections
+-- Verdicts on documents only: a chunk without a vector is live because its failure says why.
+DELETE FROM embedfleet.failure
+WHERE collection_id = %(collection_id)s AND document_key IS NOT NULL;
