@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 BASES = {
     "limits": "at the limits that are set",
-    "history": "at the speed of its newest job",
+    "history": "at the speed of its newest job, loading not counted",
     "measured": "one process on this machine, tried just now",
 }
 
@@ -212,6 +212,6 @@ def _time(plan: Plan) -> str:
     from embedfleet.progress import duration
 
     if plan.seconds is None:
-        return f"unknown; nothing tells how fast {plan.model} is"
+        return f"unknown until {plan.model} has embedded more than each worker's first batch"
     how = BASES.get(plan.basis)
     return f"{duration(plan.seconds)}, {how}" if how else "nothing to do"
