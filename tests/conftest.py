@@ -1,6 +1,15 @@
 """Fixtures for all tests come from plugins with telling names."""
 
+import signal
+
 from hypothesis import HealthCheck, settings
+
+# A shell ignores Ctrl-C for what runs in the background, and nohup the end of the terminal, and
+# processes that the tests start would inherit that. Handlers are not inherited.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+    signal.signal(signal.SIGHUP, lambda *_: None)
 
 # A machine may be busy with other things: how long an example takes is no finding.
 settings.register_profile("explore", deadline=None, suppress_health_check=[HealthCheck.too_slow])

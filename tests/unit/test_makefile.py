@@ -5,6 +5,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -60,6 +61,14 @@ def program(folder: Path, name: str, exit_status: int) -> Path:
     path.write_text(f"#!/bin/sh\nexit {exit_status}\n")
     path.chmod(0o755)
     return path
+
+
+@pytest.fixture
+def venv_script():
+    spec = importlib.util.spec_from_file_location("venv_script", ROOT / ".ci/venv.py")
+    script = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(script)
+    return script
 
 
 @pytest.fixture
@@ -130,21 +139,18 @@ def test_no_python_at_all_is_an_error_that_says_what_to_do(tmp_path):
     assert "make PYTHON=/path/to/python3" in found.stderr
 
 
-def test_a_half_made_environment_is_made_anew(tmp_path):
-    spec = importlib.util.spec_from_file_location("venv_script", ROOT / ".ci/venv.py")
-    script = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(script)
+def test_a_half_made_environment_is_made_anew(venv_script, tmp_path):
     folder = tmp_path / "venv"
     (folder / "lib").mkdir(parents=True)
     (folder / "lib" / "rest").touch()
 
-    assert not script.is_whole(folder)
-    script.create(folder)
-    assert script.is_whole(folder)
+    assert not venv_script.is_whole(folder)
+    venv_script.create(folder)
+    assert venv_script.is_whole(folder)
     assert not (folder / "lib" / "rest").exists()
 
-    script.unfinished(folder).touch()
-    assert not script.is_whole(folder)
+    venv_script.unfinished(folder).touch()
+    assert not venv_script.is_whole(folder)
 
 
 def test_every_dependency_is_pinned_to_a_version_that_the_project_allows():
@@ -181,3 +187,43 @@ def test_the_script_of_ci_runs_check_and_test():
     assert script.startswith("#!/usr/bin/env bash\n")
     assert "set -euo pipefail" in script
     assert script.splitlines()[-2:] == ["make check </dev/null", "make test </dev/null"]
+
+
+PIP = """
+import sys
+for step in ("Collecting torch", "  Using cached x", "Downloading torch.whl", "noise"):
+    print(step, flush=True)
+print("ERROR: no such version", file=sys.stderr)
+sys.exit(3)
+"""
+
+
+def test_an_install_without_a_terminal_tells_its_steps_now_and_then(
+    venv_script, monkeypatch, capfd
+):
+    monkeypatch.setattr(venv_script, "LINE_EVERY_SECONDS", 0.0)
+    assert 3 == venv_script.retold([sys.executable, "-c", PIP])
+    said = capfd.readouterr()
+    assert "  Collecting torch\n  Downloading torch.whl\n" == said.out
+    assert "ERROR: no such version\n" == said.err
+    monkeypatch.setattr(venv_script, "LINE_EVERY_SECONDS", 3_600.0)
+    assert 3 == venv_script.retold([sys.executable, "-c", PIP])
+    assert "" == capfd.readouterr().out
+
+
+CHILD = """
+import subprocess, sys
+sys.path.insert(0, "tests")
+import conftest
+ask = "from signal import *; print([getsignal(each) == SIG_IGN for each in (SIGINT, SIGHUP)])"
+subprocess.run([sys.executable, "-c", ask], check=True)
+"""
+
+
+def test_tests_that_run_in_the_background_can_press_ctrl_c():
+    # A shell ignores SIGINT for what ends with an &, and nohup SIGHUP.
+    ignoring = ["/bin/sh", "-c", "trap '' INT HUP; exec \"$@\"", "sh", sys.executable, "-c"]
+    told = subprocess.run(
+        [*ignoring, CHILD], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout
+    assert "[False, False]\n" == told
