@@ -278,6 +278,25 @@ def test_an_unreachable_hub_is_named_as_the_reason(no_hub):
         find_model(REPOSITORY)
 
 
+def test_a_hub_that_fails_for_one_model_names_no_address_of_it_to_the_next(use_hub):
+    class Broken(BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_error(503)
+
+        def log_message(self, *_):
+            """Say nothing."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Broken) as server:
+        threading.Thread(target=server.serve_forever).start()
+        use_hub(f"http://127.0.0.1:{server.server_port}")
+        for name in ("someone/first", "someone/second"):
+            with pytest.raises(ModelNotFound, match="the hub cannot be reached") as refused:
+                find_model(name)
+            assert name in str(refused.value)
+            assert "http://" not in str(refused.value)
+        server.shutdown()
+
+
 def test_a_silent_hub_is_given_up_and_not_asked_again(use_hub, monkeypatch):
     with socket.create_server(("127.0.0.1", 0)) as silent:
         use_hub(f"http://127.0.0.1:{silent.getsockname()[1]}")

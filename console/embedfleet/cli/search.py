@@ -52,7 +52,7 @@ def search(
             return
         from embedfleet.progress import activity
 
-        with activity(f"embedding the text with {collection.info.space.name}"):
+        with activity(f"loading {collection.info.space.name}, then embedding the text"):
             vector = collection.embed_query(text)
         hits = collection.search(vector, k=k, where=wanted)
     if json:
