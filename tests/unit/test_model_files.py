@@ -287,14 +287,13 @@ def test_a_hub_that_fails_for_one_model_names_no_address_of_it_to_the_next(use_h
             """Say nothing."""
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Broken) as server:
-        threading.Thread(target=server.serve_forever).start()
+        threading.Thread(target=server.serve_forever, daemon=True).start()
         use_hub(f"http://127.0.0.1:{server.server_port}")
         for name in ("someone/first", "someone/second"):
             with pytest.raises(ModelNotFound, match="the hub cannot be reached") as refused:
                 find_model(name)
             assert name in str(refused.value)
             assert "http://" not in str(refused.value)
-        server.shutdown()
 
 
 def test_a_silent_hub_is_given_up_and_not_asked_again(use_hub, monkeypatch):
