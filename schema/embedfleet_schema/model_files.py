@@ -14,11 +14,17 @@ from typing import Any, NamedTuple
 
 from embedfleet_schema.errors import ModelNotFound, ModelRefused
 from embedfleet_schema.hub import Hub, is_hub_name, listing
+from embedfleet_schema.model_code import (
+    WEIGHTS,
+    files_below,
+    refuse_code,
+    refuse_outside,
+    refuse_pickles,
+    shown_files,
+)
 
 PACKAGED_NAMES = frozenset({"all-minilm-l6-v2", "sentence-transformers/all-minilm-l6-v2"})
 _CONFIGURATION = ("*.json", "*.txt", "*.model")
-_WEIGHTS = ("model.safetensors", "model-*-of-*.safetensors")
-_PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
 _TRUSTED = "sentence_transformers."
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
@@ -42,13 +48,23 @@ def find_model(name: str, *, weights: bool = True) -> Path:
 
     Raises:
         ModelNotFound: it is nowhere, or not readable; the message says why.
-        ModelRefused: it would run code of its own: pickled weights, or custom modules.
+        ModelRefused: it would run code of its own: pickles, custom modules, code that it names.
     """
     directory = _locate(name, weights=weights)
-    read_modules(name, directory)
+    refuse_code(name, directory, shown(name, directory))
     if weights:
         _require_safetensors(name, directory)
     return directory
+
+
+def shown(name: str, directory: Path) -> list[str]:
+    """The files of a model that a loader is shown, as paths below `directory`."""
+    return shown_files(directory, module_folders(name, directory))
+
+
+def module_folders(name: str, directory: Path) -> set[str]:
+    """The folders that a model's modules load from, its own among them."""
+    return {"", *(module.folder for module in read_modules(name, directory))}
 
 
 def has_weights(name: str) -> bool:
@@ -133,7 +149,9 @@ def read_modules(name: str, directory: Path) -> list[Module]:
             raise ModelRefused(
                 model=name, reason=f"its module {kind!r} is code from outside sentence-transformers"
             )
-        modules.append(Module(kind.rpartition(".")[2], str(entry.get("path", ""))))
+        folder = str(entry.get("path", ""))
+        refuse_outside(name, folder)
+        modules.append(Module(kind.rpartition(".")[2], folder))
     return modules
 
 
@@ -218,14 +236,19 @@ def _usable(name: str, directory: Path, *, weights: bool) -> bool:
 
 
 def _require_safetensors(name: str, directory: Path) -> None:
-    if weight_files(name, directory):
-        return
-    listed = listing(directory)
-    paths = listed if listed is not None else [path.name for path in directory.iterdir()]
-    if any(fnmatch(path, pattern) for path in paths for pattern in _PICKLES):
-        reason = "its weights are pickled, which can run code; save it again as safetensors"
-        raise ModelRefused(model=name, reason=reason)
-    raise ModelNotFound(model=name, reason=f"{directory} holds no safetensors weights")
+    """Refuse pickles by name before anything is loaded.
+
+    In a directory all of them, because whose it is can mend it. A repository on the hub is shown
+    in part, whatever another program has cached of it: there it is what stands for weights.
+    """
+    if is_path(name):
+        refuse_pickles(name, files_below(directory))
+    else:
+        listed = listing(directory)
+        paths = files_below(directory) if listed is None else listed
+        refuse_pickles(name, paths, module_folders(name, directory))
+    if not weight_files(name, directory):
+        raise ModelNotFound(model=name, reason=f"{directory} holds no safetensors weights")
 
 
 def _published_hashes(name: str) -> dict[str, str]:
@@ -243,13 +266,12 @@ def _computed_hashes(name: str) -> dict[str, str]:
 
 def _weight_paths(name: str, directory: Path, paths: Iterable[str]) -> list[str]:
     """Those of `paths` that a module of the model loads, and not an export for another engine."""
-    folders = {""} | {module.folder for module in read_modules(name, directory)}
-    folders = {str(PurePosixPath(folder)) for folder in folders}
+    folders = {str(PurePosixPath(folder)) for folder in module_folders(name, directory)}
     return sorted(
         path
         for path in paths
         if str(PurePosixPath(path).parent) in folders
-        and any(fnmatch(PurePosixPath(path).name, pattern) for pattern in _WEIGHTS)
+        and any(fnmatch(PurePosixPath(path).name, pattern) for pattern in WEIGHTS)
     )
 
 

@@ -250,6 +250,31 @@ def test_a_hub_model_with_pickled_weights_only_is_refused_and_not_downloaded(tin
     assert not any(".bin" in request for request in tiny_hub.asked)
 
 
+def test_a_hub_model_with_a_pickled_module_is_refused_by_its_name(tiny_hub):
+    modules = [
+        {"path": "", "type": f"{NEW}.transformer.Transformer"},
+        {"path": "2_Dense", "type": f"{NEW}.dense.Dense"},
+    ]
+    write_model(tiny_hub.files, modules=modules)
+    write_json(tiny_hub.files / "2_Dense" / "config.json", {})
+    (tiny_hub.files / "2_Dense" / "pytorch_model.bin").write_bytes(b"pickle")
+
+    with pytest.raises(ModelRefused, match=r"2_Dense/pytorch_model\.bin is pickled"):
+        find_model(REPOSITORY)
+
+
+def test_what_else_a_repository_holds_is_neither_brought_nor_an_obstacle(tiny_hub, tmp_path):
+    for file in ("pytorch_model.bin", "colbert_linear.pt", "train_script.py", "old/model.bin"):
+        (tiny_hub.files / file).parent.mkdir(exist_ok=True)
+        (tiny_hub.files / file).write_bytes(b"pickle")
+
+    found = find_model(REPOSITORY)
+    assert not {".bin", ".pt", ".py"} & {path.suffix for path in found.rglob("*")}
+    # Another program may have cached it whole.
+    (found / "colbert_linear.pt").write_bytes(b"pickle")
+    assert found == find_model(REPOSITORY)
+
+
 def test_a_cached_model_without_its_modules_is_completed_before_it_is_believed(tiny_hub, tmp_path):
     snapshot = tmp_path / "cache" / "models--someone--tiny" / "snapshots" / COMMIT
     write_json(snapshot / "config.json", {"hidden_size": 8})
