@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-import re
 from collections.abc import Iterable
 from fnmatch import fnmatch
-from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
@@ -26,7 +23,6 @@ from embedfleet_schema.model_code import (
 PACKAGED_NAMES = frozenset({"all-minilm-l6-v2", "sentence-transformers/all-minilm-l6-v2"})
 _CONFIGURATION = ("*.json", "*.txt", "*.model")
 _TRUSTED = "sentence_transformers."
-_SHA256 = re.compile(r"[0-9a-f]{64}")
 
 _hub = Hub()
 
@@ -109,28 +105,10 @@ def published_tokenizer(repository: str) -> Path:
     return path
 
 
-def weights_revision(name: str) -> str:
-    """`sha256:` and 16 hex digits: the same weights give the same, wherever they were found.
-
-    Content, because a hub commit says nothing of a directory; and all of it, because fine-tuned
-    siblings share the safetensors header and the size. The hub publishes the hash of each file,
-    so a machine without the weights knows it too; a local file costs about 0.7 s per GB, once.
-
-    Raises:
-        ModelNotFound: neither the files nor the hub's hashes are within reach.
-        ModelRefused: the weights are pickled.
-    """
-    hashes = _published_hashes(name) or _computed_hashes(name)
-    if len(hashes) == 1:
-        return f"sha256:{next(iter(hashes.values()))[:16]}"
-    listing = "\n".join(f"{path} {digest}" for path, digest in sorted(hashes.items()))
-    return f"sha256:{hashlib.sha256(listing.encode()).hexdigest()[:16]}"
-
-
 def weight_files(name: str, directory: Path) -> list[str]:
     """The safetensors files that loading reads, as paths below `directory`."""
     files = (path.relative_to(directory).as_posix() for path in directory.rglob("*.safetensors"))
-    return _weight_paths(name, directory, files)
+    return weight_paths(name, directory, files)
 
 
 def read_modules(name: str, directory: Path) -> list[Module]:
@@ -251,20 +229,7 @@ def _require_safetensors(name: str, directory: Path) -> None:
         raise ModelNotFound(model=name, reason=f"{directory} holds no safetensors weights")
 
 
-def _published_hashes(name: str) -> dict[str, str]:
-    """The hub's own hashes of the weights; empty where it gives none."""
-    directory = find_model(name, weights=False)
-    listed = listing(directory) or {}
-    hashes = {path: listed[path] for path in _weight_paths(name, directory, listed)}
-    return hashes if all(hashes.values()) else {}
-
-
-def _computed_hashes(name: str) -> dict[str, str]:
-    directory = find_model(name)
-    return {path: _sha256(directory / path) for path in weight_files(name, directory)}
-
-
-def _weight_paths(name: str, directory: Path, paths: Iterable[str]) -> list[str]:
+def weight_paths(name: str, directory: Path, paths: Iterable[str]) -> list[str]:
     """Those of `paths` that a module of the model loads, and not an export for another engine."""
     folders = {str(PurePosixPath(folder)) for folder in module_folders(name, directory)}
     return sorted(
@@ -273,17 +238,3 @@ def _weight_paths(name: str, directory: Path, paths: Iterable[str]) -> list[str]
         if str(PurePosixPath(path).parent) in folders
         and any(fnmatch(PurePosixPath(path).name, pattern) for pattern in WEIGHTS)
     )
-
-
-def _sha256(path: Path) -> str:
-    target = path.resolve()
-    if target.parent.name == "blobs" and _SHA256.fullmatch(target.name):
-        return target.name  # the hub's cache names a large file by its hash
-    status = target.stat()
-    return _content_sha256(target, status.st_size, status.st_mtime_ns)
-
-
-@lru_cache(maxsize=256)
-def _content_sha256(path: Path, _size: int, _modified_ns: int) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
