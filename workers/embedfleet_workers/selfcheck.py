@@ -90,7 +90,8 @@ def agreement(one: Vectors, other: Vectors) -> NDArray[np.float64]:
     one, other = one.astype(np.float64), other.astype(np.float64)
     lengths = np.linalg.norm(one, axis=1) * np.linalg.norm(other, axis=1)
     squares: NDArray[np.float64] = np.square(one - other).sum(axis=1)
-    return 1 - squares / (2 * np.maximum(lengths, np.finfo(np.float64).tiny))
+    cosines: NDArray[np.float64] = 1 - squares / np.maximum(2 * lengths, 1e-300)
+    return cosines
 
 
 def _recorded(db: Database, embedder: Embedder, files: Mapping[str, str]) -> SpaceRecord | None:
