@@ -62,9 +62,10 @@ def test_the_first_worker_records_what_the_model_is(fleet, embedded, local_model
 
 
 def test_a_collection_of_before_goes_on_where_stored_texts_get_their_vectors(
-    fleet, embedded, worker
+    fleet, embedded, local_model, worker
 ):
     unrecorded(fleet)
+    assert embedded.info == fleet.collection("docs", local_model.name, metric="cosine").info
     embedded.enqueue(documents(TEXTS[10:]))
     assert {"done"} == set(drain(worker()))
     assert 1 == records(fleet)
