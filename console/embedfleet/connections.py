@@ -50,7 +50,11 @@ class Connections:
             if space.fingerprint not in self._embedders:
                 # Whoever searches has nothing to say about what the model is.
                 self._embedders[space.fingerprint] = checked_embedder(
-                    self.db, space, lambda: self._load(space), records=False
+                    self.db,
+                    space,
+                    lambda: self._load(space),
+                    allowed_models=self.settings.allowed_models,
+                    records=False,
                 )
             return self._embedders[space.fingerprint]
 

@@ -18,8 +18,8 @@ _PICKLES = tuple(
     for suffix in ("bin", "pt", "pth", "pkl", "pickle", "dill", "ckpt", "joblib", "npy", "npz")
 )
 _OLDER_WEIGHTS = "pytorch_model*.bin"
-# Words and their numbers: large, and never read as a configuration.
-_TABLES = frozenset({"tokenizer.json", "vocab.json"})
+# What loaders read as a configuration; other JSON may be large, and is data to them.
+_CONFIGURATIONS = ("*config*.json", "modules.json")
 # Where a name with a slash is code that transformers would fetch from the hub.
 _KERNELS = frozenset({"attn_implementation", "experts_implementation"})
 _NAMED = 3
@@ -88,7 +88,7 @@ def refuse_code(name: str, directory: Path, paths: Iterable[str]) -> None:
         if file == "adapter_config.json":
             reason = f"{path} makes it an adapter of another model. Save the two as one model"
             raise ModelRefused(model=name, reason=reason)
-        if not file.endswith(".json") or file in _TABLES:
+        if not _matches(path, _CONFIGURATIONS):
             continue
         for named in _named_code(name, directory / path):
             reason = f"{path} names code of its own ({named}), which is never run"

@@ -14,7 +14,7 @@ from tiny_models import NEW, write_json, write_model
 from transformers import AutoTokenizer, BertConfig, BertModel
 
 from embedfleet_schema.errors import ModelNotFound, ModelRefused
-from embedfleet_schema.model_code import files_below, refuse_pickles
+from embedfleet_schema.model_code import files_below, refuse_code, refuse_pickles
 from embedfleet_schema.model_files import find_model
 from embedfleet_schema.spaces import resolve_space
 from embedfleet_schema.types import Space
@@ -179,6 +179,29 @@ def test_a_configuration_that_names_code_is_refused(file, content, named, tmp_pa
     for weights in (True, False):
         with pytest.raises(ModelRefused, match=rf"{file}\.json names code of its own \({named}\)"):
             find_model(str(directory), weights=weights)
+
+
+nested = st.recursive(
+    st.just({"auto_map": {"AutoModel": "own.Model"}}),
+    lambda inner: (
+        st.lists(inner, min_size=1, max_size=2)
+        | st.dictionaries(st.text(max_size=3), inner, min_size=1, max_size=2)
+    ),
+)
+
+
+@given(nested)
+def test_no_depth_hides_code_in_a_configuration(tmp_path_factory, content):
+    folder = tmp_path_factory.mktemp("model")
+    write_json(folder / "config.json", content)
+    with pytest.raises(ModelRefused, match="auto_map"):
+        refuse_code("m", folder, ["config.json"])
+
+
+def test_a_configuration_that_cannot_be_read_is_no_reason_to_fall_over(tmp_path):
+    for content in ("{", "[" * 200_000, '"\\ud83e"'):
+        (tmp_path / "data_config.json").write_text(content)
+        refuse_code("m", tmp_path, ["data_config.json"])
 
 
 @pytest.mark.parametrize(

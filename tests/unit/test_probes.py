@@ -5,7 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from embedfleet_schema.errors import ModelRefused
 from embedfleet_schema.types import Space
+from embedfleet_workers import selfcheck
 from embedfleet_workers.embedders.fake import fake_vectors
 from embedfleet_workers.selfcheck import LONGEST_TOKENS, agreement, checked_embedder, probe_texts
 
@@ -24,6 +26,14 @@ def test_agreement_is_the_cosine_of_vectors_of_one_length_and_less_of_others():
     np.testing.assert_allclose(agreement(one, other), (one * other).sum(axis=1), atol=1e-6)
     assert 0.9 > agreement(one, one * 2).max()
     assert agreement(one, np.zeros_like(one)).max() < 0
+
+
+def test_the_files_of_a_model_that_is_not_allowed_are_not_looked_for(monkeypatch):
+    monkeypatch.setattr(selfcheck, "file_digests", lambda _: pytest.fail("they were"))
+    with pytest.raises(ModelRefused, match="loads only fake/"):
+        checked_embedder(
+            None, Space("local", "m", 8, 512), None, allowed_models=["fake/*"], records=True
+        )
 
 
 @pytest.mark.parametrize("provider", ["fake", "openai"])

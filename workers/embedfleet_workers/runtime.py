@@ -71,7 +71,11 @@ class Embedders:
             if key not in self._loaded:
                 log.info("loading %s on %s", space.name, device)
                 self._loaded[key] = checked_embedder(
-                    self._db, space, lambda: self._load(space, device), records=True
+                    self._db,
+                    space,
+                    lambda: self._load(space, device),
+                    allowed_models=self._settings.allowed_models,
+                    records=True,
                 )
             self._loaded.move_to_end(key)
             # A model that leaves the shelf is not closed: another thread may be inside it.

@@ -11,7 +11,7 @@ vectors are its own word. A fake model is a formula.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +22,7 @@ from embedfleet_schema.model_revision import file_digests
 from embedfleet_schema.store import space_checks
 from embedfleet_schema.store.space_checks import SpaceRecord
 from embedfleet_schema.types import Space
+from embedfleet_workers.embedders import check_allowed
 from embedfleet_workers.embedders.protocol import Embedder, Vectors
 
 log = logging.getLogger(__name__)
@@ -46,17 +47,24 @@ _NAMED = 3
 
 
 def checked_embedder(
-    db: Database, space: Space, load: Callable[[], Embedder], *, records: bool
+    db: Database,
+    space: Space,
+    load: Callable[[], Embedder],
+    *,
+    allowed_models: Sequence[str] = (),
+    records: bool,
 ) -> Embedder:
     """What `load` gives, once it is known to make the vectors of its space.
 
     Args:
+        allowed_models: as for `load_embedder`; of others not even the files are looked for.
         records: whether what is found is recorded, where nothing is; else it is taken unchecked.
 
     Raises:
-        ModelRefused: it is another model, with the files or the texts that tell it.
+        ModelRefused: it is not allowed, or another model: with the files or the texts that tell.
         ModelNotFound: its files are out of reach.
     """
+    check_allowed(space, allowed_models)
     if space.provider != "local":
         return load()
     files = file_digests(space.model)

@@ -15,7 +15,7 @@ from embedfleet_workers.embedders.protocol import Embedder
 if TYPE_CHECKING:
     from embedfleet_workers.embedders.api.access import ApiAccess
 
-__all__ = ["Embedder", "load_embedder"]
+__all__ = ["Embedder", "check_allowed", "load_embedder"]
 
 Loader = Callable[[Space, str, int | None, str], Embedder]
 
@@ -48,12 +48,17 @@ def load_embedder(
     if space.provider not in providers:
         reason = f"there is no provider {space.provider!r}, only {', '.join(sorted(providers))}"
         raise BadModelName(name=space.name, reason=reason)
-    if allowed_models and not any(fnmatch.fnmatchcase(space.name, p) for p in allowed_models):
-        reason = f"this worker loads only {', '.join(allowed_models)}"
-        raise ModelRefused(model=space.name, reason=reason)
+    check_allowed(space, allowed_models)
     if api and space.provider in API_PROVIDERS:
         return api.embedder(space)
     return _LOADERS[space.provider](space, device, threads, faults)
+
+
+def check_allowed(space: Space, allowed_models: Sequence[str]) -> None:
+    """Raise ModelRefused where patterns are given and the model is like none of them."""
+    if allowed_models and not any(fnmatch.fnmatchcase(space.name, p) for p in allowed_models):
+        reason = f"this worker loads only {', '.join(allowed_models)}"
+        raise ModelRefused(model=space.name, reason=reason)
 
 
 def _load_fake(space: Space, _device: str, _threads: int | None, faults: str) -> Embedder:
