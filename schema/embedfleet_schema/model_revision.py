@@ -12,7 +12,14 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from embedfleet_schema.hub import listing
-from embedfleet_schema.model_files import find_model, shown, weight_files, weight_paths
+from embedfleet_schema.model_code import refuse_pickles
+from embedfleet_schema.model_files import (
+    find_model,
+    module_folders,
+    shown,
+    weight_files,
+    weight_paths,
+)
 
 # Beside the weights, what decides a vector: how a text is cut into tokens, and what is done with
 # what comes out. Not data_config.json and the like, which one copy of a model has and another not.
@@ -86,6 +93,8 @@ def _published_hashes(name: str) -> dict[str, str]:
     """The hub's own hashes of the weights; empty where it gives none."""
     directory = find_model(name, weights=False)
     listed = listing(directory) or {}
+    # What a worker would refuse, nobody should begin with.
+    refuse_pickles(name, listed, module_folders(name, directory))
     hashes = {path: listed[path] for path in weight_paths(name, directory, listed)}
     return hashes if all(hashes.values()) else {}
 

@@ -261,6 +261,9 @@ def test_a_hub_model_with_a_pickled_module_is_refused_by_its_name(tiny_hub):
     (tiny_hub.files / "2_Dense" / "pytorch_model.bin").write_bytes(b"pickle")
 
     with pytest.raises(ModelRefused, match=r"2_Dense/pytorch_model\.bin is pickled"):
+        model_revision(REPOSITORY)
+    assert not any("safetensors" in request for request in tiny_hub.asked)
+    with pytest.raises(ModelRefused, match=r"2_Dense/pytorch_model\.bin is pickled"):
         find_model(REPOSITORY)
 
 
