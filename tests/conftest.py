@@ -28,5 +28,6 @@ pytest_plugins = [
     "plugins.provider_dialects",
     "plugins.batch_api",
     "plugins.lane_fleets",
+    "plugins.local_models",
     "plugins.api_workers",
 ]

@@ -39,19 +39,35 @@ class Connections:
         return Doorbell(celery_app(self.settings.redis, socket_timeout_s=SOCKET_TIMEOUT_S))
 
     def query_embedder(self, space: Space) -> Embedder:
-        """The embedder of a space in this process, loaded once: it turns queries into vectors."""
-        from embedfleet_workers.embedders import load_embedder
+        """The embedder of a space in this process, loaded once: it turns queries into vectors.
+
+        Raises:
+            ModelRefused: among others, where it is not the model that workers embed with.
+        """
+        from embedfleet_workers.selfcheck import checked_embedder
 
         with self._lock:
             if space.fingerprint not in self._embedders:
-                self._embedders[space.fingerprint] = load_embedder(
+                # Whoever searches has nothing to say about what the model is.
+                self._embedders[space.fingerprint] = checked_embedder(
+                    self.db,
                     space,
-                    device="cpu",
-                    threads=self.settings.torch_threads,
+                    lambda: self._load(space),
                     allowed_models=self.settings.allowed_models,
-                    api=self._api if space.provider in API_PROVIDERS else None,
+                    records=False,
                 )
             return self._embedders[space.fingerprint]
+
+    def _load(self, space: Space) -> Embedder:
+        from embedfleet_workers.embedders import load_embedder
+
+        return load_embedder(
+            space,
+            device="cpu",
+            threads=self.settings.torch_threads,
+            allowed_models=self.settings.allowed_models,
+            api=self._api if space.provider in API_PROVIDERS else None,
+        )
 
     def close(self) -> None:
         """Give back connections and models."""

@@ -25,6 +25,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import Mapped, mapped_column
 
+from embedfleet_schema.check_models import SpaceCheck
 from embedfleet_schema.declarations import SCHEMA, Base, belongs_to, identity, tally, timestamp
 from embedfleet_schema.provider_models import LimitGroup, QueryVector, RateLimit, Usage
 
@@ -41,6 +42,7 @@ __all__ = [
     "QueryVector",
     "RateLimit",
     "Space",
+    "SpaceCheck",
     "Usage",
     "Worker",
 ]

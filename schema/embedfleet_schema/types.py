@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from typing import Any, Literal
 
@@ -40,7 +40,8 @@ class Space:
     """An embedding space: everything that decides what a vector of a text looks like.
 
     Vectors of two spaces are never compared. `max_tokens` counts the special tokens that the
-    model adds; `pooling` and `revision` are empty where the provider does not say.
+    model adds; `pooling` and `revision` are empty where the provider does not say. A revision
+    tells of the weights, and behind a `+` of the other files; in spaces of before, of the weights.
     """
 
     provider: str
@@ -64,6 +65,12 @@ class Space:
     def fingerprint(self) -> bytes:
         """SHA-256 over every field: equal fingerprints, comparable vectors."""
         return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).digest()
+
+    def takes(self, other: Space) -> bool:
+        """Whether vectors of `other` belong here: it is the same, as far as this one says."""
+        if "+" not in self.revision:
+            other = replace(other, revision=other.revision.partition("+")[0])
+        return self == other
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,8 +18,9 @@ from embedfleet_schema.errors import NotPermitted, RolesRefused
 from embedfleet_schema.migrate import migrate
 from embedfleet_schema.roles import ROLES, renew_grants, set_up_roles
 from embedfleet_schema.settings import load_settings
-from embedfleet_schema.store import lane, lane_answers, limits, usage, workers
+from embedfleet_schema.store import lane, lane_answers, limits, space_checks, usage, workers
 from embedfleet_schema.store.batches import Batches
+from embedfleet_schema.store.space_checks import SpaceRecord
 from embedfleet_schema.store.sweep import sweep
 from embedfleet_schema.store.workers import WorkerIdentity
 from embedfleet_workers.embedders.fake import fake_vectors
@@ -248,6 +249,12 @@ def sweep_once(scene: Scene) -> None:
     assert swept.reclaimed
 
 
+def record_model(scene: Scene) -> None:
+    space = scene.prepared.info.space
+    vectors = fake_vectors(space, ["one", "one"], "document")
+    space_checks.record(scene.fleet.db, space, SpaceRecord({"file": "digest"}, ["one"], vectors))
+
+
 OPERATIONS: dict[str, Callable[[Scene], object]] = {
     "open and list collections": lambda scene: (scene.docs, scene.fleet.collections()),
     "search, and read the view with SQL": search,
@@ -271,6 +278,10 @@ OPERATIONS: dict[str, Callable[[Scene], object]] = {
     "defer, retry, split and fail a batch": settle,
     "pause a model whose provider refuses": pause_space,
     "file batches with a provider, and settle the answers": file_and_harvest,
+    "record what a model is": record_model,
+    "hold a model against what was recorded": lambda scene: space_checks.find(
+        scene.fleet.db, scene.prepared.info.space
+    ),
     "sweep": sweep_once,
     "build an index": lambda scene: scene.docs.index(memory_mb=8, workers=0),
     "drop a collection": lambda scene: scene.prepared and scene.docs.drop(),

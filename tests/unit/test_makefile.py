@@ -16,7 +16,8 @@ from packaging.utils import canonicalize_name
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 TARGETS = [
-    *("help", "demo", "test", "faults", "check", "bench", "bench-limits", "fleet", "down", "clean"),
+    *("help", "demo", "test", "faults", "check", "bench", "bench-limits", "bench-gpu", "fleet"),
+    *("down", "clean"),
 ]
 
 
@@ -114,6 +115,16 @@ def test_arguments_reach_pytest(installed):
     assert f"{installed}/bin/pytest -n 4 --dist loadfile -k chunk" in make(
         "--dry-run", "test", f"VENV={installed}", "ARGS=-k chunk"
     )
+
+
+def test_a_machine_with_a_gpu_runs_its_own_python_and_installs_nothing(tmp_path):
+    for arguments, python in (
+        (("PYTHON=python3", f"VENV={tmp_path}"), "python3"),
+        ((f"VENV={tmp_path}",), "python3"),
+        ((f"VENV={Path(sys.prefix)}",), f"{sys.prefix}/bin/python"),
+    ):
+        plan = make("--dry-run", "bench-gpu", "ARGS=--json", *arguments)
+        assert f"PYTHONPATH=schema:workers {python} benchmarks/gpu.py --json\n" == plan
 
 
 def test_the_demo_needs_no_tools_of_development(tmp_path):

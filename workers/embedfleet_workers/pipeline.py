@@ -13,7 +13,7 @@ import psycopg
 from numpy.typing import NDArray
 from psycopg_pool import PoolTimeout
 
-from embedfleet_schema.errors import DatabaseUnreachable, EmbedderBusy, LeaseLost
+from embedfleet_schema.errors import DatabaseUnreachable, LeaseLost
 from embedfleet_schema.failpoints import Failpoints
 from embedfleet_schema.store.batches import Batches, Lease
 from embedfleet_schema.types import Queue, Space
@@ -28,6 +28,7 @@ from embedfleet_workers.decisions import (
     Pause,
     Retry,
     Split,
+    cooling_s,
     decide,
 )
 from embedfleet_workers.embedders.checks import checked
@@ -183,9 +184,8 @@ class Pipeline:
         )
         reason = describe(error, lease.texts)
         log.warning("batch %d: %s -> %s", lease.id, reason, type(decision).__name__)
-        if isinstance(error, EmbedderBusy):
+        if (seconds := cooling_s(error)) > 0:
             # Before the batch is back in the queue, or another slot would take it at once.
-            seconds = float(str(error.details["seconds"]))
             self._cooling.cool(lease.collection.space_id, lease.collection.queue, seconds)
         try:
             return self._persist(held, lambda: self._apply(lease, decision, reason))

@@ -101,7 +101,7 @@ FROM embedfleet_producer, embedfleet_worker, embedfleet_search;
 -- name: grant_to_all
 GRANT USAGE ON SCHEMA embedfleet TO embedfleet_producer, embedfleet_worker, embedfleet_search;
 GRANT SELECT ON embedfleet.alembic_version, embedfleet.space, embedfleet.collection,
-    embedfleet.rate_limit, embedfleet.limit_group
+    embedfleet.space_check, embedfleet.rate_limit, embedfleet.limit_group
 TO embedfleet_producer, embedfleet_worker, embedfleet_search;
 
 -- name: grant_to_producer
@@ -123,11 +123,13 @@ GRANT INSERT, UPDATE, DELETE ON embedfleet.rate_limit, embedfleet.limit_group
 TO embedfleet_producer;
 
 -- name: grant_to_worker
--- A worker pauses a space whose provider refuses, and a job whose budget is spent.
+-- A worker pauses a space whose provider refuses, and a job whose budget is spent. What the first
+-- worker of a space recorded, no other one may change.
 GRANT SELECT, INSERT, UPDATE ON embedfleet.batch TO embedfleet_worker;
 GRANT SELECT, UPDATE (paused_at, pause_reason) ON embedfleet.job TO embedfleet_worker;
 GRANT UPDATE (paused_at, pause_code, pause_reason) ON embedfleet.space TO embedfleet_worker;
 GRANT SELECT, INSERT, UPDATE ON embedfleet.usage, embedfleet.lane_file TO embedfleet_worker;
+GRANT INSERT ON embedfleet.space_check TO embedfleet_worker;
 GRANT SELECT, UPDATE (live_version) ON embedfleet.document TO embedfleet_worker;
 GRANT SELECT, DELETE ON embedfleet.chunk TO embedfleet_worker;
 GRANT SELECT, INSERT, UPDATE, DELETE ON embedfleet.failure, embedfleet.worker

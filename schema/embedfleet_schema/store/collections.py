@@ -184,7 +184,7 @@ def _returned(conn: Connection[Any], statement: str, values: dict[str, object]) 
 
 
 def _same(collection: CollectionInfo, space: Space, chunking: Chunking) -> CollectionInfo:
-    if collection.space != space:
+    if not collection.space.takes(space):
         raise ModelMismatch(
             name=collection.name, existing=_described(collection.space), wanted=_described(space)
         )
