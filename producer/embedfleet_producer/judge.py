@@ -208,6 +208,15 @@ def _encoded(text: str) -> bytes:
         raise _Refused("BAD_UNICODE", reason) from None
 
 
+def metadata_fault(metadata: object) -> str | None:
+    """Why metadata could not be stored; None where it can."""
+    try:
+        _metadata_json(metadata)
+    except _Refused as refused:
+        return refused.reason
+    return None
+
+
 def _metadata_json(metadata: object) -> str:
     if not isinstance(metadata, Mapping):
         raise _Refused("BAD_METADATA", f"metadata is a mapping, not {type(metadata).__name__}")

@@ -11,6 +11,11 @@ from typing import Any, Literal
 
 # Longer texts are rejected: they would not fit into memory several times over.
 MAX_DOCUMENT_BYTES = 64_000_000
+# What reading one file may take; settings of the same names say more.
+MAX_ROWS = 10_000_000
+MAX_EXPANSION = 100
+READER_MEMORY_BYTES = 512_000_000
+READER_SECONDS = 20.0
 
 Metadata = Mapping[str, Any]
 Storage = Literal["vector", "halfvec"]
@@ -110,7 +115,8 @@ class Document:
     `key` is the caller's own id, unique in the collection: enqueueing it again replaces it.
     `mode` overrides the collection's chunk mode for this document (Markdown files do). `marks`
     give metadata to parts of the text; they go over the document's own metadata, and a chunk's
-    metadata goes over both.
+    metadata goes over both. `former_key` is the key in another spelling: where the collection
+    holds a document of that key and none of `key`, that one is meant.
     """
 
     key: str
@@ -119,6 +125,7 @@ class Document:
     chunks: Sequence[str | Chunk] | None = None
     mode: ChunkMode | None = None
     marks: Sequence[Mark] = ()
+    former_key: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
