@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from embedfleet.fleet import Fleet, connect
     from embedfleet.job import Job
     from embedfleet.planning import Plan
-    from embedfleet_producer.readers import read_paths
+    from embedfleet_producer.readers import ReaderLimits, ReadReport, read_paths
     from embedfleet_schema import errors
     from embedfleet_schema.errors import EmbedfleetError
     from embedfleet_schema.store.audit import Audit
@@ -45,6 +45,8 @@ __all__ = [
     "JobStatus",
     "Mark",
     "Plan",
+    "ReadReport",
+    "ReaderLimits",
     "Rejection",
     "Space",
     "connect",
@@ -68,6 +70,8 @@ _HOMES = {
     "JobStatus": "embedfleet_schema.store.jobs",
     "Mark": "embedfleet_schema.types",
     "Plan": "embedfleet.planning",
+    "ReadReport": "embedfleet_producer.readers",
+    "ReaderLimits": "embedfleet_producer.readers",
     "Rejection": "embedfleet_schema.types",
     "Space": "embedfleet_schema.types",
     "connect": "embedfleet.fleet",

@@ -66,6 +66,8 @@ def judge(document: object, *, max_bytes: int) -> Judged | Rejection:
         return Rejection(printable(document), "NOT_A_DOCUMENT", f"a Document is needed, not {kind}")
     try:
         _check_key(document.key)
+        if document.former_key is not None:
+            _check_key(document.former_key)
         _check_mode(document.mode)
         metadata = _metadata_json(document.metadata)
         digest, size = _digest(document, metadata, max_bytes)

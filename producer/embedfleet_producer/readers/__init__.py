@@ -14,7 +14,7 @@ from typing import BinaryIO
 from embedfleet_producer.readers.confined import ConfinedReader
 from embedfleet_producer.readers.folders import Selection
 from embedfleet_producer.readers.formats import READERS, Format, Reader, guarded
-from embedfleet_producer.readers.limits import Limits
+from embedfleet_producer.readers.limits import ReaderLimits
 from embedfleet_producer.readers.opening import open_regular
 from embedfleet_producer.readers.patterns import Patterns
 from embedfleet_producer.readers.refusals import Note, Refused, Verdict
@@ -26,7 +26,7 @@ from embedfleet_producer.readers.walk import STDIN, Root, Source, plan_roots
 from embedfleet_schema.errors import InputMissing
 from embedfleet_schema.types import MAX_DOCUMENT_BYTES, Document, Rejection
 
-__all__ = ["READERS", "Limits", "ReadReport", "Reader", "read_paths"]
+__all__ = ["READERS", "ReadReport", "Reader", "ReaderLimits", "read_paths"]
 
 
 def read_paths(
@@ -37,7 +37,7 @@ def read_paths(
     include: Iterable[str] = (),
     exclude: Iterable[str] = (),
     follow_links: bool = False,
-    limits: Limits | None = None,
+    limits: ReaderLimits | None = None,
     report: ReadReport | None = None,
 ) -> Iterator[Document | Rejection]:
     """Read files, folders and standard input ("-"), lazily and in memory that stays flat.
@@ -74,7 +74,7 @@ def read_paths(
     roots = plan_roots(paths, selection)
     if stdin is None and any(root.path == STDIN for root in roots):
         stdin = _own_stdin()
-    reading = _Reading(selection, max_bytes, limits or Limits(), report or LoggedReport())
+    reading = _Reading(selection, max_bytes, limits or ReaderLimits(), report or LoggedReport())
     return reading.documents(roots, stdin)
 
 
@@ -90,7 +90,7 @@ class _Reading:
     """One call of `read_paths`."""
 
     def __init__(
-        self, selection: Selection, max_bytes: int, limits: Limits, report: ReadReport
+        self, selection: Selection, max_bytes: int, limits: ReaderLimits, report: ReadReport
     ) -> None:
         self._selection = selection
         self._max_bytes = max_bytes

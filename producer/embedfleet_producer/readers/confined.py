@@ -14,7 +14,7 @@ from multiprocessing import spawn
 from typing import Self
 
 from embedfleet_producer.readers import frames
-from embedfleet_producer.readers.limits import Limits
+from embedfleet_producer.readers.limits import ReaderLimits
 from embedfleet_producer.readers.refusals import Refused, Verdict
 
 # Under load a process gets less than a processor; it is given up when it gets next to none.
@@ -42,7 +42,7 @@ class ConfinedReader:
     Not for several threads at once. Close it, or leave its `with` block.
     """
 
-    def __init__(self, limits: Limits, max_bytes: int) -> None:
+    def __init__(self, limits: ReaderLimits, max_bytes: int) -> None:
         self._limits = limits
         self._max_bytes = max_bytes
         self._process: subprocess.Popen[bytes] | None = None

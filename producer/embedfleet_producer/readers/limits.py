@@ -15,7 +15,7 @@ _MEGABYTE = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class ReaderLimits:
     """Settings of the same names say what they are."""
 
     max_rows: int = MAX_ROWS
