@@ -63,7 +63,8 @@ def _single(key: str, text: str, max_bytes: int) -> Iterator[Verdict]:
         lines = text.split("\n")
         if not _starts_with_rows(lines):
             raise
-        yield from jsonl_verdicts(key, enumerate(lines, 1), max_bytes)
+        filled = ((number, line) for number, line in enumerate(lines, 1) if line.strip())
+        yield from jsonl_verdicts(key, filled, max_bytes)
         return
     if set(TEXT_FIELDS).isdisjoint(row):
         yield text_document(key, text, "json", mode="text")
