@@ -22,13 +22,16 @@ def read_notebook(key: str, stream: BufferedReader, max_bytes: int) -> Iterator[
     metadata = metadata if isinstance(metadata, dict) else {}
     language = _language(metadata)
     blocks: list[str] = []
+    bad: list[int] = []
     for number, cell in enumerate(_cells(book), 1):
         source = _source(cell)
         if source is None:
-            yield Note(key, "CELL_UNREADABLE", f"cell {number} holds no text")
+            bad.append(number)
         elif source.strip():
             is_code = cell.get("cell_type") == "code"
             blocks.append(_fenced(source, language) if is_code else source.strip("\n"))
+    if bad:
+        yield Note(key, "CELL_UNREADABLE", f"{len(bad):,} in all, cell {bad[0]} first: no text")
     if not blocks:
         raise Refused("EMPTY", "no cell of it has text")
     text = "\n\n".join(blocks).replace("\0", "").encode("utf-8", "replace").decode()

@@ -53,7 +53,7 @@ def _opened(data: bytes) -> pypdf.PdfReader:
 
 def _verdicts(key: str, reader: pypdf.PdfReader, max_bytes: int) -> Iterator[Verdict]:
     pages: dict[int, str] = {}
-    bad: list[Note] = []
+    bad: list[str] = []
     room = max_bytes
     for number, page in enumerate(reader.pages, 1):
         try:
@@ -61,7 +61,7 @@ def _verdicts(key: str, reader: pypdf.PdfReader, max_bytes: int) -> Iterator[Ver
         except MemoryError:
             raise
         except Exception as error:  # noqa: BLE001 - one page; the others may be good
-            bad.append(Note(key, "PAGE_UNREADABLE", f"page {number}: {short_reason(error)}"))
+            bad.append(f"page {number}: {short_reason(error)}")
             continue
         room -= len(text)
         if room < 0:
@@ -70,15 +70,16 @@ def _verdicts(key: str, reader: pypdf.PdfReader, max_bytes: int) -> Iterator[Ver
             pages[number] = text
     if not pages:
         raise _without_text(bad)
-    yield from bad
+    if bad:
+        yield Note(key, "PAGE_UNREADABLE", f"{len(bad):,} in all, the first {bad[0]}")
     document = text_document(key, _GAP.join(pages.values()), "pdf")
     document = replace(document, marks=_page_marks(pages))
     yield from _with_title(reader, document)
 
 
-def _without_text(bad: Sequence[Note]) -> Refused:
+def _without_text(bad: Sequence[str]) -> Refused:
     if bad:
-        return Refused("UNREADABLE", f"none of its pages can be read; {bad[0].reason}")
+        return Refused("UNREADABLE", f"none of its pages can be read; {bad[0]}")
     return Refused("EMPTY", "no page of it has text (a scan needs text recognition first)")
 
 
