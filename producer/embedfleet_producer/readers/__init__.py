@@ -119,17 +119,19 @@ class _Reading:
                 if isinstance(source, Rejection):
                     yield source
                     continue
-                for verdict in guarded(source.key, self._file(source, confined)):
-                    if not (root.is_folder and unknown.take(verdict)):
-                        yield verdict
+                verdicts = guarded(source.key, self._file(source, confined))
+                yield from unknown.others(verdicts) if root.is_folder else verdicts
             yield from unknown.told(root.prefix)
 
     def _file(self, source: Source, confined: ConfinedReader) -> Iterator[Verdict]:
         found = Format.of(source.name)
         if not found.is_known:
             raise Refused("UNKNOWN_TYPE", f"{found} files are not read")
-        verdicts = self._opened(source, found, confined)
-        yield from (_renamed(verdict, source) for verdict in self._counted(verdicts))
+        verdicts = self._counted(self._opened(source, found, confined))
+        if source.former_key is None:
+            yield from verdicts
+        else:
+            yield from (_renamed(verdict, source.key, source.former_key) for verdict in verdicts)
 
     def _opened(self, source: Source, found: Format, confined: ConfinedReader) -> Iterator[Verdict]:
         with open_regular(source.base, source.parts) as stream, ExitStack() as opened:
@@ -155,11 +157,8 @@ class _Reading:
             )
 
 
-def _renamed(verdict: Verdict, source: Source) -> Verdict:
+def _renamed(verdict: Verdict, key: str, former_key: str) -> Verdict:
     """A document of a file with the key that it may have in a collection from before."""
-    if source.former_key is None or not isinstance(verdict, Document):
+    if not isinstance(verdict, Document) or not verdict.key.startswith(key):
         return verdict
-    if not verdict.key.startswith(source.key):
-        return verdict
-    former = source.former_key + verdict.key.removeprefix(source.key)
-    return replace(verdict, former_key=former)
+    return replace(verdict, former_key=former_key + verdict.key.removeprefix(key))

@@ -7,6 +7,7 @@ import socket
 import struct
 from collections.abc import Callable, Sequence
 from dataclasses import fields
+from operator import attrgetter
 from typing import Any
 
 from embedfleet_producer.readers.refusals import Note, Verdict
@@ -15,6 +16,11 @@ from embedfleet_schema.types import Document, Mark, Rejection
 _LENGTH = struct.Struct("!Q")
 _BLOCK_BYTES = 1 << 20
 _KINDS: tuple[type[Verdict], ...] = (Document, Rejection, Note)
+# Taken once: a row is to cost as little as can be.
+_NAMES = {kind: [each.name for each in fields(kind)] for kind in _KINDS}
+_VALUES = {kind: attrgetter(*names) for kind, names in _NAMES.items()}
+_METADATA = _NAMES[Document].index("metadata")
+_MARKS = _NAMES[Document].index("marks")
 
 Frame = dict[str, Any]
 
@@ -73,12 +79,13 @@ def _exactly(receive_bytes: Callable[[int], bytes], count: int) -> bytes | None:
 
 
 def packed(verdict: Verdict) -> list[Any]:
-    """A verdict as JSON."""
-    values = {each.name: getattr(verdict, each.name) for each in fields(verdict)}
-    if isinstance(verdict, Document):
-        values["metadata"] = dict(verdict.metadata)
-        values["marks"] = [[mark.start, dict(mark.metadata)] for mark in verdict.marks]
-    return [_KINDS.index(type(verdict)), values]
+    """A verdict as JSON: its kind and its fields in order."""
+    kind = type(verdict)
+    values = list(_VALUES[kind](verdict))
+    if kind is Document:
+        values[_METADATA] = dict(values[_METADATA])
+        values[_MARKS] = [[mark.start, dict(mark.metadata)] for mark in values[_MARKS]]
+    return [_KINDS.index(kind), *values]
 
 
 def verdicts(frame: Frame) -> list[Verdict]:
@@ -88,12 +95,13 @@ def verdicts(frame: Frame) -> list[Verdict]:
         BadFrame: they were not.
     """
     try:
-        return [_restored(number, values) for number, values in frame["verdicts"]]
+        return [_restored(number, values) for number, *values in frame["verdicts"]]
     except (AttributeError, TypeError, ValueError, LookupError) as error:
         raise BadFrame from error
 
 
-def _restored(number: int, values: dict[str, Any]) -> Verdict:
-    if "marks" in values:
-        values["marks"] = tuple(Mark(start, metadata) for start, metadata in values["marks"])
-    return _KINDS[number](**values)
+def _restored(number: int, values: list[Any]) -> Verdict:
+    kind = _KINDS[number]
+    if kind is Document and values[_MARKS]:
+        values[_MARKS] = tuple(Mark(start, metadata) for start, metadata in values[_MARKS])
+    return kind(*values)

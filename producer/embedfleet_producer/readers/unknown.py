@@ -22,12 +22,13 @@ class UnknownFiles:
         self._counts: Counter[str] = Counter()
         self._first: dict[str, Rejection] = {}
 
-    def take(self, verdict: Verdict) -> bool:
-        """Whether the verdict is on one of them; it is counted."""
-        if isinstance(verdict, Rejection) and verdict.code == UNKNOWN_TYPE:
-            self._add(verdict)
-            return True
-        return False
+    def others(self, verdicts: Iterator[Verdict]) -> Iterator[Verdict]:
+        """The verdicts but those on such files, which are counted."""
+        for verdict in verdicts:
+            if isinstance(verdict, Rejection) and verdict.code == UNKNOWN_TYPE:
+                self._add(verdict)
+            else:
+                yield verdict
 
     def _add(self, rejection: Rejection) -> None:
         suffix = str(Format.of(PurePosixPath(rejection.key).name))
