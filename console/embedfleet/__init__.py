@@ -20,13 +20,13 @@ if TYPE_CHECKING:
     from embedfleet.fleet import Fleet, connect
     from embedfleet.job import Job
     from embedfleet.planning import Plan
-    from embedfleet_producer.readers import read_paths
+    from embedfleet_producer.readers import ReaderLimits, ReadReport, read_paths
     from embedfleet_schema import errors
     from embedfleet_schema.errors import EmbedfleetError
     from embedfleet_schema.store.audit import Audit
     from embedfleet_schema.store.explanation import Explanation
     from embedfleet_schema.store.jobs import FailureInfo, JobStatus
-    from embedfleet_schema.types import Chunk, Chunking, Document, Hit, Rejection, Space
+    from embedfleet_schema.types import Chunk, Chunking, Document, Hit, Mark, Rejection, Space
     from embedfleet_workers.embedders.fake import FakeEmbedder
 
 __all__ = [
@@ -43,7 +43,10 @@ __all__ = [
     "Hit",
     "Job",
     "JobStatus",
+    "Mark",
     "Plan",
+    "ReadReport",
+    "ReaderLimits",
     "Rejection",
     "Space",
     "connect",
@@ -65,7 +68,10 @@ _HOMES = {
     "Hit": "embedfleet_schema.types",
     "Job": "embedfleet.job",
     "JobStatus": "embedfleet_schema.store.jobs",
+    "Mark": "embedfleet_schema.types",
     "Plan": "embedfleet.planning",
+    "ReadReport": "embedfleet_producer.readers",
+    "ReaderLimits": "embedfleet_producer.readers",
     "Rejection": "embedfleet_schema.types",
     "Space": "embedfleet_schema.types",
     "connect": "embedfleet.fleet",

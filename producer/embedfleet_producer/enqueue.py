@@ -165,7 +165,8 @@ class Producer:
 
     def _prepare(self, window: Window, job_id: int, before: Window | None = None) -> Prepared:
         """`before` is a window that is being written and not to be seen in the tables yet."""
-        known = known_documents(self._db, self._collection, list(window.accepted))
+        known = known_documents(self._db, self._collection, window.keys())
+        window.respell(known)
         if before is not None:
             for key in window.accepted.keys() & before.accepted.keys():
                 known[key] = Known(before.accepted[key].digest, live=False, job_id=job_id)

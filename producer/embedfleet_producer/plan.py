@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from psycopg import sql
@@ -82,6 +82,8 @@ class Planner:
 
     def add(self, window: Window) -> None:
         """Count one window of the stream."""
+        # Other planners have the same window, for collections that may hold other keys.
+        window = replace(window, accepted=dict(window.accepted))
         known = self._known(window)
         prepared = prepare(window, known, self._chunker, function=self._function, job_id=_THIS_PLAN)
         for judged in prepared.changed:
@@ -99,9 +101,11 @@ class Planner:
         self._pay(self._missing(self._waiting(prepared.waiting)))
 
     def _known(self, window: Window) -> dict[str, Known]:
-        keys = list(window.accepted)
-        known = known_documents(self._db, self._collection, keys) if self._collection else {}
-        for key in keys:
+        known: dict[str, Known] = {}
+        if self._collection:
+            known = known_documents(self._db, self._collection, window.keys())
+        window.respell(known)
+        for key in window.accepted:
             digest = self._documents.get(_short(key))
             if digest is not None:
                 known[key] = Known(digest, live=True, job_id=_THIS_PLAN)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterable, Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterable, Container, Iterable, Iterator
+from dataclasses import dataclass, field, replace
 
 from embedfleet_producer.judge import Judged, judge
 from embedfleet_schema.types import Document, Rejection
@@ -31,8 +31,33 @@ class Window:
         if first.digest != item.digest:
             self.rejected.append(duplicate(key))
 
+    def keys(self) -> list[str]:
+        """The keys to ask a collection for, in each spelling that it may hold them in."""
+        judged = self.accepted.values()
+        former = [each.document.former_key for each in judged if each.document.former_key]
+        return [*self.accepted, *former]
+
+    def respell(self, known: Container[str]) -> None:
+        """Give documents the key that a collection holds them by, if that is the former one."""
+        for key, judged in list(self.accepted.items()):
+            former = judged.document.former_key
+            if former is None or former in self.accepted or former not in known or key in known:
+                continue
+            respelled = judge(_respelled(judged.document, former), max_bytes=judged.size)
+            if isinstance(respelled, Judged):
+                self.accepted[former] = respelled
+                del self.accepted[key]
+
     def __len__(self) -> int:
         return len(self.accepted) + len(self.rejected)
+
+
+def _respelled(document: Document, key: str) -> Document:
+    """Under the former key, also where its metadata has the key as its path."""
+    metadata = dict(document.metadata)
+    if metadata.get("path") == document.key:
+        metadata["path"] = key
+    return replace(document, key=key, former_key=None, metadata=metadata)
 
 
 def duplicate(key: str) -> Rejection:

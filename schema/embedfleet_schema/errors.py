@@ -111,6 +111,12 @@ class InputMissing(UsageError):
     """Nothing to enqueue: {path}: {reason}."""
 
 
+class BadPattern(UsageError):
+    """The pattern {pattern!r} cannot be used: {reason}. Write it as in .gitignore: '*.log', drafts/
+    or 'docs/**/*.md'.
+    """
+
+
 class NothingAccepted(EmbedfleetError):
     """Nothing was accepted of {count} inputs; the first, {key}: {reason}. See them all with:
     embedfleet failures {name}

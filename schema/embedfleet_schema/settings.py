@@ -20,7 +20,14 @@ from pydantic import (
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from embedfleet_schema.errors import BadSettings, NotConfigured
-from embedfleet_schema.types import MAX_DOCUMENT_BYTES, Queue
+from embedfleet_schema.types import (
+    MAX_DOCUMENT_BYTES,
+    MAX_EXPANSION,
+    MAX_ROWS,
+    READER_MEMORY_BYTES,
+    READER_SECONDS,
+    Queue,
+)
 
 STACK_FILE = "stack.json"
 _HTTP_URL = TypeAdapter(HttpUrl)
@@ -116,6 +123,27 @@ class Settings(BaseSettings):
         default=MAX_DOCUMENT_BYTES,
         ge=1_000,
         description="Largest document that is accepted, in bytes.",
+    )
+    max_rows: int = Field(
+        default=MAX_ROWS, ge=1, description="Rows that are taken of one file at most."
+    )
+    max_expansion: int = Field(
+        default=MAX_EXPANSION,
+        ge=1,
+        description="What a .gz file may unfold to, as a multiple of its own size; it may always "
+        "unfold to the size of the largest document.",
+    )
+    reader_memory_bytes: int = Field(
+        default=READER_MEMORY_BYTES,
+        ge=64_000_000,
+        description="Memory that reading one HTML, PDF, Word, Parquet or notebook file may take; "
+        "each is read in a process of its own.",
+    )
+    reader_seconds: float = Field(
+        default=READER_SECONDS,
+        gt=0,
+        description="CPU time that reading such a file may take, for each megabyte of it that is "
+        "begun.",
     )
     allowed_models: list[str] = Field(
         default_factory=list,

@@ -11,6 +11,11 @@ from typing import Any, Literal
 
 # Longer texts are rejected: they would not fit into memory several times over.
 MAX_DOCUMENT_BYTES = 64_000_000
+# What reading one file may take; settings of the same names say more.
+MAX_ROWS = 10_000_000
+MAX_EXPANSION = 100
+READER_MEMORY_BYTES = 512_000_000
+READER_SECONDS = 20.0
 
 Metadata = Mapping[str, Any]
 Storage = Literal["vector", "halfvec"]
@@ -99,11 +104,26 @@ class Chunk:
 
 
 @dataclass(frozen=True, slots=True)
+class Mark:
+    """Metadata of a part of a text: a page, a section.
+
+    Chunks that begin at the character `start` of `Document.text`, or after it, carry it, until a
+    later mark sets the same name.
+    """
+
+    start: int
+    metadata: Metadata
+
+
+@dataclass(frozen=True, slots=True)
 class Document:
     """What a caller enqueues: a `text` to be cut, or ready-made `chunks` (strings or `Chunk`).
 
     `key` is the caller's own id, unique in the collection: enqueueing it again replaces it.
-    `mode` overrides the collection's chunk mode for this document (Markdown files do).
+    `mode` overrides the collection's chunk mode for this document (Markdown files do). `marks`
+    give metadata to parts of the text; they go over the document's own metadata, and a chunk's
+    metadata goes over both. `former_key` is the key in another spelling: where the collection
+    holds a document of that key and none of `key`, that one is meant.
     """
 
     key: str
@@ -111,6 +131,8 @@ class Document:
     metadata: Metadata = field(default_factory=dict)
     chunks: Sequence[str | Chunk] | None = None
     mode: ChunkMode | None = None
+    marks: Sequence[Mark] = ()
+    former_key: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

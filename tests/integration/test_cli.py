@@ -90,10 +90,10 @@ def test_standard_input_is_a_document(
 
 def test_rejections_are_grouped_with_a_few_examples(command: Command, handbook: str, folder: Path):
     for number in range(5):
-        (folder / f"{number}.xyz").write_text("?")
+        (folder / f"{number}.txt").write_bytes(b"\0")
     done = command("enqueue", handbook, folder)
     assert 0 == done.code
-    assert "UNKNOWN_TYPE: 5\n" in done.out
+    assert "NOT_TEXT: 5\n" in done.out
     assert "and 2 more" in done.out
     assert "embedfleet failures handbook" in done.err
 

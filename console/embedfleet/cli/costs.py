@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from embedfleet.amounts import money, quantity, volume
 from embedfleet.cli.collections import Dimensions, MaxTokens, Mode, Overlap, Size, Tokenizer
-from embedfleet.cli.documents import Paths, say_rejections
 from embedfleet.cli.output import (
     note,
     print_json,
@@ -21,6 +18,15 @@ from embedfleet.cli.output import (
     terminal,
 )
 from embedfleet.cli.parameters import Json, Name
+from embedfleet.cli.reading import (
+    Exclude,
+    FollowLinks,
+    Include,
+    Paths,
+    read,
+    say_rejections,
+    say_report,
+)
 from embedfleet.cli.session import session
 from embedfleet_schema.catalogue import PRICES_AS_OF
 from embedfleet_schema.lanes import PRICE_SHARE, has_batch_api
@@ -58,6 +64,9 @@ def plan(
     paths: Paths,
     *,
     model: Model = None,
+    include: Include = None,
+    exclude: Exclude = None,
+    follow_links: FollowLinks = False,
     dimensions: Dimensions = None,
     max_tokens: MaxTokens = None,
     size: Size = None,
@@ -68,12 +77,18 @@ def plan(
     json: Json = False,
 ) -> None:
     """Say what enqueueing would do, cost and take; nothing is written or spent."""
-    from embedfleet import read_paths
+    from embedfleet import ReadReport
 
     here = session(context)
-    documents = read_paths(map(Path, paths), max_bytes=here.settings().max_document_bytes)
-    if "-" in paths and sys.stdin.isatty():
-        note("reading what you type; end with Ctrl-D")
+    report = ReadReport()
+    documents = read(
+        here.settings(),
+        paths,
+        include=include,
+        exclude=exclude,
+        follow_links=follow_links,
+        report=report,
+    )
     chosen = {"size": size, "overlap": overlap, "mode": mode, "tokenizer": tokenizer}
     given: dict[str, Any] = {key: value for key, value in chosen.items() if value is not None}
     with here.fleet(looks_only=True) as fleet, _progress() as show:
@@ -91,6 +106,7 @@ def plan(
         print_json(plans)
     else:
         _print(plans, lane=has_batch_api(plans[0].model, here.settings()))
+        say_report(report)
     first = plans[0]
     if first.rejected and not first.documents + first.unchanged:
         note("Nothing of it would be accepted")

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import sys
-from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -22,27 +19,26 @@ from embedfleet.cli.parameters import (
     Name,
     Wait,
     optional_unicode,
-    path_text,
     unicode_text,
+)
+from embedfleet.cli.reading import (
+    Exclude,
+    FollowLinks,
+    Include,
+    Paths,
+    read,
+    report_json,
+    say_rejections,
+    say_report,
 )
 from embedfleet.cli.session import session
 from embedfleet_schema.errors import NothingAccepted, UsageError
 from embedfleet_schema.types import Lane
 
 if TYPE_CHECKING:
-    from embedfleet import Collection, Fleet, Job, JobStatus, Rejection
+    from embedfleet import Collection, Fleet, Job, JobStatus, ReadReport
     from embedfleet_producer.enqueue import Enqueued
 
-EXAMPLES = 3
-
-Paths = Annotated[
-    list[str],
-    typer.Argument(
-        metavar="PATH",
-        help="Files and folders; - for standard input.",
-        callback=lambda paths: [path_text(path) for path in paths],
-    ),
-]
 Strict = Annotated[bool, typer.Option("--strict", help="Exit with 1 if any document is rejected.")]
 Keys = Annotated[list[str] | None, typer.Argument(metavar="KEY", help="The documents' keys.")]
 OfJob = Annotated[
@@ -78,6 +74,9 @@ def enqueue(
     paths: Paths,
     *,
     model: Model = None,
+    include: Include = None,
+    exclude: Exclude = None,
+    follow_links: FollowLinks = False,
     budget: Budget = None,
     lane: LaneOption = "live",
     wait: Wait = False,
@@ -85,14 +84,19 @@ def enqueue(
     json: Json = False,
 ) -> None:
     """Store files and folders, and queue what is new in them."""
-    from embedfleet import read_paths
+    from embedfleet import ReadReport
     from embedfleet.progress import enqueue_progress
 
     here = session(context)
-    limit = here.settings().max_document_bytes
-    documents = read_paths(map(Path, paths), max_bytes=limit)
-    if "-" in paths and sys.stdin.isatty():
-        note("reading what you type; end with Ctrl-D")
+    report = ReadReport()
+    documents = read(
+        here.settings(),
+        paths,
+        include=include,
+        exclude=exclude,
+        follow_links=follow_links,
+        report=report,
+    )
     with here.fleet() as fleet:
         collection = fleet.collection(name, model)
         with enqueue_progress() as show, _stays_queued():
@@ -100,7 +104,7 @@ def enqueue(
         with goes_on(job):
             if budget is not None and not json:
                 note(f"The job is paused when it has spent {money(budget)}")
-            _report(fleet, collection, job, wait=wait, json=json)
+            _report(fleet, collection, job, report, wait=wait, json=json)
             if strict and job.enqueued is not None and job.enqueued.rejected:
                 raise typer.Exit(1)
 
@@ -157,16 +161,27 @@ def _stays_queued() -> Iterator[None]:
         raise
 
 
-def _report(fleet: Fleet, collection: Collection, job: Job, *, wait: bool, json: bool) -> None:
+def _report(
+    fleet: Fleet,
+    collection: Collection,
+    job: Job,
+    report: ReadReport,
+    *,
+    wait: bool,
+    json: bool,
+) -> None:
     done = job.enqueued
     assert done is not None  # noqa: S101 - this process made the job
     if not json:
         say(_summary(done))
         say_rejections(done.rejections, done.rejected)
+        say_report(report)
     stored = done.documents + done.unchanged
     status = job.wait(progress=True) if wait and stored else None
     if json:
-        print_json(asdict(done) | {"job": status_json(status) if status else None})
+        print_json(
+            asdict(done) | {"job": status_json(status) if status else None} | report_json(report)
+        )
     if not stored and done.rejected:
         first = done.rejections[0]
         nothing = NothingAccepted(
@@ -216,18 +231,3 @@ def _summary(done: Enqueued) -> str:
     if done.rejected:
         parts.append(f"{done.rejected:,} rejected")
     return f"job {done.job_id}: {', '.join(parts)}"
-
-
-def say_rejections(rejections: list[Rejection], total: int) -> None:
-    """The rejections by code, the first few of each."""
-    by_code: dict[str, list[Rejection]] = defaultdict(list)
-    for rejection in rejections:
-        by_code[rejection.code].append(rejection)
-    for code, those in by_code.items():
-        say(f"{code}: {len(those):,}")
-        for each in those[:EXAMPLES]:
-            say(f"  {one_line(each.key)}: {one_line(each.reason)}")
-        if len(those) > EXAMPLES:
-            say(f"  and {len(those) - EXAMPLES:,} more")
-    if total > len(rejections):
-        say(f"(the first {len(rejections):,} of {total:,} rejections)")

@@ -40,6 +40,8 @@ def read_parquet(key: str, stream: BufferedReader, _max_bytes: int) -> Iterator[
         if file.metadata.num_rows == 0:
             raise Refused("EMPTY", "there are no rows in it")
         yield from _verdicts(file, names, key)
+    except MemoryError:
+        raise
     except (pa.ArrowException, OSError) as error:
         raise Refused(
             "UNREADABLE", f"not a readable Parquet file: {short_reason(error)}"

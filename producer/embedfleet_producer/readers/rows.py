@@ -7,6 +7,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from embedfleet_producer.readers.json_structure import MAX_VALUES, has_too_many_values
 from embedfleet_producer.readers.refusals import Verdict, is_unicode
 from embedfleet_schema.types import Document, Rejection
 
@@ -44,6 +45,8 @@ def parse_object(text: str) -> dict[str, Any]:
     Raises:
         ValueError: it is none; the message is for people.
     """
+    if has_too_many_values(text):
+        raise ValueError(f"it holds more than {MAX_VALUES:,} values")
     try:
         found = json.loads(text, parse_constant=_refuse_constant, parse_float=_finite)
         if "\\u" in text and not is_unicode(json.dumps(found, ensure_ascii=False)):
