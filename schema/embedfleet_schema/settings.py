@@ -20,6 +20,7 @@ from pydantic import (
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from embedfleet_schema.errors import BadSettings, NotConfigured
+from embedfleet_schema.redis_url import BadRedisUrl, parse_redis_url
 from embedfleet_schema.types import MAX_DOCUMENT_BYTES, Queue
 
 STACK_FILE = "stack.json"
@@ -44,7 +45,13 @@ def _address(url: str) -> str:
     return url
 
 
+def _redis(url: SecretStr) -> SecretStr:
+    parse_redis_url(url.get_secret_value())
+    return url
+
+
 ApiKey = Annotated[SecretStr, AfterValidator(_sendable)]
+RedisUrl = Annotated[SecretStr, AfterValidator(_redis)]
 Address = Annotated[str, AfterValidator(_address)]
 Price = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
@@ -71,10 +78,12 @@ class Settings(BaseSettings):
         description="PostgreSQL with pgvector, as postgresql://user:password@host:port/name. "
         "Unset: the embedded stack.",
     )
-    redis_url: SecretStr | None = Field(
+    redis_url: RedisUrl | None = Field(
         default=None,
         validation_alias=AliasChoices("EMBEDFLEET_REDIS_URL", "REDIS_URL", "CELERY_BROKER_URL"),
-        description="Redis or Valkey, as redis://host:port/0. Unset: the embedded stack's.",
+        description="Redis or Valkey, as redis://user:password@host:port/0; rediss:// with TLS, "
+        "unix:///path for a socket, sentinel://host,host/0?master_name=NAME for sentinels (see "
+        "docs/operations.md). Unset: the embedded stack's.",
     )
     data: Annotated[Path, AfterValidator(_absolute)] = Field(
         default_factory=default_data,
@@ -257,10 +266,19 @@ class Settings(BaseSettings):
 
     @property
     def redis(self) -> str:
-        """The Redis URL to use; this machine's default port where nothing says otherwise."""
+        """The Redis URL to use; this machine's default port where nothing says otherwise.
+
+        Raises:
+            BadSettings: the one in the stack's file is none.
+        """
         if self.redis_url is not None:
             return self.redis_url.get_secret_value()
-        return str(self._stack.get("redis_url", "redis://127.0.0.1:6379/0"))
+        url = str(self._stack.get("redis_url", "redis://127.0.0.1:6379/0"))
+        try:
+            parse_redis_url(url)
+        except BadRedisUrl as error:
+            raise BadSettings(reason=f"{self.data / STACK_FILE}: redis_url: {error}") from None
+        return url
 
     def batch_tokens(self, queue: Queue) -> int:
         return {
@@ -290,4 +308,5 @@ def load_settings(**overrides: object) -> Settings:
     except ValidationError as error:
         first = error.errors(include_input=False, include_url=False)[0]
         name = ".".join(str(part) for part in first["loc"])
-        raise BadSettings(reason=f"{name}: {first['msg']}") from None
+        reason = first["msg"].removeprefix("Value error, ")
+        raise BadSettings(reason=f"{name}: {reason}") from None
