@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from embedfleet_schema.redis_url import Login, RedisAddress, Tls
@@ -38,6 +38,7 @@ def pool(
         connection: a subclass of `connection_class(address)`, to hear of its ends.
     """
     from redis import ConnectionPool, Redis
+    from redis.retry import Retry
     from redis.sentinel import Sentinel
 
     options = {**_options(address, limits), "connection_class": connection}
@@ -45,7 +46,7 @@ def pool(
         options["connection_class"] = connection_class(address)
     if address.master is None:
         return ConnectionPool(**options)
-    waits = _of_sentinels(address, limits)
+    waits = _of_sentinels(address, limits, Retry)
     sentinels = Sentinel(address.hosts, sentinel_kwargs=waits)  # type: ignore[no-untyped-call]
     master = sentinels.master_for(address.master, Redis, **options)  # type: ignore[no-untyped-call]
     found: ConnectionPool = master.connection_pool
@@ -63,11 +64,12 @@ def async_client(address: RedisAddress, **limits: Any) -> AsyncRedis:  # noqa: A
     """The same for an event loop."""
     from redis import asyncio
     from redis.asyncio.connection import SSLConnection, UnixDomainSocketConnection
+    from redis.asyncio.retry import Retry
     from redis.asyncio.sentinel import Sentinel
 
     options = _options(address, limits)
     if address.master is not None:
-        waits = _of_sentinels(address, limits)
+        waits = _of_sentinels(address, limits, Retry)
         sentinels = Sentinel(address.hosts, sentinel_kwargs=waits)  # type: ignore[no-untyped-call]
         master: AsyncRedis = sentinels.master_for(
             address.master, asyncio.Redis, ssl=address.tls is not None, **options
@@ -99,10 +101,15 @@ def _options(address: RedisAddress, limits: Mapping[str, Any]) -> dict[str, Any]
     return options
 
 
-def _of_sentinels(address: RedisAddress, limits: Mapping[str, Any]) -> dict[str, Any]:
+def _of_sentinels(
+    address: RedisAddress, limits: Mapping[str, Any], retry: Callable[..., object]
+) -> dict[str, Any]:
+    """Each is asked once: where one is away, there are others."""
+    from redis.backoff import NoBackoff
+
     waits = {name: value for name, value in limits.items() if name.startswith("socket_")}
     tls = {"ssl": True, **tls_options(address.tls)} if address.tls else {}
-    return {**waits, **tls, **_of_login(address.sentinel_login)}
+    return {**waits, **tls, **_of_login(address.sentinel_login), "retry": retry(NoBackoff(), 0)}
 
 
 def _of_login(login: Login) -> dict[str, Any]:
