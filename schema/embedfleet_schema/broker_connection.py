@@ -88,6 +88,15 @@ class Channel(redis.Channel):
         setattr(self, manager, getattr(made, "sentinel_manager", None))
         return made
 
+    def _size(self, queue: str) -> int:  # noqa: ARG002
+        """Celery asks whenever it declares a queue, and needs no answer."""
+        return 0
+
+    def _queue_bind(self, exchange: str, routing_key: str, pattern: str, queue: str) -> None:
+        """A ring goes to a queue by its name; only Flower's events go by a table in Redis."""
+        if self.typeof(exchange).type == "fanout":  # type: ignore[no-untyped-call]
+            super()._queue_bind(exchange, routing_key, pattern, queue)  # type: ignore[no-untyped-call]
+
     def _watched(self) -> type:
         """Connections whose end the event loop hears of."""
         channel = self

@@ -90,8 +90,8 @@ class RedisAddress:
     sentinel_login: Login = Login()
 
     def __str__(self) -> str:
-        """Without the login: what a log or an error may show."""
-        return self._written("")
+        """Without login and options: what a log or an error may show."""
+        return self._written("").partition("?")[0]
 
     @property
     def url(self) -> str:

@@ -19,6 +19,7 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from embedfleet_schema.addresses import BadDatabaseUrl, check_database_url
 from embedfleet_schema.errors import BadSettings, NotConfigured
 from embedfleet_schema.redis_url import BadRedisUrl, parse_redis_url
 from embedfleet_schema.types import MAX_DOCUMENT_BYTES, Queue
@@ -257,11 +258,12 @@ class Settings(BaseSettings):
 
         Raises:
             NotConfigured: neither a setting nor an embedded stack names a database.
+            BadSettings: it is none that can be read without doubt.
         """
         if self.database_url is not None:
-            return _for_psycopg(self.database_url.get_secret_value())
+            return _checked("database_url", _for_psycopg(self.database_url.get_secret_value()))
         if "database_url" in self._stack:
-            return str(self._stack["database_url"])
+            return _checked(f"{self.data / STACK_FILE}", str(self._stack["database_url"]))
         raise NotConfigured
 
     @property
@@ -277,7 +279,7 @@ class Settings(BaseSettings):
         try:
             parse_redis_url(url)
         except BadRedisUrl as error:
-            raise BadSettings(reason=f"{self.data / STACK_FILE}: redis_url: {error}") from None
+            raise BadSettings(reason=f"{self.data / STACK_FILE}: {error}") from None
         return url
 
     def batch_tokens(self, queue: Queue) -> int:
@@ -293,6 +295,14 @@ def _for_psycopg(url: str) -> str:
     scheme, separator, rest = url.partition("://")
     if separator and scheme.split("+")[0] in ("postgresql", "postgres"):
         return f"postgresql://{rest}"
+    return url
+
+
+def _checked(origin: str, url: str) -> str:
+    try:
+        check_database_url(url)
+    except BadDatabaseUrl as error:
+        raise BadSettings(reason=f"{origin}: {error}") from None
     return url
 
 
