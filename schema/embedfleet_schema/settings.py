@@ -16,11 +16,13 @@ from pydantic import (
     SecretStr,
     TypeAdapter,
     ValidationError,
+    model_validator,
 )
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from embedfleet_schema.addresses import BadDatabaseUrl, check_database_url
 from embedfleet_schema.errors import BadSettings, NotConfigured
+from embedfleet_schema.plain_http import EXPOSED, is_exposed
 from embedfleet_schema.redis_url import BadRedisUrl, parse_redis_url
 from embedfleet_schema.types import MAX_DOCUMENT_BYTES, Queue
 
@@ -222,6 +224,12 @@ class Settings(BaseSettings):
         description="USD per million tokens by model, as a JSON object "
         '({"openai/text-embedding-3-small": 0.02}); wins over the built-in table.',
     )
+    insecure: bool = Field(
+        default=False,
+        description="Let texts and keys go to a public host over plain http://; without it, only "
+        "to this machine, private addresses, and names of one word or in .local, .internal, "
+        ".localhost, .home.arpa and .svc.",
+    )
     torch_threads: int | None = Field(
         default=None,
         ge=1,
@@ -236,6 +244,14 @@ class Settings(BaseSettings):
         "(`after_claim=kill:0.1;before_commit=sleep:2`).",
     )
     log_level: str = Field(default="INFO", description="Level of the workers' log.")
+
+    @model_validator(mode="after")
+    def _encrypted(self) -> Settings:
+        for name in type(self).model_fields:
+            own = name.endswith("_base_url") and not self.insecure
+            if own and is_exposed(getattr(self, name)):
+                raise ValueError(f"{name}: {EXPOSED}")
+        return self
 
     @cached_property
     def _stack(self) -> dict[str, Any]:
@@ -319,4 +335,4 @@ def load_settings(**overrides: object) -> Settings:
         first = error.errors(include_input=False, include_url=False)[0]
         name = ".".join(str(part) for part in first["loc"])
         reason = first["msg"].removeprefix("Value error, ")
-        raise BadSettings(reason=f"{name}: {reason}") from None
+        raise BadSettings(reason=f"{name}: {reason}" if name else reason) from None
