@@ -23,6 +23,7 @@ pytest_plugins = [
     "plugins.worker_processes",
     "plugins.command_line",
     "plugins.tcp_proxy",
+    "plugins.tls_servers",
     "plugins.provider_processes",
     "plugins.api_fleets",
     "plugins.provider_dialects",

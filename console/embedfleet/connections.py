@@ -30,13 +30,15 @@ class Connections:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
+        # Read now: nothing is stored before it is known whom to tell.
+        self._redis_url = settings.redis
         self.db = Database(settings.database)
         self._embedders: dict[bytes, Embedder] = {}
         self._lock = threading.Lock()
 
     @cached_property
     def doorbell(self) -> Doorbell:
-        return Doorbell(celery_app(self.settings.redis, socket_timeout_s=SOCKET_TIMEOUT_S))
+        return Doorbell(celery_app(self._redis_url, socket_timeout_s=SOCKET_TIMEOUT_S))
 
     def query_embedder(self, space: Space) -> Embedder:
         """The embedder of a space in this process, loaded once: it turns queries into vectors.

@@ -12,6 +12,9 @@ import time
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
 
+from embedfleet_schema.redis_clients import tls_options
+from embedfleet_schema.redis_url import RedisAddress, parse_redis_url
+from embedfleet_schema.rings import TASK
 from embedfleet_schema.types import QUEUES, Queue
 
 if TYPE_CHECKING:
@@ -19,7 +22,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-TASK = "embedfleet.embed"
 KEY_PREFIX = "embedfleet:"
 
 # Rings waiting per queue, at the most: they need not be one per batch, because each ring that
@@ -45,7 +47,10 @@ def celery_app(redis_url: str, *, socket_timeout_s: float) -> Celery:
     from celery import Celery
     from kombu.entity import Queue as BrokerQueue
 
-    app = Celery("embedfleet", broker=redis_url, set_as_current=False)
+    address = parse_redis_url(redis_url)
+    app = Celery(
+        "embedfleet", amqp="embedfleet_schema.broker_connection:Broker", set_as_current=False
+    )
     app.conf.update(
         accept_content=["json"],
         result_accept_content=["json"],
@@ -69,24 +74,22 @@ def celery_app(redis_url: str, *, socket_timeout_s: float) -> Celery:
         broker_connection_retry_on_startup=True,
         broker_connection_max_retries=None,
         broker_pool_limit=10,
-        broker_transport_options=_transport_options(socket_timeout_s),
+        broker_transport_options=_transport_options(address, socket_timeout_s),
+        # For Flower's own connections; ours have it in their address.
+        broker_use_ssl=tls_options(address.tls) or None,
     )
     return app
 
 
-def _transport_options(socket_timeout_s: float) -> dict[str, Any]:
+def _transport_options(address: RedisAddress, socket_timeout_s: float) -> dict[str, Any]:
     return {
+        "address": address,
         "global_keyprefix": KEY_PREFIX,
         # Attempts to connect before a ring fails; kombu would try a hundred times.
         "max_retries": 1,
         "interval_start": 0.0,
         "interval_step": 0.2,
         "interval_max": 0.5,
-        "visibility_timeout": 900,
-        "unacked_restore_interval": 10,
-        "unacked_restore_throttle": 1,
-        "unacked_restore_limit": 200,
-        "unacked_mutex_expire": 30,
         "socket_timeout": socket_timeout_s,
         "socket_connect_timeout": min(5.0, socket_timeout_s),
         "socket_keepalive": True,

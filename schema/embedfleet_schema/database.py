@@ -9,10 +9,10 @@ from typing import Any
 
 import psycopg
 from psycopg import Connection
-from psycopg.conninfo import conninfo_to_dict
 from psycopg_pool import ConnectionPool
 
 from embedfleet_schema import vectors
+from embedfleet_schema.addresses import redacted
 from embedfleet_schema.errors import (
     DatabaseUnreachable,
     NotPermitted,
@@ -32,16 +32,6 @@ LOCK_SPACE = 0x6566
 REPAIR_LOCK_SPACE = 0x6567
 
 Row = Mapping[str, Any]
-
-
-def redacted(url: str) -> str:
-    """host:port/name of a PostgreSQL URL: all that an error message may show."""
-    try:
-        parts = conninfo_to_dict(url)
-    except psycopg.ProgrammingError:
-        return "(not a PostgreSQL URL)"
-    host = parts.get("host") or "localhost"
-    return f"{host}:{parts.get('port') or 5432}/{parts.get('dbname') or ''}"
 
 
 class Database:

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from embedfleet_schema.database import CONNECT_TIMEOUT_S, LOCK_SPACE, redacted
+from embedfleet_schema.addresses import redacted
+from embedfleet_schema.database import CONNECT_TIMEOUT_S, LOCK_SPACE
 from embedfleet_schema.errors import DatabaseUnreachable, NotPermitted, PgvectorMissing
 from embedfleet_schema.roles import renew_grants
 from embedfleet_schema.statements import load

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Literal
 
 from psycopg import Error
-from redis import Redis
 from redis.exceptions import RedisError
 
 from embedfleet.amounts import quantity
@@ -25,6 +24,8 @@ from embedfleet_schema.database import Database
 from embedfleet_schema.errors import EmbedfleetError, NotConfigured
 from embedfleet_schema.hub import Hub
 from embedfleet_schema.model_files import PACKAGED_NAMES, is_path
+from embedfleet_schema.redis_clients import client
+from embedfleet_schema.redis_url import parse_redis_url
 from embedfleet_schema.revisions import newest
 from embedfleet_schema.settings import Settings
 from embedfleet_schema.statements import Statements
@@ -110,12 +111,12 @@ def _embedded(server: ServerStatus, settings: Settings) -> Finding:
 def _redis(settings: Settings) -> Iterator[Finding]:
     advice = "check EMBEDFLEET_REDIS_URL; documents can be enqueued meanwhile, and wait"
     try:
-        with Redis.from_url(
-            settings.redis,
+        with client(
+            parse_redis_url(settings.redis),
             socket_timeout=REDIS_TIMEOUT_SECONDS,
             socket_connect_timeout=REDIS_TIMEOUT_SECONDS,
-        ) as client:
-            info = client.info()
+        ) as redis:
+            info = redis.info()
     except (RedisError, OSError, ValueError) as error:
         yield Finding("broken", "Redis", _brief(error), advice)
         return

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from embedfleet.amounts import quantity
-from embedfleet.cli.output import note, print_json, say, without_passwords
+from embedfleet.cli.output import note, print_json, say
 from embedfleet.cli.parameters import Json
 from embedfleet.cli.session import session
 
@@ -33,6 +33,7 @@ def up(
     from embedfleet.embedded import ready
     from embedfleet.local_workers import start_workers
     from embedfleet.progress import command
+    from embedfleet_schema.addresses import redacted
 
     settings = session(context).settings()
     endpoints = ready(settings.data, on_step=note)
@@ -47,7 +48,7 @@ def up(
             }
         )
         return
-    shown = str if show_urls else without_passwords
+    shown = str if show_urls else redacted
     say(f"PostgreSQL  {shown(endpoints.database_url)}")
     say(f"Valkey      {shown(endpoints.redis_url)}")
     say(f"data        {settings.data}")
