@@ -159,9 +159,25 @@ class PgvectorMissing(EmbedfleetError):
     """
 
 
+class UnsuitableDatabase(EmbedfleetError):
+    """The database at {url} cannot hold a fleet: {reason}."""
+
+
+class CodeOfOthers(EmbedfleetError):
+    """The tables at {url} call code that is not ours, and it would run with the rights of a
+    superuser: {found}. Look at it and remove it, or migrate as the owner of the schema embedfleet.
+    """
+
+
 class NotPermitted(EmbedfleetError):
     """PostgreSQL at {url} does not let this user do that: {reason}. Which role may do what stands
     in docs/security.md; an administrator grants it with: GRANT embedfleet_... TO the user
+    """
+
+
+class Blocked(EmbedfleetError):
+    """PostgreSQL at {url} did not get a lock within {seconds:g} s. Held by: {holders}. Try again
+    later; or end who holds it, as an administrator, with: SELECT pg_terminate_backend({pid})
     """
 
 

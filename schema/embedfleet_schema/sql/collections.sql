@@ -74,6 +74,16 @@ WHERE i.indrelid = to_regclass(%(table)s) AND a.amname = 'hnsw';
 -- name: drop_index
 DROP INDEX CONCURRENTLY IF EXISTS embedfleet.{index};
 
+-- name: set_build
+SELECT set_config('maintenance_work_mem', %(memory)s, false),
+    set_config('max_parallel_maintenance_workers', %(workers)s, false);
+
+-- name: reset_build
+-- Not all: what every connection of ours is set to has to stay.
+SELECT set_config(name, reset_val, false)
+FROM pg_settings
+WHERE name IN ('maintenance_work_mem', 'max_parallel_maintenance_workers');
+
 -- name: create_index
 CREATE INDEX CONCURRENTLY {index} ON embedfleet.{vectors} USING hnsw (embedding {operators});
 

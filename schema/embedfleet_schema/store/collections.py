@@ -135,19 +135,18 @@ def build_index(
             conn.execute(_SQL["drop_index"].format(index=sql.Identifier(index)))
         space = collection.space
         operators = f"{space.storage}_{OPERATORS[space.metric][1]}"
-        _set(conn, "maintenance_work_mem", f"{memory_mb}MB")
-        _set(conn, "max_parallel_maintenance_workers", str(workers))
+        conn.execute(_SQL["set_build"], {"memory": f"{memory_mb}MB", "workers": str(workers)})
         try:
             conn.execute(
                 _SQL["create_index"].format(
                     index=sql.Identifier(name),
                     vectors=sql.Identifier(collection.vectors),
-                    operators=sql.Identifier(operators),
+                    operators=sql.Identifier(db.vector_schema, operators),
                 )
             )
             conn.execute(_composed("analyze", collection))
         finally:
-            conn.execute("RESET ALL")
+            conn.execute(_SQL["reset_build"])
     return name
 
 
@@ -156,10 +155,6 @@ def index_progress(db: Database, collection: CollectionInfo) -> Row | None:
     with db.connection() as conn, conn.cursor(row_factory=dict_row) as cursor:
         cursor.execute(_SQL["index_progress"], {"table": f"embedfleet.{collection.vectors}"})
         return cursor.fetchone()
-
-
-def _set(conn: Connection[Any], name: str, value: str) -> None:
-    conn.execute("SELECT set_config(%s, %s, false)", (name, value))
 
 
 def _composed(statement: str, collection: CollectionInfo) -> sql.Composed:

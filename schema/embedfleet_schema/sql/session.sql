@@ -1,0 +1,25 @@
+-- name: set_up
+-- The first statement of a connection. Until it has run, the search path is anybody's who may set
+-- the database's, so every name in it says where it is. It tells what the role's own limit was.
+SELECT pg_catalog.current_setting('statement_timeout') AS statement_timeout,
+    pg_catalog.set_config(w.name, w.value, false)
+FROM unnest(%(names)s::pg_catalog.text[], %(values)s::pg_catalog.text[]) AS w (name, value);
+
+-- name: holders
+-- Who holds what somebody may wait for: our advisory locks, or rows and tables of ours. A role
+-- without pg_read_all_stats sees neither state nor times of other roles' sessions.
+SELECT a.pid, a.usename, a.application_name, a.state,
+    coalesce(a.xact_start, a.state_change) AS since
+FROM pg_locks AS l
+JOIN pg_stat_activity AS a ON a.pid = l.pid
+LEFT JOIN pg_class AS c ON c.oid = l.relation
+WHERE l.granted AND l.pid <> pg_backend_pid()
+    AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+    AND (
+        l.locktype = 'advisory' AND l.classid = ANY (%(spaces)s::oid[])
+        OR c.relnamespace = to_regnamespace('embedfleet') AND l.mode <> 'AccessShareLock'
+    )
+GROUP BY a.pid, a.usename, a.application_name, a.state, a.xact_start, a.state_change
+ORDER BY bool_or(l.locktype = 'advisory' AND l.mode = 'ExclusiveLock') DESC,
+    bool_or(l.locktype = 'advisory') DESC, since NULLS FIRST, a.pid
+LIMIT 3;
