@@ -30,7 +30,7 @@ class Connections:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        self.db = Database(settings.database)
+        self.db = Database(settings.database, lock_wait_s=settings.lock_wait_seconds)
         self._embedders: dict[bytes, Embedder] = {}
         self._lock = threading.Lock()
 

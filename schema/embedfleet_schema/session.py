@@ -100,6 +100,12 @@ def holders(conn: Connection[Any], spaces: Sequence[int]) -> list[Holder]:
     return [Holder(*row) for row in conn.execute(_SQL["holders"], {"spaces": list(spaces)})]
 
 
+def sweeping(conn: Connection[Any], space: int) -> Holder | None:
+    """The session that has the lock of the sweep."""
+    row = conn.execute(_SQL["sweeping"], {"space": space}).fetchone()
+    return None if row is None else Holder(*row)
+
+
 def described(found: Iterable[Holder]) -> str:
     """Holders in one line, for a message."""
     return "; ".join(map(str, found)) or "a session that has ended meanwhile"

@@ -83,7 +83,7 @@ def migrate(context: typer.Context, roles: Roles = False, json: Json = False) ->
         from embedfleet.stack import up as start
 
         start(settings.data, on_step=note)
-    before, after = upgrade(settings.database)
+    before, after = upgrade(settings.database, lock_wait_s=settings.lock_wait_seconds)
     if roles:
         set_up_roles(settings.database)
     if json:
