@@ -31,7 +31,12 @@ def unmet(conn: Connection[Any]) -> list[Unmet]:
     """What is not as it should be, the worst first."""
     with conn.cursor(row_factory=dict_row) as cursor:
         facts = cursor.execute(_SQL["facts"]).fetchone()
-    return [] if facts is None else [*_refused(facts), *_advised(facts)]
+    return [] if facts is None else judged(facts)
+
+
+def judged(facts: Row) -> list[Unmet]:
+    """What of the row of `facts` is not as it should be."""
+    return [*_refused(facts), *_advised(facts)]
 
 
 def _refused(facts: Row) -> Iterator[Unmet]:

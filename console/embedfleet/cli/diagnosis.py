@@ -24,6 +24,7 @@ from embedfleet_schema.database import Database
 from embedfleet_schema.errors import EmbedfleetError, NotConfigured
 from embedfleet_schema.hub import Hub
 from embedfleet_schema.model_files import PACKAGED_NAMES, is_path
+from embedfleet_schema.requirements import unmet
 from embedfleet_schema.revisions import newest
 from embedfleet_schema.settings import Settings
 from embedfleet_schema.statements import Statements
@@ -156,8 +157,12 @@ def _database(settings: Settings) -> Iterator[Finding]:
 def _servers(database: Database) -> Iterator[Finding]:
     with database.connect() as conn:
         row = conn.execute(_statements()["versions"]).fetchone()
+        problems = unmet(conn)
     server, installed, offered = row if row is not None else ("", None, None)
     yield Finding("ok", "PostgreSQL", f"{server} at {database.name}")
+    for problem in problems:
+        level: Level = "broken" if problem.for_migrate else "warning"
+        yield Finding(level, "database", problem.found, problem.advice)
     yield _pgvector(installed, offered)
     yield _tables(database.revision())
 
