@@ -181,6 +181,27 @@ class Blocked(EmbedfleetError):
     """
 
 
+class UnknownRole(UsageError):
+    """PostgreSQL has no role {role!r}. Create it with: CREATE ROLE {role} LOGIN PASSWORD '...'"""
+
+
+class GrantUseless(UsageError):
+    """Role {role!r} can read the fleet's tables or views already ({readable}), and a plain view
+    keeps no text of any collection from its readers, so a grant on {name!r} would restrict nothing.
+    Take those rights away first, or grant to another role.
+    """
+
+
+class LongName(UsageError):
+    """{name!r} is too long a name for a search function: it may have {most} characters."""
+
+
+class ViewsInTheWay(UsageError):
+    """Others stand on collection {name!r}: {dependents}. Drop them first; or drop them together
+    with the collection: embedfleet collection drop {name} --cascade
+    """
+
+
 class RolesRefused(EmbedfleetError):
     """The roles cannot be set up at {url}: {reason}. Run it as a superuser, or as a user that owns
     the database and its tables and has CREATEROLE.

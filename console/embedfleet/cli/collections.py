@@ -42,6 +42,9 @@ MaxTokens = Annotated[
 ]
 StoredAs = Annotated[Storage | None, typer.Option(help="float32, or float16 at half the size.")]
 Nearness = Annotated[Metric | None, typer.Option(help="What nearness means.")]
+Cascade = Annotated[bool, typer.Option("--cascade", help="Drop views that read it, too.")]
+Role = Annotated[str, typer.Argument(metavar="ROLE", help="A role of PostgreSQL.")]
+Revoke = Annotated[bool, typer.Option("--revoke", help="Take the grant back.")]
 Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
 
 
@@ -51,6 +54,7 @@ def add_to(app: typer.Typer) -> None:
     group.command("list")(list_all)
     group.command()(show)
     group.command()(drop)
+    group.command()(grant)
     app.add_typer(group, name="collection")
     app.command()(index)
 
@@ -119,14 +123,35 @@ def show(context: typer.Context, name: Name, json: Json = False) -> None:
         say(f"{key:16} {_shown(value)}")
 
 
-def drop(context: typer.Context, name: Name, yes: Yes = False) -> None:
+def drop(context: typer.Context, name: Name, yes: Yes = False, cascade: Cascade = False) -> None:
     """Remove a collection with all its documents and vectors. There is no way back."""
     with session(context).fleet() as fleet:
         collection = fleet.collection(name)
         if not yes:
             _ask(collection)
-        collection.drop()
+        along = collection.drop(cascade=cascade)
     say(f"dropped {name}")
+    for line in along:
+        say(line)
+
+
+def grant(
+    context: typer.Context, name: Name, role: Role, revoke: Revoke = False, json: Json = False
+) -> None:
+    """Let a role search a collection, and see nothing of others."""
+    with session(context).fleet() as fleet:
+        collection = fleet.collection(name)
+        if revoke:
+            collection.revoke(role)
+        else:
+            collection.grant(role)
+    function = f"embedfleet.search_{name}"
+    if json:
+        print_json({"name": name, "role": role, "function": function, "granted": not revoke})
+    elif revoke:
+        say(f"{role} may not call {function} any more")
+    else:
+        say(f"{role} may search with {function}(query, k, filter)")
 
 
 def index(context: typer.Context, name: Name) -> None:

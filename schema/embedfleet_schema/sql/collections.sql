@@ -29,10 +29,10 @@ RETURNING id;
 SELECT embedfleet.create_relations(%(collection_id)s);
 
 -- name: drop_view
-DROP VIEW IF EXISTS embedfleet.{name};
+DROP VIEW IF EXISTS embedfleet.{name} {behaviour};
 
 -- name: drop_vectors
-DROP TABLE IF EXISTS embedfleet.{vectors};
+DROP TABLE IF EXISTS embedfleet.{vectors} {behaviour};
 
 -- name: delete
 DELETE FROM embedfleet.collection WHERE id = %(collection_id)s;

@@ -12,6 +12,12 @@ SELECT quote_ident(pg_get_userbyid(nspowner)) AS owner
 FROM pg_namespace
 WHERE nspname = 'embedfleet' AND pg_get_userbyid(nspowner) <> current_user;
 
+-- name: become_owner
+-- For the rest of a transaction; nothing where the user of this connection is the owner.
+SELECT set_config('role', pg_get_userbyid(nspowner)::text, true)
+FROM pg_namespace
+WHERE nspname = 'embedfleet' AND pg_get_userbyid(nspowner) <> current_user;
+
 -- name: code_of_others
 -- What somebody hung on our tables and a migration would run: triggers, rules, policies, defaults
 -- and checks that call what neither PostgreSQL nor pgvector brought. Empty where whoever is logged

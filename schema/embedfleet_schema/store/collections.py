@@ -12,7 +12,6 @@ from psycopg.rows import dict_row
 from embedfleet_schema.database import LOCK_SPACE, Database, Row
 from embedfleet_schema.errors import BadName, ChunkingMismatch, ModelMismatch, UnknownCollection
 from embedfleet_schema.statements import load
-from embedfleet_schema.store import locks
 from embedfleet_schema.types import Chunking, CollectionInfo, Metric, Queue, Space
 
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,62}")
@@ -103,15 +102,6 @@ def counts(db: Database, collection: CollectionInfo) -> CollectionCounts:
     with db.connection() as conn, conn.cursor(row_factory=dict_row) as cursor:
         cursor.execute(_composed("counts", collection), {"collection_id": collection.id})
         return CollectionCounts(**(cursor.fetchone() or {}))
-
-
-def drop(db: Database, collection: CollectionInfo) -> None:
-    """Remove a collection with its documents, vectors, jobs and failures."""
-    with db.transaction() as conn:
-        locks.own(conn, collection.id)
-        conn.execute(_SQL["drop_view"].format(name=sql.Identifier(collection.name)))
-        conn.execute(_SQL["delete"], {"collection_id": collection.id})
-        conn.execute(_composed("drop_vectors", collection))
 
 
 def build_index(
