@@ -16,7 +16,7 @@ from embedfleet_schema.errors import (
     UnsuitableDatabase,
 )
 from embedfleet_schema.requirements import unmet
-from embedfleet_schema.roles import renew_grants
+from embedfleet_schema.roles import code_of_others, renew_grants
 from embedfleet_schema.session import brief
 from embedfleet_schema.statements import load
 
@@ -88,10 +88,15 @@ def prepared(url: str, *, lock_wait_s: float | None = None) -> Iterator[Connecti
             connection.commit()
 
 
+def _driver(connection: Connection) -> Driver[Any]:
+    driver: Any = connection.connection.driver_connection
+    found: Driver[Any] = driver
+    return found
+
+
 def _check(db: Database, connection: Connection) -> None:
     """Refuse what cannot work before anything is made."""
-    driver: Any = connection.connection.driver_connection
-    problems = [each for each in unmet(driver) if each.for_migrate]
+    problems = [each for each in unmet(_driver(connection)) if each.for_migrate]
     connection.rollback()
     if problems:
         reasons = "; ".join(f"{each.found}: {each.advice}" for each in problems)
@@ -114,9 +119,7 @@ def _create_foundations(db: Database, connection: Connection) -> None:
 
 def _refuse_code_of_others(db: Database, connection: Connection) -> None:
     """A superuser who acts as the owner can be made a superuser again by what the owner left."""
-    from sqlalchemy import text
-
-    found = list(connection.scalars(text(load("roles")["code_of_others"].as_string(None))))
+    found = code_of_others(_driver(connection))
     connection.rollback()
     if found:
         raise CodeOfOthers(url=db.name, found="; ".join(found[:NAMED]))

@@ -106,6 +106,14 @@ def sweeping(conn: Connection[Any], space: int) -> Holder | None:
     return None if row is None else Holder(*row)
 
 
+def long_held(
+    conn: Connection[Any], spaces: Sequence[int], *, seconds: float
+) -> list[tuple[int, Holder]]:
+    """The numbers of our advisory locks that somebody has held for so long, with who that is."""
+    rows = conn.execute(_SQL["long_held"], {"spaces": list(spaces), "seconds": seconds})
+    return [(int(number), Holder(*holder)) for *holder, number in rows]
+
+
 def described(found: Iterable[Holder]) -> str:
     """Holders in one line, for a message."""
     return "; ".join(map(str, found)) or "a session that has ended meanwhile"

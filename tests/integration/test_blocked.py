@@ -8,12 +8,14 @@ from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
 import embedfleet as ef
+from embedfleet.cli import diagnosis
 from embedfleet.fleet import Fleet
 from embedfleet_producer import enqueue as under_test
 from embedfleet_schema.database import LOCK_SPACE, REPAIR_LOCK_SPACE, Database
 from embedfleet_schema.errors import Blocked
 from embedfleet_schema.migrate import migrate
 from embedfleet_schema.store.sweep import sweep
+from embedfleet_schema.turns import LANE
 from embedfleet_workers import sweeper
 from embedfleet_workers.sweeper import Sweeper
 from plugins.fleets import ask, batches_of, drain
@@ -164,6 +166,18 @@ def test_who_keeps_all_others_from_sweeping_is_named(fleet, stranger, monkeypatc
     conn.execute("SELECT pg_advisory_unlock_all()")
     watching._sweep()
     assert "" == caplog.text
+
+
+def test_doctor_names_who_holds_a_lock_for_long(fleet, docs, stranger, command, monkeypatch):
+    conn, role = stranger
+    monkeypatch.setattr(diagnosis, "HELD_LONG_S", 0.0)
+    for number in (docs.info.id, 0, LANE):
+        conn.execute("SELECT pg_advisory_lock(%s, %s)", (LOCK_SPACE, number))
+    shown = command("doctor").out
+    who = f"pid {conn.info.backend_pid}, role {role}, nosy"
+    assert f"warning locks          the lock of sweep is held by {who}" in shown
+    assert f"the lock of collection {docs.info.id} is held by {who}" in shown
+    assert f"ok      batch lane     has {who}" in shown
 
 
 def test_a_statement_of_ours_waits_no_longer_than_it_is_told(fleet):

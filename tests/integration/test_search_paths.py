@@ -130,7 +130,9 @@ HUNG = [
 
 
 @pytest.mark.parametrize("hang", HUNG)
-def test_what_the_owner_hung_on_our_tables_is_refused_to_a_superuser(landlord, hang):
+def test_what_the_owner_hung_on_our_tables_is_refused_to_a_superuser(
+    landlord, hang, command, monkeypatch
+):
     name, login, admin = landlord
     migrate(login)
     with psycopg.connect(login, autocommit=True) as conn:
@@ -142,6 +144,8 @@ def test_what_the_owner_hung_on_our_tables_is_refused_to_a_superuser(landlord, h
         conn.execute("UPDATE embedfleet.alembic_version SET version_num = '0006'")
     with pytest.raises(CodeOfOthers, match="as the owner"):
         migrate(admin)
+    monkeypatch.setenv("EMBEDFLEET_DATABASE_URL", admin)
+    assert "broken  tables         code of others hangs on them" in command("doctor").out
     assert not is_superuser(admin, name)
 
 

@@ -15,6 +15,21 @@ WHERE l.granted AND l.locktype = 'advisory' AND l.objsubid = 2
     AND l.classid = %(space)s::oid AND l.objid = 0
     AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database());
 
+-- name: long_held
+-- Our advisory locks that one session has held for longer than anything of ours takes, by their
+-- number: a collection, 0 the sweep, less than 0 what one process of the fleet does.
+SELECT a.pid, a.usename, a.application_name, a.state,
+    coalesce(a.xact_start, a.state_change) AS since,
+    CASE WHEN l.objid::bigint >= 2147483648 THEN l.objid::bigint - 4294967296
+        ELSE l.objid::bigint END AS number
+FROM pg_locks AS l
+JOIN pg_stat_activity AS a ON a.pid = l.pid
+WHERE l.granted AND l.locktype = 'advisory' AND l.objsubid = 2
+    AND l.classid = ANY (%(spaces)s::oid[]) AND l.pid <> pg_backend_pid()
+    AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+    AND coalesce(a.xact_start, a.state_change) < now() - %(seconds)s * interval '1 s'
+ORDER BY since, number;
+
 -- name: holders
 -- Who holds what somebody may wait for: our advisory locks, or rows and tables of ours. A role
 -- without pg_read_all_stats sees neither state nor times of other roles' sessions.
