@@ -1,5 +1,6 @@
 """Readers who try to see more than they may: a view lets them, a grant does not."""
 
+from concurrent.futures import ThreadPoolExecutor
 from uuid import uuid4
 
 import psycopg
@@ -7,7 +8,13 @@ import pytest
 from psycopg.conninfo import make_conninfo
 
 import embedfleet as ef
-from embedfleet_schema.errors import GrantUseless, LongName, NotPermitted, UnknownRole
+from embedfleet_schema.errors import (
+    GrantUseless,
+    LongName,
+    NotPermitted,
+    UnknownCollection,
+    UnknownRole,
+)
 from embedfleet_schema.roles import ROLES, set_up_roles
 from plugins.fleets import ask, drain
 
@@ -270,6 +277,21 @@ def test_what_cannot_be_granted_is_said(fleet, docs, reader):
     assert f"search_{'a' * 56}" == longest.grant(reader)
     with pytest.raises(LongName, match="56 characters"):
         fleet.collection("a" * 57, model="fake/16").grant(reader)
+
+
+def test_nothing_is_granted_on_a_collection_that_is_gone(fleet, docs, reader):
+    """Or the next one of that name would be open to whom nobody let in."""
+    stale = fleet.collection("mine")
+    docs.drop()
+    with pytest.raises(UnknownCollection, match="dropped"):
+        stale.grant(reader)
+    function = "SELECT to_regproc('embedfleet.search_mine')"
+    assert [(None,)] == ask(fleet, function)
+
+
+def test_grants_at_once_take_turns(fleet, docs, reader):
+    with ThreadPoolExecutor(4) as pool:
+        assert {"search_mine"} == set(pool.map(docs.grant, [reader] * 8))
 
 
 def test_from_the_command_line(docs, reader, login, command):

@@ -12,6 +12,7 @@ from psycopg import Connection, sql
 from embedfleet_schema.database import Database
 from embedfleet_schema.errors import GrantUseless, LongName, UnknownRole
 from embedfleet_schema.statements import load
+from embedfleet_schema.store import collections, locks
 from embedfleet_schema.store.collections import OPERATORS
 from embedfleet_schema.store.search import EF_SEARCH, EF_SEARCH_LIMIT, MAX_SCAN_TUPLES
 from embedfleet_schema.types import CollectionInfo
@@ -33,6 +34,7 @@ def grant(db: Database, collection: CollectionInfo, role: str) -> str:
     """Let a role search one collection and see nothing else; returns the function's name.
 
     Raises:
+        UnknownCollection: it was dropped.
         UnknownRole: the server has no such role.
         GrantUseless: the role can read tables or views of the fleet already.
         LongName: the collection's name leaves no room for the function's.
@@ -42,7 +44,10 @@ def grant(db: Database, collection: CollectionInfo, role: str) -> str:
     if len(name) > LONGEST_NAME:
         raise LongName(name=collection.name, most=LONGEST_NAME - len(PREFIX))
     with db.transaction() as conn:
-        _check(conn, collection, role)
+        # It must not be made for a collection that is just dropped, or for one of the same name.
+        locks.own(conn, collection.id)
+        collections.by_id(conn, collection.id)
+        _check(conn, role, collection)
         # The function runs with the rights of whoever makes it, which are not to be a superuser's.
         conn.execute(_ROLES["become_owner"])
         parts = _parts(db, collection) | {"role": sql.Identifier(role)}
@@ -72,7 +77,7 @@ def remove(conn: Connection[Any], db: Database, collection: CollectionInfo) -> N
     conn.execute(_SQL["drop_search"].format(**_parts(db, collection)))
 
 
-def _check(conn: Connection[Any], collection: CollectionInfo, role: str) -> None:
+def _check(conn: Connection[Any], role: str, collection: CollectionInfo) -> None:
     _check_role(conn, role)
     readable = [name for (name,) in conn.execute(_SQL["readable"], {"role": role})]
     if readable:
