@@ -1,5 +1,6 @@
 """Locks that somebody else holds for good: nobody waits without a word, and all name who it is."""
 
+from datetime import timedelta
 from uuid import uuid4
 
 import psycopg
@@ -9,6 +10,7 @@ from psycopg.conninfo import make_conninfo
 
 import embedfleet as ef
 from embedfleet.cli import diagnosis
+from embedfleet.cli.collections import _phase
 from embedfleet.fleet import Fleet
 from embedfleet_producer import enqueue as under_test
 from embedfleet_schema.database import LOCK_SPACE, REPAIR_LOCK_SPACE, Database
@@ -19,7 +21,8 @@ from embedfleet_schema.turns import LANE
 from embedfleet_workers import sweeper
 from embedfleet_workers.sweeper import Sweeper
 from plugins.fleets import ask, batches_of, drain
-from plugins.pauses import commit, documents
+from plugins.pauses import beside, commit, documents, end
+from plugins.worker_processes import eventually
 
 WAIT_S = 0.2
 
@@ -99,6 +102,23 @@ def test_a_reader_who_never_ends_is_named_to_who_drops_the_collection(docs, flee
         reading.execute("SELECT count(*) FROM embedfleet.docs")
         with pytest.raises(Blocked, match=f"pid {reading.info.backend_pid}, role embedfleet"):
             docs.drop()
+
+
+def test_a_build_of_an_index_waits_for_older_transactions_however_long(docs, fleet):
+    """And says for whom; what it has built would be lost otherwise."""
+    with psycopg.connect(fleet.settings.database) as older:
+        older.execute(f"INSERT INTO embedfleet.{docs.info.vectors} SELECT WHERE false")
+        older.execute("SELECT pg_current_xact_id()")
+        building = beside(lambda: docs.index(memory_mb=8, workers=0))
+        waited = (
+            "SELECT pid FROM pg_stat_activity WHERE datname = current_database()"
+            " AND wait_event_type = 'Lock' AND clock_timestamp() - query_start > %s"
+        )
+        limit = timedelta(seconds=3 * WAIT_S)
+        eventually(lambda: older.execute(waited, (limit,)).fetchall())
+        assert f"for the transaction of pid {older.info.backend_pid}" in _phase(fleet, docs)
+    end(building)
+    assert docs.counts().indexed
 
 
 def test_a_role_without_rights_on_statistics_learns_pid_and_role(fleet, docs, stranger):

@@ -169,7 +169,11 @@ def test_it_has_it_after_an_index_was_built(fleet):
     docs.index(memory_mb=8, workers=0)
     with fleet.db.connection() as conn:
         assert (FIXED,) == conn.execute("SHOW search_path").fetchone()
-        assert ("1min",) == conn.execute("SHOW idle_in_transaction_session_timeout").fetchone()
+        for limit in ("idle_in_transaction_session_timeout", "lock_timeout"):
+            assert ("1min",) == conn.execute(f"SHOW {limit}").fetchone()
+        built_with = ("maintenance_work_mem", "max_parallel_maintenance_workers")
+        changed = "SELECT name FROM pg_settings WHERE name = ANY (%s) AND setting <> reset_val"
+        assert [] == conn.execute(changed, (list(built_with),)).fetchall()
 
 
 def test_every_function_of_ours_has_the_path(migrated_url):

@@ -224,6 +224,8 @@ def _phase(fleet: Fleet, collection: Collection) -> str:
     row = index_progress(fleet.db, collection.info)
     if row is None:
         return "building the index"
+    if row["current_locker_pid"]:
+        return f"{row['phase']}, for the transaction of pid {row['current_locker_pid']}"
     done, total = row["tuples_done"], row["tuples_total"]
     if not total:
         done, total = row["blocks_done"], row["blocks_total"]

@@ -121,12 +121,12 @@ def build_index(
         existing = conn.execute(_SQL["indexes"], table).fetchall()
         if any(valid for _, valid in existing):
             return None
-        for index, _ in existing:
-            conn.execute(_SQL["drop_index"].format(index=sql.Identifier(index)))
         space = collection.space
         operators = f"{space.storage}_{OPERATORS[space.metric][1]}"
         conn.execute(_SQL["set_build"], {"memory": f"{memory_mb}MB", "workers": str(workers)})
         try:
+            for index, _ in existing:
+                conn.execute(_SQL["drop_index"].format(index=sql.Identifier(index)))
             conn.execute(
                 _SQL["create_index"].format(
                     index=sql.Identifier(name),
@@ -136,7 +136,7 @@ def build_index(
             )
             conn.execute(_composed("analyze", collection))
         finally:
-            conn.execute(_SQL["reset_build"])
+            conn.execute(_SQL["reset_build"], {"lock_timeout": f"{db.lock_wait_s * 1e3:.0f}"})
     return name
 
 
