@@ -195,7 +195,9 @@ def test_a_database_that_cannot_hold_a_fleet_is_refused_in_plain_words(
             conn.execute(f"DROP DATABASE {database} WITH (FORCE)")
 
 
-def test_doctor_warns_where_a_commit_is_not_awaited_and_where_strangers_create(fleet, command):
+def test_doctor_and_migrate_warn_where_a_commit_is_not_awaited_and_where_strangers_create(
+    fleet, command
+):
     database = conninfo_to_dict(fleet.settings.database)["dbname"]
     with psycopg.connect(fleet.settings.database, autocommit=True) as conn:
         conn.execute(f"ALTER DATABASE {database} SET synchronous_commit = off")
@@ -203,3 +205,7 @@ def test_doctor_warns_where_a_commit_is_not_awaited_and_where_strangers_create(f
     shown = command("doctor").out
     assert "warning database       synchronous_commit is off" in shown
     assert "REVOKE CREATE ON SCHEMA public FROM PUBLIC" in shown
+    migrated = command("migrate")
+    assert 0 == migrated.code
+    assert "synchronous_commit is off" in migrated.err
+    assert "REVOKE CREATE ON SCHEMA public FROM PUBLIC" in migrated.err

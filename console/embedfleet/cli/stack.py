@@ -75,7 +75,9 @@ def down(context: typer.Context) -> None:
 
 def migrate(context: typer.Context, roles: Roles = False, json: Json = False) -> None:
     """Create or upgrade the tables in the configured database."""
+    from embedfleet_schema.database import Database
     from embedfleet_schema.migrate import migrate as upgrade
+    from embedfleet_schema.requirements import unmet
     from embedfleet_schema.roles import ROLES, set_up_roles
 
     settings = session(context).settings()
@@ -86,6 +88,9 @@ def migrate(context: typer.Context, roles: Roles = False, json: Json = False) ->
     before, after = upgrade(settings.database, lock_wait_s=settings.lock_wait_seconds)
     if roles:
         set_up_roles(settings.database)
+    with Database(settings.database).connect() as conn:
+        for problem in unmet(conn):
+            note(f"{problem.found}; {problem.advice}")
     if json:
         made = {"roles": list(ROLES)} if roles else {}
         print_json({"before": before, "after": after} | made)
