@@ -17,10 +17,11 @@ from embedfleet_producer.enqueue import Enqueued, Producer
 from embedfleet_producer.plan import Target
 from embedfleet_producer.windows import blocking
 from embedfleet_schema.errors import UnknownJob
-from embedfleet_schema.store import audit, collections, documents, jobs, requeue
+from embedfleet_schema.store import audit, collections, documents, grants, jobs, requeue
 from embedfleet_schema.store.audit import Audit
 from embedfleet_schema.store.collections import CollectionCounts
 from embedfleet_schema.store.documents import Selection
+from embedfleet_schema.store.drop import drop
 from embedfleet_schema.store.explain import explain
 from embedfleet_schema.store.explanation import Explanation
 from embedfleet_schema.store.jobs import FailureInfo
@@ -227,9 +228,37 @@ class Collection:
         """How many documents, vectors and failures there are, and whether there is an index."""
         return collections.counts(self._connections.db, self.info)
 
-    def drop(self) -> None:
-        """Remove the collection with all its rows. There is no way back."""
-        collections.drop(self._connections.db, self.info)
+    def drop(self, *, cascade: bool = False) -> list[str]:
+        """Remove the collection with all its rows. There is no way back.
+
+        Args:
+            cascade: drop views of your own that read it, too; returns what went with it.
+
+        Raises:
+            ViewsInTheWay: there are such views, and no `cascade`.
+        """
+        return drop(self._connections.db, self.info, cascade=cascade)
+
+    def grant(self, role: str) -> str:
+        """Let a role of PostgreSQL search this collection and see no other text.
+
+        Makes the function `embedfleet.search_<name>(query, k, filter)`, which runs with the rights
+        of its owner, and returns its name. The owner of the schema does that.
+
+        Raises:
+            UnknownRole: the server has no such role.
+            GrantUseless: it can read the fleet's tables or views already.
+            LongName: the collection's name leaves no room for the function's.
+        """
+        return grants.grant(self._connections.db, self.info, role)
+
+    def revoke(self, role: str) -> None:
+        """Take back what `grant` gave to a role.
+
+        Raises:
+            UnknownRole: the server has no such role.
+        """
+        grants.revoke(self._connections.db, self.info, role)
 
     def _check(self, budget_usd: float | None) -> None:
         check_budget(budget_usd, self.info.space, self._connections.settings.prices)

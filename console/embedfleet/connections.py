@@ -32,7 +32,7 @@ class Connections:
         self.settings = settings
         # Read now: nothing is stored before it is known whom to tell.
         self._redis_url = settings.redis
-        self.db = Database(settings.database)
+        self.db = Database(settings.database, lock_wait_s=settings.lock_wait_seconds)
         self._embedders: dict[bytes, Embedder] = {}
         self._lock = threading.Lock()
 

@@ -20,6 +20,7 @@ from embedfleet_producer.tokens import counter_for
 from embedfleet_producer.windows import Documents, Window, windows
 from embedfleet_schema.broker import Doorbell
 from embedfleet_schema.database import Database
+from embedfleet_schema.errors import Blocked
 from embedfleet_schema.failpoints import Failpoints
 from embedfleet_schema.lanes import check_lane
 from embedfleet_schema.settings import Settings
@@ -183,7 +184,8 @@ class Producer:
                 if attempt == TRIES:
                     raise
                 pause = FIRST_PAUSE_S * 2**attempt * random.uniform(0.5, 1.0)  # noqa: S311
-                log.warning("window not stored, next try in %.1f s: %s", pause, error.sqlstate)
+                reason = error if isinstance(error, Blocked) else error.sqlstate
+                log.warning("window not stored, next try in %.1f s: %s", pause, reason)
                 time.sleep(pause)
                 # A commit whose answer was lost is seen by its digests and not repeated.
                 prepared = self._prepare(window, job_id)

@@ -11,9 +11,10 @@ import psycopg
 from psycopg import Connection
 from psycopg_pool import ConnectionPool
 
-from embedfleet_schema import vectors
+from embedfleet_schema import session, vectors
 from embedfleet_schema.addresses import redacted
 from embedfleet_schema.errors import (
+    Blocked,
     DatabaseUnreachable,
     NotPermitted,
     PgvectorMissing,
@@ -23,43 +24,62 @@ from embedfleet_schema.errors import (
 from embedfleet_schema.revisions import newest
 from embedfleet_schema.types import Storage
 
-CONNECT_TIMEOUT_S = 5
-# How long a transaction may wait for its own process: one that is frozen gives its locks back then.
-IDLE_S = 60.0
 # Advisory locks share one number space per database; this marks ours ("ef" in ASCII).
 LOCK_SPACE = 0x6566
 # Who looks through a whole collection for what has to be queued again waits for others who do.
 REPAIR_LOCK_SPACE = 0x6567
 
+_brief = session.brief
+
 Row = Mapping[str, Any]
 
 
-class Database:
-    """A PostgreSQL database with pgvector. Thread-safe; make a new one after a fork."""
+class LockTimeout(Blocked, psycopg.errors.LockNotAvailable):
+    __doc__ = Blocked.__doc__  # and still what it was to those who try again
 
-    def __init__(self, url: str, *, max_connections: int = 8) -> None:
+
+class Database:
+    """A PostgreSQL database with pgvector. Thread-safe; make a new one after a fork.
+
+    Args:
+        url: all that libpq takes, a URL or `key=value` words.
+        lock_wait_s: how long a statement waits for a lock that others hold.
+    """
+
+    def __init__(
+        self, url: str, *, max_connections: int = 8, lock_wait_s: float = session.LOCK_WAIT_S
+    ) -> None:
         self.url = url
         self.name = redacted(url)
+        self.lock_wait_s = lock_wait_s
+        # Known as soon as a pooled connection is there: pgvector's types and where they are, and
+        # how long a statement of this role may take by its own settings.
         self.oids: dict[Storage, int] = {}
+        self.vector_schema = "public"
+        self.statement_timeout = "0"
         self._max_connections = max_connections
         self._pool: ConnectionPool[Connection[Any]] | None = None
         self._lock = threading.Lock()
 
     @contextmanager
-    def connection(self) -> Iterator[Connection[Any]]:
+    def connection(self, *, name_holders: bool = True) -> Iterator[Connection[Any]]:
         """A pooled connection in autocommit mode, rows as tuples.
+
+        Without `name_holders` a lock that is not to be had in time is LockNotAvailable alone: to
+        find out who holds it takes another connection.
 
         Raises:
             DatabaseUnreachable: no connection within five seconds.
             NotPermitted: the user's role lacks the right to what is done with it.
+            Blocked: somebody held a lock for longer than `lock_wait_s`.
         """
-        with self._refusals(), self._opened().connection() as conn:
+        with self._refusals(name_holders), self._opened().connection() as conn:
             yield conn
 
     @contextmanager
-    def transaction(self) -> Iterator[Connection[Any]]:
+    def transaction(self, *, name_holders: bool = True) -> Iterator[Connection[Any]]:
         """One transaction: committed at the end, rolled back on an exception."""
-        with self.connection() as conn, conn.transaction():
+        with self.connection(name_holders=name_holders) as conn, conn.transaction():
             yield conn
 
     def close(self) -> None:
@@ -71,10 +91,8 @@ class Database:
     def connect(self) -> Connection[Any]:
         """A connection outside the pool, for a thread that must not wait for another."""
         try:
-            conn = psycopg.connect(
-                self.url, autocommit=True, connect_timeout=CONNECT_TIMEOUT_S, **_KEEPALIVE
-            )
-            _watch(conn)
+            conn = psycopg.connect(**session.parameters(self.url), autocommit=True)
+            session.set_up(conn, lock_wait_s=self.lock_wait_s)
         except psycopg.OperationalError as error:
             raise DatabaseUnreachable(url=self.name, reason=_brief(error)) from error
         except psycopg.ProgrammingError:
@@ -87,11 +105,10 @@ class Database:
             if self._pool is None:
                 self._check()
                 self._pool = ConnectionPool(
-                    self.url,
                     min_size=1,
                     max_size=self._max_connections,
                     timeout=30.0,
-                    kwargs={"autocommit": True, "connect_timeout": CONNECT_TIMEOUT_S, **_KEEPALIVE},
+                    kwargs=session.parameters(self.url) | {"autocommit": True},
                     configure=self._configure,
                     check=ConnectionPool.check_connection,
                     name="embedfleet",
@@ -109,7 +126,7 @@ class Database:
         return row[0] if row else None
 
     @contextmanager
-    def _refusals(self) -> Iterator[None]:
+    def _refusals(self, name_holders: bool = True) -> Iterator[None]:
         try:
             yield
         except psycopg.errors.InsufficientPrivilege as error:
@@ -117,6 +134,21 @@ class Database:
         except psycopg.errors.IdleInTransactionSessionTimeout as error:
             # The driver takes it for an error inside PostgreSQL; it is a lost connection.
             raise psycopg.OperationalError(_brief(error)) from error
+        except psycopg.errors.LockNotAvailable as error:
+            if not name_holders or isinstance(error, LockTimeout):
+                raise
+            raise self.blocked() from error
+
+    def blocked(self) -> LockTimeout:
+        """The error for a lock that was not to be had, with those who hold it."""
+        with self.connect() as conn:
+            found = session.holders(conn, [LOCK_SPACE, REPAIR_LOCK_SPACE])
+        return LockTimeout(
+            url=self.name,
+            seconds=self.lock_wait_s,
+            holders=session.described(found),
+            pid=found[0].pid if found else "PID",
+        )
 
     def _check(self) -> None:
         """Fail at once and in plain words, where a pool would keep trying in the background."""
@@ -127,34 +159,8 @@ class Database:
             raise SchemaOutdated(url=self.name, found=found, needed=needed)
 
     def _configure(self, conn: Connection[Any]) -> None:
-        _watch(conn)
+        self.statement_timeout = session.set_up(conn, lock_wait_s=self.lock_wait_s)
         try:
-            self.oids = vectors.register(conn)
+            self.vector_schema, self.oids = vectors.register(conn)
         except psycopg.ProgrammingError as error:
             raise PgvectorMissing(url=self.name, reason=_brief(error)) from error
-
-
-# A worker that loses its network notices within a minute instead of after two hours.
-_KEEPALIVE: dict[str, Any] = {
-    "keepalives_idle": 20,
-    "keepalives_interval": 10,
-    "keepalives_count": 3,
-}
-# The same for the server, which would keep the locks of a machine that lost its power.
-_SERVER_KEEPALIVE = {f"tcp_{name}": str(value) for name, value in _KEEPALIVE.items()} | {
-    "tcp_user_timeout": "50s"
-}
-
-
-def _watch(conn: Connection[Any]) -> None:
-    """Have the server notice within a minute that nobody is left, or that nobody goes on."""
-    wanted = {"idle_in_transaction_session_timeout": f"{IDLE_S * 1e3:.0f}", **_SERVER_KEEPALIVE}
-    conn.execute(
-        "SELECT set_config(name, value, false) FROM unnest(%s::text[], %s::text[]) w (name, value)",
-        (list(wanted), list(wanted.values())),
-    )
-
-
-def _brief(error: Exception) -> str:
-    """The first line of a driver's message, without the connection string it may quote."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

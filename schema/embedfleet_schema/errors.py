@@ -165,9 +165,46 @@ class PgvectorMissing(EmbedfleetError):
     """
 
 
+class UnsuitableDatabase(EmbedfleetError):
+    """The database at {url} cannot hold a fleet: {reason}."""
+
+
+class CodeOfOthers(EmbedfleetError):
+    """The tables at {url} call code that is not ours, and it would run with the rights of a
+    superuser: {found}. Look at it and remove it, or migrate as the owner of the schema embedfleet.
+    """
+
+
 class NotPermitted(EmbedfleetError):
     """PostgreSQL at {url} does not let this user do that: {reason}. Which role may do what stands
     in docs/security.md; an administrator grants it with: GRANT embedfleet_... TO the user
+    """
+
+
+class Blocked(EmbedfleetError):
+    """PostgreSQL at {url} did not get a lock within {seconds:g} s. Held by: {holders}. Try again
+    later; or end who holds it, as an administrator, with: SELECT pg_terminate_backend({pid})
+    """
+
+
+class UnknownRole(UsageError):
+    """PostgreSQL has no role {role!r}. Create it with: CREATE ROLE {role} LOGIN PASSWORD '...'"""
+
+
+class GrantUseless(UsageError):
+    """Role {role!r} can read the fleet's tables or views already ({readable}), and a plain view
+    keeps no text of any collection from its readers, so a grant on {name!r} would restrict nothing.
+    Take those rights away first, or grant to another role.
+    """
+
+
+class LongName(UsageError):
+    """{name!r} is too long a name for a search function: it may have {most} characters."""
+
+
+class ViewsInTheWay(UsageError):
+    """Others stand on collection {name!r}: {dependents}. Drop them first; or drop them together
+    with the collection: embedfleet collection drop {name} --cascade
     """
 
 

@@ -93,7 +93,11 @@ class Collection(Base):
     queue: Mapped[str]
     created_at: Mapped[datetime] = timestamp()
 
-    __table_args__ = (CheckConstraint("name ~ '^[a-z][a-z0-9_]{0,62}$'", name="name"),)
+    __table_args__ = (
+        CheckConstraint("name ~ '^[a-z][a-z0-9_]{0,62}$'", name="name"),
+        # The number of an advisory lock, which is an int4 beside our own space.
+        CheckConstraint("id BETWEEN 1 AND 2147483647", name="id"),
+    )
 
 
 class Document(Base):

@@ -113,6 +113,12 @@ class Settings(BaseSettings):
         gt=0,
         description="Time between two sweeps: expired leases are reclaimed, idle slots are rung.",
     )
+    lock_wait_seconds: float = Field(
+        default=60.0,
+        gt=0,
+        description="How long a statement waits for a lock in PostgreSQL that others hold; then "
+        "an error names who holds it.",
+    )
     max_attempts: int = Field(
         default=5, ge=1, description="Errors of a batch's own before it is split or given up."
     )

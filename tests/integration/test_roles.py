@@ -391,7 +391,7 @@ def test_everything_belongs_to_the_owner_role_and_nobody_else_may_call_its_funct
             "  WHERE grantee <> proowner) AS grantees"
             " FROM pg_proc WHERE pronamespace = 'embedfleet'::regnamespace ORDER BY 1"
         ).fetchall()
-    path = ["search_path=pg_catalog, embedfleet, pg_temp"]
+    path = ["search_path=pg_catalog, pg_temp"]
     assert [("embedfleet_owner",)] == owners
     assert [
         ("create_relations", "embedfleet_owner", True, path, ["embedfleet_producer"]),

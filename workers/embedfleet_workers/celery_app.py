@@ -99,7 +99,7 @@ def start_main(**_: object) -> None:
     if not _Process.forks:
         _start_runtime()
     _Process.sweeper = Sweeper(
-        Database(settings.database, max_connections=2),
+        Database(settings.database, max_connections=2, lock_wait_s=settings.lock_wait_seconds),
         doorbell,
         every_s=settings.sweep_seconds,
         alive_s=settings.heartbeat_seconds * SILENT_BEATS,

@@ -116,7 +116,11 @@ class Runtime:
         ring: Callable[[Queue, int], object] = lambda _queue, _count: None,
     ) -> None:
         """`ring` tells workers of a queue that there is work for so many slots."""
-        self.db = Database(settings.database, max_connections=launch.slots + 3)
+        self.db = Database(
+            settings.database,
+            max_connections=launch.slots + 3,
+            lock_wait_s=settings.lock_wait_seconds,
+        )
         worker = WorkerIdentity(
             id=uuid4(),
             hostname=socket.gethostname(),

@@ -43,6 +43,9 @@ MaxTokens = Annotated[
 ]
 StoredAs = Annotated[Storage | None, typer.Option(help="float32, or float16 at half the size.")]
 Nearness = Annotated[Metric | None, typer.Option(help="What nearness means.")]
+Cascade = Annotated[bool, typer.Option("--cascade", help="Drop views that read it, too.")]
+Role = Annotated[str, typer.Argument(metavar="ROLE", help="A role of PostgreSQL.")]
+Revoke = Annotated[bool, typer.Option("--revoke", help="Take the grant back.")]
 Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
 
 
@@ -52,6 +55,7 @@ def add_to(app: typer.Typer) -> None:
     group.command("list")(list_all)
     group.command()(show)
     group.command()(drop)
+    group.command()(grant)
     app.add_typer(group, name="collection")
     app.command()(index)
 
@@ -121,17 +125,44 @@ def show(context: typer.Context, name: Name, json: Json = False) -> None:
         say(f"{key:16} {_shown(value)}")
 
 
-def drop(context: typer.Context, name: Name, yes: Yes = False, json: Json = False) -> None:
+def drop(
+    context: typer.Context,
+    name: Name,
+    yes: Yes = False,
+    cascade: Cascade = False,
+    json: Json = False,
+) -> None:
     """Remove a collection with all its documents and vectors. There is no way back."""
     with session(context).fleet() as fleet:
         collection = fleet.collection(name)
         if not yes:
             _ask(collection)
-        collection.drop()
+        along = collection.drop(cascade=cascade)
     if json:
-        print_json({"dropped": name})
+        print_json({"dropped": name, "along": along})
+        return
+    say(f"dropped {name}")
+    for line in along:
+        say(line)
+
+
+def grant(
+    context: typer.Context, name: Name, role: Role, revoke: Revoke = False, json: Json = False
+) -> None:
+    """Let a role search a collection, and see nothing of others."""
+    with session(context).fleet() as fleet:
+        collection = fleet.collection(name)
+        if revoke:
+            collection.revoke(role)
+        else:
+            collection.grant(role)
+    function = f"embedfleet.search_{name}"
+    if json:
+        print_json({"name": name, "role": role, "function": function, "granted": not revoke})
+    elif revoke:
+        say(f"{role} may not call {function} any more")
     else:
-        say(f"dropped {name}")
+        say(f"{role} may search with {function}(query, k, filter)")
 
 
 def index(context: typer.Context, name: Name, json: Json = False) -> None:
@@ -207,6 +238,8 @@ def _phase(fleet: Fleet, collection: Collection) -> str:
     row = index_progress(fleet.db, collection.info)
     if row is None:
         return "building the index"
+    if row["current_locker_pid"]:
+        return f"{row['phase']}, for the transaction of pid {row['current_locker_pid']}"
     done, total = row["tuples_done"], row["tuples_total"]
     if not total:
         done, total = row["blocks_done"], row["blocks_total"]

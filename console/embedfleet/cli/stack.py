@@ -80,7 +80,9 @@ def down(context: typer.Context, json: Json = False) -> None:
 
 def migrate(context: typer.Context, roles: Roles = False, json: Json = False) -> None:
     """Create or upgrade the tables in the configured database."""
+    from embedfleet_schema.database import Database
     from embedfleet_schema.migrate import migrate as upgrade
+    from embedfleet_schema.requirements import unmet
     from embedfleet_schema.roles import ROLES, set_up_roles
 
     settings = session(context).settings()
@@ -88,9 +90,12 @@ def migrate(context: typer.Context, roles: Roles = False, json: Json = False) ->
         from embedfleet.stack import up as start
 
         start(settings.data, on_step=note)
-    before, after = upgrade(settings.database)
+    before, after = upgrade(settings.database, lock_wait_s=settings.lock_wait_seconds)
     if roles:
         set_up_roles(settings.database)
+    with Database(settings.database).connect() as conn:
+        for problem in unmet(conn):
+            note(f"{problem.found}; {problem.advice}")
     if json:
         made = {"roles": list(ROLES)} if roles else {}
         print_json({"before": before, "after": after} | made)

@@ -51,17 +51,26 @@ def search(
         BadVector: wrong width, or not finite.
         BadFilter: `where` cannot be written as JSON.
     """
-    query = sql.SQL("{}::{}").format(
-        sql.Literal(_vector_text(collection, vector)), sql.Identifier(collection.space.storage)
-    )
-    statement = _statement(collection, query, where, k)
+    text = _vector_text(collection, vector)
     effort = str(min(max(EF_SEARCH, k), EF_SEARCH_LIMIT))
     with db.transaction() as conn:
         conn.execute(
             _SQL["scan_settings"],
-            {"ef_search": effort, "max_scan_tuples": str(MAX_SCAN_TUPLES)},
+            {
+                "ef_search": effort,
+                "max_scan_tuples": str(MAX_SCAN_TUPLES),
+                "statement_timeout": db.statement_timeout,
+            },
         )
-        rows = conn.execute(statement).fetchall()
+        query = sql.SQL("{}::{}.{}").format(
+            sql.Literal(text),
+            sql.Identifier(db.vector_schema),
+            sql.Identifier(collection.space.storage),
+        )
+        operator = sql.SQL("OPERATOR({}.{})").format(
+            sql.Identifier(db.vector_schema), _operator(collection)
+        )
+        rows = conn.execute(_statement(collection, operator, query, where, k)).fetchall()
     score = _SCORE[collection.space.metric]
     return [
         Hit(chunk, document, position, content, metadata, score(float(distance)))
@@ -70,19 +79,27 @@ def search(
 
 
 def explain_sql(collection: CollectionInfo, *, k: int, where: Mapping[str, Any] | None) -> str:
-    """The statement that `search` runs, with $1 for the query vector."""
+    """The statement that `search` runs, with $1 for the query vector.
+
+    It wants the schema of pgvector in the search path, as people have it; `search` names it.
+    """
     query = sql.SQL("$1")
-    return _statement(collection, query, where, k).as_string(None)
+    return _statement(collection, _operator(collection), query, where, k).as_string(None)
+
+
+def _operator(collection: CollectionInfo) -> sql.SQL:
+    return sql.SQL(OPERATORS[collection.space.metric][0])
 
 
 def _statement(
     collection: CollectionInfo,
+    operator: sql.Composable,
     query: sql.Composable,
     where: Mapping[str, Any] | None,
     k: int,
 ) -> sql.Composed:
     return _SQL["nearest"].format(
-        operator=sql.SQL(OPERATORS[collection.space.metric][0]),
+        operator=operator,
         query=query,
         view=sql.Identifier(collection.name),
         where=_where(where),

@@ -7,8 +7,10 @@ from dataclasses import dataclass, field
 
 import psycopg
 
+from embedfleet_schema import session
 from embedfleet_schema.database import LOCK_SPACE, Database
 from embedfleet_schema.errors import UnknownCollection
+from embedfleet_schema.session import Holder
 from embedfleet_schema.statements import load
 from embedfleet_schema.store import collections, documents, exits, halts, locks
 from embedfleet_schema.types import CollectionInfo, Queue
@@ -59,6 +61,12 @@ def sweep(db: Database, *, alive_seconds: float, reclaim: bool = True) -> Swept 
     for collection, documents_left in replaced:
         documents.prune(db, collection, documents_left)
     return swept
+
+
+def sweeping(db: Database) -> Holder | None:
+    """The session that keeps others from sweeping, while one does."""
+    with db.connection() as conn:
+        return session.sweeping(conn, LOCK_SPACE)
 
 
 def _reclaim(
