@@ -22,7 +22,7 @@ from embedfleet_schema.store.collections import CollectionCounts
 from embedfleet_schema.store.explain import explain
 from embedfleet_schema.store.explanation import Explanation
 from embedfleet_schema.store.jobs import FailureInfo
-from embedfleet_schema.store.search import explain_sql, search
+from embedfleet_schema.store.search import explain_sql, script, search
 from embedfleet_schema.types import Chunk, CollectionInfo, Document, Hit, Lane, Rejection
 
 ChunkFunction = Callable[[str], Iterable[str | Chunk]]
@@ -133,8 +133,18 @@ class Collection:
         return self._connections.query_vectors.vector(self.info, text).copy()
 
     def search_sql(self, *, k: int = 10, where: Mapping[str, Any] | None = None) -> str:
-        """The SQL that `search` runs, with $1 for the query vector."""
+        """What `search` runs, as one statement, with $1 for the query vector.
+
+        By itself it is exact. With an index, `search_script` has the settings that belong to it.
+        """
         return explain_sql(self.info, k=k, where=where)
+
+    def search_script(
+        self, query: str | Vector, *, k: int = 10, where: Mapping[str, Any] | None = None
+    ) -> str:
+        """The statements that find what `search` finds, complete with vector and settings."""
+        vector = self.embed_query(query) if isinstance(query, str) else query
+        return script(self._connections.db, self.info, vector, k=k, where=where)
 
     def delete(self, keys: Sequence[str]) -> list[str]:
         """Remove documents, their chunks, and vectors that nobody else uses; returns their keys."""
