@@ -16,6 +16,12 @@ Workers = Annotated[
 Roles = Annotated[
     bool, typer.Option("--roles", help="Set up the roles for owner, producers, workers, searches.")
 ]
+SetDefaults = Annotated[
+    bool,
+    typer.Option(
+        "--set-defaults", help="Let plain SQL through an index give all rows that it asks for."
+    ),
+]
 ShowUrls = Annotated[bool, typer.Option("--show-urls", help="Print the URLs with passwords.")]
 
 
@@ -73,10 +79,17 @@ def down(context: typer.Context) -> None:
     say("stopped the servers" if servers else f"no server was running in {settings.data}")
 
 
-def migrate(context: typer.Context, roles: Roles = False, json: Json = False) -> None:
+def migrate(
+    context: typer.Context,
+    roles: Roles = False,
+    set_defaults: SetDefaults = False,
+    json: Json = False,
+) -> None:
     """Create or upgrade the tables in the configured database."""
+    from embedfleet_schema.database import Database
     from embedfleet_schema.migrate import migrate as upgrade
     from embedfleet_schema.roles import ROLES, set_up_roles
+    from embedfleet_schema.store import scan_defaults
 
     settings = session(context).settings()
     if settings.uses_embedded_stack:
@@ -86,6 +99,8 @@ def migrate(context: typer.Context, roles: Roles = False, json: Json = False) ->
     before, after = upgrade(settings.database)
     if roles:
         set_up_roles(settings.database)
+    if set_defaults:
+        scan_defaults.set_defaults(settings.database)
     if json:
         made = {"roles": list(ROLES)} if roles else {}
         print_json({"before": before, "after": after} | made)
@@ -99,3 +114,7 @@ def migrate(context: typer.Context, roles: Roles = False, json: Json = False) ->
     if roles:
         say(f"set up the roles {', '.join(ROLES)}")
         note("Grant them to your users: GRANT embedfleet_worker TO ...")
+    if set_defaults:
+        say("new sessions scan an index until a LIMIT is met")
+    elif not scan_defaults.are_set(Database(settings.database)):
+        note("Plain SQL gets 40 rows from an index. All of them: embedfleet migrate --set-defaults")
