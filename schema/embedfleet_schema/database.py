@@ -30,6 +30,8 @@ IDLE_S = 60.0
 LOCK_SPACE = 0x6566
 # Who looks through a whole collection for what has to be queued again waits for others who do.
 REPAIR_LOCK_SPACE = 0x6567
+# Who reserves some of a job's budget waits for others who do.
+BUDGET_LOCK_SPACE = 0x6568
 
 Row = Mapping[str, Any]
 

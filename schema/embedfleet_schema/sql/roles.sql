@@ -123,9 +123,11 @@ GRANT INSERT, UPDATE, DELETE ON embedfleet.rate_limit, embedfleet.limit_group
 TO embedfleet_producer;
 
 -- name: grant_to_worker
--- A worker pauses a space whose provider refuses, and a job whose budget is spent.
+-- A worker pauses a space whose provider refuses, and a job whose budget is spent; and it says what
+-- may have been spent on a job without an answer.
 GRANT SELECT, INSERT, UPDATE ON embedfleet.batch TO embedfleet_worker;
-GRANT SELECT, UPDATE (paused_at, pause_reason) ON embedfleet.job TO embedfleet_worker;
+GRANT SELECT, UPDATE (paused_at, pause_reason, unsettled_usd) ON embedfleet.job
+TO embedfleet_worker;
 GRANT UPDATE (paused_at, pause_code, pause_reason) ON embedfleet.space TO embedfleet_worker;
 GRANT SELECT, INSERT, UPDATE ON embedfleet.usage, embedfleet.lane_file TO embedfleet_worker;
 GRANT SELECT, UPDATE (live_version) ON embedfleet.document TO embedfleet_worker;
