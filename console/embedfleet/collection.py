@@ -62,8 +62,7 @@ class Collection:
         Args:
             documents: `Document` values from any iterable (or from `read_paths`).
             chunk: cuts a text in your own way; by default the collection's chunking does.
-            budget_usd: the job is paused when it has spent that much; what is under way at that
-                moment is still paid for.
+            budget_usd: what the job may cost; it is paused before it would cost more.
             lane: "batch" files the texts with the provider's batch API: half the price, and an
                 answer within a day. OpenAI has one.
             on_window: called after each committed window with the counts so far.
@@ -153,8 +152,8 @@ class Collection:
     def audit(self, *, repair: bool = False, budget_usd: float | None = None) -> Audit:
         """Hold what is stored against what should be; with `repair`, queue what is missing.
 
-        The result tells what was found; `job_id` names the job of a repair, which is paused when it
-        has spent `budget_usd`.
+        The result tells what was found; `job_id` names the job of a repair, which is paused before
+        it would cost more than `budget_usd`.
 
         Raises:
             BadBudget, PriceUnknown: the budget cannot be kept; nothing was queued.
@@ -182,7 +181,7 @@ class Collection:
         """Try failed chunks again, of one job or all; None where none failed or all are queued.
 
         A failure stays in the list until its chunk has a vector or fails anew. The new job is
-        paused when it has spent `budget_usd`.
+        paused before it would cost more than `budget_usd`.
 
         Raises:
             BadBudget, PriceUnknown: the budget cannot be kept; nothing was queued.

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 import embedfleet as ef
 from embedfleet.fleet import Fleet
-from embedfleet_schema.errors import ReservationSpent
+from embedfleet_schema.errors import BudgetSpent, ReservationSpent
 from embedfleet_schema.store import budgets, usage
 from embedfleet_schema.store.sweep import sweep
 from embedfleet_workers.purse import Purse
@@ -209,6 +209,9 @@ def test_what_a_lost_worker_had_reserved_counts_until_its_answers_are_heard_of(f
     spent = usage.spending(requests=1, texts=20, tokens=260, price=PRICE)
     late.spend(lease, spent)
     assert reserved - spent.usd == position(fleet, job)[1]
+    job.pause()
+    with pytest.raises(BudgetSpent):
+        job.resume(budget_usd=float(reserved))
 
 
 @given(st.lists(st.integers(1, 500)), st.integers(0, 10_000))

@@ -75,7 +75,9 @@ def enqueue(
             job = collection.enqueue(documents, budget_usd=budget, lane=lane, on_window=show)
         with goes_on(job):
             if budget is not None and not json:
-                note(f"The job is paused when it has spent {money(budget)}")
+                note(
+                    f"The job costs {money(budget)} at the most, and is paused before it would be more"
+                )
             _report(fleet, collection, job, wait=wait, json=json)
 
 

@@ -101,7 +101,7 @@ UPDATE embedfleet.job SET paused_at = coalesce(paused_at, now()) WHERE id = %(jo
 UPDATE embedfleet.job
 SET paused_at = NULL, pause_reason = NULL, budget_usd = coalesce(%(budget_usd)s, budget_usd)
 WHERE id = %(job_id)s
-RETURNING budget_usd;
+RETURNING budget_usd, unsettled_usd;
 
 -- name: cancel
 -- A job that is done stays done.

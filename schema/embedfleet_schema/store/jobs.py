@@ -204,8 +204,9 @@ def resume(db: Database, job_id: int, *, budget_usd: float | Decimal | None = No
         row = conn.execute(_SQL["resume"], values).fetchone()
         if row is None:
             raise UnknownJob(job=job_id)
-        (budget,) = row
-        if budget is not None and (spent := usage.spent_on(conn, job_id)) >= budget:
+        budget, unsettled = row
+        spent = usage.spent_on(conn, job_id) + unsettled
+        if budget is not None and spent >= budget:
             raise BudgetSpent(job=job_id, spent=spent, budget=budget)
         conn.execute(_SQL["unhold_batches"], values)
 
