@@ -25,7 +25,7 @@ from embedfleet_schema.store.drop import drop
 from embedfleet_schema.store.explain import explain
 from embedfleet_schema.store.explanation import Explanation
 from embedfleet_schema.store.jobs import FailureInfo
-from embedfleet_schema.store.search import explain_sql, search
+from embedfleet_schema.store.search import explain_sql, script, search
 from embedfleet_schema.types import Chunk, CollectionInfo, Document, Hit, Lane, Rejection
 
 ChunkFunction = Callable[[str], Iterable[str | Chunk]]
@@ -65,8 +65,7 @@ class Collection:
         Args:
             documents: `Document` values from any iterable (or from `read_paths`).
             chunk: cuts a text in your own way; by default the collection's chunking does.
-            budget_usd: the job is paused when it has spent that much; what is under way at that
-                moment is still paid for.
+            budget_usd: what the job may cost; it is paused before it would cost more.
             lane: "batch" files the texts with the provider's batch API: half the price, and an
                 answer within a day. OpenAI has one.
             on_window: called after each committed window with the counts so far.
@@ -136,8 +135,18 @@ class Collection:
         return self._connections.query_vectors.vector(self.info, text).copy()
 
     def search_sql(self, *, k: int = 10, where: Mapping[str, Any] | None = None) -> str:
-        """The SQL that `search` runs, with $1 for the query vector."""
+        """What `search` runs, as one statement, with $1 for the query vector.
+
+        By itself it is exact. With an index, `search_script` has the settings that belong to it.
+        """
         return explain_sql(self.info, k=k, where=where)
+
+    def search_script(
+        self, query: str | Vector, *, k: int = 10, where: Mapping[str, Any] | None = None
+    ) -> str:
+        """The statements that find what `search` finds, complete with vector and settings."""
+        vector = self.embed_query(query) if isinstance(query, str) else query
+        return script(self._connections.db, self.info, vector, k=k, where=where)
 
     def delete(self, keys: Sequence[str]) -> list[str]:
         """Remove documents, their chunks, and vectors that nobody else uses; returns their keys."""
@@ -167,8 +176,8 @@ class Collection:
     def audit(self, *, repair: bool = False, budget_usd: float | None = None) -> Audit:
         """Hold what is stored against what should be; with `repair`, queue what is missing.
 
-        The result tells what was found; `job_id` names the job of a repair, which is paused when it
-        has spent `budget_usd`.
+        The result tells what was found; `job_id` names the job of a repair, which is paused before
+        it would cost more than `budget_usd`.
 
         Raises:
             BadBudget, PriceUnknown: the budget cannot be kept; nothing was queued.
@@ -196,7 +205,7 @@ class Collection:
         """Try failed chunks again, of one job or all; None where none failed or all are queued.
 
         A failure stays in the list until its chunk has a vector or fails anew. The new job is
-        paused when it has spent `budget_usd`.
+        paused before it would cost more than `budget_usd`.
 
         Raises:
             BadBudget, PriceUnknown: the budget cannot be kept; nothing was queued.

@@ -128,6 +128,10 @@ def describe(status: JobStatus) -> str:
         parts.append(f"{duration(status.eta_seconds)} left")
     if status.budget_usd is not None:
         parts.append(f"{money(status.spent_usd or 0)} of {money(status.budget_usd)} spent")
+        if status.reserved_usd:
+            parts.append(f"{money(status.reserved_usd)} reserved")
+        if status.unsettled_usd:
+            parts.append(f"{money(status.unsettled_usd)} perhaps spent without an answer")
     if status.reason:
         parts.append(f"waiting: {status.reason}")
     return ", ".join(parts)

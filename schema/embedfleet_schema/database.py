@@ -28,6 +28,8 @@ from embedfleet_schema.types import Storage
 LOCK_SPACE = 0x6566
 # Who looks through a whole collection for what has to be queued again waits for others who do.
 REPAIR_LOCK_SPACE = 0x6567
+# Who reserves some of a job's budget waits for others who do.
+BUDGET_LOCK_SPACE = 0x6568
 
 _brief = session.brief
 

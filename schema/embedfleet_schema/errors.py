@@ -260,6 +260,10 @@ class JobHeld(EmbeddingError):
     """Its job wants nothing more for now: it, or its model, was paused, or it was cancelled."""
 
 
+class ReservationSpent(EmbeddingError):
+    """What was reserved of its job's budget is spent: the rest of the batch is reserved anew."""
+
+
 class AboveRateLimit(EmbeddingError):
     """One text alone is larger than the provider's rate limit: {reason}. It waits until the limit
     is raised; or cut the documents into smaller chunks.

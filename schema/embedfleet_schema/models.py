@@ -149,7 +149,10 @@ class Chunk(Base):
 
 
 class Job(Base):
-    """One call of enqueue, repair or retry: what a person waits for, pauses, cancels."""
+    """One call of enqueue, repair or retry: what a person waits for, pauses, cancels.
+
+    `unsettled_usd` is what was reserved for calls whose answers never came: they may be paid for.
+    """
 
     __tablename__ = "job"
 
@@ -166,6 +169,7 @@ class Job(Base):
     paused_at: Mapped[datetime | None]
     cancelled_at: Mapped[datetime | None]
     budget_usd: Mapped[Decimal | None]
+    unsettled_usd: Mapped[Decimal] = mapped_column(server_default=text("0"))
     pause_reason: Mapped[str | None]
     lane: Mapped[str] = mapped_column(server_default=text("'live'"))
 
@@ -187,6 +191,7 @@ class Batch(Base):
     `attempt` counts claims and fences the commit; `errors` and `crashes` are what is charged.
     `stored` counts those of its `chunks` that got their vector although it is not done, or ended
     otherwise: answers are stored as they arrive. A lease in queue `lane` has no owner but its file.
+    `reserved_usd` is what a lease may still cost a job that has a budget.
     """
 
     __tablename__ = "batch"
@@ -205,6 +210,7 @@ class Batch(Base):
     attempt: Mapped[int] = mapped_column(server_default=text("0"))
     errors: Mapped[int] = mapped_column(server_default=text("0"))
     crashes: Mapped[int] = mapped_column(server_default=text("0"))
+    reserved_usd: Mapped[Decimal | None]
     owner: Mapped[UUID | None]
     leased_at: Mapped[datetime | None]
     lease_until: Mapped[datetime | None]
@@ -265,6 +271,8 @@ class LaneFile(Base):
 
     `token` is what the provider keeps beside its batch, by which it is found again after a crash.
     `token_limit` is how many tokens may wait there at once, as learnt from a refusal (`code`).
+    `reserved` is what the file may cost, in USD by the id of each job that has a budget; `price` is
+    that of who filed it, in USD per million tokens.
     """
 
     __tablename__ = "lane_file"
@@ -285,6 +293,8 @@ class LaneFile(Base):
     code: Mapped[str | None]
     reason: Mapped[str | None]
     token_limit: Mapped[int | None] = mapped_column(BigInteger)
+    reserved: Mapped[dict[str, Any] | None]
+    price: Mapped[Decimal | None]
 
     __table_args__ = (
         CheckConstraint("state IN ('filing', 'filed', 'done', 'failed')", name="state"),

@@ -83,7 +83,7 @@ class Scene:
 
     def drain(self) -> None:
         batches = Batches(self.admin.db, owner=uuid4(), lease_seconds=60)
-        while lease := batches.claim("cpu"):
+        while lease := batches.claim("cpu", price_of=lambda _: 1.0):
             space = lease.collection.space
             batches.commit(lease, fake_vectors(space, lease.texts, "document"))
 
@@ -93,7 +93,7 @@ class Scene:
 
     def lease(self, fleet: Fleet | None = None, seconds: float = 60.0):
         batches = Batches((fleet or self.admin).db, owner=uuid4(), lease_seconds=seconds)
-        lease = batches.claim("cpu")
+        lease = batches.claim("cpu", price_of=lambda _: 1.0)
         assert lease is not None
         return lease
 
@@ -207,9 +207,13 @@ def settle(scene: Scene) -> None:
     own.fail(scene.lease(), code="INPUT_REJECTED", reason="?")
 
 
-def store_part(scene: Scene) -> None:
+def set_budgets(scene: Scene) -> None:
     with scene.admin.db.connection() as conn:
         conn.execute("UPDATE embedfleet.job SET budget_usd = 0.5")
+
+
+def store_part(scene: Scene) -> None:
+    set_budgets(scene)
     lease = scene.lease()
     vectors = fake_vectors(lease.collection.space, lease.texts[:1], "document")
     scene.own().store(lease, [0], vectors, usage.Spending(1, 1, 5, Decimal(1)))
@@ -243,6 +247,7 @@ def file_and_harvest(scene: Scene) -> None:
 
 
 def sweep_once(scene: Scene) -> None:
+    set_budgets(scene)
     scene.lease(seconds=-1.0)
     swept = sweep(scene.fleet.db, alive_seconds=45)
     assert swept is not None

@@ -22,6 +22,7 @@ from embedfleet_schema.errors import (
     ModelRefused,
     NotPermitted,
     ProviderStopped,
+    ReservationSpent,
     WorkerStartFailed,
 )
 
@@ -106,7 +107,7 @@ def decide(  # noqa: PLR0911, PLR0912, C901 - a table reads best as one
             return Defer(DATABASE_WAIT_S)
         case psycopg.InterfaceError() | psycopg.errors.ReadOnlySqlTransaction():
             return Defer(DATABASE_WAIT_S)
-        case JobHeld() | SystemExit() | KeyboardInterrupt():
+        case JobHeld() | ReservationSpent() | SystemExit() | KeyboardInterrupt():
             return Defer(0.0)
         case InputAtFault():
             return _isolate(texts, error.code)

@@ -33,7 +33,7 @@ from embedfleet_schema.roles import code_of_others
 from embedfleet_schema.session import Holder
 from embedfleet_schema.settings import Settings
 from embedfleet_schema.statements import Statements
-from embedfleet_schema.store import collections, spaces, workers
+from embedfleet_schema.store import collections, scan_defaults, spaces, workers
 from embedfleet_schema.turns import DISK_PROBE, LANE
 from embedfleet_schema.types import CollectionInfo, serving
 from embedfleet_workers.versions import broker_advice, pgvector_advice
@@ -151,6 +151,7 @@ def _database(settings: Settings) -> Iterator[Finding]:
         servers = list(_servers(database))
         yield from servers
         if all(finding.level != "broken" for finding in servers):
+            yield from _scans(database)
             yield from _workers(database, settings)
             yield from _paused(database)
             yield from _models(database)
@@ -211,6 +212,15 @@ def _tables(revision: str | None) -> Finding:
         found = f"at revision {revision}, this program needs {needed}"
         return Finding("broken", "tables", found, "embedfleet migrate")
     return Finding("ok", "tables", f"at revision {revision}")
+
+
+def _scans(database: Database) -> Iterator[Finding]:
+    """Our searches are complete by themselves; those of people depend on the database."""
+    if scan_defaults.are_set(database):
+        yield Finding("ok", "plain SQL", "an index is scanned until a LIMIT is met")
+    else:
+        found = "gets 40 rows at the most from an HNSW index, and fewer with a filter"
+        yield Finding("warning", "plain SQL", found, "embedfleet migrate --set-defaults")
 
 
 def _workers(database: Database, settings: Settings) -> Iterator[Finding]:

@@ -103,7 +103,8 @@ def enqueue(
             job = collection.enqueue(documents, budget_usd=budget, lane=lane, on_window=show)
         with goes_on(job):
             if budget is not None and not json:
-                note(f"The job is paused when it has spent {money(budget)}")
+                most = money(budget)
+                note(f"The job costs {most} at the most, and is paused before it would be more")
             _report(fleet, collection, job, report, wait=wait, json=json)
             if strict and job.enqueued is not None and job.enqueued.rejected:
                 raise typer.Exit(1)

@@ -38,7 +38,9 @@ JobId = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Budget = Annotated[
     float | None,
-    typer.Option(metavar="USD", help="Pause the job when it has spent that much."),
+    typer.Option(
+        metavar="USD", help="What the job may cost; it is paused before it would cost more."
+    ),
 ]
 Wait = Annotated[bool, typer.Option("--wait", help="Stay until all is embedded.")]
 

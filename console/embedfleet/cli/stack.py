@@ -17,6 +17,12 @@ Workers = Annotated[
 Roles = Annotated[
     bool, typer.Option("--roles", help="Set up the roles for owner, producers, workers, searches.")
 ]
+SetDefaults = Annotated[
+    bool,
+    typer.Option(
+        "--set-defaults", help="Let plain SQL through an index give all rows that it asks for."
+    ),
+]
 ShowUrls = Annotated[bool, typer.Option("--show-urls", help="Print the URLs with passwords.")]
 
 
@@ -78,12 +84,17 @@ def down(context: typer.Context, json: Json = False) -> None:
     say("stopped the servers" if servers else f"no server was running in {settings.data}")
 
 
-def migrate(context: typer.Context, roles: Roles = False, json: Json = False) -> None:
+def migrate(
+    context: typer.Context,
+    roles: Roles = False,
+    set_defaults: SetDefaults = False,
+    json: Json = False,
+) -> None:
     """Create or upgrade the tables in the configured database."""
     from embedfleet_schema.database import Database
     from embedfleet_schema.migrate import migrate as upgrade
-    from embedfleet_schema.requirements import unmet
     from embedfleet_schema.roles import ROLES, set_up_roles
+    from embedfleet_schema.store import scan_defaults
 
     settings = session(context).settings()
     if settings.uses_embedded_stack:
@@ -93,19 +104,36 @@ def migrate(context: typer.Context, roles: Roles = False, json: Json = False) ->
     before, after = upgrade(settings.database, lock_wait_s=settings.lock_wait_seconds)
     if roles:
         set_up_roles(settings.database)
-    with Database(settings.database).connect() as conn:
-        for problem in unmet(conn):
-            note(f"{problem.found}; {problem.advice}")
+    if set_defaults:
+        scan_defaults.set_defaults(settings.database)
+    _say_unmet(settings.database)
     if json:
         made = {"roles": list(ROLES)} if roles else {}
         print_json({"before": before, "after": after} | made)
         return
-    if before == after:
-        say(f"the tables are at revision {after} already")
-    elif before is None:
-        say(f"created the tables at revision {after}")
-    else:
-        say(f"upgraded the tables from revision {before} to {after}")
+    say(_revisions(before, after))
     if roles:
         say(f"set up the roles {', '.join(ROLES)}")
         note("Grant them to your users: GRANT embedfleet_worker TO ...")
+    if set_defaults:
+        say("new sessions scan an index until a LIMIT is met")
+    elif not scan_defaults.are_set(Database(settings.database)):
+        note("Plain SQL gets 40 rows from an index. All of them: embedfleet migrate --set-defaults")
+
+
+def _say_unmet(url: str) -> None:
+    """What is taken for granted of a database, and is not so in this one."""
+    from embedfleet_schema.database import Database
+    from embedfleet_schema.requirements import unmet
+
+    with Database(url).connect() as conn:
+        for problem in unmet(conn):
+            note(f"{problem.found}; {problem.advice}")
+
+
+def _revisions(before: str | None, after: str | None) -> str:
+    if before == after:
+        return f"the tables are at revision {after} already"
+    if before is None:
+        return f"created the tables at revision {after}"
+    return f"upgraded the tables from revision {before} to {after}"

@@ -18,7 +18,7 @@ ORDER BY c.relname;
 -- name: create_search
 -- A search with its owner's rights. Who calls it gets the live chunks of this collection and nothing
 -- else: no condition or function of theirs comes below it, as it does below a view. Where an index
--- and a filter together leave fewer rows than were asked for, the rows are looked through instead.
+-- gives fewer rows than were asked for, the rows are looked through instead.
 CREATE OR REPLACE FUNCTION embedfleet.{function}(
     query {type}, k int DEFAULT 10, filter jsonb DEFAULT NULL
 )
@@ -33,6 +33,7 @@ SET enable_indexscan = on
 SET hnsw.iterative_scan = relaxed_order
 SET hnsw.ef_search = {ef_search}
 SET hnsw.max_scan_tuples = {max_scan_tuples}
+SET hnsw.scan_mem_multiplier = {scan_mem_multiplier}
 AS $function$
 #variable_conflict use_column
 DECLARE
@@ -53,7 +54,7 @@ BEGIN
             ORDER BY v.embedding {operator} query
             LIMIT k
         ) AS n;
-        EXIT WHEN filter IS NULL OR cardinality(ids) >= k;
+        EXIT WHEN cardinality(ids) >= k;
     END LOOP;
     PERFORM set_config('enable_indexscan', 'on', true);
     RETURN QUERY

@@ -31,6 +31,12 @@ SELECT j.id, j.kind, c.name AS collection, c.queue, j.documents, j.unchanged, j.
     j.reused, j.created_at, j.loaded_at, j.paused_at, j.cancelled_at, j.pause_reason,
     j.budget_usd::float8 AS budget_usd,
     (SELECT sum(u.usd)::float8 FROM embedfleet.usage AS u WHERE u.job_id = j.id) AS spent_usd,
+    j.unsettled_usd::float8 AS unsettled_usd,
+    (b.reserved_usd + (
+        SELECT coalesce(sum((f.reserved ->> j.id::text)::numeric), 0)
+        FROM embedfleet.lane_file AS f
+        WHERE f.space_id = s.id AND f.state IN ('filing', 'filed')
+    ))::float8 AS reserved_usd,
     s.paused_at AS space_paused_at, s.pause_code AS space_pause_code,
     s.pause_reason AS space_pause_reason, s.provider || '/' || s.model AS model,
     b.open_batches, b.leased_batches, b.queued, b.embedded, b.failed, b.open_tokens,
@@ -51,6 +57,7 @@ CROSS JOIN LATERAL (
             FILTER (WHERE state IN ('pending', 'held', 'leased')), 0) AS open_tokens,
         coalesce(sum(CASE state WHEN 'done' THEN chunks ELSE stored END), 0) AS embedded,
         coalesce(sum(chunks - stored) FILTER (WHERE state = 'dead'), 0) AS failed,
+        coalesce(sum(reserved_usd) FILTER (WHERE state = 'leased'), 0) AS reserved_usd,
         max(finished_at) AS finished_at,
         max(reason) FILTER (WHERE state IN ('pending', 'held')) AS waiting_reason,
         count(*) FILTER (WHERE state = 'leased' AND queue = 'lane') AS filed_batches,
@@ -94,7 +101,7 @@ UPDATE embedfleet.job SET paused_at = coalesce(paused_at, now()) WHERE id = %(jo
 UPDATE embedfleet.job
 SET paused_at = NULL, pause_reason = NULL, budget_usd = coalesce(%(budget_usd)s, budget_usd)
 WHERE id = %(job_id)s
-RETURNING budget_usd;
+RETURNING budget_usd, unsettled_usd;
 
 -- name: cancel
 -- A job that is done stays done.

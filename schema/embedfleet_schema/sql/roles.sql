@@ -157,10 +157,12 @@ GRANT INSERT, UPDATE, DELETE ON embedfleet.rate_limit, embedfleet.limit_group
 TO embedfleet_producer;
 
 -- name: grant_to_worker
--- A worker pauses a space whose provider refuses, and a job whose budget is spent. What the first
--- worker of a space recorded, no other one may change.
+-- A worker pauses a space whose provider refuses, and a job whose budget is spent, and says what may
+-- have been spent on a job without an answer. What the first worker of a space recorded, no other
+-- one may change.
 GRANT SELECT, INSERT, UPDATE ON embedfleet.batch TO embedfleet_worker;
-GRANT SELECT, UPDATE (paused_at, pause_reason) ON embedfleet.job TO embedfleet_worker;
+GRANT SELECT, UPDATE (paused_at, pause_reason, unsettled_usd) ON embedfleet.job
+TO embedfleet_worker;
 GRANT UPDATE (paused_at, pause_code, pause_reason) ON embedfleet.space TO embedfleet_worker;
 GRANT SELECT, INSERT, UPDATE ON embedfleet.usage, embedfleet.lane_file TO embedfleet_worker;
 GRANT INSERT ON embedfleet.space_check TO embedfleet_worker;

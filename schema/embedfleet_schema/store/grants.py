@@ -14,7 +14,12 @@ from embedfleet_schema.errors import GrantUseless, LongName, UnknownRole
 from embedfleet_schema.statements import load
 from embedfleet_schema.store import collections, locks
 from embedfleet_schema.store.collections import OPERATORS
-from embedfleet_schema.store.search import EF_SEARCH, EF_SEARCH_LIMIT, MAX_SCAN_TUPLES
+from embedfleet_schema.store.search import (
+    EF_SEARCH,
+    EF_SEARCH_LIMIT,
+    MOST_SCAN_TUPLES,
+    SCAN_MEM_MULTIPLIER,
+)
 from embedfleet_schema.types import CollectionInfo
 
 _SQL = load("grants")
@@ -101,5 +106,6 @@ def _parts(db: Database, collection: CollectionInfo) -> dict[str, sql.Composable
         "operator": sql.SQL("OPERATOR({}.{})").format(schema, operator),
         "ef_search": sql.Literal(EF_SEARCH),
         "ef_search_limit": sql.Literal(EF_SEARCH_LIMIT),
-        "max_scan_tuples": sql.Literal(MAX_SCAN_TUPLES),
+        "max_scan_tuples": sql.Literal(MOST_SCAN_TUPLES),
+        "scan_mem_multiplier": sql.Literal(SCAN_MEM_MULTIPLIER),
     }

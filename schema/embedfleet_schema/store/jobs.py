@@ -34,8 +34,10 @@ class JobStatus:
     already, `queued` wait or are being embedded, `embedded` are done, `failed` have a failure.
     Rates look back at most 30 seconds; `eta_seconds` is None while there is no rate. While it is
     paused, `resume` is what `embedfleet resume` takes: its number, or its model if that is paused.
-    `spent_usd` is None where nothing was paid, or no price is known. `over_budget`: it is paused
-    because its budget is spent, or cannot be reckoned with; `reason` says what to do.
+    `spent_usd` is None where nothing was paid, or no price is known. Of a budget, `reserved_usd` is
+    kept for what is under way, and `unsettled_usd` for calls that were under way when their worker
+    was lost. `over_budget`: it is paused because its budget pays for no more, or cannot be reckoned
+    with; `reason` says what to do.
     """
 
     id: int
@@ -60,6 +62,8 @@ class JobStatus:
     resume: str | None
     budget_usd: float | None
     spent_usd: float | None
+    reserved_usd: float
+    unsettled_usd: float
     over_budget: bool
 
     @property
@@ -200,8 +204,9 @@ def resume(db: Database, job_id: int, *, budget_usd: float | Decimal | None = No
         row = conn.execute(_SQL["resume"], values).fetchone()
         if row is None:
             raise UnknownJob(job=job_id)
-        (budget,) = row
-        if budget is not None and (spent := usage.spent_on(conn, job_id)) >= budget:
+        budget, unsettled = row
+        spent = usage.spent_on(conn, job_id) + unsettled
+        if budget is not None and spent >= budget:
             raise BudgetSpent(job=job_id, spent=spent, budget=budget)
         conn.execute(_SQL["unhold_batches"], values)
 
@@ -265,6 +270,8 @@ def _status(row: Row) -> JobStatus:
         resume=_resume(row) if state == "paused" else None,
         budget_usd=row["budget_usd"],
         spent_usd=row["spent_usd"],
+        reserved_usd=row["reserved_usd"],
+        unsettled_usd=row["unsettled_usd"],
         # A person who pauses a job gives no reason.
         over_budget=state == "paused" and row["pause_reason"] is not None,
     )

@@ -1,4 +1,4 @@
-"""Search by vector: one statement over the collection's view, which people can run themselves."""
+"""Search by vector over the collection's view, and the same as a statement for people."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from psycopg import sql
+from psycopg.rows import dict_row
 
 from embedfleet_schema.database import Database
 from embedfleet_schema.errors import BadFilter, BadVector
@@ -22,9 +23,15 @@ _SQL = load("search")
 _NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
 
 # How many candidates an HNSW scan keeps: above pgvector's default of 40, within its limit of 1,000.
+# Twice as many as are asked for find 95 of 100 neighbours; a filter keeps few of them.
 EF_SEARCH, EF_SEARCH_LIMIT = 100, 1_000
-# How far an iterative scan may go until a filter has its k rows; pgvector's default is 20,000.
-MAX_SCAN_TUPLES = 1_000_000
+EF_SEARCH_FILTERED = 400
+EF_PER_HIT, EF_PER_HIT_FILTERED = 2, 10
+# How far an iterative scan goes, in rows and, by pgvector's limit, in multiples of `work_mem`. With
+# a filter it is an eighth of the table: beyond that it is quicker to compare all that matches, and
+# exact. A million rows take about 200 MB.
+SCAN_TUPLES, MOST_SCAN_TUPLES = 20_000, 1_000_000
+SCAN_MEM_MULTIPLIER = 1_000
 
 _SCORE: dict[Metric, Callable[[float], float]] = {
     "cosine": lambda distance: 1.0 - distance,
@@ -41,7 +48,7 @@ def search(
     k: int = 10,
     where: Mapping[str, Any] | None = None,
 ) -> list[Hit]:
-    """The `k` chunks nearest to `vector`, best first.
+    """The `k` chunks nearest to `vector`, best first; fewer only where fewer match.
 
     Args:
         vector: shape (dimensions,), from the collection's own space.
@@ -51,26 +58,14 @@ def search(
         BadVector: wrong width, or not finite.
         BadFilter: `where` cannot be written as JSON.
     """
-    text = _vector_text(collection, vector)
-    effort = str(min(max(EF_SEARCH, k), EF_SEARCH_LIMIT))
     with db.transaction() as conn:
-        conn.execute(
-            _SQL["scan_settings"],
-            {
-                "ef_search": effort,
-                "max_scan_tuples": str(MAX_SCAN_TUPLES),
-                "statement_timeout": db.statement_timeout,
-            },
-        )
-        query = sql.SQL("{}::{}.{}").format(
-            sql.Literal(text),
-            sql.Identifier(db.vector_schema),
-            sql.Identifier(collection.space.storage),
-        )
-        operator = sql.SQL("OPERATOR({}.{})").format(
-            sql.Identifier(db.vector_schema), _operator(collection)
-        )
-        rows = conn.execute(_statement(collection, operator, query, where, k)).fetchall()
+        # Known since there is a connection.
+        parts = _parts(collection, _qualified(db, collection, vector), where, k)
+        limits = {"statement_timeout": db.statement_timeout}
+        conn.execute(_SQL["scan_settings"], _effort(collection, k, where) | limits)
+        rows = conn.execute(_SQL["nearest"].format(**parts)).fetchall()
+        if len(rows) < k:
+            rows = conn.execute(_SQL["exact"].format(**parts)).fetchall()
     score = _SCORE[collection.space.metric]
     return [
         Hit(chunk, document, position, content, metadata, score(float(distance)))
@@ -79,37 +74,94 @@ def search(
 
 
 def explain_sql(collection: CollectionInfo, *, k: int, where: Mapping[str, Any] | None) -> str:
-    """The statement that `search` runs, with $1 for the query vector.
+    """What `search` runs, as one statement, with $1 for the query vector.
 
     It wants the schema of pgvector in the search path, as people have it; `search` names it.
     """
-    query = sql.SQL("$1")
-    return _statement(collection, _operator(collection), query, where, k).as_string(None)
+    query = sql.SQL("$1::{}").format(sql.Identifier(collection.space.storage))
+    return _complete(collection, query, where, k)
+
+
+def script(
+    db: Database,
+    collection: CollectionInfo,
+    vector: NDArray[np.float32] | Sequence[float],
+    *,
+    k: int,
+    where: Mapping[str, Any] | None,
+) -> str:
+    """The same with `vector` and its settings, as it can be given to psql."""
+    query = sql.SQL("{}::{}").format(
+        sql.Literal(_vector_text(collection, vector)), sql.Identifier(collection.space.storage)
+    )
+    statement = _complete(collection, query, where, k)
+    with db.transaction() as conn, conn.cursor(row_factory=dict_row) as cursor:
+        limits = {"statement_timeout": db.statement_timeout}
+        cursor.execute(_SQL["scan_settings"], _effort(collection, k, where) | limits)
+        settings = cursor.fetchone() or {}
+    lines = [f"SET LOCAL {name} = {value};" for name, value in settings.items() if "." in name]
+    return "\n".join(["BEGIN;", *lines, f"{statement};", "COMMIT;"])
+
+
+def _effort(
+    collection: CollectionInfo, k: int, where: Mapping[str, Any] | None
+) -> dict[str, object]:
+    """The values of `scan_settings`."""
+    wanted = max(EF_SEARCH_FILTERED, EF_PER_HIT_FILTERED * k) if where else EF_PER_HIT * k
+    return {
+        "ef_search": str(min(max(EF_SEARCH, wanted), EF_SEARCH_LIMIT)),
+        "tuples": None if where else SCAN_TUPLES,
+        "most": MOST_SCAN_TUPLES,
+        "table": f"embedfleet.{collection.vectors}",
+        "memory": str(SCAN_MEM_MULTIPLIER),
+    }
+
+
+Words = tuple[sql.Composable, sql.Composable]
+
+
+def _qualified(
+    db: Database, collection: CollectionInfo, vector: NDArray[np.float32] | Sequence[float]
+) -> Words:
+    """Operator and query with pgvector's schema: no path of ours leads there."""
+    schema = sql.Identifier(db.vector_schema)
+    operator = sql.SQL("OPERATOR({}.{})").format(schema, _operator(collection))
+    text = sql.Literal(_vector_text(collection, vector))
+    return operator, sql.SQL("{}::{}.{}").format(
+        text, schema, sql.Identifier(collection.space.storage)
+    )
 
 
 def _operator(collection: CollectionInfo) -> sql.SQL:
     return sql.SQL(OPERATORS[collection.space.metric][0])
 
 
-def _statement(
-    collection: CollectionInfo,
-    operator: sql.Composable,
-    query: sql.Composable,
-    where: Mapping[str, Any] | None,
-    k: int,
-) -> sql.Composed:
-    return _SQL["nearest"].format(
-        operator=operator,
-        query=query,
-        view=sql.Identifier(collection.name),
-        where=_where(where),
-        k=sql.Literal(k),
-    )
+def _complete(
+    collection: CollectionInfo, query: sql.Composable, where: Mapping[str, Any] | None, k: int
+) -> str:
+    parts = _parts(collection, (_operator(collection), query), where, k)
+    return _SQL["complete"].format(**parts).as_string(None)
 
 
-def _where(where: Mapping[str, Any] | None) -> sql.Composable:
+def _parts(
+    collection: CollectionInfo, words: Words, where: Mapping[str, Any] | None, k: int
+) -> dict[str, sql.Composable]:
+    """What the statements leave open."""
+    operator, query = words
+    wanted = _where(where)
+    return {
+        "operator": operator,
+        "query": query,
+        "view": sql.Identifier(collection.name),
+        "where": sql.SQL("\n    WHERE {}").format(wanted) if wanted else sql.SQL(""),
+        "and_where": sql.SQL("\n        AND {}").format(wanted) if wanted else sql.SQL(""),
+        "k": sql.Literal(k),
+    }
+
+
+def _where(where: Mapping[str, Any] | None) -> sql.Composable | None:
     if not where:
-        return sql.SQL("")
+        return None
     try:
         wanted = json.dumps(dict(where), allow_nan=False, ensure_ascii=False)
         wanted.encode()  # half of a surrogate pair is a ValueError here
@@ -117,7 +169,7 @@ def _where(where: Mapping[str, Any] | None) -> sql.Composable:
         raise BadFilter(filter=where, reason=str(error)) from error
     if _NUL.search(wanted):
         raise BadFilter(filter=where, reason="PostgreSQL cannot hold the character NUL")
-    return sql.SQL("\n    WHERE metadata @> {}::jsonb").format(sql.Literal(wanted))
+    return sql.SQL("metadata @> {}::jsonb").format(sql.Literal(wanted))
 
 
 def _vector_text(collection: CollectionInfo, vector: NDArray[np.float32] | Sequence[float]) -> str:
