@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from embedfleet_schema.store.audit import Audit
     from embedfleet_schema.store.explanation import Explanation
     from embedfleet_schema.store.jobs import FailureInfo, JobStatus
-    from embedfleet_schema.types import Chunk, Chunking, Document, Hit, Rejection, Space
+    from embedfleet_schema.types import Chunk, Chunking, Document, Hit, Mark, Rejection, Space
     from embedfleet_workers.embedders.fake import FakeEmbedder
 
 __all__ = [
@@ -43,6 +43,7 @@ __all__ = [
     "Hit",
     "Job",
     "JobStatus",
+    "Mark",
     "Plan",
     "Rejection",
     "Space",
@@ -65,6 +66,7 @@ _HOMES = {
     "Hit": "embedfleet_schema.types",
     "Job": "embedfleet.job",
     "JobStatus": "embedfleet_schema.store.jobs",
+    "Mark": "embedfleet_schema.types",
     "Plan": "embedfleet.planning",
     "Rejection": "embedfleet_schema.types",
     "Space": "embedfleet_schema.types",

@@ -6,9 +6,10 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import get_args
 
-from embedfleet_schema.types import Chunk, ChunkMode, Document, Rejection
+from embedfleet_schema.types import Chunk, ChunkMode, Document, Mark, Rejection
 
 MAX_KEY_BYTES = 512
 MAX_METADATA_BYTES = 64_000
@@ -58,7 +59,7 @@ def judge(document: object, *, max_bytes: int) -> Judged | Rejection:
     """Accept a document, or say in a code and a sentence why not.
 
     Codes: NOT_A_DOCUMENT, BAD_KEY, KEY_TOO_LONG, BAD_MODE, NOT_TEXT, EMPTY, NUL_BYTE, BAD_UNICODE,
-    TOO_LONG, BAD_OFFSETS, BAD_METADATA.
+    TOO_LONG, BAD_OFFSETS, BAD_METADATA, BAD_MARKS.
     """
     if not isinstance(document, Document):
         kind = type(document).__name__
@@ -88,6 +89,7 @@ def _digest(document: Document, metadata: str, max_bytes: int) -> tuple[bytes, i
         digest.update(b"%d:" % len(encoded))
         digest.update(encoded)
         digest.update(extra.encode())
+    digest.update(_marks(document).encode())
     return digest.digest(), size
 
 
@@ -154,6 +156,38 @@ def _offsets(chunk: Chunk) -> str:
     if given != sorted(given):
         raise _Refused("BAD_OFFSETS", f"a chunk that starts at {given[0]} ends at {given[1]}")
     return f"{chunk.start}:{chunk.end}" if given else ""
+
+
+def _marks(document: Document) -> str:
+    """The marks of a text as they are digested; those in force together are small enough."""
+    marks = _marks_listed(document.marks)
+    if not marks:
+        return ""
+    if document.text is None:
+        raise _Refused("BAD_MARKS", "marks belong to a text; ready-made chunks have metadata")
+    written = "".join(_mark(mark, len(document.text)) for mark in marks)
+    longest: dict[str, int] = {}
+    for name, value in chain.from_iterable(mark.metadata.items() for mark in document.marks):
+        size = len(json.dumps({name: value}, ensure_ascii=False).encode())
+        longest[name] = max(longest.get(name, 0), size)
+    if sum(longest.values()) > MAX_METADATA_BYTES:
+        reason = f"metadata of marks has at most {MAX_METADATA_BYTES:,} bytes for a chunk"
+        raise _Refused("BAD_METADATA", reason)
+    return written
+
+
+def _marks_listed(marks: object) -> Sequence[object]:
+    if isinstance(marks, str | bytes) or not isinstance(marks, Sequence):
+        raise _Refused("BAD_MARKS", f"marks come as a list, not as {type(marks).__name__}")
+    return marks
+
+
+def _mark(mark: object, length: int) -> str:
+    if not isinstance(mark, Mark):
+        raise _Refused("BAD_MARKS", f"a Mark is needed, not {type(mark).__name__}")
+    if type(mark.start) is not int or not 0 <= mark.start <= length:
+        raise _Refused("BAD_MARKS", f"a mark starts within its text, from 0 to {length:,}")
+    return f"@{mark.start}{_metadata_json(mark.metadata)}"
 
 
 def _visible(text: object) -> str:

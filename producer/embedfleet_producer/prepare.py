@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 from psycopg.types.json import Jsonb
 
 from embedfleet_producer.chunking import Chunker, ChunkFunction, PreparedChunk
 from embedfleet_producer.judge import Judged, judge, printable
+from embedfleet_producer.marks import in_force
 from embedfleet_producer.merge import ChunkRow, Known, Prepared
 from embedfleet_producer.windows import Window, duplicate
 from embedfleet_schema.types import Chunk, Rejection, text_sha256
@@ -84,7 +86,9 @@ def _by_function(
         reason = printable(f"the chunk function raised {error!r}")
         return Rejection(document.key, "CHUNKER_FAILED", reason)
     # What a function makes is judged like what a caller brings.
-    verdict = judge(replace(document, text=None, chunks=chunks), max_bytes=max(4 * judged.size, 1))
+    verdict = judge(
+        replace(document, text=None, chunks=chunks, marks=()), max_bytes=max(4 * judged.size, 1)
+    )
     return verdict if isinstance(verdict, Rejection) else chunks
 
 
@@ -103,9 +107,9 @@ def _unusable(key: str, chunks: Cut, limit: int) -> Rejection | None:
 
 
 def _rows(judged: Judged, chunks: Sequence[PreparedChunk]) -> list[ChunkRow]:
-    whole = _json(judged.metadata)
     rows: list[ChunkRow] = []
-    for position, prepared in enumerate(chunks):
+    metadata = _metadata(judged, [prepared.chunk for prepared in chunks])
+    for position, (prepared, merged) in enumerate(zip(chunks, metadata, strict=True)):
         chunk = prepared.chunk
         rows.append(
             (
@@ -116,16 +120,28 @@ def _rows(judged: Judged, chunks: Sequence[PreparedChunk]) -> list[ChunkRow]:
                 prepared.tokens,
                 text_sha256(chunk.content),
                 chunk.content,
-                _merged(judged, chunk) if chunk.metadata else whole,
+                merged,
             )
         )
     return rows
 
 
-def _merged(judged: Judged, chunk: Chunk) -> Jsonb:
-    """The chunk's own metadata over the document's."""
-    both = {**judged.document.metadata, **chunk.metadata}
-    return _json(json.dumps(both, allow_nan=False, ensure_ascii=False))
+def _metadata(judged: Judged, chunks: Sequence[Chunk]) -> list[Jsonb]:
+    """The metadata of each chunk: the document's, over it that of marks, over it its own."""
+    whole = _json(judged.metadata)
+    document = judged.document
+    parts: list[dict[str, Any]] | None = None
+    if document.marks:
+        parts = in_force(document.marks, [chunk.start for chunk in chunks])
+    merged = []
+    for index, chunk in enumerate(chunks):
+        own = {**(parts[index] if parts else {}), **chunk.metadata}
+        merged.append(_over(document.metadata, own) if own else whole)
+    return merged
+
+
+def _over(document: Mapping[str, Any], own: Mapping[str, Any]) -> Jsonb:
+    return _json(json.dumps({**document, **own}, allow_nan=False, ensure_ascii=False))
 
 
 def _json(text: str) -> Jsonb:

@@ -92,11 +92,25 @@ class Chunk:
 
 
 @dataclass(frozen=True, slots=True)
+class Mark:
+    """Metadata of a part of a text: a page, a section.
+
+    Chunks that begin at the character `start` of `Document.text`, or after it, carry it, until a
+    later mark sets the same name.
+    """
+
+    start: int
+    metadata: Metadata
+
+
+@dataclass(frozen=True, slots=True)
 class Document:
     """What a caller enqueues: a `text` to be cut, or ready-made `chunks` (strings or `Chunk`).
 
     `key` is the caller's own id, unique in the collection: enqueueing it again replaces it.
-    `mode` overrides the collection's chunk mode for this document (Markdown files do).
+    `mode` overrides the collection's chunk mode for this document (Markdown files do). `marks`
+    give metadata to parts of the text; they go over the document's own metadata, and a chunk's
+    metadata goes over both.
     """
 
     key: str
@@ -104,6 +118,7 @@ class Document:
     metadata: Metadata = field(default_factory=dict)
     chunks: Sequence[str | Chunk] | None = None
     mode: ChunkMode | None = None
+    marks: Sequence[Mark] = ()
 
 
 @dataclass(frozen=True, slots=True)

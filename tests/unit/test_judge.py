@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from embedfleet_producer.judge import MAX_KEY_BYTES, Judged, judge, printable
-from embedfleet_schema.types import Chunk, Document, Rejection
+from embedfleet_schema.types import Chunk, Document, Mark, Rejection
 
 any_text = st.text(st.characters(), max_size=50)
 json_values = st.recursive(
@@ -56,6 +56,21 @@ def nested(depth):
         (Document("k", "text", nested(33)), "BAD_METADATA"),
         (Document("k", "text", ["list"]), "BAD_METADATA"),
         (Document("k", chunks=[Chunk("text", metadata={"x": float("inf")})]), "BAD_METADATA"),
+        (Document("k", "text", marks="page"), "BAD_MARKS"),
+        (Document("k", "text", marks=[{"page": 1}]), "BAD_MARKS"),
+        (Document("k", "text", marks=[Mark(-1, {"page": 1})]), "BAD_MARKS"),
+        (Document("k", "text", marks=[Mark(5, {"page": 1})]), "BAD_MARKS"),
+        (Document("k", "text", marks=[Mark(0.5, {"page": 1})]), "BAD_MARKS"),
+        (Document("k", "text", marks=[Mark("0", {"page": 1})]), "BAD_MARKS"),
+        (Document("k", chunks=["text"], marks=[Mark(0, {"page": 1})]), "BAD_MARKS"),
+        (Document("k", "text", marks=[Mark(0, None)]), "BAD_METADATA"),
+        (Document("k", "text", marks=[Mark(0, {"x": "\0"})]), "BAD_METADATA"),
+        (Document("k", "text", marks=[Mark(0, {"x": "\ud800"})]), "BAD_METADATA"),
+        (Document("k", "text", marks=[Mark(0, {"x": float("nan")})]), "BAD_METADATA"),
+        (
+            Document("k", "text", marks=[Mark(0, {f"n{n}": "y" * 1_000}) for n in range(64)]),
+            "BAD_METADATA",
+        ),
     ],
 )
 def test_a_bad_document_gets_its_code(document, code):
@@ -71,6 +86,8 @@ def test_a_bad_document_gets_its_code(document, code):
         Document("ключ", "текст", {"x": [1, None, {"y": "\\u0000 written out"}]}),
         Document("k", "text", nested(31)),
         Document("k", chunks=["one", Chunk("two", metadata={"page": 2})]),
+        Document("k", "text", marks=[Mark(0, {"page": 1}), Mark(4, {"page": 2})]),
+        Document("k", "text", marks=[Mark(0, {"same": "y" * 1_000}) for _ in range(64)]),
         Document("👩‍👩‍👧", "👩‍👩‍👧 e\u0301 שלום"),
     ],
 )
@@ -104,6 +121,9 @@ def test_the_digest_tells_every_change():
         Document("k", "text "),
         Document("k", "text", {"a": 1}),
         Document("k", "text", mode="markdown"),
+        Document("k", "text", marks=[Mark(0, {"page": 1})]),
+        Document("k", "text", marks=[Mark(1, {"page": 1})]),
+        Document("k", "text", marks=[Mark(0, {"page": 2})]),
         Document("k", chunks=["text"]),
         Document("k", chunks=["te", "xt"]),
         Document("k", chunks=["t", "ext"]),
