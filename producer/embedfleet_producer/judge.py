@@ -40,12 +40,19 @@ _BLANK = "".join(filter(str.isspace, map(chr, range(_LAST_SPACE + 1)))) + "".joi
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """A document that may be stored: its metadata as JSON, and the digest that tells a change."""
+    """A document that may be stored: its metadata as JSON, and the digest that tells a change.
+
+    `mode` is how its text is cut, as far as nobody cut it already.
+    """
 
     document: Document
     metadata: str
     digest: bytes
     size: int
+    mode: ChunkMode = "text"
+
+
+_KINDS: dict[ChunkMode, str] = {"text": "text", "markdown": "markdown with headings"}
 
 
 class _Refused(Exception):
@@ -55,8 +62,10 @@ class _Refused(Exception):
         self.reason = reason
 
 
-def judge(document: object, *, max_bytes: int) -> Judged | Rejection:
+def judge(document: object, *, max_bytes: int, mode: ChunkMode = "text") -> Judged | Rejection:
     """Accept a document, or say in a code and a sentence why not.
+
+    `mode` is how texts are cut that do not say it themselves.
 
     Codes: NOT_A_DOCUMENT, BAD_KEY, KEY_TOO_LONG, BAD_MODE, NOT_TEXT, EMPTY, NUL_BYTE, BAD_UNICODE,
     TOO_LONG, BAD_OFFSETS, BAD_METADATA, BAD_MARKS.
@@ -70,15 +79,22 @@ def judge(document: object, *, max_bytes: int) -> Judged | Rejection:
             _check_key(document.former_key)
         _check_mode(document.mode)
         metadata = _metadata_json(document.metadata)
-        digest, size = _digest(document, metadata, max_bytes)
+        mode = document.mode or mode
+        digest, size = _digest(document, metadata, max_bytes, mode)
     except _Refused as refused:
         return Rejection(printable(document.key), refused.code, refused.reason)
-    return Judged(document, metadata, digest, size)
+    return Judged(document, metadata, digest, size, mode)
 
 
-def _digest(document: Document, metadata: str, max_bytes: int) -> tuple[bytes, int]:
-    """SHA-256 over all that makes the document's rows, and its text's size in bytes."""
-    kind = "chunks" if document.text is None else document.mode or "text"
+def _digest(
+    document: Document, metadata: str, max_bytes: int, mode: ChunkMode
+) -> tuple[bytes, int]:
+    """SHA-256 over all that makes the document's rows, and its text's size in bytes.
+
+    How a text is cut is part of it, but for what a collection never changes. Texts without marks
+    have the digests that they always had; Markdown has another since its chunks carry headings.
+    """
+    kind = "chunks" if document.text is None else _KINDS[mode]
     digest = hashlib.sha256(f"{kind}{metadata}".encode())
     size = 0
     for text, extra in _texts(document):
@@ -134,11 +150,16 @@ def _texts(document: Document) -> Iterator[tuple[str, str]]:
     if document.text is not None:
         yield _visible(document.text), ""
         return
+    is_visible = False
     for chunk in _listed(document.chunks):
         if isinstance(chunk, Chunk):
-            yield _visible(chunk.content), _metadata_json(chunk.metadata) + _offsets(chunk)
+            text, extra = _string(chunk.content), _metadata_json(chunk.metadata) + _offsets(chunk)
         else:
-            yield _visible(chunk), ""
+            text, extra = _string(chunk), ""
+        is_visible = is_visible or has_text(text)
+        yield text, extra
+    if not is_visible:
+        raise _Refused("EMPTY", "no chunk has visible text")
 
 
 def _listed(chunks: object) -> Sequence[object]:
@@ -193,10 +214,14 @@ def _mark(mark: object, length: int) -> str:
 
 
 def _visible(text: object) -> str:
+    if not has_text(_string(text)):
+        raise _Refused("EMPTY", "there is no visible text")
+    return _string(text)
+
+
+def _string(text: object) -> str:
     if not isinstance(text, str):
         raise _Refused("NOT_TEXT", f"text is needed, not {type(text).__name__}")
-    if not has_text(text):
-        raise _Refused("EMPTY", "there is no visible text")
     return text
 
 

@@ -92,11 +92,13 @@ class Collection(Base):
     tokenizer: Mapped[str]
     queue: Mapped[str]
     created_at: Mapped[datetime] = timestamp()
+    too_long: Mapped[str] = mapped_column(server_default=text("'reject'"))
 
     __table_args__ = (
         CheckConstraint("name ~ '^[a-z][a-z0-9_]{0,62}$'", name="name"),
         # The number of an advisory lock, which is an int4 beside our own space.
         CheckConstraint("id BETWEEN 1 AND 2147483647", name="id"),
+        CheckConstraint("too_long IN ('reject', 'truncate', 'split')", name="too_long"),
     )
 
 
@@ -172,6 +174,7 @@ class Job(Base):
     unsettled_usd: Mapped[Decimal] = mapped_column(server_default=text("0"))
     pause_reason: Mapped[str | None]
     lane: Mapped[str] = mapped_column(server_default=text("'live'"))
+    failed: Mapped[int] = tally()
 
     __table_args__ = (
         CheckConstraint("lane IN ('live', 'batch')", name="lane"),

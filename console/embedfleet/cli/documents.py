@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from embedfleet.amounts import money, quantity
+from embedfleet.cli.collections import Mode, Overlap, Size, Tokenizer, WhenTooLong, chunking
 from embedfleet.cli.jobs import goes_on
 from embedfleet.cli.output import note, one_line, print_json, say, status_json
 from embedfleet.cli.parameters import (
@@ -74,6 +75,11 @@ def enqueue(
     paths: Paths,
     *,
     model: Model = None,
+    size: Size = None,
+    overlap: Overlap = None,
+    mode: Mode = None,
+    tokenizer: Tokenizer = None,
+    too_long: WhenTooLong = None,
     include: Include = None,
     exclude: Exclude = None,
     follow_links: FollowLinks = False,
@@ -89,6 +95,7 @@ def enqueue(
 
     here = session(context)
     report = ReadReport()
+    wanted = chunking(size=size, overlap=overlap, mode=mode, tokenizer=tokenizer, too_long=too_long)
     documents = read(
         here.settings(),
         paths,
@@ -98,7 +105,7 @@ def enqueue(
         report=report,
     )
     with here.fleet() as fleet:
-        collection = fleet.collection(name, model)
+        collection = fleet.collection(name, model, chunking=wanted)
         with enqueue_progress() as show, _stays_queued():
             job = collection.enqueue(documents, budget_usd=budget, lane=lane, on_window=show)
         with goes_on(job):
@@ -192,6 +199,10 @@ def _report(
             raise nothing
         note(f"error: {nothing}")  # the data are printed already
         raise typer.Exit(nothing.exit_code)
+    if done.failed:
+        name, model = collection.name, collection.info.space.name
+        chunks = quantity(done.failed, "chunk")
+        note(f"{chunks} cannot be embedded by {model}: embedfleet failures {name}")
     if done.rejected:
         note(f"See what was rejected: embedfleet failures {collection.name}")
     if status is not None:
@@ -229,6 +240,8 @@ def _summary(done: Enqueued) -> str:
         f"{done.reused:,} reused",
         quantity(done.batches, "batch", "batches"),
     ]
+    if done.failed:
+        parts.append(f"{done.failed:,} failed")
     if done.rejected:
         parts.append(f"{done.rejected:,} rejected")
     return f"job {done.job_id}: {', '.join(parts)}"
