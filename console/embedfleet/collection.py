@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import AsyncIterable, Callable, Iterable, Mapping, Sequence
-from typing import Any
+from contextlib import AbstractContextManager
+from typing import Any, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
+from embedfleet import arguments
 from embedfleet.connections import Connections
+from embedfleet.edge import edge
 from embedfleet.job import Job
 from embedfleet.planning import Plan, make_plans
 from embedfleet_producer.budget import check_budget
 from embedfleet_producer.enqueue import Enqueued, Producer
+from embedfleet_producer.handover import beside, fed
 from embedfleet_producer.plan import Target
-from embedfleet_producer.windows import blocking
+from embedfleet_schema.foreign import translated
 from embedfleet_schema.store import audit, collections, documents, jobs, requeue
 from embedfleet_schema.store.audit import Audit
 from embedfleet_schema.store.collections import CollectionCounts
@@ -25,10 +30,14 @@ from embedfleet_schema.store.jobs import FailureInfo
 from embedfleet_schema.store.search import explain_sql, search
 from embedfleet_schema.types import Chunk, CollectionInfo, Document, Hit, Lane, Rejection
 
+# What PostgreSQL takes for `maintenance_work_mem` and for parallel maintenance workers.
+MOST_MEMORY_MB, MOST_INDEX_WORKERS = 2_097_151, 1_024
+
 ChunkFunction = Callable[[str], Iterable[str | Chunk]]
 Vector = NDArray[np.float32] | Sequence[float]
 
 
+@edge
 class Collection:
     """A named set of documents in one embedding space. Get one from `Fleet.collection`."""
 
@@ -59,6 +68,10 @@ class Collection:
         key is known replaces the former one as soon as all of it is embedded; unchanged documents
         cost nothing. Bad documents get a verdict in `job.enqueued.rejections` and harm no other.
 
+        If the stream raises, all that was read before is stored, and the error is raised here. A
+        call that is interrupted keeps what was committed. Both leave a job that is `interrupted`:
+        what it stored is embedded, and enqueueing again goes on with the rest.
+
         Args:
             documents: `Document` values from any iterable (or from `read_paths`).
             chunk: cuts a text in your own way; by default the collection's chunking does.
@@ -71,18 +84,12 @@ class Collection:
         Raises:
             BadBudget, PriceUnknown: the budget cannot be kept; nothing was stored.
             LaneUnsupported: the model has no batch lane; nothing was stored.
+            NotDocuments: something else than documents was given; nothing was stored.
         """
-        producer = Producer(
-            self._connections.db,
-            self.info,
-            self._connections.settings,
-            self._connections.doorbell,
-            chunk=chunk,
+        arguments.function("enqueue", "on_window", on_window)
+        return self._enqueue(
+            documents, chunk=chunk, budget_usd=budget_usd, lane=lane, on_window=on_window
         )
-        enqueued = producer.enqueue(
-            documents, budget_usd=budget_usd, lane=lane, on_window=on_window
-        )
-        return Job(self._connections, enqueued.job_id, enqueued)
 
     async def aenqueue(
         self,
@@ -92,14 +99,21 @@ class Collection:
         budget_usd: float | None = None,
         lane: Lane = "live",
     ) -> Job:
-        """`enqueue` beside a running event loop; takes asynchronous iterables too."""
+        """`enqueue` beside a running event loop; takes asynchronous iterables too.
+
+        If the call is cancelled, no further document is read, an asynchronous stream is closed, and
+        what is committed stays, in a job that is `interrupted`.
+        """
+        stopping = threading.Event()
+
+        def run(stream: Iterable[Document | Rejection]) -> Job:
+            return self._enqueue(
+                stream, chunk=chunk, budget_usd=budget_usd, lane=lane, stopping=stopping
+            )
+
         if isinstance(documents, AsyncIterable):
-            stream: Iterable[Document | Rejection] = blocking(documents, asyncio.get_running_loop())
-        else:
-            stream = documents
-        return await asyncio.to_thread(
-            self.enqueue, stream, chunk=chunk, budget_usd=budget_usd, lane=lane
-        )
+            return await fed(documents, run, stopping)
+        return await beside(lambda: run(documents), stopping.set)
 
     def plan(
         self, documents: Iterable[Document | Rejection], *, chunk: ChunkFunction | None = None
@@ -108,6 +122,7 @@ class Collection:
 
         `Fleet.plan` compares models, and plans for collections that do not exist yet.
         """
+        arguments.function("plan", "chunk", chunk)
         target = Target(self.info.space, self.info.chunking, self.info)
         (made,) = make_plans(self._connections, self.name, [target], documents, chunk=chunk)
         return made
@@ -121,8 +136,19 @@ class Collection:
             query: a text, or a vector of shape (dimensions,) from the collection's space.
             where: metadata that a hit must contain: {"lang": "en"}.
         """
-        vector = self.embed_query(query) if isinstance(query, str) else query
+        arguments.whole("search", "k", k)
+        arguments.where(where)
+        if isinstance(query, str):
+            vector = self.embed_query(query)
+        else:
+            vector = arguments.vector(self.info.space.name, query)
         return search(self._connections.db, self.info, vector, k=k, where=where)
+
+    async def asearch(
+        self, query: str | Vector, *, k: int = 10, where: Mapping[str, Any] | None = None
+    ) -> list[Hit]:
+        """`search` beside a running event loop, in a thread of the loop's own."""
+        return await asyncio.to_thread(self.search, query, k=k, where=where)
 
     def embed_query(self, text: str) -> NDArray[np.float32]:
         """The vector of a query, float32 of shape (dimensions,).
@@ -130,15 +156,19 @@ class Collection:
         It needs the model at hand, or the key of its provider; the same query is not paid for
         twice.
         """
+        arguments.text("search", "query", text)
         return self._connections.query_vectors.vector(self.info, text).copy()
 
     def search_sql(self, *, k: int = 10, where: Mapping[str, Any] | None = None) -> str:
         """The SQL that `search` runs, with $1 for the query vector."""
+        arguments.whole("search_sql", "k", k)
+        arguments.where(where)
         return explain_sql(self.info, k=k, where=where)
 
     def delete(self, keys: Sequence[str]) -> list[str]:
         """Remove documents, their chunks, and vectors that nobody else uses; returns their keys."""
-        return documents.delete(self._connections.db, self.info, keys)
+        wanted = arguments.texts("delete", "keys", keys, '["vpn.md"]')
+        return documents.delete(self._connections.db, self.info, wanted)
 
     def audit(self, *, repair: bool = False, budget_usd: float | None = None) -> Audit:
         """Hold what is stored against what should be; with `repair`, queue what is missing.
@@ -149,7 +179,7 @@ class Collection:
         Raises:
             BadBudget, PriceUnknown: the budget cannot be kept; nothing was queued.
         """
-        self._check(budget_usd)
+        self._check("audit", budget_usd)
         found = audit.audit(self._connections.db, self.info)
         if not repair:
             return found
@@ -162,10 +192,13 @@ class Collection:
 
     def failures(self, *, job_id: int | None = None, limit: int = 1_000) -> list[FailureInfo]:
         """Chunks that cannot be embedded and documents that were not accepted, newest first."""
+        _check_job("failures", job_id)
+        arguments.whole("failures", "limit", limit, most=arguments.LARGEST_ID)
         return jobs.failures(self._connections.db, self.info, job_id=job_id, limit=limit)
 
     def explain(self, key: str) -> Explanation:
         """Why a document is not searchable yet, or that it is; `str()` of it is a paragraph."""
+        arguments.text("explain", "key", key)
         return explain(self._connections.db, self.info, key)
 
     def retry(self, *, job_id: int | None = None, budget_usd: float | None = None) -> Job | None:
@@ -177,7 +210,8 @@ class Collection:
         Raises:
             BadBudget, PriceUnknown: the budget cannot be kept; nothing was queued.
         """
-        self._check(budget_usd)
+        self._check("retry", budget_usd)
+        _check_job("retry", job_id)
         new = requeue.retry_failures(
             self._connections.db,
             self.info,
@@ -192,6 +226,10 @@ class Collection:
 
     def index(self, *, memory_mb: int | None = None, workers: int | None = None) -> str | None:
         """Build the HNSW index without blocking writers; None where there is one already."""
+        if memory_mb is not None:
+            arguments.whole("index", "memory_mb", memory_mb, most=MOST_MEMORY_MB)
+        if workers is not None:
+            arguments.whole("index", "workers", workers, least=0, most=MOST_INDEX_WORKERS)
         counts = self.counts()
         return collections.build_index(
             self._connections.db,
@@ -208,12 +246,46 @@ class Collection:
         """Remove the collection with all its rows. There is no way back."""
         collections.drop(self._connections.db, self.info)
 
-    def _check(self, budget_usd: float | None) -> None:
+    def _enqueue(
+        self,
+        documents: Iterable[Document | Rejection],
+        *,
+        chunk: ChunkFunction | None,
+        budget_usd: float | None,
+        lane: Lane,
+        on_window: Callable[[Enqueued], None] | None = None,
+        stopping: threading.Event | None = None,
+    ) -> Job:
+        arguments.function("enqueue", "chunk", chunk)
+        arguments.budget("enqueue", budget_usd)
+        arguments.choice("enqueue", "lane", lane, get_args(Lane))
+        producer = Producer(
+            self._connections.db,
+            self.info,
+            self._connections.settings,
+            self._connections.doorbell,
+            chunk=chunk,
+        )
+        enqueued = producer.enqueue(
+            documents, budget_usd=budget_usd, lane=lane, on_window=on_window, stopping=stopping
+        )
+        return Job(self._connections, enqueued.job_id, enqueued)
+
+    def _translated(self) -> AbstractContextManager[None]:
+        return translated(self._connections.db, self.info.name)
+
+    def _check(self, call: str, budget_usd: float | None) -> None:
+        arguments.budget(call, budget_usd)
         check_budget(budget_usd, self.info.space, self._connections.settings.prices)
 
     @property
     def _budget(self) -> int:
         return self._connections.settings.batch_tokens(self.info.queue)
+
+
+def _check_job(call: str, job_id: int | None) -> None:
+    if job_id is not None:
+        arguments.whole(call, "job_id", job_id, most=arguments.LARGEST_ID)
 
 
 def _graph_mb(vectors: int, dimensions: int) -> int:

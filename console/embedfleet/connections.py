@@ -14,6 +14,7 @@ from embedfleet.queries import QueryVectors
 from embedfleet_schema.broker import Doorbell, celery_app
 from embedfleet_schema.catalogue import API_PROVIDERS
 from embedfleet_schema.database import Database
+from embedfleet_schema.forks import leave_to_parent, renewed_after_fork
 from embedfleet_schema.settings import Settings
 from embedfleet_schema.types import CollectionInfo, Space
 
@@ -26,13 +27,17 @@ SOCKET_TIMEOUT_S = 3.0
 
 
 class Connections:
-    """Opened on first use, shared by threads, given back by `close` or at the end of a `with`."""
+    """Opened on first use, shared by threads, given back by `close` or at the end of a `with`.
+
+    A forked child starts anew: connections, threads and models stay with the parent.
+    """
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        self.db = Database(settings.database)
+        self.db = Database(settings.database, max_connections=settings.max_connections)
         self._embedders: dict[bytes, Embedder] = {}
         self._lock = threading.Lock()
+        renewed_after_fork(self, "_renew")
 
     @cached_property
     def doorbell(self) -> Doorbell:
@@ -63,6 +68,13 @@ class Connections:
         if api is not None:
             api.close()
         self.db.close()
+
+    def _renew(self) -> None:
+        self._lock = threading.Lock()
+        leave_to_parent(self._embedders)
+        self._embedders = {}
+        for name in ("_api", "doorbell", "query_vectors"):
+            leave_to_parent(self.__dict__.pop(name, None))
 
     @cached_property
     def query_vectors(self) -> QueryVectors:

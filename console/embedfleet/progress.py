@@ -83,10 +83,16 @@ def is_alive(worker: WorkerInfo) -> bool:
 
 
 def has_worker(connections: Connections, queue: Queue) -> bool:
-    """Whether anyone is there to embed what waits in `queue`."""
-    return any(
+    """Whether anyone is there to embed what waits in `queue`, or is just starting for that."""
+    if any(
         is_alive(worker) and queue in worker.queues for worker in workers.list_alive(connections.db)
-    )
+    ):
+        return True
+    if not connections.settings.uses_embedded_stack:
+        return False
+    from embedfleet.local_workers import running_workers
+
+    return bool(running_workers(connections.settings.data, queue=queue))
 
 
 def command(settings: Settings, words: str) -> str:
@@ -113,6 +119,8 @@ def describe(status: JobStatus) -> str:
         parts.append(f"{status.failed:,} failed")
     if status.finished:
         parts.append(f"{status.state} after {duration(status.elapsed_seconds)}")
+        if status.state == "interrupted":
+            parts.append(str(status.reason))
         return ", ".join(parts)
     if status.state != "running":
         parts.append(status.state)

@@ -31,6 +31,15 @@ class Known:
     job_id: int | None
 
 
+@dataclass(frozen=True, slots=True)
+class Merged:
+    """A stored window: its counts, how many batches it made, and documents to be pruned."""
+
+    tally: jobs.Tally
+    batches: int
+    left_behind: list[int]
+
+
 @dataclass(slots=True)
 class Prepared:
     """A window ready to be stored.
@@ -58,16 +67,17 @@ def known_documents(
 
 def merge(
     db: Database, collection: CollectionInfo, job_id: int, window: Prepared, *, budget: int
-) -> tuple[jobs.Tally, int]:
-    """Store a window; returns its counts and how many batches it made."""
+) -> Merged:
+    """Store a window in one transaction."""
     with db.transaction() as conn:
         locks.share(conn, collection.id)
-        values = {"collection_id": collection.id, "job_id": job_id}
+        values: dict[str, Any] = {"collection_id": collection.id, "job_id": job_id}
         if window.changed:
             _copy(conn, window)
         missing = _missing(conn, collection, window)
         # Failures before documents, as commits lock them.
-        _forget_failures(conn, collection, missing, window)
+        conn.execute(_SQL["retry_failures"], values | {"hashes": list(missing)})
+        conn.execute(_SQL["forget_rejections"], values | {"keys": window.keys})
         _reject(conn, values, window.rejected)
         if window.changed:
             keys = [judged.document.key for judged in window.changed]
@@ -78,8 +88,7 @@ def merge(
         left_behind = _take_live(conn, collection) if window.changed else []
         tally = _tally(window, missing)
         jobs.count(conn, job_id, tally)
-    documents.prune(db, collection, left_behind)
-    return tally, batches
+    return Merged(tally, batches, left_behind)
 
 
 def _copy(conn: Connection[Any], window: Prepared) -> None:
@@ -116,16 +125,7 @@ def _missing(
     return missing
 
 
-def _forget_failures(
-    conn: Connection[Any], collection: CollectionInfo, missing: dict[bytes, int], window: Prepared
-) -> None:
-    conn.execute(
-        _SQL["forget_failures"],
-        {"collection_id": collection.id, "hashes": list(missing), "keys": window.keys},
-    )
-
-
-def _reject(conn: Connection[Any], values: dict[str, int], rejected: Sequence[Rejection]) -> None:
+def _reject(conn: Connection[Any], values: dict[str, Any], rejected: Sequence[Rejection]) -> None:
     if not rejected:
         return
     # Sorted, so that two producers rejecting the same keys cannot deadlock.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,6 +13,7 @@ from psycopg import sql
 from embedfleet_producer.chunking import Chunker, ChunkFunction
 from embedfleet_producer.merge import Known, Prepared, known_documents
 from embedfleet_producer.prepare import prepare
+from embedfleet_producer.source import Source
 from embedfleet_producer.tokens import counter_for
 from embedfleet_producer.windows import Documents, Window, windows
 from embedfleet_schema.database import Database
@@ -160,11 +162,12 @@ def count_all(
     on_window: Callable[[Counted], None] | None = None,
 ) -> None:
     """Show a stream to all planners, window by window; it is read once."""
-    for window in _windows(stream, settings):
-        for planner in planners:
-            planner.add(window)
-        if on_window is not None:
-            on_window(planners[0].counted)
+    with closing(Source(stream)) as source:
+        for window in _windows(source, settings):
+            for planner in planners:
+                planner.add(window)
+            if on_window is not None:
+                on_window(planners[0].counted)
 
 
 def _windows(stream: Documents, settings: Settings) -> Iterable[Window]:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from embedfleet_producer.judge import Judged, judge
 from embedfleet_schema.types import Document, Rejection
 
 Documents = Iterable[Document | Rejection]
-AsyncDocuments = AsyncIterable[Document | Rejection]
 
 
 @dataclass(slots=True)
@@ -43,30 +41,24 @@ def duplicate(key: str) -> Rejection:
 def windows(
     stream: Documents, *, max_documents: int, max_bytes: int, max_document_bytes: int
 ) -> Iterator[Window]:
-    """Judge a stream and cut it: a window ends at either limit, and nothing is read ahead of it."""
+    """Judge a stream and cut it: a window ends at either limit, and nothing is read ahead of it.
+
+    If the stream raises, what was read of it comes first. Not so if it is cancelled: whoever does
+    that wants no more of it.
+    """
     window = Window()
-    for item in stream:
-        if isinstance(item, Rejection):
-            window.add(item)
-        else:
-            window.add(judge(item, max_bytes=max_document_bytes))
-        if len(window) >= max_documents or window.size >= max_bytes:
+    try:
+        for item in stream:
+            if isinstance(item, Rejection):
+                window.add(item)
+            else:
+                window.add(judge(item, max_bytes=max_document_bytes))
+            if len(window) >= max_documents or window.size >= max_bytes:
+                full, window = window, Window()
+                yield full
+    except Exception:
+        if len(window):
             yield window
-            window = Window()
+        raise
     if len(window):
         yield window
-
-
-def blocking(stream: AsyncDocuments, loop: asyncio.AbstractEventLoop) -> Iterator[Document]:
-    """An asynchronous stream as a plain one, for a thread beside the event loop that feeds it."""
-    source = aiter(stream)
-    ended = object()
-
-    async def following() -> object:
-        return await anext(source, ended)
-
-    while True:
-        item = asyncio.run_coroutine_threadsafe(following(), loop).result()
-        if item is ended:
-            return
-        yield item  # type: ignore[misc]

@@ -29,6 +29,8 @@ MAX_WAITING = 64
 # dead broker once per window, but slots of a worker stand idle until they are rung again.
 PRODUCER_SILENCE_S = 10.0
 WORKER_SILENCE_S = 1.0
+# Rings of one process that are under way at once.
+MOST_CONNECTIONS = 10
 # How long a caller waits for a ring. The limit of one exchange does not do: a ring over a new
 # connection takes ten of them.
 RING_S = 3.0
@@ -68,7 +70,7 @@ def celery_app(redis_url: str, *, socket_timeout_s: float) -> Celery:
         task_publish_retry=False,
         broker_connection_retry_on_startup=True,
         broker_connection_max_retries=None,
-        broker_pool_limit=10,
+        broker_pool_limit=MOST_CONNECTIONS,
         broker_transport_options=_transport_options(socket_timeout_s),
     )
     return app
@@ -104,6 +106,8 @@ class Doorbell:
         self._silence_s = silence_s
         self._silent_until = 0.0
         self._late: Future[bool] | None = None
+        # Its own: kombu keeps one for all applications of a process, and of its forked children.
+        self._pool = app.connection_for_write().Pool(MOST_CONNECTIONS)
 
     def ring(self, queue: Queue, count: int = 1) -> bool:
         """Ring `queue` up to `count` times, fewer where enough rings wait; False if Redis fails.
@@ -135,7 +139,7 @@ class Doorbell:
 
     def _ring(self, queue: Queue, count: int) -> bool:
         try:
-            with self._app.pool.acquire(block=True, timeout=5) as connection:
+            with self._pool.acquire(block=True, timeout=5) as connection:
                 waiting = connection.default_channel.client.llen(queue)
                 for _ in range(min(count, MAX_WAITING - waiting)):
                     self._app.send_task(TASK, args=(queue,), queue=queue, connection=connection)

@@ -20,10 +20,13 @@ from embedfleet_schema.errors import (
     SchemaMissing,
     SchemaOutdated,
 )
+from embedfleet_schema.forks import leave_to_parent, renewed_after_fork
 from embedfleet_schema.revisions import newest
 from embedfleet_schema.types import Storage
 
 CONNECT_TIMEOUT_S = 5
+# How long a thread waits for a connection of the pool.
+POOL_TIMEOUT_S = 30.0
 # How long a transaction may wait for its own process: one that is frozen gives its locks back then.
 IDLE_S = 60.0
 # Advisory locks share one number space per database; this marks ours ("ef" in ASCII).
@@ -45,15 +48,16 @@ def redacted(url: str) -> str:
 
 
 class Database:
-    """A PostgreSQL database with pgvector. Thread-safe; make a new one after a fork."""
+    """A PostgreSQL database with pgvector. Thread-safe; a forked child opens connections anew."""
 
     def __init__(self, url: str, *, max_connections: int = 8) -> None:
         self.url = url
         self.name = redacted(url)
+        self.max_connections = max_connections
         self.oids: dict[Storage, int] = {}
-        self._max_connections = max_connections
         self._pool: ConnectionPool[Connection[Any]] | None = None
         self._lock = threading.Lock()
+        renewed_after_fork(self, "_renew")
 
     @contextmanager
     def connection(self) -> Iterator[Connection[Any]]:
@@ -78,6 +82,18 @@ class Database:
         if pool is not None:
             pool.close()
 
+    def _renew(self) -> None:
+        self._lock = threading.Lock()
+        leave_to_parent(self._pool)
+        self._pool = None
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether every connection of the pool is in use."""
+        stats = self._pool.get_stats() if self._pool is not None else {}
+        full = stats.get("pool_size", 0) >= self.max_connections
+        return full and not stats.get("pool_available", 0)
+
     def connect(self) -> Connection[Any]:
         """A connection outside the pool, for a thread that must not wait for another."""
         try:
@@ -86,7 +102,7 @@ class Database:
             )
             _watch(conn)
         except psycopg.OperationalError as error:
-            raise DatabaseUnreachable(url=self.name, reason=_brief(error)) from error
+            raise DatabaseUnreachable(url=self.name, reason=brief(error)) from error
         except psycopg.ProgrammingError:
             # The driver's message quotes the URL, password and all.
             raise DatabaseUnreachable(url=self.name, reason="it cannot be read") from None
@@ -99,8 +115,8 @@ class Database:
                 self._pool = ConnectionPool(
                     self.url,
                     min_size=1,
-                    max_size=self._max_connections,
-                    timeout=30.0,
+                    max_size=self.max_connections,
+                    timeout=POOL_TIMEOUT_S,
                     kwargs={"autocommit": True, "connect_timeout": CONNECT_TIMEOUT_S, **_KEEPALIVE},
                     configure=self._configure,
                     check=ConnectionPool.check_connection,
@@ -123,10 +139,10 @@ class Database:
         try:
             yield
         except psycopg.errors.InsufficientPrivilege as error:
-            raise NotPermitted(url=self.name, reason=_brief(error)) from error
+            raise NotPermitted(url=self.name, reason=brief(error)) from error
         except psycopg.errors.IdleInTransactionSessionTimeout as error:
             # The driver takes it for an error inside PostgreSQL; it is a lost connection.
-            raise psycopg.OperationalError(_brief(error)) from error
+            raise psycopg.OperationalError(brief(error)) from error
 
     def _check(self) -> None:
         """Fail at once and in plain words, where a pool would keep trying in the background."""
@@ -141,7 +157,7 @@ class Database:
         try:
             self.oids = vectors.register(conn)
         except psycopg.ProgrammingError as error:
-            raise PgvectorMissing(url=self.name, reason=_brief(error)) from error
+            raise PgvectorMissing(url=self.name, reason=brief(error)) from error
 
 
 # A worker that loses its network notices within a minute instead of after two hours.
@@ -165,6 +181,6 @@ def _watch(conn: Connection[Any]) -> None:
     )
 
 
-def _brief(error: Exception) -> str:
+def brief(error: Exception) -> str:
     """The first line of a driver's message, without the connection string it may quote."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0]

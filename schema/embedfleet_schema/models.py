@@ -143,7 +143,10 @@ class Chunk(Base):
 
 
 class Job(Base):
-    """One call of enqueue, repair or retry: what a person waits for, pauses, cancels."""
+    """One call of enqueue, repair or retry: what a person waits for, pauses, cancels.
+
+    Until it is loaded its producer says again and again that it lives, as workers extend leases.
+    """
 
     __tablename__ = "job"
 
@@ -162,6 +165,10 @@ class Job(Base):
     budget_usd: Mapped[Decimal | None]
     pause_reason: Mapped[str | None]
     lane: Mapped[str] = mapped_column(server_default=text("'live'"))
+    loading_until: Mapped[datetime] = mapped_column(
+        server_default=text("(now() + '1 day'::interval)")
+    )
+    interrupted_at: Mapped[datetime | None]
 
     __table_args__ = (
         CheckConstraint("lane IN ('live', 'batch')", name="lane"),
@@ -287,7 +294,11 @@ class LaneFile(Base):
 
 
 class Failure(Base):
-    """A chunk that can not be embedded (`sha256` is set), or a document that was not accepted."""
+    """A chunk that can not be embedded (`sha256` is set), or a document that was not accepted.
+
+    `retried_by` is the job that enqueued the text again: while it is not cancelled, documents wait
+    for what becomes of it.
+    """
 
     __tablename__ = "failure"
 
@@ -300,6 +311,7 @@ class Failure(Base):
     attempts: Mapped[int] = mapped_column(server_default=text("0"))
     job_id: Mapped[int | None] = mapped_column(BigInteger)
     created_at: Mapped[datetime] = timestamp()
+    retried_by: Mapped[int | None] = mapped_column(BigInteger)
 
     __table_args__ = (
         CheckConstraint("(sha256 IS NULL) <> (document_key IS NULL)", name="subject"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from difflib import get_close_matches
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any
@@ -17,7 +18,7 @@ from pydantic import (
     TypeAdapter,
     ValidationError,
 )
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
 from embedfleet_schema.errors import BadSettings, NotConfigured
 from embedfleet_schema.types import MAX_DOCUMENT_BYTES, Queue
@@ -70,6 +71,13 @@ class Settings(BaseSettings):
         validation_alias=AliasChoices("EMBEDFLEET_DATABASE_URL", "DATABASE_URL"),
         description="PostgreSQL with pgvector, as postgresql://user:password@host:port/name. "
         "Unset: the embedded stack.",
+    )
+    max_connections: int = Field(
+        default=8,
+        ge=1,
+        le=1_000,
+        description="Connections to PostgreSQL that a client holds at most; as many threads work "
+        "at once. Workers choose by their slots.",
     )
     redis_url: SecretStr | None = Field(
         default=None,
@@ -285,9 +293,16 @@ def load_settings(**overrides: object) -> Settings:
         BadSettings: a value does not parse; the message names it, and hides secrets.
     """
     given = {name: value for name, value in overrides.items() if value is not None}
+    for name in given.keys() - Settings.model_fields.keys():
+        near = get_close_matches(name, Settings.model_fields, 1)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        raise BadSettings(reason=f"there is no setting {name}{hint}")
     try:
         return Settings(**given)  # type: ignore[arg-type]
     except ValidationError as error:
         first = error.errors(include_input=False, include_url=False)[0]
         name = ".".join(str(part) for part in first["loc"])
         raise BadSettings(reason=f"{name}: {first['msg']}") from None
+    except SettingsError as error:
+        # A list or an object that is no JSON; the cause quotes it, the message does not.
+        raise BadSettings(reason=str(error)) from None

@@ -75,11 +75,17 @@ JOIN embedfleet.chunk AS c ON c.document_id = d.id AND c.version = d.version
 WHERE d.collection_id = %(collection_id)s AND d.key = ANY (%(keys)s)
     AND NOT EXISTS (SELECT FROM embedfleet.{vectors} AS v WHERE v.sha256 = c.sha256);
 
--- name: forget_failures
--- Texts that are about to be tried again, and documents that are accepted now.
+-- name: retry_failures
+-- Texts that this job tries again. Their failures stand until they have a vector or a new verdict:
+-- so they are not lost with a job that is cancelled.
+UPDATE embedfleet.failure
+SET retried_by = %(job_id)s
+WHERE collection_id = %(collection_id)s AND sha256 = ANY (%(hashes)s::bytea[]);
+
+-- name: forget_rejections
+-- Of documents that are accepted now.
 DELETE FROM embedfleet.failure
-WHERE collection_id = %(collection_id)s
-    AND (sha256 = ANY (%(hashes)s::bytea[]) OR document_key = ANY (%(keys)s));
+WHERE collection_id = %(collection_id)s AND document_key = ANY (%(keys)s);
 
 -- name: insert_batches
 INSERT INTO embedfleet.batch
