@@ -20,6 +20,7 @@ from embedfleet_producer.budget import check_budget
 from embedfleet_producer.enqueue import Enqueued, Producer
 from embedfleet_producer.handover import beside, fed
 from embedfleet_producer.plan import Target
+from embedfleet_schema.errors import CollectionGone, UnknownCollection
 from embedfleet_schema.foreign import translated
 from embedfleet_schema.store import audit, collections, documents, jobs, requeue
 from embedfleet_schema.store.audit import Audit
@@ -168,6 +169,7 @@ class Collection:
     def delete(self, keys: Sequence[str]) -> list[str]:
         """Remove documents, their chunks, and vectors that nobody else uses; returns their keys."""
         wanted = arguments.texts("delete", "keys", keys, '["vpn.md"]')
+        self._check_there()
         return documents.delete(self._connections.db, self.info, wanted)
 
     def audit(self, *, repair: bool = False, budget_usd: float | None = None) -> Audit:
@@ -194,11 +196,13 @@ class Collection:
         """Chunks that cannot be embedded and documents that were not accepted, newest first."""
         _check_job("failures", job_id)
         arguments.whole("failures", "limit", limit, most=arguments.LARGEST_ID)
+        self._check_there()
         return jobs.failures(self._connections.db, self.info, job_id=job_id, limit=limit)
 
     def explain(self, key: str) -> Explanation:
         """Why a document is not searchable yet, or that it is; `str()` of it is a paragraph."""
         arguments.text("explain", "key", key)
+        self._check_there()
         return explain(self._connections.db, self.info, key)
 
     def retry(self, *, job_id: int | None = None, budget_usd: float | None = None) -> Job | None:
@@ -212,6 +216,7 @@ class Collection:
         """
         self._check("retry", budget_usd)
         _check_job("retry", job_id)
+        self._check_there()
         new = requeue.retry_failures(
             self._connections.db,
             self.info,
@@ -273,6 +278,14 @@ class Collection:
 
     def _translated(self) -> AbstractContextManager[None]:
         return translated(self._connections.db, self.info.name)
+
+    def _check_there(self) -> None:
+        """For what would find nothing in a collection that was dropped, and say no more."""
+        with self._connections.db.connection() as conn:
+            try:
+                collections.by_id(conn, self.info.id)
+            except UnknownCollection:
+                raise CollectionGone(name=self.name) from None
 
     def _check(self, call: str, budget_usd: float | None) -> None:
         arguments.budget(call, budget_usd)

@@ -75,6 +75,9 @@ def connect(
     """
     if workers is not None:
         arguments.whole("connect", "workers", workers, most=MOST_WORKERS)
+    for name, url in (("database_url", database_url), ("redis_url", redis_url)):
+        if isinstance(url, str):
+            arguments.text("connect", name, url)
     found = load_settings(database_url=database_url, redis_url=redis_url, data=data, **settings)
     if found.uses_embedded_stack:
         from embedfleet.embedded import ready
