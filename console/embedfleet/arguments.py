@@ -32,7 +32,7 @@ def whole(call: str, name: str, value: object, *, least: int = 1, most: int = LA
     except TypeError:
         _wrong_type(call, name, wanted, value)
     if not least <= number <= most:
-        raise BadArgument(call=call, name=name, wanted=wanted, given=_shown(value))
+        _bad(call, name, wanted, value)
     return number
 
 
@@ -41,9 +41,12 @@ def amount(call: str, name: str, value: object, *, unit: str) -> float:
     wanted = f"a number of {unit} from 0 on"
     if isinstance(value, bool) or not isinstance(value, Real | Decimal):
         _wrong_type(call, name, wanted, value)
-    number = float(value)
+    try:
+        number = float(value)
+    except (OverflowError, ValueError):  # a signalling NaN is a ValueError
+        _bad(call, name, wanted, value)
     if math.isnan(number) or number < 0:
-        raise BadArgument(call=call, name=name, wanted=wanted, given=_shown(value))
+        _bad(call, name, wanted, value)
     return number
 
 
