@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from functools import cached_property
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
@@ -35,13 +34,20 @@ class Connections:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.db = Database(settings.database, max_connections=settings.max_connections)
+        self.query_vectors = QueryVectors(self.db, self._embed_query)
         self._embedders: dict[bytes, Embedder] = {}
+        self._doorbell: Doorbell | None = None
+        self._api: ApiAccess | None = None
         self._lock = threading.Lock()
         renewed_after_fork(self, "_renew")
 
-    @cached_property
+    @property
     def doorbell(self) -> Doorbell:
-        return Doorbell(celery_app(self.settings.redis, socket_timeout_s=SOCKET_TIMEOUT_S))
+        with self._lock:
+            if self._doorbell is None:
+                app = celery_app(self.settings.redis, socket_timeout_s=SOCKET_TIMEOUT_S)
+                self._doorbell = Doorbell(app)
+            return self._doorbell
 
     def query_embedder(self, space: Space) -> Embedder:
         """The embedder of a space in this process, loaded once: it turns queries into vectors."""
@@ -54,7 +60,7 @@ class Connections:
                     device="cpu",
                     threads=self.settings.torch_threads,
                     allowed_models=self.settings.allowed_models,
-                    api=self._api if space.provider in API_PROVIDERS else None,
+                    api=self._access() if space.provider in API_PROVIDERS else None,
                 )
             return self._embedders[space.fingerprint]
 
@@ -62,7 +68,7 @@ class Connections:
         """Give back connections and models."""
         with self._lock:
             embedders, self._embedders = list(self._embedders.values()), {}
-            api = self.__dict__.pop("_api", None)
+            api, self._api = self._api, None
         for embedder in embedders:
             embedder.close()
         if api is not None:
@@ -71,25 +77,21 @@ class Connections:
 
     def _renew(self) -> None:
         self._lock = threading.Lock()
-        leave_to_parent(self._embedders)
-        self._embedders = {}
-        for name in ("_api", "doorbell", "query_vectors"):
-            leave_to_parent(self.__dict__.pop(name, None))
-
-    @cached_property
-    def query_vectors(self) -> QueryVectors:
-        return QueryVectors(self.db, self._embed_query)
+        leave_to_parent(self._embedders, self._api)
+        self._embedders, self._api = {}, None
+        self.query_vectors = QueryVectors(self.db, self._embed_query)
 
     def _embed_query(self, collection: CollectionInfo, text: str) -> NDArray[np.float32]:
         (vector,) = self.query_embedder(collection.space).embed([text], "query")
         return np.asarray(vector, dtype=np.float32)
 
-    @cached_property
-    def _api(self) -> ApiAccess:
-        """For queries: they draw on the same limits as the workers."""
+    def _access(self) -> ApiAccess:
+        """For queries: they draw on the same limits as the workers. The caller has the lock."""
         from embedfleet_workers.embedders.api.access import open_access
 
-        return open_access(self.settings, self.db)
+        if self._api is None:
+            self._api = open_access(self.settings, self.db)
+        return self._api
 
     def __enter__(self) -> Self:
         return self

@@ -115,6 +115,8 @@ def duration(seconds: float) -> str:
 def describe(status: JobStatus) -> str:
     """Where a job stands, in one line."""
     parts = [f"{status.embedded:,}/{status.total:,} texts embedded"]
+    if status.finished and not status.total:
+        parts = ["nothing new to embed"]
     if status.failed:
         parts.append(f"{status.failed:,} failed")
     if status.finished:

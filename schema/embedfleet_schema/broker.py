@@ -12,6 +12,7 @@ import time
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
 
+from embedfleet_schema.forks import leave_to_parent, renewed_after_fork
 from embedfleet_schema.types import QUEUES, Queue
 
 if TYPE_CHECKING:
@@ -108,6 +109,7 @@ class Doorbell:
         self._late: Future[bool] | None = None
         # Its own: kombu keeps one for all applications of a process, and of its forked children.
         self._pool = app.connection_for_write().Pool(MOST_CONNECTIONS)
+        renewed_after_fork(self, "_renew")
 
     def ring(self, queue: Queue, count: int = 1) -> bool:
         """Ring `queue` up to `count` times, fewer where enough rings wait; False if Redis fails.
@@ -130,6 +132,11 @@ class Doorbell:
             self._late = heard
             log.warning("queue %s: Redis does not answer within %.0f s", queue, RING_S)
             return False
+
+    def _renew(self) -> None:
+        leave_to_parent(self._pool, self._late)
+        self._pool = self._app.connection_for_write().Pool(MOST_CONNECTIONS)
+        self._late = None
 
     def _answer(self, heard: Future[bool], queue: Queue, count: int) -> None:
         try:

@@ -22,7 +22,7 @@ def renewed_after_fork(holder: object, method: str) -> None:
 
 def leave_to_parent(*things: object) -> None:
     """Never close these here, and never let them be collected: they are the parent's."""
-    _inherited.extend(things)
+    _inherited.extend(thing for thing in things if thing is not None)
 
 
 def _renew() -> None:

@@ -4,10 +4,12 @@ import os
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
 import embedfleet as ef
-from plugins.fleets import drain
+from plugins.api_fleets import DIMENSIONS, KEY, MAX_TOKENS, MODEL
+from plugins.fleets import ask, drain
 
 # `role` runs in each child and at the same time in the parent.
 FORK = """
@@ -98,3 +100,59 @@ def test_forked_children_and_their_parent_get_their_own_rows(servers, rounds, lo
         timeout=300,
     )
     assert (0, "well\n") == (done.returncode, done.stdout), done.stderr
+
+
+FORK_WITH_API = """
+import os, sys
+import embedfleet as ef
+
+fleet = ef.connect()
+docs = fleet.collection("docs")
+
+def role(number):
+    for n in range(20):
+        docs.embed_query(f"question {n} of {number}")
+
+role(0)
+children = []
+for number in (1, 2):
+    pid = os.fork()
+    if not pid:
+        try:
+            role(number)
+        except BaseException:
+            os._exit(1)
+        os._exit(0)
+    children.append(pid)
+role(3)
+assert [os.waitpid(pid, 0)[1] for pid in children] == [0, 0]
+role(4)
+fleet.close()
+print("well", flush=True)
+"""
+
+
+def test_forked_children_ask_a_provider_over_connections_of_their_own(api_fleet):
+    fleet = api_fleet().fleet
+    docs = fleet.collection("docs", model=MODEL, dimensions=DIMENSIONS, max_tokens=MAX_TOKENS)
+    servers = {
+        "EMBEDFLEET_DATABASE_URL": fleet.settings.database,
+        "EMBEDFLEET_REDIS_URL": fleet.settings.redis,
+        "EMBEDFLEET_OPENAI_BASE_URL": fleet.settings.openai_base_url,
+        "EMBEDFLEET_OPENAI_API_KEY": KEY,
+    }
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore::DeprecationWarning", "-c", FORK_WITH_API],
+        env={**os.environ, **servers},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    assert (0, "well\n") == (done.returncode, done.stdout), done.stderr
+    questions = [f"question {n} of {number}" for number in range(5) for n in range(20)]
+    (stored,) = ask(fleet, "SELECT count(*) FROM embedfleet.query_vector")
+    assert (100,) == stored
+    expected = fleet.query_embedder(docs.info.space).embed(questions, "query")
+    for question, vector in zip(questions, expected, strict=True):
+        assert np.allclose(vector, docs.embed_query(question), atol=1e-6)

@@ -303,3 +303,18 @@ def test_an_interrupted_job_can_be_paused_and_cancelled(fleet, docs):
     assert "interrupted" == job.status.state
     job.cancel()
     assert "cancelled" == job.wait(timeout_s=1).state
+
+
+def test_the_commands_say_what_to_do_about_an_interrupted_job(fleet, docs, command):
+    def source():
+        yield from documents(15)
+        raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        docs.enqueue(source())
+    job = the_job(fleet)
+    for words in (["status"], ["status", job.id]):
+        got = command(*words)
+        assert (0, "interrupted") == (got.code, "interrupted" if "interrupted" in got.out else "")
+        assert "enqueue the same documents again" in got.out
+    assert "interrupted" == command("status", job.id, "--json").json["state"]

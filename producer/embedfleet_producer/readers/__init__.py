@@ -28,7 +28,7 @@ from embedfleet_producer.readers.walk import (
     plan_roots,
 )
 from embedfleet_producer.readers.web_pages import read_html
-from embedfleet_schema.errors import ExtraMissing, InputMissing
+from embedfleet_schema.errors import ExtraMissing, InputMissing, WrongType
 from embedfleet_schema.types import MAX_DOCUMENT_BYTES, Document, Rejection
 
 __all__ = ["READERS", "Reader", "read_paths"]
@@ -76,7 +76,11 @@ def read_paths(
     Raises:
         InputMissing: at the call, before anything is read: a path does not exist, or a folder has
             no files.
+        WrongType: one path was given, and not a list of them.
     """
+    if isinstance(paths, str | bytes | Path):
+        wanted, given = 'a list of paths such as ["docs"]', type(paths).__name__
+        raise WrongType(call="read_paths", name="paths", wanted=wanted, given=given)
     roots = plan_roots(paths)
     if stdin is None and any(root.path == STDIN for root in roots):
         stdin = _own_stdin()
