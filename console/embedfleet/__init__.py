@@ -13,9 +13,12 @@ Everything loads on first use, so importing this costs next to nothing.
 from __future__ import annotations
 
 from importlib import import_module
+from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    __version__: str
+
     from embedfleet.collection import Collection
     from embedfleet.fleet import Fleet, connect
     from embedfleet.job import Job
@@ -49,6 +52,7 @@ __all__ = [
     "ReaderLimits",
     "Rejection",
     "Space",
+    "__version__",
     "connect",
     "errors",
     "read_paths",
@@ -80,6 +84,8 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> object:
+    if name == "__version__":
+        return version("embedfleet")
     if name == "errors":
         return import_module("embedfleet_schema.errors")
     if name not in _HOMES:

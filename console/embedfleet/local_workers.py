@@ -88,9 +88,10 @@ def stop_workers(data: Path) -> int:
         return _stop(_running(data))
 
 
-def running_workers(data: Path) -> list[int]:
-    """The pids of the workers that run in the data folder."""
-    return [worker.pid for worker in _running(data.expanduser().resolve())]
+def running_workers(data: Path, *, queue: Queue | None = None) -> list[int]:
+    """The pids of the workers that run in the data folder, of one queue or all."""
+    running = _running(data.expanduser().resolve())
+    return [worker.pid for worker in running if queue in (None, worker.queue)]
 
 
 @contextmanager

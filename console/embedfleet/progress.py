@@ -89,10 +89,16 @@ def is_alive(worker: WorkerInfo) -> bool:
 
 
 def has_worker(connections: Connections, queue: Queue) -> bool:
-    """Whether anyone is there to embed what waits in `queue`."""
-    return any(
+    """Whether anyone is there to embed what waits in `queue`, or is just starting for that."""
+    if any(
         is_alive(worker) and queue in worker.queues for worker in workers.list_alive(connections.db)
-    )
+    ):
+        return True
+    if not connections.settings.uses_embedded_stack:
+        return False
+    from embedfleet.local_workers import running_workers
+
+    return bool(running_workers(connections.settings.data, queue=queue))
 
 
 def command(settings: Settings, words: str) -> str:
@@ -115,10 +121,14 @@ def duration(seconds: float) -> str:
 def describe(status: JobStatus) -> str:
     """Where a job stands, in one line."""
     parts = [f"{status.embedded:,}/{status.total:,} texts embedded"]
+    if status.finished and not status.total:
+        parts = ["nothing new to embed"]
     if status.failed:
         parts.append(f"{status.failed:,} failed")
     if status.finished:
         parts.append(f"{status.state} after {duration(status.elapsed_seconds)}")
+        if status.state == "interrupted":
+            parts.append(str(status.reason))
         return ", ".join(parts)
     if status.state != "running":
         parts.append(status.state)
@@ -127,14 +137,19 @@ def describe(status: JobStatus) -> str:
     if status.eta_seconds is not None:
         parts.append(f"{duration(status.eta_seconds)} left")
     if status.budget_usd is not None:
-        parts.append(f"{money(status.spent_usd or 0)} of {money(status.budget_usd)} spent")
-        if status.reserved_usd:
-            parts.append(f"{money(status.reserved_usd)} reserved")
-        if status.unsettled_usd:
-            parts.append(f"{money(status.unsettled_usd)} perhaps spent without an answer")
+        parts += _budget(status, status.budget_usd)
     if status.reason:
         parts.append(f"waiting: {status.reason}")
     return ", ".join(parts)
+
+
+def _budget(status: JobStatus, budget_usd: float) -> Iterator[str]:
+    """What of a budget is spent, and what may be."""
+    yield f"{money(status.spent_usd or 0)} of {money(budget_usd)} spent"
+    if status.reserved_usd:
+        yield f"{money(status.reserved_usd)} reserved"
+    if status.unsettled_usd:
+        yield f"{money(status.unsettled_usd)} perhaps spent without an answer"
 
 
 def name(status: JobStatus) -> str:

@@ -39,6 +39,15 @@ class Refusal:
     reason: str
 
 
+@dataclass(frozen=True, slots=True)
+class Merged:
+    """A stored window: its counts, how many batches it made, and documents to be pruned."""
+
+    tally: jobs.Tally
+    batches: int
+    left_behind: list[int]
+
+
 @dataclass(slots=True)
 class Prepared:
     """A window ready to be stored.
@@ -68,17 +77,18 @@ def known_documents(
 
 def merge(
     db: Database, collection: CollectionInfo, job_id: int, window: Prepared, *, budget: int
-) -> tuple[jobs.Tally, int]:
-    """Store a window; returns its counts and how many batches it made."""
+) -> Merged:
+    """Store a window in one transaction."""
     with db.transaction() as conn:
         locks.share(conn, collection.id)
-        values = {"collection_id": collection.id, "job_id": job_id}
+        values: dict[str, Any] = {"collection_id": collection.id, "job_id": job_id}
         if window.changed:
             _copy(conn, window)
         missing = _missing(conn, collection, window)
         # Failures before documents, as commits lock them.
-        _forget_failures(conn, collection, missing, window)
-        failed = _refuse(conn, collection, job_id, missing, window.refused)
+        failed = _refuse(conn, values, missing, window.refused)
+        conn.execute(_SQL["retry_failures"], values | {"hashes": list(missing)})
+        conn.execute(_SQL["forget_rejections"], values | {"keys": window.keys})
         _reject(conn, values, window.rejected)
         if window.changed:
             keys = [judged.document.key for judged in window.changed]
@@ -89,8 +99,7 @@ def merge(
         left_behind = _take_live(conn, collection) if window.changed else []
         tally = _tally(window, missing, failed)
         jobs.count(conn, job_id, tally)
-    documents.prune(db, collection, left_behind)
-    return tally, batches
+    return Merged(tally, batches, left_behind)
 
 
 def _copy(conn: Connection[Any], window: Prepared) -> None:
@@ -127,19 +136,9 @@ def _missing(
     return missing
 
 
-def _forget_failures(
-    conn: Connection[Any], collection: CollectionInfo, missing: dict[bytes, int], window: Prepared
-) -> None:
-    conn.execute(
-        _SQL["forget_failures"],
-        {"collection_id": collection.id, "hashes": list(missing), "keys": window.keys},
-    )
-
-
 def _refuse(
     conn: Connection[Any],
-    collection: CollectionInfo,
-    job_id: int,
+    values: dict[str, Any],
     missing: dict[bytes, int],
     refused: Mapping[bytes, Refusal],
 ) -> int:
@@ -151,9 +150,8 @@ def _refuse(
         del missing[sha256]
     conn.execute(
         _SQL["refuse_texts"],
-        {
-            "collection_id": collection.id,
-            "job_id": job_id,
+        values
+        | {
             "hashes": found,
             "codes": [refused[sha256].code for sha256 in found],
             "reasons": [refused[sha256].reason for sha256 in found],
@@ -162,7 +160,7 @@ def _refuse(
     return len(found)
 
 
-def _reject(conn: Connection[Any], values: dict[str, int], rejected: Sequence[Rejection]) -> None:
+def _reject(conn: Connection[Any], values: dict[str, Any], rejected: Sequence[Rejection]) -> None:
     if not rejected:
         return
     # Sorted, so that two producers rejecting the same keys cannot deadlock.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -13,6 +14,7 @@ from embedfleet_producer.chunking import Chunker
 from embedfleet_producer.merge import Known, Prepared, known_documents
 from embedfleet_producer.prepare import prepare
 from embedfleet_producer.ready_made import ChunkFunction
+from embedfleet_producer.source import Source
 from embedfleet_producer.tokens import counter_for
 from embedfleet_producer.windows import Documents, Window, windows
 from embedfleet_schema.database import Database
@@ -171,11 +173,12 @@ def count_all(
     on_window: Callable[[Counted], None] | None = None,
 ) -> None:
     """Show a stream to all planners, window by window; it is read once, and cut in one mode."""
-    for window in _windows(stream, settings, planners[0].mode, chunk):
-        for planner in planners:
-            planner.add(window)
-        if on_window is not None:
-            on_window(planners[0].counted)
+    with closing(Source(stream)) as source:
+        for window in _windows(source, settings, planners[0].mode, chunk):
+            for planner in planners:
+                planner.add(window)
+            if on_window is not None:
+                on_window(planners[0].counted)
 
 
 def _windows(

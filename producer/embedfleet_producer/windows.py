@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterable, Container, Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 
 from embedfleet_producer.judge import Judged, judge
@@ -11,7 +10,6 @@ from embedfleet_producer.ready_made import ChunkFunction, cut_by
 from embedfleet_schema.types import ChunkMode, Document, Rejection
 
 Documents = Iterable[Document | Rejection]
-AsyncDocuments = AsyncIterable[Document | Rejection]
 
 
 @dataclass(slots=True)
@@ -79,33 +77,26 @@ def windows(
     """Judge a stream and cut it: a window ends at either limit, and nothing is read ahead of it.
 
     A caller's function cuts the texts here: its chunks tell whether a document has changed.
+
+    If the stream raises, what was read of it comes first. Not so if it is cancelled: whoever does
+    that wants no more of it.
     """
     window = Window()
-    for item in stream:
-        if isinstance(item, Rejection):
-            window.add(item)
-        else:
-            judged = judge(item, max_bytes=max_document_bytes, mode=mode)
-            if function is not None and isinstance(judged, Judged):
-                judged = cut_by(function, judged, mode)
-            window.add(judged)
-        if len(window) >= max_documents or window.size >= max_bytes:
+    try:
+        for item in stream:
+            if isinstance(item, Rejection):
+                window.add(item)
+            else:
+                judged = judge(item, max_bytes=max_document_bytes, mode=mode)
+                if function is not None and isinstance(judged, Judged):
+                    judged = cut_by(function, judged, mode)
+                window.add(judged)
+            if len(window) >= max_documents or window.size >= max_bytes:
+                full, window = window, Window()
+                yield full
+    except Exception:
+        if len(window):
             yield window
-            window = Window()
+        raise
     if len(window):
         yield window
-
-
-def blocking(stream: AsyncDocuments, loop: asyncio.AbstractEventLoop) -> Iterator[Document]:
-    """An asynchronous stream as a plain one, for a thread beside the event loop that feeds it."""
-    source = aiter(stream)
-    ended = object()
-
-    async def following() -> object:
-        return await anext(source, ended)
-
-    while True:
-        item = asyncio.run_coroutine_threadsafe(following(), loop).result()
-        if item is ended:
-            return
-        yield item  # type: ignore[misc]

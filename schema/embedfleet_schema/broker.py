@@ -12,6 +12,7 @@ import time
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
 
+from embedfleet_schema.forks import leave_to_parent, renewed_after_fork
 from embedfleet_schema.redis_clients import tls_options
 from embedfleet_schema.redis_url import RedisAddress, parse_redis_url
 from embedfleet_schema.rings import TASK
@@ -31,6 +32,8 @@ MAX_WAITING = 64
 # dead broker once per window, but slots of a worker stand idle until they are rung again.
 PRODUCER_SILENCE_S = 10.0
 WORKER_SILENCE_S = 1.0
+# Rings of one process that are under way at once.
+MOST_CONNECTIONS = 10
 # How long a caller waits for a ring. The limit of one exchange does not do: a ring over a new
 # connection takes ten of them.
 RING_S = 3.0
@@ -73,7 +76,7 @@ def celery_app(redis_url: str, *, socket_timeout_s: float) -> Celery:
         task_publish_retry=False,
         broker_connection_retry_on_startup=True,
         broker_connection_max_retries=None,
-        broker_pool_limit=10,
+        broker_pool_limit=MOST_CONNECTIONS,
         broker_transport_options=_transport_options(address, socket_timeout_s),
         # For Flower's own connections; ours have it in their address.
         broker_use_ssl=tls_options(address.tls) or None,
@@ -107,6 +110,9 @@ class Doorbell:
         self._silence_s = silence_s
         self._silent_until = 0.0
         self._late: Future[bool] | None = None
+        # Its own: kombu keeps one for all applications of a process, and of its forked children.
+        self._pool = app.connection_for_write().Pool(MOST_CONNECTIONS)
+        renewed_after_fork(self, "_renew")
 
     def ring(self, queue: Queue, count: int = 1) -> bool:
         """Ring `queue` up to `count` times, fewer where enough rings wait; False if Redis fails.
@@ -130,6 +136,11 @@ class Doorbell:
             log.warning("queue %s: Redis does not answer within %.0f s", queue, RING_S)
             return False
 
+    def _renew(self) -> None:
+        leave_to_parent(self._pool, self._late)
+        self._pool = self._app.connection_for_write().Pool(MOST_CONNECTIONS)
+        self._late = None
+
     def _answer(self, heard: Future[bool], queue: Queue, count: int) -> None:
         try:
             heard.set_result(self._ring(queue, count))
@@ -138,7 +149,7 @@ class Doorbell:
 
     def _ring(self, queue: Queue, count: int) -> bool:
         try:
-            with self._app.pool.acquire(block=True, timeout=5) as connection:
+            with self._pool.acquire(block=True, timeout=5) as connection:
                 waiting = connection.default_channel.client.llen(queue)
                 for _ in range(min(count, MAX_WAITING - waiting)):
                     self._app.send_task(TASK, args=(queue,), queue=queue, connection=connection)

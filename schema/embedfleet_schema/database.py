@@ -21,9 +21,12 @@ from embedfleet_schema.errors import (
     SchemaMissing,
     SchemaOutdated,
 )
+from embedfleet_schema.forks import leave_to_parent, renewed_after_fork
 from embedfleet_schema.revisions import newest
 from embedfleet_schema.types import Storage
 
+# How long a thread waits for a connection of the pool.
+POOL_TIMEOUT_S = 30.0
 # Advisory locks share one number space per database; this marks ours ("ef" in ASCII).
 LOCK_SPACE = 0x6566
 # Who looks through a whole collection for what has to be queued again waits for others who do.
@@ -31,7 +34,6 @@ REPAIR_LOCK_SPACE = 0x6567
 # Who reserves some of a job's budget waits for others who do.
 BUDGET_LOCK_SPACE = 0x6568
 
-_brief = session.brief
 
 Row = Mapping[str, Any]
 
@@ -41,7 +43,7 @@ class LockTimeout(Blocked, psycopg.errors.LockNotAvailable):
 
 
 class Database:
-    """A PostgreSQL database with pgvector. Thread-safe; make a new one after a fork.
+    """A PostgreSQL database with pgvector. Thread-safe; a forked child opens connections anew.
 
     Args:
         url: all that libpq takes, a URL or `key=value` words.
@@ -59,9 +61,10 @@ class Database:
         self.oids: dict[Storage, int] = {}
         self.vector_schema = "public"
         self.statement_timeout = "0"
-        self._max_connections = max_connections
+        self.max_connections = max_connections
         self._pool: ConnectionPool[Connection[Any]] | None = None
         self._lock = threading.Lock()
+        renewed_after_fork(self, "_renew")
 
     @contextmanager
     def connection(self, *, name_holders: bool = True) -> Iterator[Connection[Any]]:
@@ -90,13 +93,25 @@ class Database:
         if pool is not None:
             pool.close()
 
+    def _renew(self) -> None:
+        self._lock = threading.Lock()
+        leave_to_parent(self._pool)
+        self._pool = None
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether every connection of the pool is in use."""
+        stats = self._pool.get_stats() if self._pool is not None else {}
+        full = stats.get("pool_size", 0) >= self.max_connections
+        return full and not stats.get("pool_available", 0)
+
     def connect(self) -> Connection[Any]:
         """A connection outside the pool, for a thread that must not wait for another."""
         try:
             conn = psycopg.connect(**session.parameters(self.url), autocommit=True)
             session.set_up(conn, lock_wait_s=self.lock_wait_s)
         except psycopg.OperationalError as error:
-            raise DatabaseUnreachable(url=self.name, reason=_brief(error)) from error
+            raise DatabaseUnreachable(url=self.name, reason=session.brief(error)) from error
         except psycopg.ProgrammingError:
             # The driver's message quotes the URL, password and all.
             raise DatabaseUnreachable(url=self.name, reason="it cannot be read") from None
@@ -108,8 +123,8 @@ class Database:
                 self._check()
                 self._pool = ConnectionPool(
                     min_size=1,
-                    max_size=self._max_connections,
-                    timeout=30.0,
+                    max_size=self.max_connections,
+                    timeout=POOL_TIMEOUT_S,
                     kwargs=session.parameters(self.url) | {"autocommit": True},
                     configure=self._configure,
                     check=ConnectionPool.check_connection,
@@ -132,10 +147,10 @@ class Database:
         try:
             yield
         except psycopg.errors.InsufficientPrivilege as error:
-            raise NotPermitted(url=self.name, reason=_brief(error)) from error
+            raise NotPermitted(url=self.name, reason=session.brief(error)) from error
         except psycopg.errors.IdleInTransactionSessionTimeout as error:
             # The driver takes it for an error inside PostgreSQL; it is a lost connection.
-            raise psycopg.OperationalError(_brief(error)) from error
+            raise psycopg.OperationalError(session.brief(error)) from error
         except psycopg.errors.LockNotAvailable as error:
             if not name_holders or isinstance(error, LockTimeout):
                 raise
@@ -165,4 +180,4 @@ class Database:
         try:
             self.vector_schema, self.oids = vectors.register(conn)
         except psycopg.ProgrammingError as error:
-            raise PgvectorMissing(url=self.name, reason=_brief(error)) from error
+            raise PgvectorMissing(url=self.name, reason=session.brief(error)) from error

@@ -26,6 +26,21 @@ class UsageError(EmbedfleetError):
     exit_code = 2
 
 
+class BadArgument(UsageError, ValueError):
+    """{call}: {name} is {wanted}, not {given}."""
+
+
+class WrongType(UsageError, TypeError):
+    """{call}: {name} is {wanted}, not {given}."""
+
+
+class NotDocuments(UsageError, TypeError):
+    """Documents are needed, not {given}. Give a list or a generator of them:
+    docs.enqueue([ef.Document(key="a.md", text="...", metadata={{"lang": "en"}})]). Files are read
+    with: docs.enqueue(ef.read_paths(["folder"]))
+    """
+
+
 class BadName(UsageError):
     """{name!r} cannot name a collection: {reason}. Use up to 63 of a-z, 0-9 and _, starting with a
     letter.
@@ -35,6 +50,12 @@ class BadName(UsageError):
 class UnknownCollection(UsageError):
     """There is no collection {name!r}. {known} Create it with: embedfleet collection create {name}
     --model MODEL
+    """
+
+
+class CollectionGone(UsageError):
+    """The collection {name!r} was dropped after it was opened here. Open or create it again with:
+    fleet.collection({name!r}, model=...)
     """
 
 
@@ -153,6 +174,18 @@ class DatabaseUnreachable(EmbedfleetError):
     """
 
 
+class DatabaseError(EmbedfleetError):
+    """PostgreSQL at {url} did not do what it was asked to: {reason}. Check it with: embedfleet
+    doctor
+    """
+
+
+class ConnectionsInUse(EmbedfleetError):
+    """All {count} connections of this process to PostgreSQL were in use for 30 s. Let fewer threads
+    work at once, or raise EMBEDFLEET_MAX_CONNECTIONS
+    """
+
+
 class SchemaMissing(EmbedfleetError):
     """The database at {url} has no embedfleet tables. Create them with: embedfleet migrate"""
 
@@ -226,6 +259,12 @@ class StackStopped(EmbedfleetError):
     """The embedded servers in {data} {state}. Start them with: {start}"""
 
     exit_code = 2
+
+
+class WorkersElsewhere(UsageError):
+    """connect(workers=...) starts workers for the embedded stack, and a database of your own is
+    configured. Start workers where they are to run: embedfleet worker --queue {queue}
+    """
 
 
 class WorkerStartFailed(EmbedfleetError):
@@ -304,6 +343,12 @@ class JobFailed(EmbedfleetError):
 
 class WaitTimeout(EmbedfleetError):
     """Job {job} is not finished after {timeout_s:g} s: {progress}. It goes on without you."""
+
+
+class NoWorker(EmbedfleetError):
+    """No worker of queue {queue} lives, so job {job} does not go on: {progress}. Start one with:
+    {start}
+    """
 
 
 class LibraryMissing(EmbedfleetError):

@@ -154,6 +154,7 @@ class Job(Base):
     """One call of enqueue, repair or retry: what a person waits for, pauses, cancels.
 
     `unsettled_usd` is what was reserved for calls whose answers never came: they may be paid for.
+    Until it is loaded its producer says again and again that it lives, as workers extend leases.
     """
 
     __tablename__ = "job"
@@ -175,6 +176,10 @@ class Job(Base):
     pause_reason: Mapped[str | None]
     lane: Mapped[str] = mapped_column(server_default=text("'live'"))
     failed: Mapped[int] = tally()
+    loading_until: Mapped[datetime] = mapped_column(
+        server_default=text("(now() + '1 day'::interval)")
+    )
+    interrupted_at: Mapped[datetime | None]
 
     __table_args__ = (
         CheckConstraint("lane IN ('live', 'batch')", name="lane"),
@@ -306,7 +311,11 @@ class LaneFile(Base):
 
 
 class Failure(Base):
-    """A chunk that can not be embedded (`sha256` is set), or a document that was not accepted."""
+    """A chunk that can not be embedded (`sha256` is set), or a document that was not accepted.
+
+    `retried_by` is the job that enqueued the text again: while it is not cancelled, documents wait
+    for what becomes of it.
+    """
 
     __tablename__ = "failure"
 
@@ -319,6 +328,7 @@ class Failure(Base):
     attempts: Mapped[int] = mapped_column(server_default=text("0"))
     job_id: Mapped[int | None] = mapped_column(BigInteger)
     created_at: Mapped[datetime] = timestamp()
+    retried_by: Mapped[int | None] = mapped_column(BigInteger)
 
     __table_args__ = (
         CheckConstraint("(sha256 IS NULL) <> (document_key IS NULL)", name="subject"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from difflib import get_close_matches
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any
@@ -18,7 +19,7 @@ from pydantic import (
     ValidationError,
     model_validator,
 )
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
 from embedfleet_schema.addresses import BadDatabaseUrl, check_database_url
 from embedfleet_schema.errors import BadSettings, NotConfigured
@@ -87,6 +88,13 @@ class Settings(BaseSettings):
         validation_alias=AliasChoices("EMBEDFLEET_DATABASE_URL", "DATABASE_URL"),
         description="PostgreSQL with pgvector, as postgresql://user:password@host:port/name. "
         "Unset: the embedded stack.",
+    )
+    max_connections: int = Field(
+        default=8,
+        ge=1,
+        le=1_000,
+        description="Connections to PostgreSQL that a client holds at most; as many threads work "
+        "at once. Workers choose by their slots.",
     )
     redis_url: RedisUrl | None = Field(
         default=None,
@@ -363,6 +371,10 @@ def load_settings(**overrides: object) -> Settings:
         BadSettings: a value does not parse; the message names it, and hides secrets.
     """
     given = {name: value for name, value in overrides.items() if value is not None}
+    for name in given.keys() - Settings.model_fields.keys():
+        near = get_close_matches(name, Settings.model_fields, 1)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        raise BadSettings(reason=f"there is no setting {name}{hint}")
     try:
         return Settings(**given)  # type: ignore[arg-type]
     except ValidationError as error:
@@ -370,3 +382,6 @@ def load_settings(**overrides: object) -> Settings:
         name = ".".join(str(part) for part in first["loc"])
         reason = first["msg"].removeprefix("Value error, ")
         raise BadSettings(reason=f"{name}: {reason}" if name else reason) from None
+    except SettingsError as error:
+        # A list or an object that is no JSON; the cause quotes it, the message does not.
+        raise BadSettings(reason=str(error)) from None

@@ -191,7 +191,7 @@ def test_a_key_that_comes_twice_in_one_call_is_taken_once(migrated_url, redis_ur
         assert 3 == docs.counts().documents
 
 
-def test_a_stream_that_breaks_keeps_what_was_committed(migrated_url, redis_url):
+def test_a_stream_that_breaks_keeps_what_was_read(migrated_url, redis_url):
     def broken():
         yield from documents(5)
         raise RuntimeError("the source broke")
@@ -201,7 +201,7 @@ def test_a_stream_that_breaks_keeps_what_was_committed(migrated_url, redis_url):
         with pytest.raises(RuntimeError, match="the source broke"):
             docs.enqueue(broken())
         (job,) = fleet.jobs()
-        assert ("running", 4) == (job.status.state, job.status.documents)
+        assert ("interrupted", 5) == (job.status.state, job.status.documents)
 
 
 def test_an_asynchronous_caller_enqueues_an_asynchronous_stream(fleet, worker):

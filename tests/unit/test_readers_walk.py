@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from embedfleet_producer.readers import ReadReport, read_paths
-from embedfleet_schema.errors import InputMissing
+from embedfleet_schema.errors import InputMissing, WrongType
 from embedfleet_schema.types import Document, Rejection
 
 MAX_BYTES = 10_000
@@ -370,3 +370,9 @@ def test_a_file_that_vanishes_while_others_are_read_is_unreadable(tmp_path):
     assert "a.txt" == next(verdicts).key
     last.unlink()
     assert [Rejection("b.txt", "UNREADABLE", "no such file or directory")] == list(verdicts)
+
+
+def test_one_path_that_is_not_in_a_list_is_not_taken_for_its_letters(tmp_path):
+    for one in (str(tmp_path), tmp_path, b"docs"):
+        with pytest.raises(WrongType, match="a list of paths"):
+            read_paths(one)

@@ -215,7 +215,7 @@ def _judge(status: JobStatus) -> None:
     """What the end of a job means for the exit code."""
     if status.failed:
         note(f"See what failed: embedfleet failures {status.collection}")
-    if status.state == "cancelled" or (status.failed and not status.embedded):
+    if status.state in ("cancelled", "interrupted") or (status.failed and not status.embedded):
         raise typer.Exit(1)
 
 

@@ -109,7 +109,7 @@ def _job(job: JobStatus) -> list[Any]:
         f"{job.rejected:,}",
         "" if job.finished else f"{job.chunks_per_second:,.1f}",
         "" if job.eta_seconds is None else duration(job.eta_seconds),
-        "" if job.finished else job.reason or "",
+        "" if job.finished and job.state != "interrupted" else job.reason or "",
     ]
 
 

@@ -23,7 +23,7 @@ from embedfleet_producer.readers.standard_input import read_stdin
 from embedfleet_producer.readers.unknown import UnknownFiles
 from embedfleet_producer.readers.unpacking import on_disk, unpacked
 from embedfleet_producer.readers.walk import STDIN, Root, Source, plan_roots
-from embedfleet_schema.errors import InputMissing
+from embedfleet_schema.errors import InputMissing, WrongType
 from embedfleet_schema.types import MAX_DOCUMENT_BYTES, Document, Rejection
 
 __all__ = ["READERS", "ReadReport", "Reader", "ReaderLimits", "read_paths"]
@@ -69,7 +69,11 @@ def read_paths(
         InputMissing: at the call, before anything is read: a path does not exist, or a folder has
             no files.
         BadPattern: the same of a pattern.
+        WrongType: one path was given, and not a list of them.
     """
+    if isinstance(paths, str | bytes | Path):
+        wanted, given = 'a list of paths such as ["docs"]', type(paths).__name__
+        raise WrongType(call="read_paths", name="paths", wanted=wanted, given=given)
     selection = Selection(Patterns.of(include), Patterns.of(exclude), follow_links)
     roots = plan_roots(paths, selection)
     if stdin is None and any(root.path == STDIN for root in roots):

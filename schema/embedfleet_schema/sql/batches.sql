@@ -271,7 +271,7 @@ WHERE b.id = %(id)s
     AND NOT EXISTS (SELECT FROM embedfleet.{vectors} AS v WHERE v.sha256 = h.sha256)
 ON CONFLICT (collection_id, sha256) DO UPDATE
 SET code = excluded.code, reason = excluded.reason, attempts = excluded.attempts,
-    job_id = excluded.job_id, created_at = now()
+    job_id = excluded.job_id, created_at = now(), retried_by = NULL
 RETURNING sha256;
 
 -- name: expired

@@ -12,7 +12,8 @@ ORDER BY d.id
 FOR UPDATE;
 
 -- name: go_live
--- A document goes live whole: each chunk of its newest version has a vector or a failure.
+-- A document goes live whole: each chunk of its newest version has a vector or a failure. A failure
+-- whose text another job tries anew does not count, unless that job was cancelled.
 UPDATE embedfleet.document AS d
 SET live_version = d.version
 WHERE d.id = ANY (%(documents)s)
@@ -25,6 +26,10 @@ WHERE d.id = ANY (%(documents)s)
             AND NOT EXISTS (
                 SELECT FROM embedfleet.failure AS f
                 WHERE f.collection_id = d.collection_id AND f.sha256 = c.sha256
+                    AND NOT EXISTS (
+                        SELECT FROM embedfleet.job AS j
+                        WHERE j.id = f.retried_by AND j.cancelled_at IS NULL
+                    )
             )
     )
 RETURNING d.id;

@@ -89,13 +89,19 @@ FROM unnest(%(hashes)s::bytea[], %(codes)s::text[], %(reasons)s::text[])
 ORDER BY u.sha256
 ON CONFLICT (collection_id, sha256) DO UPDATE
 SET code = excluded.code, reason = excluded.reason, attempts = 0, job_id = excluded.job_id,
-    created_at = now();
+    retried_by = NULL, created_at = now();
 
--- name: forget_failures
--- Texts that are about to be tried again, and documents that are accepted now.
+-- name: retry_failures
+-- Texts that this job tries again. Their failures stand until they have a vector or a new verdict:
+-- so they are not lost with a job that is cancelled.
+UPDATE embedfleet.failure
+SET retried_by = %(job_id)s
+WHERE collection_id = %(collection_id)s AND sha256 = ANY (%(hashes)s::bytea[]);
+
+-- name: forget_rejections
+-- Of documents that are accepted now.
 DELETE FROM embedfleet.failure
-WHERE collection_id = %(collection_id)s
-    AND (sha256 = ANY (%(hashes)s::bytea[]) OR document_key = ANY (%(keys)s));
+WHERE collection_id = %(collection_id)s AND document_key = ANY (%(keys)s);
 
 -- name: insert_batches
 INSERT INTO embedfleet.batch

@@ -1,6 +1,7 @@
 -- name: create
-INSERT INTO embedfleet.job (collection_id, kind, budget_usd, lane)
-VALUES (%(collection_id)s, %(kind)s, %(budget_usd)s, %(lane)s)
+INSERT INTO embedfleet.job (collection_id, kind, budget_usd, lane, loading_until)
+VALUES (%(collection_id)s, %(kind)s, %(budget_usd)s, %(lane)s,
+    now() + make_interval(secs => %(loading_seconds)s))
 RETURNING id;
 
 -- name: standing
@@ -25,11 +26,26 @@ WHERE id = %(job_id)s;
 -- name: loaded
 UPDATE embedfleet.job SET loaded_at = now() WHERE id = %(job_id)s AND loaded_at IS NULL;
 
+-- name: still_loading
+-- Its producer lives. A job that was taken for interrupted meanwhile goes on with that.
+UPDATE embedfleet.job
+SET loading_until = now() + make_interval(secs => %(loading_seconds)s)
+WHERE id = %(job_id)s AND loaded_at IS NULL;
+
+-- name: interrupted
+-- Its producer will hand over nothing more.
+UPDATE embedfleet.job
+SET interrupted_at = now()
+WHERE id = %(job_id)s AND loaded_at IS NULL AND interrupted_at IS NULL;
+
 -- name: status
 -- Everything a person asks of a job, from the rows themselves. The rate looks back 30 seconds, or
 -- to the end of the first batch of a younger job: before that, models were being loaded.
 SELECT j.id, j.kind, c.name AS collection, c.queue, j.documents, j.unchanged, j.rejected, j.chunks,
-    j.reused, j.created_at, j.loaded_at, j.paused_at, j.cancelled_at, j.pause_reason,
+    j.reused, j.created_at, j.loaded_at,
+    CASE WHEN j.loaded_at IS NULL
+        THEN coalesce(j.interrupted_at, CASE WHEN j.loading_until < now() THEN j.loading_until END)
+    END AS interrupted_at, j.paused_at, j.cancelled_at, j.pause_reason,
     j.budget_usd::float8 AS budget_usd,
     (SELECT sum(u.usd)::float8 FROM embedfleet.usage AS u WHERE u.job_id = j.id) AS spent_usd,
     j.unsettled_usd::float8 AS unsettled_usd,
@@ -86,7 +102,7 @@ SELECT j.id
 FROM embedfleet.job AS j
 WHERE %(collection_id)s::bigint IS NULL OR j.collection_id = %(collection_id)s
 ORDER BY (j.cancelled_at IS NULL AND (
-        j.loaded_at IS NULL
+        j.loaded_at IS NULL AND j.interrupted_at IS NULL AND j.loading_until >= now()
         OR EXISTS (
             SELECT FROM embedfleet.batch AS b
             WHERE b.job_id = j.id AND b.state IN ('pending', 'held', 'leased')

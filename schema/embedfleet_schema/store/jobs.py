@@ -23,7 +23,11 @@ _SQL = load("jobs")
 _INGEST = load("ingest")
 
 JobKind = Literal["enqueue", "repair", "retry"]
-JobState = Literal["loading", "running", "paused", "cancelled", "done"]
+JobState = Literal["loading", "running", "paused", "interrupted", "cancelled", "done"]
+
+# A producer that does not say for so long that it lives is taken for dead.
+LOADING_SECONDS = 60.0
+INTERRUPTED = "its producer stopped before the end; enqueue the same documents again for the rest"
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +42,10 @@ class JobStatus:
     kept for what is under way, and `unsettled_usd` for calls that were under way when their worker
     was lost. `over_budget`: it is paused because its budget pays for no more, or cannot be reckoned
     with; `reason` says what to do.
+
+    It is `loading` while its producer still reads, and `interrupted` where that stopped before the
+    end: the caller's source raised, the call was cancelled, or the process died. What it stored is
+    embedded all the same.
     """
 
     id: int
@@ -68,7 +76,9 @@ class JobStatus:
 
     @property
     def finished(self) -> bool:
-        return self.state in ("done", "cancelled")
+        return self.state in ("done", "cancelled") or (
+            self.state == "interrupted" and not self.queued
+        )
 
     @property
     def total(self) -> int:
@@ -108,13 +118,19 @@ def create(
     *,
     budget_usd: float | Decimal | None = None,
     lane: Lane = "live",
+    loading_seconds: float = LOADING_SECONDS,
 ) -> int:
-    """A new job; one with a budget is paused when that is spent."""
+    """A new job; one with a budget is paused when that is spent.
+
+    Its producer says within `loading_seconds` that it lives (`still_loading`), or that it has
+    handed over everything.
+    """
     values = {
         "collection_id": collection.id,
         "kind": kind,
         "budget_usd": _money(budget_usd),
         "lane": lane,
+        "loading_seconds": loading_seconds,
     }
     row = conn.execute(_SQL["create"], values).fetchone()
     assert row is not None  # noqa: S101 - INSERT ... RETURNING gives a row or raises
@@ -129,6 +145,16 @@ def count(conn: Connection[Any], job_id: int, tally: Tally) -> None:
 def loaded(conn: Connection[Any], job_id: int) -> None:
     """The producer has handed over everything."""
     conn.execute(_SQL["loaded"], {"job_id": job_id})
+
+
+def still_loading(conn: Connection[Any], job_id: int, *, loading_seconds: float) -> None:
+    """The producer lives, and has not handed over everything yet."""
+    conn.execute(_SQL["still_loading"], {"job_id": job_id, "loading_seconds": loading_seconds})
+
+
+def interrupted(conn: Connection[Any], job_id: int) -> None:
+    """The producer stops before it has handed over everything."""
+    conn.execute(_SQL["interrupted"], {"job_id": job_id})
 
 
 def put_batches(
@@ -245,9 +271,11 @@ def _halt(db: Database, job_id: int, statement: str) -> None:
 def _status(row: Row) -> JobStatus:
     state = _state(row)
     rate = float(row["tokens_per_second"])
-    running = state in ("running", "loading") and rate > 0
-    ended = row["finished_at"] if state in ("done", "cancelled") else row["now"]
-    end = max(ended or row["created_at"], row["loaded_at"] or row["created_at"])
+    running = state in ("running", "loading", "interrupted") and rate > 0
+    is_over = state in ("done", "cancelled") or (state == "interrupted" and not row["open_batches"])
+    ended = row["finished_at"] if is_over else row["now"]
+    handed_over = row["loaded_at"] or row["interrupted_at"] or row["created_at"]
+    end = max(ended or row["created_at"], handed_over)
     return JobStatus(
         id=row["id"],
         kind=row["kind"],
@@ -285,6 +313,8 @@ def _reason(row: Row, state: JobState) -> str | None:
         return f"{row['model']} is paused ({code}): {reason}"
     if state == "paused" and row["pause_reason"] is not None:
         return str(row["pause_reason"])
+    if state == "interrupted":
+        return INTERRUPTED
     if row["filed_batches"] and row["filed_batches"] == row["leased_batches"]:
         since = f"{row['filed_at'].astimezone():%Y-%m-%d %H:%M}"
         return f"filed with the provider's batch API since {since}, answers come within 24 h"
@@ -305,8 +335,12 @@ def _money(usd: float | Decimal | None) -> Decimal | None:
 def _state(row: Row) -> JobState:
     if row["cancelled_at"] is not None:
         return "cancelled"
-    if row["loaded_at"] is not None and not row["open_batches"]:
+    handed_over, interrupted = row["loaded_at"] is not None, row["interrupted_at"] is not None
+    if handed_over and not row["open_batches"]:
         return "done"
-    if row["paused_at"] is not None or row["space_paused_at"] is not None:
+    standing_still = row["paused_at"] is not None or row["space_paused_at"] is not None
+    if standing_still and (row["open_batches"] or not interrupted):
         return "paused"
-    return "loading" if row["loaded_at"] is None else "running"
+    if interrupted:
+        return "interrupted"
+    return "running" if handed_over else "loading"
