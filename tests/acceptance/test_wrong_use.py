@@ -98,7 +98,7 @@ def run(fleet: Fleet, tmp_path: Path) -> Run:
             id="a mistyped command",
         ),
         pytest.param(
-            ["collection", "crate", "x"],
+            ["collection", "crete", "x"],
             2,
             "Did you mean 'create'? See: embedfleet collection --help",
             id="a mistyped command of a group",
