@@ -297,12 +297,8 @@ def test_what_is_packed_and_read_in_a_process_is_read_too(tmp_path):
 
 @pytest.mark.parametrize(
     "data",
-    [
-        b"",
-        b"not gzip",
-        gzip.compress(b"x" * 10_000, mtime=0)[:-9],
-        gzip.compress(b"x" * 99, mtime=0) + b"!",
-    ],
+    [b"", b"not gzip", gzip.compress(b"x" * 10_000)[:-9], gzip.compress(b"x" * 99) + b"!"],
+    ids=["empty", "other", "cut off", "longer"],
 )
 def test_a_damaged_packed_file_is_a_verdict(tmp_path, data):
     [rejection] = read(tmp_path / "a.txt.gz", data)

@@ -102,6 +102,6 @@ def verdicts(frame: Frame) -> list[Verdict]:
 
 def _restored(number: int, values: list[Any]) -> Verdict:
     kind = _KINDS[number]
-    if kind is Document and values[_MARKS]:
+    if kind is Document:
         values[_MARKS] = tuple(Mark(start, metadata) for start, metadata in values[_MARKS])
     return kind(*values)
