@@ -15,6 +15,7 @@ from embedfleet.planning import Plan, make_plans
 from embedfleet_producer.budget import check_budget
 from embedfleet_producer.enqueue import Enqueued, Producer
 from embedfleet_producer.plan import Target
+from embedfleet_producer.ready_made import ChunkFunction
 from embedfleet_producer.windows import blocking
 from embedfleet_schema.store import audit, collections, documents, jobs, requeue
 from embedfleet_schema.store.audit import Audit
@@ -23,9 +24,8 @@ from embedfleet_schema.store.explain import explain
 from embedfleet_schema.store.explanation import Explanation
 from embedfleet_schema.store.jobs import FailureInfo
 from embedfleet_schema.store.search import explain_sql, search
-from embedfleet_schema.types import Chunk, CollectionInfo, Document, Hit, Lane, Rejection
+from embedfleet_schema.types import CollectionInfo, Document, Hit, Lane, Rejection
 
-ChunkFunction = Callable[[str], Iterable[str | Chunk]]
 Vector = NDArray[np.float32] | Sequence[float]
 
 
@@ -61,7 +61,8 @@ class Collection:
 
         Args:
             documents: `Document` values from any iterable (or from `read_paths`).
-            chunk: cuts a text in your own way; by default the collection's chunking does.
+            chunk: cuts a text in your own way; by default the collection's chunking does. It is
+                called for unchanged documents too: its chunks tell whether they are unchanged.
             budget_usd: the job is paused when it has spent that much; what is under way at that
                 moment is still paid for.
             lane: "batch" files the texts with the provider's batch API: half the price, and an
@@ -120,6 +121,9 @@ class Collection:
         Args:
             query: a text, or a vector of shape (dimensions,) from the collection's space.
             where: metadata that a hit must contain: {"lang": "en"}.
+
+        Raises:
+            UnreadableQuery: the text is blank, or the model knows none of its words.
         """
         vector = self.embed_query(query) if isinstance(query, str) else query
         return search(self._connections.db, self.info, vector, k=k, where=where)

@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
-from embedfleet.collection import ChunkFunction, Collection
+from embedfleet.collection import Collection
 from embedfleet.connections import Connections
 from embedfleet.job import Job
 from embedfleet.limits import Limits
 from embedfleet.planning import Plan, compared, make_plans
 from embedfleet.stops import clear_stops
+from embedfleet_producer.chunking import settled
 from embedfleet_producer.plan import Counted, Target
+from embedfleet_producer.ready_made import ChunkFunction
 from embedfleet_schema.errors import (
     ChunkingMismatch,
     ModelMismatch,
@@ -81,7 +83,8 @@ class Fleet(Connections):
 
         Args:
             model: hub name, directory, or provider/name. Left out: the collection must exist.
-            chunking: how documents are cut; by default as long as the model takes, no overlap.
+            chunking: how documents are cut; by default into chunks of 400 tokens, or of what the
+                model takes if that is less, without overlap.
             queue: which workers embed it; by default by the model's provider.
             dimensions: of the vectors, where a model behind an API offers several, or is unknown.
             max_tokens: how long a text may be, for a model behind an API that is unknown here.
@@ -93,6 +96,7 @@ class Fleet(Connections):
             UnknownCollection: there is none of this name and no model was given.
             ModelMismatch: it exists with another model or another way to store it.
             ChunkingMismatch: it exists and cuts documents differently.
+            BadChunking: it is new, and cannot cut documents in this way.
             ModelNotFound, BadModelName: the model cannot be found out about.
         """
         options = (dimensions, max_tokens, storage, metric, document_prompt, query_prompt)
@@ -102,10 +106,10 @@ class Fleet(Connections):
             if model is None:
                 raise
             known = None
-        if known is not None and all(option is None for option in options):
-            same_model = model is None or parse_model(model) == _names(known.space)
-            if same_model and chunking in (None, known.chunking):
-                return Collection(self, known)
+        is_plain = all(option is None for option in options)
+        if known is not None and is_plain and _is_of(known, model):
+            _check_same(known, chunking)
+            return Collection(self, known)
         if model is None:
             raise UsageError(reason=f"to compare options of collection {name!r}, name its model")
         space = resolve_space(
@@ -117,7 +121,10 @@ class Fleet(Connections):
             document_prompt=document_prompt,
             query_prompt=query_prompt,
         )
-        wanted = chunking or (known.chunking if known else Chunking())
+        if known is None:
+            wanted = settled(space, chunking or Chunking())
+        else:
+            wanted = chunking or known.chunking
         chosen = queue or self._queue_for(space)
         return Collection(self, collections.create_or_open(self.db, name, space, wanted, chosen))
 
@@ -149,6 +156,8 @@ class Fleet(Connections):
         Raises:
             UnknownCollection: there is none of this name and no model was given.
             ModelMismatch: it exists with another model.
+            ChunkingMismatch: it exists and cuts documents differently.
+            BadChunking: it does not exist, and could not cut documents in this way.
         """
         try:
             collection = collections.find(self.db, name)
@@ -157,7 +166,7 @@ class Fleet(Connections):
                 raise
             collections.check_name(name)
             space = resolve_space(model, dimensions=dimensions, max_tokens=max_tokens)
-            first = Target(space, chunking or Chunking())
+            first = Target(space, settled(space, chunking or Chunking()))
         else:
             first = _existing(collection, model, chunking, dimensions)
         targets = [first, *(compared(each, first.chunking) for each in compare)]
@@ -229,15 +238,18 @@ def _existing(
     known: CollectionInfo, model: str | None, chunking: Chunking | None, dimensions: int | None
 ) -> Target:
     """The target of a collection that is there, which a plan cannot make another one."""
-    other_model = model is not None and parse_model(model) != _names(known.space)
-    if other_model or dimensions not in (None, known.space.dimensions):
+    if not _is_of(known, model) or dimensions not in (None, known.space.dimensions):
         wanted = f"{model or known.space.name} ({dimensions or 'its own'} dimensions)"
         existing = f"{known.space.name} ({known.space.dimensions} dimensions)"
         raise ModelMismatch(name=known.name, existing=existing, wanted=wanted)
-    if chunking not in (None, known.chunking):
-        raise ChunkingMismatch(name=known.name, existing=known.chunking, wanted=chunking)
+    _check_same(known, chunking)
     return Target(known.space, known.chunking, known)
 
 
-def _names(space: Space) -> tuple[str, str]:
-    return space.provider, space.model
+def _check_same(known: CollectionInfo, chunking: Chunking | None) -> None:
+    if chunking is not None and not chunking.is_met_by(known.chunking):
+        raise ChunkingMismatch(name=known.name, existing=known.chunking, wanted=chunking)
+
+
+def _is_of(known: CollectionInfo, model: str | None) -> bool:
+    return model is None or parse_model(model) == (known.space.provider, known.space.model)

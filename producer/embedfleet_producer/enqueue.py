@@ -13,9 +13,10 @@ from dataclasses import dataclass, field, fields
 import psycopg
 
 from embedfleet_producer.budget import check_budget
-from embedfleet_producer.chunking import Chunker, ChunkFunction
+from embedfleet_producer.chunking import Chunker
 from embedfleet_producer.merge import Known, Prepared, known_documents, merge
 from embedfleet_producer.prepare import prepare
+from embedfleet_producer.ready_made import ChunkFunction
 from embedfleet_producer.tokens import counter_for
 from embedfleet_producer.windows import Documents, Window, windows
 from embedfleet_schema.broker import Doorbell
@@ -54,8 +55,9 @@ class Written:
 
 @dataclass(slots=True)
 class Enqueued:
-    """What a call of enqueue did. `rung` is False when Redis did not hear it: workers that run
-    find the batches all the same, a few seconds later.
+    """What a call of enqueue did. `failed` counts texts that the model cannot embed, whoever tries.
+    `rung` is False when Redis did not hear it: workers that run find the batches all the same, a
+    few seconds later.
     """
 
     job_id: int
@@ -64,6 +66,7 @@ class Enqueued:
     rejected: int = 0
     chunks: int = 0
     reused: int = 0
+    failed: int = 0
     batches: int = 0
     rejections: list[Rejection] = field(default_factory=list)
     rung: bool = True
@@ -141,6 +144,8 @@ class Producer:
             max_documents=limits.window_documents,
             max_bytes=limits.window_bytes,
             max_document_bytes=limits.max_document_bytes,
+            mode=self._chunker.mode,
+            function=self._function,
         )
         with ThreadPoolExecutor(1, "embedfleet-writer") as writer:
             writing: deque[Future[Written]] = deque()
@@ -169,7 +174,7 @@ class Producer:
         if before is not None:
             for key in window.accepted.keys() & before.accepted.keys():
                 known[key] = Known(before.accepted[key].digest, live=False, job_id=job_id)
-        return prepare(window, known, self._chunker, function=self._function, job_id=job_id)
+        return prepare(window, known, self._chunker, job_id=job_id)
 
     def _write(self, window: Window, prepared: Prepared, job_id: int, lane: Lane) -> Written:
         budget = self._settings.batch_tokens(self._collection.queue)

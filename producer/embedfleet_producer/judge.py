@@ -48,6 +48,10 @@ class Judged:
     size: int
 
 
+_MODES = get_args(ChunkMode)
+_KINDS: dict[ChunkMode, str] = {"text": "text", "markdown": "markdown with headings"}
+
+
 class _Refused(Exception):
     def __init__(self, code: str, reason: str) -> None:
         super().__init__(reason)
@@ -55,8 +59,10 @@ class _Refused(Exception):
         self.reason = reason
 
 
-def judge(document: object, *, max_bytes: int) -> Judged | Rejection:
+def judge(document: object, *, max_bytes: int, mode: ChunkMode = "text") -> Judged | Rejection:
     """Accept a document, or say in a code and a sentence why not.
+
+    `mode` is how texts are cut that do not say it themselves.
 
     Codes: NOT_A_DOCUMENT, BAD_KEY, KEY_TOO_LONG, BAD_MODE, NOT_TEXT, EMPTY, NUL_BYTE, BAD_UNICODE,
     TOO_LONG, BAD_OFFSETS, BAD_METADATA, BAD_MARKS.
@@ -68,15 +74,21 @@ def judge(document: object, *, max_bytes: int) -> Judged | Rejection:
         _check_key(document.key)
         _check_mode(document.mode)
         metadata = _metadata_json(document.metadata)
-        digest, size = _digest(document, metadata, max_bytes)
+        digest, size = _digest(document, metadata, max_bytes, document.mode or mode)
     except _Refused as refused:
         return Rejection(printable(document.key), refused.code, refused.reason)
     return Judged(document, metadata, digest, size)
 
 
-def _digest(document: Document, metadata: str, max_bytes: int) -> tuple[bytes, int]:
-    """SHA-256 over all that makes the document's rows, and its text's size in bytes."""
-    kind = "chunks" if document.text is None else document.mode or "text"
+def _digest(
+    document: Document, metadata: str, max_bytes: int, mode: ChunkMode
+) -> tuple[bytes, int]:
+    """SHA-256 over all that makes the document's rows, and its text's size in bytes.
+
+    How a text is cut is part of it, but for what a collection never changes. Texts without marks
+    have the digests that they always had; Markdown has another since its chunks carry headings.
+    """
+    kind = "chunks" if document.text is None else _KINDS[mode]
     digest = hashlib.sha256(f"{kind}{metadata}".encode())
     size = 0
     for text, extra in _texts(document):
@@ -89,7 +101,8 @@ def _digest(document: Document, metadata: str, max_bytes: int) -> tuple[bytes, i
         digest.update(b"%d:" % len(encoded))
         digest.update(encoded)
         digest.update(extra.encode())
-    digest.update(_marks(document).encode())
+    if document.marks != ():
+        digest.update(_marks(document).encode())
     return digest.digest(), size
 
 
@@ -120,9 +133,8 @@ def _check_key(key: object) -> None:
 
 
 def _check_mode(mode: object) -> None:
-    modes = get_args(ChunkMode)
-    if mode is not None and mode not in modes:
-        raise _Refused("BAD_MODE", f"the mode is one of {', '.join(modes)}, or None")
+    if mode is not None and mode not in _MODES:
+        raise _Refused("BAD_MODE", f"the mode is one of {', '.join(_MODES)}, or None")
 
 
 def _texts(document: Document) -> Iterator[tuple[str, str]]:
@@ -132,11 +144,16 @@ def _texts(document: Document) -> Iterator[tuple[str, str]]:
     if document.text is not None:
         yield _visible(document.text), ""
         return
+    is_visible = False
     for chunk in _listed(document.chunks):
         if isinstance(chunk, Chunk):
-            yield _visible(chunk.content), _metadata_json(chunk.metadata) + _offsets(chunk)
+            text, extra = _string(chunk.content), _metadata_json(chunk.metadata) + _offsets(chunk)
         else:
-            yield _visible(chunk), ""
+            text, extra = _string(chunk), ""
+        is_visible = is_visible or has_text(text)
+        yield text, extra
+    if not is_visible:
+        raise _Refused("EMPTY", "no chunk has visible text")
 
 
 def _listed(chunks: object) -> Sequence[object]:
@@ -191,10 +208,15 @@ def _mark(mark: object, length: int) -> str:
 
 
 def _visible(text: object) -> str:
+    checked = _string(text)
+    if not has_text(checked):
+        raise _Refused("EMPTY", "there is no visible text")
+    return checked
+
+
+def _string(text: object) -> str:
     if not isinstance(text, str):
         raise _Refused("NOT_TEXT", f"text is needed, not {type(text).__name__}")
-    if not has_text(text):
-        raise _Refused("EMPTY", "there is no visible text")
     return text
 
 

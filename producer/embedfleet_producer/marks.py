@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from embedfleet_schema.types import Mark
+from embedfleet_producer.headings import HEADINGS, heading_marks
+from embedfleet_schema.types import ChunkMode, Document, Mark
 
 
 def in_force(marks: Sequence[Mark], starts: Sequence[int | None]) -> list[dict[str, Any]]:
@@ -26,3 +27,15 @@ def in_force(marks: Sequence[Mark], starts: Sequence[int | None]) -> list[dict[s
             taken += 1
         found[index] = dict(current)
     return found
+
+
+def marks_of(document: Document, mode: ChunkMode) -> Sequence[Mark]:
+    """The marks of a text: its headings, where it is Markdown, and those that came with it.
+
+    A caller who has `headings` of his own in the document's metadata keeps them.
+    """
+    if document.text is None or (document.mode or mode) != "markdown":
+        return document.marks
+    if HEADINGS in document.metadata:
+        return document.marks
+    return [*heading_marks(document.text), *document.marks]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -31,18 +31,28 @@ class Known:
     job_id: int | None
 
 
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why a text is not given to any worker: the model could not do it justice."""
+
+    code: str
+    reason: str
+
+
 @dataclass(slots=True)
 class Prepared:
     """A window ready to be stored.
 
-    `keys` are all that were accepted. `waiting` are the unchanged documents that readers do not see
-    yet: what they miss is queued again, because the batch that had it may be cancelled.
+    `keys` are all that were accepted. `refused` are the texts, by hash, that fail at once.
+    `waiting` are the unchanged documents that readers do not see yet: what they miss is queued
+    again, because the batch that had it may be cancelled.
     """
 
     keys: list[str] = field(default_factory=list)
     changed: list[Judged] = field(default_factory=list)
     chunks: list[ChunkRow] = field(default_factory=list)
     waiting: list[str] = field(default_factory=list)
+    refused: dict[bytes, Refusal] = field(default_factory=dict)
     unchanged: int = 0
     rejected: list[Rejection] = field(default_factory=list)
 
@@ -68,6 +78,7 @@ def merge(
         missing = _missing(conn, collection, window)
         # Failures before documents, as commits lock them.
         _forget_failures(conn, collection, missing, window)
+        failed = _refuse(conn, collection, job_id, missing, window.refused)
         _reject(conn, values, window.rejected)
         if window.changed:
             keys = [judged.document.key for judged in window.changed]
@@ -76,7 +87,7 @@ def merge(
             conn.execute(_SQL["merge_chunks"], values)
         batches = jobs.put_batches(conn, collection, job_id, missing.items(), budget=budget)
         left_behind = _take_live(conn, collection) if window.changed else []
-        tally = _tally(window, missing)
+        tally = _tally(window, missing, failed)
         jobs.count(conn, job_id, tally)
     documents.prune(db, collection, left_behind)
     return tally, batches
@@ -125,6 +136,32 @@ def _forget_failures(
     )
 
 
+def _refuse(
+    conn: Connection[Any],
+    collection: CollectionInfo,
+    job_id: int,
+    missing: dict[bytes, int],
+    refused: Mapping[bytes, Refusal],
+) -> int:
+    """Take out of `missing` what is refused, with a failure each; returns how many that are."""
+    found = sorted(missing.keys() & refused.keys())
+    if not found:
+        return 0
+    for sha256 in found:
+        del missing[sha256]
+    conn.execute(
+        _SQL["refuse_texts"],
+        {
+            "collection_id": collection.id,
+            "job_id": job_id,
+            "hashes": found,
+            "codes": [refused[sha256].code for sha256 in found],
+            "reasons": [refused[sha256].reason for sha256 in found],
+        },
+    )
+    return len(found)
+
+
 def _reject(conn: Connection[Any], values: dict[str, int], rejected: Sequence[Rejection]) -> None:
     if not rejected:
         return
@@ -147,12 +184,13 @@ def _take_live(conn: Connection[Any], collection: CollectionInfo) -> list[int]:
     return sorted({*replaced, *(document for document, had_pending, _ in rows if had_pending)})
 
 
-def _tally(window: Prepared, missing: dict[bytes, int]) -> jobs.Tally:
+def _tally(window: Prepared, missing: dict[bytes, int], failed: int) -> jobs.Tally:
     texts = {row[5] for row in window.chunks}
     return jobs.Tally(
         documents=len(window.changed),
         unchanged=window.unchanged,
         rejected=len(window.rejected),
         chunks=len(window.chunks),
-        reused=len(texts) - len(texts & missing.keys()),
+        reused=len(texts) - len(texts & missing.keys()) - failed,
+        failed=failed,
     )

@@ -7,7 +7,8 @@ from collections.abc import AsyncIterable, Iterable, Iterator
 from dataclasses import dataclass, field
 
 from embedfleet_producer.judge import Judged, judge
-from embedfleet_schema.types import Document, Rejection
+from embedfleet_producer.ready_made import ChunkFunction, cut_by
+from embedfleet_schema.types import ChunkMode, Document, Rejection
 
 Documents = Iterable[Document | Rejection]
 AsyncDocuments = AsyncIterable[Document | Rejection]
@@ -41,15 +42,27 @@ def duplicate(key: str) -> Rejection:
 
 
 def windows(
-    stream: Documents, *, max_documents: int, max_bytes: int, max_document_bytes: int
+    stream: Documents,
+    *,
+    max_documents: int,
+    max_bytes: int,
+    max_document_bytes: int,
+    mode: ChunkMode = "text",
+    function: ChunkFunction | None = None,
 ) -> Iterator[Window]:
-    """Judge a stream and cut it: a window ends at either limit, and nothing is read ahead of it."""
+    """Judge a stream and cut it: a window ends at either limit, and nothing is read ahead of it.
+
+    A caller's function cuts the texts here: its chunks tell whether a document has changed.
+    """
     window = Window()
     for item in stream:
         if isinstance(item, Rejection):
             window.add(item)
         else:
-            window.add(judge(item, max_bytes=max_document_bytes))
+            judged = judge(item, max_bytes=max_document_bytes, mode=mode)
+            if function is not None and isinstance(judged, Judged):
+                judged = cut_by(function, judged, mode)
+            window.add(judged)
         if len(window) >= max_documents or window.size >= max_bytes:
             yield window
             window = Window()

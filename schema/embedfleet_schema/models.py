@@ -90,8 +90,12 @@ class Collection(Base):
     tokenizer: Mapped[str]
     queue: Mapped[str]
     created_at: Mapped[datetime] = timestamp()
+    too_long: Mapped[str] = mapped_column(server_default=text("'reject'"))
 
-    __table_args__ = (CheckConstraint("name ~ '^[a-z][a-z0-9_]{0,62}$'", name="name"),)
+    __table_args__ = (
+        CheckConstraint("name ~ '^[a-z][a-z0-9_]{0,62}$'", name="name"),
+        CheckConstraint("too_long IN ('reject', 'truncate', 'split')", name="too_long"),
+    )
 
 
 class Document(Base):
@@ -162,6 +166,7 @@ class Job(Base):
     budget_usd: Mapped[Decimal | None]
     pause_reason: Mapped[str | None]
     lane: Mapped[str] = mapped_column(server_default=text("'live'"))
+    failed: Mapped[int] = tally()
 
     __table_args__ = (
         CheckConstraint("lane IN ('live', 'batch')", name="lane"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from typing import Any, Literal
 
@@ -17,6 +17,10 @@ Storage = Literal["vector", "halfvec"]
 Metric = Literal["cosine", "l2", "inner_product"]
 Kind = Literal["document", "query"]
 ChunkMode = Literal["text", "markdown"]
+# What becomes of a ready-made chunk that is longer than the model takes.
+TooLong = Literal["reject", "truncate", "split"]
+# The size of chunks that nobody chose, in tokens.
+DEFAULT_SIZE = 400
 Queue = Literal["cpu", "cuda", "api"]
 QUEUES: tuple[Queue, ...] = ("cpu", "cuda", "api")
 # How a job is embedded: now, or within a day by a provider's batch API at half the price.
@@ -70,15 +74,23 @@ class Space:
 class Chunking:
     """How a collection cuts its documents.
 
-    `size` and `overlap` count tokens of the model's own tokenizer, special tokens not included;
-    size 0 means as many as the model takes. `tokenizer` names another tokenizer (a model name,
-    or a directory or file that holds tokenizer.json), for servers whose model name does not tell.
+    `size` and `overlap` count tokens of the model's own tokenizer, special tokens not included.
+    Size 0 means as many as the model takes; None, 400 or what the model takes if that is less: a
+    number is stored with the collection as it is made. `tokenizer` names another tokenizer (a model
+    name, or a directory or file that holds tokenizer.json), for servers whose model name does not
+    tell. `too_long` says what becomes of a ready-made chunk that is longer than the model takes: a
+    failure of its own, its beginning, or pieces that fit.
     """
 
-    size: int = 0
+    size: int | None = None
     overlap: int = 0
     mode: ChunkMode = "text"
     tokenizer: str = ""
+    too_long: TooLong = "reject"
+
+    def is_met_by(self, other: Chunking) -> bool:
+        """Whether `other` is what is asked for here; a size that was not named is any size."""
+        return replace(self, size=other.size if self.size is None else self.size) == other
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,7 +26,8 @@ def test_a_created_collection_is_listed_and_shown(command: Command):
         *("collection", "create", "notes", "--model", "fake/32", "--size", 128, "--overlap", 16),
         *("--mode", "markdown", "--storage", "halfvec", "--metric", "l2", "--json"),
     ).json
-    assert {"size": 128, "overlap": 16, "mode": "markdown", "tokenizer": ""} == created["chunking"]
+    cut = {"size": 128, "overlap": 16, "mode": "markdown", "tokenizer": "", "too_long": "reject"}
+    assert cut == created["chunking"]
     assert ("fake/32", 32, "halfvec", "l2", "cpu") == tuple(
         created[key] for key in ("model", "dimensions", "storage", "metric", "queue")
     )

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -41,7 +42,7 @@ def nested(depth):
         (Document("k", " \n\t"), "EMPTY"),
         (Document("k", "\u200b\ufeff \u2060"), "EMPTY"),
         (Document("k", chunks=[]), "EMPTY"),
-        (Document("k", chunks=["text", " "]), "EMPTY"),
+        (Document("k", chunks=["\u200b", Chunk(" ")]), "EMPTY"),
         (Document("k", chunks=["text", 5]), "NOT_TEXT"),
         (Document("k", "a\0b"), "NUL_BYTE"),
         (Document("k", "a\udfffb"), "BAD_UNICODE"),
@@ -86,6 +87,7 @@ def test_a_bad_document_gets_its_code(document, code):
         Document("ключ", "текст", {"x": [1, None, {"y": "\\u0000 written out"}]}),
         Document("k", "text", nested(31)),
         Document("k", chunks=["one", Chunk("two", metadata={"page": 2})]),
+        Document("k", chunks=["text", " "]),
         Document("k", "text", marks=[Mark(0, {"page": 1}), Mark(4, {"page": 2})]),
         Document("k", "text", marks=[Mark(0, {"same": "y" * 1_000}) for _ in range(64)]),
         Document("👩‍👩‍👧", "👩‍👩‍👧 e\u0301 שלום"),
@@ -131,6 +133,33 @@ def test_the_digest_tells_every_change():
     ]
     digests = [verdict(document).digest for document in variants]
     assert len(variants) == len(set(digests))
+
+
+def test_the_digest_tells_the_mode_of_the_collection():
+    document = Document("k", "text")
+    texts, markdown = (judge(document, max_bytes=9, mode=mode) for mode in ("text", "markdown"))
+
+    assert texts.digest != markdown.digest
+    assert texts.digest == judge(replace(document, mode="text"), max_bytes=9).digest
+    assert markdown.digest == judge(replace(document, mode="markdown"), max_bytes=9).digest
+
+
+@pytest.mark.parametrize(
+    ("document", "digest"),
+    [
+        (Document("k", "text"), "46be65b84f0a4e902b9d1c3f55070e06ead5f56dcf8380fd283d826f4172f682"),
+        (
+            Document("k", "text", {"a": [1, "ü"]}),
+            "697fc1add65f8f8625481239c768a89e901484b06738367e451cc45b069b4ab7",
+        ),
+        (
+            Document("k", chunks=["a", Chunk("b", 1, 2, {"a": 1})]),
+            "9bb22da6df029f3c96dbe087259246a26f006b562465cc3888aa93a1aacaf934",
+        ),
+    ],
+)
+def test_documents_from_before_are_unchanged(document, digest):
+    assert digest == verdict(document).digest.hex()
 
 
 def test_the_order_of_metadata_is_no_change():

@@ -69,11 +69,27 @@ WHERE NOT EXISTS (SELECT FROM embedfleet.{vectors} AS v WHERE v.sha256 = c.sha25
 
 -- name: missing_waiting
 -- Texts that unchanged documents still wait for: their batch may be held, cancelled or far back.
+-- What was refused before anyone tried (no attempts) would be refused again.
 SELECT DISTINCT ON (c.sha256) c.sha256, c.tokens
 FROM embedfleet.document AS d
 JOIN embedfleet.chunk AS c ON c.document_id = d.id AND c.version = d.version
 WHERE d.collection_id = %(collection_id)s AND d.key = ANY (%(keys)s)
-    AND NOT EXISTS (SELECT FROM embedfleet.{vectors} AS v WHERE v.sha256 = c.sha256);
+    AND NOT EXISTS (SELECT FROM embedfleet.{vectors} AS v WHERE v.sha256 = c.sha256)
+    AND NOT EXISTS (
+        SELECT FROM embedfleet.failure AS f
+        WHERE f.collection_id = d.collection_id AND f.sha256 = c.sha256 AND f.attempts = 0
+    );
+
+-- name: refuse_texts
+-- Failures of texts that no worker will see, sorted as everywhere.
+INSERT INTO embedfleet.failure (collection_id, sha256, code, reason, job_id)
+SELECT %(collection_id)s, u.sha256, u.code, u.reason, %(job_id)s
+FROM unnest(%(hashes)s::bytea[], %(codes)s::text[], %(reasons)s::text[])
+    AS u (sha256, code, reason)
+ORDER BY u.sha256
+ON CONFLICT (collection_id, sha256) DO UPDATE
+SET code = excluded.code, reason = excluded.reason, attempts = 0, job_id = excluded.job_id,
+    created_at = now();
 
 -- name: forget_failures
 -- Texts that are about to be tried again, and documents that are accepted now.

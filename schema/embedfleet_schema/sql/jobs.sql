@@ -18,7 +18,8 @@ SET documents = documents + %(documents)s,
     unchanged = unchanged + %(unchanged)s,
     rejected = rejected + %(rejected)s,
     chunks = chunks + %(chunks)s,
-    reused = reused + %(reused)s
+    reused = reused + %(reused)s,
+    failed = failed + %(failed)s
 WHERE id = %(job_id)s;
 
 -- name: loaded
@@ -33,7 +34,7 @@ SELECT j.id, j.kind, c.name AS collection, c.queue, j.documents, j.unchanged, j.
     (SELECT sum(u.usd)::float8 FROM embedfleet.usage AS u WHERE u.job_id = j.id) AS spent_usd,
     s.paused_at AS space_paused_at, s.pause_code AS space_pause_code,
     s.pause_reason AS space_pause_reason, s.provider || '/' || s.model AS model,
-    b.open_batches, b.leased_batches, b.queued, b.embedded, b.failed, b.open_tokens,
+    b.open_batches, b.leased_batches, b.queued, b.embedded, b.failed + j.failed AS failed, b.open_tokens,
     b.finished_at, b.waiting_reason, b.filed_batches, b.filed_at,
     coalesce(r.tokens / r.seconds, 0) AS tokens_per_second,
     coalesce(r.chunks / r.seconds, 0) AS chunks_per_second,
@@ -141,11 +142,12 @@ LIMIT %(limit)s;
 -- name: failed_texts
 -- Failed texts that are to be tried again; one in an open batch is being tried already. A failure
 -- stands until its text has a vector or a new verdict: so nothing is lost with a cancelled job.
+-- What was refused before anyone tried (no attempts) would be refused again.
 WITH expected AS (
     SELECT DISTINCT ON (c.sha256) c.sha256, c.tokens
     FROM embedfleet.failure AS f
     JOIN embedfleet.chunk AS c ON c.collection_id = f.collection_id AND c.sha256 = f.sha256
-    WHERE f.collection_id = %(collection_id)s
+    WHERE f.collection_id = %(collection_id)s AND f.attempts > 0
         AND (%(job_id)s::bigint IS NULL OR f.job_id = %(job_id)s)
 ), {judged}
 SELECT sha256, tokens FROM judged WHERE NOT (stored OR open);

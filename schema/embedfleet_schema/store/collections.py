@@ -188,7 +188,7 @@ def _same(collection: CollectionInfo, space: Space, chunking: Chunking) -> Colle
         raise ModelMismatch(
             name=collection.name, existing=_described(collection.space), wanted=_described(space)
         )
-    if collection.chunking != chunking:
+    if not chunking.is_met_by(collection.chunking):
         raise ChunkingMismatch(name=collection.name, existing=collection.chunking, wanted=chunking)
     return collection
 
@@ -216,7 +216,11 @@ def _info(row: Row) -> CollectionInfo:
         space_id=row["space_id"],
         space=Space(**{name: row[name] for name in _space_fields}),
         chunking=Chunking(
-            row["chunk_size"], row["chunk_overlap"], row["chunk_mode"], row["tokenizer"]
+            row["chunk_size"],
+            row["chunk_overlap"],
+            row["chunk_mode"],
+            row["tokenizer"],
+            row["too_long"],
         ),
         queue=row["queue"],
         created_at=row["created_at"],

@@ -68,7 +68,7 @@ class JobStatus:
 
     @property
     def total(self) -> int:
-        """Distinct texts that the job queued."""
+        """Distinct texts that the job queued, or that failed as it was made."""
         return self.queued + self.embedded + self.failed
 
 
@@ -94,6 +94,7 @@ class Tally:
     rejected: int = 0
     chunks: int = 0
     reused: int = 0
+    failed: int = 0
 
 
 def create(
