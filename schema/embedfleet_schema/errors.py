@@ -71,6 +71,10 @@ class BadVector(UsageError):
     """The query vector does not fit {space}: {reason}."""
 
 
+class UnreadableQuery(UsageError):
+    """The query {query!r} cannot be searched for: {reason}."""
+
+
 class UnknownJob(UsageError):
     """There is no job {job}. List the latest with: embedfleet status"""
 
