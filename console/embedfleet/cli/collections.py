@@ -15,7 +15,7 @@ from embedfleet.cli.output import note, print_json, say, table, terminal
 from embedfleet.cli.parameters import Json, Name
 from embedfleet.cli.session import session
 from embedfleet_schema.errors import UsageError
-from embedfleet_schema.types import Chunking, ChunkMode, Metric, Queue, Storage
+from embedfleet_schema.types import Chunking, ChunkMode, Metric, Queue, Storage, TooLong
 
 if TYPE_CHECKING:
     from embedfleet import Collection, Fleet
@@ -24,7 +24,12 @@ POLL_SECONDS = 1.0
 
 Model = Annotated[str, typer.Option(help="Hub name, directory, or provider/name.")]
 Size = Annotated[
-    int | None, typer.Option(min=0, help="Tokens of a chunk; 0: as many as the model takes.")
+    int | None,
+    typer.Option(
+        min=0,
+        help="Tokens of a chunk; 0: as many as the model takes.",
+        show_default="400, or what the model takes if less",
+    ),
 ]
 Overlap = Annotated[
     int | None, typer.Option(min=0, help="Tokens that two neighbouring chunks share.")
@@ -32,6 +37,14 @@ Overlap = Annotated[
 Mode = Annotated[ChunkMode | None, typer.Option(help="How texts are cut.")]
 Tokenizer = Annotated[
     str | None, typer.Option(help="Count tokens with this model's or file's tokenizer.")
+]
+WhenTooLong = Annotated[
+    TooLong | None,
+    typer.Option(
+        "--too-long",
+        help="What becomes of a ready-made chunk that is longer than the model takes.",
+        show_default="reject",
+    ),
 ]
 OnQueue = Annotated[Queue | None, typer.Option(help="Which workers embed it.")]
 Dimensions = Annotated[
@@ -64,6 +77,7 @@ def create(
     overlap: Overlap = None,
     mode: Mode = None,
     tokenizer: Tokenizer = None,
+    too_long: WhenTooLong = None,
     queue: OnQueue = None,
     dimensions: Dimensions = None,
     max_tokens: MaxTokens = None,
@@ -72,13 +86,12 @@ def create(
     json: Json = False,
 ) -> None:
     """Create a collection; nothing happens where it exists just so."""
-    chosen = {"size": size, "overlap": overlap, "mode": mode, "tokenizer": tokenizer}
-    given: dict[str, Any] = {key: value for key, value in chosen.items() if value is not None}
+    wanted = chunking(size=size, overlap=overlap, mode=mode, tokenizer=tokenizer, too_long=too_long)
     with session(context).fleet() as fleet:
         collection = fleet.collection(
             name,
             model,
-            chunking=Chunking(**given) if given else None,
+            chunking=wanted,
             queue=queue,
             dimensions=dimensions,
             max_tokens=max_tokens,
@@ -91,6 +104,12 @@ def create(
         info = collection.info
         say(f"{name}: {info.space.name}, {info.space.dimensions} dimensions, queue {info.queue}")
         note(f"Next: embedfleet enqueue {name} PATH")
+
+
+def chunking(**given: Any) -> Chunking | None:  # noqa: ANN401 - values of Chunking, or None
+    """The chunking that options name; None where they name nothing."""
+    named = {key: value for key, value in given.items() if value is not None}
+    return Chunking(**named) if named else None
 
 
 def list_all(context: typer.Context, json: Json = False) -> None:

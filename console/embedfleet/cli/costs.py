@@ -6,12 +6,21 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from embedfleet.amounts import money, volume
-from embedfleet.cli.collections import Dimensions, MaxTokens, Mode, Overlap, Size, Tokenizer
+from embedfleet.cli.collections import (
+    Dimensions,
+    MaxTokens,
+    Mode,
+    Overlap,
+    Size,
+    Tokenizer,
+    WhenTooLong,
+    chunking,
+)
 from embedfleet.cli.documents import Paths, say_rejections
 from embedfleet.cli.output import (
     note,
@@ -25,7 +34,6 @@ from embedfleet.cli.parameters import Json, Name
 from embedfleet.cli.session import session
 from embedfleet_schema.catalogue import PRICES_AS_OF
 from embedfleet_schema.lanes import PRICE_SHARE, has_batch_api
-from embedfleet_schema.types import Chunking
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -66,6 +74,7 @@ def plan(
     overlap: Overlap = None,
     mode: Mode = None,
     tokenizer: Tokenizer = None,
+    too_long: WhenTooLong = None,
     compare: Compare = "",
     json: Json = False,
 ) -> None:
@@ -76,15 +85,14 @@ def plan(
     documents = read_paths(map(Path, paths), max_bytes=here.settings().max_document_bytes)
     if "-" in paths and sys.stdin.isatty():
         note("reading what you type; end with Ctrl-D")
-    chosen = {"size": size, "overlap": overlap, "mode": mode, "tokenizer": tokenizer}
-    given: dict[str, Any] = {key: value for key, value in chosen.items() if value is not None}
+    wanted = chunking(size=size, overlap=overlap, mode=mode, tokenizer=tokenizer, too_long=too_long)
     with here.fleet() as fleet, _progress() as show:
         plans = fleet.plan(
             name,
             documents,
             model,
             compare=[each.strip() for each in compare.split(",") if each.strip()],
-            chunking=Chunking(**given) if given else None,
+            chunking=wanted,
             dimensions=dimensions,
             max_tokens=max_tokens,
             on_window=show,
@@ -170,6 +178,8 @@ def _lines(plan: Plan, *, lane: bool) -> Iterator[str]:
         f"{quantity(plan.stored, 'text')} stored already, {plan.elsewhere:,} in another collection "
         f"of the same space, {plan.to_embed:,} to embed"
     )
+    if plan.failed:
+        yield f"{quantity(plan.failed, 'text')} would fail: {plan.model} cannot embed them"
     yield f"to pay: {_tokens(plan, plan.tokens_to_pay)} tokens, {_price(plan)}"
     if plan.usd and lane:
         yield f"with --lane batch: {money(PRICE_SHARE * plan.usd)}, within a day"

@@ -13,6 +13,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from embedfleet.amounts import money
+from embedfleet.cli.collections import (
+    Mode,
+    Overlap,
+    Size,
+    Tokenizer,
+    WhenTooLong,
+    chunking,
+)
 from embedfleet.cli.jobs import goes_on
 from embedfleet.cli.output import note, one_line, print_json, quantity, say, status_json
 from embedfleet.cli.parameters import Budget, Json, Name, Wait, unicode_text
@@ -54,7 +62,13 @@ def enqueue(
     context: typer.Context,
     name: Name,
     paths: Paths,
+    *,
     model: Model = None,
+    size: Size = None,
+    overlap: Overlap = None,
+    mode: Mode = None,
+    tokenizer: Tokenizer = None,
+    too_long: WhenTooLong = None,
     budget: Budget = None,
     lane: LaneOption = "live",
     wait: Wait = False,
@@ -66,11 +80,12 @@ def enqueue(
 
     here = session(context)
     limit = here.settings().max_document_bytes
+    wanted = chunking(size=size, overlap=overlap, mode=mode, tokenizer=tokenizer, too_long=too_long)
     documents = read_paths(map(Path, paths), max_bytes=limit)
     if "-" in paths and sys.stdin.isatty():
         note("reading what you type; end with Ctrl-D")
     with here.fleet() as fleet:
-        collection = fleet.collection(name, model)
+        collection = fleet.collection(name, model, chunking=wanted)
         with enqueue_progress() as show, _stays_queued():
             job = collection.enqueue(documents, budget_usd=budget, lane=lane, on_window=show)
         with goes_on(job):
@@ -124,6 +139,10 @@ def _report(fleet: Fleet, collection: Collection, job: Job, *, wait: bool, json:
         raise NothingAccepted(
             count=done.rejected, key=first.key, reason=one_line(first.reason), name=collection.name
         )
+    if done.failed:
+        name, model = collection.name, collection.info.space.name
+        chunks = quantity(done.failed, "chunk")
+        note(f"{chunks} cannot be embedded by {model}: embedfleet failures {name}")
     if done.rejected:
         note(f"See what was rejected: embedfleet failures {collection.name}")
     if status is not None:
@@ -161,6 +180,8 @@ def _summary(done: Enqueued) -> str:
         f"{done.reused:,} reused",
         quantity(done.batches, "batch", "batches"),
     ]
+    if done.failed:
+        parts.append(f"{done.failed:,} failed")
     if done.rejected:
         parts.append(f"{done.rejected:,} rejected")
     return f"job {done.job_id}: {', '.join(parts)}"
