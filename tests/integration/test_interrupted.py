@@ -83,8 +83,10 @@ def test_a_cancelled_call_stops_reading_and_leaves_an_interrupted_job(fleet, doc
 def test_a_call_that_takes_too_long_is_cancelled_by_wait_for(fleet, docs):
     async def caller():
         source = Endless()
+        call = asyncio.create_task(docs.aenqueue(source.documents()))
+        await source.enough.wait()
         with pytest.raises(TimeoutError):
-            await asyncio.wait_for(docs.aenqueue(source.documents()), 0.5)
+            await asyncio.wait_for(call, 0.01)
         return source
 
     source = asyncio.run(caller())
