@@ -75,9 +75,7 @@ def enqueue(
             job = collection.enqueue(documents, budget_usd=budget, lane=lane, on_window=show)
         with goes_on(job):
             if budget is not None and not json:
-                note(
-                    f"The job costs {money(budget)} at the most, and is paused before it would be more"
-                )
+                note(f"The job costs {money(budget)} at the most: it is paused before it is more")
             _report(fleet, collection, job, wait=wait, json=json)
 
 
