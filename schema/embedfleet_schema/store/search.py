@@ -27,6 +27,7 @@ _NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
 EF_SEARCH, EF_SEARCH_LIMIT = 100, 1_000
 EF_SEARCH_FILTERED = 400
 EF_PER_HIT, EF_PER_HIT_FILTERED = 2, 10
+MOST_FILTERED = EF_SEARCH_LIMIT // 2
 # How far an iterative scan goes, in rows and, by pgvector's limit, in multiples of `work_mem`. With
 # a filter it is an eighth of the table: beyond that it is quicker to compare all that matches, and
 # exact. A million rows take about 200 MB.
@@ -58,12 +59,13 @@ def search(
         BadVector: wrong width, or not finite.
         BadFilter: `where` cannot be written as JSON.
     """
+    nearest, exact = _SQL["nearest"], _SQL["exact"]
     parts = _parts(collection, _literal(collection, vector), where, k)
     with db.transaction() as conn:
         conn.execute(_SQL["scan_settings"], _effort(collection, k, where))
-        rows = conn.execute(_SQL["nearest"].format(**parts)).fetchall()
+        rows = [] if _is_exact(k, where) else conn.execute(nearest.format(**parts)).fetchall()
         if len(rows) < k:
-            rows = conn.execute(_SQL["exact"].format(**parts)).fetchall()
+            rows = conn.execute(exact.format(**parts)).fetchall()
     score = _SCORE[collection.space.metric]
     return [
         Hit(chunk, document, position, content, metadata, score(float(distance)))
@@ -114,7 +116,13 @@ def _complete(
     where: Mapping[str, Any] | None,
     k: int,
 ) -> str:
-    return _SQL["complete"].format(**_parts(collection, query, where, k)).as_string(None)
+    statement = _SQL["exact" if _is_exact(k, where) else "complete"]
+    return statement.format(**_parts(collection, query, where, k)).as_string(None)
+
+
+def _is_exact(k: int, where: Mapping[str, Any] | None) -> bool:
+    """Whether no index is asked: of many hits with a filter, a scan would overlook too many."""
+    return bool(where) and k > MOST_FILTERED
 
 
 def _parts(
