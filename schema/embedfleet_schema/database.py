@@ -33,6 +33,8 @@ LOCK_SPACE = 0x6566
 REPAIR_LOCK_SPACE = 0x6567
 # Who reserves some of a job's budget waits for others who do.
 BUDGET_LOCK_SPACE = 0x6568
+# All of them: whoever may connect can hold such a lock, so who does is looked for.
+LOCK_SPACES = [LOCK_SPACE, REPAIR_LOCK_SPACE, BUDGET_LOCK_SPACE]
 
 
 Row = Mapping[str, Any]
@@ -159,7 +161,7 @@ class Database:
     def blocked(self) -> LockTimeout:
         """The error for a lock that was not to be had, with those who hold it."""
         with self.connect() as conn:
-            found = session.holders(conn, [LOCK_SPACE, REPAIR_LOCK_SPACE])
+            found = session.holders(conn, LOCK_SPACES)
         return LockTimeout(
             url=self.name,
             seconds=self.lock_wait_s,

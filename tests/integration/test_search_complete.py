@@ -129,7 +129,7 @@ def test_the_printed_statements_give_what_a_search_gives(fleet: Fleet):
     docs = filled(fleet, 4_000)
     question = questions()[0]
     for where in FILTERS:
-        for k in (1, 10, 100):
+        for k in (1, 10, 100, 600):
             script = docs.search_script(question, k=k, where=where)
             hits = docs.search(question, k=k, where=where)
             assert [hit.id for hit in hits] == [row[0] for row in typed(fleet, script)]

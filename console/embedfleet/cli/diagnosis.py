@@ -21,7 +21,7 @@ from embedfleet.progress import command, is_alive
 from embedfleet.stack import ServerStatus
 from embedfleet.stack import status as stack_status
 from embedfleet_schema import session
-from embedfleet_schema.database import LOCK_SPACE, REPAIR_LOCK_SPACE, Database
+from embedfleet_schema.database import LOCK_SPACES, Database
 from embedfleet_schema.errors import EmbedfleetError, NotConfigured
 from embedfleet_schema.hub import Hub
 from embedfleet_schema.model_files import PACKAGED_NAMES, is_path
@@ -168,7 +168,7 @@ def _servers(database: Database) -> Iterator[Finding]:
         row = conn.execute(_statements()["versions"]).fetchone()
         problems = unmet(conn)
         foreign = code_of_others(conn)
-        held = session.long_held(conn, [LOCK_SPACE, REPAIR_LOCK_SPACE], seconds=HELD_LONG_S)
+        held = session.long_held(conn, LOCK_SPACES, seconds=HELD_LONG_S)
     server, installed, offered = row if row is not None else ("", None, None)
     yield Finding("ok", "PostgreSQL", f"{server} at {database.name}")
     for problem in problems:

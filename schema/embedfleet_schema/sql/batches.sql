@@ -244,11 +244,12 @@ ORDER BY h.number;
 
 -- name: insert_halves
 -- The children of a batch whose input is at fault, or that keeps killing its worker: two, of what
--- is left of it, or one where a single text is left.
+-- is left of it, or one where a single text is left. They say why, until they are claimed.
 INSERT INTO embedfleet.batch
-    (job_id, collection_id, queue, state, priority, chunks, tokens, hashes, parent_id)
+    (job_id, collection_id, queue, state, priority, chunks, tokens, hashes, parent_id, reason)
 SELECT b.job_id, b.collection_id, b.queue, %(state)s, b.priority,
-    cardinality(half.hashes), b.tokens * cardinality(half.hashes) / b.chunks, half.hashes, b.id
+    cardinality(half.hashes), b.tokens * cardinality(half.hashes) / b.chunks, half.hashes, b.id,
+    %(reason)s
 FROM embedfleet.batch AS b
 CROSS JOIN LATERAL (SELECT %(hashes)s::bytea[] AS hashes) AS l
 CROSS JOIN LATERAL (

@@ -83,7 +83,8 @@ def split(
 
     Its other texts leave the batch here, so what waited only for them goes live here.
     """
-    conn.execute(_SQL["insert_halves"], {"id": batch_id, "state": state, "hashes": left})
+    values = {"id": batch_id, "state": state, "hashes": left, "reason": reason}
+    conn.execute(_SQL["insert_halves"], values)
     conn.execute(_SQL["count_left"], {"id": batch_id, "texts": len(left)})
     replaced = documents.go_live(conn, collection, hashes)
     finish(conn, batch_id, "split" if left else "done", reason)

@@ -27,6 +27,7 @@ _NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
 EF_SEARCH, EF_SEARCH_LIMIT = 100, 1_000
 EF_SEARCH_FILTERED = 400
 EF_PER_HIT, EF_PER_HIT_FILTERED = 2, 10
+MOST_FILTERED = EF_SEARCH_LIMIT // 2
 # How far an iterative scan goes, in rows and, by pgvector's limit, in multiples of `work_mem`. With
 # a filter it is an eighth of the table: beyond that it is quicker to compare all that matches, and
 # exact. A million rows take about 200 MB.
@@ -58,14 +59,15 @@ def search(
         BadVector: wrong width, or not finite.
         BadFilter: `where` cannot be written as JSON.
     """
+    nearest, exact = _SQL["nearest"], _SQL["exact"]
     with db.transaction() as conn:
         # Known since there is a connection.
         parts = _parts(collection, _qualified(db, collection, vector), where, k)
         limits = {"statement_timeout": db.statement_timeout}
         conn.execute(_SQL["scan_settings"], _effort(collection, k, where) | limits)
-        rows = conn.execute(_SQL["nearest"].format(**parts)).fetchall()
+        rows = [] if _is_exact(k, where) else conn.execute(nearest.format(**parts)).fetchall()
         if len(rows) < k:
-            rows = conn.execute(_SQL["exact"].format(**parts)).fetchall()
+            rows = conn.execute(exact.format(**parts)).fetchall()
     score = _SCORE[collection.space.metric]
     return [
         Hit(chunk, document, position, content, metadata, score(float(distance)))
@@ -139,8 +141,14 @@ def _operator(collection: CollectionInfo) -> sql.SQL:
 def _complete(
     collection: CollectionInfo, query: sql.Composable, where: Mapping[str, Any] | None, k: int
 ) -> str:
+    statement = _SQL["exact" if _is_exact(k, where) else "complete"]
     parts = _parts(collection, (_operator(collection), query), where, k)
-    return _SQL["complete"].format(**parts).as_string(None)
+    return statement.format(**parts).as_string(None)
+
+
+def _is_exact(k: int, where: Mapping[str, Any] | None) -> bool:
+    """Whether no index is asked: of many hits with a filter, a scan would overlook too many."""
+    return bool(where) and k > MOST_FILTERED
 
 
 def _parts(
