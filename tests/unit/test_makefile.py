@@ -16,8 +16,8 @@ from packaging.utils import canonicalize_name
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 TARGETS = [
-    *("help", "demo", "test", "faults", "check", "bench", "bench-limits", "bench-gpu", "fleet"),
-    *("down", "clean"),
+    *("help", "demo", "test", "test-light", "faults", "check", "bench", "bench-limits"),
+    *("bench-gpu", "fleet", "down", "clean"),
 ]
 
 
