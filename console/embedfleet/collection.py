@@ -51,13 +51,15 @@ class Collection:
         chunk: ChunkFunction | None = None,
         budget_usd: float | None = None,
         lane: Lane = "live",
+        replace: bool = False,
         on_window: Callable[[Enqueued], None] | None = None,
     ) -> Job:
         """Store documents and queue what has to be embedded; a stream of any length.
 
         Returns when all is committed, whether or not Redis or a worker is there. A document whose
         key is known replaces the former one as soon as all of it is embedded; unchanged documents
-        cost nothing. Bad documents get a verdict in `job.enqueued.rejections` and harm no other.
+        cost nothing. Bad documents get a verdict in `job.enqueued.rejections` and harm no other; so
+        does a changed document whose key is stored with another source (KEY_TAKEN).
 
         Args:
             documents: `Document` values from any iterable (or from `read_paths`).
@@ -66,6 +68,7 @@ class Collection:
                 moment is still paid for.
             lane: "batch" files the texts with the provider's batch API: half the price, and an
                 answer within a day. OpenAI has one.
+            replace: documents with a source also replace those of other sources.
             on_window: called after each committed window with the counts so far.
 
         Raises:
@@ -78,6 +81,7 @@ class Collection:
             self._connections.settings,
             self._connections.doorbell,
             chunk=chunk,
+            replace=replace,
         )
         enqueued = producer.enqueue(
             documents, budget_usd=budget_usd, lane=lane, on_window=on_window
@@ -91,6 +95,7 @@ class Collection:
         chunk: ChunkFunction | None = None,
         budget_usd: float | None = None,
         lane: Lane = "live",
+        replace: bool = False,
     ) -> Job:
         """`enqueue` beside a running event loop; takes asynchronous iterables too."""
         if isinstance(documents, AsyncIterable):
@@ -98,18 +103,24 @@ class Collection:
         else:
             stream = documents
         return await asyncio.to_thread(
-            self.enqueue, stream, chunk=chunk, budget_usd=budget_usd, lane=lane
+            self.enqueue, stream, chunk=chunk, budget_usd=budget_usd, lane=lane, replace=replace
         )
 
     def plan(
-        self, documents: Iterable[Document | Rejection], *, chunk: ChunkFunction | None = None
+        self,
+        documents: Iterable[Document | Rejection],
+        *,
+        chunk: ChunkFunction | None = None,
+        replace: bool = False,
     ) -> Plan:
         """What enqueueing these documents would do and cost; nothing is written or spent.
 
         `Fleet.plan` compares models, and plans for collections that do not exist yet.
         """
         target = Target(self.info.space, self.info.chunking, self.info)
-        (made,) = make_plans(self._connections, self.name, [target], documents, chunk=chunk)
+        (made,) = make_plans(
+            self._connections, self.name, [target], documents, chunk=chunk, replace=replace
+        )
         return made
 
     def search(

@@ -91,6 +91,7 @@ class Producer:
         doorbell: Doorbell,
         *,
         chunk: ChunkFunction | None = None,
+        replace: bool = False,
     ) -> None:
         counter = counter_for(collection.space, collection.chunking)
         self._db = db
@@ -99,6 +100,7 @@ class Producer:
         self._doorbell = doorbell
         self._chunker = Chunker(collection.space, collection.chunking, counter)
         self._function = chunk
+        self._replace = replace
         self._failpoints = Failpoints.parse(settings.failpoints)
 
     def enqueue(
@@ -168,8 +170,19 @@ class Producer:
         known = known_documents(self._db, self._collection, list(window.accepted))
         if before is not None:
             for key in window.accepted.keys() & before.accepted.keys():
-                known[key] = Known(before.accepted[key].digest, live=False, job_id=job_id)
-        return prepare(window, known, self._chunker, function=self._function, job_id=job_id)
+                first = before.accepted[key]
+                origin = first.document
+                known[key] = Known(
+                    first.digest, live=False, job_id=job_id, source=origin.source, row=origin.row
+                )
+        return prepare(
+            window,
+            known,
+            self._chunker,
+            function=self._function,
+            job_id=job_id,
+            replace_others=self._replace,
+        )
 
     def _write(self, window: Window, prepared: Prepared, job_id: int, lane: Lane) -> Written:
         budget = self._settings.batch_tokens(self._collection.queue)

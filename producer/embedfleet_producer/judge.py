@@ -11,6 +11,7 @@ from typing import get_args
 from embedfleet_schema.types import Chunk, ChunkMode, Document, Rejection
 
 MAX_KEY_BYTES = 512
+MAX_SOURCE_BYTES = 4_096
 MAX_METADATA_BYTES = 64_000
 MAX_METADATA_DEPTH = 32
 
@@ -57,8 +58,8 @@ class _Refused(Exception):
 def judge(document: object, *, max_bytes: int) -> Judged | Rejection:
     """Accept a document, or say in a code and a sentence why not.
 
-    Codes: NOT_A_DOCUMENT, BAD_KEY, KEY_TOO_LONG, BAD_MODE, NOT_TEXT, EMPTY, NUL_BYTE, BAD_UNICODE,
-    TOO_LONG, BAD_OFFSETS, BAD_METADATA.
+    Codes: NOT_A_DOCUMENT, BAD_KEY, KEY_TOO_LONG, BAD_MODE, BAD_SOURCE, NOT_TEXT, EMPTY, NUL_BYTE,
+    BAD_UNICODE, TOO_LONG, BAD_OFFSETS, BAD_METADATA.
     """
     if not isinstance(document, Document):
         kind = type(document).__name__
@@ -66,6 +67,7 @@ def judge(document: object, *, max_bytes: int) -> Judged | Rejection:
     try:
         _check_key(document.key)
         _check_mode(document.mode)
+        _check_source(document.source)
         metadata = _metadata_json(document.metadata)
         digest, size = _digest(document, metadata, max_bytes)
     except _Refused as refused:
@@ -121,6 +123,13 @@ def _check_mode(mode: object) -> None:
     modes = get_args(ChunkMode)
     if mode is not None and mode not in modes:
         raise _Refused("BAD_MODE", f"the mode is one of {', '.join(modes)}, or None")
+
+
+def _check_source(source: object) -> None:
+    if source is None:
+        return
+    if not isinstance(source, str) or not source or len(_encoded(source)) > MAX_SOURCE_BYTES:
+        raise _Refused("BAD_SOURCE", f"a source is a string of 1 to {MAX_SOURCE_BYTES:,} bytes")
 
 
 def _texts(document: Document) -> Iterator[tuple[str, str]]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from psycopg import Connection, sql
+from psycopg.errors import SerializationFailure
 from psycopg.types.json import Jsonb
 
 from embedfleet_producer.judge import Judged, printable
@@ -24,11 +25,16 @@ _CHUNK_TYPES = ("text", "int4", "int4", "int4", "int4", "bytea", "text", "jsonb"
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """What the collection holds under a key; `live` when readers see its newest version."""
+    """What the collection holds under a key; `live` when readers see its newest version.
+
+    `row` is only known of a document of the same call.
+    """
 
     digest: bytes
     live: bool
     job_id: int | None
+    source: str | None = None
+    row: int | None = None
 
 
 @dataclass(slots=True)
@@ -36,7 +42,9 @@ class Prepared:
     """A window ready to be stored.
 
     `keys` are all that were accepted. `waiting` are the unchanged documents that readers do not see
-    yet: what they miss is queued again, because the batch that had it may be cancelled.
+    yet: what they miss is queued again, because the batch that had it may be cancelled. `sources`
+    are those of unchanged documents, by key, that are to be written. With `replace`, documents of
+    other sources are taken over.
     """
 
     keys: list[str] = field(default_factory=list)
@@ -45,6 +53,8 @@ class Prepared:
     waiting: list[str] = field(default_factory=list)
     unchanged: int = 0
     rejected: list[Rejection] = field(default_factory=list)
+    sources: dict[str, str] = field(default_factory=dict)
+    replace: bool = False
 
 
 def known_documents(
@@ -53,26 +63,36 @@ def known_documents(
     values = {"collection_id": collection.id, "keys": list(keys)}
     with db.connection() as conn:
         rows = conn.execute(_SQL["known_digests"], values).fetchall()
-    return {key: Known(bytes(digest), live, job_id) for key, digest, live, job_id in rows}
+    return {key: Known(bytes(digest), *rest) for key, digest, *rest in rows}
 
 
 def merge(
     db: Database, collection: CollectionInfo, job_id: int, window: Prepared, *, budget: int
 ) -> tuple[jobs.Tally, int]:
-    """Store a window; returns its counts and how many batches it made."""
+    """Store a window; returns its counts and how many batches it made.
+
+    Raises:
+        SerializationFailure: another producer took a key of it in between; prepare it anew.
+    """
     with db.transaction() as conn:
         locks.share(conn, collection.id)
-        values = {"collection_id": collection.id, "job_id": job_id}
+        values = {"collection_id": collection.id, "job_id": job_id, "replace": window.replace}
         if window.changed:
             _copy(conn, window)
         missing = _missing(conn, collection, window)
         # Failures before documents, as commits lock them.
         _forget_failures(conn, collection, missing, window)
         _reject(conn, values, window.rejected)
-        if window.changed:
-            keys = [judged.document.key for judged in window.changed]
-            conn.execute(_SQL["lock_documents"], values | {"keys": keys})
-            conn.execute(_SQL["merge_documents"], values)
+        keys = [judged.document.key for judged in window.changed]
+        if keys or window.sources:
+            conn.execute(_SQL["lock_documents"], values | {"keys": [*keys, *window.sources]})
+        if window.sources:
+            sources = {"keys": list(window.sources), "sources": list(window.sources.values())}
+            conn.execute(_SQL["set_sources"], values | sources)
+        if keys:
+            merged = conn.execute(_SQL["merge_documents"], values)
+            if merged.rowcount < len(keys):
+                raise SerializationFailure("a key was taken by another source in between")
             conn.execute(_SQL["merge_chunks"], values)
         batches = jobs.put_batches(conn, collection, job_id, missing.items(), budget=budget)
         left_behind = _take_live(conn, collection) if window.changed else []
@@ -87,9 +107,10 @@ def _copy(conn: Connection[Any], window: Prepared) -> None:
     conn.execute(_SQL["create_incoming_chunk"])
     with conn.cursor() as cursor:
         with cursor.copy(_SQL["copy_documents"]) as copy:
-            copy.set_types(("text", "bytea"))
+            copy.set_types(("text", "bytea", "text"))
             for judged in window.changed:
-                copy.write_row((judged.document.key, judged.digest))
+                document = judged.document
+                copy.write_row((document.key, judged.digest, document.source))
         with cursor.copy(_SQL["copy_chunks"]) as copy:
             copy.set_types(_CHUNK_TYPES)
             for row in window.chunks:

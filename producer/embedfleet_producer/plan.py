@@ -68,14 +68,22 @@ class Planner:
     told apart over the whole stream.
     """
 
-    def __init__(self, db: Database, target: Target, *, chunk: ChunkFunction | None = None) -> None:
+    def __init__(
+        self,
+        db: Database,
+        target: Target,
+        *,
+        chunk: ChunkFunction | None = None,
+        replace: bool = False,
+    ) -> None:
         counter = counter_for(target.space, target.chunking)
         self._db = db
         self._collection = target.collection
         self._function = chunk
+        self._replace = replace
         self._chunker = Chunker(target.space, target.chunking, counter)
         self._others = plans.siblings(db, target.space, target.collection)
-        self._documents: dict[bytes, bytes] = {}
+        self._documents: dict[bytes, Known] = {}
         self._texts: set[bytes] = set()
         self.approximate = counter.approximate
         self.counted = Counted()
@@ -83,9 +91,18 @@ class Planner:
     def add(self, window: Window) -> None:
         """Count one window of the stream."""
         known = self._known(window)
-        prepared = prepare(window, known, self._chunker, function=self._function, job_id=_THIS_PLAN)
+        prepared = prepare(
+            window,
+            known,
+            self._chunker,
+            function=self._function,
+            job_id=_THIS_PLAN,
+            replace_others=self._replace,
+        )
         for judged in prepared.changed:
-            self._documents[_short(judged.document.key)] = judged.digest
+            self._documents[_short(judged.document.key)] = Known(
+                judged.digest, live=True, job_id=_THIS_PLAN, source=judged.document.source
+            )
         self._count_documents(prepared)
         contents = {row[5]: (row[4], row[6]) for row in prepared.chunks}
         fresh = {sha256: text for sha256, text in contents.items() if sha256 not in self._texts}
@@ -102,9 +119,9 @@ class Planner:
         keys = list(window.accepted)
         known = known_documents(self._db, self._collection, keys) if self._collection else {}
         for key in keys:
-            digest = self._documents.get(_short(key))
-            if digest is not None:
-                known[key] = Known(digest, live=True, job_id=_THIS_PLAN)
+            first = self._documents.get(_short(key))
+            if first is not None:
+                known[key] = first
         return known
 
     def _count_documents(self, prepared: Prepared) -> None:

@@ -11,8 +11,9 @@ from psycopg.types.json import Jsonb
 from embedfleet_producer.chunking import Chunker, ChunkFunction, PreparedChunk
 from embedfleet_producer.judge import Judged, judge, printable
 from embedfleet_producer.merge import ChunkRow, Known, Prepared
-from embedfleet_producer.windows import Window, duplicate
-from embedfleet_schema.types import Chunk, Rejection, text_sha256
+from embedfleet_producer.origins import duplicate, is_taken, taken
+from embedfleet_producer.windows import Window
+from embedfleet_schema.types import Chunk, Document, Rejection, text_sha256
 
 
 def prepare(
@@ -22,21 +23,24 @@ def prepare(
     *,
     function: ChunkFunction | None,
     job_id: int,
+    replace_others: bool = False,
 ) -> Prepared:
-    """What of a window has to be stored, given what the collection knows under its keys."""
-    prepared = Prepared(keys=list(window.accepted), rejected=list(window.rejected))
+    """What of a window has to be stored, given what the collection knows under its keys.
+
+    With `replace_others`, documents of other sources are replaced too.
+    """
+    prepared = Prepared(
+        keys=list(window.accepted), rejected=list(window.rejected), replace=replace_others
+    )
     changed: list[Judged] = []
     for key, judged in window.accepted.items():
         former = known.get(key)
-        if former is None or former.digest != judged.digest:
-            if former is not None and former.job_id == job_id:
-                prepared.rejected.append(duplicate(key))
-            else:
-                changed.append(judged)
-            continue
-        prepared.unchanged += 1
-        if not former.live:
-            prepared.waiting.append(key)
+        if former is not None and former.digest == judged.digest:
+            _keep(prepared, judged.document, former)
+        elif verdict := _conflict(judged.document, former, job_id, replace_others=replace_others):
+            prepared.rejected.append(verdict)
+        else:
+            changed.append(judged)
     for judged, chunks in zip(changed, _cut(changed, chunker, function), strict=True):
         verdict = _unusable(judged.document.key, chunks, chunker.limit)
         if verdict is not None:
@@ -45,6 +49,27 @@ def prepare(
             prepared.changed.append(judged)
             prepared.chunks.extend(_rows(judged, chunks))
     return prepared
+
+
+def _keep(prepared: Prepared, document: Document, former: Known) -> None:
+    """Count a document that is as it was, and note the source that nobody had named."""
+    prepared.unchanged += 1
+    if not former.live:
+        prepared.waiting.append(document.key)
+    adopts = former.source is None or (prepared.replace and is_taken(document, former))
+    if adopts and document.source is not None:
+        prepared.sources[document.key] = document.source
+
+
+def _conflict(
+    document: Document, former: Known | None, job_id: int, *, replace_others: bool
+) -> Rejection | None:
+    """Why a document is no new version of the one that is known under its key."""
+    if former is None:
+        return None
+    if former.job_id == job_id:
+        return duplicate(document, former)
+    return taken(document, former) if is_taken(document, former) and not replace_others else None
 
 
 Cut = list[PreparedChunk] | Rejection

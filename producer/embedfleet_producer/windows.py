@@ -7,6 +7,7 @@ from collections.abc import AsyncIterable, Iterable, Iterator
 from dataclasses import dataclass, field
 
 from embedfleet_producer.judge import Judged, judge
+from embedfleet_producer.origins import duplicate
 from embedfleet_schema.types import Document, Rejection
 
 Documents = Iterable[Document | Rejection]
@@ -29,15 +30,10 @@ class Window:
         key = item.document.key
         first = self.accepted.setdefault(key, item)
         if first.digest != item.digest:
-            self.rejected.append(duplicate(key))
+            self.rejected.append(duplicate(item.document, first.document))
 
     def __len__(self) -> int:
         return len(self.accepted) + len(self.rejected)
-
-
-def duplicate(key: str) -> Rejection:
-    reason = "another document of this call has the same key; the first one was taken"
-    return Rejection(key, "DUPLICATE_KEY", reason)
 
 
 def windows(

@@ -95,7 +95,10 @@ class Collection(Base):
 
 
 class Document(Base):
-    """A caller's document. Readers see the chunks of `live_version`; `version` is the newest."""
+    """A caller's document. Readers see the chunks of `live_version`; `version` is the newest.
+
+    `source` is where it came from: a file, or a name; NULL where nobody said.
+    """
 
     __tablename__ = "document"
 
@@ -107,6 +110,7 @@ class Document(Base):
     live_version: Mapped[int | None]
     job_id: Mapped[int | None] = mapped_column(BigInteger)
     updated_at: Mapped[datetime] = timestamp()
+    source: Mapped[str | None]
 
     __table_args__ = (
         UniqueConstraint("collection_id", "key"),

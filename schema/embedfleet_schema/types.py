@@ -96,7 +96,9 @@ class Document:
     """What a caller enqueues: a `text` to be cut, or ready-made `chunks` (strings or `Chunk`).
 
     `key` is the caller's own id, unique in the collection: enqueueing it again replaces it.
-    `mode` overrides the collection's chunk mode for this document (Markdown files do).
+    `mode` overrides the collection's chunk mode for this document (Markdown files do). `source` is
+    where it comes from: a changed document of another source does not replace it unless told to.
+    `row` is its place there, for reports; it is not stored.
     """
 
     key: str
@@ -104,6 +106,8 @@ class Document:
     metadata: Metadata = field(default_factory=dict)
     chunks: Sequence[str | Chunk] | None = None
     mode: ChunkMode | None = None
+    source: str | None = None
+    row: int | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

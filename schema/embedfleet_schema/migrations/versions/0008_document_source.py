@@ -1,0 +1,15 @@
+"""Where a document came from: a second source does not replace it without being told to."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0008"
+down_revision = "0006"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    op.add_column("document", sa.Column("source", sa.Text(), nullable=True), schema="embedfleet")
