@@ -130,7 +130,8 @@ class Collection:
 
         Args:
             query: a text, or a vector of shape (dimensions,) from the collection's space.
-            where: metadata that a hit must contain: {"lang": "en"}.
+            where: metadata that a hit must contain: {"lang": "en"}. A value that is no text also
+                finds its text, as a cell of CSV holds it.
         """
         vector = self.embed_query(query) if isinstance(query, str) else query
         return search(self._connections.db, self.info, vector, k=k, where=where)

@@ -33,12 +33,15 @@ Wait = Annotated[bool, typer.Option("--wait", help="Stay until all is embedded."
 
 
 def parse_where(conditions: Sequence[str]) -> dict[str, Any]:
-    """Metadata that a hit must contain, from `key=value` words.
+    """Metadata that a hit must contain, from `key=value` words: JSON, and the words themselves.
 
     Raises:
         BadFilter: a word has no `=` or no key, or a key comes twice.
     """
+    from embedfleet_schema.store.filters import Conditions
+
     wanted: dict[str, Any] = {}
+    written: dict[str, str] = {}
     for condition in conditions:
         key, equals, value = condition.partition("=")
         if not _is_unicode(condition):
@@ -50,7 +53,8 @@ def parse_where(conditions: Sequence[str]) -> dict[str, Any]:
         if key in wanted:
             raise BadFilter(filter=condition, reason=f"the key {key!r} is given twice")
         wanted[key] = _value(value)
-    return wanted
+        written[key] = value
+    return Conditions(wanted, written)
 
 
 def _value(text: str) -> Any:  # noqa: ANN401 - what JSON can say
