@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from embedfleet.fleet import Fleet, connect
     from embedfleet.job import Job
     from embedfleet.planning import Plan
-    from embedfleet_producer.readers import read_paths
+    from embedfleet_producer.readers import ReadOptions, ReadReport, read_paths
     from embedfleet_schema import errors
     from embedfleet_schema.errors import EmbedfleetError
     from embedfleet_schema.store.audit import Audit
@@ -44,6 +44,8 @@ __all__ = [
     "Job",
     "JobStatus",
     "Plan",
+    "ReadOptions",
+    "ReadReport",
     "Rejection",
     "Space",
     "connect",
@@ -66,6 +68,8 @@ _HOMES = {
     "Job": "embedfleet.job",
     "JobStatus": "embedfleet_schema.store.jobs",
     "Plan": "embedfleet.planning",
+    "ReadOptions": "embedfleet_producer.readers",
+    "ReadReport": "embedfleet_producer.readers",
     "Rejection": "embedfleet_schema.types",
     "Space": "embedfleet_schema.types",
     "connect": "embedfleet.fleet",

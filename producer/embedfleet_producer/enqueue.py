@@ -48,14 +48,16 @@ class Written:
 
     tally: Tally
     batches: int
+    elsewhere: int
     rejections: list[Rejection]
     rung: bool
 
 
 @dataclass(slots=True)
 class Enqueued:
-    """What a call of enqueue did. `rung` is False when Redis did not hear it: workers that run
-    find the batches all the same, a few seconds later.
+    """What a call of enqueue did. Of the texts, `reused` had their vector in the collection and
+    `elsewhere` in another one of the space, from which workers copy it. `rung` is False when Redis
+    did not hear it: workers that run find the batches all the same, a few seconds later.
     """
 
     job_id: int
@@ -64,6 +66,7 @@ class Enqueued:
     rejected: int = 0
     chunks: int = 0
     reused: int = 0
+    elsewhere: int = 0
     batches: int = 0
     rejections: list[Rejection] = field(default_factory=list)
     rung: bool = True
@@ -72,6 +75,7 @@ class Enqueued:
         for each in fields(written.tally):
             setattr(self, each.name, getattr(self, each.name) + getattr(written.tally, each.name))
         self.batches += written.batches
+        self.elsewhere += written.elsewhere
         room = REJECTIONS_RETURNED - len(self.rejections)
         self.rejections.extend(written.rejections[:room])
         self.rung = self.rung and written.rung
@@ -189,7 +193,7 @@ class Producer:
         self._failpoints.hit("before_merge")
         for attempt in range(1, TRIES + 1):
             try:
-                tally, batches = merge(self._db, self._collection, job_id, prepared, budget=budget)
+                merged = merge(self._db, self._collection, job_id, prepared, budget=budget)
                 break
             except _TRANSIENT as error:
                 if attempt == TRIES:
@@ -201,6 +205,6 @@ class Producer:
                 prepared = self._prepare(window, job_id)
         self._failpoints.hit("after_merge_before_ring")
         # The lane's runner looks by itself.
-        rings = batches and lane == "live"
-        rung = not rings or self._doorbell.ring(self._collection.queue, batches)
-        return Written(tally, batches, prepared.rejected, rung)
+        rings = merged.batches and lane == "live"
+        rung = not rings or self._doorbell.ring(self._collection.queue, merged.batches)
+        return Written(merged.tally, merged.batches, merged.elsewhere, prepared.rejected, rung)

@@ -13,7 +13,7 @@ from psycopg.types.json import Jsonb
 from embedfleet_producer.judge import Judged, printable
 from embedfleet_schema.database import Database
 from embedfleet_schema.statements import load
-from embedfleet_schema.store import documents, jobs, locks
+from embedfleet_schema.store import documents, jobs, locks, reuse
 from embedfleet_schema.types import CollectionInfo, Rejection
 
 _SQL = load("ingest")
@@ -57,6 +57,15 @@ class Prepared:
     replace: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Merged:
+    """What a window has become; `elsewhere` counts texts with a vector in another collection."""
+
+    tally: jobs.Tally
+    batches: int
+    elsewhere: int
+
+
 def known_documents(
     db: Database, collection: CollectionInfo, keys: Sequence[str]
 ) -> dict[str, Known]:
@@ -68,12 +77,13 @@ def known_documents(
 
 def merge(
     db: Database, collection: CollectionInfo, job_id: int, window: Prepared, *, budget: int
-) -> tuple[jobs.Tally, int]:
-    """Store a window; returns its counts and how many batches it made.
+) -> Merged:
+    """Store a window.
 
     Raises:
         SerializationFailure: another producer took a key of it in between; prepare it anew.
     """
+    elsewhere = reuse.count(db, collection, {row[5] for row in window.chunks})
     with db.transaction() as conn:
         locks.share(conn, collection.id)
         values = {"collection_id": collection.id, "job_id": job_id, "replace": window.replace}
@@ -99,7 +109,7 @@ def merge(
         tally = _tally(window, missing)
         jobs.count(conn, job_id, tally)
     documents.prune(db, collection, left_behind)
-    return tally, batches
+    return Merged(tally, batches, elsewhere)
 
 
 def _copy(conn: Connection[Any], window: Prepared) -> None:

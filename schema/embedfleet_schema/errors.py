@@ -111,6 +111,10 @@ class InputMissing(UsageError):
     """Nothing to enqueue: {path}: {reason}."""
 
 
+class BadReadOption(UsageError):
+    """The option {option} cannot be {value!r}: {reason}."""
+
+
 class NothingAccepted(EmbedfleetError):
     """Nothing was accepted of {count} inputs; the first, {key}: {reason}. See them all with:
     embedfleet failures {name}

@@ -98,7 +98,7 @@ class Document:
     `key` is the caller's own id, unique in the collection: enqueueing it again replaces it.
     `mode` overrides the collection's chunk mode for this document (Markdown files do). `source` is
     where it comes from: a changed document of another source does not replace it unless told to.
-    `row` is its place there, for reports; it is not stored.
+    `row` is its place there, for reports; it is not stored. Neither makes it another document.
     """
 
     key: str
@@ -106,7 +106,7 @@ class Document:
     metadata: Metadata = field(default_factory=dict)
     chunks: Sequence[str | Chunk] | None = None
     mode: ChunkMode | None = None
-    source: str | None = None
+    source: str | None = field(default=None, compare=False)
     row: int | None = field(default=None, compare=False)
 
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -22,6 +21,21 @@ from embedfleet.cli.output import (
     terminal,
 )
 from embedfleet.cli.parameters import Json, Name
+from embedfleet.cli.reading import (
+    Delimiter,
+    Encoding,
+    KeyColumn,
+    KeyPrefix,
+    MetadataColumns,
+    Replace,
+    SourceName,
+    StdinKey,
+    TextColumn,
+    columns,
+    note_report,
+    read,
+    report_json,
+)
 from embedfleet.cli.session import session
 from embedfleet_schema.catalogue import PRICES_AS_OF
 from embedfleet_schema.lanes import PRICE_SHARE, has_batch_api
@@ -67,15 +81,32 @@ def plan(
     mode: Mode = None,
     tokenizer: Tokenizer = None,
     compare: Compare = "",
+    text_column: TextColumn = None,
+    key_column: KeyColumn = None,
+    metadata_columns: MetadataColumns = None,
+    delimiter: Delimiter = None,
+    encoding: Encoding = None,
+    key: StdinKey = None,
+    key_prefix: KeyPrefix = "",
+    source: SourceName = None,
+    replace: Replace = False,
     json: Json = False,
 ) -> None:
     """Say what enqueueing would do, cost and take; nothing is written or spent."""
-    from embedfleet import read_paths
+    from embedfleet import ReadOptions
 
+    options = ReadOptions(
+        text_column=text_column,
+        key_column=key_column,
+        metadata_columns=columns(metadata_columns),
+        delimiter=delimiter,
+        encoding=encoding,
+        key=key,
+        key_prefix=key_prefix,
+        source=source,
+    )
     here = session(context)
-    documents = read_paths(map(Path, paths), max_bytes=here.settings().max_document_bytes)
-    if "-" in paths and sys.stdin.isatty():
-        note("reading what you type; end with Ctrl-D")
+    documents, reading = read(here, paths, options)
     chosen = {"size": size, "overlap": overlap, "mode": mode, "tokenizer": tokenizer}
     given: dict[str, Any] = {key: value for key, value in chosen.items() if value is not None}
     with here.fleet() as fleet, _progress() as show:
@@ -87,11 +118,13 @@ def plan(
             chunking=Chunking(**given) if given else None,
             dimensions=dimensions,
             max_tokens=max_tokens,
+            replace=replace,
             on_window=show,
         )
     if json:
-        print_json(plans)
+        print_json([asdict(each) | {"read": report_json(reading)} for each in plans])
     else:
+        note_report(reading)
         _print(plans, lane=has_batch_api(plans[0].model, here.settings()))
     first = plans[0]
     if first.rejected and not first.documents + first.unchanged:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import sys
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -16,12 +14,27 @@ from embedfleet.amounts import money
 from embedfleet.cli.jobs import goes_on
 from embedfleet.cli.output import note, one_line, print_json, quantity, say, status_json
 from embedfleet.cli.parameters import Budget, Json, Name, Wait, unicode_text
+from embedfleet.cli.reading import (
+    Delimiter,
+    Encoding,
+    KeyColumn,
+    KeyPrefix,
+    MetadataColumns,
+    Replace,
+    SourceName,
+    StdinKey,
+    TextColumn,
+    columns,
+    note_report,
+    read,
+    report_json,
+)
 from embedfleet.cli.session import session
 from embedfleet_schema.errors import NothingAccepted
 from embedfleet_schema.types import Lane
 
 if TYPE_CHECKING:
-    from embedfleet import Collection, Fleet, Job, JobStatus, Rejection
+    from embedfleet import Collection, Fleet, Job, JobStatus, ReadReport, Rejection
     from embedfleet_producer.enqueue import Enqueued
 
 EXAMPLES = 3
@@ -54,29 +67,48 @@ def enqueue(
     context: typer.Context,
     name: Name,
     paths: Paths,
+    *,
     model: Model = None,
     budget: Budget = None,
     lane: LaneOption = "live",
+    text_column: TextColumn = None,
+    key_column: KeyColumn = None,
+    metadata_columns: MetadataColumns = None,
+    delimiter: Delimiter = None,
+    encoding: Encoding = None,
+    key: StdinKey = None,
+    key_prefix: KeyPrefix = "",
+    source: SourceName = None,
+    replace: Replace = False,
     wait: Wait = False,
     json: Json = False,
 ) -> None:
     """Store files and folders, and queue what is new in them."""
-    from embedfleet import read_paths
+    from embedfleet import ReadOptions
     from embedfleet.progress import enqueue_progress
 
+    options = ReadOptions(
+        text_column=text_column,
+        key_column=key_column,
+        metadata_columns=columns(metadata_columns),
+        delimiter=delimiter,
+        encoding=encoding,
+        key=key,
+        key_prefix=key_prefix,
+        source=source,
+    )
     here = session(context)
-    limit = here.settings().max_document_bytes
-    documents = read_paths(map(Path, paths), max_bytes=limit)
-    if "-" in paths and sys.stdin.isatty():
-        note("reading what you type; end with Ctrl-D")
+    documents, reading = read(here, paths, options)
     with here.fleet() as fleet:
         collection = fleet.collection(name, model)
         with enqueue_progress() as show, _stays_queued():
-            job = collection.enqueue(documents, budget_usd=budget, lane=lane, on_window=show)
+            job = collection.enqueue(
+                documents, budget_usd=budget, lane=lane, replace=replace, on_window=show
+            )
         with goes_on(job):
             if budget is not None and not json:
                 note(f"The job is paused when it has spent {money(budget)}")
-            _report(fleet, collection, job, wait=wait, json=json)
+            _report(fleet, collection, job, reading, wait=wait, json=json)
 
 
 def delete(context: typer.Context, name: Name, keys: Keys, json: Json = False) -> None:
@@ -109,16 +141,26 @@ def _stays_queued() -> Iterator[None]:
         raise
 
 
-def _report(fleet: Fleet, collection: Collection, job: Job, *, wait: bool, json: bool) -> None:
+def _report(
+    fleet: Fleet,
+    collection: Collection,
+    job: Job,
+    reading: ReadReport,
+    *,
+    wait: bool,
+    json: bool,
+) -> None:
     done = job.enqueued
     assert done is not None  # noqa: S101 - this process made the job
     if not json:
+        note_report(reading)
         say(_summary(done))
         say_rejections(done.rejections, done.rejected)
     stored = done.documents + done.unchanged
     status = job.wait(progress=True) if wait and stored else None
     if json:
-        print_json(asdict(done) | {"job": status_json(status) if status else None})
+        embedded = {"job": status_json(status) if status else None}
+        print_json(asdict(done) | {"read": report_json(reading)} | embedded)
     if not stored and done.rejected:
         first = done.rejections[0]
         raise NothingAccepted(
@@ -158,12 +200,18 @@ def _summary(done: Enqueued) -> str:
         quantity(done.documents, "document"),
         f"{done.unchanged:,} unchanged",
         quantity(done.chunks, "chunk"),
-        f"{done.reused:,} reused",
+        _reused(done),
         quantity(done.batches, "batch", "batches"),
     ]
     if done.rejected:
         parts.append(f"{done.rejected:,} rejected")
     return f"job {done.job_id}: {', '.join(parts)}"
+
+
+def _reused(done: Enqueued) -> str:
+    """Texts that are not embedded anew; workers copy those of other collections."""
+    words = f"{done.reused + done.elsewhere:,} reused"
+    return f"{words} ({done.elsewhere:,} from another collection)" if done.elsewhere else words
 
 
 def say_rejections(rejections: list[Rejection], total: int) -> None:

@@ -8,8 +8,12 @@ from collections.abc import Iterable, Iterator
 from io import BufferedReader
 from typing import TYPE_CHECKING, BinaryIO
 
+from embedfleet_producer.readers.cells import parse_object
+from embedfleet_producer.readers.columns import Layout
+from embedfleet_producer.readers.encodings import recoded
+from embedfleet_producer.readers.options import ReadOptions
 from embedfleet_producer.readers.refusals import Refused, Verdict, is_unicode
-from embedfleet_producer.readers.rows import TEXT_FIELDS, parse_object
+from embedfleet_producer.readers.rows import Rows
 from embedfleet_producer.readers.tables import jsonl_verdicts
 from embedfleet_producer.readers.text import BAD_ENCODING, Lines, text_document
 
@@ -20,29 +24,34 @@ if TYPE_CHECKING:
 _BUFFER_BYTES = 8_192
 
 
-def read_stdin(key: str, stdin: BinaryIO, max_bytes: int) -> Iterator[Verdict]:
-    """Rows if the first line with anything on it is a JSON object with a text field.
+def read_stdin(stdin: BinaryIO, max_bytes: int, rows: Rows) -> Iterator[Verdict]:
+    """Rows if the first line with anything on it is a JSON object with a text column.
 
-    Otherwise one document of all that follows, from that line on.
+    Where columns were named, any JSON object will do. Otherwise one document of all that follows,
+    from that line on.
     """
     stream: BufferedReader = BufferedReader(_Borrowed(stdin), _BUFFER_BYTES)
+    if rows.options.encoding is not None:
+        stream = recoded(stream, rows.options.encoding)
     with Lines(stream, max_bytes, newline="\n") as lines:
         numbered = enumerate(lines, 1)
         first = next((found for found in numbered if not found[1].isspace()), None)
         if first is None:
             raise Refused("EMPTY", "there is no text in it")
         everything = itertools.chain([first], numbered)
-        if _is_row(first[1]):
-            yield from jsonl_verdicts(key, everything, max_bytes)
+        if _is_row(first[1], rows.options):
+            yield from jsonl_verdicts(everything, max_bytes, rows)
         else:
-            yield text_document(key, _joined((line for _, line in everything), max_bytes), "txt")
+            text = _joined((line for _, line in everything), max_bytes)
+            yield text_document(rows.name, text, "txt")
 
 
-def _is_row(line: str) -> bool:
+def _is_row(line: str, options: ReadOptions) -> bool:
     try:
-        return not set(TEXT_FIELDS).isdisjoint(parse_object(line))
+        names = list(parse_object(line))
     except ValueError:
         return False
+    return options.names_columns or bool(Layout.of(names, options).texts)
 
 
 def _joined(lines: Iterable[str], max_bytes: int) -> str:
