@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from embedfleet_schema import errors
     from embedfleet_schema.errors import EmbedfleetError
     from embedfleet_schema.store.audit import Audit
+    from embedfleet_schema.store.documents import DocumentInfo
     from embedfleet_schema.store.explanation import Explanation
     from embedfleet_schema.store.jobs import FailureInfo, JobStatus
     from embedfleet_schema.types import Chunk, Chunking, Document, Hit, Rejection, Space
@@ -35,6 +36,7 @@ __all__ = [
     "Chunking",
     "Collection",
     "Document",
+    "DocumentInfo",
     "EmbedfleetError",
     "Explanation",
     "FailureInfo",
@@ -59,6 +61,7 @@ _HOMES = {
     "Chunking": "embedfleet_schema.types",
     "Collection": "embedfleet.collection",
     "Document": "embedfleet_schema.types",
+    "DocumentInfo": "embedfleet_schema.store.documents",
     "EmbedfleetError": "embedfleet_schema.errors",
     "Explanation": "embedfleet_schema.store.explanation",
     "FailureInfo": "embedfleet_schema.store.jobs",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterable, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterable, Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,7 @@ from embedfleet_producer.windows import blocking
 from embedfleet_schema.store import audit, collections, documents, jobs, requeue
 from embedfleet_schema.store.audit import Audit
 from embedfleet_schema.store.collections import CollectionCounts
+from embedfleet_schema.store.documents import DocumentInfo
 from embedfleet_schema.store.explain import explain
 from embedfleet_schema.store.explanation import Explanation
 from embedfleet_schema.store.jobs import FailureInfo
@@ -147,6 +148,10 @@ class Collection:
     def search_sql(self, *, k: int = 10, where: Mapping[str, Any] | None = None) -> str:
         """The SQL that `search` runs, with $1 for the query vector."""
         return explain_sql(self.info, k=k, where=where)
+
+    def documents(self, *, prefix: str = "") -> Iterator[DocumentInfo]:
+        """What is stored, by key: source, chunks, whether it is live. Read a page at a time."""
+        return documents.listed(self._connections.db, self.info, prefix=prefix)
 
     def delete(self, keys: Sequence[str]) -> list[str]:
         """Remove documents, their chunks, and vectors that nobody else uses; returns their keys."""

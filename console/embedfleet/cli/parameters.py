@@ -58,15 +58,19 @@ def parse_where(conditions: Sequence[str]) -> dict[str, Any]:
 
 
 def _value(text: str) -> Any:  # noqa: ANN401 - what JSON can say
+    from embedfleet_schema.json_values import json_value
+
     try:
-        return json.loads(text, parse_constant=_no_constant)
+        found = json_value(json.loads(text, parse_constant=_no_value), _no_value)
+        json.dumps(found, ensure_ascii=False).encode()
     except (ValueError, RecursionError):
         return text
+    return found
 
 
-def _no_constant(name: str) -> None:
-    """NaN and Infinity are no JSON, whatever Python reads: they stay words."""
-    raise ValueError(name)
+def _no_value(reason: str) -> None:
+    """What JSON or PostgreSQL cannot say (NaN, 1e999, a NUL escape) stays the word that it is."""
+    raise ValueError(reason)
 
 
 def _is_unicode(text: str) -> bool:

@@ -65,7 +65,11 @@ def failures(context: typer.Context, name: Name, limit: Limit = 100, json: Json 
         note(f"Nothing failed in {name}.")
         return
     columns = ("document", "#position", "code", "#attempts", "#job", "reason")
-    terminal().print(table(columns, [_row(each) for each in found]))
+    rows = [_row(each) for each in found]
+    if any(each.source for each in found):
+        columns = (*columns, "source")
+        rows = [[*row, each.source or ""] for row, each in zip(rows, found, strict=True)]
+    terminal().print(table(columns, rows))
     if len(found) == limit:
         note(f"These are the newest {limit:,}; see more with --limit")
     if any(each.position is not None for each in found):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from dataclasses import dataclass
 
 from embedfleet_schema.errors import BadReadOption
@@ -46,11 +47,11 @@ class ReadOptions:
                 reason = "it is one character, neither a quote nor a line end"
                 raise BadReadOption(option="delimiter", value=delimiter, reason=reason)
             object.__setattr__(self, "delimiter", found)
-        if self.encoding is not None:
-            _check_encoding(self.encoding)
-        for name in ("text_column", "key_column", "key", "source"):
+        for name in ("text_column", "key_column", "encoding", "key", "source"):
             if getattr(self, name) == "":
                 raise BadReadOption(option=name, value="", reason="it is empty")
+        if self.encoding is not None:
+            _check_encoding(self.encoding)
 
     @property
     def names_columns(self) -> bool:
@@ -60,7 +61,7 @@ class ReadOptions:
 
 def _check_encoding(name: str) -> None:
     try:
-        b"".decode(name)
+        io.TextIOWrapper(io.BytesIO(), encoding=name)
     except (LookupError, ValueError) as error:
         reason = "Python knows no such encoding of text; examples: utf-8, cp1252, utf-16-le"
         raise BadReadOption(option="encoding", value=name, reason=reason) from error

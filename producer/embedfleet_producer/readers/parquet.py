@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from io import BufferedReader
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 BATCH_BYTES = 8_000_000
 BATCH_ROWS = 1_024
+_NO_FRACTION = re.compile(r"\.0+(?=Z|$)")
 # Strings that are not UTF-8, dates beyond the year 9999, time zones without data.
 _UNREPRESENTABLE = (ValueError, OverflowError, LookupError)
 
@@ -184,4 +186,4 @@ def _as_text(column: pa.Array, place: int) -> str | None:
         text: str = column.slice(place, 1).cast(pa.string())[0].as_py()
     except pa.ArrowException:
         return None
-    return text.replace(" ", "T", 1)
+    return _NO_FRACTION.sub("", text.replace(" ", "T", 1))

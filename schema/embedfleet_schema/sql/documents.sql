@@ -68,3 +68,20 @@ LEFT JOIN embedfleet.chunk AS c ON c.document_id = g.id;
 DELETE FROM embedfleet.failure
 WHERE collection_id = %(collection_id)s AND document_key = ANY (%(keys)s)
 RETURNING document_key;
+
+-- name: list
+-- A page of documents by key, after one that was seen; `live` where readers see the newest version.
+SELECT d.key, d.source, c.chunks, d.live_version IS NOT DISTINCT FROM d.version AS live, d.updated_at
+FROM (
+    SELECT id, key, source, version, live_version, updated_at
+    FROM embedfleet.document
+    WHERE collection_id = %(collection_id)s AND key > %(after)s AND starts_with(key, %(prefix)s)
+    ORDER BY key
+    LIMIT %(limit)s
+) AS d
+CROSS JOIN LATERAL (
+    SELECT count(*) AS chunks
+    FROM embedfleet.chunk
+    WHERE document_id = d.id AND version = d.version
+) AS c
+ORDER BY d.key;

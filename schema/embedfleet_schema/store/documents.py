@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from psycopg import Connection, sql
+from psycopg.rows import class_row
 
 from embedfleet_schema.database import Database
 from embedfleet_schema.statements import load
@@ -13,6 +16,37 @@ from embedfleet_schema.store import locks
 from embedfleet_schema.types import CollectionInfo
 
 _SQL = load("documents")
+
+# Documents that are listed with one statement.
+PAGE = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class DocumentInfo:
+    """A document of a collection; `chunks` are those of its newest version, and `live` says whether
+    readers see that one.
+    """
+
+    key: str
+    source: str | None
+    chunks: int
+    live: bool
+    updated_at: datetime
+
+
+def listed(db: Database, collection: CollectionInfo, *, prefix: str = "") -> Iterator[DocumentInfo]:
+    """The documents in the order of their keys, a page at a time: any number, in flat memory."""
+    if not _can_be(prefix):
+        return
+    # No key is empty.
+    values = {"collection_id": collection.id, "prefix": prefix, "after": "", "limit": PAGE}
+    while True:
+        with db.connection() as conn, conn.cursor(row_factory=class_row(DocumentInfo)) as cursor:
+            page = cursor.execute(_SQL["list"], values).fetchall()
+        yield from page
+        if len(page) < PAGE:
+            return
+        values["after"] = page[-1].key
 
 
 def go_live(

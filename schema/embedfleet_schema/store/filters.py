@@ -31,6 +31,8 @@ class Conditions(dict[str, Any]):
 def containment(where: Mapping[str, Any]) -> sql.Composable:
     """The condition on the column `metadata` that holds where every key has its value.
 
+    Its values are literals: the statement around it is to be run without parameters.
+
     Raises:
         BadFilter: a value cannot be written as JSON, or PostgreSQL cannot hold it.
     """
