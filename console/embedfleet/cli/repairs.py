@@ -64,10 +64,10 @@ def failures(context: typer.Context, name: Name, limit: Limit = 100, json: Json 
     if not found:
         note(f"Nothing failed in {name}.")
         return
-    columns = ("document", "#position", "code", "#attempts", "#job", "reason")
+    columns = ["document", "#position", "code", "#attempts", "#job", "reason"]
     rows = [_row(each) for each in found]
     if any(each.source for each in found):
-        columns = (*columns, "source")
+        columns.append("source")
         rows = [[*row, each.source or ""] for row, each in zip(rows, found, strict=True)]
     terminal().print(table(columns, rows))
     if len(found) == limit:
