@@ -244,6 +244,12 @@ def test_parquet_columns_of_one_name_keep_their_values(parquet):
     assert [{"tag": "a", "tag_2": "b"}] == found.metadata
 
 
+def test_parquet_columns_with_dots_in_their_names_are_columns(parquet):
+    columns = {"text": ["t"], "a": [1], "a.b": [2], "text.x": [3], "s": [{"x": 4}]}
+    assert [{"a": 1, "a.b": 2, "text.x": 3, "s": {"x": 4}}] == parquet(columns).metadata
+    assert [{"a": 1}] == parquet(columns, metadata_columns=("a",)).metadata
+
+
 def test_short_rows_are_counted_and_empty_cells_beyond_the_header_are_nothing(table):
     found = table("id,text,n\n1,a\n2,b,3,,\n3,c,4,5\n")
     assert ["taken", "taken", "BAD_CSV"] == found.codes
@@ -488,6 +494,20 @@ def test_standard_input_has_a_key_and_a_source_of_its_own():
     assert ("notes", "wiki") == read(b"text", key="notes", source="wiki")
     assert ("notes#1", "stdin") == read(b'{"text": "t"}\n', key="notes")
     assert ("1", "stdin") == read(b'{"para": "t", "id": 1}\n', text_column="para")
+
+
+def test_standard_input_is_csv_where_a_delimiter_is_named():
+    def read(data, **options):
+        return list(read_paths(["-"], stdin=io.BytesIO(data), options=ReadOptions(**options)))
+
+    rows = b"id;text\r\n1;a\r\n2;b\r\n"
+    assert ["1", "2"] == [document.key for document in read(rows, delimiter=";")]
+    [refused] = read(rows, text_column="text")
+    assert ("stdin", "BAD_JSON", True) == (
+        refused.key,
+        refused.code,
+        "--delimiter" in refused.reason,
+    )
 
 
 def test_a_key_for_standard_input_that_is_not_read_is_refused(tmp_path):

@@ -37,7 +37,7 @@ from embedfleet_producer.readers.web_pages import read_html
 from embedfleet_schema.errors import BadReadOption, ExtraMissing, InputMissing
 from embedfleet_schema.types import MAX_DOCUMENT_BYTES, Document, Rejection
 
-__all__ = ["READERS", "ROW_READERS", "ReadOptions", "ReadReport", "Reader", "read_paths"]
+__all__ = ["READERS", "ReadOptions", "ReadReport", "Reader", "read_paths"]
 
 Reader = Callable[[str, BufferedReader, int], Iterator[Verdict]]
 RowReader = Callable[[BufferedReader, int, Rows], Iterator[Verdict]]
@@ -129,29 +129,38 @@ class _Reading:
                 continue
             for source in root.sources():
                 if isinstance(source, Rejection):
-                    yield self._owned(source, None)
+                    yield self._prefixed(source)
                 else:
                     yield from self._file(source)
 
     def _stdin(self, root: Root, stdin: BinaryIO) -> Iterator[Verdict]:
-        rows = Rows(self.options.key or root.name, self.options)
+        rows = Rows(self.options.key or root.name, self.options, root.name)
         yield from self._told(read_stdin(stdin, self.max_bytes, rows), rows, root.name)
 
     def _file(self, source: Source) -> Iterator[Verdict]:
-        rows = Rows(source.key, self.options)
         # Not resolved: a link is the name by which the file was given.
         origin = printable(os.path.abspath(source.path))  # noqa: PTH100
+        rows = Rows(source.key, self.options, origin)
         yield from self._told(self._read(source, rows), rows, origin)
 
     def _told(self, verdicts: Iterator[Verdict], rows: Rows, origin: str) -> Iterator[Verdict]:
         """The verdicts of one file, which goes into the report."""
         whole = Tally()
         for verdict in _guarded(rows.name, verdicts):
-            if isinstance(verdict, Document) and verdict.row is None:
+            if isinstance(verdict, Rejection):
+                yield self._prefixed(verdict)
+            elif verdict.row is not None:
+                yield verdict
+            else:
                 whole.document("all of it", "its name", verdict.metadata)
-            yield self._owned(verdict, origin)
+                key = self.options.key_prefix + verdict.key
+                yield replace(verdict, key=key, source=self.options.source or origin)
         self.report.add(rows.shape())
         self.report.add(whole.shape(rows.name))
+
+    def _prefixed(self, rejection: Rejection) -> Rejection:
+        """It is kept under the key that the document would have."""
+        return replace(rejection, key=self.options.key_prefix + rejection.key)
 
     def _read(self, source: Source, rows: Rows) -> Iterator[Verdict]:
         extension = source.extension
@@ -168,13 +177,6 @@ class _Reading:
                 yield from ROW_READERS[extension](text, self.max_bytes, rows)
             else:
                 yield from READERS[extension](source.key, text, self.max_bytes)
-
-    def _owned(self, verdict: Verdict, origin: str | None) -> Verdict:
-        """The verdict under its key in the collection, with its source."""
-        key = self.options.key_prefix + verdict.key
-        if isinstance(verdict, Rejection):
-            return replace(verdict, key=key)
-        return replace(verdict, key=key, source=self.options.source or origin)
 
 
 def _guarded(key: str, verdicts: Iterator[Verdict]) -> Iterator[Verdict]:

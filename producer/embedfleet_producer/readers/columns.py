@@ -92,7 +92,7 @@ def _lacking(who: str, wanted: list[str], names: Collection[str], option: str) -
     more = f" and {len(names) - _NAMES_SHOWN} more" if len(names) > _NAMES_SHOWN else ""
     likely = near([*wanted, *_LIKELY_TEXTS] if option == "--text-column" else wanted, names)
     hint = f"Did you mean {' or '.join(likely)}? " if likely else ""
-    example = likely[0] if likely else "NAME"
+    example = likely[0] if likely else "<name>"
     return (
         f"{who} no column {' or '.join(wanted)}; there are: {shown}{more}. "
         f"{hint}Name the column: {option} {example}"

@@ -92,7 +92,8 @@ class Tally:
         self.documents += 1
         self._texts[text] = None
         self._keys[key] = None
-        if len(self._metadata) < MOST_COLUMNS:
+        # Nearly always nothing is new.
+        if not metadata.keys() <= self._metadata.keys() and len(self._metadata) < MOST_COLUMNS:
             self._metadata.update(dict.fromkeys(metadata))
 
     def count(self, what: str, rows: int = 1) -> None:

@@ -37,8 +37,11 @@ NO_ROWS = "there are no rows in it"
 # So many rows may come before the first that has the columns.
 LOOK_AHEAD = 1_000
 _LAYOUTS_KEPT = 256
-# A character takes at most six bytes in JSON.
+# A character takes at most six bytes in JSON; a number that is not long, and what is between
+# values, this many characters.
 _SURELY_FITS = MAX_METADATA_BYTES // 6
+_NUMBER = 24
+_LONG = 10**18
 
 Row = Mapping[str, Any]
 
@@ -52,11 +55,13 @@ class Rows:
     no value; what cannot be kept is counted for `shape`.
     """
 
-    def __init__(self, name: str, options: ReadOptions) -> None:
+    def __init__(self, name: str, options: ReadOptions, source: str | None = None) -> None:
         self.name = name
         self.options = options
+        self._source = options.source or source
         self._tally = Tally()
         self._layouts: dict[tuple[str, ...], Layout] = {}
+        self._left: dict[tuple[tuple[str, ...], str, str | None], tuple[list[str], int]] = {}
         self._names: dict[str, None] = {}
         self._complete = False
 
@@ -138,17 +143,20 @@ class Rows:
         """The document in a row that has the columns, or why there is none."""
         layout = self._layout(row)
         place = self.place(number)
-        found = ((name, text_of(row[name])) for name in layout.texts)
-        text_name, text = next((pair for pair in found if pair[1] is not None), ("", None))
-        if text is None:
+        for text_name in layout.texts:
+            text = text_of(row[text_name])
+            if text is not None:
+                break
+        else:
             return self._without_text(row, layout, place)
         try:
             key_name, key = self._key(row, layout, place)
         except BadKey as bad:
             return Rejection(place, "BAD_KEY", str(bad))
-        metadata = self._metadata(row, layout, {text_name, key_name})
+        metadata = self._metadata(row, layout, text_name, key_name)
         self._tally.document(text_name, key_name or "the row's number", metadata)
-        return Document(key, text, metadata, row=number)
+        key = self.options.key_prefix + key
+        return Document(key, text, metadata, source=self._source, row=number)
 
     def _missing(self, row: Row) -> Missing | None:
         return missing_column(self._layout(row), row.keys(), self.options, who="its rows have")
@@ -171,7 +179,7 @@ class Rows:
             self._tally.say(f"{first} is the key, not {', '.join(others)}; --key-column chooses")
         if not layout.keys and layout.texts:
             ids = [name for name in layout.others if name.lower().endswith(("id", "key"))]
-            example = ids[0] if ids else "NAME"
+            example = ids[0] if ids else "<name>"
             self._tally.say(
                 "no column is known as a key, so rows are called by their number, which changes "
                 f"when rows are added before them; name one with --key-column {example}"
@@ -210,27 +218,47 @@ class Rows:
             self.count(f"{layout.keys[0]} is empty: the key is the row's number")
         return None, place
 
-    def _metadata(self, row: Row, layout: Layout, used: set[str | None]) -> dict[str, Any]:
-        chosen = self.options.metadata_columns is not None
-        given = None
-        if METADATA_COLUMN in layout.others and METADATA_COLUMN not in used:
-            given = metadata_object(row[METADATA_COLUMN])
+    def _metadata(
+        self, row: Row, layout: Layout, text_name: str, key_name: str | None
+    ) -> dict[str, Any]:
+        """The metadata of a row whose text and key are in these columns. Runs for every row."""
+        given = metadata_object(row[METADATA_COLUMN]) if METADATA_COLUMN in layout.others else None
         kept: dict[str, Any] = {}
-        for name in layout.others:
+        columns, size = self._columns(layout, text_name, key_name)
+        for name in columns:
             value = row[name]
+            kind = type(value)
             if value is None or (given is not None and name == METADATA_COLUMN):
                 continue
-            if not chosen and name in used:
-                continue
-            # Nearly all values are one of these.
-            if type(value) is int or (type(value) is str and "\0" not in value):
+            if kind is str and "\0" not in value:
                 if value != "":
                     kept[name] = value
+                    size += len(value)
+            elif (kind is int or kind is float) and -_LONG < value < _LONG:
+                kept[name] = value
             elif (value := self._kept(name, value)) is not None:
                 kept[name] = value
+                size += _size(value)
         if given:
             self._merge(kept, given)
-        return self._within_limit(kept)
+            size += _size({name: kept[name] for name in given})
+        return kept if size < _SURELY_FITS else self._within_limit(kept)
+
+    def _columns(
+        self, layout: Layout, text_name: str, key_name: str | None
+    ) -> tuple[list[str], int]:
+        """The columns that become metadata: those that were asked for, or all that are left; and
+        the room for their names and for numbers.
+        """
+        found = self._left.get((layout.others, text_name, key_name))
+        if found is None:
+            if len(self._left) >= _LAYOUTS_KEPT:
+                self._left.clear()
+            used = {text_name, key_name} if self.options.metadata_columns is None else set()
+            names = [name for name in layout.others if name not in used]
+            found = names, sum(len(name) + _NUMBER for name in names)
+            self._left[layout.others, text_name, key_name] = found
+        return found
 
     def _kept(self, name: str, value: object) -> Any:  # noqa: ANN401 - what JSON can say
         """The value as metadata has it; None where it is left out, which is counted."""
@@ -255,8 +283,6 @@ class Rows:
 
     def _within_limit(self, metadata: dict[str, Any]) -> dict[str, Any]:
         """The metadata without the largest values, where all together are more than is stored."""
-        if sum(map(_rough_size, metadata.values())) + sum(map(len, metadata)) <= _SURELY_FITS:
-            return metadata
         sizes = {name: _size({name: value}) for name, value in metadata.items()}
         for name in sorted(sizes, key=lambda name: -sizes[name]):
             if sum(sizes.values()) <= MAX_METADATA_BYTES:
@@ -264,15 +290,6 @@ class Rows:
             del sizes[name]
             self.count(f"{name} is left out: metadata has at most {MAX_METADATA_BYTES:,} bytes")
         return {name: value for name, value in metadata.items() if name in sizes}
-
-
-def _rough_size(value: object) -> int:
-    """At least a sixth of the value's size as JSON, quickly for what is most common."""
-    if isinstance(value, str):
-        return len(value) + 2
-    if isinstance(value, dict | list):
-        return _size(value)
-    return 8 if not isinstance(value, int) else 8 + value.bit_length() // 8
 
 
 def _size(value: object) -> int:

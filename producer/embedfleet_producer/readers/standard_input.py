@@ -14,7 +14,7 @@ from embedfleet_producer.readers.encodings import recoded
 from embedfleet_producer.readers.options import ReadOptions
 from embedfleet_producer.readers.refusals import Refused, Verdict, is_unicode
 from embedfleet_producer.readers.rows import Rows
-from embedfleet_producer.readers.tables import jsonl_verdicts
+from embedfleet_producer.readers.tables import jsonl_verdicts, read_csv
 from embedfleet_producer.readers.text import BAD_ENCODING, Lines, text_document
 
 if TYPE_CHECKING:
@@ -27,12 +27,15 @@ _BUFFER_BYTES = 8_192
 def read_stdin(stdin: BinaryIO, max_bytes: int, rows: Rows) -> Iterator[Verdict]:
     """Rows if the first line with anything on it is a JSON object with a text column.
 
-    Where columns were named, any JSON object will do. Otherwise one document of all that follows,
-    from that line on.
+    Where columns were named, any JSON object will do, and nothing else; where a delimiter was, it
+    is CSV. Otherwise one document of all that follows, from that line on.
     """
     stream: BufferedReader = BufferedReader(_Borrowed(stdin), _BUFFER_BYTES)
     if rows.options.encoding is not None:
         stream = recoded(stream, rows.options.encoding)
+    if rows.options.delimiter is not None:
+        yield from read_csv(stream, max_bytes, rows)
+        return
     with Lines(stream, max_bytes, newline="\n") as lines:
         numbered = enumerate(lines, 1)
         first = next((found for found in numbered if not found[1].isspace()), None)
@@ -41,6 +44,9 @@ def read_stdin(stdin: BinaryIO, max_bytes: int, rows: Rows) -> Iterator[Verdict]
         everything = itertools.chain([first], numbered)
         if _is_row(first[1], rows.options):
             yield from jsonl_verdicts(everything, max_bytes, rows)
+        elif rows.options.names_columns:
+            reason = "a column was named, but the first line is no JSON object"
+            raise Refused("BAD_JSON", f"{reason}; to read CSV, name the --delimiter")
         else:
             text = _joined((line for _, line in everything), max_bytes)
             yield text_document(rows.name, text, "txt")

@@ -121,7 +121,7 @@ def _sentences(found: Explanation) -> Iterator[str]:
             yield from _of_what_is_lacking(found)
         case "waiting":
             yield from _of_waiting(found)
-    if found.source is not None:
+    if found.source is not None and (found.state != "live" or found.rejection is not None):
         yield f"It comes from {found.source}."
     if found.rejection is not None and found.state != "rejected":
         yield f"What was enqueued under this key later was not accepted{_because(found.rejection)}"

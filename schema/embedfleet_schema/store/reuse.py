@@ -35,11 +35,11 @@ def count(db: Database, collection: CollectionInfo, hashes: Collection[bytes]) -
     if not hashes:
         return 0
     try:
-        with db.transaction() as conn:
+        with db.connection() as conn:
             return _count(conn, collection, hashes)
     except UndefinedTable:
         # A sibling was dropped since it was listed: a new list is without it.
-        with db.transaction() as conn:
+        with db.connection() as conn:
             return _count(conn, collection, hashes)
 
 
