@@ -432,7 +432,10 @@ def test_an_encoding_is_seen_or_named(table, encoding, option, name):
 def test_a_byte_that_the_encoding_does_not_have_is_the_fault_of_its_row(table):
     data = b"id,text\n1,caf\xe9\n2,\x81\n3,z\n"
     assert ["taken", "BAD_ENCODING", "taken"] == table(data, encoding="cp1252").codes
-    assert ["BAD_ENCODING", "BAD_ENCODING", "taken"] == table(data).codes
+    found = table(data)
+    assert ["BAD_ENCODING", "BAD_ENCODING", "taken"] == found.codes
+    assert "--encoding" in found.verdicts[0].reason
+    assert "the text is not cp1252" == table(data, encoding="cp1252").verdicts[1].reason
 
 
 def test_an_encoding_is_of_standard_input_too():

@@ -101,6 +101,10 @@ class Tally:
         if what in self._counts or len(self._counts) < MOST_COLUMNS:
             self._counts[what] += rows
 
+    def count_vectors(self, column: str, rows: int = 1) -> None:
+        """Vectors that are left out of the metadata."""
+        self.count(f"{column} is left out, a vector of numbers; --metadata-columns keeps it", rows)
+
     def say(self, what: str) -> None:
         """Something that is said once."""
         if len(self._said) < MOST_COLUMNS:

@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from functools import partial
 from typing import Any
 
-from embedfleet_producer.judge import MAX_METADATA_BYTES
 from embedfleet_producer.readers.cells import (
     BadKey,
     Unreadable,
     is_missing,
-    is_vector,
     key_text,
-    metadata_object,
     text_of,
     why_no_text,
 )
 from embedfleet_producer.readers.columns import (
-    METADATA_COLUMN,
     TEXT_COLUMNS,
     Layout,
     Missing,
@@ -27,21 +21,17 @@ from embedfleet_producer.readers.columns import (
     near,
     unique_names,
 )
+from embedfleet_producer.readers.metadata import RowMetadata
 from embedfleet_producer.readers.options import ReadOptions
 from embedfleet_producer.readers.refusals import Refused, Verdict
 from embedfleet_producer.readers.report import MOST_COLUMNS, Shape, Tally
-from embedfleet_schema.json_values import json_value
+from embedfleet_producer.readers.text import BAD_ENCODING
 from embedfleet_schema.types import Document, Rejection
 
 NO_ROWS = "there are no rows in it"
 # So many rows may come before the first that has the columns.
 LOOK_AHEAD = 1_000
 _LAYOUTS_KEPT = 256
-# A character takes at most six bytes in JSON; a number that is not long, and what is between
-# values, this many characters.
-_SURELY_FITS = MAX_METADATA_BYTES // 6
-_NUMBER = 24
-_LONG = 10**18
 
 Row = Mapping[str, Any]
 
@@ -61,7 +51,7 @@ class Rows:
         self._source = options.source or source
         self._tally = Tally()
         self._layouts: dict[tuple[str, ...], Layout] = {}
-        self._left: dict[tuple[tuple[str, ...], str, str | None], tuple[list[str], int]] = {}
+        self._metadata = RowMetadata(options, self._tally)
         self._names: dict[str, None] = {}
         self._complete = False
 
@@ -101,12 +91,17 @@ class Rows:
 
     def count_vectors(self, column: str, rows: int = 1) -> None:
         """Vectors that are left out of the metadata."""
-        what = f"{column} is left out, a vector of numbers; --metadata-columns keeps it"
-        self._tally.count(what, rows)
+        self._tally.count_vectors(column, rows)
 
     def say(self, what: str) -> None:
         """Something that is said once per file."""
         self._tally.say(what)
+
+    @property
+    def bad_encoding(self) -> str:
+        """What is wrong with text that cannot be decoded."""
+        encoding = self.options.encoding
+        return BAD_ENCODING if encoding is None else f"the text is not {encoding}"
 
     def place(self, number: int) -> str:
         return f"{self.name}#{number}"
@@ -153,7 +148,7 @@ class Rows:
             key_name, key = self._key(row, layout, place)
         except BadKey as bad:
             return Rejection(place, "BAD_KEY", str(bad))
-        metadata = self._metadata(row, layout, text_name, key_name)
+        metadata = self._metadata.of(row, layout, text_name, key_name)
         self._tally.document(text_name, key_name or "the row's number", metadata)
         key = self.options.key_prefix + key
         return Document(key, text, metadata, source=self._source, row=number)
@@ -217,80 +212,3 @@ class Rows:
         if layout.keys:
             self.count(f"{layout.keys[0]} is empty: the key is the row's number")
         return None, place
-
-    def _metadata(
-        self, row: Row, layout: Layout, text_name: str, key_name: str | None
-    ) -> dict[str, Any]:
-        """The metadata of a row whose text and key are in these columns. Runs for every row."""
-        given = metadata_object(row[METADATA_COLUMN]) if METADATA_COLUMN in layout.others else None
-        kept: dict[str, Any] = {}
-        columns, size = self._columns(layout, text_name, key_name)
-        for name in columns:
-            value = row[name]
-            kind = type(value)
-            if value is None or (given is not None and name == METADATA_COLUMN):
-                continue
-            if kind is str and "\0" not in value:
-                if value != "":
-                    kept[name] = value
-                    size += len(value)
-            elif (kind is int or kind is float) and -_LONG < value < _LONG:
-                kept[name] = value
-            elif (value := self._kept(name, value)) is not None:
-                kept[name] = value
-                size += _size(value)
-        if given:
-            self._merge(kept, given)
-            size += _size({name: kept[name] for name in given})
-        return kept if size < _SURELY_FITS else self._within_limit(kept)
-
-    def _columns(
-        self, layout: Layout, text_name: str, key_name: str | None
-    ) -> tuple[list[str], int]:
-        """The columns that become metadata: those that were asked for, or all that are left; and
-        the room for their names and for numbers.
-        """
-        found = self._left.get((layout.others, text_name, key_name))
-        if found is None:
-            if len(self._left) >= _LAYOUTS_KEPT:
-                self._left.clear()
-            used = {text_name, key_name} if self.options.metadata_columns is None else set()
-            names = [name for name in layout.others if name not in used]
-            found = names, sum(len(name) + _NUMBER for name in names)
-            self._left[layout.others, text_name, key_name] = found
-        return found
-
-    def _kept(self, name: str, value: object) -> Any:  # noqa: ANN401 - what JSON can say
-        """The value as metadata has it; None where it is left out, which is counted."""
-        if isinstance(value, Unreadable):
-            self.count(f"{name} is left out: {value.reason}")
-            return None
-        if self.options.metadata_columns is None and is_vector(value):
-            self.count_vectors(name)
-            return None
-        return json_value(value, partial(self._lost, name))
-
-    def _lost(self, name: str, reason: str) -> None:
-        self.count(f"{name} is left out, or a part of it: {reason}")
-
-    def _merge(self, kept: dict[str, Any], given: Mapping[str, Any]) -> None:
-        """Put the metadata object over the columns, and tell of columns that it hides."""
-        for name, value in given.items():
-            new = json_value(value, partial(self._lost, f"{METADATA_COLUMN}.{name}"))
-            if name in kept and kept[name] != new:
-                self.count(f"{name} is left out: the metadata object has another {name}")
-            kept[name] = new
-
-    def _within_limit(self, metadata: dict[str, Any]) -> dict[str, Any]:
-        """The metadata without the largest values, where all together are more than is stored."""
-        sizes = {name: _size({name: value}) for name, value in metadata.items()}
-        for name in sorted(sizes, key=lambda name: -sizes[name]):
-            if sum(sizes.values()) <= MAX_METADATA_BYTES:
-                break
-            del sizes[name]
-            self.count(f"{name} is left out: metadata has at most {MAX_METADATA_BYTES:,} bytes")
-        return {name: value for name, value in metadata.items() if name in sizes}
-
-
-def _size(value: object) -> int:
-    return len(json.dumps(value, ensure_ascii=False).encode(errors="surrogatepass"))

@@ -15,7 +15,7 @@ from embedfleet_producer.readers.options import ReadOptions
 from embedfleet_producer.readers.refusals import Refused, Verdict, is_unicode
 from embedfleet_producer.readers.rows import Rows
 from embedfleet_producer.readers.tables import jsonl_verdicts, read_csv
-from embedfleet_producer.readers.text import BAD_ENCODING, Lines, text_document
+from embedfleet_producer.readers.text import Lines, text_document
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
@@ -48,7 +48,7 @@ def read_stdin(stdin: BinaryIO, max_bytes: int, rows: Rows) -> Iterator[Verdict]
             reason = "a column was named, but the first line is no JSON object"
             raise Refused("BAD_JSON", f"{reason}; to read CSV, name the --delimiter")
         else:
-            text = _joined((line for _, line in everything), max_bytes)
+            text = _joined((line for _, line in everything), max_bytes, rows.bad_encoding)
             yield text_document(rows.name, text, "txt")
 
 
@@ -60,12 +60,12 @@ def _is_row(line: str, options: ReadOptions) -> bool:
     return options.names_columns or bool(Layout.of(names, options).texts)
 
 
-def _joined(lines: Iterable[str], max_bytes: int) -> str:
+def _joined(lines: Iterable[str], max_bytes: int, bad_encoding: str) -> str:
     taken: list[str] = []
     room = max_bytes
     for line in lines:
         if not is_unicode(line):
-            raise Refused("BAD_ENCODING", BAD_ENCODING)
+            raise Refused("BAD_ENCODING", bad_encoding)
         room -= len(line.encode())
         if room < 0:
             raise Refused("TOO_LARGE", f"it has more than {max_bytes:,} bytes")

@@ -10,7 +10,7 @@ from embedfleet_producer.readers.cells import parse_object
 from embedfleet_producer.readers.columns import Layout
 from embedfleet_producer.readers.refusals import Refused, Verdict, is_unicode
 from embedfleet_producer.readers.rows import NO_ROWS, Row, Rows
-from embedfleet_producer.readers.text import BAD_ENCODING, Lines
+from embedfleet_producer.readers.text import Lines
 from embedfleet_schema.types import Rejection
 
 _OTHER_DELIMITERS = {";": "';'", "\t": "tab", "|": "'|'", ",": "','"}
@@ -26,17 +26,17 @@ def jsonl_verdicts(
     lines: Iterable[tuple[int, str]], max_line: int, rows: Rows
 ) -> Iterator[Verdict]:
     yield from rows.verdicts(
-        (number, _json_row(line, rows.place(number), max_line))
+        (number, _json_row(line, rows, rows.place(number), max_line))
         for number, line in lines
         if not line.isspace()
     )
 
 
-def _json_row(line: str, place: str, max_line: int) -> Row | Rejection:
+def _json_row(line: str, rows: Rows, place: str, max_line: int) -> Row | Rejection:
     if len(line) > max_line:
         return Rejection(place, "TOO_LARGE", f"the line has more than {max_line:,} characters")
     if not is_unicode(line):
-        return Rejection(place, "BAD_ENCODING", BAD_ENCODING)
+        return Rejection(place, "BAD_ENCODING", rows.bad_encoding)
     try:
         return parse_object(line)
     except ValueError as error:
@@ -71,7 +71,7 @@ def _read_cells(
         if isinstance(header, str):
             raise Refused("BAD_CSV", f"the header row: {header}")
         if not all(map(is_unicode, header)):
-            raise Refused("BAD_ENCODING", BAD_ENCODING)
+            raise Refused("BAD_ENCODING", rows.bad_encoding)
         names = _header(header, delimiter, rows)
         yield from rows.verdicts((line, _named(names, cells, line, rows)) for line, cells in found)
 
@@ -142,7 +142,7 @@ def _named(names: list[str], cells: list[str] | str, line: int, rows: Rows) -> R
         reason = f"{len(cells)} cells under a header of {len(names)} (is a quote missing?)"
         return Rejection(place, "BAD_CSV", reason)
     if not all(map(is_unicode, cells)):
-        return Rejection(place, "BAD_ENCODING", BAD_ENCODING)
+        return Rejection(place, "BAD_ENCODING", rows.bad_encoding)
     if len(cells) < len(names):
         rows.count("fewer cells than the header has")
         cells = [*cells, *[""] * (len(names) - len(cells))]
