@@ -32,10 +32,11 @@ def is_taken(document: Document, former: Origin) -> bool:
 
 def taken(document: Document, former: Origin) -> Rejection:
     """The verdict on a document whose key is stored with another source."""
+    # What to do comes first: paths are long, and reasons are cut when they are stored.
     reason = (
-        f"the key is that of a document from {_named(former)}, and this one comes from "
-        f"{_named(document)}. Keep both with --key-prefix, or take the key over with --replace "
-        "(replace=True)"
+        "another source has this key. Keep both with --key-prefix, or take the key over with "
+        f"--replace (replace=True). The stored document comes from {_named(former)}, this one from "
+        f"{_named(document)}"
     )
     return Rejection(document.key, "KEY_TAKEN", reason)
 
