@@ -5,6 +5,7 @@ import json
 import pytest
 
 import embedfleet as ef
+from embedfleet.cli.stack import _is_served
 from plugins.fleets import ask, drain
 
 
@@ -149,3 +150,9 @@ def test_a_worker_that_runs_is_not_asked_for(command, handbook, corpus, embeddin
     said = command("enqueue", handbook, corpus)
     assert "Start one" not in said.err
     assert "Follow it" in said.err
+
+
+def test_a_worker_of_the_queue_is_seen_and_one_of_none_is_not(fleet, worker):
+    assert not _is_served(fleet.settings)
+    worker()
+    assert _is_served(fleet.settings)

@@ -29,7 +29,7 @@ MetadataColumns = Annotated[
     typer.Option(metavar="COLUMN,...", help="Of rows: keep these alone as metadata."),
 ]
 Delimiter = Annotated[
-    str | None, typer.Option(metavar="CHARACTER", help="Between the cells of CSV; tab, if not ,")
+    str | None, typer.Option(metavar="CHARACTER", help="Between the cells of CSV; or tab.")
 ]
 Encoding = Annotated[
     str | None, typer.Option(metavar="NAME", help="Of texts, such as cp1252; UTF-8 by default.")
