@@ -3,6 +3,7 @@
 #   make test ARGS='tests/unit -k chunk'        arguments for what the target runs
 #   make bench BENCH=benchmarks/end_to_end.py   one script of several
 #   make bench-limits ARGS='--case R1 R3'       cases of the rate limit suite; --official takes long
+#   make bench-gpu PYTHON=python3               with what a machine with a GPU has, nothing installed
 #   make check PYTHON=/opt/python/bin/python3   another interpreter
 #   make check VENV=/tmp/venv                   another virtual environment
 #
@@ -25,8 +26,12 @@ FOR_DEVELOPMENT := $(VENV)/.for-development
 UNFINISHED := $(wildcard $(VENV)/.unfinished)
 USE_EXTRAS := local,api,embedded,readers,demo
 
+# The interpreter that was asked for, else the project's, else the machine's.
+GPU_PYTHON = $(if $(filter command environment,$(firstword $(origin PYTHON))),$(PYTHON),$\
+    $(or $(wildcard $(BIN)/python),python3))
+
 .DEFAULT_GOAL := help
-.PHONY: help demo test faults check bench bench-limits fleet down clean
+.PHONY: help demo test faults check bench bench-limits bench-gpu fleet down clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -51,6 +56,10 @@ bench: $(FOR_DEVELOPMENT) ## run the scripts in benchmarks/, one after the other
 
 bench-limits: $(FOR_DEVELOPMENT) ## rate limits: four worker processes against a provider's quota
 	@PYTHONPATH=benchmarks:tests $(BIN)/python -m limits $(ARGS)
+
+# With what is there: nothing is installed, because the machine with the GPU may have no network.
+bench-gpu: ## the local embedder on a GPU: right, how fast, in how much memory; PYTHON=python3
+	@PYTHONPATH=schema:workers $(GPU_PYTHON) benchmarks/gpu.py $(ARGS)
 
 fleet: $(FOR_USE) ## start the embedded stack and two cpu workers, and leave them running
 	@$(BIN)/embedfleet up --workers 2 $(ARGS)

@@ -50,6 +50,7 @@ KINDS: dict[object, str] = {
     SecretStr: "secret",
     Path: "folder",
     float: "number",
+    bool: "`true` or `false`",
     int: "whole number",
     list: "JSON list",
     dict: "JSON object",
@@ -93,6 +94,8 @@ def _default(name: str, field: FieldInfo) -> str:
     value = field.get_default(call_default_factory=True)
     if value is None:
         return "unset"
+    if isinstance(value, bool):
+        return f"`{value}`".lower()
     if isinstance(value, float):
         return f"`{value:g}`"
     return f"`{value}`" if value != "" else "empty"

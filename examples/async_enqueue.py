@@ -1,4 +1,4 @@
-"""Enqueue from an asynchronous source, beside a running event loop: the commits of a repository.
+"""Enqueue, wait and search beside a running event loop: the commits of a repository.
 
     python examples/async_enqueue.py ~/src/project --query "why was the cache removed?"
 
@@ -43,10 +43,9 @@ async def main() -> None:
     with ef.connect() as fleet:
         docs = fleet.collection(options.collection, model=options.model)
         job = await docs.aenqueue(commits(options.folder))
-        # Waiting and searching block; a thread keeps the loop free for other work.
-        status = await asyncio.to_thread(job.wait)
+        status = await job.wait_async()
         print(f"{status.embedded} texts embedded, {status.failed} failed")
-        for hit in await asyncio.to_thread(docs.search, options.query, k=3):
+        for hit in await docs.asearch(options.query, k=3):
             print(f"{hit.score:.3f} {hit.document[:10]} {hit.content.splitlines()[0]}")
 
 

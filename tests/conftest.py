@@ -1,6 +1,15 @@
 """Fixtures for all tests come from plugins with telling names."""
 
+import signal
+
 from hypothesis import HealthCheck, settings
+
+# A shell ignores Ctrl-C for what runs in the background, and nohup the end of the terminal, and
+# processes that the tests start would inherit that. Handlers are not inherited.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+    signal.signal(signal.SIGHUP, lambda *_: None)
 
 # A machine may be busy with other things: how long an example takes is no finding.
 settings.register_profile("explore", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -14,10 +23,12 @@ pytest_plugins = [
     "plugins.worker_processes",
     "plugins.command_line",
     "plugins.tcp_proxy",
+    "plugins.tls_servers",
     "plugins.provider_processes",
     "plugins.api_fleets",
     "plugins.provider_dialects",
     "plugins.batch_api",
     "plugins.lane_fleets",
+    "plugins.local_models",
     "plugins.api_workers",
 ]

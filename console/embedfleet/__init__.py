@@ -13,21 +13,24 @@ Everything loads on first use, so importing this costs next to nothing.
 from __future__ import annotations
 
 from importlib import import_module
+from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    __version__: str
+
     from embedfleet.collection import Collection
     from embedfleet.fleet import Fleet, connect
     from embedfleet.job import Job
     from embedfleet.planning import Plan
-    from embedfleet_producer.readers import ReadOptions, ReadReport, read_paths
+    from embedfleet_producer.readers import ReaderLimits, ReadOptions, ReadReport, read_paths
     from embedfleet_schema import errors
     from embedfleet_schema.errors import EmbedfleetError
     from embedfleet_schema.store.audit import Audit
     from embedfleet_schema.store.documents import DocumentInfo
     from embedfleet_schema.store.explanation import Explanation
     from embedfleet_schema.store.jobs import FailureInfo, JobStatus
-    from embedfleet_schema.types import Chunk, Chunking, Document, Hit, Rejection, Space
+    from embedfleet_schema.types import Chunk, Chunking, Document, Hit, Mark, Rejection, Space
     from embedfleet_workers.embedders.fake import FakeEmbedder
 
 __all__ = [
@@ -45,11 +48,14 @@ __all__ = [
     "Hit",
     "Job",
     "JobStatus",
+    "Mark",
     "Plan",
     "ReadOptions",
     "ReadReport",
+    "ReaderLimits",
     "Rejection",
     "Space",
+    "__version__",
     "connect",
     "errors",
     "read_paths",
@@ -70,9 +76,11 @@ _HOMES = {
     "Hit": "embedfleet_schema.types",
     "Job": "embedfleet.job",
     "JobStatus": "embedfleet_schema.store.jobs",
+    "Mark": "embedfleet_schema.types",
     "Plan": "embedfleet.planning",
     "ReadOptions": "embedfleet_producer.readers",
     "ReadReport": "embedfleet_producer.readers",
+    "ReaderLimits": "embedfleet_producer.readers",
     "Rejection": "embedfleet_schema.types",
     "Space": "embedfleet_schema.types",
     "connect": "embedfleet.fleet",
@@ -81,6 +89,8 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> object:
+    if name == "__version__":
+        return version("embedfleet")
     if name == "errors":
         return import_module("embedfleet_schema.errors")
     if name not in _HOMES:

@@ -15,6 +15,11 @@ def money(usd: float | Decimal) -> str:
     return f"${usd:,.{max(places, 2)}f}"
 
 
+def quantity(number: int, one: str, many: str = "") -> str:
+    """A number of things: "1 worker", "2,000 workers"."""
+    return f"{number:,} {one if number == 1 else many or one + 's'}"
+
+
 def volume(count: int) -> str:
     """A number of bytes as people say it."""
     amount, units = float(count), ["bytes", "kB", "MB", "GB", "TB"]

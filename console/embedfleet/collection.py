@@ -3,33 +3,44 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import AsyncIterable, Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from contextlib import AbstractContextManager
+from typing import Any, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
+from embedfleet import arguments
 from embedfleet.connections import Connections
+from embedfleet.edge import edge
 from embedfleet.job import Job
 from embedfleet.planning import Plan, make_plans
 from embedfleet_producer.budget import check_budget
 from embedfleet_producer.enqueue import Enqueued, Producer
+from embedfleet_producer.handover import beside, fed
 from embedfleet_producer.plan import Target
-from embedfleet_producer.windows import blocking
-from embedfleet_schema.store import audit, collections, documents, jobs, requeue
+from embedfleet_producer.ready_made import ChunkFunction
+from embedfleet_schema.errors import CollectionGone, UnknownCollection, UnknownJob
+from embedfleet_schema.foreign import translated
+from embedfleet_schema.store import audit, collections, documents, grants, jobs, requeue
 from embedfleet_schema.store.audit import Audit
 from embedfleet_schema.store.collections import CollectionCounts
-from embedfleet_schema.store.documents import DocumentInfo
+from embedfleet_schema.store.documents import DocumentInfo, Selection
+from embedfleet_schema.store.drop import drop
 from embedfleet_schema.store.explain import explain
 from embedfleet_schema.store.explanation import Explanation
 from embedfleet_schema.store.jobs import FailureInfo
-from embedfleet_schema.store.search import explain_sql, search
-from embedfleet_schema.types import Chunk, CollectionInfo, Document, Hit, Lane, Rejection
+from embedfleet_schema.store.search import explain_sql, script, search
+from embedfleet_schema.types import CollectionInfo, Document, Hit, Lane, Rejection
 
-ChunkFunction = Callable[[str], Iterable[str | Chunk]]
+# What PostgreSQL takes for `maintenance_work_mem` and for parallel maintenance workers.
+MOST_MEMORY_MB, MOST_INDEX_WORKERS = 2_097_151, 1_024
+
 Vector = NDArray[np.float32] | Sequence[float]
 
 
+@edge
 class Collection:
     """A named set of documents in one embedding space. Get one from `Fleet.collection`."""
 
@@ -62,11 +73,15 @@ class Collection:
         cost nothing. Bad documents get a verdict in `job.enqueued.rejections` and harm no other; so
         does a changed document whose key is stored with another source (KEY_TAKEN).
 
+        If the stream raises, all that was read before is stored, and the error is raised here. A
+        call that is interrupted keeps what was committed. Both leave a job that is `interrupted`:
+        what it stored is embedded, and enqueueing again goes on with the rest.
+
         Args:
             documents: `Document` values from any iterable (or from `read_paths`).
-            chunk: cuts a text in your own way; by default the collection's chunking does.
-            budget_usd: the job is paused when it has spent that much; what is under way at that
-                moment is still paid for.
+            chunk: cuts a text in your own way; by default the collection's chunking does. It is
+                called for unchanged documents too: its chunks tell whether they are unchanged.
+            budget_usd: what the job may cost; it is paused before it would cost more.
             lane: "batch" files the texts with the provider's batch API: half the price, and an
                 answer within a day. OpenAI has one.
             replace: documents with a source also replace those of other sources.
@@ -75,19 +90,17 @@ class Collection:
         Raises:
             BadBudget, PriceUnknown: the budget cannot be kept; nothing was stored.
             LaneUnsupported: the model has no batch lane; nothing was stored.
+            NotDocuments: something else than documents was given; nothing was stored.
         """
-        producer = Producer(
-            self._connections.db,
-            self.info,
-            self._connections.settings,
-            self._connections.doorbell,
+        arguments.function("enqueue", "on_window", on_window)
+        return self._enqueue(
+            documents,
             chunk=chunk,
+            budget_usd=budget_usd,
+            lane=lane,
             replace=replace,
+            on_window=on_window,
         )
-        enqueued = producer.enqueue(
-            documents, budget_usd=budget_usd, lane=lane, on_window=on_window
-        )
-        return Job(self._connections, enqueued.job_id, enqueued)
 
     async def aenqueue(
         self,
@@ -98,14 +111,26 @@ class Collection:
         lane: Lane = "live",
         replace: bool = False,
     ) -> Job:
-        """`enqueue` beside a running event loop; takes asynchronous iterables too."""
+        """`enqueue` beside a running event loop; takes asynchronous iterables too.
+
+        If the call is cancelled, no further document is read, an asynchronous stream is closed, and
+        what is committed stays, in a job that is `interrupted`.
+        """
+        stopping = threading.Event()
+
+        def run(stream: Iterable[Document | Rejection]) -> Job:
+            return self._enqueue(
+                stream,
+                chunk=chunk,
+                budget_usd=budget_usd,
+                lane=lane,
+                replace=replace,
+                stopping=stopping,
+            )
+
         if isinstance(documents, AsyncIterable):
-            stream: Iterable[Document | Rejection] = blocking(documents, asyncio.get_running_loop())
-        else:
-            stream = documents
-        return await asyncio.to_thread(
-            self.enqueue, stream, chunk=chunk, budget_usd=budget_usd, lane=lane, replace=replace
-        )
+            return await fed(documents, run, stopping)
+        return await beside(lambda: run(documents), stopping.set)
 
     def plan(
         self,
@@ -118,6 +143,7 @@ class Collection:
 
         `Fleet.plan` compares models, and plans for collections that do not exist yet.
         """
+        arguments.function("plan", "chunk", chunk)
         target = Target(self.info.space, self.info.chunking, self.info)
         (made,) = make_plans(
             self._connections, self.name, [target], documents, chunk=chunk, replace=replace
@@ -133,9 +159,23 @@ class Collection:
             query: a text, or a vector of shape (dimensions,) from the collection's space.
             where: metadata that a hit must contain: {"lang": "en"}. A value that is no text also
                 finds its text, as a cell of CSV holds it.
+
+        Raises:
+            UnreadableQuery: the text is blank, or the model knows none of its words.
         """
-        vector = self.embed_query(query) if isinstance(query, str) else query
+        arguments.whole("search", "k", k)
+        arguments.where(where)
+        if isinstance(query, str):
+            vector = self.embed_query(query)
+        else:
+            vector = arguments.vector(self.info.space.name, query)
         return search(self._connections.db, self.info, vector, k=k, where=where)
+
+    async def asearch(
+        self, query: str | Vector, *, k: int = 10, where: Mapping[str, Any] | None = None
+    ) -> list[Hit]:
+        """`search` beside a running event loop, in a thread of the loop's own."""
+        return await asyncio.to_thread(self.search, query, k=k, where=where)
 
     def embed_query(self, text: str) -> NDArray[np.float32]:
         """The vector of a query, float32 of shape (dimensions,).
@@ -143,11 +183,24 @@ class Collection:
         It needs the model at hand, or the key of its provider; the same query is not paid for
         twice.
         """
+        arguments.text("search", "query", text)
         return self._connections.query_vectors.vector(self.info, text).copy()
 
     def search_sql(self, *, k: int = 10, where: Mapping[str, Any] | None = None) -> str:
-        """The SQL that `search` runs, with $1 for the query vector."""
+        """What `search` runs, as one statement, with $1 for the query vector.
+
+        By itself it is exact. With an index, `search_script` has the settings that belong to it.
+        """
+        arguments.whole("search_sql", "k", k)
+        arguments.where(where)
         return explain_sql(self.info, k=k, where=where)
+
+    def search_script(
+        self, query: str | Vector, *, k: int = 10, where: Mapping[str, Any] | None = None
+    ) -> str:
+        """The statements that find what `search` finds, complete with vector and settings."""
+        vector = self.embed_query(query) if isinstance(query, str) else query
+        return script(self._connections.db, self.info, vector, k=k, where=where)
 
     def documents(self, *, prefix: str = "") -> Iterator[DocumentInfo]:
         """What is stored, by key: source, chunks, whether it is live. Read a page at a time."""
@@ -155,18 +208,41 @@ class Collection:
 
     def delete(self, keys: Sequence[str]) -> list[str]:
         """Remove documents, their chunks, and vectors that nobody else uses; returns their keys."""
-        return documents.delete(self._connections.db, self.info, keys)
+        wanted = arguments.texts("delete", "keys", keys, '["vpn.md"]')
+        self._check_there()
+        return documents.delete(self._connections.db, self.info, wanted)
+
+    def delete_matching(self, *, job_id: int | None = None, prefix: str | None = None) -> int:
+        """Remove the documents that a job stored last, or whose keys begin with `prefix`.
+
+        Returns how many there were. A document that the job replaced is removed, not restored.
+
+        Raises:
+            UsageError: nothing is selected.
+            UnknownJob: the collection has no such job.
+        """
+        selection = Selection(job_id, prefix)
+        if job_id is not None and Job(self._connections, job_id).status.collection != self.name:
+            raise UnknownJob(job=job_id)
+        return documents.delete_matching(self._connections.db, self.info, selection)
+
+    def clear_failures(self) -> int:
+        """Forget the verdicts on documents that were not accepted; returns how many there were.
+
+        Chunks that cannot be embedded keep theirs: `retry` or `delete` ends those.
+        """
+        return documents.clear_rejections(self._connections.db, self.info)
 
     def audit(self, *, repair: bool = False, budget_usd: float | None = None) -> Audit:
         """Hold what is stored against what should be; with `repair`, queue what is missing.
 
-        The result tells what was found; `job_id` names the job of a repair, which is paused when it
-        has spent `budget_usd`.
+        The result tells what was found; `job_id` names the job of a repair, which is paused before
+        it would cost more than `budget_usd`.
 
         Raises:
             BadBudget, PriceUnknown: the budget cannot be kept; nothing was queued.
         """
-        self._check(budget_usd)
+        self._check("audit", budget_usd)
         found = audit.audit(self._connections.db, self.info)
         if not repair:
             return found
@@ -179,22 +255,29 @@ class Collection:
 
     def failures(self, *, job_id: int | None = None, limit: int = 1_000) -> list[FailureInfo]:
         """Chunks that cannot be embedded and documents that were not accepted, newest first."""
+        _check_job("failures", job_id)
+        arguments.whole("failures", "limit", limit, most=arguments.LARGEST_ID)
+        self._check_there()
         return jobs.failures(self._connections.db, self.info, job_id=job_id, limit=limit)
 
     def explain(self, key: str) -> Explanation:
         """Why a document is not searchable yet, or that it is; `str()` of it is a paragraph."""
+        arguments.text("explain", "key", key)
+        self._check_there()
         return explain(self._connections.db, self.info, key)
 
     def retry(self, *, job_id: int | None = None, budget_usd: float | None = None) -> Job | None:
         """Try failed chunks again, of one job or all; None where none failed or all are queued.
 
         A failure stays in the list until its chunk has a vector or fails anew. The new job is
-        paused when it has spent `budget_usd`.
+        paused before it would cost more than `budget_usd`.
 
         Raises:
             BadBudget, PriceUnknown: the budget cannot be kept; nothing was queued.
         """
-        self._check(budget_usd)
+        self._check("retry", budget_usd)
+        _check_job("retry", job_id)
+        self._check_there()
         new = requeue.retry_failures(
             self._connections.db,
             self.info,
@@ -209,6 +292,10 @@ class Collection:
 
     def index(self, *, memory_mb: int | None = None, workers: int | None = None) -> str | None:
         """Build the HNSW index without blocking writers; None where there is one already."""
+        if memory_mb is not None:
+            arguments.whole("index", "memory_mb", memory_mb, most=MOST_MEMORY_MB)
+        if workers is not None:
+            arguments.whole("index", "workers", workers, least=0, most=MOST_INDEX_WORKERS)
         counts = self.counts()
         return collections.build_index(
             self._connections.db,
@@ -221,16 +308,88 @@ class Collection:
         """How many documents, vectors and failures there are, and whether there is an index."""
         return collections.counts(self._connections.db, self.info)
 
-    def drop(self) -> None:
-        """Remove the collection with all its rows. There is no way back."""
-        collections.drop(self._connections.db, self.info)
+    def drop(self, *, cascade: bool = False) -> list[str]:
+        """Remove the collection with all its rows. There is no way back.
 
-    def _check(self, budget_usd: float | None) -> None:
+        Args:
+            cascade: drop views of your own that read it, too; returns what went with it.
+
+        Raises:
+            ViewsInTheWay: there are such views, and no `cascade`.
+        """
+        return drop(self._connections.db, self.info, cascade=cascade)
+
+    def grant(self, role: str) -> str:
+        """Let a role of PostgreSQL search this collection and see no other text.
+
+        Makes the function `embedfleet.search_<name>(query, k, filter)`, which runs with the rights
+        of its owner, and returns its name. The owner of the schema does that.
+
+        Raises:
+            UnknownRole: the server has no such role.
+            GrantUseless: it can read the fleet's tables or views already.
+            LongName: the collection's name leaves no room for the function's.
+        """
+        return grants.grant(self._connections.db, self.info, role)
+
+    def revoke(self, role: str) -> None:
+        """Take back what `grant` gave to a role.
+
+        Raises:
+            UnknownRole: the server has no such role.
+        """
+        grants.revoke(self._connections.db, self.info, role)
+
+    def _enqueue(
+        self,
+        documents: Iterable[Document | Rejection],
+        *,
+        chunk: ChunkFunction | None,
+        budget_usd: float | None,
+        lane: Lane,
+        replace: bool,
+        on_window: Callable[[Enqueued], None] | None = None,
+        stopping: threading.Event | None = None,
+    ) -> Job:
+        arguments.function("enqueue", "chunk", chunk)
+        arguments.budget("enqueue", budget_usd)
+        arguments.choice("enqueue", "lane", lane, get_args(Lane))
+        producer = Producer(
+            self._connections.db,
+            self.info,
+            self._connections.settings,
+            self._connections.doorbell,
+            chunk=chunk,
+            replace=replace,
+        )
+        enqueued = producer.enqueue(
+            documents, budget_usd=budget_usd, lane=lane, on_window=on_window, stopping=stopping
+        )
+        return Job(self._connections, enqueued.job_id, enqueued)
+
+    def _translated(self) -> AbstractContextManager[None]:
+        return translated(self._connections.db, self.info.name)
+
+    def _check_there(self) -> None:
+        """For what would find nothing in a collection that was dropped, and say no more."""
+        with self._connections.db.connection() as conn:
+            try:
+                collections.by_id(conn, self.info.id)
+            except UnknownCollection:
+                raise CollectionGone(name=self.name) from None
+
+    def _check(self, call: str, budget_usd: float | None) -> None:
+        arguments.budget(call, budget_usd)
         check_budget(budget_usd, self.info.space, self._connections.settings.prices)
 
     @property
     def _budget(self) -> int:
         return self._connections.settings.batch_tokens(self.info.queue)
+
+
+def _check_job(call: str, job_id: int | None) -> None:
+    if job_id is not None:
+        arguments.whole(call, "job_id", job_id, most=arguments.LARGEST_ID)
 
 
 def _graph_mb(vectors: int, dimensions: int) -> int:

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import TYPE_CHECKING, NoReturn
 
+from embedfleet.amounts import quantity
 from embedfleet.embedded import ready
 from embedfleet.fleet import Fleet
 from embedfleet.local_workers import last_log_lines, running_workers, uninterrupted, workers
@@ -51,8 +52,8 @@ def run_demo(
     chunks: int | None = CHUNKS,
     model: str | None = None,
     workers: int = 2,
-) -> None:
-    """Start the embedded stack and workers, embed docstrings, answer three questions.
+) -> dict[str, list[Hit]]:
+    """Start the embedded stack and workers, embed docstrings; returns three questions' hits.
 
     The workers end with the demo. The servers stay up after a good end; after Ctrl-C or an error
     they are stopped if the demo started them. What is embedded is never embedded again.
@@ -72,8 +73,9 @@ def run_demo(
     with _ended_by_signals(), _servers(own, console), Fleet(own) as fleet:
         collection = _open(fleet, model)
         _fill(fleet, collection, chunks, workers, console)
-        _answer(collection, console)
+        answers = _answer(collection, console)
     _say_how_to_go_on(own, console, elsewhere=settings.database_url is not None)
+    return answers
 
 
 def _own(settings: Settings) -> Settings:
@@ -155,7 +157,7 @@ def _fill(
     with _crew(fleet, collection, count, console) as check:
         done = _watch(fleet, job, check)
     stored = collection.counts().vectors - before
-    console.print(f"{stored:,} chunks embedded in {duration(done.elapsed_seconds)}")
+    console.print(f"{quantity(stored, 'chunk')} embedded in {duration(done.elapsed_seconds)}")
     if done.failed:
         hint = command(fleet.settings, f"failures {COLLECTION}")
         console.print(f"{done.failed:,} failed; see: {hint}", soft_wrap=True)
@@ -181,7 +183,7 @@ def _crew(
             said = last_log_lines(data, began) or "they said nothing"
             raise WorkerStartFailed(reason=f"{said} (logs: {data / 'logs'})")
 
-    console.print(f"Starting workers: {count} on queue {queue}")
+    console.print(f"Starting {quantity(count, 'worker')} on queue {queue}")
     with workers(data, count, queue=queue):
         try:
             while not has_worker(fleet, queue):
@@ -203,14 +205,15 @@ def _watch(fleet: Fleet, job: Job, check: Callable[[], None]) -> JobStatus:
     return standing
 
 
-def _answer(collection: Collection, console: Console) -> None:
+def _answer(collection: Collection, console: Console) -> dict[str, list[Hit]]:
     console.print("Loading the model, to turn questions into vectors")
-    for question in QUESTIONS:
-        hits = collection.search(question, k=HITS)
+    answers = {question: collection.search(question, k=HITS) for question in QUESTIONS}
+    for question, hits in answers.items():
         console.print(f"\n{question}", style="bold")
         _show(hits, console)
     console.print("\nThe SQL that found them ($1 is the vector of the question):", style="bold")
     console.print(collection.search_sql(k=HITS), emoji=False, soft_wrap=True)
+    return answers
 
 
 def _show(hits: Sequence[Hit], console: Console) -> None:

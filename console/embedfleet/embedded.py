@@ -5,9 +5,28 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from embedfleet.stack import Endpoints, up
+from embedfleet.progress import command
+from embedfleet.stack import Endpoints, status, up
+from embedfleet.stack.files import Folder
 from embedfleet_schema.database import Database
+from embedfleet_schema.errors import StackStopped
 from embedfleet_schema.revisions import newest
+from embedfleet_schema.settings import Settings
+
+
+def require(settings: Settings, *, running: bool) -> None:
+    """Refuse a data folder without an embedded stack, or one whose servers do not run.
+
+    Raises:
+        StackStopped: with the command that starts it.
+    """
+    if not Folder(settings.data).postgres.is_dir():
+        state = "were never started"
+    elif running and not status(settings.data).running:
+        state = "are stopped"
+    else:
+        return
+    raise StackStopped(data=settings.data, state=state, start=command(settings, "up"))
 
 
 def ready(data: Path, *, on_step: Callable[[str], None] = lambda _: None) -> Endpoints:

@@ -3,21 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import get_args
 
-from embedfleet.collection import ChunkFunction, Collection
+from embedfleet import arguments
+from embedfleet.collection import Collection
 from embedfleet.connections import Connections
+from embedfleet.edge import edge
 from embedfleet.job import Job
 from embedfleet.limits import Limits
 from embedfleet.planning import Plan, compared, make_plans
 from embedfleet.stops import clear_stops
+from embedfleet_producer.chunking import settled
 from embedfleet_producer.plan import Counted, Target
+from embedfleet_producer.ready_made import ChunkFunction
 from embedfleet_schema.errors import (
+    BadArgument,
     ChunkingMismatch,
     ModelMismatch,
     UnknownCollection,
+    UnknownJob,
     UsageError,
+    WorkersElsewhere,
 )
+from embedfleet_schema.foreign import translated
 from embedfleet_schema.settings import load_settings
 from embedfleet_schema.spaces import parse_model, resolve_space
 from embedfleet_schema.store import collections, jobs, spaces, usage, workers
@@ -25,6 +35,7 @@ from embedfleet_schema.store.spaces import PausedSpace
 from embedfleet_schema.store.usage import UsageOfDay
 from embedfleet_schema.store.workers import QueueInfo, WorkerInfo
 from embedfleet_schema.types import (
+    QUEUES,
     Chunking,
     CollectionInfo,
     Document,
@@ -35,12 +46,18 @@ from embedfleet_schema.types import (
     Storage,
 )
 
+# Workers that one call may start on this machine.
+MOST_WORKERS = 64
+# A century of the ledger.
+MOST_DAYS = 36_500
+
 
 def connect(
     database_url: str | None = None,
     redis_url: str | None = None,
     *,
     data: str | Path | None = None,
+    workers: int | None = None,
     **settings: object,
 ) -> Fleet:
     """Open a fleet: from the arguments, else the environment, else the embedded stack.
@@ -48,18 +65,35 @@ def connect(
     The embedded stack is started where it does not run. Other keyword arguments are settings by
     their names (`batch_tokens_cpu=4096`).
 
+    Args:
+        workers: have so many workers run on this machine, for the embedded stack. Those that run
+            already count. They outlive this process, until `embedfleet down`.
+
     Raises:
+        BadSettings: there is no such setting, or it cannot have that value.
+        WorkersElsewhere: `workers` were asked for beside a database of your own.
         DatabaseUnreachable: the database does not answer (on first use).
         ExtraMissing: no database is configured and the embedded stack is not installed.
     """
+    if workers is not None:
+        arguments.whole("connect", "workers", workers, most=MOST_WORKERS)
+    for name, url in (("database_url", database_url), ("redis_url", redis_url)):
+        if isinstance(url, str):
+            arguments.text("connect", name, url)
     found = load_settings(database_url=database_url, redis_url=redis_url, data=data, **settings)
     if found.uses_embedded_stack:
         from embedfleet.embedded import ready
+        from embedfleet.local_workers import start_workers
 
         ready(found.data)
+        if workers is not None:
+            start_workers(found.data, workers, queue=found.local_queue)
+    elif workers is not None:
+        raise WorkersElsewhere(queue=found.local_queue)
     return Fleet(found)
 
 
+@edge
 class Fleet(Connections):
     """The collections, jobs and workers of one database. Safe to share between threads."""
 
@@ -81,7 +115,8 @@ class Fleet(Connections):
 
         Args:
             model: hub name, directory, or provider/name. Left out: the collection must exist.
-            chunking: how documents are cut; by default as long as the model takes, no overlap.
+            chunking: how documents are cut; by default into chunks of 400 tokens, or of what the
+                model takes if that is less, without overlap.
             queue: which workers embed it; by default by the model's provider.
             dimensions: of the vectors, where a model behind an API offers several, or is unknown.
             max_tokens: how long a text may be, for a model behind an API that is unknown here.
@@ -93,8 +128,21 @@ class Fleet(Connections):
             UnknownCollection: there is none of this name and no model was given.
             ModelMismatch: it exists with another model or another way to store it.
             ChunkingMismatch: it exists and cuts documents differently.
+            BadChunking: it is new, and cannot cut documents in this way.
             ModelNotFound, BadModelName: the model cannot be found out about.
         """
+        _check_words("collection", name=name, model=model)
+        _check_words("collection", document_prompt=document_prompt, query_prompt=query_prompt)
+        _check_numbers("collection", dimensions=dimensions, max_tokens=max_tokens)
+        for word, value, values in (
+            ("queue", queue, QUEUES),
+            ("storage", storage, get_args(Storage)),
+            ("metric", metric, get_args(Metric)),
+        ):
+            if value is not None:
+                arguments.choice("collection", word, value, values)
+        if chunking is not None:
+            arguments.chunking("collection", chunking)
         options = (dimensions, max_tokens, storage, metric, document_prompt, query_prompt)
         try:
             known = collections.find(self.db, name)
@@ -102,10 +150,10 @@ class Fleet(Connections):
             if model is None:
                 raise
             known = None
-        if known is not None and all(option is None for option in options):
-            same_model = model is None or parse_model(model) == _names(known.space)
-            if same_model and chunking in (None, known.chunking):
-                return Collection(self, known)
+        is_plain = all(option is None for option in options)
+        if known is not None and is_plain and _is_of(known, model):
+            _check_same(known, chunking)
+            return Collection(self, known)
         if model is None:
             raise UsageError(reason=f"to compare options of collection {name!r}, name its model")
         space = resolve_space(
@@ -117,7 +165,10 @@ class Fleet(Connections):
             document_prompt=document_prompt,
             query_prompt=query_prompt,
         )
-        wanted = chunking or (known.chunking if known else Chunking())
+        if known is None:
+            wanted = settled(space, chunking or Chunking())
+        else:
+            wanted = chunking or known.chunking
         chosen = queue or self._queue_for(space)
         return Collection(self, collections.create_or_open(self.db, name, space, wanted, chosen))
 
@@ -151,7 +202,16 @@ class Fleet(Connections):
         Raises:
             UnknownCollection: there is none of this name and no model was given.
             ModelMismatch: it exists with another model.
+            ChunkingMismatch: it exists and cuts documents differently.
+            BadChunking: it does not exist, and could not cut documents in this way.
         """
+        _check_words("plan", name=name, model=model)
+        _check_numbers("plan", dimensions=dimensions, max_tokens=max_tokens)
+        others = arguments.texts("plan", "compare", compare, '["openai/text-embedding-3-large"]')
+        arguments.function("plan", "chunk", chunk)
+        arguments.function("plan", "on_window", on_window)
+        if chunking is not None:
+            arguments.chunking("plan", chunking)
         try:
             collection = collections.find(self.db, name)
         except UnknownCollection:
@@ -159,17 +219,17 @@ class Fleet(Connections):
                 raise
             collections.check_name(name)
             space = resolve_space(model, dimensions=dimensions, max_tokens=max_tokens)
-            first = Target(space, chunking or Chunking())
+            first = Target(space, settled(space, chunking or Chunking()))
         else:
             first = _existing(collection, model, chunking, dimensions)
-        targets = [first, *(compared(each, first.chunking) for each in compare)]
+        targets = [first, *(compared(each, first.chunking) for each in others)]
         return make_plans(
             self, name, targets, documents, chunk=chunk, replace=replace, on_window=on_window
         )
 
     def usage(self, *, days: int = 30) -> list[UsageOfDay]:
         """What was spent, by day (UTC) and model, the newest day first; as providers counted."""
-        return usage.by_day(self.db, days)
+        return usage.by_day(self.db, arguments.whole("usage", "days", days, most=MOST_DAYS))
 
     def collections(self) -> list[Collection]:
         """All collections, by name."""
@@ -181,12 +241,17 @@ class Fleet(Connections):
         Raises:
             UnknownJob: there is none.
         """
-        job = Job(self, job_id)
+        try:
+            number = arguments.whole("job", "job_id", job_id, most=arguments.LARGEST_ID)
+        except BadArgument:
+            raise UnknownJob(job=job_id) from None
+        job = Job(self, number)
         _ = job.status
         return job
 
     def jobs(self, *, limit: int = 20) -> list[Job]:
         """The jobs that still run, then the newest of the others."""
+        arguments.whole("jobs", "limit", limit, most=arguments.LARGEST_ID)
         return [Job(self, job_id) for job_id in jobs.latest(self.db, limit=limit)]
 
     @property
@@ -214,6 +279,7 @@ class Fleet(Connections):
         Raises:
             UnknownModel: no collection uses it.
         """
+        _check_words("resume", model=model)
         # First, or a worker could take a batch and be stopped again by what is to be cleared.
         clear_stops(self.settings.redis, model)
         resumed = spaces.resume(self.db, model)
@@ -223,25 +289,43 @@ class Fleet(Connections):
             self.doorbell.ring(queue, max(1, slots))
         return resumed.paused
 
+    def _translated(self) -> AbstractContextManager[None]:
+        return translated(self.db)
+
     def _queue_for(self, space: Space) -> Queue:
         if space.provider == "local":
             return self.settings.local_queue
         return "cpu" if space.provider == "fake" else "api"
 
 
+def _check_words(call: str, **words: str | None) -> None:
+    for name, word in words.items():
+        if word is not None:
+            arguments.text(call, name, word)
+
+
+def _check_numbers(call: str, **numbers: int | None) -> None:
+    for name, number in numbers.items():
+        if number is not None:
+            arguments.whole(call, name, number)
+
+
 def _existing(
     known: CollectionInfo, model: str | None, chunking: Chunking | None, dimensions: int | None
 ) -> Target:
     """The target of a collection that is there, which a plan cannot make another one."""
-    other_model = model is not None and parse_model(model) != _names(known.space)
-    if other_model or dimensions not in (None, known.space.dimensions):
+    if not _is_of(known, model) or dimensions not in (None, known.space.dimensions):
         wanted = f"{model or known.space.name} ({dimensions or 'its own'} dimensions)"
         existing = f"{known.space.name} ({known.space.dimensions} dimensions)"
         raise ModelMismatch(name=known.name, existing=existing, wanted=wanted)
-    if chunking not in (None, known.chunking):
-        raise ChunkingMismatch(name=known.name, existing=known.chunking, wanted=chunking)
+    _check_same(known, chunking)
     return Target(known.space, known.chunking, known)
 
 
-def _names(space: Space) -> tuple[str, str]:
-    return space.provider, space.model
+def _check_same(known: CollectionInfo, chunking: Chunking | None) -> None:
+    if chunking is not None and not chunking.is_met_by(known.chunking):
+        raise ChunkingMismatch(name=known.name, existing=known.chunking, wanted=chunking)
+
+
+def _is_of(known: CollectionInfo, model: str | None) -> bool:
+    return model is None or parse_model(model) == (known.space.provider, known.space.model)

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 
+from embedfleet import arguments
 from embedfleet.connections import Connections
-from embedfleet.polling import rest_s, timed
+from embedfleet.edge import edge
+from embedfleet.waiting import NO_WORKER_S, Waiting
 from embedfleet_producer.enqueue import Enqueued
-from embedfleet_schema.errors import JobPaused, WaitTimeout
+from embedfleet_schema.foreign import translated
 from embedfleet_schema.store import collections, jobs
 from embedfleet_schema.store.jobs import FailureInfo, JobStatus
 
-FIRST_POLL_S, LAST_POLL_S = 0.1, 1.0
 
-
+@edge
 class Job:
     """One call of enqueue, repair or retry; `enqueued` is set in the process that made it."""
 
@@ -39,19 +42,50 @@ class Job:
         db = self._connections.db
         return jobs.failures(db, collections.find(db, self.status.collection), job_id=self.id)
 
-    def wait(self, *, timeout_s: float | None = None, progress: bool = False) -> JobStatus:
-        """Block until the job is done or cancelled; `progress` shows it on the terminal.
+    def wait(
+        self,
+        *,
+        timeout_s: float | None = None,
+        progress: bool = False,
+        no_worker_s: float | None = NO_WORKER_S,
+    ) -> JobStatus:
+        """Block until the job is done, cancelled, or interrupted with all it had embedded.
+
+        Args:
+            timeout_s: how long to wait; as long as it takes where it is left out.
+            progress: show it on the terminal.
+            no_worker_s: how long nothing may happen while no worker lives; None: for ever.
 
         Raises:
             JobPaused: it stands still for its budget's sake, until a person acts.
+            NoWorker: nobody is there to embed it; the message says how to start a worker.
             WaitTimeout: it is not finished after `timeout_s`; it goes on all the same.
         """
-        if progress:
-            from embedfleet.progress import job_progress
+        waiting = self._waiting(timeout_s, no_worker_s)
+        with self._shown(progress) as show:
+            while True:
+                status, rest = waiting.look()
+                show(status)
+                if not rest:
+                    return status
+                time.sleep(rest)
 
-            with job_progress(self._connections) as show:
-                return self._wait(timeout_s, show)
-        return self._wait(timeout_s, None)
+    async def wait_async(
+        self,
+        *,
+        timeout_s: float | None = None,
+        progress: bool = False,
+        no_worker_s: float | None = NO_WORKER_S,
+    ) -> JobStatus:
+        """`wait` beside a running event loop: the loop goes on with other work meanwhile."""
+        waiting = self._waiting(timeout_s, no_worker_s)
+        with self._shown(progress) as show:
+            while True:
+                status, rest = await asyncio.to_thread(waiting.look)
+                await asyncio.to_thread(show, status)
+                if not rest:
+                    return status
+                await asyncio.sleep(rest)
 
     def pause(self) -> None:
         """Hold what waits; a batch on a local model, or a request under way, is finished."""
@@ -63,6 +97,7 @@ class Job:
         Raises:
             BudgetSpent: it was paused because its budget is spent, and needs a larger one.
         """
+        arguments.budget("resume", budget_usd)
         jobs.resume(self._connections.db, self.id, budget_usd=budget_usd)
         self._connections.doorbell.ring(self.status.queue)
 
@@ -70,21 +105,21 @@ class Job:
         """Drop what waits. What is embedded stays; enqueueing again takes up the rest."""
         jobs.cancel(self._connections.db, self.id)
 
-    def _wait(self, timeout_s: float | None, show: Callable[[JobStatus], None] | None) -> JobStatus:
-        deadline = None if timeout_s is None else time.monotonic() + timeout_s
-        pause = FIRST_POLL_S
-        while True:
-            status, looked_s = timed(lambda: self.status)
-            if show is not None:
-                show(status)
-            if status.finished:
-                return status
-            if status.over_budget:
-                raise JobPaused(job=self.id, reason=status.reason)
-            if deadline is not None and time.monotonic() >= deadline:
-                progress = f"{status.embedded} of {status.total} texts are embedded"
-                raise WaitTimeout(job=self.id, timeout_s=timeout_s, progress=progress)
-            rest = rest_s(pause, looked_s)
-            left = rest if deadline is None else max(0.0, deadline - time.monotonic())
-            time.sleep(min(rest, left))
-            pause = min(pause * 1.5, LAST_POLL_S)
+    def _waiting(self, timeout_s: float | None, no_worker_s: float | None) -> Waiting:
+        for name, value in (("timeout_s", timeout_s), ("no_worker_s", no_worker_s)):
+            if value is not None:
+                arguments.amount("wait", name, value, unit="seconds")
+        return Waiting(self._connections, self.id, timeout_s=timeout_s, no_worker_s=no_worker_s)
+
+    @contextmanager
+    def _shown(self, progress: bool) -> Iterator[Callable[[JobStatus], None]]:
+        if not progress:
+            yield lambda _: None
+            return
+        from embedfleet.progress import job_progress
+
+        with job_progress(self._connections) as show:
+            yield show
+
+    def _translated(self) -> AbstractContextManager[None]:
+        return translated(self._connections.db)

@@ -5,12 +5,16 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from embedfleet import arguments
+from embedfleet.edge import edge
 from embedfleet_schema.catalogue import API_PROVIDERS
 from embedfleet_schema.database import Database
-from embedfleet_schema.errors import BadModelName, UsageError
+from embedfleet_schema.errors import BadModelName, UsageError, WrongType
+from embedfleet_schema.foreign import translated
 from embedfleet_schema.spaces import parse_model
 from embedfleet_schema.store import limits as stored
 from embedfleet_schema.store.limits import EVERY_ACCOUNT, LimitName
@@ -18,6 +22,10 @@ from embedfleet_schema.store.limits import EVERY_ACCOUNT, LimitName
 if TYPE_CHECKING:
     from embedfleet_workers.limits.protocol import LimitKey
     from embedfleet_workers.limits.store import Snapshot
+
+
+# What can be limited.
+DIMENSIONS = ("requests", "tokens", "inputs", "concurrency")
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +73,7 @@ class LimitList:
     live: bool
 
 
+@edge
 class Limits:
     """The rate limits of a fleet's providers."""
 
@@ -93,8 +102,8 @@ class Limits:
             UsageError: an amount is not above 0.
         """
         provider, name = _api_model(model)
-        if any(not 0 < amount < float("inf") for amount in amounts.values()):
-            raise UsageError(reason="a limit is a number above 0")
+        _check_words("limits.set", account=account, group=group)
+        _check_amounts(amounts)
         if group is not None:
             stored.join_group(self._db, provider, name, group)
         shared = stored.read(self._db).group_of(provider, name)
@@ -109,6 +118,7 @@ class Limits:
         account.
         """
         provider, name = _api_model(model)
+        _check_words("limits.clear", account=account)
         left = stored.leave_group(self._db, provider, name) if account is None else None
         return bool(stored.clear_limits(self._db, provider, name, account)) or left is not None
 
@@ -131,6 +141,9 @@ class Limits:
             for each in sorted(wanted, key=lambda each: (each.provider, each.name, each.account))
         ]
         return LimitList(found, live)
+
+    def _translated(self) -> AbstractContextManager[None]:
+        return translated(self._db)
 
     def _states(self) -> tuple[dict[LimitKey, Snapshot], bool]:
         from embedfleet_workers.limits.store import StoreAway
@@ -193,7 +206,25 @@ def _limit(name: LimitName, book: stored.LimitBook, state: Snapshot | None) -> L
     )
 
 
+def _check_words(call: str, **words: str | None) -> None:
+    for name, word in words.items():
+        if word is not None:
+            arguments.text(call, name, word)
+
+
+def _check_amounts(amounts: Mapping[str, float]) -> None:
+    wanted = 'a dict such as {"requests": 500}'
+    if not isinstance(amounts, Mapping):
+        raise WrongType(call="limits.set", name="amounts", wanted=wanted, given=repr(amounts))
+    for dimension, per_minute in amounts.items():
+        arguments.choice("limits.set", "amounts", dimension, DIMENSIONS)
+        arguments.amount("limits.set", dimension, per_minute, unit="units a minute")
+        if not 0 < per_minute < float("inf"):
+            raise UsageError(reason="a limit is a number above 0")
+
+
 def _api_model(model: str) -> tuple[str, str]:
+    arguments.text("limits", "model", model)
     provider, name = parse_model(model)
     if provider not in API_PROVIDERS:
         known = ", ".join(API_PROVIDERS)

@@ -17,7 +17,7 @@ from types import FrameType
 
 import psutil
 
-from embedfleet.stack.files import Folder, last_words
+from embedfleet.stack.files import Folder, appending, last_words
 from embedfleet.stack.processes import wait_until
 from embedfleet_schema.errors import WorkerStartFailed
 from embedfleet_schema.settings import Settings
@@ -88,9 +88,10 @@ def stop_workers(data: Path) -> int:
         return _stop(_running(data))
 
 
-def running_workers(data: Path) -> list[int]:
-    """The pids of the workers that run in the data folder."""
-    return [worker.pid for worker in _running(data.expanduser().resolve())]
+def running_workers(data: Path, *, queue: Queue | None = None) -> list[int]:
+    """The pids of the workers that run in the data folder, of one queue or all."""
+    running = _running(data.expanduser().resolve())
+    return [worker.pid for worker in running if queue in (None, worker.queue)]
 
 
 @contextmanager
@@ -152,6 +153,7 @@ def _fill_up(
     started: list[LocalWorker],
 ) -> None:
     """Start what lacks; each goes to `started` at once, so that nobody loses sight of it."""
+    Folder(data).check()
     _homes(data).mkdir(mode=0o700, parents=True, exist_ok=True)
     _logs(data).mkdir(mode=0o700, exist_ok=True)
     slots = concurrency or (1 if queue == "cpu" else None)
@@ -178,7 +180,7 @@ def _launch(
     command = [sys.executable, "-P", "-m", "embedfleet", "worker", "--queue", queue]
     command += [] if slots is None else ["--concurrency", str(slots)]
     try:
-        with log.open("ab") as output:
+        with appending(log) as output:
             process = subprocess.Popen(
                 command,
                 cwd=home,
@@ -267,7 +269,7 @@ def _locked(data: Path) -> Iterator[None]:
 
 
 def _homes(data: Path) -> Path:
-    return Folder(data).root / "workers"
+    return Folder(data).workers
 
 
 def _logs(data: Path) -> Path:

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 from embedfleet.connections import Connections
 from embedfleet.pace import Basis, pace
-from embedfleet_producer.chunking import Chunker, ChunkFunction
+from embedfleet_producer.chunking import settled
 from embedfleet_producer.plan import Counted, Planner, Target, count_all
-from embedfleet_producer.tokens import counter_for
+from embedfleet_producer.ready_made import ChunkFunction
 from embedfleet_producer.windows import Documents
 from embedfleet_schema import catalogue
 from embedfleet_schema.errors import BadChunking, BadModelName
@@ -25,12 +25,12 @@ _TOKENS_PER_PRICE = 1_000_000
 class Plan:
     """What enqueueing would do and cost. Nothing was written, and nothing was spent.
 
-    Of `texts`, the distinct chunks, `stored` have their vector in the collection already and
-    `elsewhere` in another collection of the same space; the others are paid for, with
-    `tokens_to_pay`. `approximate`: the tokens are estimated, because the model's tokenizer is not
-    at hand. `usd` is None where no price is known, `seconds` where nothing tells how fast it goes;
-    `basis` says where that comes from. `vector_bytes` is what the new vectors take on disk,
-    without an index.
+    Of `texts`, the distinct chunks, `stored` have their vector in the collection already,
+    `elsewhere` in another collection of the same space, and `failed` cannot be embedded by this
+    model; the others are paid for, with `tokens_to_pay`. `approximate`: the tokens are estimated,
+    because the model's tokenizer is not at hand. `usd` is None where no price is known, `seconds`
+    where nothing tells how fast it goes; `basis` says where that comes from. `vector_bytes` is what
+    the new vectors take on disk, without an index.
     """
 
     collection: str
@@ -44,6 +44,7 @@ class Plan:
     tokens: int
     stored: int
     elsewhere: int
+    failed: int
     to_embed: int
     tokens_to_pay: int
     approximate: bool
@@ -66,8 +67,8 @@ def make_plans(
     on_window: Callable[[Counted], None] | None = None,
 ) -> list[Plan]:
     """A plan for each target, in their order; the documents are read once."""
-    planners = [Planner(connections.db, target, chunk=chunk, replace=replace) for target in targets]
-    count_all(documents, planners, connections.settings, on_window=on_window)
+    planners = [Planner(connections.db, target, replace_others=replace) for target in targets]
+    count_all(documents, planners, connections.settings, chunk=chunk, on_window=on_window)
     return [
         _plan(connections, name, target, planner)
         for target, planner in zip(targets, planners, strict=True)
@@ -87,12 +88,10 @@ def compared(name: str, chunking: Chunking) -> Target:
     space = resolve_space(model, dimensions=int(dimensions) if at else None)
     # A tokenizer that was named belongs to the first model.
     wanted = dataclasses.replace(chunking, tokenizer="")
-    counter = counter_for(space, wanted)
     try:
-        Chunker(space, wanted, counter)
+        return Target(space, settled(space, wanted))
     except BadChunking:
-        return Target(space, Chunking(mode=chunking.mode))
-    return Target(space, wanted)
+        return Target(space, settled(space, Chunking(mode=chunking.mode)))
 
 
 def _plan(connections: Connections, name: str, target: Target, planner: Planner) -> Plan:
@@ -111,6 +110,7 @@ def _plan(connections: Connections, name: str, target: Target, planner: Planner)
         tokens=counted.tokens,
         stored=counted.stored,
         elsewhere=counted.elsewhere,
+        failed=counted.failed,
         to_embed=counted.to_embed,
         tokens_to_pay=counted.tokens_to_pay,
         approximate=planner.approximate,

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
+from rich.table import Column
 from rich.text import Text
 
-from embedfleet.amounts import money
+from embedfleet.amounts import money, quantity
 from embedfleet_schema.settings import Settings, default_data
 from embedfleet_schema.store import workers
 from embedfleet_schema.store.jobs import JobStatus
@@ -28,6 +29,8 @@ ALIVE_SECONDS = 45.0
 MINUTE, HOUR = 60, 3_600
 LINE_EVERY_SECONDS = 5.0
 PATIENCE_SECONDS = 5.0
+# Columns; in fewer the figures matter more.
+ROOM_FOR_A_BAR = 80
 SPINNER = "line"
 
 ShowJob = Callable[[JobStatus], None]
@@ -72,8 +75,11 @@ def enqueue_progress() -> Iterator[ShowEnqueued]:
 
         def show(counts: Enqueued) -> None:
             rate = counts.documents / max(time.monotonic() - began, 0.001)
-            stored = f"stored {counts.documents:,} documents, {counts.chunks:,} chunks"
-            tell(f"{stored}, {rate:,.0f} documents/s")
+            documents, chunks = (
+                quantity(counts.documents, "document"),
+                quantity(counts.chunks, "chunk"),
+            )
+            tell(f"stored {documents}, {chunks}, {rate:,.0f} documents/s")
 
         yield show
 
@@ -83,10 +89,16 @@ def is_alive(worker: WorkerInfo) -> bool:
 
 
 def has_worker(connections: Connections, queue: Queue) -> bool:
-    """Whether anyone is there to embed what waits in `queue`."""
-    return any(
+    """Whether anyone is there to embed what waits in `queue`, or is just starting for that."""
+    if any(
         is_alive(worker) and queue in worker.queues for worker in workers.list_alive(connections.db)
-    )
+    ):
+        return True
+    if not connections.settings.uses_embedded_stack:
+        return False
+    from embedfleet.local_workers import running_workers
+
+    return bool(running_workers(connections.settings.data, queue=queue))
 
 
 def command(settings: Settings, words: str) -> str:
@@ -109,10 +121,14 @@ def duration(seconds: float) -> str:
 def describe(status: JobStatus) -> str:
     """Where a job stands, in one line."""
     parts = [f"{status.embedded:,}/{status.total:,} texts embedded"]
+    if status.finished and not status.total:
+        parts = ["nothing new to embed"]
     if status.failed:
         parts.append(f"{status.failed:,} failed")
     if status.finished:
         parts.append(f"{status.state} after {duration(status.elapsed_seconds)}")
+        if status.state == "interrupted":
+            parts.append(str(status.reason))
         return ", ".join(parts)
     if status.state != "running":
         parts.append(status.state)
@@ -121,10 +137,19 @@ def describe(status: JobStatus) -> str:
     if status.eta_seconds is not None:
         parts.append(f"{duration(status.eta_seconds)} left")
     if status.budget_usd is not None:
-        parts.append(f"{money(status.spent_usd or 0)} of {money(status.budget_usd)} spent")
+        parts += _budget(status, status.budget_usd)
     if status.reason:
         parts.append(f"waiting: {status.reason}")
     return ", ".join(parts)
+
+
+def _budget(status: JobStatus, budget_usd: float) -> Iterator[str]:
+    """What of a budget is spent, and what may be."""
+    yield f"{money(status.spent_usd or 0)} of {money(budget_usd)} spent"
+    if status.reserved_usd:
+        yield f"{money(status.reserved_usd)} reserved"
+    if status.unsettled_usd:
+        yield f"{money(status.unsettled_usd)} perhaps spent without an answer"
 
 
 def name(status: JobStatus) -> str:
@@ -137,8 +162,9 @@ def _bar(console: Console) -> Iterator[ShowJob]:
     progress = Progress(
         SpinnerColumn(SPINNER, finished_text=" "),
         TextColumn("{task.description}", markup=False),
-        BarColumn(bar_width=24),
-        TextColumn("{task.fields[figures]}", markup=False),
+        *([BarColumn(bar_width=24)] if console.width >= ROOM_FOR_A_BAR else []),
+        # They go on in the next line of a narrow terminal.
+        TextColumn("{task.fields[figures]}", markup=False, table_column=Column(overflow="fold")),
         console=console,
     )
     task = progress.add_task("job", total=None, figures="")

@@ -12,6 +12,7 @@ import psycopg
 from numpy.typing import NDArray
 from psycopg_pool import PoolTimeout
 
+from embedfleet.query_texts import check_read, check_visible
 from embedfleet_schema.catalogue import API_PROVIDERS
 from embedfleet_schema.database import Database
 from embedfleet_schema.errors import EmbedfleetError
@@ -40,7 +41,12 @@ class QueryVectors:
         self._recent: OrderedDict[tuple[int, str], Vector] = OrderedDict()
 
     def vector(self, collection: CollectionInfo, text: str) -> Vector:
-        """The vector of a query, float32 of shape (dimensions,), not to be written to."""
+        """The vector of a query, float32 of shape (dimensions,), not to be written to.
+
+        Raises:
+            UnreadableQuery: it is blank, or the model knows none of its words.
+        """
+        check_visible(text)
         key = (collection.space_id, text)
         with self._lock:
             if key in self._recent:
@@ -56,6 +62,7 @@ class QueryVectors:
 
     def _look_up(self, collection: CollectionInfo, text: str) -> Vector:
         if collection.space.provider not in API_PROVIDERS:
+            check_read(collection, text)
             return self._embed(collection, text)
         known = self._tried(lambda: queries.find(self._db, collection.space_id, text))
         if known is not None and known.shape == (collection.space.dimensions,):

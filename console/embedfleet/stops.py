@@ -12,8 +12,8 @@ log = logging.getLogger(__name__)
 def clear_stops(redis_url: str, model: str) -> None:
     """Take back what stopped the model's provider, for every account and group.
 
-    Where Redis is away nothing is lost: an alarm ends by itself within a minute, but until then
-    workers that hear it pause the model again.
+    Where Redis is away nothing is lost: an alarm ends by itself within seconds, and until then
+    workers that hear it hold their calls.
     """
     from embedfleet_workers.limits.store import StoreAway
 
@@ -24,7 +24,7 @@ def clear_stops(redis_url: str, model: str) -> None:
             thread.submit(asyncio.run, _clear(redis_url, provider)).result()
     except (StoreAway, ValueError) as error:
         log.warning(
-            "Redis did not hear that %s goes on (%s): if it is paused again, resume it in a minute",
+            "Redis did not hear that %s goes on (%s): its calls may wait some seconds more",
             model,
             type(error).__name__,
         )

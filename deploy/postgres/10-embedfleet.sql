@@ -1,12 +1,37 @@
--- Run once by the image, as the superuser, when the data volume is empty.
--- The workers' role owns the database and is no superuser, so pgvector is created here.
-\set password `cat /run/secrets/database_password`
+-- Run by the image, as the superuser, when the data volume is empty. It may run again: a volume from
+-- before gets the logins that it lacks, and every login the password of its secret.
+--
+-- Three logins, each for one side, and none of them a superuser: `embedfleet` owns the database and
+-- migrates, `worker` embeds, `client` enqueues and searches. What they may do is in docs/security.md.
+\set ON_ERROR_STOP on
+SET search_path = pg_catalog, pg_temp;
 
-SELECT :'password' = '' AS password_is_missing \gset
-\if :password_is_missing
-    DO $$ BEGIN RAISE EXCEPTION 'database_password is empty: see deploy/secrets/README.md'; END $$;
+\set owner_password `cat "${SECRETS:-/run/secrets}/database_password"`
+\set worker_password `cat "${SECRETS:-/run/secrets}/worker_database_password"`
+\set client_password `cat "${SECRETS:-/run/secrets}/client_database_password"`
+
+SELECT '' IN (:'owner_password', :'worker_password', :'client_password') AS one_is_missing \gset
+\if :one_is_missing
+    DO $$ BEGIN RAISE EXCEPTION 'a database password is empty: see deploy/secrets/README.md'; END $$;
 \endif
 
-CREATE ROLE embedfleet LOGIN PASSWORD :'password';
+SELECT format('CREATE ROLE %I NOLOGIN', name)
+FROM unnest(
+    ARRAY['embedfleet_owner', 'embedfleet_producer', 'embedfleet_worker', 'embedfleet_search']
+) AS wanted (name)
+WHERE NOT EXISTS (SELECT FROM pg_roles WHERE rolname = name) \gexec
+
+SELECT format('CREATE ROLE %I LOGIN', name)
+FROM unnest(ARRAY['embedfleet', 'worker', 'client']) AS wanted (name)
+WHERE NOT EXISTS (SELECT FROM pg_roles WHERE rolname = name) \gexec
+
+ALTER ROLE embedfleet PASSWORD :'owner_password';
+ALTER ROLE worker PASSWORD :'worker_password';
+ALTER ROLE client PASSWORD :'client_password';
+
+GRANT embedfleet_owner TO embedfleet;
+GRANT embedfleet_worker TO worker;
+GRANT embedfleet_producer, embedfleet_search TO client;
+
 ALTER DATABASE embedfleet OWNER TO embedfleet;
-CREATE EXTENSION vector;
+CREATE EXTENSION IF NOT EXISTS vector SCHEMA public;

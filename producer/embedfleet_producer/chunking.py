@@ -2,27 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import get_args
 
-from embedfleet_producer.cutting import Cutter
-from embedfleet_producer.tokens import TokenCounter
+from embedfleet_producer.cutting import Cutter, Span
+from embedfleet_producer.ready_made import as_chunks, parts_of
+from embedfleet_producer.tokens import Reading, TokenCounter, counter_for
+from embedfleet_producer.too_long import longest_beginning
+from embedfleet_producer.unknown import is_surely_read, unread_share
 from embedfleet_schema.errors import BadChunking
-from embedfleet_schema.types import Chunk, Chunking, ChunkMode, Space
+from embedfleet_schema.types import DEFAULT_SIZE, Chunk, Chunking, ChunkMode, Space, TooLong
 
 # Of what a model takes, where its tokens are estimated: its own tokenizer may find a third more.
 ESTIMATED_SHARE = 0.75
-
-ChunkFunction = Callable[[str], Iterable[str | Chunk]]
+# Single characters that have many tokens: of four bytes, and such as normalization makes words of.
+_DENSE_CHARACTERS = tuple("\U0010fffd\U0001f44d\uac01\ufdfa\ufdfb\u3316\u3333\u1f82")
 
 
 @dataclass(frozen=True, slots=True)
 class PreparedChunk:
-    """A chunk and how many tokens its content has, special tokens and prompt not included."""
+    """A chunk and how many tokens its content has, special tokens and prompt not included.
+
+    `unread` is the share of it that the model's tokenizer does not know.
+    """
 
     chunk: Chunk
     tokens: int
+    unread: float = 0.0
 
 
 class Chunker:
@@ -33,12 +41,8 @@ class Chunker:
     of a text that is not whitespace is in some chunk.
 
     `limit` is what the model takes of a text: its maximum, less special tokens and document
-    prompt. Only ready-made chunks can exceed it. Where tokens are estimated, the size that nobody
+    prompt. Only ready-made chunks can exceed it. Where tokens are estimated, a size that nobody
     chose stays a quarter below it.
-
-    BERT's tokenizers have one unknown token for a word of more than a hundred characters, so a
-    chunk can be far longer than its tokens tell. It is not cut smaller: the model sees one unknown
-    word there, as it does in any program that embeds the text.
 
     Raises:
         BadChunking: size, overlap or mode cannot work with this model.
@@ -47,13 +51,15 @@ class Chunker:
     def __init__(self, space: Space, chunking: Chunking, counter: TokenCounter) -> None:
         self._counter = counter
         prompt = space.document_prompt
-        self.added = counter.special_tokens + (counter.count([prompt])[0] if prompt else 0)
+        self.added = counter.special_tokens + (counter.read([prompt])[0].tokens if prompt else 0)
         self.approximate = counter.approximate
         self.limit = space.max_tokens - self.added
         whole = int(self.limit * ESTIMATED_SHARE) if counter.approximate else self.limit
-        self.size = chunking.size or max(whole, 1)
+        wanted = DEFAULT_SIZE if chunking.size is None else chunking.size
+        self.size = max(min(wanted, whole) if chunking.size is None else wanted or whole, 1)
         _check(space, chunking, self.limit, self.size)
-        self._mode = chunking.mode
+        self.mode = chunking.mode
+        self._too_long: TooLong = chunking.too_long
         self._cutter = Cutter(counter, self.size, chunking.overlap)
 
     def chunk(self, text: str, mode: ChunkMode | None = None) -> list[Chunk]:
@@ -68,95 +74,129 @@ class Chunker:
         rest = [index for index, text in enumerate(texts) if not done[index] and text.strip()]
         wanted = modes or [None] * len(texts)
         cuts = self._cutter.cut(
-            [texts[index] for index in rest], [wanted[index] or self._mode for index in rest]
+            [texts[index] for index in rest], [wanted[index] or self.mode for index in rest]
         )
         for index, spans in zip(rest, cuts, strict=True):
-            text = texts[index]
-            done[index] = [
-                PreparedChunk(Chunk(text[start:end], start, end), tokens)
-                for start, end, tokens in spans
-            ]
-        return done
+            done[index] = spans
+        prepared = iter(
+            self._prepared(
+                [
+                    Chunk(text[span.start : span.end], span.start, span.end)
+                    for text, spans in zip(texts, done, strict=True)
+                    for span in spans
+                ],
+                [span for spans in done for span in spans],
+            )
+        )
+        return [list(islice(prepared, len(spans))) for spans in done]
 
-    def chunk_with(self, cut: ChunkFunction, text: str) -> list[Chunk]:
-        """The chunks that a caller's own function makes of a text.
+    def prepare(self, documents: Sequence[Iterable[str | Chunk]]) -> list[list[PreparedChunk]]:
+        """Ready-made chunks with their tokens, those of all documents counted at once.
 
-        Raises:
-            BadChunking: the function gives something else than strings and chunks.
+        What is longer than the model takes is shortened or split where the chunking says so.
         """
-        return self.ready_made(cut(text), text)
+        chunks = [list(as_chunks(pieces)) for pieces in documents]
+        prepared = iter(self._read([chunk for each in chunks for chunk in each]))
+        return [
+            [part for one in islice(prepared, len(each)) for part in self._fitted(one)]
+            for each in chunks
+        ]
 
-    def ready_made(self, pieces: Iterable[str | Chunk], text: str | None = None) -> list[Chunk]:
-        """A caller's own chunks as they are, without the empty ones.
-
-        Where there is a text, offsets that do not hold in it are looked for, in the order of the
-        chunks; a chunk that is not in the text keeps None.
-
-        Raises:
-            BadChunking: a piece is neither a string nor a chunk.
-        """
-        chunks = list(_as_chunks(pieces))
-        return chunks if text is None else list(_located(chunks, text))
-
-    def prepare(self, documents: Sequence[Sequence[Chunk]]) -> list[list[PreparedChunk]]:
-        """Count the tokens of ready-made chunks, those of all documents at once."""
-        contents = [chunk.content for chunks in documents for chunk in chunks]
-        tokens = iter(self._counter.count(contents))
-        return [[PreparedChunk(chunk, next(tokens)) for chunk in chunks] for chunks in documents]
-
-    def _whole(self, texts: Sequence[str]) -> list[list[PreparedChunk]]:
-        """One chunk for each text that fits; none for the others."""
-        done: list[list[PreparedChunk]] = [[] for _ in texts]
+    def _whole(self, texts: Sequence[str]) -> list[list[Span]]:
+        """One span for each text that fits, or several where words in it are cut; else none."""
+        done: list[list[Span]] = [[] for _ in texts]
         short = [index for index, text in enumerate(texts) if len(text) <= self._cutter.window]
         contents = [texts[index].strip() for index in short]
-        for index, content, tokens in zip(
-            short, contents, self._counter.count(contents), strict=True
+        for index, content, reading in zip(
+            short, contents, self._counter.read(contents), strict=True
         ):
-            if content and tokens <= self.size:
+            if content and reading.tokens <= self.size:
                 start = texts[index].index(content)
-                done[index] = [PreparedChunk(Chunk(content, start, start + len(content)), tokens)]
+                span = Span(start, start + len(content), reading.tokens, reading.unknown)
+                done[index] = self._cutter.fitted(texts[index], span) if span.unknown else [span]
         return done
+
+    def _read(self, chunks: Sequence[Chunk]) -> list[PreparedChunk]:
+        return self._prepared(chunks, self._counter.read([chunk.content for chunk in chunks]))
+
+    def _prepared(
+        self, chunks: Sequence[Chunk], readings: Sequence[Reading | Span]
+    ) -> list[PreparedChunk]:
+        prepared = [
+            PreparedChunk(chunk, reading.tokens)
+            for chunk, reading in zip(chunks, readings, strict=True)
+        ]
+        doubtful = [
+            n
+            for n, reading in enumerate(readings)
+            if (reading.unknown or not reading.tokens)
+            and not is_surely_read(chunks[n].content, reading.tokens, reading.unknown)
+        ]
+        contents = [chunks[n].content for n in doubtful]
+        for n, unread in zip(doubtful, self._counter.unread(contents), strict=True):
+            share = unread_share(chunks[n].content, readings[n].tokens, unread)
+            prepared[n] = replace(prepared[n], unread=share)
+        return prepared
+
+    def _fitted(self, prepared: PreparedChunk) -> list[PreparedChunk]:
+        """A ready-made chunk, or what stands for it if it is too long."""
+        if prepared.tokens <= self.limit or self._too_long == "reject":
+            return [prepared]
+        chunk = prepared.chunk
+        if self._too_long == "split":
+            (spans,) = Cutter(self._counter, self.limit, 0).cut([chunk.content], ["text"])
+            return self._read(parts_of(chunk, [(span.start, span.end) for span in spans]))
+        end = longest_beginning(chunk.content, self.limit, self._counter)
+        if end == 0:
+            return [prepared]
+        (beginning,) = parts_of(chunk, [(0, end)])
+        cut = {"truncated": True, "original_tokens": prepared.tokens}
+        return self._read([replace(beginning, metadata={**chunk.metadata, **cut})])
+
+
+def settled(space: Space, chunking: Chunking) -> Chunking:
+    """The chunking of a new collection, its size chosen, once it is known that it can work.
+
+    Raises:
+        BadChunking: it cannot cut every text into chunks of its size.
+        ModelNotFound, ExtraMissing: the tokenizer is not at hand.
+    """
+    counter = counter_for(space, chunking)
+    chunker = Chunker(space, chunking, counter)
+    smallest = max(reading.tokens for reading in counter.read(_DENSE_CHARACTERS))
+    if chunker.limit < smallest:
+        raise BadChunking(reason=f"the document prompt leaves no room in {space.name}")
+    if chunker.size < smallest:
+        reason = (
+            f"size {chunker.size} is less than the {smallest} tokens that a single character can "
+            f"have: choose {smallest} to {chunker.limit}"
+        )
+        raise BadChunking(reason=reason)
+    return replace(chunking, size=chunker.size) if chunking.size is None else chunking
 
 
 def _check(space: Space, chunking: Chunking, limit: int, size: int) -> None:
-    if chunking.size < 0 or chunking.overlap < 0:
-        raise BadChunking(reason="size and overlap are numbers of tokens, 0 or more")
+    given = (0 if chunking.size is None else chunking.size, chunking.overlap)
+    if any(type(tokens) is not int or tokens < 0 for tokens in given):
+        raise BadChunking(reason="size and overlap are whole numbers of tokens, 0 or more")
     if limit < 1:
         raise BadChunking(reason=f"the document prompt leaves no room in {space.name}")
-    if chunking.size > limit:
+    if size > limit:
         reason = (
-            f"size {chunking.size} is more than the {limit} tokens that {space.name} takes of a "
-            f"text (of its {space.max_tokens}, special tokens and prompt have the others)"
+            f"size {size} is more than the {limit} tokens that {space.name} takes of a text (of "
+            f"its {space.max_tokens}, special tokens and prompt have the others): choose {limit} "
+            "or less"
         )
         raise BadChunking(reason=reason)
     if chunking.overlap >= size:
-        reason = f"overlap {chunking.overlap} is not smaller than size {size}"
+        reason = (
+            f"overlap {chunking.overlap} is not smaller than size {size}: choose 0 to {size - 1}"
+        )
         raise BadChunking(reason=reason)
-    if chunking.mode not in get_args(ChunkMode):
-        reason = f"mode {chunking.mode!r} is none of {', '.join(get_args(ChunkMode))}"
-        raise BadChunking(reason=reason)
+    _check_choice("mode", chunking.mode, get_args(ChunkMode))
+    _check_choice("too_long", chunking.too_long, get_args(TooLong))
 
 
-def _as_chunks(pieces: Iterable[str | Chunk]) -> Iterator[Chunk]:
-    if isinstance(pieces, str) or not isinstance(pieces, Iterable):
-        raise BadChunking(reason=f"chunks come as a list, not as {type(pieces).__name__}")
-    for piece in pieces:
-        chunk = Chunk(piece) if isinstance(piece, str) else piece
-        if not isinstance(chunk, Chunk):
-            raise BadChunking(reason=f"a chunk is a string or a Chunk, not {type(piece).__name__}")
-        if chunk.content.strip():
-            yield chunk
-
-
-def _located(chunks: Iterable[Chunk], text: str) -> Iterator[Chunk]:
-    search_from = 0
-    for chunk in chunks:
-        start: int | None = chunk.start
-        if start is None or start < 0 or not text.startswith(chunk.content, start):
-            found = text.find(chunk.content, search_from)
-            start = found if found >= 0 else None
-        if start is None:
-            yield replace(chunk, start=None, end=None)
-        else:
-            search_from = start + 1
-            yield replace(chunk, start=start, end=start + len(chunk.content))
+def _check_choice(name: str, value: str, choices: Sequence[str]) -> None:
+    if value not in choices:
+        raise BadChunking(reason=f"{name} {value!r} is none of {', '.join(choices)}")

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cache
-from itertools import chain
+from itertools import chain, pairwise
 from typing import NamedTuple
 
 from embedfleet_producer.clusters import cluster_end, cluster_start
-from embedfleet_producer.tokens import Splitter, TokenCounter
+from embedfleet_producer.tokens import Reading, Splitter, TokenCounter
+from embedfleet_producer.unknown import Unread
 from embedfleet_schema.types import ChunkMode
 
 # At each cut the splitter measures all of a paragraph or section that does not fit, which is
@@ -22,12 +24,17 @@ _SMALLEST_WINDOW = 1_000
 _FENCE = "```"
 
 
+# Normalization (NFD) makes up to four characters of one: no shorter run holds too long a word.
+_LONGEST_EXPANSION = 4
+
+
 class Span(NamedTuple):
-    """A part of a text, and how many tokens it has."""
+    """A part of a text, how many tokens it has, and how many of them stand for the unknown."""
 
     start: int
     end: int
     tokens: int
+    unknown: int = 0
 
 
 class Cutter:
@@ -36,6 +43,10 @@ class Cutter:
     Spans neither start nor end with whitespace, cover all that is not whitespace, and have at
     most `size` tokens, but for single characters that have more. A cluster of characters that a
     reader takes for one is cut only where it does not fit by itself.
+
+    A word that is longer than the tokenizer reads (WordPiece has one unknown token for more than a
+    hundred characters) is cut into parts that it does read, each in a span of its own. One that
+    would stay unknown in parts, such as a line of Thai for an English model, stays whole.
     """
 
     def __init__(self, counter: TokenCounter, size: int, overlap: int) -> None:
@@ -44,6 +55,8 @@ class Cutter:
         self._overlap = overlap
         self.window = max(_SMALLEST_WINDOW, _CHARACTERS_PER_TOKEN * size)
         self._splitter = cache(self._build_splitter)
+        shortest = (counter.word_limit or 0) // _LONGEST_EXPANSION + 1
+        self._run = re.compile(rf"\S{{{shortest}}}") if counter.word_limit else None
 
     def cut(self, texts: Sequence[str], modes: Sequence[ChunkMode]) -> list[list[Span]]:
         cursors = [
@@ -78,28 +91,50 @@ class Cutter:
         self, texts: Sequence[str], cuts: Sequence[Sequence[tuple[int, int]]]
     ) -> list[list[Span]]:
         pieces = (text[a:b] for text, spans in zip(texts, cuts, strict=True) for a, b in spans)
-        tokens = iter(self._counter.count(list(pieces)))
+        readings = iter(self._counter.read(list(pieces)))
         return [
             list(
-                chain.from_iterable(self._fitted(text, Span(a, b, next(tokens))) for a, b in spans)
+                chain.from_iterable(
+                    self.fitted(text, Span(a, b, *next(readings))) for a, b in spans
+                )
             )
             for text, spans in zip(texts, cuts, strict=True)
         ]
 
-    def _fitted(self, text: str, span: Span) -> list[Span]:
-        """The span, or its parts where it is too large.
+    def fitted(self, text: str, span: Span) -> list[Span]:
+        """The span, or its parts where a word of it is too long to be read, or it is too large.
 
-        That happens when mending a cut made it longer, and because the splitter takes it for
-        granted that n bytes have at most n tokens, where some tokenizers put one in front.
+        Spans are too large when mending a cut made them longer, and because the splitter takes it
+        for granted that n bytes have at most n tokens, where some tokenizers put one in front.
         """
-        if span.tokens <= self._size or span.end - span.start == 1:
+        if span.end - span.start == 1:
             return [span]
-        middle = _middle(text, span.start, span.end)
-        halves = [_stripped(text, span.start, middle), _stripped(text, middle, span.end)]
-        halves = [(start, end) for start, end in halves if start < end]
-        tokens = self._counter.count([text[start:end] for start, end in halves])
-        parts = [Span(start, end, n) for (start, end), n in zip(halves, tokens, strict=True)]
-        return [fitted for part in parts for fitted in self._fitted(text, part)]
+        places = self._places_in_words(text, span) if span.unknown else []
+        if not places and span.tokens <= self._size:
+            return [span]
+        ends = [span.start, *(places or [_middle(text, span.start, span.end)]), span.end]
+        cuts = (_stripped(text, start, end) for start, end in pairwise(ends))
+        return self._checked([text], [[(start, end) for start, end in cuts if start < end]])[0]
+
+    def _places_in_words(self, text: str, span: Span) -> list[int]:
+        """Where the words of a span are cut that are too long to be read."""
+        content = text[span.start : span.end]
+        if self._run is None or not self._run.search(content):
+            return []
+        (words,) = self._counter.unread([content])
+        places = chain.from_iterable(self._places_in(content, word) for word in words)
+        return [span.start + place for place in places]
+
+    def _places_in(self, content: str, word: Unread) -> list[int]:
+        limit = self._counter.word_limit
+        if limit is None or word.length <= limit:
+            return []
+        parts = -(-word.length // limit)
+        even = (word.start + (word.end - word.start) * n // parts for n in range(1, parts))
+        places = sorted({cluster_start(content, place) for place in even} - {word.start})
+        ends = [word.start, *places, word.end]
+        readings = self._counter.read([content[start:end] for start, end in pairwise(ends)])
+        return places if any(map(_is_read, readings)) else []
 
     def _build_splitter(self, mode: ChunkMode) -> Splitter:
         # In Markdown the splitter trims a single line and leaves the indentation of several. Where
@@ -154,6 +189,10 @@ class _Cursor:
         seen = self.window
         outside = (n for n in range(last, 0, -1) if seen.count(_FENCE, 0, cuts[n][0]) % 2 == 0)
         return next(outside, last)
+
+
+def _is_read(reading: Reading) -> bool:
+    return reading.tokens > reading.unknown
 
 
 def _mended(text: str, cuts: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:

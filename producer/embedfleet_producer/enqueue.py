@@ -2,44 +2,35 @@
 
 from __future__ import annotations
 
-import logging
-import random
-import time
+import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass, field, fields
 
-import psycopg
-
 from embedfleet_producer.budget import check_budget
-from embedfleet_producer.chunking import Chunker, ChunkFunction
-from embedfleet_producer.merge import Known, Prepared, known_documents, merge
+from embedfleet_producer.chunking import Chunker
+from embedfleet_producer.loading import Loading
+from embedfleet_producer.merge import Known, Merged, Prepared, known_documents, merge
+from embedfleet_producer.persistence import persistently
 from embedfleet_producer.prepare import prepare
+from embedfleet_producer.ready_made import ChunkFunction
+from embedfleet_producer.source import Source
 from embedfleet_producer.tokens import counter_for
-from embedfleet_producer.windows import Documents, Window, windows
+from embedfleet_producer.windows import Window, windows
 from embedfleet_schema.broker import Doorbell
 from embedfleet_schema.database import Database
 from embedfleet_schema.failpoints import Failpoints
+from embedfleet_schema.foreign import callers_own, translated
 from embedfleet_schema.lanes import check_lane
 from embedfleet_schema.settings import Settings
-from embedfleet_schema.store import jobs
+from embedfleet_schema.store import documents
 from embedfleet_schema.store.jobs import Tally
-from embedfleet_schema.types import CollectionInfo, Lane, Rejection
-
-log = logging.getLogger(__name__)
+from embedfleet_schema.types import CollectionInfo, Document, Lane, Rejection
 
 # Verdicts that a call returns; all of them are in `failures`, and memory stays flat.
 REJECTIONS_RETURNED = 1_000
-# A window meets a deadlock or a lost connection this often before the call gives up.
-TRIES = 6
-FIRST_PAUSE_S = 0.2
-
-_TRANSIENT = (
-    psycopg.errors.DeadlockDetected,
-    psycopg.errors.SerializationFailure,
-    psycopg.OperationalError,
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,9 +46,10 @@ class Written:
 
 @dataclass(slots=True)
 class Enqueued:
-    """What a call of enqueue did. Of the texts, `reused` had their vector in the collection and
-    `elsewhere` in another one of the space, from which workers copy it. `rung` is False when Redis
-    did not hear it: workers that run find the batches all the same, a few seconds later.
+    """What a call of enqueue did. Of the texts, `reused` had their vector in the collection,
+    `elsewhere` in another one of the space, from which workers copy it, and `failed` cannot be
+    embedded by the model, whoever tries. `rung` is False when Redis did not hear it: workers that
+    run find the batches all the same, a few seconds later.
     """
 
     job_id: int
@@ -67,6 +59,7 @@ class Enqueued:
     chunks: int = 0
     reused: int = 0
     elsewhere: int = 0
+    failed: int = 0
     batches: int = 0
     rejections: list[Rejection] = field(default_factory=list)
     rung: bool = True
@@ -109,44 +102,49 @@ class Producer:
 
     def enqueue(
         self,
-        stream: Documents,
+        stream: Iterable[Document | Rejection],
         *,
         budget_usd: float | None = None,
         lane: Lane = "live",
         on_window: OnWindow | None = None,
+        stopping: threading.Event | None = None,
     ) -> Enqueued:
         """Store and queue a stream; returns when everything is committed, not when it is embedded.
 
         Each window is one transaction; while one is written, the next is read and cut. If the
-        stream raises, what was read before stays queued.
+        stream raises, what was read before is stored all the same. A call that is interrupted, or
+        told to stop by `stopping`, reads nothing more and keeps what is committed. Either way the
+        job is `interrupted`.
 
         Raises:
             BadBudget, PriceUnknown: the budget cannot be kept; nothing was stored.
             LaneUnsupported: the model has no batch lane; nothing was stored.
+            NotDocuments: the stream is none of documents; nothing was stored.
         """
         check_budget(budget_usd, self._collection.space, self._settings.prices)
         check_lane(lane, self._collection.space, self._settings)
-        with self._db.transaction() as conn:
-            job_id = jobs.create(
-                conn, self._collection, "enqueue", budget_usd=budget_usd, lane=lane
-            )
-        done = Enqueued(job_id)
-        try:
-            self._take_all(stream, done, lane, on_window)
-        finally:
-            with self._db.transaction() as conn:
-                jobs.loaded(conn, done.job_id)
+        with (
+            translated(self._db, self._collection.name),
+            closing(Source(stream, stopping)) as source,
+            Loading(
+                self._db, self._collection, self._settings, budget_usd=budget_usd, lane=lane
+            ) as job_id,
+        ):
+            done = Enqueued(job_id)
+            self._take_all(source, done, lane, on_window)
         return done
 
     def _take_all(
-        self, stream: Documents, done: Enqueued, lane: Lane, on_window: OnWindow | None
+        self, source: Source, done: Enqueued, lane: Lane, on_window: OnWindow | None
     ) -> None:
         limits = self._settings
         cut = windows(
-            stream,
+            source,
             max_documents=limits.window_documents,
             max_bytes=limits.window_bytes,
             max_document_bytes=limits.max_document_bytes,
+            mode=self._chunker.mode,
+            function=self._function,
         )
         with ThreadPoolExecutor(1, "embedfleet-writer") as writer:
             writing: deque[Future[Written]] = deque()
@@ -167,11 +165,17 @@ class Producer:
         while writing:
             done.add(writing.popleft().result())
             if on_window is not None:
-                on_window(done)
+                try:
+                    on_window(done)
+                except Exception as error:
+                    callers_own(error)
+                    raise
 
     def _prepare(self, window: Window, job_id: int, before: Window | None = None) -> Prepared:
         """`before` is a window that is being written and not to be seen in the tables yet."""
-        known = known_documents(self._db, self._collection, list(window.accepted))
+        keys = window.keys()
+        known = persistently(lambda _: known_documents(self._db, self._collection, keys))
+        window.respell(known)
         if before is not None:
             for key in window.accepted.keys() & before.accepted.keys():
                 first = before.accepted[key]
@@ -179,32 +183,22 @@ class Producer:
                 known[key] = Known(
                     first.digest, live=False, job_id=job_id, source=origin.source, row=origin.row
                 )
-        return prepare(
-            window,
-            known,
-            self._chunker,
-            function=self._function,
-            job_id=job_id,
-            replace_others=self._replace,
-        )
+        return prepare(window, known, self._chunker, job_id=job_id, replace_others=self._replace)
 
     def _write(self, window: Window, prepared: Prepared, job_id: int, lane: Lane) -> Written:
         budget = self._settings.batch_tokens(self._collection.queue)
         self._failpoints.hit("before_merge")
-        for attempt in range(1, TRIES + 1):
-            try:
-                merged = merge(self._db, self._collection, job_id, prepared, budget=budget)
-                break
-            except _TRANSIENT as error:
-                if attempt == TRIES:
-                    raise
-                pause = FIRST_PAUSE_S * 2**attempt * random.uniform(0.5, 1.0)  # noqa: S311
-                log.warning("window not stored, next try in %.1f s: %s", pause, error.sqlstate)
-                time.sleep(pause)
-                # A commit whose answer was lost is seen by its digests and not repeated.
-                prepared = self._prepare(window, job_id)
+
+        def stored(again: bool) -> tuple[Prepared, Merged]:
+            # A commit whose answer was lost is seen by its digests and not repeated.
+            wanted = self._prepare(window, job_id) if again else prepared
+            merged = merge(self._db, self._collection, job_id, wanted, budget=budget)
+            return wanted, merged
+
+        written, merged = persistently(stored)
+        persistently(lambda _: documents.prune(self._db, self._collection, merged.left_behind))
         self._failpoints.hit("after_merge_before_ring")
         # The lane's runner looks by itself.
         rings = merged.batches and lane == "live"
         rung = not rings or self._doorbell.ring(self._collection.queue, merged.batches)
-        return Written(merged.tally, merged.batches, merged.elsewhere, prepared.rejected, rung)
+        return Written(merged.tally, merged.batches, merged.elsewhere, written.rejected, rung)

@@ -6,9 +6,10 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import get_args
 
-from embedfleet_schema.types import Chunk, ChunkMode, Document, Rejection
+from embedfleet_schema.types import Chunk, ChunkMode, Document, Mark, Rejection
 
 MAX_KEY_BYTES = 512
 MAX_SOURCE_BYTES = 4_096
@@ -40,12 +41,19 @@ _BLANK = "".join(filter(str.isspace, map(chr, range(_LAST_SPACE + 1)))) + "".joi
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """A document that may be stored: its metadata as JSON, and the digest that tells a change."""
+    """A document that may be stored: its metadata as JSON, and the digest that tells a change.
+
+    `mode` is how its text is cut, as far as nobody cut it already.
+    """
 
     document: Document
     metadata: str
     digest: bytes
     size: int
+    mode: ChunkMode = "text"
+
+
+_KINDS: dict[ChunkMode, str] = {"text": "text", "markdown": "markdown with headings"}
 
 
 class _Refused(Exception):
@@ -55,29 +63,40 @@ class _Refused(Exception):
         self.reason = reason
 
 
-def judge(document: object, *, max_bytes: int) -> Judged | Rejection:
+def judge(document: object, *, max_bytes: int, mode: ChunkMode = "text") -> Judged | Rejection:
     """Accept a document, or say in a code and a sentence why not.
 
+    `mode` is how texts are cut that do not say it themselves.
+
     Codes: NOT_A_DOCUMENT, BAD_KEY, KEY_TOO_LONG, BAD_MODE, BAD_SOURCE, NOT_TEXT, EMPTY, NUL_BYTE,
-    BAD_UNICODE, TOO_LONG, BAD_OFFSETS, BAD_METADATA.
+    BAD_UNICODE, TOO_LONG, BAD_OFFSETS, BAD_METADATA, BAD_MARKS.
     """
     if not isinstance(document, Document):
         kind = type(document).__name__
         return Rejection(printable(document), "NOT_A_DOCUMENT", f"a Document is needed, not {kind}")
     try:
         _check_key(document.key)
+        if document.former_key is not None:
+            _check_key(document.former_key)
         _check_mode(document.mode)
         _check_source(document.source)
         metadata = _metadata_json(document.metadata)
-        digest, size = _digest(document, metadata, max_bytes)
+        mode = document.mode or mode
+        digest, size = _digest(document, metadata, max_bytes, mode)
     except _Refused as refused:
         return Rejection(printable(document.key), refused.code, refused.reason)
-    return Judged(document, metadata, digest, size)
+    return Judged(document, metadata, digest, size, mode)
 
 
-def _digest(document: Document, metadata: str, max_bytes: int) -> tuple[bytes, int]:
-    """SHA-256 over all that makes the document's rows, and its text's size in bytes."""
-    kind = "chunks" if document.text is None else document.mode or "text"
+def _digest(
+    document: Document, metadata: str, max_bytes: int, mode: ChunkMode
+) -> tuple[bytes, int]:
+    """SHA-256 over all that makes the document's rows, and its text's size in bytes.
+
+    How a text is cut is part of it, but for what a collection never changes. Texts without marks
+    have the digests that they always had; Markdown has another since its chunks carry headings.
+    """
+    kind = "chunks" if document.text is None else _KINDS[mode]
     digest = hashlib.sha256(f"{kind}{metadata}".encode())
     size = 0
     for text, extra in _texts(document):
@@ -90,6 +109,7 @@ def _digest(document: Document, metadata: str, max_bytes: int) -> tuple[bytes, i
         digest.update(b"%d:" % len(encoded))
         digest.update(encoded)
         digest.update(extra.encode())
+    digest.update(_marks(document).encode())
     return digest.digest(), size
 
 
@@ -139,11 +159,16 @@ def _texts(document: Document) -> Iterator[tuple[str, str]]:
     if document.text is not None:
         yield _visible(document.text), ""
         return
+    is_visible = False
     for chunk in _listed(document.chunks):
         if isinstance(chunk, Chunk):
-            yield _visible(chunk.content), _metadata_json(chunk.metadata) + _offsets(chunk)
+            text, extra = _string(chunk.content), _metadata_json(chunk.metadata) + _offsets(chunk)
         else:
-            yield _visible(chunk), ""
+            text, extra = _string(chunk), ""
+        is_visible = is_visible or has_text(text)
+        yield text, extra
+    if not is_visible:
+        raise _Refused("EMPTY", "no chunk has visible text")
 
 
 def _listed(chunks: object) -> Sequence[object]:
@@ -165,11 +190,47 @@ def _offsets(chunk: Chunk) -> str:
     return f"{chunk.start}:{chunk.end}" if given else ""
 
 
+def _marks(document: Document) -> str:
+    """The marks of a text as they are digested; those in force together are small enough."""
+    marks = _marks_listed(document.marks)
+    if not marks:
+        return ""
+    if document.text is None:
+        raise _Refused("BAD_MARKS", "marks belong to a text; ready-made chunks have metadata")
+    written = "".join(_mark(mark, len(document.text)) for mark in marks)
+    longest: dict[str, int] = {}
+    for name, value in chain.from_iterable(mark.metadata.items() for mark in document.marks):
+        size = len(json.dumps({name: value}, ensure_ascii=False).encode())
+        longest[name] = max(longest.get(name, 0), size)
+    if sum(longest.values()) > MAX_METADATA_BYTES:
+        reason = f"metadata of marks has at most {MAX_METADATA_BYTES:,} bytes for a chunk"
+        raise _Refused("BAD_METADATA", reason)
+    return written
+
+
+def _marks_listed(marks: object) -> Sequence[object]:
+    if isinstance(marks, str | bytes) or not isinstance(marks, Sequence):
+        raise _Refused("BAD_MARKS", f"marks come as a list, not as {type(marks).__name__}")
+    return marks
+
+
+def _mark(mark: object, length: int) -> str:
+    if not isinstance(mark, Mark):
+        raise _Refused("BAD_MARKS", f"a Mark is needed, not {type(mark).__name__}")
+    if type(mark.start) is not int or not 0 <= mark.start <= length:
+        raise _Refused("BAD_MARKS", f"a mark starts within its text, from 0 to {length:,}")
+    return f"@{mark.start}{_metadata_json(mark.metadata)}"
+
+
 def _visible(text: object) -> str:
+    if not has_text(_string(text)):
+        raise _Refused("EMPTY", "there is no visible text")
+    return _string(text)
+
+
+def _string(text: object) -> str:
     if not isinstance(text, str):
         raise _Refused("NOT_TEXT", f"text is needed, not {type(text).__name__}")
-    if not has_text(text):
-        raise _Refused("EMPTY", "there is no visible text")
     return text
 
 
@@ -181,6 +242,15 @@ def _encoded(text: str) -> bytes:
     except UnicodeEncodeError as error:
         reason = f"character {error.start} is half of a surrogate pair; decode the text again"
         raise _Refused("BAD_UNICODE", reason) from None
+
+
+def metadata_fault(metadata: object) -> str | None:
+    """Why metadata could not be stored; None where it can."""
+    try:
+        _metadata_json(metadata)
+    except _Refused as refused:
+        return refused.reason
+    return None
 
 
 def _metadata_json(metadata: object) -> str:

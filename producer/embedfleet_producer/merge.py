@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -37,33 +37,47 @@ class Known:
     row: int | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why a text is not given to any worker: the model could not do it justice."""
+
+    code: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Merged:
+    """A stored window: its counts, how many batches it made, and documents to be pruned.
+
+    `elsewhere` counts texts with a vector in another collection.
+    """
+
+    tally: jobs.Tally
+    batches: int
+    elsewhere: int
+    left_behind: list[int]
+
+
 @dataclass(slots=True)
 class Prepared:
     """A window ready to be stored.
 
-    `keys` are all that were accepted. `waiting` are the unchanged documents that readers do not see
-    yet: what they miss is queued again, because the batch that had it may be cancelled. `sources`
-    are those of unchanged documents, by key, that are to be written. With `replace`, documents of
-    other sources are taken over.
+    `keys` are all that were accepted. `refused` are the texts, by hash, that fail at once.
+    `waiting` are the unchanged documents that readers do not see yet: what they miss is queued
+    again, because the batch that had it may be cancelled. `sources` are those of unchanged
+    documents, by key, that are to be written. With `replace`, documents of other sources are taken
+    over.
     """
 
     keys: list[str] = field(default_factory=list)
     changed: list[Judged] = field(default_factory=list)
     chunks: list[ChunkRow] = field(default_factory=list)
     waiting: list[str] = field(default_factory=list)
+    refused: dict[bytes, Refusal] = field(default_factory=dict)
     unchanged: int = 0
     rejected: list[Rejection] = field(default_factory=list)
     sources: dict[str, str] = field(default_factory=dict)
     replace: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Merged:
-    """What a window has become; `elsewhere` counts texts with a vector in another collection."""
-
-    tally: jobs.Tally
-    batches: int
-    elsewhere: int
 
 
 def known_documents(
@@ -78,7 +92,7 @@ def known_documents(
 def merge(
     db: Database, collection: CollectionInfo, job_id: int, window: Prepared, *, budget: int
 ) -> Merged:
-    """Store a window.
+    """Store a window in one transaction.
 
     Raises:
         SerializationFailure: another producer took a key of it in between; prepare it anew.
@@ -86,12 +100,18 @@ def merge(
     elsewhere = reuse.count(db, collection, {row[5] for row in window.chunks})
     with db.transaction() as conn:
         locks.share(conn, collection.id)
-        values = {"collection_id": collection.id, "job_id": job_id, "replace": window.replace}
+        values: dict[str, Any] = {
+            "collection_id": collection.id,
+            "job_id": job_id,
+            "replace": window.replace,
+        }
         if window.changed:
             _copy(conn, window)
         missing = _missing(conn, collection, window)
         # Failures before documents, as commits lock them.
-        _forget_failures(conn, collection, missing, window)
+        failed = _refuse(conn, values, missing, window.refused)
+        conn.execute(_SQL["retry_failures"], values | {"hashes": list(missing)})
+        conn.execute(_SQL["forget_rejections"], values | {"keys": window.keys})
         _reject(conn, values, window.rejected)
         keys = [judged.document.key for judged in window.changed]
         if keys or window.sources:
@@ -106,10 +126,9 @@ def merge(
             conn.execute(_SQL["merge_chunks"], values)
         batches = jobs.put_batches(conn, collection, job_id, missing.items(), budget=budget)
         left_behind = _take_live(conn, collection) if window.changed else []
-        tally = _tally(window, missing)
+        tally = _tally(window, missing, failed)
         jobs.count(conn, job_id, tally)
-    documents.prune(db, collection, left_behind)
-    return Merged(tally, batches, elsewhere)
+    return Merged(tally, batches, elsewhere, left_behind)
 
 
 def _copy(conn: Connection[Any], window: Prepared) -> None:
@@ -147,16 +166,31 @@ def _missing(
     return missing
 
 
-def _forget_failures(
-    conn: Connection[Any], collection: CollectionInfo, missing: dict[bytes, int], window: Prepared
-) -> None:
+def _refuse(
+    conn: Connection[Any],
+    values: dict[str, Any],
+    missing: dict[bytes, int],
+    refused: Mapping[bytes, Refusal],
+) -> int:
+    """Take out of `missing` what is refused, with a failure each; returns how many that are."""
+    found = sorted(missing.keys() & refused.keys())
+    if not found:
+        return 0
+    for sha256 in found:
+        del missing[sha256]
     conn.execute(
-        _SQL["forget_failures"],
-        {"collection_id": collection.id, "hashes": list(missing), "keys": window.keys},
+        _SQL["refuse_texts"],
+        values
+        | {
+            "hashes": found,
+            "codes": [refused[sha256].code for sha256 in found],
+            "reasons": [refused[sha256].reason for sha256 in found],
+        },
     )
+    return len(found)
 
 
-def _reject(conn: Connection[Any], values: dict[str, int], rejected: Sequence[Rejection]) -> None:
+def _reject(conn: Connection[Any], values: dict[str, Any], rejected: Sequence[Rejection]) -> None:
     if not rejected:
         return
     # Sorted, so that two producers rejecting the same keys cannot deadlock.
@@ -178,12 +212,13 @@ def _take_live(conn: Connection[Any], collection: CollectionInfo) -> list[int]:
     return sorted({*replaced, *(document for document, had_pending, _ in rows if had_pending)})
 
 
-def _tally(window: Prepared, missing: dict[bytes, int]) -> jobs.Tally:
+def _tally(window: Prepared, missing: dict[bytes, int], failed: int) -> jobs.Tally:
     texts = {row[5] for row in window.chunks}
     return jobs.Tally(
         documents=len(window.changed),
         unchanged=window.unchanged,
         rejected=len(window.rejected),
         chunks=len(window.chunks),
-        reused=len(texts) - len(texts & missing.keys()),
+        reused=len(texts) - len(texts & missing.keys()) - failed,
+        failed=failed,
     )

@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from contextlib import closing
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from psycopg import sql
 
-from embedfleet_producer.chunking import Chunker, ChunkFunction
+from embedfleet_producer.chunking import Chunker
 from embedfleet_producer.merge import Known, Prepared, known_documents
 from embedfleet_producer.prepare import prepare
+from embedfleet_producer.ready_made import ChunkFunction
+from embedfleet_producer.source import Source
 from embedfleet_producer.tokens import counter_for
 from embedfleet_producer.windows import Documents, Window, windows
 from embedfleet_schema.database import Database
 from embedfleet_schema.settings import Settings
 from embedfleet_schema.statements import load
 from embedfleet_schema.store import plans
-from embedfleet_schema.types import Chunking, CollectionInfo, Rejection, Space
+from embedfleet_schema.types import Chunking, ChunkMode, CollectionInfo, Rejection, Space
 
 _INGEST = load("ingest")
 
@@ -43,8 +46,9 @@ class Counted:
     """What was counted for one target.
 
     Of `texts`, the distinct chunks, `stored` have their vector in the collection and `elsewhere`
-    in another one of the same space; `to_embed` are the others and `tokens_to_pay` theirs, with
-    prompt and special tokens. Texts that unchanged documents still wait for are among them.
+    in another one of the same space, `failed` cannot be embedded by this model; `to_embed` are the
+    others and `tokens_to_pay` theirs, with prompt and special tokens. Texts that unchanged
+    documents still wait for are among them.
     """
 
     documents: int = 0
@@ -55,6 +59,7 @@ class Counted:
     tokens: int = 0
     stored: int = 0
     elsewhere: int = 0
+    failed: int = 0
     to_embed: int = 0
     tokens_to_pay: int = 0
     rejections: list[Rejection] = field(default_factory=list)
@@ -68,36 +73,30 @@ class Planner:
     told apart over the whole stream.
     """
 
-    def __init__(
-        self,
-        db: Database,
-        target: Target,
-        *,
-        chunk: ChunkFunction | None = None,
-        replace: bool = False,
-    ) -> None:
+    def __init__(self, db: Database, target: Target, *, replace_others: bool = False) -> None:
         counter = counter_for(target.space, target.chunking)
         self._db = db
         self._collection = target.collection
-        self._function = chunk
-        self._replace = replace
+        self._replace_others = replace_others
         self._chunker = Chunker(target.space, target.chunking, counter)
         self._others = plans.siblings(db, target.space, target.collection)
         self._documents: dict[bytes, Known] = {}
         self._texts: set[bytes] = set()
+        self.mode = self._chunker.mode
         self.approximate = counter.approximate
         self.counted = Counted()
 
     def add(self, window: Window) -> None:
         """Count one window of the stream."""
+        # Other planners have the same window, for collections that may hold other keys.
+        window = replace(window, accepted=dict(window.accepted))
         known = self._known(window)
         prepared = prepare(
             window,
             known,
             self._chunker,
-            function=self._function,
             job_id=_THIS_PLAN,
-            replace_others=self._replace,
+            replace_others=self._replace_others,
         )
         for judged in prepared.changed:
             self._documents[_short(judged.document.key)] = Known(
@@ -110,15 +109,20 @@ class Planner:
         self.counted.texts += len(fresh)
         self.counted.tokens += sum(tokens for tokens, _ in fresh.values())
         missing = self._missing({sha256: tokens for sha256, (tokens, _) in fresh.items()})
+        for sha256 in missing.keys() & prepared.refused.keys():
+            del missing[sha256]
+            self.counted.failed += 1
         self._pay(missing)
         room = SAMPLES - len(self.counted.samples)
         self.counted.samples += [fresh[sha256][1] for sha256 in list(missing)[:room]]
         self._pay(self._missing(self._waiting(prepared.waiting)))
 
     def _known(self, window: Window) -> dict[str, Known]:
-        keys = list(window.accepted)
-        known = known_documents(self._db, self._collection, keys) if self._collection else {}
-        for key in keys:
+        known: dict[str, Known] = {}
+        if self._collection:
+            known = known_documents(self._db, self._collection, window.keys())
+        window.respell(known)
+        for key in window.accepted:
             first = self._documents.get(_short(key))
             if first is not None:
                 known[key] = first
@@ -174,22 +178,28 @@ def count_all(
     planners: Sequence[Planner],
     settings: Settings,
     *,
+    chunk: ChunkFunction | None = None,
     on_window: Callable[[Counted], None] | None = None,
 ) -> None:
-    """Show a stream to all planners, window by window; it is read once."""
-    for window in _windows(stream, settings):
-        for planner in planners:
-            planner.add(window)
-        if on_window is not None:
-            on_window(planners[0].counted)
+    """Show a stream to all planners, window by window; it is read once, and cut in one mode."""
+    with closing(Source(stream)) as source:
+        for window in _windows(source, settings, planners[0].mode, chunk):
+            for planner in planners:
+                planner.add(window)
+            if on_window is not None:
+                on_window(planners[0].counted)
 
 
-def _windows(stream: Documents, settings: Settings) -> Iterable[Window]:
+def _windows(
+    stream: Documents, settings: Settings, mode: ChunkMode, chunk: ChunkFunction | None
+) -> Iterable[Window]:
     return windows(
         stream,
         max_documents=settings.window_documents,
         max_bytes=settings.window_bytes,
         max_document_bytes=settings.max_document_bytes,
+        mode=mode,
+        function=chunk,
     )
 
 

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from typing import Any
 
 from psycopg.types.json import Jsonb
 
-from embedfleet_producer.chunking import Chunker, ChunkFunction, PreparedChunk
-from embedfleet_producer.judge import Judged, judge, printable
-from embedfleet_producer.merge import ChunkRow, Known, Prepared
+from embedfleet_producer.chunking import Chunker, PreparedChunk
+from embedfleet_producer.judge import Judged
+from embedfleet_producer.marks import in_force, marks_of
+from embedfleet_producer.merge import ChunkRow, Known, Prepared, Refusal
 from embedfleet_producer.origins import duplicate, is_taken, taken
+from embedfleet_producer.unknown import UNREADABLE_SHARE
 from embedfleet_producer.windows import Window
-from embedfleet_schema.types import Chunk, Document, Rejection, text_sha256
+from embedfleet_schema.types import Chunk, ChunkMode, Document, Rejection, text_sha256
 
 
 def prepare(
@@ -21,7 +23,6 @@ def prepare(
     known: Mapping[str, Known],
     chunker: Chunker,
     *,
-    function: ChunkFunction | None,
     job_id: int,
     replace_others: bool = False,
 ) -> Prepared:
@@ -41,13 +42,15 @@ def prepare(
             prepared.rejected.append(verdict)
         else:
             changed.append(judged)
-    for judged, chunks in zip(changed, _cut(changed, chunker, function), strict=True):
-        verdict = _unusable(judged.document.key, chunks, chunker.limit)
-        if verdict is not None:
-            prepared.rejected.append(verdict)
-        elif not isinstance(chunks, Rejection):
-            prepared.changed.append(judged)
-            prepared.chunks.extend(_rows(judged, chunks))
+    for judged, chunks in zip(changed, _cut(changed, chunker), strict=True):
+        if not chunks:
+            reason = "no visible text is left after cutting"
+            prepared.rejected.append(Rejection(judged.document.key, "EMPTY", reason))
+            continue
+        rows = _rows(judged, chunks, chunker.mode)
+        prepared.changed.append(judged)
+        prepared.chunks.extend(rows)
+        prepared.refused.update(_refused(rows, chunks, chunker.limit))
     return prepared
 
 
@@ -72,26 +75,15 @@ def _conflict(
     return taken(document, former) if is_taken(document, former) and not replace_others else None
 
 
-Cut = list[PreparedChunk] | Rejection
-
-
-def _cut(
-    documents: Sequence[Judged], chunker: Chunker, function: ChunkFunction | None
-) -> list[Cut]:
+def _cut(documents: Sequence[Judged], chunker: Chunker) -> list[list[PreparedChunk]]:
     """The chunks of each document. All plain texts are tokenized in one call, all ready in one."""
-    cut: dict[int, Cut] = {}
-    ready: dict[int, list[Chunk]] = {}
-    plain: list[int] = []
-    for index, judged in enumerate(documents):
-        document = judged.document
-        if document.chunks is not None:
-            ready[index] = chunker.ready_made(document.chunks)
-        elif function is None:
-            plain.append(index)
-        elif isinstance(chunks := _by_function(judged, chunker, function), Rejection):
-            cut[index] = chunks
-        else:
-            ready[index] = chunks
+    cut: dict[int, list[PreparedChunk]] = {}
+    ready = {
+        index: judged.document.chunks
+        for index, judged in enumerate(documents)
+        if judged.document.chunks is not None
+    }
+    plain = [index for index in range(len(documents)) if index not in ready]
     texts = [documents[index].document.text or "" for index in plain]
     modes = [documents[index].document.mode for index in plain]
     cut.update(zip(plain, chunker.chunk_many(texts, modes), strict=True))
@@ -99,38 +91,29 @@ def _cut(
     return [cut[index] for index in range(len(documents))]
 
 
-def _by_function(
-    judged: Judged, chunker: Chunker, function: ChunkFunction
-) -> list[Chunk] | Rejection:
-    document = judged.document
-    try:
-        chunks = chunker.chunk_with(function, document.text or "")
-    except Exception as error:  # noqa: BLE001 - the user's code; it fails this document alone
-        reason = printable(f"the chunk function raised {error!r}")
-        return Rejection(document.key, "CHUNKER_FAILED", reason)
-    # What a function makes is judged like what a caller brings.
-    verdict = judge(replace(document, text=None, chunks=chunks), max_bytes=max(4 * judged.size, 1))
-    return verdict if isinstance(verdict, Rejection) else chunks
-
-
-def _unusable(key: str, chunks: Cut, limit: int) -> Rejection | None:
-    """Why a document cannot be taken although its text is good."""
-    if isinstance(chunks, Rejection):
-        return chunks
-    if not chunks:
-        return Rejection(key, "EMPTY", "no visible text is left after cutting")
-    for position, chunk in enumerate(chunks):
+def _refused(
+    rows: Sequence[ChunkRow], chunks: Sequence[PreparedChunk], limit: int
+) -> dict[bytes, Refusal]:
+    """The texts that no worker needs to try; their neighbours are embedded."""
+    refused: dict[bytes, Refusal] = {}
+    for row, chunk in zip(rows, chunks, strict=True):
         if chunk.tokens > limit:
             # The model would cut it off in silence, and part of it could never be found.
-            reason = f"chunk {position} has {chunk.tokens} tokens, the model takes {limit}"
-            return Rejection(key, "TOO_LONG", reason)
-    return None
+            reason = f"it has {chunk.tokens:,} tokens, the model takes {limit:,}"
+            refused[row[5]] = Refusal("TOO_LONG", reason)
+        elif chunk.unread >= UNREADABLE_SHARE:
+            reason = (
+                f"the model's tokenizer does not know {chunk.unread:.0%} of it: its vector would "
+                "be that of any other such text. A model for this language or script reads it"
+            )
+            refused[row[5]] = Refusal("UNREADABLE_BY_MODEL", reason)
+    return refused
 
 
-def _rows(judged: Judged, chunks: Sequence[PreparedChunk]) -> list[ChunkRow]:
-    whole = _json(judged.metadata)
+def _rows(judged: Judged, chunks: Sequence[PreparedChunk], mode: ChunkMode) -> list[ChunkRow]:
     rows: list[ChunkRow] = []
-    for position, prepared in enumerate(chunks):
+    metadata = _metadata(judged, [prepared.chunk for prepared in chunks], mode)
+    for position, (prepared, merged) in enumerate(zip(chunks, metadata, strict=True)):
         chunk = prepared.chunk
         rows.append(
             (
@@ -141,16 +124,28 @@ def _rows(judged: Judged, chunks: Sequence[PreparedChunk]) -> list[ChunkRow]:
                 prepared.tokens,
                 text_sha256(chunk.content),
                 chunk.content,
-                _merged(judged, chunk) if chunk.metadata else whole,
+                merged,
             )
         )
     return rows
 
 
-def _merged(judged: Judged, chunk: Chunk) -> Jsonb:
-    """The chunk's own metadata over the document's."""
-    both = {**judged.document.metadata, **chunk.metadata}
-    return _json(json.dumps(both, allow_nan=False, ensure_ascii=False))
+def _metadata(judged: Judged, chunks: Sequence[Chunk], mode: ChunkMode) -> list[Jsonb]:
+    """The metadata of each chunk: the document's, over it that of marks, over it its own."""
+    whole = _json(judged.metadata)
+    marks = marks_of(judged.document, mode)
+    if not marks and not any(chunk.metadata for chunk in chunks):
+        return [whole] * len(chunks)
+    parts = in_force(marks, [chunk.start for chunk in chunks]) if marks else []
+    merged = []
+    for index, chunk in enumerate(chunks):
+        own = {**parts[index], **chunk.metadata} if parts else chunk.metadata
+        merged.append(_over(judged.document.metadata, own) if own else whole)
+    return merged
+
+
+def _over(document: Mapping[str, Any], own: Mapping[str, Any]) -> Jsonb:
+    return _json(json.dumps({**document, **own}, allow_nan=False, ensure_ascii=False))
 
 
 def _json(text: str) -> Jsonb:

@@ -6,11 +6,12 @@ import logging
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from semantic_text_splitter import MarkdownSplitter, TextSplitter
 from tokenizers import Regex, Tokenizer, models, pre_tokenizers
 
+from embedfleet_producer.unknown import Unread, unknown_id, word_limit
 from embedfleet_schema import catalogue
 from embedfleet_schema.catalogue import API_PROVIDERS, CL100K
 from embedfleet_schema.errors import ModelNotFound
@@ -30,21 +31,34 @@ _MODEL_OF_CL100K = "text-embedding-3-small"
 Splitter = TextSplitter | MarkdownSplitter
 
 
+class Reading(NamedTuple):
+    """How many tokens a text has, and how many of them stand for what is unknown."""
+
+    tokens: int
+    unknown: int
+
+
 class TokenCounter(Protocol):
     """Counts tokens without cutting or padding, special tokens not included.
 
     `approximate` says that it is not the model's own tokenizer, and a text may have more tokens.
+    `word_limit`: a longer word is unknown, whatever is in it; None where words have any length.
     """
 
     approximate: bool
+    word_limit: int | None
 
     @property
     def special_tokens(self) -> int:
         """How many tokens the model adds to each text."""
         ...
 
-    def count(self, texts: Sequence[str]) -> list[int]:
-        """The number of tokens of each text."""
+    def read(self, texts: Sequence[str]) -> list[Reading]:
+        """The tokens of each text."""
+        ...
+
+    def unread(self, texts: Sequence[str]) -> list[list[Unread]]:
+        """The places in each text that are unknown; slower than `read`, for the few that have."""
         ...
 
     def splitter(self, mode: ChunkMode, size: int, overlap: int, *, trim: bool) -> Splitter:
@@ -61,22 +75,58 @@ class FileCounter:
         tokenizer.no_truncation()
         tokenizer.no_padding()
         self.tokenizer = tokenizer
+        self.word_limit = word_limit(tokenizer)
+        self._unknown = unknown_id(tokenizer)
 
     @property
     def special_tokens(self) -> int:
         return int(self.tokenizer.num_special_tokens_to_add(is_pair=False))
 
-    def count(self, texts: Sequence[str]) -> list[int]:
-        """The number of tokens of each text; a long list uses all cores, without the GIL."""
-        return [
-            len(encoding)
+    def read(self, texts: Sequence[str]) -> list[Reading]:
+        """The tokens of each text; a long list uses all cores, without the GIL."""
+        encodings = (
+            encoding
             for batch in _batches(texts)
             for encoding in self.tokenizer.encode_batch_fast(batch, add_special_tokens=False)
+        )
+        unknown = self._unknown
+        if unknown is None:
+            return [Reading(len(encoding), 0) for encoding in encodings]
+        return [Reading(len(ids := encoding.ids), ids.count(unknown)) for encoding in encodings]
+
+    def unread(self, texts: Sequence[str]) -> list[list[Unread]]:
+        return [
+            [
+                self._unread(text, encoding.token_to_chars(number))
+                for number, token in enumerate(encoding.ids)
+                if token == self._unknown
+            ]
+            for batch in _batches(texts)
+            for text, encoding in zip(
+                batch,
+                self.tokenizer.encode_batch(batch, add_special_tokens=False),
+                strict=True,
+            )
         ]
+
+    def _unread(self, text: str, place: tuple[int, int] | None) -> Unread:
+        normalizer = self.tokenizer.normalizer
+        # Only a token that was added to a text has no place in it, and none was.
+        start, end = place or (0, len(text))
+        word = text[start:end]
+        return Unread(start, end, len(normalizer.normalize_str(word) if normalizer else word))
 
     def splitter(self, mode: ChunkMode, size: int, overlap: int, *, trim: bool) -> Splitter:
         kind = MarkdownSplitter if mode == "markdown" else TextSplitter
         return kind.from_huggingface_tokenizer(self.tokenizer, size, overlap, trim)
+
+
+class FakeCounter(FileCounter):
+    """Counts for the fake embedder, which reads every text, with a tokenizer that knows no word."""
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        super().__init__(tokenizer)
+        self._unknown = None
 
 
 class Cl100kCounter:
@@ -87,13 +137,17 @@ class Cl100kCounter:
     """
 
     special_tokens = 0
+    word_limit: int | None = None
 
     def __init__(self, *, approximate: bool = False) -> None:
         self.approximate = approximate
         self._count = cl100k_count()
 
-    def count(self, texts: Sequence[str]) -> list[int]:
-        return [self._count(text) for text in texts]
+    def read(self, texts: Sequence[str]) -> list[Reading]:
+        return [Reading(self._count(text), 0) for text in texts]
+
+    def unread(self, texts: Sequence[str]) -> list[list[Unread]]:
+        return [[] for _ in texts]
 
     def splitter(self, mode: ChunkMode, size: int, overlap: int, *, trim: bool) -> Splitter:
         kind = MarkdownSplitter if mode == "markdown" else TextSplitter
@@ -123,7 +177,7 @@ def _counter(name: str) -> TokenCounter:
         return _from_file(name, path)
     provider, model = parse_model(name)
     if provider == "fake":
-        return FileCounter(_fake_tokenizer())
+        return FakeCounter(_fake_tokenizer())
     if provider in API_PROVIDERS:
         return _of_api(provider, model)
     return _from_file(name, tokenizer_file(model))

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterable, Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Container, Iterable, Iterator
+from dataclasses import dataclass, field, replace
 
 from embedfleet_producer.judge import Judged, judge
 from embedfleet_producer.origins import duplicate
-from embedfleet_schema.types import Document, Rejection
+from embedfleet_producer.ready_made import ChunkFunction, cut_by
+from embedfleet_schema.types import ChunkMode, Document, Rejection
 
 Documents = Iterable[Document | Rejection]
-AsyncDocuments = AsyncIterable[Document | Rejection]
 
 
 @dataclass(slots=True)
@@ -32,37 +31,68 @@ class Window:
         if first.digest != item.digest:
             self.rejected.append(duplicate(item.document, first.document))
 
+    def keys(self) -> list[str]:
+        """The keys to ask a collection for, in each spelling that it may hold them in."""
+        judged = self.accepted.values()
+        former = [each.document.former_key for each in judged if each.document.former_key]
+        return [*self.accepted, *former]
+
+    def respell(self, known: Container[str]) -> None:
+        """Give documents the key that a collection holds them by, if that is the former one."""
+        for key, judged in list(self.accepted.items()):
+            former = judged.document.former_key
+            if former is None or former in self.accepted or former not in known or key in known:
+                continue
+            document = _respelled(judged.document, former)
+            respelled = judge(document, max_bytes=judged.size, mode=judged.mode)
+            if isinstance(respelled, Judged):
+                self.accepted[former] = respelled
+                del self.accepted[key]
+
     def __len__(self) -> int:
         return len(self.accepted) + len(self.rejected)
 
 
+def _respelled(document: Document, key: str) -> Document:
+    """Under the former key, also where its metadata has the key as its path."""
+    metadata = dict(document.metadata)
+    if metadata.get("path") == document.key:
+        metadata["path"] = key
+    return replace(document, key=key, former_key=None, metadata=metadata)
+
+
 def windows(
-    stream: Documents, *, max_documents: int, max_bytes: int, max_document_bytes: int
+    stream: Documents,
+    *,
+    max_documents: int,
+    max_bytes: int,
+    max_document_bytes: int,
+    mode: ChunkMode = "text",
+    function: ChunkFunction | None = None,
 ) -> Iterator[Window]:
-    """Judge a stream and cut it: a window ends at either limit, and nothing is read ahead of it."""
+    """Judge a stream and cut it: a window ends at either limit, and nothing is read ahead of it.
+
+    A caller's function cuts the texts here: its chunks tell whether a document has changed.
+
+    If the stream raises, what was read of it comes first. Not so if it is cancelled: whoever does
+    that wants no more of it.
+    """
     window = Window()
-    for item in stream:
-        if isinstance(item, Rejection):
-            window.add(item)
-        else:
-            window.add(judge(item, max_bytes=max_document_bytes))
-        if len(window) >= max_documents or window.size >= max_bytes:
+    try:
+        for item in stream:
+            if isinstance(item, Rejection):
+                window.add(item)
+            else:
+                judged = judge(item, max_bytes=max_document_bytes, mode=mode)
+                if function is not None and isinstance(judged, Judged):
+                    judged = cut_by(function, judged, mode)
+                window.add(judged)
+            if len(window) >= max_documents or window.size >= max_bytes:
+                full, window = window, Window()
+                yield full
+    except Exception:
+        if len(window):
             yield window
-            window = Window()
+        raise
     if len(window):
         yield window
-
-
-def blocking(stream: AsyncDocuments, loop: asyncio.AbstractEventLoop) -> Iterator[Document]:
-    """An asynchronous stream as a plain one, for a thread beside the event loop that feeds it."""
-    source = aiter(stream)
-    ended = object()
-
-    async def following() -> object:
-        return await anext(source, ended)
-
-    while True:
-        item = asyncio.run_coroutine_threadsafe(following(), loop).result()
-        if item is ended:
-            return
-        yield item  # type: ignore[misc]

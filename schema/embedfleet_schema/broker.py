@@ -12,6 +12,10 @@ import time
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
 
+from embedfleet_schema.forks import leave_to_parent, renewed_after_fork
+from embedfleet_schema.redis_clients import tls_options
+from embedfleet_schema.redis_url import RedisAddress, parse_redis_url
+from embedfleet_schema.rings import TASK
 from embedfleet_schema.types import QUEUES, Queue
 
 if TYPE_CHECKING:
@@ -19,7 +23,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-TASK = "embedfleet.embed"
 KEY_PREFIX = "embedfleet:"
 
 # Rings waiting per queue, at the most: they need not be one per batch, because each ring that
@@ -29,6 +32,8 @@ MAX_WAITING = 64
 # dead broker once per window, but slots of a worker stand idle until they are rung again.
 PRODUCER_SILENCE_S = 10.0
 WORKER_SILENCE_S = 1.0
+# Rings of one process that are under way at once.
+MOST_CONNECTIONS = 10
 # How long a caller waits for a ring. The limit of one exchange does not do: a ring over a new
 # connection takes ten of them.
 RING_S = 3.0
@@ -45,7 +50,10 @@ def celery_app(redis_url: str, *, socket_timeout_s: float) -> Celery:
     from celery import Celery
     from kombu.entity import Queue as BrokerQueue
 
-    app = Celery("embedfleet", broker=redis_url, set_as_current=False)
+    address = parse_redis_url(redis_url)
+    app = Celery(
+        "embedfleet", amqp="embedfleet_schema.broker_connection:Broker", set_as_current=False
+    )
     app.conf.update(
         accept_content=["json"],
         result_accept_content=["json"],
@@ -68,25 +76,23 @@ def celery_app(redis_url: str, *, socket_timeout_s: float) -> Celery:
         task_publish_retry=False,
         broker_connection_retry_on_startup=True,
         broker_connection_max_retries=None,
-        broker_pool_limit=10,
-        broker_transport_options=_transport_options(socket_timeout_s),
+        broker_pool_limit=MOST_CONNECTIONS,
+        broker_transport_options=_transport_options(address, socket_timeout_s),
+        # For Flower's own connections; ours have it in their address.
+        broker_use_ssl=tls_options(address.tls) or None,
     )
     return app
 
 
-def _transport_options(socket_timeout_s: float) -> dict[str, Any]:
+def _transport_options(address: RedisAddress, socket_timeout_s: float) -> dict[str, Any]:
     return {
+        "address": address,
         "global_keyprefix": KEY_PREFIX,
         # Attempts to connect before a ring fails; kombu would try a hundred times.
         "max_retries": 1,
         "interval_start": 0.0,
         "interval_step": 0.2,
         "interval_max": 0.5,
-        "visibility_timeout": 900,
-        "unacked_restore_interval": 10,
-        "unacked_restore_throttle": 1,
-        "unacked_restore_limit": 200,
-        "unacked_mutex_expire": 30,
         "socket_timeout": socket_timeout_s,
         "socket_connect_timeout": min(5.0, socket_timeout_s),
         "socket_keepalive": True,
@@ -104,6 +110,9 @@ class Doorbell:
         self._silence_s = silence_s
         self._silent_until = 0.0
         self._late: Future[bool] | None = None
+        # Its own: kombu keeps one for all applications of a process, and of its forked children.
+        self._pool = app.connection_for_write().Pool(MOST_CONNECTIONS)
+        renewed_after_fork(self, "_renew")
 
     def ring(self, queue: Queue, count: int = 1) -> bool:
         """Ring `queue` up to `count` times, fewer where enough rings wait; False if Redis fails.
@@ -127,6 +136,11 @@ class Doorbell:
             log.warning("queue %s: Redis does not answer within %.0f s", queue, RING_S)
             return False
 
+    def _renew(self) -> None:
+        leave_to_parent(self._pool, self._late)
+        self._pool = self._app.connection_for_write().Pool(MOST_CONNECTIONS)
+        self._late = None
+
     def _answer(self, heard: Future[bool], queue: Queue, count: int) -> None:
         try:
             heard.set_result(self._ring(queue, count))
@@ -135,7 +149,7 @@ class Doorbell:
 
     def _ring(self, queue: Queue, count: int) -> bool:
         try:
-            with self._app.pool.acquire(block=True, timeout=5) as connection:
+            with self._pool.acquire(block=True, timeout=5) as connection:
                 waiting = connection.default_channel.client.llen(queue)
                 for _ in range(min(count, MAX_WAITING - waiting)):
                     self._app.send_task(TASK, args=(queue,), queue=queue, connection=connection)

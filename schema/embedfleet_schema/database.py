@@ -9,67 +9,82 @@ from typing import Any
 
 import psycopg
 from psycopg import Connection
-from psycopg.conninfo import conninfo_to_dict
 from psycopg_pool import ConnectionPool
 
-from embedfleet_schema import vectors
+from embedfleet_schema import session, vectors
+from embedfleet_schema.addresses import redacted
 from embedfleet_schema.errors import (
+    Blocked,
     DatabaseUnreachable,
     NotPermitted,
     PgvectorMissing,
     SchemaMissing,
     SchemaOutdated,
 )
+from embedfleet_schema.forks import leave_to_parent, renewed_after_fork
 from embedfleet_schema.revisions import newest
 from embedfleet_schema.types import Storage
 
-CONNECT_TIMEOUT_S = 5
-# How long a transaction may wait for its own process: one that is frozen gives its locks back then.
-IDLE_S = 60.0
+# How long a thread waits for a connection of the pool.
+POOL_TIMEOUT_S = 30.0
 # Advisory locks share one number space per database; this marks ours ("ef" in ASCII).
 LOCK_SPACE = 0x6566
 # Who looks through a whole collection for what has to be queued again waits for others who do.
 REPAIR_LOCK_SPACE = 0x6567
+# Who reserves some of a job's budget waits for others who do.
+BUDGET_LOCK_SPACE = 0x6568
+
 
 Row = Mapping[str, Any]
 
 
-def redacted(url: str) -> str:
-    """host:port/name of a PostgreSQL URL: all that an error message may show."""
-    try:
-        parts = conninfo_to_dict(url)
-    except psycopg.ProgrammingError:
-        return "(not a PostgreSQL URL)"
-    host = parts.get("host") or "localhost"
-    return f"{host}:{parts.get('port') or 5432}/{parts.get('dbname') or ''}"
+class LockTimeout(Blocked, psycopg.errors.LockNotAvailable):
+    __doc__ = Blocked.__doc__  # and still what it was to those who try again
 
 
 class Database:
-    """A PostgreSQL database with pgvector. Thread-safe; make a new one after a fork."""
+    """A PostgreSQL database with pgvector. Thread-safe; a forked child opens connections anew.
 
-    def __init__(self, url: str, *, max_connections: int = 8) -> None:
+    Args:
+        url: all that libpq takes, a URL or `key=value` words.
+        lock_wait_s: how long a statement waits for a lock that others hold.
+    """
+
+    def __init__(
+        self, url: str, *, max_connections: int = 8, lock_wait_s: float = session.LOCK_WAIT_S
+    ) -> None:
         self.url = url
         self.name = redacted(url)
+        self.lock_wait_s = lock_wait_s
+        # Known as soon as a pooled connection is there: pgvector's types and where they are, and
+        # how long a statement of this role may take by its own settings.
         self.oids: dict[Storage, int] = {}
-        self._max_connections = max_connections
+        self.vector_schema = "public"
+        self.statement_timeout = "0"
+        self.max_connections = max_connections
         self._pool: ConnectionPool[Connection[Any]] | None = None
         self._lock = threading.Lock()
+        renewed_after_fork(self, "_renew")
 
     @contextmanager
-    def connection(self) -> Iterator[Connection[Any]]:
+    def connection(self, *, name_holders: bool = True) -> Iterator[Connection[Any]]:
         """A pooled connection in autocommit mode, rows as tuples.
+
+        Without `name_holders` a lock that is not to be had in time is LockNotAvailable alone: to
+        find out who holds it takes another connection.
 
         Raises:
             DatabaseUnreachable: no connection within five seconds.
             NotPermitted: the user's role lacks the right to what is done with it.
+            Blocked: somebody held a lock for longer than `lock_wait_s`.
         """
-        with self._refusals(), self._opened().connection() as conn:
+        with self._refusals(name_holders), self._opened().connection() as conn:
             yield conn
 
     @contextmanager
-    def transaction(self) -> Iterator[Connection[Any]]:
+    def transaction(self, *, name_holders: bool = True) -> Iterator[Connection[Any]]:
         """One transaction: committed at the end, rolled back on an exception."""
-        with self.connection() as conn, conn.transaction():
+        with self.connection(name_holders=name_holders) as conn, conn.transaction():
             yield conn
 
     def close(self) -> None:
@@ -78,15 +93,25 @@ class Database:
         if pool is not None:
             pool.close()
 
+    def _renew(self) -> None:
+        self._lock = threading.Lock()
+        leave_to_parent(self._pool)
+        self._pool = None
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether every connection of the pool is in use."""
+        stats = self._pool.get_stats() if self._pool is not None else {}
+        full = stats.get("pool_size", 0) >= self.max_connections
+        return full and not stats.get("pool_available", 0)
+
     def connect(self) -> Connection[Any]:
         """A connection outside the pool, for a thread that must not wait for another."""
         try:
-            conn = psycopg.connect(
-                self.url, autocommit=True, connect_timeout=CONNECT_TIMEOUT_S, **_KEEPALIVE
-            )
-            _watch(conn)
+            conn = psycopg.connect(**session.parameters(self.url), autocommit=True)
+            session.set_up(conn, lock_wait_s=self.lock_wait_s)
         except psycopg.OperationalError as error:
-            raise DatabaseUnreachable(url=self.name, reason=_brief(error)) from error
+            raise DatabaseUnreachable(url=self.name, reason=session.brief(error)) from error
         except psycopg.ProgrammingError:
             # The driver's message quotes the URL, password and all.
             raise DatabaseUnreachable(url=self.name, reason="it cannot be read") from None
@@ -97,11 +122,10 @@ class Database:
             if self._pool is None:
                 self._check()
                 self._pool = ConnectionPool(
-                    self.url,
                     min_size=1,
-                    max_size=self._max_connections,
-                    timeout=30.0,
-                    kwargs={"autocommit": True, "connect_timeout": CONNECT_TIMEOUT_S, **_KEEPALIVE},
+                    max_size=self.max_connections,
+                    timeout=POOL_TIMEOUT_S,
+                    kwargs=session.parameters(self.url) | {"autocommit": True},
                     configure=self._configure,
                     check=ConnectionPool.check_connection,
                     name="embedfleet",
@@ -119,14 +143,29 @@ class Database:
         return row[0] if row else None
 
     @contextmanager
-    def _refusals(self) -> Iterator[None]:
+    def _refusals(self, name_holders: bool = True) -> Iterator[None]:
         try:
             yield
         except psycopg.errors.InsufficientPrivilege as error:
-            raise NotPermitted(url=self.name, reason=_brief(error)) from error
+            raise NotPermitted(url=self.name, reason=session.brief(error)) from error
         except psycopg.errors.IdleInTransactionSessionTimeout as error:
             # The driver takes it for an error inside PostgreSQL; it is a lost connection.
-            raise psycopg.OperationalError(_brief(error)) from error
+            raise psycopg.OperationalError(session.brief(error)) from error
+        except psycopg.errors.LockNotAvailable as error:
+            if not name_holders or isinstance(error, LockTimeout):
+                raise
+            raise self.blocked() from error
+
+    def blocked(self) -> LockTimeout:
+        """The error for a lock that was not to be had, with those who hold it."""
+        with self.connect() as conn:
+            found = session.holders(conn, [LOCK_SPACE, REPAIR_LOCK_SPACE])
+        return LockTimeout(
+            url=self.name,
+            seconds=self.lock_wait_s,
+            holders=session.described(found),
+            pid=found[0].pid if found else "PID",
+        )
 
     def _check(self) -> None:
         """Fail at once and in plain words, where a pool would keep trying in the background."""
@@ -137,34 +176,8 @@ class Database:
             raise SchemaOutdated(url=self.name, found=found, needed=needed)
 
     def _configure(self, conn: Connection[Any]) -> None:
-        _watch(conn)
+        self.statement_timeout = session.set_up(conn, lock_wait_s=self.lock_wait_s)
         try:
-            self.oids = vectors.register(conn)
+            self.vector_schema, self.oids = vectors.register(conn)
         except psycopg.ProgrammingError as error:
-            raise PgvectorMissing(url=self.name, reason=_brief(error)) from error
-
-
-# A worker that loses its network notices within a minute instead of after two hours.
-_KEEPALIVE: dict[str, Any] = {
-    "keepalives_idle": 20,
-    "keepalives_interval": 10,
-    "keepalives_count": 3,
-}
-# The same for the server, which would keep the locks of a machine that lost its power.
-_SERVER_KEEPALIVE = {f"tcp_{name}": str(value) for name, value in _KEEPALIVE.items()} | {
-    "tcp_user_timeout": "50s"
-}
-
-
-def _watch(conn: Connection[Any]) -> None:
-    """Have the server notice within a minute that nobody is left, or that nobody goes on."""
-    wanted = {"idle_in_transaction_session_timeout": f"{IDLE_S * 1e3:.0f}", **_SERVER_KEEPALIVE}
-    conn.execute(
-        "SELECT set_config(name, value, false) FROM unnest(%s::text[], %s::text[]) w (name, value)",
-        (list(wanted), list(wanted.values())),
-    )
-
-
-def _brief(error: Exception) -> str:
-    """The first line of a driver's message, without the connection string it may quote."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+            raise PgvectorMissing(url=self.name, reason=session.brief(error)) from error

@@ -26,6 +26,21 @@ class UsageError(EmbedfleetError):
     exit_code = 2
 
 
+class BadArgument(UsageError, ValueError):
+    """{call}: {name} is {wanted}, not {given}."""
+
+
+class WrongType(UsageError, TypeError):
+    """{call}: {name} is {wanted}, not {given}."""
+
+
+class NotDocuments(UsageError, TypeError):
+    """Documents are needed, not {given}. Give a list or a generator of them:
+    docs.enqueue([ef.Document(key="a.md", text="...", metadata={{"lang": "en"}})]). Files are read
+    with: docs.enqueue(ef.read_paths(["folder"]))
+    """
+
+
 class BadName(UsageError):
     """{name!r} cannot name a collection: {reason}. Use up to 63 of a-z, 0-9 and _, starting with a
     letter.
@@ -35,6 +50,12 @@ class BadName(UsageError):
 class UnknownCollection(UsageError):
     """There is no collection {name!r}. {known} Create it with: embedfleet collection create {name}
     --model MODEL
+    """
+
+
+class CollectionGone(UsageError):
+    """The collection {name!r} was dropped after it was opened here. Open or create it again with:
+    fleet.collection({name!r}, model=...)
     """
 
 
@@ -69,6 +90,10 @@ class BadFilter(UsageError):
 
 class BadVector(UsageError):
     """The query vector does not fit {space}: {reason}."""
+
+
+class UnreadableQuery(UsageError):
+    """The query {query!r} cannot be searched for: {reason}."""
 
 
 class UnknownJob(UsageError):
@@ -115,6 +140,12 @@ class BadReadOption(UsageError):
     """The option {option} cannot be {value!r}: {reason}."""
 
 
+class BadPattern(UsageError):
+    """The pattern {pattern!r} cannot be used: {reason}. Write it as in .gitignore: '*.log', drafts/
+    or 'docs/**/*.md'.
+    """
+
+
 class NothingAccepted(EmbedfleetError):
     """Nothing was accepted of {count} inputs; the first, {key}: {reason}. See them all with:
     embedfleet failures {name}
@@ -147,6 +178,18 @@ class DatabaseUnreachable(EmbedfleetError):
     """
 
 
+class DatabaseError(EmbedfleetError):
+    """PostgreSQL at {url} did not do what it was asked to: {reason}. Check it with: embedfleet
+    doctor
+    """
+
+
+class ConnectionsInUse(EmbedfleetError):
+    """All {count} connections of this process to PostgreSQL were in use for 30 s. Let fewer threads
+    work at once, or raise EMBEDFLEET_MAX_CONNECTIONS
+    """
+
+
 class SchemaMissing(EmbedfleetError):
     """The database at {url} has no embedfleet tables. Create them with: embedfleet migrate"""
 
@@ -163,9 +206,46 @@ class PgvectorMissing(EmbedfleetError):
     """
 
 
+class UnsuitableDatabase(EmbedfleetError):
+    """The database at {url} cannot hold a fleet: {reason}."""
+
+
+class CodeOfOthers(EmbedfleetError):
+    """The tables at {url} call code that is not ours, and it would run with the rights of a
+    superuser: {found}. Look at it and remove it, or migrate as the owner of the schema embedfleet.
+    """
+
+
 class NotPermitted(EmbedfleetError):
     """PostgreSQL at {url} does not let this user do that: {reason}. Which role may do what stands
     in docs/security.md; an administrator grants it with: GRANT embedfleet_... TO the user
+    """
+
+
+class Blocked(EmbedfleetError):
+    """PostgreSQL at {url} did not get a lock within {seconds:g} s. Held by: {holders}. Try again
+    later; or end who holds it, as an administrator, with: SELECT pg_terminate_backend({pid})
+    """
+
+
+class UnknownRole(UsageError):
+    """PostgreSQL has no role {role!r}. Create it with: CREATE ROLE {role} LOGIN PASSWORD '...'"""
+
+
+class GrantUseless(UsageError):
+    """Role {role!r} can read the fleet's tables or views already ({readable}), and a plain view
+    keeps no text of any collection from its readers, so a grant on {name!r} would restrict nothing.
+    Take those rights away first, or grant to another role.
+    """
+
+
+class LongName(UsageError):
+    """{name!r} is too long a name for a search function: it may have {most} characters."""
+
+
+class ViewsInTheWay(UsageError):
+    """Others stand on collection {name!r}: {dependents}. Drop them first; or drop them together
+    with the collection: embedfleet collection drop {name} --cascade
     """
 
 
@@ -177,6 +257,18 @@ class RolesRefused(EmbedfleetError):
 
 class StackError(EmbedfleetError):
     """The embedded stack in {data} cannot {action}: {reason}."""
+
+
+class StackStopped(EmbedfleetError):
+    """The embedded servers in {data} {state}. Start them with: {start}"""
+
+    exit_code = 2
+
+
+class WorkersElsewhere(UsageError):
+    """connect(workers=...) starts workers for the embedded stack, and a database of your own is
+    configured. Start workers where they are to run: embedfleet worker --queue {queue}
+    """
 
 
 class WorkerStartFailed(EmbedfleetError):
@@ -215,6 +307,10 @@ class JobHeld(EmbeddingError):
     """Its job wants nothing more for now: it, or its model, was paused, or it was cancelled."""
 
 
+class ReservationSpent(EmbeddingError):
+    """What was reserved of its job's budget is spent: the rest of the batch is reserved anew."""
+
+
 class AboveRateLimit(EmbeddingError):
     """One text alone is larger than the provider's rate limit: {reason}. It waits until the limit
     is raised; or cut the documents into smaller chunks.
@@ -251,6 +347,12 @@ class JobFailed(EmbedfleetError):
 
 class WaitTimeout(EmbedfleetError):
     """Job {job} is not finished after {timeout_s:g} s: {progress}. It goes on without you."""
+
+
+class NoWorker(EmbedfleetError):
+    """No worker of queue {queue} lives, so job {job} does not go on: {progress}. Start one with:
+    {start}
+    """
 
 
 class LibraryMissing(EmbedfleetError):

@@ -18,6 +18,8 @@ REMEMBERED_SECONDS = 60.0
 # Exports for other engines, often larger than the model itself.
 _ELSEWHERE = ("onnx/*", "openvino/*")
 _LISTING_FORMAT = 1
+# Of the model that was asked for first: an outage is told to those that come after, too.
+_URL = re.compile(r"(?:,? ?(?:for url|url):? )?['\"(]?https?://[^\s'\")]+['\")]?")
 _NAME = re.compile(r"[\w][\w.-]*(/[\w][\w.-]*)?")
 
 T = TypeVar("T")
@@ -117,8 +119,9 @@ class Hub:
 
 
 def _brief(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0].rstrip(".") if lines else f"no answer: {type(error).__name__}"
+    lines = _URL.sub("", str(error)).strip().splitlines()
+    said = " ".join(lines[0].rstrip(".").split()) if lines else ""
+    return said or f"no answer: {type(error).__name__}"
 
 
 def _within(seconds: float, ask: Callable[[], T]) -> T:

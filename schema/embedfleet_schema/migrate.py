@@ -4,29 +4,44 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from embedfleet_schema.database import CONNECT_TIMEOUT_S, LOCK_SPACE, redacted
-from embedfleet_schema.errors import DatabaseUnreachable, NotPermitted, PgvectorMissing
-from embedfleet_schema.roles import renew_grants
+import psycopg
+
+from embedfleet_schema.database import LOCK_SPACE, Database
+from embedfleet_schema.errors import (
+    CodeOfOthers,
+    NotPermitted,
+    PgvectorMissing,
+    UnsuitableDatabase,
+)
+from embedfleet_schema.requirements import unmet
+from embedfleet_schema.roles import code_of_others, renew_grants
+from embedfleet_schema.session import brief
 from embedfleet_schema.statements import load
 
 if TYPE_CHECKING:
     from alembic.config import Config
+    from psycopg import Connection as Driver
     from sqlalchemy import Connection, Engine
 
+# Of several things that are in the way, a message names so many.
+NAMED = 5
 
-def migrate(url: str) -> tuple[str | None, str | None]:
+
+def migrate(url: str, *, lock_wait_s: float | None = None) -> tuple[str | None, str | None]:
     """Bring the tables at `url` to the newest revision; returns the revisions before and after.
 
     Raises:
         DatabaseUnreachable: nobody answers at `url`.
+        UnsuitableDatabase: the server or the database is not what embedfleet needs.
         PgvectorMissing: the extension cannot be created.
         NotPermitted: the user may neither make the schema nor act as its owner.
+        Blocked: somebody holds a lock that the migration needs.
     """
     from alembic import command
 
-    with prepared(engine_for(url)) as connection:
+    with prepared(url, lock_wait_s=lock_wait_s) as connection:
         before = _revision(connection)
         config = _config()
         config.attributes["connection"] = connection
@@ -36,36 +51,35 @@ def migrate(url: str) -> tuple[str | None, str | None]:
     return before, after
 
 
-def engine_for(url: str) -> Engine:
-    """An engine without a pool: a migration is one connection's work."""
-    from sqlalchemy import NullPool, create_engine
-    from sqlalchemy.engine import make_url
+def engine_for(db: Database) -> Engine:
+    """An engine whose connections are ours: libpq reads the URL, and all is set up as elsewhere.
 
-    return create_engine(
-        make_url(url).set(drivername="postgresql+psycopg"),
-        poolclass=NullPool,
-        # A role named like our schema has it first in its path; names must mean the same for all.
-        connect_args={"connect_timeout": CONNECT_TIMEOUT_S, "options": "-c search_path=public"},
-    )
+    Without a pool: a migration is one connection's work.
+    """
+    from sqlalchemy import NullPool, create_engine
+
+    def connect() -> Driver[Any]:
+        conn = db.connect()
+        conn.autocommit = False
+        return conn
+
+    return create_engine("postgresql+psycopg://", creator=connect, poolclass=NullPool)
 
 
 @contextmanager
-def prepared(engine: Engine) -> Iterator[Connection]:
+def prepared(url: str, *, lock_wait_s: float | None = None) -> Iterator[Connection]:
     """A connection under the migrations' advisory lock, with schema and extension in place."""
     from sqlalchemy import text
-    from sqlalchemy.exc import OperationalError
 
-    url = _plain(engine)
-    try:
-        connection = engine.connect()
-    except OperationalError as error:
-        raise _unreachable(url, error) from error
+    db = Database(url) if lock_wait_s is None else Database(url, lock_wait_s=lock_wait_s)
     lock = {"space": LOCK_SPACE, "lock": -1}
-    with connection:
+    with _refusals(db), engine_for(db).connect() as connection:
+        _check(db, connection)
         connection.execute(text("SELECT pg_advisory_lock(:space, :lock)"), lock)
         connection.commit()
         try:
-            _create_foundations(connection)
+            _create_foundations(db, connection)
+            _refuse_code_of_others(db, connection)
             _act_as_owner(connection)
             yield connection
         finally:
@@ -74,20 +88,41 @@ def prepared(engine: Engine) -> Iterator[Connection]:
             connection.commit()
 
 
-def _create_foundations(connection: Connection) -> None:
+def _driver(connection: Connection) -> Driver[Any]:
+    driver: Any = connection.connection.driver_connection
+    found: Driver[Any] = driver
+    return found
+
+
+def _check(db: Database, connection: Connection) -> None:
+    """Refuse what cannot work before anything is made."""
+    problems = [each for each in unmet(_driver(connection)) if each.for_migrate]
+    connection.rollback()
+    if problems:
+        reasons = "; ".join(f"{each.found}: {each.advice}" for each in problems)
+        raise UnsuitableDatabase(url=db.name, reason=reasons)
+
+
+def _create_foundations(db: Database, connection: Connection) -> None:
     from sqlalchemy import text
     from sqlalchemy.exc import DBAPIError
 
     # IF NOT EXISTS alone asks for the right to create a schema that is there.
     if connection.scalar(text("SELECT to_regnamespace('embedfleet')")) is None:
-        with _refusals(connection):
-            connection.execute(text("CREATE SCHEMA IF NOT EXISTS embedfleet"))
+        connection.execute(text("CREATE SCHEMA IF NOT EXISTS embedfleet"))
     try:
         connection.execute(text("CREATE EXTENSION IF NOT EXISTS vector SCHEMA public"))
     except DBAPIError as error:
-        reason = str(error.orig).splitlines()[0]
-        raise PgvectorMissing(url=redacted(_plain(connection.engine)), reason=reason) from error
+        raise PgvectorMissing(url=db.name, reason=_reason(error)) from error
     connection.commit()
+
+
+def _refuse_code_of_others(db: Database, connection: Connection) -> None:
+    """A superuser who acts as the owner can be made a superuser again by what the owner left."""
+    found = code_of_others(_driver(connection))
+    connection.rollback()
+    if found:
+        raise CodeOfOthers(url=db.name, found="; ".join(found[:NAMED]))
 
 
 def _act_as_owner(connection: Connection) -> None:
@@ -96,20 +131,27 @@ def _act_as_owner(connection: Connection) -> None:
 
     other = connection.scalar(text(load("roles")["other_owner"].as_string(None)))
     if other is not None:
-        with _refusals(connection):
-            connection.execute(text(f"SET ROLE {other}"))
+        connection.execute(text(f"SET ROLE {other}"))
     connection.commit()
 
 
 @contextmanager
-def _refusals(connection: Connection) -> Iterator[None]:
-    from sqlalchemy.exc import ProgrammingError
+def _refusals(db: Database) -> Iterator[None]:
+    """The driver's refusals, which SQLAlchemy wraps, in our words."""
+    from sqlalchemy.exc import DBAPIError
 
     try:
         yield
-    except ProgrammingError as error:
-        reason = str(error.orig).splitlines()[0]
-        raise NotPermitted(url=redacted(_plain(connection.engine)), reason=reason) from error
+    except DBAPIError as error:
+        if isinstance(error.orig, psycopg.errors.LockNotAvailable):
+            raise db.blocked() from error
+        if isinstance(error.orig, psycopg.errors.InsufficientPrivilege):
+            raise NotPermitted(url=db.name, reason=_reason(error)) from error
+        raise
+
+
+def _reason(error: Exception) -> str:
+    return brief(getattr(error, "orig", error))
 
 
 def _revision(connection: Connection) -> str | None:
@@ -128,13 +170,3 @@ def _config() -> Config:
     config.set_main_option("script_location", "embedfleet_schema:migrations")
     config.set_main_option("path_separator", "os")
     return config
-
-
-def _plain(engine: Engine) -> str:
-    """The engine's URL as psycopg takes it, without the password."""
-    return engine.url.set(drivername="postgresql").render_as_string(hide_password=True)
-
-
-def _unreachable(url: str, error: Exception) -> DatabaseUnreachable:
-    reason = str(getattr(error, "orig", error)).strip().splitlines()[0]
-    return DatabaseUnreachable(url=redacted(url), reason=reason)

@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-import re
 from collections.abc import Iterable
 from fnmatch import fnmatch
-from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
 from embedfleet_schema.errors import ModelNotFound, ModelRefused
 from embedfleet_schema.hub import Hub, is_hub_name, listing
+from embedfleet_schema.model_code import (
+    WEIGHTS,
+    files_below,
+    refuse_code,
+    refuse_outside,
+    refuse_pickles,
+    shown_files,
+)
 
 PACKAGED_NAMES = frozenset({"all-minilm-l6-v2", "sentence-transformers/all-minilm-l6-v2"})
 _CONFIGURATION = ("*.json", "*.txt", "*.model")
-_WEIGHTS = ("model.safetensors", "model-*-of-*.safetensors")
-_PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
 _TRUSTED = "sentence_transformers."
-_SHA256 = re.compile(r"[0-9a-f]{64}")
 
 _hub = Hub()
 
@@ -42,13 +44,23 @@ def find_model(name: str, *, weights: bool = True) -> Path:
 
     Raises:
         ModelNotFound: it is nowhere, or not readable; the message says why.
-        ModelRefused: it would run code of its own: pickled weights, or custom modules.
+        ModelRefused: it would run code of its own: pickles, custom modules, code that it names.
     """
     directory = _locate(name, weights=weights)
-    read_modules(name, directory)
+    refuse_code(name, directory, shown(name, directory))
     if weights:
         _require_safetensors(name, directory)
     return directory
+
+
+def shown(name: str, directory: Path) -> list[str]:
+    """The files of a model that a loader is shown, as paths below `directory`."""
+    return shown_files(directory, module_folders(name, directory))
+
+
+def module_folders(name: str, directory: Path) -> set[str]:
+    """The folders that a model's modules load from, its own among them."""
+    return {"", *(module.folder for module in read_modules(name, directory))}
 
 
 def has_weights(name: str) -> bool:
@@ -93,28 +105,10 @@ def published_tokenizer(repository: str) -> Path:
     return path
 
 
-def weights_revision(name: str) -> str:
-    """`sha256:` and 16 hex digits: the same weights give the same, wherever they were found.
-
-    Content, because a hub commit says nothing of a directory; and all of it, because fine-tuned
-    siblings share the safetensors header and the size. The hub publishes the hash of each file,
-    so a machine without the weights knows it too; a local file costs about 0.7 s per GB, once.
-
-    Raises:
-        ModelNotFound: neither the files nor the hub's hashes are within reach.
-        ModelRefused: the weights are pickled.
-    """
-    hashes = _published_hashes(name) or _computed_hashes(name)
-    if len(hashes) == 1:
-        return f"sha256:{next(iter(hashes.values()))[:16]}"
-    listing = "\n".join(f"{path} {digest}" for path, digest in sorted(hashes.items()))
-    return f"sha256:{hashlib.sha256(listing.encode()).hexdigest()[:16]}"
-
-
 def weight_files(name: str, directory: Path) -> list[str]:
     """The safetensors files that loading reads, as paths below `directory`."""
     files = (path.relative_to(directory).as_posix() for path in directory.rglob("*.safetensors"))
-    return _weight_paths(name, directory, files)
+    return weight_paths(name, directory, files)
 
 
 def read_modules(name: str, directory: Path) -> list[Module]:
@@ -133,7 +127,9 @@ def read_modules(name: str, directory: Path) -> list[Module]:
             raise ModelRefused(
                 model=name, reason=f"its module {kind!r} is code from outside sentence-transformers"
             )
-        modules.append(Module(kind.rpartition(".")[2], str(entry.get("path", ""))))
+        folder = str(entry.get("path", ""))
+        refuse_outside(name, folder)
+        modules.append(Module(kind.rpartition(".")[2], folder))
     return modules
 
 
@@ -218,50 +214,27 @@ def _usable(name: str, directory: Path, *, weights: bool) -> bool:
 
 
 def _require_safetensors(name: str, directory: Path) -> None:
-    if weight_files(name, directory):
-        return
-    listed = listing(directory)
-    paths = listed if listed is not None else [path.name for path in directory.iterdir()]
-    if any(fnmatch(path, pattern) for path in paths for pattern in _PICKLES):
-        reason = "its weights are pickled, which can run code; save it again as safetensors"
-        raise ModelRefused(model=name, reason=reason)
-    raise ModelNotFound(model=name, reason=f"{directory} holds no safetensors weights")
+    """Refuse pickles by name before anything is loaded.
+
+    In a directory all of them, because whose it is can mend it. A repository on the hub is shown
+    in part, whatever another program has cached of it: there it is what stands for weights.
+    """
+    if is_path(name):
+        refuse_pickles(name, files_below(directory))
+    else:
+        listed = listing(directory)
+        paths = files_below(directory) if listed is None else listed
+        refuse_pickles(name, paths, module_folders(name, directory))
+    if not weight_files(name, directory):
+        raise ModelNotFound(model=name, reason=f"{directory} holds no safetensors weights")
 
 
-def _published_hashes(name: str) -> dict[str, str]:
-    """The hub's own hashes of the weights; empty where it gives none."""
-    directory = find_model(name, weights=False)
-    listed = listing(directory) or {}
-    hashes = {path: listed[path] for path in _weight_paths(name, directory, listed)}
-    return hashes if all(hashes.values()) else {}
-
-
-def _computed_hashes(name: str) -> dict[str, str]:
-    directory = find_model(name)
-    return {path: _sha256(directory / path) for path in weight_files(name, directory)}
-
-
-def _weight_paths(name: str, directory: Path, paths: Iterable[str]) -> list[str]:
+def weight_paths(name: str, directory: Path, paths: Iterable[str]) -> list[str]:
     """Those of `paths` that a module of the model loads, and not an export for another engine."""
-    folders = {""} | {module.folder for module in read_modules(name, directory)}
-    folders = {str(PurePosixPath(folder)) for folder in folders}
+    folders = {str(PurePosixPath(folder)) for folder in module_folders(name, directory)}
     return sorted(
         path
         for path in paths
         if str(PurePosixPath(path).parent) in folders
-        and any(fnmatch(PurePosixPath(path).name, pattern) for pattern in _WEIGHTS)
+        and any(fnmatch(PurePosixPath(path).name, pattern) for pattern in WEIGHTS)
     )
-
-
-def _sha256(path: Path) -> str:
-    target = path.resolve()
-    if target.parent.name == "blobs" and _SHA256.fullmatch(target.name):
-        return target.name  # the hub's cache names a large file by its hash
-    status = target.stat()
-    return _content_sha256(target, status.st_size, status.st_mtime_ns)
-
-
-@lru_cache(maxsize=256)
-def _content_sha256(path: Path, _size: int, _modified_ns: int) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -25,6 +25,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import Mapped, mapped_column
 
+from embedfleet_schema.check_models import SpaceCheck
 from embedfleet_schema.declarations import SCHEMA, Base, belongs_to, identity, tally, timestamp
 from embedfleet_schema.provider_models import LimitGroup, QueryVector, RateLimit, Usage
 
@@ -41,6 +42,7 @@ __all__ = [
     "QueryVector",
     "RateLimit",
     "Space",
+    "SpaceCheck",
     "Usage",
     "Worker",
 ]
@@ -90,8 +92,14 @@ class Collection(Base):
     tokenizer: Mapped[str]
     queue: Mapped[str]
     created_at: Mapped[datetime] = timestamp()
+    too_long: Mapped[str] = mapped_column(server_default=text("'reject'"))
 
-    __table_args__ = (CheckConstraint("name ~ '^[a-z][a-z0-9_]{0,62}$'", name="name"),)
+    __table_args__ = (
+        CheckConstraint("name ~ '^[a-z][a-z0-9_]{0,62}$'", name="name"),
+        # The number of an advisory lock, which is an int4 beside our own space.
+        CheckConstraint("id BETWEEN 1 AND 2147483647", name="id"),
+        CheckConstraint("too_long IN ('reject', 'truncate', 'split')", name="too_long"),
+    )
 
 
 class Document(Base):
@@ -147,7 +155,11 @@ class Chunk(Base):
 
 
 class Job(Base):
-    """One call of enqueue, repair or retry: what a person waits for, pauses, cancels."""
+    """One call of enqueue, repair or retry: what a person waits for, pauses, cancels.
+
+    `unsettled_usd` is what was reserved for calls whose answers never came: they may be paid for.
+    Until it is loaded its producer says again and again that it lives, as workers extend leases.
+    """
 
     __tablename__ = "job"
 
@@ -164,8 +176,14 @@ class Job(Base):
     paused_at: Mapped[datetime | None]
     cancelled_at: Mapped[datetime | None]
     budget_usd: Mapped[Decimal | None]
+    unsettled_usd: Mapped[Decimal] = mapped_column(server_default=text("0"))
     pause_reason: Mapped[str | None]
     lane: Mapped[str] = mapped_column(server_default=text("'live'"))
+    failed: Mapped[int] = tally()
+    loading_until: Mapped[datetime] = mapped_column(
+        server_default=text("(now() + '1 day'::interval)")
+    )
+    interrupted_at: Mapped[datetime | None]
 
     __table_args__ = (
         CheckConstraint("lane IN ('live', 'batch')", name="lane"),
@@ -185,6 +203,7 @@ class Batch(Base):
     `attempt` counts claims and fences the commit; `errors` and `crashes` are what is charged.
     `stored` counts those of its `chunks` that got their vector although it is not done, or ended
     otherwise: answers are stored as they arrive. A lease in queue `lane` has no owner but its file.
+    `reserved_usd` is what a lease may still cost a job that has a budget.
     """
 
     __tablename__ = "batch"
@@ -203,6 +222,7 @@ class Batch(Base):
     attempt: Mapped[int] = mapped_column(server_default=text("0"))
     errors: Mapped[int] = mapped_column(server_default=text("0"))
     crashes: Mapped[int] = mapped_column(server_default=text("0"))
+    reserved_usd: Mapped[Decimal | None]
     owner: Mapped[UUID | None]
     leased_at: Mapped[datetime | None]
     lease_until: Mapped[datetime | None]
@@ -263,6 +283,8 @@ class LaneFile(Base):
 
     `token` is what the provider keeps beside its batch, by which it is found again after a crash.
     `token_limit` is how many tokens may wait there at once, as learnt from a refusal (`code`).
+    `reserved` is what the file may cost, in USD by the id of each job that has a budget; `price` is
+    that of who filed it, in USD per million tokens.
     """
 
     __tablename__ = "lane_file"
@@ -283,6 +305,8 @@ class LaneFile(Base):
     code: Mapped[str | None]
     reason: Mapped[str | None]
     token_limit: Mapped[int | None] = mapped_column(BigInteger)
+    reserved: Mapped[dict[str, Any] | None]
+    price: Mapped[Decimal | None]
 
     __table_args__ = (
         CheckConstraint("state IN ('filing', 'filed', 'done', 'failed')", name="state"),
@@ -291,7 +315,11 @@ class LaneFile(Base):
 
 
 class Failure(Base):
-    """A chunk that can not be embedded (`sha256` is set), or a document that was not accepted."""
+    """A chunk that can not be embedded (`sha256` is set), or a document that was not accepted.
+
+    `retried_by` is the job that enqueued the text again: while it is not cancelled, documents wait
+    for what becomes of it.
+    """
 
     __tablename__ = "failure"
 
@@ -304,6 +332,7 @@ class Failure(Base):
     attempts: Mapped[int] = mapped_column(server_default=text("0"))
     job_id: Mapped[int | None] = mapped_column(BigInteger)
     created_at: Mapped[datetime] = timestamp()
+    retried_by: Mapped[int | None] = mapped_column(BigInteger)
 
     __table_args__ = (
         CheckConstraint("(sha256 IS NULL) <> (document_key IS NULL)", name="subject"),

@@ -81,5 +81,13 @@ class QueryVector(Base):
     embedding: Mapped[bytes]
     used_at: Mapped[datetime] = timestamp()
 
+    # Whoever searches may write here: a row is no larger than the longest vector, 16,000 floats.
     # Not logged: a crash of the server empties it, which costs a few queries.
-    __table_args__ = {"prefixes": ["UNLOGGED"]}  # noqa: RUF012 - SQLAlchemy reads it so
+    __table_args__ = (
+        CheckConstraint("octet_length(sha256) = 32", name="sha256"),
+        CheckConstraint(
+            "octet_length(embedding) BETWEEN 4 AND 64000 AND octet_length(embedding) % 4 = 0",
+            name="embedding",
+        ),
+        {"prefixes": ["UNLOGGED"]},
+    )

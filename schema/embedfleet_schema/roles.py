@@ -50,6 +50,14 @@ def renew_grants(url: str) -> None:
         _run(url, _GRANTS)
 
 
+def code_of_others(conn: Connection[Any]) -> list[str]:
+    """What hangs on our tables and would run with the rights of a superuser who touches them.
+
+    Empty for everybody who has no more rights than the owner of the tables.
+    """
+    return [what for (what,) in conn.execute(_SQL["code_of_others"])]
+
+
 def _run(url: str, names: tuple[str, ...]) -> None:
     db = Database(url)
     with db.connect() as conn:

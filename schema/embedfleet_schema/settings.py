@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from difflib import get_close_matches
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any
@@ -16,11 +17,22 @@ from pydantic import (
     SecretStr,
     TypeAdapter,
     ValidationError,
+    model_validator,
 )
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
+from embedfleet_schema.addresses import BadDatabaseUrl, check_database_url
 from embedfleet_schema.errors import BadSettings, NotConfigured
-from embedfleet_schema.types import MAX_DOCUMENT_BYTES, Queue
+from embedfleet_schema.plain_http import EXPOSED, is_exposed
+from embedfleet_schema.redis_url import BadRedisUrl, parse_redis_url
+from embedfleet_schema.types import (
+    MAX_DOCUMENT_BYTES,
+    MAX_EXPANSION,
+    MAX_ROWS,
+    READER_MEMORY_BYTES,
+    READER_SECONDS,
+    Queue,
+)
 
 STACK_FILE = "stack.json"
 _HTTP_URL = TypeAdapter(HttpUrl)
@@ -44,7 +56,13 @@ def _address(url: str) -> str:
     return url
 
 
+def _redis(url: SecretStr) -> SecretStr:
+    parse_redis_url(url.get_secret_value())
+    return url
+
+
 ApiKey = Annotated[SecretStr, AfterValidator(_sendable)]
+RedisUrl = Annotated[SecretStr, AfterValidator(_redis)]
 Address = Annotated[str, AfterValidator(_address)]
 Price = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
@@ -71,10 +89,19 @@ class Settings(BaseSettings):
         description="PostgreSQL with pgvector, as postgresql://user:password@host:port/name. "
         "Unset: the embedded stack.",
     )
-    redis_url: SecretStr | None = Field(
+    max_connections: int = Field(
+        default=8,
+        ge=1,
+        le=1_000,
+        description="Connections to PostgreSQL that a client holds at most; as many threads work "
+        "at once. Workers choose by their slots.",
+    )
+    redis_url: RedisUrl | None = Field(
         default=None,
         validation_alias=AliasChoices("EMBEDFLEET_REDIS_URL", "REDIS_URL", "CELERY_BROKER_URL"),
-        description="Redis or Valkey, as redis://host:port/0. Unset: the embedded stack's.",
+        description="Redis or Valkey, as redis://user:password@host:port/0; rediss:// with TLS, "
+        "unix:///path for a socket, sentinel://host,host/0?master_name=NAME for sentinels (see "
+        "docs/operations.md). Unset: the embedded stack's.",
     )
     data: Annotated[Path, AfterValidator(_absolute)] = Field(
         default_factory=default_data,
@@ -93,6 +120,12 @@ class Settings(BaseSettings):
         default=5.0,
         gt=0,
         description="Time between two sweeps: expired leases are reclaimed, idle slots are rung.",
+    )
+    lock_wait_seconds: float = Field(
+        default=60.0,
+        gt=0,
+        description="How long a statement waits for a lock in PostgreSQL that others hold; then "
+        "an error names who holds it.",
     )
     max_attempts: int = Field(
         default=5, ge=1, description="Errors of a batch's own before it is split or given up."
@@ -116,6 +149,27 @@ class Settings(BaseSettings):
         default=MAX_DOCUMENT_BYTES,
         ge=1_000,
         description="Largest document that is accepted, in bytes.",
+    )
+    max_rows: int = Field(
+        default=MAX_ROWS, ge=1, description="Rows that are taken of one file at most."
+    )
+    max_expansion: int = Field(
+        default=MAX_EXPANSION,
+        ge=1,
+        description="What a .gz file may unfold to, as a multiple of its own size; it may always "
+        "unfold to the size of the largest document.",
+    )
+    reader_memory_bytes: int = Field(
+        default=READER_MEMORY_BYTES,
+        ge=64_000_000,
+        description="Memory that reading one HTML, PDF, Word, Parquet or notebook file may take; "
+        "each is read in a process of its own.",
+    )
+    reader_seconds: float = Field(
+        default=READER_SECONDS,
+        gt=0,
+        description="CPU time that reading such a file may take, for each megabyte of it that is "
+        "begun.",
     )
     allowed_models: list[str] = Field(
         default_factory=list,
@@ -212,6 +266,12 @@ class Settings(BaseSettings):
         description="USD per million tokens by model, as a JSON object "
         '({"openai/text-embedding-3-small": 0.02}); wins over the built-in table.',
     )
+    insecure: bool = Field(
+        default=False,
+        description="Let texts and keys go to a public host over plain http://; without it, only "
+        "to this machine, private addresses, and names of one word or in .local, .internal, "
+        ".localhost, .home.arpa and .svc.",
+    )
     torch_threads: int | None = Field(
         default=None,
         ge=1,
@@ -226,6 +286,14 @@ class Settings(BaseSettings):
         "(`after_claim=kill:0.1;before_commit=sleep:2`).",
     )
     log_level: str = Field(default="INFO", description="Level of the workers' log.")
+
+    @model_validator(mode="after")
+    def _encrypted(self) -> Settings:
+        for name in type(self).model_fields:
+            own = name.endswith("_base_url") and not self.insecure
+            if own and is_exposed(getattr(self, name)):
+                raise ValueError(f"{name}: {EXPOSED}")
+        return self
 
     @cached_property
     def _stack(self) -> dict[str, Any]:
@@ -248,19 +316,29 @@ class Settings(BaseSettings):
 
         Raises:
             NotConfigured: neither a setting nor an embedded stack names a database.
+            BadSettings: it is none that can be read without doubt.
         """
         if self.database_url is not None:
-            return _for_psycopg(self.database_url.get_secret_value())
+            return _checked("database_url", _for_psycopg(self.database_url.get_secret_value()))
         if "database_url" in self._stack:
-            return str(self._stack["database_url"])
+            return _checked(f"{self.data / STACK_FILE}", str(self._stack["database_url"]))
         raise NotConfigured
 
     @property
     def redis(self) -> str:
-        """The Redis URL to use; this machine's default port where nothing says otherwise."""
+        """The Redis URL to use; this machine's default port where nothing says otherwise.
+
+        Raises:
+            BadSettings: the one in the stack's file is none.
+        """
         if self.redis_url is not None:
             return self.redis_url.get_secret_value()
-        return str(self._stack.get("redis_url", "redis://127.0.0.1:6379/0"))
+        url = str(self._stack.get("redis_url", "redis://127.0.0.1:6379/0"))
+        try:
+            parse_redis_url(url)
+        except BadRedisUrl as error:
+            raise BadSettings(reason=f"{self.data / STACK_FILE}: {error}") from None
+        return url
 
     def batch_tokens(self, queue: Queue) -> int:
         return {
@@ -278,6 +356,14 @@ def _for_psycopg(url: str) -> str:
     return url
 
 
+def _checked(origin: str, url: str) -> str:
+    try:
+        check_database_url(url)
+    except BadDatabaseUrl as error:
+        raise BadSettings(reason=f"{origin}: {error}") from None
+    return url
+
+
 def load_settings(**overrides: object) -> Settings:
     """Read the environment once; keyword arguments that are not None win over it.
 
@@ -285,9 +371,17 @@ def load_settings(**overrides: object) -> Settings:
         BadSettings: a value does not parse; the message names it, and hides secrets.
     """
     given = {name: value for name, value in overrides.items() if value is not None}
+    for name in given.keys() - Settings.model_fields.keys():
+        near = get_close_matches(name, Settings.model_fields, 1)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        raise BadSettings(reason=f"there is no setting {name}{hint}")
     try:
         return Settings(**given)  # type: ignore[arg-type]
     except ValidationError as error:
         first = error.errors(include_input=False, include_url=False)[0]
         name = ".".join(str(part) for part in first["loc"])
-        raise BadSettings(reason=f"{name}: {first['msg']}") from None
+        reason = first["msg"].removeprefix("Value error, ")
+        raise BadSettings(reason=f"{name}: {reason}" if name else reason) from None
+    except SettingsError as error:
+        # A list or an object that is no JSON; the cause quotes it, the message does not.
+        raise BadSettings(reason=str(error)) from None

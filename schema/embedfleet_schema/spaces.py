@@ -20,8 +20,8 @@ from embedfleet_schema.model_files import (
     read_config,
     read_modules,
     weight_files,
-    weights_revision,
 )
+from embedfleet_schema.model_revision import model_revision
 from embedfleet_schema.types import Metric, Space, Storage
 
 PROVIDERS = ("local", "fake", *API_PROVIDERS)
@@ -162,7 +162,7 @@ def _local_space(model: str) -> Space:
         model,
         output.dimensions,
         _max_tokens(model, directory, modules[0]),
-        revision=weights_revision(model),
+        revision=model_revision(model),
         pooling=output.pooling,
         normalized=output.normalized,
         document_prompt=document_prompt,

@@ -5,18 +5,27 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from typing import Any, Literal
 
 # Longer texts are rejected: they would not fit into memory several times over.
 MAX_DOCUMENT_BYTES = 64_000_000
+# What reading one file may take; settings of the same names say more.
+MAX_ROWS = 10_000_000
+MAX_EXPANSION = 100
+READER_MEMORY_BYTES = 512_000_000
+READER_SECONDS = 20.0
 
 Metadata = Mapping[str, Any]
 Storage = Literal["vector", "halfvec"]
 Metric = Literal["cosine", "l2", "inner_product"]
 Kind = Literal["document", "query"]
 ChunkMode = Literal["text", "markdown"]
+# What becomes of a ready-made chunk that is longer than the model takes.
+TooLong = Literal["reject", "truncate", "split"]
+# The size of chunks that nobody chose, in tokens.
+DEFAULT_SIZE = 400
 Queue = Literal["cpu", "cuda", "api"]
 QUEUES: tuple[Queue, ...] = ("cpu", "cuda", "api")
 # How a job is embedded: now, or within a day by a provider's batch API at half the price.
@@ -40,7 +49,8 @@ class Space:
     """An embedding space: everything that decides what a vector of a text looks like.
 
     Vectors of two spaces are never compared. `max_tokens` counts the special tokens that the
-    model adds; `pooling` and `revision` are empty where the provider does not say.
+    model adds; `pooling` and `revision` are empty where the provider does not say. A revision
+    tells of the weights, and behind a `+` of the other files; in spaces of before, of the weights.
     """
 
     provider: str
@@ -65,20 +75,34 @@ class Space:
         """SHA-256 over every field: equal fingerprints, comparable vectors."""
         return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).digest()
 
+    def takes(self, other: Space) -> bool:
+        """Whether vectors of `other` belong here: it is the same, as far as this one says."""
+        if "+" not in self.revision:
+            other = replace(other, revision=other.revision.partition("+")[0])
+        return self == other
+
 
 @dataclass(frozen=True, slots=True)
 class Chunking:
     """How a collection cuts its documents.
 
-    `size` and `overlap` count tokens of the model's own tokenizer, special tokens not included;
-    size 0 means as many as the model takes. `tokenizer` names another tokenizer (a model name,
-    or a directory or file that holds tokenizer.json), for servers whose model name does not tell.
+    `size` and `overlap` count tokens of the model's own tokenizer, special tokens not included.
+    Size 0 means as many as the model takes; None, 400 or what the model takes if that is less: a
+    number is stored with the collection as it is made. `tokenizer` names another tokenizer (a model
+    name, or a directory or file that holds tokenizer.json), for servers whose model name does not
+    tell. `too_long` says what becomes of a ready-made chunk that is longer than the model takes: a
+    failure of its own, its beginning, or pieces that fit.
     """
 
-    size: int = 0
+    size: int | None = None
     overlap: int = 0
     mode: ChunkMode = "text"
     tokenizer: str = ""
+    too_long: TooLong = "reject"
+
+    def is_met_by(self, other: Chunking) -> bool:
+        """Whether `other` is what is asked for here; a size that was not named is any size."""
+        return replace(self, size=other.size if self.size is None else self.size) == other
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,13 +116,28 @@ class Chunk:
 
 
 @dataclass(frozen=True, slots=True)
+class Mark:
+    """Metadata of a part of a text: a page, a section.
+
+    Chunks that begin at the character `start` of `Document.text`, or after it, carry it, until a
+    later mark sets the same name.
+    """
+
+    start: int
+    metadata: Metadata
+
+
+@dataclass(frozen=True, slots=True)
 class Document:
     """What a caller enqueues: a `text` to be cut, or ready-made `chunks` (strings or `Chunk`).
 
     `key` is the caller's own id, unique in the collection: enqueueing it again replaces it.
-    `mode` overrides the collection's chunk mode for this document (Markdown files do). `source` is
-    where it comes from: a changed document of another source does not replace it unless told to.
-    `row` is its place there, for reports; it is not stored. Neither makes it another document.
+    `mode` overrides the collection's chunk mode for this document (Markdown files do). `marks`
+    give metadata to parts of the text; they go over the document's own metadata, and a chunk's
+    metadata goes over both. `former_key` is the key in another spelling: where the collection
+    holds a document of that key and none of `key`, that one is meant. `source` is where it comes
+    from: a changed document of another source does not replace it unless told to. `row` is its
+    place there, for reports; it is not stored. Neither makes it another document.
     """
 
     key: str
@@ -106,6 +145,8 @@ class Document:
     metadata: Metadata = field(default_factory=dict)
     chunks: Sequence[str | Chunk] | None = None
     mode: ChunkMode | None = None
+    marks: Sequence[Mark] = ()
+    former_key: str | None = None
     source: str | None = field(default=None, compare=False)
     row: int | None = field(default=None, compare=False)
 

@@ -14,9 +14,12 @@ from numpy.typing import NDArray
 from psycopg import Connection
 from psycopg.adapt import Dumper
 from psycopg.pq import Format
+from psycopg.types import TypeInfo
 
+from embedfleet_schema.statements import load
 from embedfleet_schema.types import Storage
 
+_SQL = load("vectors")
 _FLOAT = {"vector": ">f4", "halfvec": ">f2"}
 
 
@@ -58,22 +61,25 @@ def vector_array(
     return kind((header if count else header[:12]) + items.tobytes())
 
 
-def register(conn: Connection[Any]) -> dict[Storage, int]:
-    """Teach a connection pgvector's types; returns their numbers in this database.
+def register(conn: Connection[Any]) -> tuple[str, dict[Storage, int]]:
+    """Teach a connection pgvector's types; returns their schema and their numbers here.
+
+    They are looked for in the extension, not by name: anybody may have made a type `vector`.
 
     Raises:
         psycopg.ProgrammingError: the extension is not there.
     """
-    from pgvector.psycopg import register_vector
+    from pgvector.psycopg.halfvec import register_halfvec_info
+    from pgvector.psycopg.vector import register_vector_info
 
-    register_vector(conn)
-    oids: dict[Storage, int] = {}
+    rows = conn.execute(_SQL["types"]).fetchall()
+    found = {name: TypeInfo(name, oid, array_oid) for name, oid, array_oid, _ in rows}
+    register_vector_info(conn, found.get("vector"))
+    register_halfvec_info(conn, found["halfvec"])
     kinds: dict[Storage, type[VectorArray]] = {"vector": VectorArray, "halfvec": HalfvecArray}
     for storage, kind in kinds.items():
-        found = conn.adapters.types[storage]
-        oids[storage] = found.oid
-        conn.adapters.register_dumper(kind, _dumper(found.array_oid))
-    return oids
+        conn.adapters.register_dumper(kind, _dumper(found[storage].array_oid))
+    return rows[0][3], {storage: found[storage].oid for storage in kinds}
 
 
 def _dumper(array_oid: int) -> type[Dumper]:

@@ -117,7 +117,7 @@ def test_ctrl_c_while_workers_embed_ends_all_and_the_next_run_does_only_the_rest
     process = start(
         data, "--chunks", "300", "--model", "fake/16", EMBEDFLEET_FAKE_FAULTS="latency=1"
     )
-    read_until(process, "Starting workers")
+    read_until(process, "Starting 2 workers")
     log = data / "logs" / "worker-1.log"
     eventually(lambda: log.exists() and ": done," in log.read_text())
     assert 130 == interrupt(process)
@@ -147,7 +147,7 @@ def test_ctrl_c_while_the_servers_start_leaves_none_behind(data, words):
 
 def test_a_terminal_that_closes_ends_all_too(data):
     process = start(data, "--chunks", "5", "--model", "fake/16", EMBEDFLEET_FAKE_FAULTS="latency=1")
-    read_until(process, "Starting workers")
+    read_until(process, "Starting 2 workers")
     assert 128 + signal.SIGHUP == interrupt(process, signal.SIGHUP)
     all_end(data)
 
@@ -155,7 +155,7 @@ def test_a_terminal_that_closes_ends_all_too(data):
 def test_servers_that_were_there_before_stay_when_the_demo_is_interrupted(data):
     up(data)
     process = start(data, "--chunks", "5", "--model", "fake/16")
-    read_until(process, "Starting workers")
+    read_until(process, "Starting 2 workers")
     assert 130 == interrupt(process)
     assert status(data).running
     assert [] == workers_of(data)

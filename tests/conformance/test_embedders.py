@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
-import numpy as np
 import pytest
+from embedder_promises import PROMISES, TEXTS, Asked, smallest_cosine
 
-from embedfleet_schema.errors import EmbeddingError, InputAtFault
+from embedfleet_schema.errors import EmbeddingError
 from embedfleet_schema.model_files import find_model
 from embedfleet_schema.spaces import resolve_space
 from embedfleet_schema.types import Space
@@ -33,19 +32,6 @@ SPACES = [FAKE, LOCAL, *APIS]
 
 each_space = pytest.mark.parametrize("space", SPACES, ids=lambda space: space.name)
 
-TEXTS = [
-    "Read a zip file.",
-    " ",
-    "zip",
-    "naïve café — ΑΒΓ, 日本語, עברית, 🦜🦜, e\u0301, \x00\ufffd\ufeff",
-    "word " * 3_000,
-    "x" * 5_000,
-    *(
-        f"Sentence {n}: " + "the quick brown fox jumps over the lazy dog. " * (n % 7)
-        for n in range(12)
-    ),
-]
-
 
 @contextmanager
 def loaded(space):
@@ -68,94 +54,13 @@ def embedder(request):
 
 
 @pytest.fixture(scope="module")
-def vectors(embedder):
-    return embedder.embed(TEXTS, "document")
+def asked(embedder):
+    return Asked(embedder, embedder.embed(TEXTS, "document"))
 
 
-def smallest_cosine(one, other):
-    lengths = np.linalg.norm(one, axis=1) * np.linalg.norm(other, axis=1)
-    return float((np.einsum("ij,ij->i", one, other) / lengths).min())
-
-
-def test_there_is_one_contiguous_float32_row_for_each_text(embedder, vectors):
-    assert vectors.shape == (len(TEXTS), embedder.space.dimensions)
-    assert vectors.dtype == np.float32
-    assert vectors.flags.c_contiguous
-
-
-def test_vectors_are_finite_and_of_unit_length(vectors):
-    assert np.isfinite(vectors).all()
-    np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)
-
-
-def test_no_texts_give_an_empty_matrix_of_the_right_width(embedder):
-    empty = embedder.embed([], "document")
-    assert empty.shape == (0, embedder.space.dimensions)
-    assert empty.dtype == np.float32
-    assert embedder.count_tokens([]) == []
-
-
-def test_rows_follow_the_order_of_the_texts(embedder, vectors):
-    order = np.random.default_rng(7).permutation(len(TEXTS))
-    shuffled = embedder.embed([TEXTS[index] for index in order], "document")
-    assert smallest_cosine(vectors[order], shuffled) >= 0.99999
-
-
-def test_a_text_alone_and_among_others_gives_the_same_vector(embedder, vectors):
-    alone = np.concatenate([embedder.embed([text], "document") for text in TEXTS[:8]])
-    assert smallest_cosine(vectors[:8], alone) >= 0.99999
-
-
-def test_the_same_call_gives_the_same_vectors(embedder, vectors):
-    np.testing.assert_allclose(vectors, embedder.embed(TEXTS, "document"), atol=1e-6)
-
-
-def test_equal_texts_in_one_call_get_equal_vectors(embedder):
-    twins = embedder.embed(["twin", "another text of some more words", "twin"], "document")
-    np.testing.assert_allclose(twins[0], twins[2], atol=1e-6)
-
-
-def test_different_texts_get_different_vectors(embedder):
-    one, other = embedder.embed(["read a zip file", "boil an egg"], "document")
-    assert float(one @ other) < 0.9
-
-
-def test_a_query_is_not_embedded_like_a_document(embedder, vectors):
-    queries = embedder.embed(TEXTS[:1], "query")
-    assert queries.shape == (1, embedder.space.dimensions)
-    assert float(queries[0] @ vectors[0]) < 0.9999
-
-
-def test_tuples_are_taken_like_lists(embedder, vectors):
-    assert smallest_cosine(vectors[:3], embedder.embed(tuple(TEXTS[:3]), "document")) >= 0.99999
-
-
-def test_longer_texts_count_more_tokens_and_are_counted_beyond_the_limit(embedder):
-    beyond = "word " * 2 * embedder.max_tokens
-    short, longer, longest = embedder.count_tokens(["word", "word " * 20, beyond])
-    assert 1 <= short < longer < embedder.max_tokens < longest
-
-
-def test_a_text_that_is_no_unicode_is_the_inputs_own_fault(embedder):
-    with pytest.raises(InputAtFault):
-        embedder.embed(["fine", "half a pair: \ud83e"], "document")
-
-
-def test_an_empty_text_has_a_vector_or_is_the_inputs_own_fault(embedder):
-    try:
-        assert embedder.embed(["zip", ""], "document").shape == (2, embedder.space.dimensions)
-    except InputAtFault:
-        assert embedder.embed(["zip"], "document").shape == (1, embedder.space.dimensions)
-
-
-def test_three_threads_get_their_own_rows(embedder, vectors):
-    orders = [np.random.default_rng(seed).permutation(len(TEXTS))[:8] for seed in range(6)]
-    with ThreadPoolExecutor(3) as threads:
-        answers = threads.map(
-            lambda order: embedder.embed([TEXTS[index] for index in order], "document"), orders
-        )
-        for order, answer in zip(orders, answers, strict=True):
-            assert smallest_cosine(vectors[order], answer) >= 0.99999
+@pytest.mark.parametrize("promise", PROMISES, ids=lambda promise: promise.__name__)
+def test_an_embedder_keeps_its_promise(asked, promise):
+    promise(asked)
 
 
 @each_space

@@ -14,6 +14,7 @@ from embedfleet.fleet import Fleet
 from embedfleet_schema.settings import load_settings
 from plugins.worker_processes import WorkerProcess, eventually
 
+TASK = b"embedfleet.embed"
 KEY = "canary-key"
 METADATA = "canary-metadata"
 TEXT = "canary-text"
@@ -97,7 +98,7 @@ def embedded(
         for number in itertools.count():
             while not job.status.finished:
                 contents += broker_contents(client)
-            if b"unacked" in contents and all(map(took_part, workers)):
+            if TASK in contents and all(map(took_part, workers)):
                 break
             # One of them was done before the other, or this loop, had begun.
             more = (f"{number}-{each}" for each in range(60))
@@ -120,7 +121,7 @@ def test_no_text_no_key_and_no_password_gets_out(fleet, embedded, command):
     }
     reasons = {failure.reason for failure in failures}
     assert {"ValueError", "InputAtFault: its message quotes the text and is left out"} <= reasons
-    assert b"unacked" in contents
+    assert TASK in contents
     passwords = (DATABASE_PASSWORD, REDIS_PASSWORD)
     secret = (TEXT, METADATA, *passwords)
     assert [] == hits(contents.decode(), KEY, *secret)

@@ -9,7 +9,8 @@ import redis
 
 import embedfleet as ef
 from embedfleet.stack import status, up
-from embedfleet_schema.broker import TASK, celery_app
+from embedfleet_schema.broker import celery_app
+from embedfleet_schema.rings import TASK
 from plugins.worker_processes import eventually
 
 
@@ -100,7 +101,8 @@ def test_foreign_entries_on_the_queue_are_dropped_and_the_worker_goes_on(fleet, 
     with redis.Redis.from_url(fleet.settings.redis) as client:
         eventually(lambda: client.llen("embedfleet:cpu") == 0)
     assert worker.process.poll() is None
-    assert worker.log.read_text().count("dropped an entry that is no message") == 6
+    # The unknown task is none of the junk; what names our task is a ring, whatever it says else.
+    eventually(lambda: worker.log.read_text().count("that is no ring") == 7)
 
 
 class Bomb:
@@ -113,7 +115,7 @@ class Bomb:
         return (Path.touch, (self.path,))
 
 
-def test_messages_in_pickle_or_yaml_are_refused_and_run_no_code(fleet, worker_process, tmp_path):
+def test_messages_in_pickle_or_yaml_are_only_rings_and_run_no_code(fleet, worker_process, tmp_path):
     docs = fleet.collection("docs", model="fake/16")
     app = celery_app(fleet.settings.redis, socket_timeout_s=3)
     mark = tmp_path / "code-was-run"
@@ -137,8 +139,5 @@ def test_messages_in_pickle_or_yaml_are_refused_and_run_no_code(fleet, worker_pr
     assert job.wait(timeout_s=60).embedded == 20
     with redis.Redis.from_url(fleet.settings.redis) as client:
         eventually(lambda: client.llen("embedfleet:cpu") == 0)
-    for kind in ("pickle", "yaml"):
-        refused = f"Refusing to deserialize untrusted content of type {kind}"
-        eventually(lambda refused=refused: refused in worker.log.read_text())
     assert not mark.exists()
     assert worker.process.poll() is None

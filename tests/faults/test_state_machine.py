@@ -109,6 +109,7 @@ class BatchMachine(RuleBasedStateMachine):
         text = chosen(self.model.vectors, pick)
         self.execute(f"DELETE FROM {self.table} WHERE sha256 = %s", text_sha256(text))
         del self.model.vectors[text]
+        self.model.lost.add(text)
 
     # What workers do.
 
@@ -236,6 +237,7 @@ class BatchMachine(RuleBasedStateMachine):
         self.each_vector_is_that_of_its_text_and_of_the_attempt_that_won()
         self.readers_see_whole_documents()
         self.no_text_is_embedded_twice_at_once()
+        self.no_cancelled_job_strands_the_text_of_another()
 
     def the_rows_are_those_of_the_model(self):
         model, texts = self.model, lambda hashes: [TEXT_OF[bytes(each)] for each in hashes]
@@ -297,6 +299,23 @@ class BatchMachine(RuleBasedStateMachine):
     def no_text_is_embedded_twice_at_once(self):
         at_work = [text for _, claim in self.leased for text in claim.texts]
         assert len(set(at_work)) == len(at_work)
+
+    def no_cancelled_job_strands_the_text_of_another(self):
+        """Every text of a job that was not cancelled is stored, queued, or failed."""
+        assert set() == self.model.stranded()
+        stranded = self.rows(
+            "SELECT c.content FROM embedfleet.document AS d"
+            " JOIN embedfleet.job AS j ON j.id = d.job_id AND j.cancelled_at IS NULL"
+            " JOIN embedfleet.chunk AS c ON c.document_id = d.id AND c.version = d.version"
+            " WHERE d.collection_id = %s"
+            f" AND NOT EXISTS (SELECT FROM {self.table} AS v WHERE v.sha256 = c.sha256)"
+            " AND NOT EXISTS (SELECT FROM embedfleet.failure AS f"
+            " WHERE f.collection_id = d.collection_id AND f.sha256 = c.sha256)"
+            " AND NOT EXISTS (SELECT FROM embedfleet.batch AS b"
+            " WHERE b.collection_id = d.collection_id AND c.sha256 = ANY (b.hashes)"
+            " AND b.state IN ('pending', 'held', 'leased'))"
+        )
+        assert {text for (text,) in stranded} <= self.model.lost
 
     def teardown(self):
         try:

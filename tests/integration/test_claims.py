@@ -61,7 +61,7 @@ def test_beside_a_space_the_best_batch_comes_first_whatever_its_collection(fleet
 
 def test_two_who_claim_beside_the_same_space_get_different_batches(fleet, busy, free):
     free.enqueue([ef.Document("more", "a second one of it")])
-    values = {"queue": "cpu", "owner": uuid4(), "lease_seconds": 60, "beside": [1]}
+    values = {"queue": "cpu", "owner": uuid4(), "lease_seconds": 60, "beside": [1], "aside": []}
     with fleet.db.connection() as conn, conn.transaction():
         first = conn.execute(load("batches")["claim_beside"], values).fetchone()
         second = batches_of(fleet).claim("cpu", beside=[busy.info.space_id])
@@ -76,6 +76,7 @@ def test_a_backlog_of_a_space_that_cools_is_not_read_by_claims_beside_it(fleet, 
         "owner": uuid4(),
         "lease_seconds": 60,
         "beside": [busy.info.space_id],
+        "aside": [],
     }
     with fleet.db.connection() as conn:
         statement = "EXPLAIN (ANALYZE, FORMAT JSON) " + load("batches")["claim_beside"].as_string()

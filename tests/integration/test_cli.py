@@ -26,7 +26,8 @@ def test_a_created_collection_is_listed_and_shown(command: Command):
         *("collection", "create", "notes", "--model", "fake/32", "--size", 128, "--overlap", 16),
         *("--mode", "markdown", "--storage", "halfvec", "--metric", "l2", "--json"),
     ).json
-    assert {"size": 128, "overlap": 16, "mode": "markdown", "tokenizer": ""} == created["chunking"]
+    cut = {"size": 128, "overlap": 16, "mode": "markdown", "tokenizer": "", "too_long": "reject"}
+    assert cut == created["chunking"]
     assert ("fake/32", 32, "halfvec", "l2", "cpu") == tuple(
         created[key] for key in ("model", "dimensions", "storage", "metric", "queue")
     )
@@ -90,10 +91,10 @@ def test_standard_input_is_a_document(
 
 def test_rejections_are_grouped_with_a_few_examples(command: Command, handbook: str, folder: Path):
     for number in range(5):
-        (folder / f"{number}.xyz").write_text("?")
+        (folder / f"{number}.txt").write_bytes(b"\0")
     done = command("enqueue", handbook, folder)
     assert 0 == done.code
-    assert "UNKNOWN_TYPE: 5\n" in done.out
+    assert "NOT_TEXT: 5\n" in done.out
     assert "and 2 more" in done.out
     assert "embedfleet failures handbook" in done.err
 

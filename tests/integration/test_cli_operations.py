@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -108,7 +109,10 @@ def test_migrating_says_from_where_to_where(
 def test_up_shows_urls_without_passwords(command: Command, stack: Endpoints, stack_data: Path):
     shown = command("up", "--data", stack_data)
     assert 0 == shown.code
-    assert "embedfleet:***@127.0.0.1" in shown.out
+    assert f"PostgreSQL  {urlsplit(stack.database_url).netloc.rpartition('@')[2]}/" in shown.out
+    assert f"redis://{urlsplit(stack.redis_url).netloc.rpartition('@')[2]}/0" in shown.out
+    for url in (stack.database_url, stack.redis_url):
+        assert str(urlsplit(url).password) not in shown.out + shown.err
     told = command("up", "--data", stack_data, "--json").json
     assert (stack.database_url, []) == (told["database_url"], told["workers"])
 

@@ -96,7 +96,7 @@ def test_a_terminal_gets_a_bar_that_ends_full(
 def test_a_job_without_anything_to_embed_ends_at_once(fleet: Fleet, terminal: io.StringIO):
     job = fleet.collection("handbook", "fake/32").enqueue([])
     assert "done" == job.wait(progress=True).state
-    assert "0/0 texts embedded, done after" in terminal.getvalue()
+    assert "nothing new to embed, done after" in terminal.getvalue()
 
 
 @pytest.mark.usefixtures("impatient")

@@ -19,6 +19,7 @@ from plugins.worker_processes import eventually
 FOLLOWED = ("README.md", "docs/getting-started.md")
 ABOUT_SQL = ("docs/sql-cookbook.md", "docs/operations.md")
 MODEL = "fake/16"
+ITERATIVE = "SET LOCAL hnsw.iterative_scan = relaxed_order;"
 QUESTION = "reset the password"
 POISON = "a text that no model takes"
 # psql's way to write a variable: :'name' as a literal, :name as it is.
@@ -135,3 +136,13 @@ def test_a_page_can_be_followed_from_top_to_bottom(reader, embedding, page):
 def test_every_page_with_sql_is_among_those_above():
     pages = {path for path in DOCUMENTS if any(blocks(path, "sql"))}
     assert {ROOT / page for page in (*FOLLOWED, *ABOUT_SQL)} == pages
+
+
+def test_every_statement_that_an_index_may_serve_scans_until_its_limit_is_met():
+    pages = [block for page in ABOUT_SQL for block in blocks(ROOT / page, "sql")]
+    nearest = re.compile(r"ORDER BY (\w+\.)?embedding")
+    served = [
+        block for block in pages if nearest.search(block.text) and "EXPLAIN" not in block.text
+    ]
+    assert served
+    assert [] == [str(block) for block in served if ITERATIVE not in block.text]

@@ -8,6 +8,7 @@ import pytest
 
 import embedfleet as ef
 from embedfleet_schema.errors import (
+    BadChunking,
     BadName,
     ChunkingMismatch,
     ModelMismatch,
@@ -20,6 +21,45 @@ from plugins.fleets import drain
 
 def documents(count):
     return [ef.Document(f"d{n}", f"text number {n}") for n in range(count)]
+
+
+def test_a_collection_that_was_made_without_a_size_has_400_and_is_opened_by_the_same_words(fleet):
+    chunking = ef.Chunking(overlap=20)
+    docs = fleet.collection("docs", model="fake/16", chunking=chunking)
+    assert ef.Chunking(400, 20) == docs.info.chunking
+    assert docs.info == fleet.collection("docs", model="fake/16", chunking=chunking).info
+    assert docs.info == fleet.collection("docs", model="fake/16", metric="cosine").info
+    with pytest.raises(ChunkingMismatch):
+        fleet.collection("docs", chunking=ef.Chunking(300, 20))
+    with pytest.raises(ChunkingMismatch):
+        fleet.plan("docs", [], chunking=ef.Chunking(overlap=21))
+
+
+def test_a_collection_from_before_keeps_its_size(fleet):
+    """Those that nobody gave a size have 0: as many tokens as the model takes."""
+    docs = fleet.collection("docs", model="fake/16", chunking=ef.Chunking(0, mode="markdown"))
+    assert 0 == docs.info.chunking.size
+    for chunking in (None, ef.Chunking(mode="markdown")):
+        assert docs.info == fleet.collection("docs", model="fake/16", chunking=chunking).info
+    docs.enqueue([ef.Document("a", "word " * 512)])
+    assert 1 == docs.plan([ef.Document("b", "word " * 512)]).chunks
+
+
+@pytest.mark.parametrize(
+    "chunking",
+    [ef.Chunking(513), ef.Chunking(100, 100), ef.Chunking(mode="html"), ef.Chunking(-1)],
+)
+def test_a_chunking_that_cannot_work_is_refused_at_once(fleet, chunking):
+    with pytest.raises(BadChunking):
+        fleet.collection("docs", model="fake/16", chunking=chunking)
+    with pytest.raises(BadChunking):
+        fleet.plan("docs", iter(()), "fake/16", chunking=chunking)
+    assert [] == fleet.collections()
+
+
+def test_a_prompt_that_leaves_no_room_is_refused_at_once(fleet):
+    with pytest.raises(BadChunking, match="leaves no room"):
+        fleet.collection("docs", model="fake/16", document_prompt="word " * 512)
 
 
 def test_a_collection_is_created_once_and_opened_after(fleet):
@@ -122,7 +162,6 @@ def test_bad_documents_get_a_verdict_and_harm_no_other(fleet, worker):
             ef.Document("empty", "  "),
             ef.Document("nul", "a\0b"),
             ef.Document("good", "another text"),
-            ef.Document("long", chunks=["word " * 600]),
             ef.Document("bad\0key", "text"),
             ef.Rejection("file.bin", "UNKNOWN_TYPE", "cannot be read"),
         ]
@@ -131,14 +170,13 @@ def test_bad_documents_get_a_verdict_and_harm_no_other(fleet, worker):
         "empty": "EMPTY",
         "nul": "NUL_BYTE",
         "good": "DUPLICATE_KEY",
-        "long": "TOO_LONG",
         "bad\\0key": "NUL_BYTE",
         "file.bin": "UNKNOWN_TYPE",
     }
     assert codes == {each.key: each.code for each in job.enqueued.rejections}
     assert codes == {each.document: each.code for each in docs.failures()}
     drain(worker())
-    assert ("done", 1, 6) == ((status := job.status).state, status.documents, status.rejected)
+    assert ("done", 1, 5) == ((status := job.status).state, status.documents, status.rejected)
     docs.enqueue([ef.Document("empty", "no longer")])
     assert "empty" not in {each.document for each in docs.failures()}
 
@@ -153,7 +191,7 @@ def test_a_key_that_comes_twice_in_one_call_is_taken_once(migrated_url, redis_ur
         assert 3 == docs.counts().documents
 
 
-def test_a_stream_that_breaks_keeps_what_was_committed(migrated_url, redis_url):
+def test_a_stream_that_breaks_keeps_what_was_read(migrated_url, redis_url):
     def broken():
         yield from documents(5)
         raise RuntimeError("the source broke")
@@ -163,7 +201,7 @@ def test_a_stream_that_breaks_keeps_what_was_committed(migrated_url, redis_url):
         with pytest.raises(RuntimeError, match="the source broke"):
             docs.enqueue(broken())
         (job,) = fleet.jobs()
-        assert ("running", 4) == (job.status.state, job.status.documents)
+        assert ("interrupted", 5) == (job.status.state, job.status.documents)
 
 
 def test_an_asynchronous_caller_enqueues_an_asynchronous_stream(fleet, worker):

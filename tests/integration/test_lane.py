@@ -456,17 +456,35 @@ def test_the_sweep_leaves_what_is_filed_alone(lane_fleet: LaneFleet):
 
 
 def test_a_budget_bounds_what_is_filed(lane_fleet: LaneFleet):
-    half = PRICE / 2 * tokens(*names(10)) / 1_000_000
-    job = lane_fleet.enqueue(*names(40), budget_usd=half)
+    budget = PRICE / 2 * tokens(*names(20)) / 1_000_000
+    job = lane_fleet.enqueue(*names(40), budget_usd=budget)
     lane_fleet.look()
     filed = len(lane_fleet.filed())
-    assert 0 < filed <= 16
+    assert 0 < filed < 20
+    assert 0 < job.status.reserved_usd <= budget
+    # What is filed may cost all of the budget, until its answers say what it did.
     lane_fleet.look()
     assert filed == len(lane_fleet.filed())
-    lane_fleet.server.complete()
+    for _ in range(10):
+        lane_fleet.server.complete()
+        lane_fleet.look()
+        assert (job.status.spent_usd or 0) + job.status.reserved_usd <= budget
+        if job.status.state == "paused":
+            break
+    assert ("paused", 0) == (job.status.state, job.status.reserved_usd)
+    assert filed < len(lane_fleet.stored()) == len(lane_fleet.filed()) < 20
+
+
+def test_what_a_lost_file_may_have_cost_stays_with_its_job(lane_fleet: LaneFleet):
+    job = lane_fleet.enqueue(*names(10), budget_usd=1.0)
     lane_fleet.look()
-    assert "paused" == job.status.state
-    assert filed == len(lane_fleet.stored())
+    reserved = job.status.reserved_usd
+    lane_fleet.ask(
+        "UPDATE embedfleet.lane_file SET filed_at = now() - interval '2 days' RETURNING id"
+    )
+    lane_fleet.look()
+    assert ["failed"] == lane_fleet.files()
+    assert (0, reserved) == (job.status.reserved_usd, job.status.unsettled_usd)
 
 
 def test_a_budget_is_kept_where_no_price_is_known(lane_fleet: LaneFleet):
@@ -477,16 +495,15 @@ def test_a_budget_is_kept_where_no_price_is_known(lane_fleet: LaneFleet):
     assert "EMBEDFLEET_PRICES" in str(job.status.reason)
 
 
-def test_a_harvest_without_a_price_pauses_a_job_with_a_budget(lane_fleet: LaneFleet):
-    lane_fleet.enqueue(*names(10))
-    limited = lane_fleet.enqueue(*names(40)[20:], budget_usd=1.0)
+def test_a_harvest_without_a_price_reckons_with_that_of_who_filed(lane_fleet: LaneFleet):
+    job = lane_fleet.enqueue(*names(20), budget_usd=1.0)
     lane_fleet.look()
-    with lane_fleet.fleet.db.connection() as conn:
-        conn.execute("UPDATE embedfleet.job SET loaded_at = NULL WHERE id = %s", (limited.id,))
     lane_fleet.server.complete()
     unpriced = Fleet(lane_fleet.fleet.settings.model_copy(update={"prices": {}}))
     take_turn(lane_fleet._made(unpriced))
-    assert ("paused", 20) == (limited.status.state, limited.status.embedded)
+    assert ("done", 20) == (job.status.state, job.status.embedded)
+    cost = PRICE / 2 * tokens(*names(20)) / 1_000_000
+    assert pytest.approx(cost) == job.status.spent_usd
 
 
 def test_a_job_is_filed_when_all_of_it_is_there_or_its_producer_is_silent(lane_fleet: LaneFleet):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 import redis
 
-from embedfleet_schema.errors import ProviderStopped
+from embedfleet_schema.errors import EmbedderBusy
 from embedfleet_schema.store.limits import LimitBook, LimitName
 from embedfleet_workers.limits import fallback, redis_calls
 from embedfleet_workers.limits.gates import Gates
@@ -142,7 +142,7 @@ def test_a_stop_is_heard_by_another_process(redis_url: str):
         waiting = asyncio.create_task(gate.admit(TOKENS, max_wait_s=120))
         await asyncio.sleep(0.1)
         await one.gate("openai", "model", ACCOUNT).stop("INSUFFICIENT_QUOTA", "no money is left")
-        with pytest.raises(ProviderStopped, match="no money is left"):
+        with pytest.raises(EmbedderBusy, match="another process was refused"):
             # Its turn would come after a minute.
             await asyncio.wait_for(waiting, 30)
         await one.close()

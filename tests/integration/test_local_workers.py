@@ -71,7 +71,7 @@ def test_started_workers_embed_a_job_and_sign_off_when_they_are_stopped(fleet, s
     assert [] == running_workers(data)
     assert [] == fleet.workers()
     for number in (1, 2):
-        assert "queue cpu: 1 slots" in (data / "logs" / f"worker-{number}.log").read_text()
+        assert "queue cpu: 1 slot," in (data / "logs" / f"worker-{number}.log").read_text()
 
 
 def test_a_second_start_adds_only_what_lacks(servers, data):

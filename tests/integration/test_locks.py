@@ -5,7 +5,7 @@ import time
 import psycopg
 import pytest
 
-from embedfleet_schema import database
+from embedfleet_schema import session
 from embedfleet_schema.database import LOCK_SPACE, Database
 from embedfleet_schema.statements import load
 from embedfleet_schema.store.sweep import sweep
@@ -18,7 +18,7 @@ SQL = load("batches")
 @pytest.fixture
 def frozen(migrated_url, monkeypatch):
     """The database, as a process sees it that does nothing for a while."""
-    monkeypatch.setattr(database, "IDLE_S", 0.2)
+    monkeypatch.setattr(session, "IDLE_S", 0.2)
     frozen = Database(migrated_url)
     yield frozen
     frozen.close()

@@ -31,7 +31,7 @@ def test_processes_that_migrate_at_once_take_turns(database_url):
 
 
 def test_the_migrated_tables_are_those_of_the_models(migrated_url):
-    with engine_for(migrated_url).connect() as connection:
+    with engine_for(Database(migrated_url)).connect() as connection:
         context = MigrationContext.configure(
             connection,
             opts={

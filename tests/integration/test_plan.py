@@ -251,6 +251,38 @@ def test_a_local_model_is_timed_by_its_newest_job(fleet, worker):
     assert plans.speed(fleet.db, docs.info.space) is None
 
 
+def test_loading_the_model_and_standing_idle_do_not_slow_a_plan_down(fleet, worker):
+    docs = fleet.collection("docs", model="fake/16")
+    docs.enqueue(documents(400))
+    drain(worker())
+    with fleet.db.connection() as conn:
+        conn.execute(
+            """
+            WITH numbered AS (
+                SELECT id, tokens, row_number() OVER (ORDER BY id) AS n FROM embedfleet.batch
+            )
+            UPDATE embedfleet.batch AS b
+            -- An hour of loading, then 10 tokens/s, and a night in the middle.
+            SET leased_at = CASE n WHEN 1 THEN t - interval '1 hour' ELSE t END,
+                finished_at = t + make_interval(secs => numbered.tokens / 10.0)
+            FROM numbered
+            CROSS JOIN LATERAL (
+                SELECT timestamptz '2026-01-01' + n * interval '12 hours' AS t
+            ) AS at
+            WHERE b.id = numbered.id
+            """
+        )
+        assert conn.execute("SELECT count(*) > 3 FROM embedfleet.batch").fetchone() == (True,)
+    assert pytest.approx(10, rel=0.01) == plans.speed(fleet.db, docs.info.space)
+
+
+def test_a_model_that_only_loaded_has_no_speed_yet(fleet, worker):
+    docs = fleet.collection("docs", model="fake/16")
+    docs.enqueue(documents(3))
+    drain(worker())
+    assert plans.speed(fleet.db, docs.info.space) is None
+
+
 def test_a_local_model_that_never_ran_is_tried(fleet):
     (plan,) = fleet.plan("later", documents(SAMPLES + 5), "all-MiniLM-L6-v2")
     assert "measured" == plan.basis

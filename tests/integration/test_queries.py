@@ -6,6 +6,7 @@ import pytest
 
 from embedfleet.queries import QueryVectors
 from embedfleet_schema.database import Database
+from embedfleet_schema.migrate import migrate
 from embedfleet_schema.store import queries
 
 API_MODEL = "openai/text-embedding-3-small"
@@ -128,9 +129,66 @@ def test_a_role_without_the_right_searches_all_the_same(fleet, api_docs, embed):
     assert 1.0 == QueryVectors(Refusing(fleet.db.url), embed).vector(api_docs, QUESTION)[0]
 
 
-@pytest.mark.parametrize("stored", [b"", b"abc", np.full(1_536, np.nan, "<f4").tobytes()])
+@pytest.mark.parametrize("stored", [bytes(8), np.full(1_536, np.nan, "<f4").tobytes()])
 def test_what_cannot_be_a_vector_is_not_taken_from_the_cache(fleet, api_docs, embed, stored):
     QueryVectors(fleet.db, embed).vector(api_docs, QUESTION)
     with fleet.db.connection() as conn:
         conn.execute("UPDATE embedfleet.query_vector SET embedding = %s", [stored])
     assert 2.0 == QueryVectors(fleet.db, embed).vector(api_docs, QUESTION)[0]
+
+
+@pytest.mark.parametrize(
+    ("column", "stored"),
+    [
+        ("embedding", b""),
+        ("embedding", b"abcde"),
+        ("embedding", bytes(64_004)),
+        ("sha256", bytes(31)),
+        ("sha256", bytes(1_000_000)),
+    ],
+)
+def test_a_row_of_the_cache_is_no_larger_than_a_vector(fleet, api_docs, embed, column, stored):
+    QueryVectors(fleet.db, embed).vector(api_docs, QUESTION)
+    with fleet.db.connection() as conn, pytest.raises(psycopg.errors.CheckViolation):
+        conn.execute(f"UPDATE embedfleet.query_vector SET {column} = %s", [stored])
+
+
+def test_the_longest_vector_fits(fleet, api_docs, embed):
+    QueryVectors(fleet.db, embed).vector(api_docs, QUESTION)
+    with fleet.db.connection() as conn:
+        longest = np.ones(16_000, "<f4").tobytes()
+        conn.execute("UPDATE embedfleet.query_vector SET embedding = %s", [longest])
+
+
+def test_what_was_too_large_before_goes_when_the_tables_are_upgraded(database_url):
+    """And what fits stays."""
+    migrate(database_url)
+    with psycopg.connect(database_url, autocommit=True) as conn:
+        for name in ("sha256", "embedding"):
+            conn.execute(
+                f"ALTER TABLE embedfleet.query_vector DROP CONSTRAINT ck_query_vector_{name}"
+            )
+        conn.execute("ALTER TABLE embedfleet.collection DROP CONSTRAINT ck_collection_id")
+        conn.execute("UPDATE embedfleet.alembic_version SET version_num = '0006'")
+        conn.execute(
+            "INSERT INTO embedfleet.space (fingerprint, provider, model, revision, dimensions,"
+            " max_tokens, pooling, normalized, document_prompt, query_prompt, storage, metric)"
+            " VALUES ('', '', '', '', 1, 1, '', true, '', '', 'vector', 'cosine')"
+        )
+        put = "INSERT INTO embedfleet.query_vector (space_id, sha256, embedding) VALUES (1, %s, %s)"
+        for key, embedding in ((bytes(32), bytes(8)), (bytes(31), bytes(8)), (b"x" * 32, b"abc")):
+            conn.execute(put, (key, embedding))
+        migrate(database_url)
+        assert [(bytes(32),)] == conn.execute(
+            "SELECT sha256 FROM embedfleet.query_vector"
+        ).fetchall()
+
+
+def test_a_collection_has_a_number_that_fits_a_lock(fleet, api_docs):
+    with fleet.db.connection() as conn, pytest.raises(psycopg.errors.CheckViolation):
+        conn.execute(
+            "INSERT INTO embedfleet.collection (id, name, space_id, chunk_size, chunk_overlap,"
+            " chunk_mode, tokenizer, queue) OVERRIDING SYSTEM VALUE"
+            " VALUES (2147483648, 'far', %s, 1, 0, '', '', 'cpu')",
+            [api_docs.space_id],
+        )

@@ -121,3 +121,28 @@ def test_retries_at_once_queue_each_text_once(fleet, failed):
         started = [job for job in pool.map(retry, range(4)) if job is not None]
     assert 1 == len(started)
     assert [(2,)] == ask(fleet, "SELECT sum(chunks) FROM embedfleet.batch WHERE state = 'pending'")
+
+
+def test_an_enqueue_that_is_cancelled_leaves_the_failures_of_other_documents(failed, store):
+    former = verdicts(failed)
+    failed.enqueue([ef.Document("c", "text of a")]).cancel()
+    assert former == {key: verdict for key, verdict in verdicts(failed).items() if key != "c"}
+    assert (0, 0, 2, 0) == standing(failed)
+    assert 2 == failed.retry().status.queued
+
+
+def test_a_retry_and_an_enqueue_of_one_text_that_are_both_cancelled_leave_it_failed(failed):
+    retry = failed.retry()
+    enqueued = failed.enqueue([ef.Document("c", "text of a")])
+    retry.cancel()
+    enqueued.cancel()
+    assert (0, 0, 2, 0) == standing(failed)
+
+
+def test_a_document_waits_for_a_failed_text_that_is_tried_anew(fleet, failed, store, worker):
+    failed.enqueue([ef.Document("c", "text of a")])
+    live = "SELECT live_version FROM embedfleet.document WHERE key = 'c'"
+    assert [(None,)] == ask(fleet, live)
+    fail_all(store)
+    assert [(1,)] == ask(fleet, live)
+    assert (0, 0, 2, 0) == standing(failed)

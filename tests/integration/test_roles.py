@@ -18,8 +18,9 @@ from embedfleet_schema.errors import NotPermitted, RolesRefused
 from embedfleet_schema.migrate import migrate
 from embedfleet_schema.roles import ROLES, renew_grants, set_up_roles
 from embedfleet_schema.settings import load_settings
-from embedfleet_schema.store import lane, lane_answers, limits, usage, workers
+from embedfleet_schema.store import lane, lane_answers, limits, space_checks, usage, workers
 from embedfleet_schema.store.batches import Batches
+from embedfleet_schema.store.space_checks import SpaceRecord
 from embedfleet_schema.store.sweep import sweep
 from embedfleet_schema.store.workers import WorkerIdentity
 from embedfleet_workers.embedders.fake import fake_vectors
@@ -82,7 +83,7 @@ class Scene:
 
     def drain(self) -> None:
         batches = Batches(self.admin.db, owner=uuid4(), lease_seconds=60)
-        while lease := batches.claim("cpu"):
+        while lease := batches.claim("cpu", price_of=lambda _: 1.0):
             space = lease.collection.space
             batches.commit(lease, fake_vectors(space, lease.texts, "document"))
 
@@ -92,7 +93,7 @@ class Scene:
 
     def lease(self, fleet: Fleet | None = None, seconds: float = 60.0):
         batches = Batches((fleet or self.admin).db, owner=uuid4(), lease_seconds=seconds)
-        lease = batches.claim("cpu")
+        lease = batches.claim("cpu", price_of=lambda _: 1.0)
         assert lease is not None
         return lease
 
@@ -206,9 +207,13 @@ def settle(scene: Scene) -> None:
     own.fail(scene.lease(), code="INPUT_REJECTED", reason="?")
 
 
-def store_part(scene: Scene) -> None:
+def set_budgets(scene: Scene) -> None:
     with scene.admin.db.connection() as conn:
         conn.execute("UPDATE embedfleet.job SET budget_usd = 0.5")
+
+
+def store_part(scene: Scene) -> None:
+    set_budgets(scene)
     lease = scene.lease()
     vectors = fake_vectors(lease.collection.space, lease.texts[:1], "document")
     scene.own().store(lease, [0], vectors, usage.Spending(1, 1, 5, Decimal(1)))
@@ -242,10 +247,17 @@ def file_and_harvest(scene: Scene) -> None:
 
 
 def sweep_once(scene: Scene) -> None:
+    set_budgets(scene)
     scene.lease(seconds=-1.0)
     swept = sweep(scene.fleet.db, alive_seconds=45)
     assert swept is not None
     assert swept.reclaimed
+
+
+def record_model(scene: Scene) -> None:
+    space = scene.prepared.info.space
+    vectors = fake_vectors(space, ["one", "one"], "document")
+    space_checks.record(scene.fleet.db, space, SpaceRecord({"file": "digest"}, ["one"], vectors))
 
 
 OPERATIONS: dict[str, Callable[[Scene], object]] = {
@@ -271,6 +283,10 @@ OPERATIONS: dict[str, Callable[[Scene], object]] = {
     "defer, retry, split and fail a batch": settle,
     "pause a model whose provider refuses": pause_space,
     "file batches with a provider, and settle the answers": file_and_harvest,
+    "record what a model is": record_model,
+    "hold a model against what was recorded": lambda scene: space_checks.find(
+        scene.fleet.db, scene.prepared.info.space
+    ),
     "sweep": sweep_once,
     "build an index": lambda scene: scene.docs.index(memory_mb=8, workers=0),
     "drop a collection": lambda scene: scene.prepared and scene.docs.drop(),
@@ -380,7 +396,7 @@ def test_everything_belongs_to_the_owner_role_and_nobody_else_may_call_its_funct
             "  WHERE grantee <> proowner) AS grantees"
             " FROM pg_proc WHERE pronamespace = 'embedfleet'::regnamespace ORDER BY 1"
         ).fetchall()
-    path = ["search_path=pg_catalog, embedfleet, pg_temp"]
+    path = ["search_path=pg_catalog, pg_temp"]
     assert [("embedfleet_owner",)] == owners
     assert [
         ("create_relations", "embedfleet_owner", True, path, ["embedfleet_producer"]),

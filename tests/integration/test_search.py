@@ -23,7 +23,8 @@ def docs(fleet, worker):
 
 def exact_order(fleet, docs, vector, limit):
     statement = f"SELECT document FROM embedfleet.{docs.name} ORDER BY embedding <=> %s LIMIT %s"
-    with fleet.db.connection() as conn:
+    with fleet.db.transaction() as conn:
+        conn.execute("SET LOCAL search_path = public")
         return [key for (key,) in conn.execute(statement, (vector, limit))]
 
 
@@ -59,6 +60,7 @@ def test_an_index_is_built_once_and_used(fleet, docs):
         # A small table is read whole unless that is made dear.
         conn.execute("SET LOCAL enable_seqscan = off")
         conn.execute("SET LOCAL enable_sort = off")
+        conn.execute("SET LOCAL search_path = public")
         plan = "\n".join(line for (line,) in conn.execute(f"EXPLAIN {statement}"))
     assert f"Index Scan using {docs.info.vectors}_hnsw" in plan
 
@@ -127,6 +129,6 @@ def test_a_filter_is_never_read_as_sql(docs, text):
 def test_a_zero_vector_cannot_be_stored(fleet, docs):
     with fleet.db.connection() as conn, pytest.raises(psycopg.errors.CheckViolation):
         conn.execute(
-            f"INSERT INTO embedfleet.{docs.info.vectors} VALUES ('x', %s::vector, 0, 0)",
+            f"INSERT INTO embedfleet.{docs.info.vectors} VALUES ('x', %s::public.vector, 0, 0)",
             (str([0.0] * 32),),
         )

@@ -290,6 +290,42 @@ def test_a_lost_stack_file_is_written_again(data: Path) -> None:
     assert ping(again)
 
 
+def test_whoever_takes_the_port_of_a_stopped_server_is_not_told_its_password(data: Path) -> None:
+    url = up(data).database_url
+    down(data)
+    # As it was written by earlier releases.
+    old = url.partition("?")[0]
+    stack_file = data / STACK_FILE
+    stack_file.write_text(stack_file.read_text().replace(url, old))
+    heard: list[bytes] = []
+    with socket.create_server(("127.0.0.1", urlsplit(url).port or 0)) as squatter:
+        thief = threading.Thread(target=ask_for_the_password, args=(squatter, heard))
+        thief.start()
+        with pytest.raises(psycopg.OperationalError, match="scram-sha-256"):
+            psycopg.connect(url)
+        thief.join()
+    assert [b""] == heard
+    with psycopg.connect(
+        old.replace(str(urlsplit(url).port), str(urlsplit(up(data).database_url).port))
+    ):
+        assert "?require_auth=scram-sha-256" in stack_file.read_text()
+
+
+def ask_for_the_password(squatter: socket.socket, heard: list[bytes]) -> None:
+    """As a server does that wants it in clear: refuse TLS, ask, and keep the answer."""
+    client, _ = squatter.accept()
+    with client:
+        client.settimeout(30)
+        said = client.recv(4_096)
+        if said[4:8] == (80_877_103).to_bytes(4, "big") or said[4:8] == (80_877_104).to_bytes(
+            4, "big"
+        ):
+            client.sendall(b"N")
+            client.recv(4_096)
+        client.sendall(b"R" + (8).to_bytes(4, "big") + (3).to_bytes(4, "big"))
+        heard.append(client.recv(4_096))
+
+
 def test_taken_ports_are_left_to_their_owners(data: Path) -> None:
     first = up(data)
     write_note(first, "kept")

@@ -16,6 +16,8 @@ class Document:
     newest: tuple[str, ...]
     live: tuple[str, ...] = ()
     waiting: bool = True
+    # The job that brought its newest version; 0 is the one that is just being made.
+    job: int = 0
 
 
 @dataclass
@@ -58,6 +60,10 @@ class Model:
     # Each vector's batch and attempt: whose write it is.
     vectors: dict[str, tuple[int, int]] = field(default_factory=dict)
     failures: dict[str, tuple[str, int]] = field(default_factory=dict)
+    # Which job tries a failed text anew; 0 is the one that is just being made.
+    retried: dict[str, int] = field(default_factory=dict)
+    # Texts whose vector a person removed.
+    lost: set[str] = field(default_factory=set)
     clock: count = field(default_factory=lambda: count(1))
     # Whether the space of the collection is paused.
     space_paused: bool = False
@@ -72,10 +78,10 @@ class Model:
         changed = {key: texts for key, texts in given.items() if known.get(key) != texts}
         for key, texts in changed.items():
             document = self.documents.setdefault(key, Document(texts))
-            document.newest, document.waiting = texts, True
+            document.newest, document.waiting, document.job = texts, True, 0
         waiting = [texts for key, texts in given.items() if self.documents[key].waiting]
         missing = {text for texts in waiting for text in texts if text not in self.vectors}
-        self._forget(missing)
+        self.retried |= dict.fromkeys(missing & self.failures.keys(), 0)
         self._take_live(self.documents[key] for key in changed)
         return missing
 
@@ -87,6 +93,9 @@ class Model:
     def put(self, job: int, batches: Mapping[int, list[str]]) -> None:
         """The batches of a new job, as the database packed them."""
         self.jobs[job] = Job()
+        self.retried = {text: by or job for text, by in self.retried.items()}
+        for document in self.documents.values():
+            document.job = document.job or job
         ready = next(self.clock)
         for batch, texts in batches.items():
             state = self.standing(job)
@@ -163,6 +172,7 @@ class Model:
         batch = self.batches[number]
         failed = {text for text in texts if text in self.used and text not in self.vectors}
         self.failures |= dict.fromkeys(failed, (code, batch.job))
+        self.retried = {text: by for text, by in self.retried.items() if text not in failed}
         batch.stored = batch.chunks - len(failed)
         self._settled(batch.texts)
         self._close(batch, "dead" if failed else "done")
@@ -223,6 +233,12 @@ class Model:
         """Texts in use without vector, failure and open batch."""
         return self.used - self.vectors.keys() - self.failures.keys() - self._open_texts
 
+    def stranded(self) -> set[str]:
+        """Missing texts of documents whose job was not cancelled, but for those a person lost."""
+        standing = [each for each in self.documents.values() if not self.jobs[each.job].cancelled]
+        wanted = {text for each in standing for text in each.newest}
+        return self.missing() & wanted - self.lost
+
     def time_passes(self) -> None:
         self._move(None, ("pending",), "pending", next(self.clock), only_later=True)
 
@@ -253,7 +269,8 @@ class Model:
         self._take_live(each for each in self.documents.values() if settled & set(each.newest))
 
     def _take_live(self, documents: Iterable[Document]) -> None:
-        known = self.vectors.keys() | self.failures.keys()
+        tried = {text for text, job in self.retried.items() if job == 0 or self._stands(job)}
+        known = self.vectors.keys() | self.failures.keys() - tried
         for document in documents:
             if document.waiting and known >= set(document.newest):
                 document.live, document.waiting = document.newest, False
@@ -267,6 +284,10 @@ class Model:
     def _forget(self, texts: Iterable[str]) -> None:
         for text in set(texts):
             self.failures.pop(text, None)
+            self.retried.pop(text, None)
+
+    def _stands(self, job: int) -> bool:
+        return not self.jobs[job].cancelled
 
     def _close(self, batch: Batch, state: str) -> None:
         batch.state, batch.texts = state, []

@@ -13,6 +13,7 @@ from embedfleet_workers.embedders.fake import fake_vectors
 from embedfleet_workers.embedders.protocol import Embedder, Part, Spent, Vectors
 from embedfleet_workers.heartbeat import Heartbeat
 from embedfleet_workers.pipeline import BatchStats, Pipeline
+from embedfleet_workers.purse import UNLIMITED, Purse
 
 LEASE_S = 60.0
 # What it answers reaches the pipeline as it is.
@@ -40,7 +41,8 @@ class ScriptedEmbedder:
 
 
 class PartsEmbedder(ScriptedEmbedder):
-    """The same in parts of a few texts, the last ones first; ten tokens are paid for each text.
+    """The same in parts of a few texts, the last ones first; ten tokens are paid for each text, or
+    what `bill` says.
 
     `before` is called with the number of each part before it is given out, from 0 in every call;
     it may raise. `sent` are the texts that were paid for, `closed` counts iterations that were left
@@ -54,15 +56,21 @@ class PartsEmbedder(ScriptedEmbedder):
         *,
         before: Callable[[int], None] = lambda _: None,
         answer: Answer = lambda _, vectors: vectors,
+        bill: Callable[[Sequence[str]], int] = lambda texts: 10 * len(texts),
     ) -> None:
         super().__init__(space, answer)
         self.sent: list[str] = []
         self.closed = 0
         self._size = size
         self._before = before
+        self._bill = bill
 
     def parts(
-        self, texts: Sequence[str], kind: Kind, wanted: Callable[[], bool] = lambda: True
+        self,
+        texts: Sequence[str],
+        kind: Kind,
+        wanted: Callable[[], bool] = lambda: True,
+        purse: Purse = UNLIMITED,
     ) -> Iterator[Part]:
         rows = list(reversed(range(len(texts))))
         try:
@@ -70,8 +78,11 @@ class PartsEmbedder(ScriptedEmbedder):
                 self._before(number)
                 chosen = rows[start : start + self._size]
                 asked = [texts[row] for row in chosen]
+                purse.take(chosen)
                 self.sent.extend(asked)
-                yield Part(chosen, self.embed(asked, kind), Spent(1, 10 * len(asked)))
+                vectors, tokens = self.embed(asked, kind), self._bill(asked)
+                purse.settle(chosen, tokens)
+                yield Part(chosen, vectors, Spent(1, tokens))
                 if not wanted():
                     break
         except GeneratorExit:

@@ -1,7 +1,11 @@
-"""A TCP proxy for one server: it forwards, and on demand delays, stalls, resets or refuses."""
+"""A TCP proxy for one server: it forwards, and on demand delays, stalls, resets or refuses.
+
+Given a TLS context, it speaks TLS to its clients, and plainly to the server behind it.
+"""
 
 import asyncio
 import socket
+import ssl
 import struct
 import threading
 from collections.abc import Callable, Iterator
@@ -15,7 +19,7 @@ _NO_LINGER = struct.pack("ii", 1, 0)
 class TcpProxy:
     """Listens on a port of its own, in a thread of its own; the methods may be called from any."""
 
-    def __init__(self, host: str, port: int) -> None:
+    def __init__(self, host: str, port: int, tls: ssl.SSLContext | None = None) -> None:
         self._target = (host, port)
         self._loop = asyncio.new_event_loop()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -28,7 +32,7 @@ class TcpProxy:
         self.cuts = 0
         self._thread = threading.Thread(target=self._loop.run_forever, name="tcp-proxy")
         self._thread.start()
-        self._server = self._do(asyncio.start_server(self._serve, "127.0.0.1", 0))
+        self._server = self._do(asyncio.start_server(self._serve, "127.0.0.1", 0, ssl=tls))
         self.port = self._server.sockets[0].getsockname()[1]
 
     def delay(self, seconds: float) -> None:

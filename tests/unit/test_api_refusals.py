@@ -181,7 +181,7 @@ def test_other_refusals_are_about_a_text_and_say_why(status):
     assert expected == refusal(status, {}, body)
 
 
-@pytest.mark.parametrize("status", [302, 408, 409, 424, 499, 500, 502, 503, 504, 529])
+@pytest.mark.parametrize("status", [304, 408, 409, 424, 499, 500, 502, 503, 504, 529])
 def test_everything_else_is_a_fault_of_the_server(status):
     found = refusal(status, {"retry-after": "4"}, openai("server_error", "the text was: secret"))
     assert Faulty(f"it answered {status} (server_error)", 4.0) == found

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from functools import cache
 from itertools import accumulate, pairwise
 
@@ -7,7 +8,7 @@ from hypothesis import strategies as st
 from semantic_text_splitter import MarkdownSplitter, TextSplitter
 from tokenizers import Tokenizer, models, pre_tokenizers
 
-from embedfleet_producer.chunking import Chunker, PreparedChunk
+from embedfleet_producer.chunking import Chunker, PreparedChunk, settled
 from embedfleet_producer.clusters import cluster_end, cluster_start
 from embedfleet_producer.cutting import Cutter
 from embedfleet_producer.tokens import Cl100kCounter, FileCounter, TokenCounter, counter_for
@@ -89,6 +90,10 @@ def chunker(kind: str = "bert", size: int = 0, overlap: int = 0, **space: object
     return Chunker(whole, Chunking(size, overlap), counter(kind))
 
 
+def tokens(kind: str, text: str) -> int:
+    return counter(kind).read([text])[0].tokens
+
+
 def check(text: str, chunks: list[PreparedChunk], kind: str, size: int) -> None:
     covered: set[int] = set()
     for prepared in chunks:
@@ -96,7 +101,7 @@ def check(text: str, chunks: list[PreparedChunk], kind: str, size: int) -> None:
         assert chunk.content == text[chunk.start : chunk.end]
         assert chunk.content
         assert chunk.content == chunk.content.strip()
-        assert [prepared.tokens] == counter(kind).count([chunk.content])
+        assert prepared.tokens == tokens(kind, chunk.content)
         assert prepared.tokens <= size or len(chunk.content) == 1
         covered.update(range(chunk.start, chunk.end))
     assert not [n for n, mark in enumerate(text) if not mark.isspace() and n not in covered]
@@ -128,7 +133,7 @@ def test_no_character_of_a_reader_is_cut_where_it_fits(pieces, mode, sizes, kind
 
     for chunk in chunker(kind, *sizes).chunk(text, mode):
         for cut in {chunk.start, chunk.end} - {0, *ends}:
-            assert counter(kind).count([pieces[owner[cut]]])[0] > sizes[0]
+            assert tokens(kind, pieces[owner[cut]]) > sizes[0]
 
 
 def test_windows_do_not_show_in_where_a_book_is_cut():
@@ -209,9 +214,9 @@ def test_a_text_that_the_splitter_fails_on_is_cut_without_it_and_spares_its_neig
         splitter.chunk_indices(bad)
 
     cut, neighbour = fragile.cut([bad, good], ["markdown", "markdown"])
-    prepared = [PreparedChunk(Chunk(bad[a:b], a, b), tokens) for a, b, tokens in cut]
+    prepared = [PreparedChunk(Chunk(bad[a:b], a, b), tokens) for a, b, tokens, _ in cut]
     check(bad, prepared, "bytes", 8)
-    assert ["alpha", "beta", "gamma"] == [good[a:b] for a, b, _ in neighbour]
+    assert ["alpha", "beta", "gamma"] == [good[a:b] for a, b, *_ in neighbour]
 
 
 @pytest.mark.parametrize(
@@ -233,6 +238,12 @@ def test_a_long_text_without_spaces_is_cut_between_characters(mark):
     assert {0} == {chunk.chunk.start % len(mark) for chunk in chunks}
 
 
+def test_the_size_that_nobody_chose_is_400_or_what_the_model_takes():
+    assert settled(Space("fake", "8", 8, 512), Chunking(overlap=5)) == Chunking(400, 5)
+    assert settled(resolve_space("all-MiniLM-L6-v2"), Chunking()) == Chunking(254)
+    assert settled(Space("fake", "8", 8, 512), Chunking(0)) == Chunking(0)
+
+
 def test_size_zero_is_what_the_model_takes_beside_special_tokens_and_prompt():
     assert chunker().size == 254
     assert chunker(document_prompt="search document: ").size == 251
@@ -243,12 +254,15 @@ def test_size_zero_is_what_the_model_takes_beside_special_tokens_and_prompt():
 @pytest.mark.parametrize(
     ("chunking", "reason"),
     [
-        (Chunking(size=255), "size 255 is more than the 254 tokens"),
+        (Chunking(size=255), "size 255 is more than the 254 tokens .* choose 254 or less"),
         (Chunking(size=-1), "0 or more"),
         (Chunking(overlap=-1), "0 or more"),
-        (Chunking(size=10, overlap=10), "overlap 10 is not smaller than size 10"),
+        (Chunking(size="5"), "whole numbers"),
+        (Chunking(overlap=1.5), "whole numbers"),
+        (Chunking(size=10, overlap=10), "overlap 10 is not smaller than size 10: choose 0 to 9"),
         (Chunking(overlap=254), "overlap 254 is not smaller than size 254"),
         (Chunking(mode="html"), "mode 'html' is none of text, markdown"),
+        (Chunking(too_long="drop"), "too_long 'drop' is none of reject, truncate, split"),
     ],
 )
 def test_a_chunking_that_cannot_work_is_refused(chunking, reason):
@@ -256,51 +270,41 @@ def test_a_chunking_that_cannot_work_is_refused(chunking, reason):
         Chunker(Space("local", "x", 384, 256), chunking, counter("bert"))
 
 
+@settings(max_examples=150, deadline=None)
+@given(
+    TEXTS | st.lists(st.characters(exclude_categories=["Cs"]), max_size=60),
+    MODES,
+    st.none() | st.integers(0, 40),
+    st.integers(0, 40),
+    st.integers(3, 60),
+    st.sampled_from(["all-MiniLM-L6-v2", "openai/text-embedding-3-small", "fake/8"]),
+)
+def test_whatever_chunking_is_accepted_cuts_any_text_to_its_size(
+    pieces, mode, size, overlap, takes, model
+):
+    space = replace(resolve_space(model), max_tokens=takes)
+    try:
+        chunking = settled(space, Chunking(size, overlap, mode))
+    except BadChunking:
+        return
+    cut = Chunker(space, chunking, counter_for(space, chunking))
+
+    for chunk in cut.chunk_many(["".join(pieces) * 9])[0]:
+        assert chunk.tokens <= (chunking.size or takes)
+
+
+def test_a_size_below_what_a_single_character_has_is_refused():
+    with pytest.raises(BadChunking, match=r"size 3 is less than the 4 tokens .* choose 4 to 8191"):
+        settled(resolve_space("openai/text-embedding-3-small"), Chunking(3))
+
+
 def test_a_prompt_that_fills_the_model_is_refused():
     with pytest.raises(BadChunking, match="prompt leaves no room in local/bert"):
         chunker(document_prompt="word " * 254)
 
 
-def test_the_chunks_of_a_callers_function_are_found_in_their_order():
-    chunks = chunker().chunk_with(lambda text: text.split(), "ab cd ab ef")
-
-    assert [("ab", 0, 2), ("cd", 3, 5), ("ab", 6, 8), ("ef", 9, 11)] == [
-        (chunk.content, chunk.start, chunk.end) for chunk in chunks
-    ]
-
-
-def test_overlapping_and_nested_pieces_are_found_too():
-    chunks = chunker().ready_made(["abcd", "cdef", "ef"], "abcdef")
-
-    assert [(0, 4), (2, 6), (4, 6)] == [(chunk.start, chunk.end) for chunk in chunks]
-
-
-def test_a_piece_that_is_not_in_the_text_has_no_offsets_and_does_not_disturb_the_others():
-    chunks = chunker().chunk_with(lambda _: ["Summary!", "cd"], "ab cd")
-
-    assert [Chunk("Summary!"), Chunk("cd", 3, 5)] == chunks
-
-
-def test_ready_made_chunks_keep_their_metadata_and_true_offsets():
-    given_chunks = [Chunk("ab", 3, 5, {"page": 1}), Chunk("ab", 1, 3), "  ", Chunk("")]
-
-    assert [Chunk("ab", 3, 5, {"page": 1}), Chunk("ab", None, None)] == chunker().ready_made(
-        given_chunks, "ab ab"
-    )
-
-
-def test_ready_made_chunks_without_a_text_pass_as_they_are():
-    assert [Chunk("x", 7, 8), Chunk(" y ")] == chunker().ready_made([Chunk("x", 7, 8), " y "])
-
-
-@pytest.mark.parametrize("given_pieces", ["text", None, 3, [3], [b"x"]])
-def test_pieces_that_are_no_chunks_are_refused(given_pieces):
-    with pytest.raises(BadChunking, match="not"):
-        chunker().chunk_with(lambda _: given_pieces, "text")
-
-
 def test_ready_made_chunks_are_counted_over_all_documents():
-    documents = [[Chunk("one two"), Chunk("three")], [], [Chunk("four five six")]]
+    documents = [["one two", Chunk("three"), " "], [], [Chunk("four five six")]]
 
     assert [[2, 1], [], [3]] == [
         [prepared.tokens for prepared in chunks] for chunks in chunker().prepare(documents)

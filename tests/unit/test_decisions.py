@@ -1,6 +1,7 @@
 import psycopg
 import pytest
 
+from embedfleet_schema.database import LockTimeout
 from embedfleet_schema.errors import (
     AboveRateLimit,
     BadAnswer,
@@ -9,6 +10,7 @@ from embedfleet_schema.errors import (
     InputAtFault,
     LeaseLost,
     ModelNotFound,
+    ModelRefused,
     ProviderStopped,
 )
 from embedfleet_workers.decisions import (
@@ -40,9 +42,11 @@ STOPPED = ProviderStopped(
         (AboveRateLimit(reason="r"), 9, 99, Split()),
         (AboveRateLimit(reason="r"), 1, 99, Defer(600.0)),
         (STOPPED, 9, 99, Pause("insufficient_quota", "the account is empty")),
-        (ModelNotFound(model="m", reason="r"), 9, 99, Defer(30.0)),
+        (ModelNotFound(model="m", reason="r"), 9, 99, Defer(30.0, keeps_place=True)),
+        (ModelRefused(model="m", reason="r"), 9, 99, Defer(30.0, keeps_place=True)),
         (DatabaseUnreachable(url="u", reason="r"), 9, 99, Defer(10.0)),
         (psycopg.OperationalError(), 9, 99, Defer(10.0)),
+        (LockTimeout(url="u", seconds=1.0, holders="pid 7", pid=7), 9, 99, Defer(10.0)),
         (psycopg.errors.DiskFull(), 9, 99, Defer(15.0)),
         (psycopg.errors.ReadOnlySqlTransaction(), 9, 99, Defer(10.0)),
         (psycopg.InterfaceError(), 9, 99, Defer(10.0)),

@@ -18,7 +18,7 @@ DOCKERFILE = (ROOT / "deploy/Dockerfile").read_text()
 OWN = sorted(name for name, service in SERVICES.items() if "build" in service)
 WORKERS = sorted(name for name in SERVICES if name.startswith("worker-"))
 LASTING = sorted(name for name, service in SERVICES.items() if service["restart"] != "no")
-COMMANDS = {"migrate", "worker", "doctor"}
+COMMANDS = {"migrate", "worker", "doctor", "status"}
 
 each_service = pytest.mark.parametrize("name", sorted(SERVICES))
 each_worker = pytest.mark.parametrize("name", WORKERS)
@@ -52,6 +52,7 @@ def test_the_services_are_those_of_the_documentation():
         "postgres",
         "redis",
         "migrate",
+        "client",
         "worker-cpu",
         "worker-api",
         "worker-cuda",
@@ -78,8 +79,8 @@ def test_the_database_and_the_broker_are_on_a_network_without_a_way_out():
 
 
 @each_service
-def test_profiles_are_for_gpus_and_tools_only(name):
-    expected = {"worker-cuda": ["gpu"], "flower": ["tools"]}.get(name, [])
+def test_profiles_are_for_gpus_tools_and_people_only(name):
+    expected = {"worker-cuda": ["gpu"], "flower": ["tools"], "client": ["client"]}.get(name, [])
     assert expected == SERVICES[name].get("profiles", [])
 
 
@@ -190,6 +191,23 @@ def test_a_worker_has_longer_to_stop_than_a_lease_lasts(name):
 def test_a_worker_starts_after_the_migration(name):
     condition = SERVICES[name]["depends_on"]["migrate"]["condition"]
     assert condition == "service_completed_successfully"
+
+
+LOGINS = {"migrate": "embedfleet", "client": "client", **dict.fromkeys(WORKERS, "worker")}
+
+
+@pytest.mark.parametrize("name", OWN)
+def test_each_side_logs_in_to_the_database_as_itself(name):
+    environment = SERVICES[name]["environment"]
+    url = f"postgresql://{LOGINS[name]}@postgres:5432/embedfleet"
+    assert url == environment["EMBEDFLEET_DATABASE_URL"]
+    prefix = "" if name == "migrate" else f"{LOGINS[name]}_"
+    password = f"/run/secrets/{prefix}database_password"
+    assert password == environment["EMBEDFLEET_DATABASE_PASSWORD_FILE"]
+
+
+def test_the_migration_sets_up_the_roles():
+    assert ["embedfleet", "migrate", "--roles"] == SERVICES["migrate"]["command"]
 
 
 @each_worker

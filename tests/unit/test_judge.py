@@ -1,11 +1,12 @@
 import json
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from embedfleet_producer.judge import MAX_KEY_BYTES, Judged, judge, printable
-from embedfleet_schema.types import Chunk, Document, Rejection
+from embedfleet_schema.types import Chunk, Document, Mark, Rejection
 
 any_text = st.text(st.characters(), max_size=50)
 json_values = st.recursive(
@@ -41,7 +42,7 @@ def nested(depth):
         (Document("k", " \n\t"), "EMPTY"),
         (Document("k", "\u200b\ufeff \u2060"), "EMPTY"),
         (Document("k", chunks=[]), "EMPTY"),
-        (Document("k", chunks=["text", " "]), "EMPTY"),
+        (Document("k", chunks=["\u200b", Chunk(" ")]), "EMPTY"),
         (Document("k", chunks=["text", 5]), "NOT_TEXT"),
         (Document("k", "a\0b"), "NUL_BYTE"),
         (Document("k", "a\udfffb"), "BAD_UNICODE"),
@@ -56,6 +57,21 @@ def nested(depth):
         (Document("k", "text", nested(33)), "BAD_METADATA"),
         (Document("k", "text", ["list"]), "BAD_METADATA"),
         (Document("k", chunks=[Chunk("text", metadata={"x": float("inf")})]), "BAD_METADATA"),
+        (Document("k", "text", marks="page"), "BAD_MARKS"),
+        (Document("k", "text", marks=[{"page": 1}]), "BAD_MARKS"),
+        (Document("k", "text", marks=[Mark(-1, {"page": 1})]), "BAD_MARKS"),
+        (Document("k", "text", marks=[Mark(5, {"page": 1})]), "BAD_MARKS"),
+        (Document("k", "text", marks=[Mark(0.5, {"page": 1})]), "BAD_MARKS"),
+        (Document("k", "text", marks=[Mark("0", {"page": 1})]), "BAD_MARKS"),
+        (Document("k", chunks=["text"], marks=[Mark(0, {"page": 1})]), "BAD_MARKS"),
+        (Document("k", "text", marks=[Mark(0, None)]), "BAD_METADATA"),
+        (Document("k", "text", marks=[Mark(0, {"x": "\0"})]), "BAD_METADATA"),
+        (Document("k", "text", marks=[Mark(0, {"x": "\ud800"})]), "BAD_METADATA"),
+        (Document("k", "text", marks=[Mark(0, {"x": float("nan")})]), "BAD_METADATA"),
+        (
+            Document("k", "text", marks=[Mark(0, {f"n{n}": "y" * 1_000}) for n in range(64)]),
+            "BAD_METADATA",
+        ),
     ],
 )
 def test_a_bad_document_gets_its_code(document, code):
@@ -71,6 +87,9 @@ def test_a_bad_document_gets_its_code(document, code):
         Document("ключ", "текст", {"x": [1, None, {"y": "\\u0000 written out"}]}),
         Document("k", "text", nested(31)),
         Document("k", chunks=["one", Chunk("two", metadata={"page": 2})]),
+        Document("k", chunks=["text", " "]),
+        Document("k", "text", marks=[Mark(0, {"page": 1}), Mark(4, {"page": 2})]),
+        Document("k", "text", marks=[Mark(0, {"same": "y" * 1_000}) for _ in range(64)]),
         Document("👩‍👩‍👧", "👩‍👩‍👧 e\u0301 שלום"),
     ],
 )
@@ -104,6 +123,9 @@ def test_the_digest_tells_every_change():
         Document("k", "text "),
         Document("k", "text", {"a": 1}),
         Document("k", "text", mode="markdown"),
+        Document("k", "text", marks=[Mark(0, {"page": 1})]),
+        Document("k", "text", marks=[Mark(1, {"page": 1})]),
+        Document("k", "text", marks=[Mark(0, {"page": 2})]),
         Document("k", chunks=["text"]),
         Document("k", chunks=["te", "xt"]),
         Document("k", chunks=["t", "ext"]),
@@ -111,6 +133,33 @@ def test_the_digest_tells_every_change():
     ]
     digests = [verdict(document).digest for document in variants]
     assert len(variants) == len(set(digests))
+
+
+def test_the_digest_tells_the_mode_of_the_collection():
+    document = Document("k", "text")
+    texts, markdown = (judge(document, max_bytes=9, mode=mode) for mode in ("text", "markdown"))
+
+    assert texts.digest != markdown.digest
+    assert texts.digest == judge(replace(document, mode="text"), max_bytes=9).digest
+    assert markdown.digest == judge(replace(document, mode="markdown"), max_bytes=9).digest
+
+
+@pytest.mark.parametrize(
+    ("document", "digest"),
+    [
+        (Document("k", "text"), "46be65b84f0a4e902b9d1c3f55070e06ead5f56dcf8380fd283d826f4172f682"),
+        (
+            Document("k", "text", {"a": [1, "ü"]}),
+            "697fc1add65f8f8625481239c768a89e901484b06738367e451cc45b069b4ab7",
+        ),
+        (
+            Document("k", chunks=["a", Chunk("b", 1, 2, {"a": 1})]),
+            "9bb22da6df029f3c96dbe087259246a26f006b562465cc3888aa93a1aacaf934",
+        ),
+    ],
+)
+def test_documents_from_before_are_unchanged(document, digest):
+    assert digest == verdict(document).digest.hex()
 
 
 def test_the_order_of_metadata_is_no_change():

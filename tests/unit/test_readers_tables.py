@@ -11,7 +11,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from embedfleet_producer.readers import read_paths
+from embedfleet_producer.readers import ReadOptions, read_paths
+from embedfleet_producer.readers.formats import guarded
+from embedfleet_producer.readers.opening import open_regular
+from embedfleet_producer.readers.parquet import read_parquet
+from embedfleet_producer.readers.rows import Rows
 from embedfleet_schema.types import Document, Rejection
 
 MAX_BYTES = 1_000
@@ -284,7 +288,11 @@ def test_a_damaged_parquet_file_never_ends_in_silence(tmp_path_factory, place, d
     pq.write_table(pa.table({"id": [1, 2, 3], "text": ["a", "b", "c"]}), path)
     whole = path.read_bytes()
     place = place % len(whole)
-    found = read(path, whole[:place] + data + whole[place + len(data) :])
+    path.write_bytes(whole[:place] + data + whole[place + len(data) :])
+    with open_regular(path) as stream:
+        found = list(
+            guarded(path.name, read_parquet(stream, MAX_BYTES, Rows(path.name, ReadOptions())))
+        )
     assert 3 <= len(found) or isinstance(found[-1], Rejection)
 
 

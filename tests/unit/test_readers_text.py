@@ -1,14 +1,17 @@
 """Files that become one document each: plain text, Markdown, HTML, PDF."""
 
-import sys
+import io
 import zlib
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from embedfleet_producer.readers import read_paths
-from embedfleet_schema.types import Document, Rejection
+from embedfleet_producer.readers import READERS, ReadReport, read_paths
+from embedfleet_producer.readers.formats import guarded
+from embedfleet_producer.readers.opening import open_regular
+from embedfleet_producer.readers.refusals import Note
+from embedfleet_schema.types import Document, Mark, Rejection
 
 MAX_BYTES = 200_000
 
@@ -16,6 +19,15 @@ MAX_BYTES = 200_000
 def read_one(path, data, max_bytes=MAX_BYTES):
     path.write_bytes(data if isinstance(data, bytes) else data.encode())
     [verdict] = read_paths([path], max_bytes=max_bytes)
+    return verdict
+
+
+def read_here(path, data):
+    """The verdict of the reader itself, for many examples: `read_paths` starts a process."""
+    path.write_bytes(data if isinstance(data, bytes) else data.encode())
+    with open_regular(path) as stream:
+        found = list(guarded(path.name, READERS[path.suffix](path.name, stream, MAX_BYTES)))
+    [verdict] = [each for each in found if not isinstance(each, Note)]
     return verdict
 
 
@@ -153,15 +165,81 @@ def test_html_that_nests_deeper_than_the_stack_is_read(tmp_path):
 
 @given(markup=st.text(alphabet="<>/!-[]&;\"'= \nabp?", max_size=60))
 def test_any_markup_gets_one_verdict(tmp_path_factory, markup):
-    read_one(tmp_path_factory.getbasetemp() / "any.html", markup)
+    read_here(tmp_path_factory.getbasetemp() / "any.html", markup)
 
 
 def test_pdf_gives_its_text_and_title(tmp_path):
     document = read_one(tmp_path / "a.pdf", pdf(b"Hello from a page", info=b"/Title (A  title)"))
-    expected = Document(
-        "a.pdf", "Hello from a page", {"path": "a.pdf", "type": "pdf", "title": "A title"}
-    )
+    metadata = {"path": "a.pdf", "type": "pdf", "title": "A title"}
+    expected = Document("a.pdf", "Hello from a page", metadata, marks=(Mark(0, {"page": 1}),))
     assert expected == document
+
+
+def noted(path, data):
+    """The document of a file, and the codes of what beside its text was not taken."""
+    path.write_bytes(data if isinstance(data, bytes) else data.encode())
+    report = ReadReport()
+    [document] = read_paths([path], max_bytes=MAX_BYTES, report=report)
+    return document, [note.code for note in report.notes]
+
+
+@pytest.mark.parametrize(
+    "title", [b"7", b"true", b"[(a) 1]", b"<< /A 1 >>", b"/Name", b"9 0 R", b"2 0 R"]
+)
+def test_a_pdf_whose_title_is_no_text_is_read_and_the_loss_is_said(tmp_path, title):
+    document, codes = noted(tmp_path / "a.pdf", pdf(b"Hello", info=b"/Title " + title))
+    assert "Hello" == document.text
+    assert codes in ([], ["METADATA_DROPPED"])
+
+
+@pytest.mark.parametrize("title", [b"(\\000)", b"<FEFFD800>", b"(" + b"x" * 70_000 + b")"])
+def test_a_pdf_with_a_strange_title_is_read(tmp_path, title):
+    document, _ = noted(tmp_path / "a.pdf", pdf(b"Hello", info=b"/Title " + title))
+    assert "Hello" == document.text
+    assert len(document.metadata.get("title", "")) <= 1_000
+
+
+def test_chunks_of_a_pdf_can_carry_the_number_of_their_page(tmp_path):
+    from pypdf import PdfReader, PdfWriter
+
+    writer = PdfWriter()
+    for text in (b"First page", None, b"Third page"):
+        writer.append(PdfReader(io.BytesIO(pdf(text))))
+    writer.write(tmp_path / "a.pdf")
+    [document] = read_paths([tmp_path / "a.pdf"])
+    assert "First page\n\nThird page" == document.text
+    assert (Mark(0, {"page": 1}), Mark(12, {"page": 3})) == document.marks
+
+
+def test_one_page_that_cannot_be_read_does_not_cost_the_others(tmp_path):
+    from pypdf import PdfReader, PdfWriter
+    from pypdf.generic import NameObject, NumberObject
+
+    writer = PdfWriter()
+    for text in (b"First page", b"Second page"):
+        writer.append(PdfReader(io.BytesIO(pdf(text))))
+    writer.pages[0][NameObject("/Resources")] = NumberObject(7)
+    data = io.BytesIO()
+    writer.write(data)
+    document, codes = noted(tmp_path / "a.pdf", data.getvalue())
+    assert "Second page" in document.text
+    assert codes in ([], ["PAGE_UNREADABLE"])
+
+
+@pytest.mark.parametrize("algorithm", ["RC4-40", "RC4-128", "AES-128", "AES-256-R5", "AES-256"])
+def test_a_pdf_with_an_owner_password_only_is_read(tmp_path, algorithm):
+    from pypdf import PdfReader, PdfWriter
+
+    writer = PdfWriter(clone_from=PdfReader(io.BytesIO(pdf(b"Hello"))))
+    writer.encrypt("", "the owner's", algorithm=algorithm)
+    writer.write(tmp_path / "a.pdf")
+    assert "Hello" == read_one(tmp_path / "a.pdf", (tmp_path / "a.pdf").read_bytes()).text
+
+
+def test_a_page_with_a_title_that_cannot_be_stored_is_read(tmp_path):
+    document, _ = noted(tmp_path / "a.html", f"<title>{'x' * 70_000}</title><p>text")
+    assert "text" == document.text
+    assert "x" * 1_000 == document.metadata["title"]
 
 
 def test_a_pdf_without_text_is_empty(tmp_path):
@@ -194,7 +272,7 @@ def test_a_broken_pdf_is_unreadable_with_a_short_reason(tmp_path, data, capfd):
 def test_a_damaged_pdf_gets_one_verdict(tmp_path_factory, place, data):
     whole = pdf(b"Hello")
     damaged = whole[:place] + data + whole[place + len(data) :]
-    read_one(tmp_path_factory.getbasetemp() / "damaged.pdf", damaged)
+    read_here(tmp_path_factory.getbasetemp() / "damaged.pdf", damaged)
 
 
 def test_the_text_of_a_pdf_is_held_to_the_limit_too(tmp_path):
@@ -207,10 +285,14 @@ def test_the_text_of_a_pdf_is_held_to_the_limit_too(tmp_path):
     ("name", "package"), [("a.html", "bs4"), ("a.pdf", "pypdf"), ("a.parquet", "pyarrow")]
 )
 def test_a_missing_package_loses_only_the_files_that_need_it(tmp_path, monkeypatch, name, package):
-    monkeypatch.setitem(sys.modules, package, None)
-    (tmp_path / name).write_bytes(b"x")
-    (tmp_path / "b.txt").write_text("text")
-    missing, document = read_paths([tmp_path], max_bytes=MAX_BYTES)
+    (tmp_path / "path").mkdir()
+    (tmp_path / "path" / f"{package}.py").write_text("raise ImportError")
+    monkeypatch.syspath_prepend(tmp_path / "path")
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    (folder / name).write_bytes(b"x")
+    (folder / "b.txt").write_text("text")
+    missing, document = read_paths([folder], max_bytes=MAX_BYTES)
     assert Rejection(name, "READER_MISSING", missing.reason) == missing
     assert "pip install 'embedfleet[readers]'" in missing.reason
     assert "text" == document.text

@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from embedfleet_schema.database import redacted
+from embedfleet_schema.addresses import redacted
 from embedfleet_schema.errors import BadSettings, NotConfigured
 from embedfleet_schema.settings import STACK_FILE, load_settings
 
@@ -36,9 +36,32 @@ def test_the_broker_is_found_under_three_names(monkeypatch):
 def test_without_any_url_the_embedded_stack_is_used(tmp_path):
     with pytest.raises(NotConfigured, match="embedfleet up"):
         _ = load_settings().database
-    (tmp_path / STACK_FILE).write_text(json.dumps({"database_url": "a", "redis_url": "b"}))
+    urls = ("postgresql://h/d", "redis://h/0")
+    write_stack(tmp_path, *urls)
     settings = load_settings()
-    assert ("a", "b", True) == (settings.database, settings.redis, settings.uses_embedded_stack)
+    assert (*urls, True) == (settings.database, settings.redis, settings.uses_embedded_stack)
+
+
+def write_stack(folder, database_url, redis_url):
+    found = {"database_url": database_url, "redis_url": redis_url}
+    (folder / STACK_FILE).write_text(json.dumps(found))
+
+
+def test_urls_of_the_stack_file_are_read_as_carefully(tmp_path):
+    write_stack(tmp_path, "postgresql://u:hun@ter2@h/d", "redis://:hun/ter2@h/0")
+    settings = load_settings()
+    for read in (lambda: settings.database, lambda: settings.redis):
+        with pytest.raises(BadSettings, match=f"{STACK_FILE}: a password") as raised:
+            read()
+        assert "ter2" not in str(raised.value)
+
+
+@pytest.mark.parametrize("name", ["EMBEDFLEET_REDIS_URL", "REDIS_URL", "CELERY_BROKER_URL"])
+@pytest.mark.parametrize("url", ["amqp://h", "redis://h/x", "rediss://h?ssl_cert_reqs=never", "h"])
+def test_a_broker_that_cannot_be_read_is_refused_at_once(monkeypatch, name, url):
+    monkeypatch.setenv(name, url)
+    with pytest.raises(BadSettings, match="REDIS_URL"):
+        load_settings()
 
 
 @pytest.mark.parametrize("url", ["postgres://h/d", "postgresql+psycopg://h/d", "postgresql://h/d"])
@@ -65,7 +88,7 @@ def test_a_damaged_stack_file_is_named(tmp_path):
     [
         ("postgresql://u:hunter2@h:5433/d", "h:5433/d"),
         ("host=h dbname=d password=hunter2", "h:5432/d"),
-        ("mysql://u:hunter2@h/d", "(not a PostgreSQL URL)"),
+        ("mysql://u:hunter2@h/d", "(an address that cannot be read)"),
     ],
 )
 def test_a_url_is_shown_without_its_password(url, shown):

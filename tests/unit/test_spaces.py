@@ -1,6 +1,7 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 from tiny_models import NEW, OLD, PACKAGED_SHA256, safetensors, write_json, write_model
@@ -82,7 +83,7 @@ def test_the_packaged_model_is_described_without_loading_it():
         model="all-MiniLM-L6-v2",
         dimensions=384,
         max_tokens=256,
-        revision=f"sha256:{PACKAGED_SHA256[:16]}",
+        revision=f"sha256:{PACKAGED_SHA256[:16]}+bf63291240d349cf",
         pooling="mean",
         normalized=True,
     )
@@ -250,6 +251,21 @@ def test_new_weights_under_an_old_path_are_another_space(tmp_path):
     (directory / "model.safetensors").write_bytes(safetensors(fill=7))
 
     assert before.fingerprint != resolve_space(str(directory)).fingerprint
+
+
+def test_a_space_of_before_takes_a_model_by_its_weights_and_a_new_one_by_all_files(tmp_path):
+    directory = write_model(tmp_path)
+    now = resolve_space(str(directory))
+    before = replace(now, revision=now.revision.partition("+")[0])
+    assert before.takes(now)
+    assert now.takes(now)
+    assert not now.takes(before)
+
+    write_json(directory / "tokenizer_config.json", {"do_lower_case": True})
+    assert before.takes(resolve_space(str(directory)))
+    assert not now.takes(resolve_space(str(directory)))
+    (directory / "model.safetensors").write_bytes(safetensors(fill=7))
+    assert not before.takes(resolve_space(str(directory)))
 
 
 def test_a_config_that_is_no_object_is_named(tmp_path):

@@ -33,6 +33,7 @@ def sweeps(monkeypatch: pytest.MonkeyPatch) -> "deque[Swept | None]":
     """What the next sweeps find; when there is nothing left, nobody is idle."""
     found: deque[Swept | None] = deque()
     monkeypatch.setattr(under_test, "RING_AGAIN_S", 0.01)
+    monkeypatch.setattr(under_test, "sweeping", lambda _db: None)
     monkeypatch.setattr(under_test, "sweep", lambda *_, **__: found.popleft() if found else Swept())
     return found
 

@@ -8,9 +8,10 @@ from typing import Any
 from celery import signals
 from celery.concurrency.prefork import TaskPool as ProcessPool
 
-from embedfleet_schema.broker import TASK, WORKER_SILENCE_S, Doorbell, celery_app
+from embedfleet_schema.broker import WORKER_SILENCE_S, Doorbell, celery_app
 from embedfleet_schema.database import Database
 from embedfleet_schema.errors import DatabaseUnreachable, EmbedfleetError, WorkerStartFailed
+from embedfleet_schema.rings import TASK
 from embedfleet_schema.settings import load_settings
 from embedfleet_schema.types import QUEUES, Queue
 from embedfleet_workers.lane.runner import LaneRunner
@@ -27,7 +28,6 @@ SILENT_BEATS = 3
 
 settings = load_settings()
 app = celery_app(settings.redis, socket_timeout_s=SOCKET_TIMEOUT_S)
-app.conf.broker_transport = "embedfleet_workers.transport:Transport"
 doorbell = Doorbell(app, silence_s=WORKER_SILENCE_S)
 
 
@@ -51,6 +51,17 @@ def embed(queue: Queue) -> None:
         return
     if not doorbell.ring(queue) and _Process.sweeper is not None:
         _Process.sweeper.hurry()
+
+
+# A message with the name of one of Celery's own tasks (a chord, a clean-up) is nobody's here.
+for built_in in [name for name in app.tasks if name != TASK]:
+    app.tasks.unregister(built_in)
+
+
+@signals.worker_init.connect  # type: ignore[untyped-decorator]
+def listen_to_rings_only(sender: Any, **_: object) -> None:  # noqa: ANN401 - Celery's worker object
+    """Workers need not hear of each other, and what they would hear anybody may have sent."""
+    sender.options |= {"without_gossip": True, "without_mingle": True}
 
 
 @signals.worker_init.connect  # type: ignore[untyped-decorator]
@@ -88,7 +99,7 @@ def start_main(**_: object) -> None:
     if not _Process.forks:
         _start_runtime()
     _Process.sweeper = Sweeper(
-        Database(settings.database, max_connections=2),
+        Database(settings.database, max_connections=2, lock_wait_s=settings.lock_wait_seconds),
         doorbell,
         every_s=settings.sweep_seconds,
         alive_s=settings.heartbeat_seconds * SILENT_BEATS,

@@ -1,4 +1,5 @@
-"""Cooling: spaces that this process leaves alone for a while, because their provider said so.
+"""Cooling: spaces that this process leaves alone for a while: their provider said so, or it cannot
+load their model.
 
 Other processes find that out by themselves, one batch each. A batch that is put back keeps its
 place in the queue; what keeps this process from claiming it again at once stands here.

@@ -22,12 +22,13 @@ from embedfleet_schema.errors import (
     ModelRefused,
     NotPermitted,
     ProviderStopped,
+    ReservationSpent,
     WorkerStartFailed,
 )
 
 BACKOFF_BASE_S = 1.0
 BACKOFF_LIMIT_S = 60.0
-# This worker cannot do it, another may: let the batch lie long enough to be found by that one.
+# This process cannot do it, another may, and at once: it is this one that leaves the space alone.
 ELSEWHERE_S = 30.0
 DATABASE_WAIT_S = 10.0
 # A batch that has to wait no longer than this keeps its place: behind 100,000 others it would wait
@@ -96,14 +97,9 @@ def decide(  # noqa: PLR0911, PLR0912, C901 - a table reads best as one
             return Split() if texts > 1 else Defer(LONG_WAIT_S)
         case ProviderStopped():
             return Pause(error.code, str(error.details["reason"]))
-        case (
-            ModelNotFound()
-            | ModelRefused()
-            | ExtraMissing()
-            | KeyMissing()
-            | WorkerStartFailed()
-            | NotPermitted()
-        ):
+        case ModelNotFound() | ModelRefused() | ExtraMissing() | KeyMissing() | WorkerStartFailed():
+            return Defer(ELSEWHERE_S, keeps_place=True)
+        case NotPermitted():
             return Defer(ELSEWHERE_S)
         case psycopg.errors.DiskFull():
             return Defer(DISK_FULL_S)
@@ -111,7 +107,7 @@ def decide(  # noqa: PLR0911, PLR0912, C901 - a table reads best as one
             return Defer(DATABASE_WAIT_S)
         case psycopg.InterfaceError() | psycopg.errors.ReadOnlySqlTransaction():
             return Defer(DATABASE_WAIT_S)
-        case JobHeld() | SystemExit() | KeyboardInterrupt():
+        case JobHeld() | ReservationSpent() | SystemExit() | KeyboardInterrupt():
             return Defer(0.0)
         case InputAtFault():
             return _isolate(texts, error.code)
@@ -122,6 +118,16 @@ def decide(  # noqa: PLR0911, PLR0912, C901 - a table reads best as one
         case _ if errors + 1 >= max_attempts:
             return _isolate(texts, "EMBEDDING_FAILED")
     return Retry(backoff(errors))
+
+
+def cooling_s(error: BaseException) -> float:
+    """How long this process leaves the whole space alone: what one batch met with, all would."""
+    match error:
+        case EmbedderBusy():
+            return float(str(error.details["seconds"]))
+        case ModelNotFound() | ModelRefused() | ExtraMissing() | KeyMissing() | WorkerStartFailed():
+            return ELSEWHERE_S
+    return 0.0
 
 
 def _wait(seconds: float) -> Decision:

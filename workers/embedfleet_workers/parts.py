@@ -13,17 +13,16 @@ from psycopg_pool import PoolTimeout
 from embedfleet_schema.errors import BadAnswer, EmbedfleetError, JobHeld
 from embedfleet_schema.failpoints import Failpoints
 from embedfleet_schema.store.batches import Batches, Lease
+from embedfleet_schema.store.claims import PriceOf
 from embedfleet_schema.store.usage import Spending, spending
 from embedfleet_schema.types import Space
 from embedfleet_workers.embedders.checks import checked
 from embedfleet_workers.embedders.protocol import EmbedsInParts, Part, Vectors
 from embedfleet_workers.heartbeat import Held
+from embedfleet_workers.purse import Purse
 from embedfleet_workers.reasons import describe
 
 log = logging.getLogger(__name__)
-
-# USD per million tokens of `provider/model`; None where nobody knows.
-PriceOf = Callable[[str], float | None]
 
 
 class Persist(Protocol):
@@ -58,7 +57,7 @@ class Parts:
         left = set(range(len(lease.texts)))
         wrong: BadAnswer | None = None
         wanted = True
-        with _left_early(embedder.parts(lease.texts, "document", lambda: wanted)) as answers:
+        with _left_early(_parts(lease, embedder, lambda: wanted)) as answers:
             for part in answers:
                 spent = self._spent(lease, part)
                 if not part.rows:
@@ -126,6 +125,13 @@ class Parts:
             self._batches.spend(lease, spent)
         except (psycopg.Error, PoolTimeout, EmbedfleetError) as error:
             log.warning("batch %d: %s is not in the ledger: %s", lease.id, spent, describe(error))
+
+
+def _parts(lease: Lease, embedder: EmbedsInParts, wanted: Callable[[], bool]) -> Iterator[Part]:
+    """The answers; of a job with a budget, within what is reserved for the lease."""
+    if lease.bounds is None:
+        return embedder.parts(lease.texts, "document", wanted)
+    return embedder.parts(lease.texts, "document", wanted, Purse(lease.bounds))
 
 
 def _usable(part: Part, left: set[int], space: Space) -> Vectors:

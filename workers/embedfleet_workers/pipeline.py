@@ -13,9 +13,10 @@ import psycopg
 from numpy.typing import NDArray
 from psycopg_pool import PoolTimeout
 
-from embedfleet_schema.errors import DatabaseUnreachable, EmbedderBusy, LeaseLost
+from embedfleet_schema.errors import DatabaseUnreachable, LeaseLost
 from embedfleet_schema.failpoints import Failpoints
 from embedfleet_schema.store.batches import Batches, Lease
+from embedfleet_schema.store.claims import PriceOf
 from embedfleet_schema.types import Queue, Space
 from embedfleet_workers.breaker import Breaker
 from embedfleet_workers.cooling import Cooling
@@ -28,12 +29,13 @@ from embedfleet_workers.decisions import (
     Pause,
     Retry,
     Split,
+    cooling_s,
     decide,
 )
 from embedfleet_workers.embedders.checks import checked
 from embedfleet_workers.embedders.protocol import Embedder, EmbedsInParts
 from embedfleet_workers.heartbeat import Heartbeat, Held
-from embedfleet_workers.parts import Parts, PriceOf
+from embedfleet_workers.parts import Parts
 from embedfleet_workers.reasons import describe, unquoted
 
 log = logging.getLogger(__name__)
@@ -103,6 +105,7 @@ class Pipeline:
         self._failpoints = failpoints or Failpoints()
         self._disk = disk or Breaker(DISK_FULL_S)
         self._cooling = cooling or Cooling()
+        self._price_of = price_of
         self._parts = Parts(batches, self._persist, price_of, self._failpoints)
 
     def run_one(self, queue: Queue) -> Outcome:
@@ -115,7 +118,9 @@ class Pipeline:
             return "paused"
         started = time.monotonic()
         try:
-            lease = self._batches.claim(queue, beside=self._cooling.spaces())
+            lease = self._batches.claim(
+                queue, beside=self._cooling.spaces(), price_of=self._price_of
+            )
         except BaseException as error:  # noqa: BLE001 - see above
             self._note(error)
             log.error("cannot claim from queue %s: %s", queue, describe(error))  # noqa: TRY400
@@ -183,9 +188,8 @@ class Pipeline:
         )
         reason = describe(error, lease.texts)
         log.warning("batch %d: %s -> %s", lease.id, reason, type(decision).__name__)
-        if isinstance(error, EmbedderBusy):
+        if (seconds := cooling_s(error)) > 0:
             # Before the batch is back in the queue, or another slot would take it at once.
-            seconds = float(str(error.details["seconds"]))
             self._cooling.cool(lease.collection.space_id, lease.collection.queue, seconds)
         try:
             return self._persist(held, lambda: self._apply(lease, decision, reason))

@@ -30,6 +30,7 @@ from embedfleet_workers.embedders import load_embedder
 from embedfleet_workers.embedders.protocol import Embedder
 from embedfleet_workers.heartbeat import Heartbeat
 from embedfleet_workers.pipeline import BatchStats, Outcome, Pipeline
+from embedfleet_workers.selfcheck import checked_embedder
 
 if TYPE_CHECKING:
     from embedfleet_workers.embedders.api.access import ApiAccess
@@ -69,19 +70,28 @@ class Embedders:
         with self._lock:
             if key not in self._loaded:
                 log.info("loading %s on %s", space.name, device)
-                self._loaded[key] = load_embedder(
+                self._loaded[key] = checked_embedder(
+                    self._db,
                     space,
-                    device=device,
-                    threads=self._threads,
+                    lambda: self._load(space, device),
                     allowed_models=self._settings.allowed_models,
-                    faults=self._settings.fake_faults,
-                    api=self._api if space.provider in API_PROVIDERS else None,
+                    records=True,
                 )
             self._loaded.move_to_end(key)
             # A model that leaves the shelf is not closed: another thread may be inside it.
             while len(self._loaded) > MODELS_KEPT:
                 self._loaded.popitem(last=False)
             return self._loaded[key]
+
+    def _load(self, space: Space, device: str) -> Embedder:
+        return load_embedder(
+            space,
+            device=device,
+            threads=self._threads,
+            allowed_models=self._settings.allowed_models,
+            faults=self._settings.fake_faults,
+            api=self._api if space.provider in API_PROVIDERS else None,
+        )
 
     def close(self) -> None:
         """Give back the connections to APIs; models go with the process."""
@@ -106,7 +116,11 @@ class Runtime:
         ring: Callable[[Queue, int], object] = lambda _queue, _count: None,
     ) -> None:
         """`ring` tells workers of a queue that there is work for so many slots."""
-        self.db = Database(settings.database, max_connections=launch.slots + 3)
+        self.db = Database(
+            settings.database,
+            max_connections=launch.slots + 3,
+            lock_wait_s=settings.lock_wait_seconds,
+        )
         worker = WorkerIdentity(
             id=uuid4(),
             hostname=socket.gethostname(),

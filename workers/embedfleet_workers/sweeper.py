@@ -14,7 +14,7 @@ from embedfleet_schema.broker import Doorbell
 from embedfleet_schema.database import Database
 from embedfleet_schema.errors import EmbedfleetError
 from embedfleet_schema.store import queries
-from embedfleet_schema.store.sweep import sweep
+from embedfleet_schema.store.sweep import sweep, sweeping
 from embedfleet_workers.reasons import describe
 
 log = logging.getLogger(__name__)
@@ -23,6 +23,8 @@ log = logging.getLogger(__name__)
 TIDY_S = 3_600.0
 # Between two sweeps while rings are not heard: then slots stand idle, all over the fleet.
 RING_AGAIN_S = 1.5
+# Nobody sweeps for so long: whoever may connect can hold the lock, and leases would never end.
+STUCK_S = 60.0
 
 
 class Sweeper(threading.Thread):
@@ -37,6 +39,7 @@ class Sweeper(threading.Thread):
         self._stopping = threading.Event()
         self._woken = threading.Event()
         self._was_away = self._unheard = False
+        self._in_the_way: tuple[int, float] | None = None
         self._next_tidying = time.monotonic() + TIDY_S
 
     def run(self) -> None:
@@ -69,7 +72,9 @@ class Sweeper(threading.Thread):
         swept = sweep(self._db, alive_seconds=self._alive_s, reclaim=not self._was_away)
         self._was_away = False
         if swept is None:
+            self._watch_who_sweeps()
             return
+        self._in_the_way = None
         if swept.reclaimed:
             log.warning(
                 "reclaimed %d batches of silent workers (%d split, %d given up)",
@@ -82,3 +87,22 @@ class Sweeper(threading.Thread):
         if time.monotonic() >= self._next_tidying:
             self._next_tidying = time.monotonic() + TIDY_S
             queries.forget(self._db)
+
+    def _watch_who_sweeps(self) -> None:
+        """Say so where one and the same session has kept all others from sweeping for long."""
+        holder, now = sweeping(self._db), time.monotonic()
+        if holder is None:
+            return
+        pid, since = self._in_the_way or (holder.pid, now)
+        if pid != holder.pid:
+            since = now
+        elif now - since >= STUCK_S:
+            log.warning(
+                "nobody else could sweep for %.0f s, so leases do not end: the lock is held by %s. "
+                "If that is no worker, end it with: SELECT pg_terminate_backend(%d)",
+                now - since,
+                holder,
+                holder.pid,
+            )
+            since = now
+        self._in_the_way = (holder.pid, since)

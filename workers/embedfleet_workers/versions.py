@@ -52,7 +52,7 @@ PACKAGES = (
         "lets a model's config.json run code from the hub (CVE-2026-4372). "
         "Upgrade: pip install 'embedfleet[local]'",
     ),
-    # We read safetensors only; but what a library loads beside them goes through torch.load.
+    # A loader is shown no checkpoint to read; this is the second wall.
     Floor(
         "torch",
         (2, 10),

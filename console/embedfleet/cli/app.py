@@ -10,13 +10,13 @@ import typer
 
 from embedfleet.cli import (
     collections,
+    contents,
     costs,
     demo,
     doctor,
     documents,
     jobs,
     limits,
-    listing,
     repairs,
     search,
     stack,
@@ -24,6 +24,7 @@ from embedfleet.cli import (
     workers,
 )
 from embedfleet.cli.output import say
+from embedfleet.cli.parameters import path_text
 from embedfleet.cli.session import Session
 
 # Without markup Typer needs no rich to print help, which halves the time until it is there.
@@ -46,7 +47,12 @@ def open_session(
     context: typer.Context,
     data: Annotated[
         Path | None,
-        typer.Option(help="Folder of the embedded stack.", envvar="EMBEDFLEET_DATA"),
+        typer.Option(
+            help="Folder of the embedded stack.",
+            envvar="EMBEDFLEET_DATA",
+            parser=lambda text: Path(path_text(text)),
+            metavar="FOLDER",
+        ),
     ] = None,
     debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks and the log.")] = False,
     _version: Annotated[
@@ -55,7 +61,9 @@ def open_session(
     ] = False,
 ) -> None:
     """Turn documents into pgvector rows with a fleet of Celery workers."""
-    context.obj = Session(data=data, debug=debug)
+    source = context.get_parameter_source("data")
+    typed = source is not None and source.name == "COMMANDLINE"
+    context.obj = Session(data=data, debug=debug, typed=typed)
     if context.invoked_subcommand is None:
         say(context.get_help())
 
@@ -66,7 +74,7 @@ for module in (
     collections,
     costs,
     documents,
-    listing,
+    contents,
     search,
     jobs,
     limits,

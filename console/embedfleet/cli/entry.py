@@ -16,17 +16,18 @@ INTERRUPTED = 130
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line of this process, or `arguments`; returns the exit code."""
     front, rest = split_globals(sys.argv[1:] if arguments is None else arguments)
+    json = "--json" in rest[: rest.index("--")] if "--" in rest else "--json" in rest
     try:
         return _run([*front, *rest])
-    except KeyboardInterrupt:
-        return _end("interrupted", INTERRUPTED)
+    except KeyboardInterrupt as error:
+        return _end("interrupted", INTERRUPTED, error if json else None)
     except BrokenPipeError:
         _discard_output()
         return 1
     except Exception as error:  # noqa: BLE001 - the last stop: whatever it is, a person gets a line
         if "--debug" in front:
             traceback.print_exc()
-        return _end(*explain(error))
+        return _end(*explain(error), error if json else None)
 
 
 def split_globals(words: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -87,11 +88,16 @@ def _of_driver(kind: type[Exception]) -> bool:
     return kind.__module__.startswith("psycopg")
 
 
-def _end(line: str, code: int) -> int:
-    from embedfleet.cli.output import note, one_line, without_passwords
+def _end(line: str, code: int, as_json: BaseException | None = None) -> int:
+    """Say how it ended; a program that asked for JSON gets the error as its data, too."""
+    from embedfleet.cli.output import note, one_line, print_json, without_passwords
 
     # Drivers quote the URL that they do not understand.
-    note(without_passwords(one_line(line)))
+    said = without_passwords(one_line(line))
+    note(said)
+    if as_json is not None:
+        kind, message = type(as_json).__name__, said.removeprefix("error: ")
+        print_json({"error": {"kind": kind, "message": message, "exit_code": code}})
     return code
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from embedfleet.amounts import quantity
 from embedfleet.cli.output import note, print_json, say, status_json, terminal
 from embedfleet.cli.parameters import LARGEST_ID, JobId, Json, unicode_text
 from embedfleet.cli.session import session
@@ -45,7 +46,7 @@ def status(context: typer.Context, job: OneJob = None, json: Json = False) -> No
     """Show a job, or the latest jobs with the queues and workers."""
     from embedfleet.cli.overview import Overview, tables
 
-    with session(context).fleet() as fleet:
+    with session(context).fleet(looks_only=True) as fleet:
         if job is not None:
             _show(fleet.job(job).status, json=json)
             return
@@ -58,45 +59,62 @@ def status(context: typer.Context, job: OneJob = None, json: Json = False) -> No
         console.print(each)
 
 
-def cancel(context: typer.Context, job: JobId) -> None:
+def cancel(context: typer.Context, job: JobId, json: Json = False) -> None:
     """Drop what waits of a job; what is embedded stays."""
     with session(context).fleet() as fleet:
         found = fleet.job(job)
         found.cancel()
-        state = found.status.state
-    say(f"job {job} is {state}")
+        status = found.status
+    if json:
+        print_json(status_json(status))
+    else:
+        say(f"job {job} is {status.state}")
 
 
-def pause(context: typer.Context, job: JobId) -> None:
+def pause(context: typer.Context, job: JobId, json: Json = False) -> None:
     """Hold what waits of a job until `resume`."""
     with session(context).fleet() as fleet:
         found = fleet.job(job)
         found.pause()
-        state = found.status.state
-    say(f"job {job} is {state}")
-    if state == "paused":
+        status = found.status
+    if json:
+        print_json(status_json(status))
+        return
+    say(f"job {job} is {status.state}")
+    if status.state == "paused":
         note(f"Go on: embedfleet resume {job}")
 
 
-def resume(context: typer.Context, what: JobOrModel, budget: NewBudget = None) -> None:
+def resume(
+    context: typer.Context, what: JobOrModel, budget: NewBudget = None, json: Json = False
+) -> None:
     """Let a paused job go on, or a model whose provider had refused."""
     with session(context).fleet() as fleet:
         if what.isdecimal():
-            _resume_job(fleet, int(what), budget)
+            _say_resumed(_resumed(fleet, int(what), budget), json=json)
             return
         if budget is not None:
             raise UsageError(reason="a budget belongs to a job, not to a model")
         paused = fleet.resume(what)
-    say(f"{what} goes on" if paused else f"{what} was not paused")
+    if json:
+        print_json({"model": what, "was_paused": paused})
+    else:
+        say(f"{what} goes on" if paused else f"{what} was not paused")
 
 
-def _resume_job(fleet: Fleet, number: int, budget: float | None) -> None:
+def _resumed(fleet: Fleet, number: int, budget: float | None) -> JobStatus:
     if not 1 <= number <= LARGEST_ID:
         raise UnknownJob(job=number)
     job = fleet.job(number)
     job.resume(budget_usd=budget)
-    status = job.status
-    if status.resume is not None:
+    return job.status
+
+
+def _say_resumed(status: JobStatus, *, json: bool) -> None:
+    number = status.id
+    if json:
+        print_json(status_json(status))
+    elif status.resume is not None:
         say(f"job {number} goes on when {status.resume} does: {status.reason}")
         note(f"Go on: embedfleet resume {status.resume}")
     elif status.finished:
@@ -122,9 +140,10 @@ def _show(status: JobStatus, *, json: bool) -> None:
         print_json(status_json(status))
         return
     say(f"job {status.id}: {status.kind} {status.collection}, {describe(status)}")
+    documents, chunks = quantity(status.documents, "document"), quantity(status.chunks, "chunk")
     say(
-        f"{status.documents:,} documents, {status.unchanged:,} unchanged, "
-        f"{status.rejected:,} rejected, {status.chunks:,} chunks, {status.reused:,} reused"
+        f"{documents}, {status.unchanged:,} unchanged, {status.rejected:,} rejected, "
+        f"{chunks}, {status.reused:,} reused"
     )
     if status.failed or status.rejected:
         note(f"See why: embedfleet failures {status.collection}")

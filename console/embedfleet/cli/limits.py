@@ -57,6 +57,7 @@ def set_limits(
     concurrency: AtOnce = None,
     account: Account = None,
     group: Group = None,
+    json: Json = False,
 ) -> None:
     """Say what a provider allows; running workers take it on within seconds."""
     given = {
@@ -74,6 +75,9 @@ def set_limits(
     _check_account(account)
     with session(context).fleet() as fleet:
         fleet.limits.set(model, amounts, account=account, group=group)
+    if json:
+        print_json({"model": model, "account": account, "group": group, "limits": amounts})
+        return
     words = [_words(name, amount) for name, amount in amounts.items()]
     if group is not None:
         words.append(f"draws on the limit of group {group}")
@@ -82,7 +86,7 @@ def set_limits(
 
 def show(context: typer.Context, model: OneModel = None, json: Json = False) -> None:
     """Show quotas, what is used of them, who waits, and what is paused by whom."""
-    with session(context).fleet() as fleet:
+    with session(context).fleet(looks_only=True) as fleet:
         found = fleet.limits.show(model)
     if json:
         print_json([each.as_json() for each in found.limits])
@@ -98,11 +102,16 @@ def show(context: typer.Context, model: OneModel = None, json: Json = False) -> 
         note("Redis does not answer: this is what was set, not how it is used.")
 
 
-def clear(context: typer.Context, model: Model, account: Account = None) -> None:
+def clear(
+    context: typer.Context, model: Model, account: Account = None, json: Json = False
+) -> None:
     """Forget what was set for a model, and take it out of its group."""
     _check_account(account)
     with session(context).fleet() as fleet:
         removed = fleet.limits.clear(model, account=account)
+    if json:
+        print_json({"model": model, "account": account, "cleared": bool(removed)})
+        return
     say(f"{model}: {'nothing is set any more' if removed else 'nothing was set'}")
 
 

@@ -1,51 +1,59 @@
-"""`documents`: what a collection holds, by key."""
+"""Rows for a terminal of any width: a table where it fits, else one line for each value."""
 
 from __future__ import annotations
 
-from itertools import islice
-from typing import TYPE_CHECKING, Annotated
+from collections.abc import Iterable, Sequence
 
-import typer
-
-from embedfleet.cli.output import note, print_json, table, terminal
-from embedfleet.cli.parameters import Json, Name, unicode_text
-from embedfleet.cli.session import session
-
-if TYPE_CHECKING:
-    from embedfleet import DocumentInfo
-
-Prefix = Annotated[str, typer.Option(help="Only keys that start with it.", callback=unicode_text)]
-Limit = Annotated[int, typer.Option(min=1, max=1_000_000, help="How many, by key.")]
+from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
+from rich.measure import Measurement
+from rich.table import Table
+from rich.text import Text
 
 
-def add_to(app: typer.Typer) -> None:
-    app.command()(documents)
+class Listing:
+    """Rows under named columns; nothing of them is ever abbreviated."""
 
+    def __init__(
+        self, columns: Sequence[str], rows: Iterable[Sequence[RenderableType]], title: str = ""
+    ) -> None:
+        """Columns whose names start with `#` are numbers, to the right."""
+        self._columns = list(columns)
+        self._rows = [list(row) for row in rows]
+        self._title = title
 
-def documents(
-    context: typer.Context, name: Name, prefix: Prefix = "", limit: Limit = 100, json: Json = False
-) -> None:
-    """List the documents of a collection: key, source, chunks, whether they are live."""
-    with session(context).fleet() as fleet:
-        found = list(islice(fleet.collection(name).documents(prefix=prefix), limit + 1))
-    shown = found[:limit]
-    if json:
-        print_json(shown)
-    elif not shown:
-        which = f" whose key starts with {prefix}" if prefix else ""
-        note(f"There is no document in {name}{which}")
-    else:
-        columns = ("key", "source", "#chunks", "live", "updated")
-        terminal().print(table(columns, [_row(each) for each in shown]))
-    if len(found) > limit:
-        note(f"These are the first {limit:,}; see more with --limit, or fewer with --prefix")
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        table = self._table()
+        unbounded = options.update(width=100_000)
+        if Measurement.get(console, unbounded, table).maximum <= options.max_width:
+            yield table
+            return
+        if self._title:
+            yield Text(self._title, style="bold")
+        for row in self._rows:
+            yield self._record(row)
 
+    def _table(self) -> Table:
+        made = Table(
+            title=self._title or None,
+            title_justify="left",
+            title_style="bold",
+            box=None,
+            pad_edge=False,
+        )
+        for name in self._columns:
+            justify = "right" if name.startswith("#") else "left"
+            made.add_column(name.removeprefix("#"), justify=justify)
+        for row in self._rows:
+            made.add_row(*row)
+        return made
 
-def _row(document: DocumentInfo) -> list[str]:
-    return [
-        document.key,
-        document.source or "",
-        f"{document.chunks:,}",
-        "yes" if document.live else "no",
-        f"{document.updated_at.astimezone():%Y-%m-%d %H:%M}",
-    ]
+    def _record(self, row: Sequence[RenderableType]) -> Table:
+        """A row as lines of name and value, and an empty line."""
+        made = Table.grid(padding=(0, 2, 0, 0))
+        made.add_column(no_wrap=True)
+        made.add_column(overflow="fold")
+        for name, value in zip(self._columns, row, strict=True):
+            if str(value):
+                made.add_row(name.removeprefix("#"), value)
+        made.add_row("", "")
+        return made

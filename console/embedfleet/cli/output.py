@@ -15,8 +15,8 @@ import typer
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
-    from rich.table import Table
 
+    from embedfleet.cli.listing import Listing
     from embedfleet_schema.store.jobs import JobStatus
 
 # Control characters but tab and newline: a document must not steer the terminal that shows it.
@@ -47,10 +47,6 @@ def without_passwords(text: str) -> str:
     return _PASSWORD.sub(r"\1\2***", text)
 
 
-def quantity(number: int, one: str, many: str = "") -> str:
-    return f"{number:,} {one if number == 1 else many or one + 's'}"
-
-
 def one_line(text: str) -> str:
     return " ".join(plain(text).split())
 
@@ -61,11 +57,11 @@ def print_json(value: object, *, indent: int | None = 2) -> None:
     typer.echo(json.dumps(value, indent=indent, default=_jsonable, ensure_ascii=encoding != "utf8"))
 
 
-def terminal() -> Console:
+def terminal(*, stderr: bool = False) -> Console:
     """Where tables are printed."""
     from rich.console import Console
 
-    console = Console(highlight=False, markup=False)
+    console = Console(highlight=False, markup=False, stderr=stderr)
     if not console.is_terminal:
         console.width = _PIPE_COLUMNS
     return console
@@ -73,19 +69,16 @@ def terminal() -> Console:
 
 def table(
     columns: Sequence[str], rows: Iterable[Sequence[RenderableType]], *, title: str = ""
-) -> Table:
-    """A table without lines; names of columns that start with `#` are numbers to the right."""
-    from rich.table import Table
+) -> Listing:
+    """Rows without lines around them; names of columns that start with `#` are numbers."""
     from rich.text import Text
 
-    made = Table(
-        title=title or None, title_justify="left", title_style="bold", box=None, pad_edge=False
+    from embedfleet.cli.listing import Listing
+
+    shown = (
+        [Text(one_line(cell)) if isinstance(cell, str) else cell for cell in row] for row in rows
     )
-    for name in columns:
-        made.add_column(name.removeprefix("#"), justify="right" if name.startswith("#") else "left")
-    for row in rows:
-        made.add_row(*(Text(one_line(cell)) if isinstance(cell, str) else cell for cell in row))
-    return made
+    return Listing(columns, shown, title)
 
 
 def _jsonable(value: object) -> Any:  # noqa: ANN401 - whatever json.dumps takes

@@ -7,9 +7,10 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from rich.progress_bar import ProgressBar
-from rich.table import Table
 from rich.text import Text
 
+from embedfleet.amounts import quantity
+from embedfleet.cli.listing import Listing
 from embedfleet.cli.output import one_line, status_json, table
 from embedfleet.fleet import Fleet
 from embedfleet.progress import describe, duration, is_alive, name
@@ -58,7 +59,7 @@ class Overview:
 
     def lines(self) -> Iterator[str]:
         """What runs, for where a live table cannot be drawn."""
-        workers = f"{len(self.alive)} workers"
+        workers = quantity(len(self.alive), "worker")
         yield from (_paused(space) for space in self.paused)
         if not self.running:
             yield f"no job runs, {workers}"
@@ -66,7 +67,7 @@ class Overview:
             yield f"{name(job)}: {describe(job)}, {workers}"
 
 
-def tables(overview: Overview, *, bars: bool = False) -> Iterator[Table | Text]:
+def tables(overview: Overview, *, bars: bool = False) -> Iterator[Listing | Text]:
     """What there is to see; sections without rows say so."""
     for space in overview.paused:
         yield Text(_paused(space), style="bold")
@@ -86,8 +87,9 @@ def _paused(space: PausedSpace) -> str:
     return one_line(f"{space}. Go on with: embedfleet resume {space.model}")
 
 
-def _jobs(overview: Overview, *, bars: bool) -> Table:
-    columns = ["#job", "collection", "state", "#embedded", "#total", "#failed", "#chunks/s", "left"]
+def _jobs(overview: Overview, *, bars: bool) -> Listing:
+    columns = ["#job", "collection", "state", "#embedded", "#total", "#failed", "#rejected"]
+    columns += ["#chunks/s", "left"]
     rows = [_job(job) for job in overview.jobs]
     if bars:
         columns.insert(3, "")
@@ -104,9 +106,10 @@ def _job(job: JobStatus) -> list[Any]:
         f"{job.embedded:,}",
         f"{job.total:,}",
         f"{job.failed:,}",
+        f"{job.rejected:,}",
         "" if job.finished else f"{job.chunks_per_second:,.1f}",
         "" if job.eta_seconds is None else duration(job.eta_seconds),
-        "" if job.finished else job.reason or "",
+        "" if job.finished and job.state != "interrupted" else job.reason or "",
     ]
 
 
@@ -116,7 +119,7 @@ def _bar(job: JobStatus) -> ProgressBar:
     return ProgressBar(total=job.total, completed=job.embedded + job.failed, width=BAR_COLUMNS)
 
 
-def _queues(overview: Overview) -> Table:
+def _queues(overview: Overview) -> Listing:
     columns = ["queue", "#ready", "#deferred", "#held", "#running", "#tokens", "workers"]
     return table(columns, [_queue(queue, overview) for queue in overview.queues], title="Queues")
 
@@ -129,7 +132,7 @@ def _queue(queue: QueueInfo, overview: Overview) -> list[str]:
     return [queue.queue, *(f"{count:,}" for count in counts), str(workers) if workers else start]
 
 
-def _workers(overview: Overview) -> Table:
+def _workers(overview: Overview) -> Listing:
     columns = ["worker", "queues", "device", "#slots", "#busy", "#chunks", "up", "heard"]
     return table(columns, [_worker(worker) for worker in overview.workers], title="Workers")
 

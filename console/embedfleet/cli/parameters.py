@@ -20,6 +20,17 @@ def unicode_text(value: str) -> str:
     return value
 
 
+def optional_unicode(value: str | None) -> str | None:
+    return None if value is None else unicode_text(value)
+
+
+def path_text(value: str) -> str:
+    """The argument, if it names something: an unset variable of a script is not this folder."""
+    if not value.strip():
+        raise UsageError(reason="a path is empty; the current folder is written as .")
+    return value
+
+
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The collection.", callback=unicode_text)]
 JobId = Annotated[
     int, typer.Argument(metavar="JOB", min=1, max=LARGEST_ID, help="The number of the job.")
@@ -27,7 +38,9 @@ JobId = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Budget = Annotated[
     float | None,
-    typer.Option(metavar="USD", help="Pause the job when it has spent that much."),
+    typer.Option(
+        metavar="USD", help="What the job may cost; it is paused before it would cost more."
+    ),
 ]
 Wait = Annotated[bool, typer.Option("--wait", help="Stay until all is embedded.")]
 

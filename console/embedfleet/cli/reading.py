@@ -1,8 +1,9 @@
-"""What `enqueue` and `plan` are told about files, and what they tell of them."""
+"""What `enqueue` and `plan` read and how, and what they say of it."""
 
 from __future__ import annotations
 
 import sys
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -10,37 +11,60 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from embedfleet.cli.output import note, one_line
-from embedfleet.cli.session import Session
+from embedfleet.amounts import quantity
+from embedfleet.cli.output import note, one_line, say
+from embedfleet.cli.parameters import optional_unicode, path_text, unicode_text
 
 if TYPE_CHECKING:
-    from embedfleet import Document, ReadOptions, ReadReport, Rejection
+    from embedfleet import Document, ReadOptions, Rejection
+    from embedfleet_producer.readers import ReadReport
+    from embedfleet_producer.readers.refusals import Note
+    from embedfleet_schema.settings import Settings
 
-SHAPES_SHOWN, NOTES_SHOWN = 10, 10
+EXAMPLES = 3
+SHAPES_SHOWN, REMARKS_SHOWN = 10, 10
 
-TextColumn = Annotated[
-    str | None, typer.Option(metavar="COLUMN", help="Of rows: the column that is embedded.")
+Paths = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="PATH",
+        help="Files and folders; - for standard input.",
+        callback=lambda paths: [path_text(path) for path in paths],
+    ),
 ]
-KeyColumn = Annotated[
-    str | None, typer.Option(metavar="COLUMN", help="Of rows: the column that identifies a row.")
+Include = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="PATTERN", help="Read only files that match, as in .gitignore: '*.md'. Repeatable."
+    ),
 ]
+Exclude = Annotated[
+    list[str] | None,
+    typer.Option(metavar="PATTERN", help="Leave out what matches: drafts/, '*.log'. Repeatable."),
+]
+FollowLinks = Annotated[
+    bool, typer.Option("--follow-links", help="Read what links in a folder lead to, outside of it.")
+]
+
+
+def _word(help_text: str, metavar: str, *names: str) -> Any:  # noqa: ANN401 - as typer says it
+    """An option of one word that may be left out."""
+    return typer.Option(*names, metavar=metavar, help=help_text, callback=optional_unicode)
+
+
+TextColumn = Annotated[str | None, _word("Of rows: the column that is embedded.", "COLUMN")]
+KeyColumn = Annotated[str | None, _word("Of rows: the column that identifies a row.", "COLUMN")]
 MetadataColumns = Annotated[
-    str | None,
-    typer.Option(metavar="COLUMN,...", help="Of rows: keep these alone as metadata."),
+    str | None, _word("Of rows: keep these alone as metadata.", "COLUMN,...")
 ]
-Delimiter = Annotated[
-    str | None, typer.Option(metavar="CHARACTER", help="Between the cells of CSV; or tab.")
+Delimiter = Annotated[str | None, _word("Between the cells of CSV; or tab.", "CHARACTER")]
+Encoding = Annotated[str | None, _word("Of texts, such as cp1252; UTF-8 by default.", "NAME")]
+StdinKey = Annotated[str | None, _word("The key of standard input's text.", "KEY", "--key")]
+KeyPrefix = Annotated[
+    str, typer.Option(metavar="PREFIX", help="Put before every key.", callback=unicode_text)
 ]
-Encoding = Annotated[
-    str | None, typer.Option(metavar="NAME", help="Of texts, such as cp1252; UTF-8 by default.")
-]
-StdinKey = Annotated[
-    str | None, typer.Option("--key", metavar="KEY", help="The key of standard input's text.")
-]
-KeyPrefix = Annotated[str, typer.Option(metavar="PREFIX", help="Put before every key.")]
 SourceName = Annotated[
-    str | None,
-    typer.Option("--source", metavar="NAME", help="Where it comes from; by default each file."),
+    str | None, _word("Where it comes from; by default each file.", "NAME", "--source")
 ]
 Replace = Annotated[
     bool, typer.Option("--replace", help="Also replace documents of other sources.")
@@ -55,32 +79,77 @@ def columns(words: str | None) -> tuple[str, ...] | None:
 
 
 def read(
-    here: Session, paths: Sequence[str], options: ReadOptions
-) -> tuple[Iterator[Document | Rejection], ReadReport]:
-    """The documents of files, folders and standard input, and what will be told of them."""
-    from embedfleet import ReadReport, read_paths
+    settings: Settings,
+    paths: Sequence[str],
+    *,
+    include: Sequence[str] | None,
+    exclude: Sequence[str] | None,
+    follow_links: bool,
+    options: ReadOptions,
+    report: ReadReport,
+) -> Iterator[Document | Rejection]:
+    """The documents of the paths, with the limits of the settings."""
+    from embedfleet import ReaderLimits, read_paths
 
-    report = ReadReport()
-    limit = here.settings().max_document_bytes
-    documents = read_paths(map(Path, paths), max_bytes=limit, options=options, report=report)
+    documents = read_paths(
+        map(Path, paths),
+        max_bytes=settings.max_document_bytes,
+        include=include or (),
+        exclude=exclude or (),
+        follow_links=follow_links,
+        limits=ReaderLimits.of(settings),
+        options=options,
+        report=report,
+    )
     if "-" in paths and sys.stdin.isatty():
         note("reading what you type; end with Ctrl-D")
-    return documents, report
+    return documents
 
 
-def note_report(report: ReadReport) -> None:
-    """Say what became text, key and metadata, and what was left out."""
+def say_rejections(rejections: Sequence[Rejection | Note], total: int) -> None:
+    """The rejections by code, the first few of each."""
+    by_code: dict[str, list[Rejection | Note]] = defaultdict(list)
+    for rejection in rejections:
+        by_code[rejection.code].append(rejection)
+    for code, those in by_code.items():
+        say(f"{code}: {len(those):,}")
+        for each in those[:EXAMPLES]:
+            say(f"  {one_line(each.key)}: {one_line(each.reason)}")
+        if len(those) > EXAMPLES:
+            say(f"  and {len(those) - EXAMPLES:,} more")
+    if total > len(rejections):
+        say(f"(the first {len(rejections):,} of {total:,})")
+
+
+def note_shapes(report: ReadReport) -> None:
+    """Say what became text, key and metadata."""
     for shape in report.shapes[:SHAPES_SHOWN]:
         note(one_line(shape.line))
     more = sum(shape.files for shape in report.shapes[SHAPES_SHOWN:]) + report.more
     if more:
         note(f"and {more:,} files of other shapes")
-    for each in report.notes[:NOTES_SHOWN]:
+    for each in report.remarks[:REMARKS_SHOWN]:
         note(one_line(each))
-    if len(report.notes) > NOTES_SHOWN:
-        note(f"and {len(report.notes) - NOTES_SHOWN:,} more notes; --json has them all")
+    if len(report.remarks) > REMARKS_SHOWN:
+        note(f"and {len(report.remarks) - REMARKS_SHOWN:,} more remarks; --json has them all")
+
+
+def say_report(report: ReadReport) -> None:
+    """What was passed over, and what beside the texts was not taken."""
+    if report.left_out:
+        counts = ", ".join(f"{count:,} {why}" for why, count in sorted(report.left_out.items()))
+        say(f"left out: {counts}")
+    if report.noted:
+        say(f"read, but for {quantity(report.noted, 'part')}:")
+        say_rejections(report.notes, report.noted)
 
 
 def report_json(report: ReadReport) -> dict[str, Any]:
     """The same for programs."""
-    return {"shapes": [asdict(shape) for shape in report.shapes], "notes": report.notes}
+    return {
+        "shapes": [asdict(shape) for shape in report.shapes],
+        "remarks": report.remarks,
+        "left_out": dict(report.left_out),
+        "noted": report.noted,
+        "notes": [asdict(each) for each in report.notes],
+    }

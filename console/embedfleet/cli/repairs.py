@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from embedfleet.amounts import quantity
 from embedfleet.cli.jobs import goes_on
 from embedfleet.cli.output import note, one_line, print_json, say, status_json, table, terminal
 from embedfleet.cli.parameters import Budget, Json, Name, Wait, unicode_text
@@ -28,6 +29,9 @@ NameOrJob = Annotated[
 Key = Annotated[
     str, typer.Argument(metavar="KEY", help="The document's key.", callback=unicode_text)
 ]
+Clear = Annotated[
+    bool, typer.Option("--clear", help="Forget the documents that were not accepted.")
+]
 Repair = Annotated[bool, typer.Option("--repair", help="Queue what is missing, remove extras.")]
 
 
@@ -43,7 +47,7 @@ def explain(context: typer.Context, name: Name, key: Key, json: Json = False) ->
 
     The exit code is 1 if there is no document of this key.
     """
-    with session(context).fleet() as fleet:
+    with session(context).fleet(looks_only=True) as fleet:
         found = fleet.collection(name).explain(key)
     if json:
         words = {"searchable": found.searchable, "explanation": str(found)}
@@ -54,9 +58,18 @@ def explain(context: typer.Context, name: Name, key: Key, json: Json = False) ->
         raise typer.Exit(1)
 
 
-def failures(context: typer.Context, name: Name, limit: Limit = 100, json: Json = False) -> None:
+def failures(
+    context: typer.Context,
+    name: Name,
+    limit: Limit = 100,
+    clear: Clear = False,
+    json: Json = False,
+) -> None:
     """List what could not be embedded or was not accepted."""
-    with session(context).fleet() as fleet:
+    if clear:
+        _clear(context, name, json=json)
+        return
+    with session(context).fleet(looks_only=True) as fleet:
         found = fleet.collection(name).failures(limit=limit)
     if json:
         print_json([asdict(each) for each in found])
@@ -74,6 +87,19 @@ def failures(context: typer.Context, name: Name, limit: Limit = 100, json: Json 
         note(f"These are the newest {limit:,}; see more with --limit")
     if any(each.position is not None for each in found):
         note(f"Try the chunks again: embedfleet retry {name}")
+
+
+def _clear(context: typer.Context, name: str, *, json: bool) -> None:
+    with session(context).fleet() as fleet:
+        collection = fleet.collection(name)
+        cleared = collection.clear_failures()
+        left = len(collection.failures(limit=1))
+    if json:
+        print_json({"cleared": cleared})
+        return
+    say(f"cleared {quantity(cleared, 'verdict')} on documents that were not accepted")
+    if left:
+        note(f"Chunks that failed stay listed. Try them again: embedfleet retry {name}")
 
 
 def retry(
@@ -115,7 +141,7 @@ def audit(
 
     if budget is not None and not repair:
         raise UsageError(reason="a budget is one of --repair: the audit itself costs nothing")
-    with session(context).fleet() as fleet, activity("counting"):
+    with session(context).fleet(looks_only=not repair) as fleet, activity("counting"):
         found = fleet.collection(name).audit(repair=repair, budget_usd=budget)
     if json:
         print_json(asdict(found) | {"clean": found.clean})
@@ -131,10 +157,9 @@ def _waited(job: Job) -> JobStatus:
 
 
 def _show(found: Audit, name: str, *, repaired: bool) -> None:
-    say(
-        f"{found.documents:,} documents, {found.waiting_documents:,} of them not live yet; "
-        f"{found.chunks:,} chunks, {found.texts:,} distinct texts"
-    )
+    documents, chunks = quantity(found.documents, "document"), quantity(found.chunks, "chunk")
+    texts = quantity(found.texts, "distinct text")
+    say(f"{documents}, {found.waiting_documents:,} of them not live yet; {chunks}, {texts}")
     say(
         f"{found.stored:,} stored, {found.waiting:,} waiting, {found.failed:,} failed, "
         f"{found.missing:,} missing, {found.extra:,} extra"

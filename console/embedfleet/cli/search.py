@@ -27,7 +27,9 @@ Where = Annotated[
         metavar="KEY=VALUE", help="Metadata a hit must have; a JSON value keeps its type."
     ),
 ]
-ShowSql = Annotated[bool, typer.Option("--sql", help="Print the statement instead of running it.")]
+ShowSql = Annotated[
+    bool, typer.Option("--sql", help="Print the SQL, for psql, instead of running it.")
+]
 
 
 def add_to(app: typer.Typer) -> None:
@@ -45,15 +47,16 @@ def search(
 ) -> None:
     """Find the chunks nearest to a text, best first."""
     wanted = parse_where(where or ())
-    with session(context).fleet() as fleet:
+    with session(context).fleet(looks_only=True) as fleet:
         collection = fleet.collection(name)
-        if sql:
-            _show_statement(collection.search_sql(k=k, where=wanted), json=json)
-            return
         from embedfleet.progress import activity
 
-        with activity(f"embedding the text with {collection.info.space.name}"):
+        with activity(f"loading {collection.info.space.name}, then embedding the text"):
             vector = collection.embed_query(text)
+        if sql:
+            script = collection.search_script(vector, k=k, where=wanted)
+            print_json({"sql": script}) if json else say(script)
+            return
         hits = collection.search(vector, k=k, where=wanted)
     if json:
         print_json([asdict(hit) for hit in hits])
@@ -62,14 +65,6 @@ def search(
             _show(hit)
     else:
         note("Nothing was found. How much there is to find: embedfleet collection show " + name)
-
-
-def _show_statement(statement: str, *, json: bool) -> None:
-    if json:
-        print_json({"sql": statement})
-        return
-    say(statement)
-    note("$1 is the vector of the text, which Collection.embed_query(text) gives in Python.")
 
 
 def _show(hit: Hit) -> None:

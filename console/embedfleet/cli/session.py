@@ -24,6 +24,8 @@ class Session:
 
     data: Path | None = None
     debug: bool = False
+    # The folder was typed, and may be mistyped; a setting of the environment was thought about.
+    typed: bool = False
 
     def settings(self) -> Settings:
         """The environment's settings, with what this call says otherwise."""
@@ -34,22 +36,31 @@ class Session:
         return load_settings(data=data)
 
     @contextmanager
-    def fleet(self) -> Iterator[Fleet]:
-        """The fleet to work on; starts the embedded stack where no database is configured."""
+    def fleet(self, *, looks_only: bool = False) -> Iterator[Fleet]:
+        """The fleet to work on; the embedded stack is started where no database is configured.
+
+        Not for a command that `looks_only`, and not in a folder that was typed and holds none.
+
+        Raises:
+            StackStopped: the stack does not run, and is not to be started.
+        """
         from embedfleet.fleet import Fleet
 
         self.listen_to_logs()
-        settings = self.ready()
+        settings = self.ready(looks_only=looks_only)
         with Fleet(settings) as fleet:
             yield fleet
 
-    def ready(self) -> Settings:
+    def ready(self, *, looks_only: bool = False) -> Settings:
         """The settings, once their servers are there as far as that is ours to do."""
         settings = self.settings()
         if settings.uses_embedded_stack:
-            from embedfleet.embedded import ready
+            from embedfleet.embedded import ready, require
 
-            ready(settings.data, on_step=note)
+            if looks_only or self.typed:
+                require(settings, running=looks_only)
+            if not looks_only:
+                ready(settings.data, on_step=note)
         return settings
 
     def listen_to_logs(self) -> None:

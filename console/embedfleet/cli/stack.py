@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from embedfleet.cli.output import note, print_json, say, without_passwords
+from embedfleet.amounts import quantity
+from embedfleet.cli.output import note, print_json, say
 from embedfleet.cli.parameters import Json
 from embedfleet.cli.session import session
 
@@ -18,6 +19,12 @@ Workers = Annotated[
 ]
 Roles = Annotated[
     bool, typer.Option("--roles", help="Set up the roles for owner, producers, workers, searches.")
+]
+SetDefaults = Annotated[
+    bool,
+    typer.Option(
+        "--set-defaults", help="Let plain SQL through an index give all rows that it asks for."
+    ),
 ]
 ShowUrls = Annotated[bool, typer.Option("--show-urls", help="Print the URLs with passwords.")]
 
@@ -35,6 +42,7 @@ def up(
     from embedfleet.embedded import ready
     from embedfleet.local_workers import start_workers
     from embedfleet.progress import command
+    from embedfleet_schema.addresses import redacted
 
     settings = session(context).settings()
     endpoints = ready(settings.data, on_step=note)
@@ -49,7 +57,7 @@ def up(
             }
         )
         return
-    shown = str if show_urls else without_passwords
+    shown = str if show_urls else redacted
     say(f"PostgreSQL  {shown(endpoints.database_url)}")
     say(f"Valkey      {shown(endpoints.redis_url)}")
     say(f"data        {settings.data}")
@@ -72,7 +80,7 @@ def _is_served(settings: Settings) -> bool:
         return has_worker(fleet, "cpu")
 
 
-def down(context: typer.Context) -> None:
+def down(context: typer.Context, json: Json = False) -> None:
     """Stop the embedded servers and their workers; the data stay."""
     from embedfleet.local_workers import stop_workers
     from embedfleet.stack import down as stop_servers
@@ -80,34 +88,64 @@ def down(context: typer.Context) -> None:
     settings = session(context).settings()
     workers = stop_workers(settings.data)
     servers = stop_servers(settings.data)
+    if json:
+        print_json({"data": settings.data, "workers": workers, "servers": servers})
+        return
     if workers:
-        say(f"stopped {workers} worker{'' if workers == 1 else 's'}")
+        say(f"stopped {quantity(workers, 'worker')}")
     say("stopped the servers" if servers else f"no server was running in {settings.data}")
 
 
-def migrate(context: typer.Context, roles: Roles = False, json: Json = False) -> None:
+def migrate(
+    context: typer.Context,
+    roles: Roles = False,
+    set_defaults: SetDefaults = False,
+    json: Json = False,
+) -> None:
     """Create or upgrade the tables in the configured database."""
+    from embedfleet_schema.database import Database
     from embedfleet_schema.migrate import migrate as upgrade
     from embedfleet_schema.roles import ROLES, set_up_roles
+    from embedfleet_schema.store import scan_defaults
 
     settings = session(context).settings()
     if settings.uses_embedded_stack:
         from embedfleet.stack import up as start
 
         start(settings.data, on_step=note)
-    before, after = upgrade(settings.database)
+    before, after = upgrade(settings.database, lock_wait_s=settings.lock_wait_seconds)
     if roles:
         set_up_roles(settings.database)
+    if set_defaults:
+        scan_defaults.set_defaults(settings.database)
+    _say_unmet(settings.database)
     if json:
         made = {"roles": list(ROLES)} if roles else {}
         print_json({"before": before, "after": after} | made)
         return
-    if before == after:
-        say(f"the tables are at revision {after} already")
-    elif before is None:
-        say(f"created the tables at revision {after}")
-    else:
-        say(f"upgraded the tables from revision {before} to {after}")
+    say(_revisions(before, after))
     if roles:
         say(f"set up the roles {', '.join(ROLES)}")
         note("Grant them to your users: GRANT embedfleet_worker TO ...")
+    if set_defaults:
+        say("new sessions scan an index until a LIMIT is met")
+    elif not scan_defaults.are_set(Database(settings.database)):
+        note("Plain SQL gets 40 rows from an index. All of them: embedfleet migrate --set-defaults")
+
+
+def _say_unmet(url: str) -> None:
+    """What is taken for granted of a database, and is not so in this one."""
+    from embedfleet_schema.database import Database
+    from embedfleet_schema.requirements import unmet
+
+    with Database(url).connect() as conn:
+        for problem in unmet(conn):
+            note(f"{problem.found}; {problem.advice}")
+
+
+def _revisions(before: str | None, after: str | None) -> str:
+    if before == after:
+        return f"the tables are at revision {after} already"
+    if before is None:
+        return f"created the tables at revision {after}"
+    return f"upgraded the tables from revision {before} to {after}"

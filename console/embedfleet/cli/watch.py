@@ -34,7 +34,7 @@ def add_to(app: typer.Typer) -> None:
 def watch(context: typer.Context, interval: Interval = None, json: Json = False) -> None:
     """Watch jobs, queues and workers until Ctrl-C."""
     console = terminal()
-    with session(context).fleet() as fleet:
+    with session(context).fleet(looks_only=True) as fleet:
         try:
             if console.is_terminal and not json:
                 _live(fleet, console, interval or TERMINAL_SECONDS)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
-from dataclasses import replace
+import sys
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from embedfleet.cli.output import note
+from embedfleet.amounts import quantity
+from embedfleet.cli.output import note, print_json
+from embedfleet.cli.parameters import Json
 from embedfleet.cli.session import session
 from embedfleet_schema.types import Queue
 
@@ -31,6 +34,7 @@ def worker(
     queue: OfQueue = "cpu",
     concurrency: Concurrency = None,
     pool: Pool = None,
+    json: Json = False,
 ) -> None:
     """Embed what waits in a queue, until Ctrl-C or SIGTERM.
 
@@ -44,7 +48,10 @@ def worker(
     if pool is not None and pool != plan.pool:
         slots = 1 if pool == "solo" else plan.concurrency
         plan = replace(plan, pool=pool, concurrency=slots, why="as you asked")
-    note(f"queue {queue}: {plan.concurrency} slots, pool {plan.pool} ({plan.why})")
+    note(f"queue {queue}: {quantity(plan.concurrency, 'slot')}, pool {plan.pool} ({plan.why})")
+    if json:
+        print_json({"queue": queue, **asdict(plan), "pid": os.getpid()}, indent=None)
+        sys.stdout.flush()  # the process stays, and who reads this wants it now
     # The application reads its settings where Celery imports it, in each process of a pool.
     os.environ["EMBEDFLEET_DATA"] = str(settings.data)
     launch.run(queue, plan, log_level=settings.log_level)

@@ -8,8 +8,9 @@ from collections import deque
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import BinaryIO
 
-from embedfleet.stack.processes import Account
+from embedfleet.stack.processes import ROOT, Account
 from embedfleet_schema.errors import StackError
 from embedfleet_schema.settings import STACK_FILE
 
@@ -53,6 +54,29 @@ class Folder:
     def stack_file(self) -> Path:
         return self.root / STACK_FILE
 
+    @property
+    def workers(self) -> Path:
+        """Where local workers have their working folders."""
+        return self.root / "workers"
+
+    def check(self) -> None:
+        """Refuse a folder that others may lead astray; changes nothing.
+
+        Raises:
+            StackError: something in it is a symbolic link, or root was given another user's folder.
+        """
+        if not self.root.exists():
+            return
+        owner = self.root.stat().st_uid
+        if os.geteuid() == ROOT != owner:
+            reason = f"it belongs to user {owner}; run this as that user, or name another folder"
+            raise self.error("be used by root", reason)
+        named = (self.postgres, self.cluster, self.valkey, self.logs, self.workers)
+        for path in (*named, self.lock_file, self.stack_file):
+            if path.is_symlink():
+                reason = f"{path} is a symbolic link, and none is followed; remove it"
+                raise self.error("be used", f"{reason}, or name the folder itself with --data")
+
     def prepare(self, account: Account) -> None:
         """Make the folders, private to the account that the servers run as."""
         for folder in (self.logs, self.valkey):
@@ -88,6 +112,12 @@ def write_private(path: Path, text: str) -> None:
     sync_folder(path.parent)
 
 
+def appending(path: Path) -> BinaryIO:
+    """A log to write to. Its folder may be another account's, so that no link is followed."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW
+    return os.fdopen(os.open(path, flags, 0o600), "ab")
+
+
 def sync_folder(folder: Path) -> None:
     """Make renames inside the folder survive a power cut."""
     descriptor = os.open(folder, os.O_RDONLY)
@@ -100,7 +130,8 @@ def sync_folder(folder: Path) -> None:
 def last_words(logs: Iterable[Path], since: float, lines: int = 3) -> str:
     """The last lines of the logs written to after `since` (seconds since the epoch)."""
     # A file system's clock lags a little behind.
-    written = [log for log in logs if log.is_file() and log.stat().st_mtime >= since - 1]
+    plain = [log for log in logs if log.is_file() and not log.is_symlink()]
+    written = [log for log in plain if log.stat().st_mtime >= since - 1]
     said: deque[str] = deque(maxlen=lines)
     for log in sorted(written, key=lambda log: log.stat().st_mtime):
         with log.open(errors="replace") as file:

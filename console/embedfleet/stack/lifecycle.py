@@ -7,10 +7,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from embedfleet.stack import ports
+from embedfleet.stack import passages, ports
 from embedfleet.stack.files import Endpoints, Folder
 from embedfleet.stack.postgres import Postgres
-from embedfleet.stack.processes import Account, server_account
+from embedfleet.stack.processes import server_account
 from embedfleet.stack.valkey import Valkey
 from embedfleet.stack.wheels import make_usable, postgres_programs, valkey_program, version
 from embedfleet_schema.errors import ExtraMissing
@@ -62,6 +62,7 @@ def up(data: Path, on_step: OnStep = _quiet) -> Endpoints:
             return running
         programs = (postgres_programs() / "postgres", valkey_program())
         folder.root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        folder.check()
         with _locked(folder, on_step):
             return _running(folder) or _start(folder, programs, on_step)
 
@@ -75,8 +76,11 @@ def down(data: Path) -> bool:
     folder = _folder(data)
     if not folder.root.is_dir():
         return False
-    with _own_errors(folder, "stop"), _locked(folder, _quiet):
-        stopped = [Valkey(folder).stop(), Postgres(folder).stop()]
+    with _own_errors(folder, "stop"):
+        folder.check()
+        with _locked(folder, _quiet):
+            stopped = [Valkey(folder).stop(), Postgres(folder).stop()]
+            passages.close(folder, server_account(folder.postgres))
     return any(stopped)
 
 
@@ -134,23 +138,17 @@ def _running(folder: Folder) -> Endpoints | None:
 def _start(folder: Folder, programs: Sequence[Path], on_step: OnStep) -> Endpoints:
     account = server_account(folder.postgres)
     folder.prepare(account)
-    _open_ways(folder, programs, account, on_step)
+    for program in programs:
+        make_usable(program, account)
     last = folder.read_endpoints() or Endpoints("", "")
-    endpoints = Endpoints(
-        Postgres(folder).ensure(account, last.database_url, on_step),
-        Valkey(folder).ensure(account, last.redis_url, on_step),
-    )
+    reached = [folder.postgres, *programs, *(program.resolve() for program in programs)]
+    with passages.held_open(folder, account, reached, on_step):
+        endpoints = Endpoints(
+            Postgres(folder).ensure(account, last.database_url, on_step),
+            Valkey(folder).ensure(account, last.redis_url, on_step),
+        )
     folder.write_endpoints(endpoints)
     return endpoints
-
-
-def _open_ways(folder: Folder, programs: Sequence[Path], account: Account, on_step: OnStep) -> None:
-    """Let the servers' account reach the data and the programs, and say what that changes."""
-    changed = account.pass_through(folder.postgres)
-    for program in programs:
-        changed += make_usable(program, account)
-    for path in changed:
-        on_step(f"letting other users pass through {path}, not list it: the servers run as one")
 
 
 @contextmanager

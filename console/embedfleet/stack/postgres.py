@@ -93,7 +93,9 @@ class Postgres:
 
     def _url(self, server: Postmaster) -> str:
         password = (self.folder.postgres / "password").read_text().strip()
-        return f"postgresql://{ROLE}:{password}@{ports.LOOPBACK}:{server.port}/{DATABASE}"
+        url = f"postgresql://{ROLE}:{password}@{ports.LOOPBACK}:{server.port}/{DATABASE}"
+        # While it is stopped, another program may have the port, and ask for the password itself.
+        return f"{url}?require_auth=scram-sha-256"
 
     def _start(self, account: Account, last_port: int | None) -> None:
         self._end_orphans()

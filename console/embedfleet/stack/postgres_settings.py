@@ -8,6 +8,8 @@ from pathlib import Path
 
 import psutil
 
+from embedfleet_schema.store.scan_defaults import SCAN_DEFAULTS
+
 MIB = 2**20
 CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
 SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - asked for its size, nothing is written there
@@ -50,6 +52,8 @@ def settings_for(memory: int, shared_memory: int | None, cpus: int) -> dict[str,
         "log_rotation_size": "0",
         "log_checkpoints": "off",
         "log_line_prefix": "%m [%p] %d ",
+        # Plain SQL through an index gets as many rows as it asks for.
+        **SCAN_DEFAULTS,
     }
     if shared_memory is not None and shared_memory < 2 * maintenance:
         # A parallel index build keeps the whole graph in shared memory, and containers often

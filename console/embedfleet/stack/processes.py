@@ -32,26 +32,21 @@ class Account:
     switched: bool
 
     def take(self, path: Path) -> None:
-        """Give a file, or a folder and all that it holds, to this account if it is another's."""
-        if not self.switched or path.stat().st_uid == self.uid:
+        """Give a file, or a folder and all that it holds, to this account if it is root's.
+
+        Raises:
+            OSError: it is a link, or a third user's.
+        """
+        found = path.lstat()
+        if not self.switched or found.st_uid == self.uid:
             return
+        if stat.S_ISLNK(found.st_mode) or found.st_uid != ROOT:
+            raise OSError(f"{path} was put there by somebody else; remove it")
         for here, folders, files in os.walk(path):
             for name in (*folders, *files):
                 os.chown(Path(here, name), self.uid, self.gid, follow_symlinks=False)
         # Last: an interrupted walk is repeated.
-        os.chown(path, self.uid, self.gid)
-
-    def pass_through(self, path: Path) -> list[Path]:
-        """Let this account reach `path`; returns the folders whose mode had to change.
-
-        Only the right to pass is given, not the right to list.
-        """
-        if not self.switched:
-            return []
-        closed = [parent for parent in path.parents if not parent.stat().st_mode & stat.S_IXOTH]
-        for folder in closed:
-            folder.chmod(stat.S_IMODE(folder.stat().st_mode) | stat.S_IXOTH)
-        return closed
+        os.chown(path, self.uid, self.gid, follow_symlinks=False)
 
 
 def this_user() -> Account:

@@ -6,7 +6,7 @@ import stat
 from importlib.util import find_spec
 from pathlib import Path
 
-from embedfleet.stack.processes import Account, run, this_user
+from embedfleet.stack.processes import ROOT, Account, run, this_user
 from embedfleet_schema.errors import ExtraMissing
 
 POSTGRES_MAJOR = 18
@@ -36,16 +36,18 @@ def valkey_program() -> Path:
     return _existing(next(binaries.glob("*/valkey-server"), binaries / "valkey-server"))
 
 
-def make_usable(program: Path, account: Account) -> list[Path]:
-    """Let the account run a program; returns the folders whose mode had to change."""
+def make_usable(program: Path, account: Account) -> None:
+    """Let the account read a program's package, where root installed it under a strict umask.
+
+    Raises:
+        OSError: the package is closed, and belongs to somebody else.
+    """
     if not account.switched:
-        return []
-    # A package installed under a strict umask is closed to everyone but root.
+        return
     packages = (parent for parent in program.parents if parent.name in PACKAGES)
     for tree in (tree for found in packages for tree in (found, Path(f"{found}.libs"))):
         if tree.exists() and not tree.stat().st_mode & stat.S_IROTH:
             _open(tree)
-    return [*account.pass_through(program), *account.pass_through(program.resolve())]
 
 
 def version(program: Path) -> str:
@@ -69,6 +71,8 @@ def _existing(program: Path) -> Path:
 
 
 def _open(tree: Path) -> None:
+    if tree.stat().st_uid != ROOT:
+        raise OSError(f"the servers cannot read {tree}; let them: chmod -R o+rX {tree}")
     for path in (tree, *tree.rglob("*")):
         mode = stat.S_IMODE(path.stat().st_mode)
         runs = path.is_dir() or mode & stat.S_IXUSR

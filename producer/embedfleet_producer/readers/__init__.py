@@ -2,64 +2,33 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
-from io import BufferedReader
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO
 
-from embedfleet_producer.readers.encodings import recoded
+from embedfleet_producer.readers.confined import ConfinedReader
+from embedfleet_producer.readers.folders import Selection
+from embedfleet_producer.readers.formats import READERS, ROW_READERS, Format, guarded, read_open
+from embedfleet_producer.readers.limits import ReaderLimits
+from embedfleet_producer.readers.opening import open_regular
 from embedfleet_producer.readers.options import ReadOptions
-from embedfleet_producer.readers.parquet import read_parquet
-from embedfleet_producer.readers.pdf import read_pdf
-from embedfleet_producer.readers.refusals import Refused, Verdict, os_reason, printable
-from embedfleet_producer.readers.report import ReadReport, Tally
+from embedfleet_producer.readers.patterns import Patterns
+from embedfleet_producer.readers.refusals import Note, Refused, Verdict
+from embedfleet_producer.readers.report import LoggedReport, ReadReport
 from embedfleet_producer.readers.rows import Rows
 from embedfleet_producer.readers.standard_input import read_stdin
-from embedfleet_producer.readers.tables import read_csv, read_jsonl, read_tsv
-from embedfleet_producer.readers.text import (
-    BAD_ENCODING,
-    read_markdown,
-    read_plain,
-    read_restructured,
-)
-from embedfleet_producer.readers.walk import (
-    STDIN,
-    Root,
-    Source,
-    check_regular,
-    open_regular,
-    plan_roots,
-)
-from embedfleet_producer.readers.web_pages import read_html
-from embedfleet_schema.errors import BadReadOption, ExtraMissing, InputMissing
+from embedfleet_producer.readers.unknown import UnknownFiles
+from embedfleet_producer.readers.unpacking import on_disk, unpacked
+from embedfleet_producer.readers.walk import STDIN, Root, Source, plan_roots
+from embedfleet_schema.errors import BadReadOption, InputMissing, WrongType
 from embedfleet_schema.types import MAX_DOCUMENT_BYTES, Document, Rejection
 
-__all__ = ["READERS", "ReadOptions", "ReadReport", "Reader", "read_paths"]
-
-Reader = Callable[[str, BufferedReader, int], Iterator[Verdict]]
-RowReader = Callable[[BufferedReader, int, Rows], Iterator[Verdict]]
-
-READERS: dict[str, Reader] = {
-    ".txt": read_plain,
-    ".md": read_markdown,
-    ".markdown": read_markdown,
-    ".rst": read_restructured,
-    ".html": read_html,
-    ".htm": read_html,
-    ".pdf": read_pdf,
-}
-ROW_READERS: dict[str, RowReader] = {
-    ".jsonl": read_jsonl,
-    ".ndjson": read_jsonl,
-    ".csv": read_csv,
-    ".tsv": read_tsv,
-    ".parquet": read_parquet,
-}
-# An encoding that is named is not that of files which say or need none.
-_WITHOUT_ENCODING = {".pdf", ".parquet"}
+__all__ = ["READERS", "ROW_READERS", "ReadOptions", "ReadReport", "ReaderLimits", "read_paths"]
 
 
 def read_paths(
@@ -67,19 +36,26 @@ def read_paths(
     *,
     stdin: BinaryIO | None = None,
     max_bytes: int = MAX_DOCUMENT_BYTES,
+    include: Iterable[str] = (),
+    exclude: Iterable[str] = (),
+    follow_links: bool = False,
+    limits: ReaderLimits | None = None,
     options: ReadOptions | None = None,
     report: ReadReport | None = None,
 ) -> Iterator[Document | Rejection]:
     """Read files, folders and standard input ("-"), lazily and in memory that stays flat.
 
-    Folders are walked in sorted order. Hidden files and folders are skipped, links to folders are
-    not followed. What cannot be read is a `Rejection`, and the others go on.
+    Folders are walked in sorted order. Hidden files and folders are skipped. What cannot be read
+    is a `Rejection`, and the others go on; files of a kind that is not known are told together,
+    one rejection for each suffix. A link below a folder is not followed: if it leads to what is
+    read under its own name, nothing is lost, and any other link is a `Rejection`.
 
     Keys. One path: a file's key is its name, a folder's files are called by their path below it.
     Several paths: the folder's name goes before ("docs/a/b.md"), so that equal names in two
     folders stay two documents; where two of the paths have the same last part, their keys start
-    with the path as it was given. Rows of JSON Lines, CSV and Parquet are called by their own key
-    (see `ReadOptions`), else "<key of the file>#<line>". Standard input is called "stdin". Each
+    with the path as it was given. Keys are in Unicode's composed form (NFC), whatever the file
+    system has. Rows of JSON, JSON Lines, CSV, TSV and Parquet are called by their own key (see
+    `ReadOptions`), else "<key of the file>#<line>". Standard input is called "stdin". Each
     document's source is the absolute path of its file.
 
     Args:
@@ -87,23 +63,36 @@ def read_paths(
         stdin: what "-" reads; this process's standard input if not given. It is not closed.
         max_bytes: the largest file that is read as one document, and the longest line of JSON
             Lines and CSV (in characters). Files of rows may have any size.
+        include: patterns as in .gitignore, over paths below the folder; others are passed over.
+        exclude: the same of what is passed over.
+        follow_links: read what links lead to as well, once each.
+        limits: what reading one file may take.
         options: columns, delimiter, encoding, keys and source, where they are not the usual ones.
-        report: is told what became text, key and metadata, and what was left out.
+        report: is told what became text, key and metadata, what was passed over, and what beside a
+            text was not taken.
 
     Raises:
         InputMissing: at the call, before anything is read: a path does not exist, or a folder has
             no files.
+        BadPattern: the same of a pattern.
+        BadReadOption: a key was named for standard input, which is not read.
+        WrongType: one path was given, and not a list of them.
     """
-    roots = plan_roots(paths)
+    if isinstance(paths, str | bytes | Path):
+        wanted, given = 'a list of paths such as ["docs"]', type(paths).__name__
+        raise WrongType(call="read_paths", name="paths", wanted=wanted, given=given)
+    selection = Selection(Patterns.of(include), Patterns.of(exclude), follow_links)
+    roots = plan_roots(paths, selection)
+    options = options or ReadOptions()
     reads_stdin = any(root.path == STDIN for root in roots)
-    if options is not None and options.key is not None and not reads_stdin:
+    if options.key is not None and not reads_stdin:
         reason = "only what comes from standard input (-) is called by it"
         raise BadReadOption(option="key", value=options.key, reason=reason)
     if stdin is None and reads_stdin:
         stdin = _own_stdin()
-    return _Reading(options or ReadOptions(), report or ReadReport(), max_bytes).verdicts(
-        roots, stdin
-    )
+    limits = limits or ReaderLimits()
+    report = LoggedReport() if report is None else report
+    return _Reading(selection, max_bytes, limits, options, report).documents(roots, stdin)
 
 
 def _own_stdin() -> BinaryIO:
@@ -114,80 +103,99 @@ def _own_stdin() -> BinaryIO:
     return found
 
 
-@dataclass(frozen=True, slots=True)
 class _Reading:
     """One call of `read_paths`."""
 
-    options: ReadOptions
-    report: ReadReport
-    max_bytes: int
+    def __init__(
+        self,
+        selection: Selection,
+        max_bytes: int,
+        limits: ReaderLimits,
+        options: ReadOptions,
+        report: ReadReport,
+    ) -> None:
+        self._selection = selection
+        self._max_bytes = max_bytes
+        self._limits = limits
+        self._options = options
+        self._report = report
 
-    def verdicts(self, roots: list[Root], stdin: BinaryIO | None) -> Iterator[Verdict]:
+    def documents(
+        self, roots: list[Root], stdin: BinaryIO | None
+    ) -> Iterator[Document | Rejection]:
+        with ConfinedReader(self._limits, self._max_bytes) as confined:
+            for verdict in self._verdicts(roots, stdin, confined):
+                if isinstance(verdict, Note):
+                    self._report.note(verdict)
+                elif isinstance(verdict, Rejection):
+                    # It is kept under the key that the document would have.
+                    yield replace(verdict, key=self._options.key_prefix + verdict.key)
+                else:
+                    yield verdict
+
+    def _verdicts(
+        self, roots: list[Root], stdin: BinaryIO | None, confined: ConfinedReader
+    ) -> Iterator[Verdict]:
         for root in roots:
             if stdin is not None and root.path == STDIN:
-                yield from self._stdin(root, stdin)
+                rows = Rows(self._options.key or root.name, self._options, root.name)
+                yield from self._told(read_stdin(stdin, self._max_bytes, rows), rows)
                 continue
-            for source in root.sources():
+            unknown = UnknownFiles()
+            for source in root.sources(self._selection, self._report.left_out):
                 if isinstance(source, Rejection):
-                    yield self._prefixed(source)
-                else:
-                    yield from self._file(source)
+                    yield source
+                    continue
+                rows = Rows(source.key, self._options, source.origin)
+                verdicts = self._told(self._file(source, rows, confined), rows)
+                yield from unknown.others(verdicts) if root.is_folder else verdicts
+            yield from unknown.told(root.prefix)
 
-    def _stdin(self, root: Root, stdin: BinaryIO) -> Iterator[Verdict]:
-        rows = Rows(self.options.key or root.name, self.options, root.name)
-        yield from self._told(read_stdin(stdin, self.max_bytes, rows), rows, root.name)
-
-    def _file(self, source: Source) -> Iterator[Verdict]:
-        # Not resolved: a link is the name by which the file was given.
-        origin = printable(os.path.abspath(source.path))  # noqa: PTH100
-        rows = Rows(source.key, self.options, origin)
-        yield from self._told(self._read(source, rows), rows, origin)
-
-    def _told(self, verdicts: Iterator[Verdict], rows: Rows, origin: str) -> Iterator[Verdict]:
+    def _told(self, verdicts: Iterator[Verdict], rows: Rows) -> Iterator[Verdict]:
         """The verdicts of one file, which goes into the report."""
-        whole = Tally()
-        for verdict in _guarded(rows.name, verdicts):
-            if isinstance(verdict, Rejection):
-                yield self._prefixed(verdict)
-            elif verdict.row is not None:
-                yield verdict
-            else:
-                whole.document("all of it", "its name", verdict.metadata)
-                key = self.options.key_prefix + verdict.key
-                yield replace(verdict, key=key, source=self.options.source or origin)
-        self.report.add(rows.shape())
-        self.report.add(whole.shape(rows.name))
+        yield from guarded(rows.name, verdicts)
+        self._report.add(rows.shape())
 
-    def _prefixed(self, rejection: Rejection) -> Rejection:
-        """It is kept under the key that the document would have."""
-        return replace(rejection, key=self.options.key_prefix + rejection.key)
+    def _file(self, source: Source, rows: Rows, confined: ConfinedReader) -> Iterator[Verdict]:
+        found = Format.of(source.name)
+        if not found.is_known:
+            raise Refused("UNKNOWN_TYPE", f"{found} files are not read")
+        verdicts = self._counted(self._opened(source, found, rows, confined))
+        if source.former_key is None:
+            yield from verdicts
+            return
+        prefix = self._options.key_prefix
+        key, former_key = prefix + source.key, prefix + source.former_key
+        yield from (_renamed(verdict, key, former_key) for verdict in verdicts)
 
-    def _read(self, source: Source, rows: Rows) -> Iterator[Verdict]:
-        extension = source.extension
-        if extension not in READERS and extension not in ROW_READERS:
-            check_regular(source.path.stat())
-            kind = f"{extension} files" if extension else "files without an extension"
-            known = " ".join([*READERS, *ROW_READERS])
-            raise Refused("UNKNOWN_TYPE", f"{kind} are not read; these are: {known}")
-        with open_regular(source.path) as stream:
-            text = stream
-            if self.options.encoding is not None and extension not in _WITHOUT_ENCODING:
-                text = recoded(stream, self.options.encoding)
-            if extension in ROW_READERS:
-                yield from ROW_READERS[extension](text, self.max_bytes, rows)
-            else:
-                yield from READERS[extension](source.key, text, self.max_bytes)
+    def _opened(
+        self, source: Source, found: Format, rows: Rows, confined: ConfinedReader
+    ) -> Iterator[Verdict]:
+        with open_regular(source.base, source.parts) as stream, ExitStack() as opened:
+            content = stream
+            if found.is_packed:
+                size = os.fstat(stream.fileno()).st_size
+                limit = self._limits.unpacked_bytes(size, self._max_bytes)
+                content = opened.enter_context(unpacked(stream, limit))
+            if not found.is_confined:
+                yield from read_open(found.suffix, content, self._max_bytes, rows)
+                return
+            if found.is_packed:
+                content = opened.enter_context(on_disk(content))
+            yield from confined.read(found.suffix, content, rows)
+
+    def _counted(self, verdicts: Iterator[Verdict]) -> Iterator[Verdict]:
+        yield from itertools.islice(verdicts, self._limits.max_rows)
+        if next(verdicts, None) is not None:
+            raise Refused(
+                "TOO_MANY_ROWS",
+                f"it has more than {self._limits.max_rows:,} rows; the first of them were taken, "
+                "and EMBEDFLEET_MAX_ROWS raises the limit",
+            )
 
 
-def _guarded(key: str, verdicts: Iterator[Verdict]) -> Iterator[Verdict]:
-    """What a reader yields, and what ended it as one last rejection."""
-    try:
-        yield from verdicts
-    except Refused as refused:
-        yield Rejection(key, refused.code, refused.reason)
-    except UnicodeDecodeError:
-        yield Rejection(key, "BAD_ENCODING", BAD_ENCODING)
-    except ExtraMissing as missing:
-        yield Rejection(key, "READER_MISSING", str(missing))
-    except OSError as error:
-        yield Rejection(key, "UNREADABLE", os_reason(error))
+def _renamed(verdict: Verdict, key: str, former_key: str) -> Verdict:
+    """A document of a file with the key that it may have in a collection from before."""
+    if not isinstance(verdict, Document) or not verdict.key.startswith(key):
+        return verdict
+    return replace(verdict, former_key=former_key + verdict.key.removeprefix(key))

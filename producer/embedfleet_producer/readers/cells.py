@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
+from embedfleet_producer.readers.json_structure import MAX_VALUES, has_too_many_values
 from embedfleet_producer.readers.refusals import is_unicode
 from embedfleet_schema.json_values import json_value
 
@@ -35,6 +36,8 @@ def parse_object(text: str) -> dict[str, Any]:
     Raises:
         ValueError: it is none; the message is for people.
     """
+    if has_too_many_values(text):
+        raise ValueError(f"it holds more than {MAX_VALUES:,} values")
     try:
         found = _DECODER.decode(text)
         if "\\u" in text and not is_unicode(json.dumps(found, ensure_ascii=False)):

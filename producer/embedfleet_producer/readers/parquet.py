@@ -39,6 +39,8 @@ def read_parquet(stream: BufferedReader, _max_bytes: int, rows: Rows) -> Iterato
         if file.metadata.num_rows == 0:
             raise Refused("EMPTY", "there are no rows in it")
         yield from rows.verdicts(enumerate(_rows(file, names, rows), 1))
+    except MemoryError:
+        raise
     except (pa.ArrowException, OSError) as error:
         raise Refused(
             "UNREADABLE", f"not a readable Parquet file: {short_reason(error)}"

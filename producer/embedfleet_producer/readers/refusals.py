@@ -3,10 +3,22 @@
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
 
 from embedfleet_schema.types import Document, Rejection
 
-Verdict = Document | Rejection
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """Something beside a text that was not taken, while the text was; `code` is stable."""
+
+    key: str
+    code: str
+    reason: str
+
+
+# What readers yield; `read_paths` keeps the notes for its report.
+Verdict = Document | Rejection | Note
 
 
 class Refused(Exception):

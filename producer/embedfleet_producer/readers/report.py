@@ -1,14 +1,20 @@
-"""What became of the files that were read: which column is the text, what was left out."""
+"""What a call of `read_paths` has to say beside its documents and rejections."""
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from embedfleet_producer.readers.refusals import Note
+
+log = logging.getLogger(__name__)
+
 # A folder may hold any number of files: what is said of them has an end.
 MOST_SHAPES = 100
-MOST_NOTES = 1_000
+MOST_REMARKS = 1_000
+NOTES_KEPT = 1_000
 MOST_COLUMNS = 1_000
 _COLUMNS_SHOWN = 8
 
@@ -41,28 +47,43 @@ class Shape:
 
 
 class ReadReport:
-    """Collects what `read_paths` made of files; complete once all of them are read."""
+    """Filled while the stream is read; complete once all of it is.
+
+    `shapes` say what became text, key and metadata; files that are alike are one of them, and
+    `more` counts files beyond a hundred. `remarks` say what was chosen or left out in their rows.
+    `left_out` counts what was passed over on purpose, by why: "hidden", "excluded", "not included",
+    "link" (to what is read under its own name). `notes` are the first of `noted` in all: the text
+    of a file was taken, and something beside it was not.
+    """
 
     def __init__(self) -> None:
         self._shapes: dict[tuple[object, ...], Shape] = {}
-        self.notes: list[str] = []
         self.more = 0
+        self.remarks: list[str] = []
+        self.left_out: Counter[str] = Counter()
+        self.notes: list[Note] = []
+        self.noted = 0
 
     @property
     def shapes(self) -> list[Shape]:
-        """Files that are alike are one shape; `more` counts files beyond a hundred shapes."""
         return list(self._shapes.values())
 
     @property
     def lines(self) -> list[str]:
-        """All of it in words."""
+        """What became of the files, in words."""
         beyond = [f"and {self.more:,} files of other shapes"] if self.more else []
-        return [*(shape.line for shape in self.shapes), *beyond, *self.notes]
+        notes = [f"{note.key}: {note.reason}" for note in self.notes]
+        return [*(shape.line for shape in self.shapes), *beyond, *self.remarks, *notes]
+
+    def note(self, note: Note) -> None:
+        self.noted += 1
+        if len(self.notes) < NOTES_KEPT:
+            self.notes.append(note)
 
     def add(self, shape: Shape) -> None:
         """A file that was read; one without a document is not told of."""
-        room = MOST_NOTES - len(self.notes)
-        self.notes += [f"{shape.name}: {note}" for note in shape.notes[:room]]
+        room = MOST_REMARKS - len(self.remarks)
+        self.remarks += [f"{shape.name}: {note}" for note in shape.notes[:room]]
         if not shape.documents:
             return
         alike = (tuple(shape.text), tuple(shape.key), tuple(shape.metadata))
@@ -75,6 +96,17 @@ class ReadReport:
             self._shapes[alike] = shape
         else:
             self.more += shape.files
+
+
+class LoggedReport(ReadReport):
+    """Of a call that asked for none: what was dropped is still said somewhere."""
+
+    def note(self, note: Note) -> None:
+        log.warning("%s: %s: %s", note.key, note.code, note.reason)
+
+    def add(self, shape: Shape) -> None:
+        for note in shape.notes:
+            log.info("%s: %s", shape.name, note)
 
 
 class Tally:

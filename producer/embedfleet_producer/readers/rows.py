@@ -1,8 +1,9 @@
-"""One row of a table to one verdict; the same rules for JSON Lines, CSV and Parquet."""
+"""One row of a table to one verdict; the same rules for JSON, CSV and Parquet."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from embedfleet_producer.readers.cells import (
@@ -48,23 +49,40 @@ class Rows:
     def __init__(self, name: str, options: ReadOptions, source: str | None = None) -> None:
         self.name = name
         self.options = options
-        self._source = options.source or source
+        self.source = options.source or source
         self._tally = Tally()
+        self._heard: Shape | None = None
         self._layouts: dict[tuple[str, ...], Layout] = {}
         self._metadata = RowMetadata(options, self._tally)
         self._names: dict[str, None] = {}
         self._complete = False
 
     def shape(self) -> Shape:
-        """What became of the rows, once all are judged."""
+        """What became of the file until now, here or where it is read."""
+        if self._heard is not None:
+            return self._heard
+        shape = self._tally.shape(self.name)
         wanted = self.options.metadata_columns or ()
         absent = [name for name in wanted if name not in self._names]
         if self._tally.documents:
             for name in absent:
                 likely = near([name], self._names)
                 hint = f"; did you mean {likely[0]}?" if likely else ""
-                self._tally.say(f"there is no column {name} for the metadata{hint}")
-        return self._tally.shape(self.name)
+                shape.notes.append(f"there is no column {name} for the metadata{hint}")
+        return shape
+
+    def hear(self, shape: Shape) -> None:
+        """The shape of a file that another process reads."""
+        self._heard = shape
+
+    def whole(self, document: Document) -> Document:
+        """A file that is one document, as it is stored."""
+        self._tally.document("all of it", "its name", document.metadata)
+        return replace(document, key=self.options.key_prefix + document.key, source=self.source)
+
+    def takes(self, row: Row) -> bool:
+        """Whether an object that could be a text as well is a row."""
+        return self.options.names_columns or bool(Layout.of(list(row), self.options).texts)
 
     def header(self, names: Sequence[str]) -> list[str]:
         """The names of the columns of a table, each one once.
@@ -103,8 +121,8 @@ class Rows:
         encoding = self.options.encoding
         return BAD_ENCODING if encoding is None else f"the text is not {encoding}"
 
-    def place(self, number: int) -> str:
-        return f"{self.name}#{number}"
+    def place(self, number: int | None) -> str:
+        return self.name if number is None else f"{self.name}#{number}"
 
     def verdicts(self, rows: Iterable[tuple[int, Row | Rejection]]) -> Iterator[Verdict]:
         """One verdict per row; the rows before the first that has the columns wait for it.
@@ -134,8 +152,11 @@ class Rows:
         if is_empty or (lacking and not self._complete):
             raise refused
 
-    def verdict(self, row: Row, number: int) -> Verdict:
-        """The document in a row that has the columns, or why there is none."""
+    def verdict(self, row: Row, number: int | None) -> Verdict:
+        """The document in a row that has the columns, or why there is none.
+
+        A row that is all of its file has no number, and is called by the file.
+        """
         layout = self._layout(row)
         place = self.place(number)
         for text_name in layout.texts:
@@ -149,9 +170,9 @@ class Rows:
         except BadKey as bad:
             return Rejection(place, "BAD_KEY", str(bad))
         metadata = self._metadata.of(row, layout, text_name, key_name)
-        self._tally.document(text_name, key_name or "the row's number", metadata)
+        self._tally.document(text_name, key_name or _place_words(number), metadata)
         key = self.options.key_prefix + key
-        return Document(key, text, metadata, source=self._source, row=number)
+        return Document(key, text, metadata, source=self.source, row=number)
 
     def _missing(self, row: Row) -> Missing | None:
         return missing_column(self._layout(row), row.keys(), self.options, who="its rows have")
@@ -212,3 +233,7 @@ class Rows:
         if layout.keys:
             self.count(f"{layout.keys[0]} is empty: the key is the row's number")
         return None, place
+
+
+def _place_words(number: int | None) -> str:
+    return "its name" if number is None else "the row's number"

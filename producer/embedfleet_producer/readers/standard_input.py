@@ -9,9 +9,7 @@ from io import BufferedReader
 from typing import TYPE_CHECKING, BinaryIO
 
 from embedfleet_producer.readers.cells import parse_object
-from embedfleet_producer.readers.columns import Layout
 from embedfleet_producer.readers.encodings import recoded
-from embedfleet_producer.readers.options import ReadOptions
 from embedfleet_producer.readers.refusals import Refused, Verdict, is_unicode
 from embedfleet_producer.readers.rows import Rows
 from embedfleet_producer.readers.tables import jsonl_verdicts, read_csv
@@ -42,22 +40,21 @@ def read_stdin(stdin: BinaryIO, max_bytes: int, rows: Rows) -> Iterator[Verdict]
         if first is None:
             raise Refused("EMPTY", "there is no text in it")
         everything = itertools.chain([first], numbered)
-        if _is_row(first[1], rows.options):
+        if _is_row(first[1], rows):
             yield from jsonl_verdicts(everything, max_bytes, rows)
         elif rows.options.names_columns:
             reason = "a column was named, but the first line is no JSON object"
             raise Refused("BAD_JSON", f"{reason}; to read CSV, name the --delimiter")
         else:
             text = _joined((line for _, line in everything), max_bytes, rows.bad_encoding)
-            yield text_document(rows.name, text, "txt")
+            yield rows.whole(text_document(rows.name, text, "txt"))
 
 
-def _is_row(line: str, options: ReadOptions) -> bool:
+def _is_row(line: str, rows: Rows) -> bool:
     try:
-        names = list(parse_object(line))
+        return rows.takes(parse_object(line))
     except ValueError:
         return False
-    return options.names_columns or bool(Layout.of(names, options).texts)
 
 
 def _joined(lines: Iterable[str], max_bytes: int, bad_encoding: str) -> str:

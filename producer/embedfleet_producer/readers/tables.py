@@ -13,6 +13,8 @@ from embedfleet_producer.readers.rows import NO_ROWS, Row, Rows
 from embedfleet_producer.readers.text import Lines
 from embedfleet_schema.types import Rejection
 
+# A cell of nothing takes a hundred times its length in memory.
+MAX_CELLS = 1_000_000
 _OTHER_DELIMITERS = {";": "';'", "\t": "tab", "|": "'|'", ",": "','"}
 
 
@@ -51,7 +53,7 @@ def read_tsv(stream: BufferedReader, max_bytes: int, rows: Rows) -> Iterator[Ver
 def read_csv(stream: BufferedReader, max_bytes: int, rows: Rows) -> Iterator[Verdict]:
     """One verdict per row below the header row, numbered by the line that it starts on.
 
-    Commas unless told otherwise, double quotes, one cell up to `max_bytes` characters. What leaves
+    Commas unless told otherwise, double quotes, one row up to `max_bytes` characters. What leaves
     the place of the next row in doubt (a cell too large, a quote that is never closed or that is
     wrong after a line end) ends the file.
     """
@@ -100,8 +102,9 @@ def _csv_rows(lines: Lines, delimiter: str) -> Iterator[tuple[int, list[str] | s
     Raises:
         Refused: TOO_LARGE or BAD_CSV; the rows before it have been given out.
     """
-    reader = csv.reader(_short_enough(lines), delimiter=delimiter, strict=True)
+    reader = csv.reader(_short_enough(lines, delimiter), delimiter=delimiter, strict=True)
     while True:
+        lines.row_characters = 0
         first_line = reader.line_num + 1
         try:
             cells = next(reader, None)
@@ -126,10 +129,14 @@ def _is_about_quotes(error: csv.Error) -> bool:
     return "expected after" in str(error)
 
 
-def _short_enough(lines: Lines) -> Iterator[str]:
+def _short_enough(lines: Lines, delimiter: str) -> Iterator[str]:
     for number, line in enumerate(lines, 1):
-        if lines.is_too_long(line):
-            raise Refused("TOO_LARGE", f"line {number} has more than {lines.limit:,} characters")
+        # A row goes on over lines while a quote is open.
+        if lines.is_too_long(line) or lines.row_characters > lines.limit:
+            reason = f"the row at line {number} has more than {lines.limit:,} characters"
+            raise Refused("TOO_LARGE", reason)
+        if line.count(delimiter) > MAX_CELLS:
+            raise Refused("TOO_LARGE", f"line {number} has more than {MAX_CELLS:,} cells")
         yield line
 
 

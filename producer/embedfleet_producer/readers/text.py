@@ -9,10 +9,15 @@ from collections.abc import Iterator
 from io import BufferedReader
 from typing import Self
 
-from embedfleet_producer.readers.refusals import Refused, Verdict
+from embedfleet_producer.readers.accessories import described
+from embedfleet_producer.readers.front_matter import BadFrontMatter, split_front_matter
+from embedfleet_producer.readers.refusals import Note, Refused, Verdict
 from embedfleet_schema.types import ChunkMode, Document
 
 SNIFFED_BYTES = 8_192
+_BLOCK_BYTES = 1 << 20
+# A line over its limit is skipped up to its end, if that comes at all.
+_SKIPPED_LIMITS = 16
 _UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 _UTF_32 = (codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)
 BAD_ENCODING = (
@@ -40,15 +45,31 @@ def text_encoding(stream: BufferedReader) -> str:
 
 
 def read_whole(stream: BufferedReader, max_bytes: int) -> bytes:
-    """All bytes of an open file that has at most `max_bytes`.
+    """All bytes of a stream that has at most `max_bytes`, whatever size it is said to have.
 
     Raises:
-        Refused: TOO_LARGE; nothing was read.
+        Refused: TOO_LARGE; at most `max_bytes` were read.
     """
-    size = os.fstat(stream.fileno()).st_size
+    size = _size(stream)
     if size > max_bytes:
         raise Refused("TOO_LARGE", f"it has {size:,} bytes, at most {max_bytes:,} are taken")
-    return stream.read()
+    blocks: list[bytes] = []
+    room = max_bytes
+    # A file of /proc has no size, and one that is written to has another by now.
+    while block := stream.read(min(_BLOCK_BYTES, room + 1)):
+        room -= len(block)
+        if room < 0:
+            raise Refused("TOO_LARGE", f"it has more than {max_bytes:,} bytes")
+        blocks.append(block)
+    return b"".join(blocks)
+
+
+def _size(stream: BufferedReader) -> int:
+    try:
+        return os.fstat(stream.fileno()).st_size
+    except OSError:
+        # What is unpacked on the way has no file of its own.
+        return 0
 
 
 def read_text(stream: BufferedReader, max_bytes: int) -> str:
@@ -78,12 +99,9 @@ def storable(text: str) -> str:
     return text
 
 
-def text_document(
-    key: str, text: str, kind: str, *, mode: ChunkMode | None = None, title: str = ""
-) -> Document:
+def text_document(key: str, text: str, kind: str, *, mode: ChunkMode | None = None) -> Document:
     """The document of a whole file."""
-    metadata = {"path": key, "type": kind} | ({"title": title} if title else {})
-    return Document(key, storable(text), metadata, mode=mode)
+    return Document(key, storable(text), {"path": key, "type": kind}, mode=mode)
 
 
 def read_plain(key: str, stream: BufferedReader, max_bytes: int) -> Iterator[Verdict]:
@@ -95,7 +113,14 @@ def read_restructured(key: str, stream: BufferedReader, max_bytes: int) -> Itera
 
 
 def read_markdown(key: str, stream: BufferedReader, max_bytes: int) -> Iterator[Verdict]:
-    yield text_document(key, read_text(stream, max_bytes), "md", mode="markdown")
+    """One document; its front matter goes to the metadata and is no part of the text."""
+    whole = read_text(stream, max_bytes)
+    try:
+        said, text = split_front_matter(whole)
+    except BadFrontMatter as error:
+        yield Note(key, "BAD_FRONT_MATTER", f"it is taken as text: {error}")
+        said, text = {}, whole
+    yield from described(text_document(key, text, "md", mode="markdown"), said)
 
 
 class Lines(Iterator[str]):
@@ -104,7 +129,8 @@ class Lines(Iterator[str]):
     Bytes that do not decode become lone surrogates, so that one bad line is its own fault
     (`is_unicode` tells); in UTF-16, where a bad unit may shift all that follows, they can also
     raise UnicodeDecodeError. A line over `limit` characters comes as its first `limit + 1` and
-    the rest of it is skipped. `exhausted` tells whether the end was met.
+    the rest of it is skipped. `exhausted` tells whether the end was met; `row_characters` counts
+    what was given out, until it is set back.
 
     Args:
         stream: stays open; it is given back where the `with` block ends.
@@ -115,6 +141,7 @@ class Lines(Iterator[str]):
     def __init__(self, stream: BufferedReader, limit: int, *, newline: str) -> None:
         self.limit = limit
         self.exhausted = False
+        self.row_characters = 0
         self._text = io.TextIOWrapper(
             stream, text_encoding(stream), errors="surrogateescape", newline=newline
         )
@@ -131,10 +158,21 @@ class Lines(Iterator[str]):
             self.exhausted = True
             raise StopIteration
         if self.is_too_long(line):
-            rest = line
-            while rest and not rest.endswith("\n"):
-                rest = self._text.readline(self.limit + 1)
+            self._skip_rest(line)
+        self.row_characters += len(line)
         return line
+
+    def _skip_rest(self, line: str) -> None:
+        rest = line
+        for _ in range(_SKIPPED_LIMITS):
+            if not rest or rest.endswith("\n"):
+                return
+            rest = self._text.readline(self.limit + 1)
+        raise Refused(
+            "TOO_LARGE",
+            f"a line has no end within {_SKIPPED_LIMITS * self.limit:,} "
+            "characters; it was read up to there",
+        )
 
     def is_too_long(self, line: str) -> bool:
         return len(line) > self.limit

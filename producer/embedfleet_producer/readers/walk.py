@@ -3,32 +3,41 @@
 from __future__ import annotations
 
 import os
-import stat
+import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from io import BufferedReader, FileIO
 from pathlib import Path
 
-from embedfleet_producer.readers.refusals import Refused, is_unicode, os_reason, printable
+from embedfleet_producer.readers.folders import Entry, Selection, walk
+from embedfleet_producer.readers.refusals import is_unicode, printable
 from embedfleet_schema.errors import InputMissing
 from embedfleet_schema.types import Rejection
 
 STDIN = Path("-")
-# Not the block size of the file system, which may be less than what is sniffed.
-_BUFFER_BYTES = 65_536
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A file to be read, and the key that it gives its document."""
+    """A file to be read, and the key that it gives its document.
 
-    path: Path
+    It is `base` itself where there are no `parts`, else what they lead to below `base`.
+    `former_key` is the key in another Unicode form: collections from before may hold that one.
+    """
+
+    base: Path
+    parts: tuple[str, ...]
     key: str
+    former_key: str | None
 
     @property
-    def extension(self) -> str:
-        return self.path.suffix.lower()
+    def name(self) -> str:
+        return self.key.rpartition("/")[2]
+
+    @property
+    def origin(self) -> str:
+        """Its absolute path. Not resolved: a link is the name by which the file was given."""
+        return printable(os.path.abspath(self.base.joinpath(*self.parts)))  # noqa: PTH100
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,65 +48,48 @@ class Root:
     name: str
     prefix: str
 
-    def sources(self) -> Iterator[Source | Rejection]:
+    @property
+    def is_folder(self) -> bool:
+        """Like `Path.is_dir`, which raises where this says no (behind a folder that is locked)."""
+        return os.path.isdir(self.path)  # noqa: PTH112
+
+    def sources(self, selection: Selection, left_out: Counter[str]) -> Iterator[Source | Rejection]:
         """Files below a folder, depth first and sorted; or the one file that the root is."""
-        if not _is_folder(self.path):
-            yield _source(self.path, self.name)
-            return
-        for path, trouble in _walk(self.path):
-            key = self.prefix + path.relative_to(self.path).as_posix()
-            if trouble is None:
-                yield _source(path, key)
-            else:
-                yield Rejection(printable(key), "UNREADABLE", os_reason(trouble))
+        if self.is_folder:
+            for entry in walk(self.path, selection, left_out):
+                yield self._judged(entry)
+        elif selection.wants((self.path.name,), left_out):
+            yield _source(Entry(self.path, (), ()), self.name)
+
+    def _judged(self, entry: Entry) -> Source | Rejection:
+        key = self.prefix + "/".join(entry.shown)
+        if entry.verdict is not None:
+            return Rejection(printable(_composed(key)), *entry.verdict)
+        return _source(entry, key)
 
 
-def plan_roots(paths: Iterable[str | Path]) -> list[Root]:
+def plan_roots(paths: Iterable[str | Path], selection: Selection) -> list[Root]:
     """Name the given paths so that no two of them share a key, and check that they can be used.
 
     Raises:
-        InputMissing: a path does not exist, or is a folder without a file in it.
+        InputMissing: a path does not exist, or is a folder without a file in it that is wanted.
     """
     given = list(dict.fromkeys(Path(path) for path in paths))
     for path in given:
         _check_exists(path)
     names = [_own_name(path) for path in given]
-    uses = Counter(names)
+    uses = Counter(map(_composed, names))
     roots = []
     for path, own_name in zip(given, names, strict=True):
-        name = own_name if uses[own_name] == 1 else path.as_posix()
+        name = own_name if uses[_composed(own_name)] == 1 else path.as_posix()
         roots.append(Root(path, name, f"{name}/" if name and len(given) > 1 else ""))
     for root in roots:
-        if next(root.sources(), None) is None:
-            raise InputMissing(path=printable(root.path), reason="the folder is empty")
+        passed: Counter[str] = Counter()
+        if next(root.sources(selection, passed), None) is None:
+            del passed["hidden"]
+            reason = "nothing in it is wanted" if passed else "the folder is empty"
+            raise InputMissing(path=printable(root.path), reason=reason)
     return roots
-
-
-def open_regular(path: Path) -> BufferedReader:
-    """Open a regular file for reading; anything else is refused without being opened.
-
-    The second look, at what was opened, is for a file that is swapped for a pipe in between:
-    without O_NONBLOCK opening a pipe would wait for a writer.
-    """
-    check_regular(path.stat())
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
-    try:
-        check_regular(os.fstat(descriptor))
-    except Refused:
-        os.close(descriptor)
-        raise
-    stream: BufferedReader = BufferedReader(FileIO(descriptor), _BUFFER_BYTES)
-    return stream
-
-
-def check_regular(found: os.stat_result) -> None:
-    """Raise Refused (NOT_A_FILE) for what may block, or act, when it is opened."""
-    if not stat.S_ISREG(found.st_mode):
-        raise Refused(
-            "NOT_A_FILE",
-            "pipes, sockets and devices are not opened; to read from a pipe, send it to standard "
-            "input and name it -",
-        )
 
 
 def _check_exists(path: Path) -> None:
@@ -119,40 +111,16 @@ def _own_name(path: Path) -> str:
     return path.name if path.name not in {"", ".."} else path.resolve().name
 
 
-def _source(path: Path, key: str) -> Source | Rejection:
-    if is_unicode(key):
-        return Source(path, key)
-    return Rejection(printable(key), "BAD_NAME", "the file's name is not valid UTF-8: rename it")
-
-
-def _walk(root: Path) -> Iterator[tuple[Path, OSError | None]]:
-    """Every file below a folder, and every folder that cannot be listed with what was wrong.
-
-    A stack and not recursion: the file system alone bounds the depth.
-    """
-    pending = [(root, True)]
-    while pending:
-        path, is_folder = pending.pop()
-        if not is_folder:
-            yield path, None
-            continue
-        try:
-            pending.extend(reversed(_visible_entries(path)))
-        except OSError as error:
-            yield path, error
-
-
-def _visible_entries(folder: Path) -> list[tuple[Path, bool]]:
-    """What a folder holds, sorted, and whether each is a folder; links to folders are left out."""
-    with os.scandir(folder) as entries:
-        return sorted(
-            (folder / entry.name, entry.is_dir(follow_symlinks=False))
-            for entry in entries
-            if not entry.name.startswith(".")
-            and not (entry.is_symlink() and _is_folder(Path(entry.path)))
+def _source(entry: Entry, name: str) -> Source | Rejection:
+    if not is_unicode(name):
+        return Rejection(
+            printable(name), "BAD_NAME", "the file's name is not valid UTF-8: rename it"
         )
+    key = _composed(name)
+    former = name if name != key else unicodedata.normalize("NFD", key)
+    return Source(entry.base, entry.parts, key, former if former != key else None)
 
 
-def _is_folder(path: Path) -> bool:
-    """Like `Path.is_dir`, which raises where this says no (a folder that may not be searched)."""
-    return os.path.isdir(path)  # noqa: PTH112
+def _composed(name: str) -> str:
+    """The name as most systems write it: macOS may take the same letters apart (NFD)."""
+    return unicodedata.normalize("NFC", name)

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from io import BufferedReader
 from typing import TYPE_CHECKING
 
+from embedfleet_producer.readers.accessories import titled
 from embedfleet_producer.readers.refusals import Refused, Verdict, short_reason
 from embedfleet_producer.readers.text import read_text, text_document
 from embedfleet_schema.errors import ExtraMissing
@@ -45,8 +46,8 @@ def read_html(key: str, stream: BufferedReader, max_bytes: int) -> Iterator[Verd
             soup = bs4.BeautifulSoup(markup, "html.parser")
     except (bs4.exceptions.ParserRejectedMarkup, RecursionError) as error:
         raise Refused("UNREADABLE", f"not HTML: {short_reason(error)}") from error
-    title = _SPACES.sub(" ", soup.title.get_text()).strip() if soup.title else ""
-    yield text_document(key, page_text(soup), "html", title=title)
+    title = soup.title.get_text() if soup.title else ""
+    yield from titled(text_document(key, page_text(soup), "html"), title)
 
 
 def page_text(soup: BeautifulSoup) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from alembic import context
 from sqlalchemy import Connection
 
-from embedfleet_schema.migrate import engine_for, prepared
+from embedfleet_schema.migrate import prepared
 from embedfleet_schema.models import SCHEMA, Base
 from embedfleet_schema.roles import renew_grants
 from embedfleet_schema.settings import load_settings
@@ -36,6 +36,6 @@ if given is not None:
     _run(given)
 else:
     url = load_settings().database
-    with prepared(engine_for(url)) as own:
+    with prepared(url) as own:
         _run(own)
     renew_grants(url)

@@ -1,9 +1,11 @@
 -- name: claim
--- Lease the best pending batch of a queue. SKIP LOCKED: claimers never wait for each other.
+-- Lease the best pending batch of a queue, of no job that this process leaves alone. SKIP LOCKED:
+-- claimers never wait for each other.
 WITH best AS (
     SELECT id
     FROM embedfleet.batch
     WHERE state = 'pending' AND queue = %(queue)s AND run_after <= now()
+        AND job_id <> ALL (%(aside)s::bigint[])
     ORDER BY priority, run_after, id
     FOR UPDATE SKIP LOCKED
     LIMIT 1
@@ -31,7 +33,7 @@ WITH best AS (
             SELECT f.priority, f.run_after, f.id
             FROM embedfleet.batch AS f
             WHERE f.collection_id = c.id AND f.queue = %(queue)s AND f.state = 'pending'
-                AND f.run_after <= now()
+                AND f.run_after <= now() AND f.job_id <> ALL (%(aside)s::bigint[])
             ORDER BY f.priority, f.run_after, f.id
             LIMIT 1
         ) AS first
@@ -42,7 +44,7 @@ WITH best AS (
         SELECT l.id
         FROM embedfleet.batch AS l
         WHERE l.collection_id = c.id AND l.queue = %(queue)s AND l.state = 'pending'
-            AND l.run_after <= now()
+            AND l.run_after <= now() AND l.job_id <> ALL (%(aside)s::bigint[])
         ORDER BY l.priority, l.run_after, l.id
         FOR UPDATE SKIP LOCKED
         LIMIT 1
@@ -60,12 +62,62 @@ FROM best
 WHERE b.id = best.id
 RETURNING b.id, b.attempt, b.errors, b.job_id, b.collection_id, b.tokens, b.hashes;
 
+-- name: claim_smaller
+-- One of the batches of a job with the shortest texts, if it has a text of at most so many tokens.
+WITH shortest AS MATERIALIZED (
+    SELECT id, collection_id, hashes
+    FROM embedfleet.batch
+    WHERE job_id = %(job_id)s AND state = 'pending' AND queue = %(queue)s AND run_after <= now()
+        AND id <> ALL (%(tried)s::bigint[])
+    ORDER BY tokens / chunks, id
+    LIMIT 20
+), best AS (
+    SELECT b.id
+    FROM shortest AS s
+    JOIN embedfleet.batch AS b USING (id)
+    WHERE b.state = 'pending' AND EXISTS (
+        SELECT
+        FROM unnest(s.hashes) AS h (sha256)
+        JOIN embedfleet.chunk AS c ON c.collection_id = s.collection_id AND c.sha256 = h.sha256
+        WHERE c.tokens <= %(most)s
+    )
+    FOR UPDATE OF b SKIP LOCKED
+    LIMIT 1
+)
+UPDATE embedfleet.batch AS b
+SET state = 'leased',
+    attempt = b.attempt + 1,
+    owner = %(owner)s,
+    leased_at = now(),
+    lease_until = now() + make_interval(secs => %(lease_seconds)s),
+    reason = NULL
+FROM best
+WHERE b.id = best.id
+RETURNING b.id, b.attempt, b.errors, b.job_id, b.collection_id, b.tokens, b.hashes;
+
+-- name: smaller_later
+-- Whether there is one that others hold, or that is not due yet.
+SELECT EXISTS (
+    SELECT
+    FROM (
+        SELECT collection_id, hashes
+        FROM embedfleet.batch
+        WHERE job_id = %(job_id)s AND state = 'pending' AND queue = %(queue)s
+            AND id <> ALL (%(tried)s::bigint[])
+        ORDER BY tokens / chunks, id
+        LIMIT 20
+    ) AS s
+    CROSS JOIN LATERAL unnest(s.hashes) AS h (sha256)
+    JOIN embedfleet.chunk AS c ON c.collection_id = s.collection_id AND c.sha256 = h.sha256
+    WHERE c.tokens <= %(most)s
+) AS later;
+
 -- name: missing_texts
 -- The texts of a batch that still lack a vector: one row per hash, whichever chunk holds it.
-SELECT h.sha256, c.content
+SELECT h.sha256, c.content, c.tokens
 FROM unnest(%(hashes)s::bytea[]) AS h (sha256)
 CROSS JOIN LATERAL (
-    SELECT content
+    SELECT content, tokens
     FROM embedfleet.chunk
     WHERE collection_id = %(collection_id)s AND sha256 = h.sha256
     LIMIT 1
@@ -88,7 +140,7 @@ SELECT CASE
             AND h.sha256 IN (SELECT unnest(%(hashes)s::bytea[]))
     )
     THEN 'overlaps'
-END AS obstacle
+END AS obstacle, j.budget_usd IS NOT NULL AS limited
 FROM embedfleet.job AS j
 JOIN embedfleet.collection AS c ON c.id = j.collection_id
 JOIN embedfleet.space AS s ON s.id = c.space_id
@@ -148,7 +200,11 @@ SELECT budget_usd IS NOT NULL AS limited FROM embedfleet.job WHERE id = %(job_id
 
 -- name: count_stored
 -- Texts that have their vector while their batch goes on.
-UPDATE embedfleet.batch SET stored = least(chunks, stored + %(texts)s) WHERE id = %(id)s;
+-- What they cost is no longer reserved.
+UPDATE embedfleet.batch
+SET stored = least(chunks, stored + %(texts)s),
+    reserved_usd = reserved_usd - least(reserved_usd, %(usd)s::numeric)
+WHERE id = %(id)s;
 
 -- name: count_left
 -- Of a batch that ends otherwise than done, all texts have their vector but those that are left.
@@ -157,7 +213,8 @@ UPDATE embedfleet.batch SET stored = greatest(0, chunks - %(texts)s) WHERE id = 
 -- name: finish
 -- A batch that is through gives its hashes back: they are many and no longer needed.
 UPDATE embedfleet.batch
-SET state = %(state)s, lease_until = NULL, finished_at = now(), reason = %(reason)s, hashes = ARRAY[]::bytea[]
+SET state = %(state)s, lease_until = NULL, finished_at = now(), reason = %(reason)s,
+    reserved_usd = NULL, hashes = ARRAY[]::bytea[]
 WHERE id = %(id)s;
 
 -- name: release
@@ -168,6 +225,7 @@ UPDATE embedfleet.batch
 SET state = %(state)s,
     lease_until = NULL,
     owner = NULL,
+    reserved_usd = NULL,
     run_after = coalesce(now() + make_interval(secs => %(delay_seconds)s::float8), run_after),
     errors = errors + %(charge)s,
     reason = %(reason)s || coalesce(', until ' || to_char(
@@ -213,7 +271,7 @@ WHERE b.id = %(id)s
     AND NOT EXISTS (SELECT FROM embedfleet.{vectors} AS v WHERE v.sha256 = h.sha256)
 ON CONFLICT (collection_id, sha256) DO UPDATE
 SET code = excluded.code, reason = excluded.reason, attempts = excluded.attempts,
-    job_id = excluded.job_id, created_at = now()
+    job_id = excluded.job_id, created_at = now(), retried_by = NULL
 RETURNING sha256;
 
 -- name: expired
@@ -228,7 +286,7 @@ LIMIT 100;
 -- name: fence_expired
 -- The fence of the sweeper. A row that its late owner is just settling is skipped. An owner that
 -- signed off, or still beats, has not crashed: it was cut off, or gave the batch up.
-SELECT b.hashes, b.crashes,
+SELECT b.hashes, b.crashes, b.reserved_usd > 0 AS reserved,
     NOT EXISTS (
         SELECT FROM embedfleet.worker AS w
         WHERE w.id = b.owner AND (

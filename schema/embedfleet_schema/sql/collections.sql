@@ -19,9 +19,10 @@ SELECT to_regclass(format('embedfleet.%%I', %(name)s::text)) IS NOT NULL AS take
 
 -- name: create
 INSERT INTO embedfleet.collection
-    (name, space_id, chunk_size, chunk_overlap, chunk_mode, tokenizer, queue)
+    (name, space_id, chunk_size, chunk_overlap, chunk_mode, tokenizer, too_long, queue)
 VALUES
-    (%(name)s, %(space_id)s, %(size)s, %(overlap)s, %(mode)s, %(tokenizer)s, %(queue)s)
+    (%(name)s, %(space_id)s, %(size)s, %(overlap)s, %(mode)s, %(tokenizer)s, %(too_long)s,
+        %(queue)s)
 RETURNING id;
 
 -- name: create_relations
@@ -29,17 +30,17 @@ RETURNING id;
 SELECT embedfleet.create_relations(%(collection_id)s);
 
 -- name: drop_view
-DROP VIEW IF EXISTS embedfleet.{name};
+DROP VIEW IF EXISTS embedfleet.{name} {behaviour};
 
 -- name: drop_vectors
-DROP TABLE IF EXISTS embedfleet.{vectors};
+DROP TABLE IF EXISTS embedfleet.{vectors} {behaviour};
 
 -- name: delete
 DELETE FROM embedfleet.collection WHERE id = %(collection_id)s;
 
 -- name: list
-SELECT c.id, c.name, c.space_id, c.chunk_size, c.chunk_overlap, c.chunk_mode, c.tokenizer, c.queue,
-    c.created_at, s.provider, s.model, s.revision, s.dimensions, s.max_tokens, s.pooling,
+SELECT c.id, c.name, c.space_id, c.chunk_size, c.chunk_overlap, c.chunk_mode, c.tokenizer, c.too_long,
+    c.queue, c.created_at, s.provider, s.model, s.revision, s.dimensions, s.max_tokens, s.pooling,
     s.normalized, s.document_prompt, s.query_prompt, s.storage, s.metric
 FROM embedfleet.collection AS c
 JOIN embedfleet.space AS s ON s.id = c.space_id
@@ -74,6 +75,20 @@ WHERE i.indrelid = to_regclass(%(table)s) AND a.amname = 'hnsw';
 -- name: drop_index
 DROP INDEX CONCURRENTLY IF EXISTS embedfleet.{index};
 
+-- name: set_build
+-- A build waits for transactions that are older than it, also at its end, when hours would be lost.
+SELECT set_config('lock_timeout', '0', false),
+    set_config('maintenance_work_mem', %(memory)s, false),
+    set_config('max_parallel_maintenance_workers', %(workers)s, false);
+
+-- name: reset_build
+-- Not all: what every connection of ours is set to has to stay.
+SELECT name, set_config(name, reset_val, false)
+FROM pg_settings
+WHERE name IN ('maintenance_work_mem', 'max_parallel_maintenance_workers')
+UNION ALL
+SELECT 'lock_timeout', set_config('lock_timeout', %(lock_timeout)s, false);
+
 -- name: create_index
 CREATE INDEX CONCURRENTLY {index} ON embedfleet.{vectors} USING hnsw (embedding {operators});
 
@@ -82,6 +97,6 @@ CREATE INDEX CONCURRENTLY {index} ON embedfleet.{vectors} USING hnsw (embedding 
 ANALYZE embedfleet.{vectors}, embedfleet.chunk, embedfleet.document;
 
 -- name: index_progress
-SELECT p.phase, p.tuples_done, p.tuples_total, p.blocks_done, p.blocks_total
+SELECT p.phase, p.current_locker_pid, p.tuples_done, p.tuples_total, p.blocks_done, p.blocks_total
 FROM pg_stat_progress_create_index AS p
 WHERE p.relid = to_regclass(%(table)s);

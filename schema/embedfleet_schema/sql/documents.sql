@@ -12,7 +12,8 @@ ORDER BY d.id
 FOR UPDATE;
 
 -- name: go_live
--- A document goes live whole: each chunk of its newest version has a vector or a failure.
+-- A document goes live whole: each chunk of its newest version has a vector or a failure. A failure
+-- whose text another job tries anew does not count, unless that job was cancelled.
 UPDATE embedfleet.document AS d
 SET live_version = d.version
 WHERE d.id = ANY (%(documents)s)
@@ -25,6 +26,10 @@ WHERE d.id = ANY (%(documents)s)
             AND NOT EXISTS (
                 SELECT FROM embedfleet.failure AS f
                 WHERE f.collection_id = d.collection_id AND f.sha256 = c.sha256
+                    AND NOT EXISTS (
+                        SELECT FROM embedfleet.job AS j
+                        WHERE j.id = f.retried_by AND j.cancelled_at IS NULL
+                    )
             )
     )
 RETURNING d.id;
@@ -85,3 +90,33 @@ CROSS JOIN LATERAL (
     WHERE document_id = d.id AND version = d.version
 ) AS c
 ORDER BY d.key;
+
+-- name: matching
+-- A page of keys, in their order: documents whose newest version a job stored, or whose keys begin
+-- alike, and what was rejected likewise.
+(
+    SELECT key
+    FROM embedfleet.document
+    WHERE collection_id = %(collection_id)s AND key > %(after)s
+        AND (%(job_id)s::bigint IS NULL OR job_id = %(job_id)s)
+        AND (%(prefix)s::text IS NULL OR starts_with(key, %(prefix)s))
+    ORDER BY key
+    LIMIT %(limit)s
+)
+UNION
+(
+    SELECT document_key
+    FROM embedfleet.failure
+    WHERE collection_id = %(collection_id)s AND document_key > %(after)s
+        AND (%(job_id)s::bigint IS NULL OR job_id = %(job_id)s)
+        AND (%(prefix)s::text IS NULL OR starts_with(document_key, %(prefix)s))
+    ORDER BY document_key
+    LIMIT %(limit)s
+)
+ORDER BY key
+LIMIT %(limit)s;
+
+-- name: clear_rejections
+-- Verdicts on documents only: a chunk without a vector is live because its failure says why.
+DELETE FROM embedfleet.failure
+WHERE collection_id = %(collection_id)s AND document_key IS NOT NULL;

@@ -83,17 +83,39 @@ WHERE NOT EXISTS (SELECT FROM embedfleet.{vectors} AS v WHERE v.sha256 = c.sha25
 
 -- name: missing_waiting
 -- Texts that unchanged documents still wait for: their batch may be held, cancelled or far back.
+-- What was refused before anyone tried (no attempts) would be refused again.
 SELECT DISTINCT ON (c.sha256) c.sha256, c.tokens
 FROM embedfleet.document AS d
 JOIN embedfleet.chunk AS c ON c.document_id = d.id AND c.version = d.version
 WHERE d.collection_id = %(collection_id)s AND d.key = ANY (%(keys)s)
-    AND NOT EXISTS (SELECT FROM embedfleet.{vectors} AS v WHERE v.sha256 = c.sha256);
+    AND NOT EXISTS (SELECT FROM embedfleet.{vectors} AS v WHERE v.sha256 = c.sha256)
+    AND NOT EXISTS (
+        SELECT FROM embedfleet.failure AS f
+        WHERE f.collection_id = d.collection_id AND f.sha256 = c.sha256 AND f.attempts = 0
+    );
 
--- name: forget_failures
--- Texts that are about to be tried again, and documents that are accepted now.
+-- name: refuse_texts
+-- Failures of texts that no worker will see, sorted as everywhere.
+INSERT INTO embedfleet.failure (collection_id, sha256, code, reason, job_id)
+SELECT %(collection_id)s, u.sha256, u.code, u.reason, %(job_id)s
+FROM unnest(%(hashes)s::bytea[], %(codes)s::text[], %(reasons)s::text[])
+    AS u (sha256, code, reason)
+ORDER BY u.sha256
+ON CONFLICT (collection_id, sha256) DO UPDATE
+SET code = excluded.code, reason = excluded.reason, attempts = 0, job_id = excluded.job_id,
+    retried_by = NULL, created_at = now();
+
+-- name: retry_failures
+-- Texts that this job tries again. Their failures stand until they have a vector or a new verdict:
+-- so they are not lost with a job that is cancelled.
+UPDATE embedfleet.failure
+SET retried_by = %(job_id)s
+WHERE collection_id = %(collection_id)s AND sha256 = ANY (%(hashes)s::bytea[]);
+
+-- name: forget_rejections
+-- Of documents that are accepted now.
 DELETE FROM embedfleet.failure
-WHERE collection_id = %(collection_id)s
-    AND (sha256 = ANY (%(hashes)s::bytea[]) OR document_key = ANY (%(keys)s));
+WHERE collection_id = %(collection_id)s AND document_key = ANY (%(keys)s);
 
 -- name: insert_batches
 INSERT INTO embedfleet.batch

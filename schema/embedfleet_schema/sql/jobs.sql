@@ -1,6 +1,7 @@
 -- name: create
-INSERT INTO embedfleet.job (collection_id, kind, budget_usd, lane)
-VALUES (%(collection_id)s, %(kind)s, %(budget_usd)s, %(lane)s)
+INSERT INTO embedfleet.job (collection_id, kind, budget_usd, lane, loading_until)
+VALUES (%(collection_id)s, %(kind)s, %(budget_usd)s, %(lane)s,
+    now() + make_interval(secs => %(loading_seconds)s))
 RETURNING id;
 
 -- name: standing
@@ -18,22 +19,44 @@ SET documents = documents + %(documents)s,
     unchanged = unchanged + %(unchanged)s,
     rejected = rejected + %(rejected)s,
     chunks = chunks + %(chunks)s,
-    reused = reused + %(reused)s
+    reused = reused + %(reused)s,
+    failed = failed + %(failed)s
 WHERE id = %(job_id)s;
 
 -- name: loaded
 UPDATE embedfleet.job SET loaded_at = now() WHERE id = %(job_id)s AND loaded_at IS NULL;
 
+-- name: still_loading
+-- Its producer lives. A job that was taken for interrupted meanwhile goes on with that.
+UPDATE embedfleet.job
+SET loading_until = now() + make_interval(secs => %(loading_seconds)s)
+WHERE id = %(job_id)s AND loaded_at IS NULL;
+
+-- name: interrupted
+-- Its producer will hand over nothing more.
+UPDATE embedfleet.job
+SET interrupted_at = now()
+WHERE id = %(job_id)s AND loaded_at IS NULL AND interrupted_at IS NULL;
+
 -- name: status
 -- Everything a person asks of a job, from the rows themselves. The rate looks back 30 seconds, or
 -- to the end of the first batch of a younger job: before that, models were being loaded.
 SELECT j.id, j.kind, c.name AS collection, c.queue, j.documents, j.unchanged, j.rejected, j.chunks,
-    j.reused, j.created_at, j.loaded_at, j.paused_at, j.cancelled_at, j.pause_reason,
+    j.reused, j.created_at, j.loaded_at,
+    CASE WHEN j.loaded_at IS NULL
+        THEN coalesce(j.interrupted_at, CASE WHEN j.loading_until < now() THEN j.loading_until END)
+    END AS interrupted_at, j.paused_at, j.cancelled_at, j.pause_reason,
     j.budget_usd::float8 AS budget_usd,
     (SELECT sum(u.usd)::float8 FROM embedfleet.usage AS u WHERE u.job_id = j.id) AS spent_usd,
+    j.unsettled_usd::float8 AS unsettled_usd,
+    (b.reserved_usd + (
+        SELECT coalesce(sum((f.reserved ->> j.id::text)::numeric), 0)
+        FROM embedfleet.lane_file AS f
+        WHERE f.space_id = s.id AND f.state IN ('filing', 'filed')
+    ))::float8 AS reserved_usd,
     s.paused_at AS space_paused_at, s.pause_code AS space_pause_code,
     s.pause_reason AS space_pause_reason, s.provider || '/' || s.model AS model,
-    b.open_batches, b.leased_batches, b.queued, b.embedded, b.failed, b.open_tokens,
+    b.open_batches, b.leased_batches, b.queued, b.embedded, b.failed + j.failed AS failed, b.open_tokens,
     b.finished_at, b.waiting_reason, b.filed_batches, b.filed_at,
     coalesce(r.tokens / r.seconds, 0) AS tokens_per_second,
     coalesce(r.chunks / r.seconds, 0) AS chunks_per_second,
@@ -51,6 +74,7 @@ CROSS JOIN LATERAL (
             FILTER (WHERE state IN ('pending', 'held', 'leased')), 0) AS open_tokens,
         coalesce(sum(CASE state WHEN 'done' THEN chunks ELSE stored END), 0) AS embedded,
         coalesce(sum(chunks - stored) FILTER (WHERE state = 'dead'), 0) AS failed,
+        coalesce(sum(reserved_usd) FILTER (WHERE state = 'leased'), 0) AS reserved_usd,
         max(finished_at) AS finished_at,
         max(reason) FILTER (WHERE state IN ('pending', 'held')) AS waiting_reason,
         count(*) FILTER (WHERE state = 'leased' AND queue = 'lane') AS filed_batches,
@@ -78,7 +102,7 @@ SELECT j.id
 FROM embedfleet.job AS j
 WHERE %(collection_id)s::bigint IS NULL OR j.collection_id = %(collection_id)s
 ORDER BY (j.cancelled_at IS NULL AND (
-        j.loaded_at IS NULL
+        j.loaded_at IS NULL AND j.interrupted_at IS NULL AND j.loading_until >= now()
         OR EXISTS (
             SELECT FROM embedfleet.batch AS b
             WHERE b.job_id = j.id AND b.state IN ('pending', 'held', 'leased')
@@ -94,7 +118,7 @@ UPDATE embedfleet.job SET paused_at = coalesce(paused_at, now()) WHERE id = %(jo
 UPDATE embedfleet.job
 SET paused_at = NULL, pause_reason = NULL, budget_usd = coalesce(%(budget_usd)s, budget_usd)
 WHERE id = %(job_id)s
-RETURNING budget_usd;
+RETURNING budget_usd, unsettled_usd;
 
 -- name: cancel
 -- A job that is done stays done.
@@ -141,11 +165,12 @@ LIMIT %(limit)s;
 -- name: failed_texts
 -- Failed texts that are to be tried again; one in an open batch is being tried already. A failure
 -- stands until its text has a vector or a new verdict: so nothing is lost with a cancelled job.
+-- What was refused before anyone tried (no attempts) would be refused again.
 WITH expected AS (
     SELECT DISTINCT ON (c.sha256) c.sha256, c.tokens
     FROM embedfleet.failure AS f
     JOIN embedfleet.chunk AS c ON c.collection_id = f.collection_id AND c.sha256 = f.sha256
-    WHERE f.collection_id = %(collection_id)s
+    WHERE f.collection_id = %(collection_id)s AND f.attempts > 0
         AND (%(job_id)s::bigint IS NULL OR f.job_id = %(job_id)s)
 ), {judged}
 SELECT sha256, tokens FROM judged WHERE NOT (stored OR open);

@@ -37,7 +37,7 @@ FROM embedfleet.lane_file
 WHERE space_id IN (SELECT id FROM alike);
 
 -- name: candidates
-SELECT b.id, b.chunks, b.tokens, b.job_id
+SELECT b.id, b.chunks, b.tokens, b.job_id, b.collection_id, j.budget_usd IS NOT NULL AS limited
 FROM embedfleet.batch AS b
 JOIN embedfleet.job AS j ON j.id = b.job_id
 JOIN embedfleet.collection AS c ON c.id = b.collection_id
@@ -48,19 +48,8 @@ ORDER BY b.priority, b.run_after, b.id
 LIMIT %(limit)s
 FOR UPDATE OF b SKIP LOCKED;
 
--- name: budgets
--- What jobs with a budget may still spend, before what of them is filed already.
-SELECT j.id,
-    (j.budget_usd - coalesce((
-        SELECT sum(u.usd) FROM embedfleet.usage AS u WHERE u.job_id = j.id
-    ), 0))::float8 AS left_usd,
-    coalesce((
-        SELECT sum(b.tokens)
-        FROM embedfleet.batch AS b
-        WHERE b.job_id = j.id AND b.state = 'leased' AND b.queue = 'lane'
-    ), 0)::bigint AS filed_tokens
-FROM embedfleet.job AS j
-WHERE j.id = ANY (%(jobs)s::bigint[]) AND j.budget_usd IS NOT NULL;
+-- name: hashes
+SELECT hashes FROM embedfleet.batch WHERE id = %(id)s;
 
 -- name: overlapping
 -- Those of the batches that share a text with one that is leased, or with an earlier one of them.
@@ -88,8 +77,8 @@ SET run_after = now() + make_interval(secs => %(delay_seconds)s), reason = %(rea
 WHERE id = ANY (%(ids)s::bigint[]);
 
 -- name: create
-INSERT INTO embedfleet.lane_file (space_id, account, state, requests, tokens)
-VALUES (%(space_id)s, %(account)s, 'filing', %(requests)s, %(tokens)s)
+INSERT INTO embedfleet.lane_file (space_id, account, state, requests, tokens, price, reserved)
+VALUES (%(space_id)s, %(account)s, 'filing', %(requests)s, %(tokens)s, %(price)s, %(reserved)s)
 RETURNING id;
 
 -- name: lease
@@ -108,7 +97,7 @@ WHERE id = ANY (%(ids)s::bigint[]);
 -- Files that are not over, the oldest first. `wanted` counts batches whose job was not cancelled.
 SELECT f.id, f.token::text AS token, f.account, f.space_id,
     s.provider || '/' || s.model AS model, f.state,
-    f.input_file_id, f.batch_id, f.requests, f.tokens, f.created_at,
+    f.input_file_id, f.batch_id, f.requests, f.tokens, f.price::float8 AS price, f.created_at,
     extract(epoch FROM now() - f.checked_at)::float8 AS checked_s,
     extract(epoch FROM now() - coalesce(f.filed_at, f.created_at))::float8 AS age_s,
     b.leased, b.wanted

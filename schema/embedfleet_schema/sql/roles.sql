@@ -12,6 +12,40 @@ SELECT quote_ident(pg_get_userbyid(nspowner)) AS owner
 FROM pg_namespace
 WHERE nspname = 'embedfleet' AND pg_get_userbyid(nspowner) <> current_user;
 
+-- name: become_owner
+-- For the rest of a transaction; nothing where the user of this connection is the owner.
+SELECT set_config('role', pg_get_userbyid(nspowner)::text, true)
+FROM pg_namespace
+WHERE nspname = 'embedfleet' AND pg_get_userbyid(nspowner) <> current_user;
+
+-- name: code_of_others
+-- What somebody hung on our tables and a migration would run: triggers, rules, policies, defaults
+-- and checks that call what neither PostgreSQL nor pgvector brought. Empty where whoever is logged
+-- in has no more rights than the owner, who could do the same.
+SELECT DISTINCT pg_describe_object(d.classid, d.objid, 0) AS what
+FROM pg_class AS c
+JOIN pg_depend AS o
+    ON o.refclassid = 'pg_class'::regclass AND o.refobjid = c.oid
+        AND o.classid IN (
+            'pg_trigger'::regclass, 'pg_rewrite'::regclass, 'pg_policy'::regclass,
+            'pg_attrdef'::regclass, 'pg_constraint'::regclass, 'pg_class'::regclass
+        )
+JOIN pg_depend AS d ON d.classid = o.classid AND d.objid = o.objid
+WHERE c.relnamespace = to_regnamespace('embedfleet') AND c.relkind IN ('r', 'p', 'v')
+    AND d.refclassid IN ('pg_proc'::regclass, 'pg_operator'::regclass)
+    AND NOT EXISTS (
+        SELECT
+        FROM pg_depend AS e
+        WHERE e.classid = d.refclassid AND e.objid = d.refobjid
+            AND e.refclassid = 'pg_extension'::regclass AND e.deptype = 'e'
+    )
+    AND (SELECT rolsuper FROM pg_roles WHERE rolname = session_user)
+    AND (
+        SELECT pg_get_userbyid(nspowner) <> session_user
+        FROM pg_namespace WHERE nspname = 'embedfleet'
+    )
+ORDER BY what;
+
 -- name: create
 -- Groups without a login, which the deployment grants to its users. Roles belong to the whole
 -- server: a second database finds them there.
@@ -101,7 +135,7 @@ FROM embedfleet_producer, embedfleet_worker, embedfleet_search;
 -- name: grant_to_all
 GRANT USAGE ON SCHEMA embedfleet TO embedfleet_producer, embedfleet_worker, embedfleet_search;
 GRANT SELECT ON embedfleet.alembic_version, embedfleet.space, embedfleet.collection,
-    embedfleet.rate_limit, embedfleet.limit_group
+    embedfleet.space_check, embedfleet.rate_limit, embedfleet.limit_group
 TO embedfleet_producer, embedfleet_worker, embedfleet_search;
 
 -- name: grant_to_producer
@@ -123,11 +157,15 @@ GRANT INSERT, UPDATE, DELETE ON embedfleet.rate_limit, embedfleet.limit_group
 TO embedfleet_producer;
 
 -- name: grant_to_worker
--- A worker pauses a space whose provider refuses, and a job whose budget is spent.
+-- A worker pauses a space whose provider refuses, and a job whose budget is spent, and says what may
+-- have been spent on a job without an answer. What the first worker of a space recorded, no other
+-- one may change.
 GRANT SELECT, INSERT, UPDATE ON embedfleet.batch TO embedfleet_worker;
-GRANT SELECT, UPDATE (paused_at, pause_reason) ON embedfleet.job TO embedfleet_worker;
+GRANT SELECT, UPDATE (paused_at, pause_reason, unsettled_usd) ON embedfleet.job
+TO embedfleet_worker;
 GRANT UPDATE (paused_at, pause_code, pause_reason) ON embedfleet.space TO embedfleet_worker;
 GRANT SELECT, INSERT, UPDATE ON embedfleet.usage, embedfleet.lane_file TO embedfleet_worker;
+GRANT INSERT ON embedfleet.space_check TO embedfleet_worker;
 GRANT SELECT, UPDATE (live_version) ON embedfleet.document TO embedfleet_worker;
 GRANT SELECT, DELETE ON embedfleet.chunk TO embedfleet_worker;
 GRANT SELECT, INSERT, UPDATE, DELETE ON embedfleet.failure, embedfleet.worker
@@ -142,8 +180,27 @@ TO embedfleet_search, embedfleet_producer;
 
 -- name: grant_relations
 -- The tables and views of the collections that are there; later ones get theirs as they are made.
-SELECT embedfleet.grant_relations(format('vectors_%s_%s', id, space_id), name)
-FROM embedfleet.collection;
+-- Only catalogs are read: what is stored in the schema may be its former owner's, and would run
+-- with the rights of whoever sets up the roles.
+DO $$
+DECLARE
+    ours record;
+BEGIN
+    FOR ours IN
+        SELECT format('embedfleet.%I', relname) AS name, relkind = 'v' AS is_view
+        FROM pg_class
+        WHERE relnamespace = 'embedfleet'::regnamespace
+            AND (relkind = 'v' OR relkind = 'r' AND starts_with(relname::text, 'vectors_'))
+    LOOP
+        IF ours.is_view THEN
+            EXECUTE format('GRANT SELECT ON %s TO embedfleet_search', ours.name);
+        ELSE
+            EXECUTE format('GRANT SELECT, DELETE ON %s TO embedfleet_producer', ours.name);
+            EXECUTE format('GRANT SELECT, INSERT, DELETE ON %s TO embedfleet_worker', ours.name);
+        END IF;
+    END LOOP;
+END
+$$;
 
 -- name: lock
 -- One migration at a time.

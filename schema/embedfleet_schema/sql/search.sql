@@ -10,8 +10,49 @@ SELECT id, document, position, content, metadata, distance
 FROM nearest
 ORDER BY distance, id;
 
+-- name: exact
+-- No index serves a sum, so every row that matches is compared.
+SELECT id, document, position, content, metadata, embedding {operator} {query} AS distance
+FROM embedfleet.{view}{where}
+ORDER BY (embedding {operator} {query}) + 0, id
+LIMIT {k};
+
+-- name: complete
+-- Both in one, for people: rows are compared only where the index gave too few.
+WITH question AS MATERIALIZED (
+    SELECT {query} AS vector
+), nearest AS MATERIALIZED (
+    SELECT id, document, position, content, metadata,
+        embedding {operator} (SELECT vector FROM question) AS distance
+    FROM embedfleet.{view}{where}
+    ORDER BY embedding {operator} (SELECT vector FROM question)
+    LIMIT {k}
+), compared AS MATERIALIZED (
+    SELECT id, document, position, content, metadata,
+        embedding {operator} (SELECT vector FROM question) AS distance
+    FROM embedfleet.{view}
+    WHERE (SELECT count(*) FROM nearest) < {k}{and_where}
+    ORDER BY (embedding {operator} (SELECT vector FROM question)) + 0, id
+    LIMIT {k}
+)
+SELECT id, document, position, content, metadata, distance
+FROM nearest
+WHERE (SELECT count(*) FROM nearest) >= {k}
+UNION ALL
+SELECT id, document, position, content, metadata, distance
+FROM compared
+ORDER BY distance, id;
+
 -- name: scan_settings
--- Without an iterative scan a filter silently returns too few rows.
-SELECT set_config('hnsw.iterative_scan', 'relaxed_order', true),
-    set_config('hnsw.ef_search', %(ef_search)s, true),
-    set_config('hnsw.max_scan_tuples', %(max_scan_tuples)s, true);
+-- How far an iterative scan may go, which returns too few rows when it has come there. The second
+-- limit, of memory, is put beyond the first. A search takes no longer than its role may, which other
+-- statements of ours do.
+SELECT set_config('hnsw.iterative_scan', 'relaxed_order', true) AS "hnsw.iterative_scan",
+    set_config('hnsw.ef_search', %(ef_search)s, true) AS "hnsw.ef_search",
+    set_config('hnsw.max_scan_tuples', coalesce(%(tuples)s::int, (
+        SELECT least(%(most)s, greatest(1, reltuples / 8))::int
+        FROM pg_class
+        WHERE oid = to_regclass(%(table)s)
+    ), %(most)s)::text, true) AS "hnsw.max_scan_tuples",
+    set_config('hnsw.scan_mem_multiplier', %(memory)s, true) AS "hnsw.scan_mem_multiplier",
+    set_config('statement_timeout', %(statement_timeout)s, true) AS statement_timeout;

@@ -15,8 +15,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
-from typing import Any, Self
+from dataclasses import dataclass
+from typing import Any
 from uuid import UUID
 
 import numpy as np
@@ -29,7 +29,8 @@ from embedfleet_schema.errors import LeaseLost
 from embedfleet_schema.failpoints import Failpoints
 from embedfleet_schema.statements import load
 from embedfleet_schema.store import (
-    collections,
+    budgets,
+    claims,
     documents,
     exits,
     halts,
@@ -38,40 +39,19 @@ from embedfleet_schema.store import (
     spaces,
     usage,
 )
+from embedfleet_schema.store.budgets import Aside
+from embedfleet_schema.store.claims import PriceOf
 from embedfleet_schema.store.exits import Open
+from embedfleet_schema.store.leases import Lease
 from embedfleet_schema.store.usage import Spending
-from embedfleet_schema.types import CollectionInfo, Queue
+from embedfleet_schema.types import Queue
 from embedfleet_schema.vectors import vector_array
+
+__all__ = ["Batches", "Fenced", "Lease"]
 
 _SQL = load("batches")
 
 HALTED = "it was claimed just when its job was stopped"
-
-
-@dataclass(frozen=True, slots=True)
-class Lease:
-    """A claimed batch: `texts[i]` is what still needs a vector, `hashes[i]` its address.
-
-    `attempt` fences every write; `errors` is how often the batch failed by its own fault before.
-    """
-
-    id: int
-    attempt: int
-    errors: int
-    job_id: int
-    collection: CollectionInfo
-    tokens: int
-    hashes: list[bytes]
-    texts: list[str]
-
-    def only(self, rows: Sequence[int]) -> Self:
-        """The same lease of some of its texts."""
-        return replace(
-            self,
-            tokens=self.tokens * len(rows) // max(1, len(self.hashes)),
-            hashes=[self.hashes[row] for row in rows],
-            texts=[self.texts[row] for row in rows],
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,14 +80,22 @@ class Batches:
         self._owner = owner
         self._lease_seconds = lease_seconds
         self._failpoints = failpoints or Failpoints()
+        self._aside = Aside()
 
-    def claim(self, queue: Queue, *, beside: Sequence[int] = ()) -> Lease | None:
+    def claim(
+        self,
+        queue: Queue,
+        *,
+        beside: Sequence[int] = (),
+        price_of: PriceOf = lambda _: None,
+    ) -> Lease | None:
         """Lease the best pending batch of `queue`, of no space of `beside`; None where there is
         nothing to do.
 
         A batch with texts that another worker is just embedding is put back for a second: when its
         turn comes they have vectors, and nothing is embedded twice. A batch of what was paused or
-        cancelled a moment ago is put where it belongs.
+        cancelled a moment ago is put where it belongs. Of a job with a budget, what the batch may
+        cost by `price_of` is reserved, or it is not leased: see `store.budgets`.
         """
         values = {
             "queue": queue,
@@ -115,51 +103,19 @@ class Batches:
             "lease_seconds": self._lease_seconds,
             "beside": list(beside),
         }
-        claim = _SQL["claim_beside" if beside else "claim"]
+        statement = _SQL["claim_beside" if beside else "claim"]
         while True:
-            with self._db.transaction() as conn:
-                lease, halted = self._claim(conn, claim, values)
-            if lease is None or not halted:
-                return lease
-            self._put_aside(lease)
-
-    def _claim(
-        self, conn: Connection[Any], claim: sql.SQL, values: dict[str, Any]
-    ) -> tuple[Lease | None, bool]:
-        """A batch, and whether it has to be put aside.
-
-        One transaction, in which time stands still: what is put back is not claimed again.
-        """
-        while (row := conn.execute(claim, values).fetchone()) is not None:
-            lease = self._read(conn, row)
-            obstacle = self._obstacle(conn, lease)
-            if obstacle != "overlaps":
-                return lease, obstacle == "halted"
-            exits.wait_for_others(conn, lease.id)
-        return None, False
-
-    def _read(self, conn: Connection[Any], row: tuple[Any, ...]) -> Lease:
-        batch_id, attempt, errors, job_id, collection_id, tokens, hashes = row
-        collection = collections.by_id(conn, collection_id)
-        missing = conn.execute(
-            _SQL["missing_texts"].format(vectors=sql.Identifier(collection.vectors)),
-            {"hashes": hashes, "collection_id": collection_id},
-        ).fetchall()
-        return Lease(
-            id=batch_id,
-            attempt=attempt,
-            errors=errors,
-            job_id=job_id,
-            collection=collection,
-            tokens=tokens * len(missing) // max(1, len(hashes)),
-            hashes=[bytes(sha256) for sha256, _ in missing],
-            texts=[content for _, content in missing],
-        )
-
-    def _obstacle(self, conn: Connection[Any], lease: Lease) -> str | None:
-        values = {"id": lease.id, "job_id": lease.job_id, "hashes": lease.hashes}
-        row = conn.execute(_SQL["obstacle"], values).fetchone()
-        return None if row is None else row[0]
+            try:
+                with self._db.transaction() as conn:
+                    claimed = claims.claim(conn, statement, values, price_of, self._aside)
+            except psycopg.errors.LockNotAvailable:
+                # Many reserve at once, or the collection is being dropped: nothing was claimed.
+                return None
+            if claimed is None or not claimed.halted:
+                return None if claimed is None else claimed.lease
+            if claimed.short is not None:
+                budgets.stop_short(self._db, claimed.short)
+            self._put_aside(claimed.lease)
 
     def _put_aside(self, lease: Lease) -> None:
         """Not in the claim, which shares no lock: what is held there would miss a resumption."""
@@ -198,7 +154,8 @@ class Batches:
                     batch_id=lease.id,
                     attempt=lease.attempt,
                 )
-                conn.execute(_SQL["count_stored"], {"id": lease.id, "texts": len(copied)})
+                values = {"id": lease.id, "texts": len(copied), "usd": 0}
+                conn.execute(_SQL["count_stored"], values)
         except psycopg.errors.UndefinedTable:
             # One of them was dropped at this moment: what it had is embedded.
             return lease
@@ -240,7 +197,9 @@ class Batches:
         with self._leaving(lease) as (conn, fenced):
             self._insert(conn, part, matrix)
             replaced = documents.go_live(conn, lease.collection, part.hashes)
-            conn.execute(_SQL["count_stored"], {"id": lease.id, "texts": len(part.hashes)})
+            usd = spent and spent.usd
+            values = {"id": lease.id, "texts": len(part.hashes), "usd": usd or 0}
+            conn.execute(_SQL["count_stored"], values)
             self._enter(conn, lease, spent)
         documents.prune(self._db, lease.collection, replaced)
         return not self._mind_budget(lease, fenced, spent) and fenced.state == "pending"
@@ -248,6 +207,7 @@ class Batches:
     def spend(self, lease: Lease, spent: Spending) -> None:
         """Enter what was paid for an answer that could not be stored."""
         with self._db.transaction() as conn:
+            budgets.settle(conn, lease, spent.usd)
             self._enter(conn, lease, spent)
             row = conn.execute(_SQL["limited"], {"job_id": lease.job_id}).fetchone()
         if row is not None and row[0]:
@@ -321,6 +281,8 @@ class Batches:
             hashes, paused, cancelled, limited = row
             state = exits.standing(paused=paused, cancelled=cancelled)
             yield conn, Fenced([bytes(sha256) for sha256 in hashes], state, limited)
+        if limited:
+            self._aside.end(lease.job_id)
 
     def _insert(self, conn: Connection[Any], part: Lease, matrix: NDArray[np.float32]) -> None:
         if not part.hashes:

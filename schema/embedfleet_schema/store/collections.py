@@ -12,7 +12,6 @@ from psycopg.rows import dict_row
 from embedfleet_schema.database import LOCK_SPACE, Database, Row
 from embedfleet_schema.errors import BadName, ChunkingMismatch, ModelMismatch, UnknownCollection
 from embedfleet_schema.statements import load
-from embedfleet_schema.store import locks
 from embedfleet_schema.types import Chunking, CollectionInfo, Metric, Queue, Space
 
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,62}")
@@ -105,15 +104,6 @@ def counts(db: Database, collection: CollectionInfo) -> CollectionCounts:
         return CollectionCounts(**(cursor.fetchone() or {}))
 
 
-def drop(db: Database, collection: CollectionInfo) -> None:
-    """Remove a collection with its documents, vectors, jobs and failures."""
-    with db.transaction() as conn:
-        locks.own(conn, collection.id)
-        conn.execute(_SQL["drop_view"].format(name=sql.Identifier(collection.name)))
-        conn.execute(_SQL["delete"], {"collection_id": collection.id})
-        conn.execute(_composed("drop_vectors", collection))
-
-
 def build_index(
     db: Database, collection: CollectionInfo, *, memory_mb: int, workers: int
 ) -> str | None:
@@ -131,23 +121,22 @@ def build_index(
         existing = conn.execute(_SQL["indexes"], table).fetchall()
         if any(valid for _, valid in existing):
             return None
-        for index, _ in existing:
-            conn.execute(_SQL["drop_index"].format(index=sql.Identifier(index)))
         space = collection.space
         operators = f"{space.storage}_{OPERATORS[space.metric][1]}"
-        _set(conn, "maintenance_work_mem", f"{memory_mb}MB")
-        _set(conn, "max_parallel_maintenance_workers", str(workers))
+        conn.execute(_SQL["set_build"], {"memory": f"{memory_mb}MB", "workers": str(workers)})
         try:
+            for index, _ in existing:
+                conn.execute(_SQL["drop_index"].format(index=sql.Identifier(index)))
             conn.execute(
                 _SQL["create_index"].format(
                     index=sql.Identifier(name),
                     vectors=sql.Identifier(collection.vectors),
-                    operators=sql.Identifier(operators),
+                    operators=sql.Identifier(db.vector_schema, operators),
                 )
             )
             conn.execute(_composed("analyze", collection))
         finally:
-            conn.execute("RESET ALL")
+            conn.execute(_SQL["reset_build"], {"lock_timeout": f"{db.lock_wait_s * 1e3:.0f}"})
     return name
 
 
@@ -156,10 +145,6 @@ def index_progress(db: Database, collection: CollectionInfo) -> Row | None:
     with db.connection() as conn, conn.cursor(row_factory=dict_row) as cursor:
         cursor.execute(_SQL["index_progress"], {"table": f"embedfleet.{collection.vectors}"})
         return cursor.fetchone()
-
-
-def _set(conn: Connection[Any], name: str, value: str) -> None:
-    conn.execute("SELECT set_config(%s, %s, false)", (name, value))
 
 
 def _composed(statement: str, collection: CollectionInfo) -> sql.Composed:
@@ -184,11 +169,11 @@ def _returned(conn: Connection[Any], statement: str, values: dict[str, object]) 
 
 
 def _same(collection: CollectionInfo, space: Space, chunking: Chunking) -> CollectionInfo:
-    if collection.space != space:
+    if not collection.space.takes(space):
         raise ModelMismatch(
             name=collection.name, existing=_described(collection.space), wanted=_described(space)
         )
-    if collection.chunking != chunking:
+    if not chunking.is_met_by(collection.chunking):
         raise ChunkingMismatch(name=collection.name, existing=collection.chunking, wanted=chunking)
     return collection
 
@@ -216,7 +201,11 @@ def _info(row: Row) -> CollectionInfo:
         space_id=row["space_id"],
         space=Space(**{name: row[name] for name in _space_fields}),
         chunking=Chunking(
-            row["chunk_size"], row["chunk_overlap"], row["chunk_mode"], row["tokenizer"]
+            row["chunk_size"],
+            row["chunk_overlap"],
+            row["chunk_mode"],
+            row["tokenizer"],
+            row["too_long"],
         ),
         queue=row["queue"],
         created_at=row["created_at"],

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
 
@@ -11,6 +11,7 @@ from psycopg import Connection, sql
 from psycopg.rows import class_row
 
 from embedfleet_schema.database import Database
+from embedfleet_schema.errors import UsageError
 from embedfleet_schema.statements import load
 from embedfleet_schema.store import locks
 from embedfleet_schema.types import CollectionInfo
@@ -47,6 +48,29 @@ def listed(db: Database, collection: CollectionInfo, *, prefix: str = "") -> Ite
         if len(page) < PAGE:
             return
         values["after"] = page[-1].key
+
+
+# A page of deletions owns the collection: nobody commits to it meanwhile.
+DELETED_AT_ONCE = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Which documents are meant: those that a job stored last, whose keys begin alike, or both.
+
+    Raises:
+        UsageError: it means all of them.
+    """
+
+    job_id: int | None = None
+    prefix: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.job_id is None and not self.prefix:
+            reason = "say which documents: by job, or by what their keys begin with"
+            raise UsageError(reason=f"{reason}; to remove all of them, drop the collection")
+        if self.prefix is not None and not _can_be(self.prefix):
+            raise UsageError(reason="no key begins so: a key is Unicode text without NUL")
 
 
 def go_live(
@@ -96,6 +120,29 @@ def delete(db: Database, collection: CollectionInfo, keys: Sequence[str]) -> lis
         rejected = conn.execute(_SQL["remove_rejections"], values).fetchall()
         remove_unused(conn, collection, {bytes(sha256) for _, sha256 in rows if sha256})
     return sorted({key for key, _ in rows} | {key for (key,) in rejected})
+
+
+def delete_matching(db: Database, collection: CollectionInfo, selection: Selection) -> int:
+    """Remove what a selection means, page by page; returns how many documents that were."""
+    gone, after = 0, ""
+    while keys := _matching(db, collection, selection, after):
+        gone += len(delete(db, collection, keys))
+        after = keys[-1]
+    return gone
+
+
+def clear_rejections(db: Database, collection: CollectionInfo) -> int:
+    """Forget the verdicts on documents that were not accepted; returns how many there were."""
+    with db.connection() as conn:
+        return conn.execute(_SQL["clear_rejections"], {"collection_id": collection.id}).rowcount
+
+
+def _matching(
+    db: Database, collection: CollectionInfo, selection: Selection, after: str
+) -> list[str]:
+    page = {"collection_id": collection.id, "after": after, "limit": DELETED_AT_ONCE}
+    with db.connection() as conn:
+        return [key for (key,) in conn.execute(_SQL["matching"], asdict(selection) | page)]
 
 
 def _can_be(key: str) -> bool:

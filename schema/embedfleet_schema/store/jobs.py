@@ -23,7 +23,11 @@ _SQL = load("jobs")
 _INGEST = load("ingest")
 
 JobKind = Literal["enqueue", "repair", "retry"]
-JobState = Literal["loading", "running", "paused", "cancelled", "done"]
+JobState = Literal["loading", "running", "paused", "interrupted", "cancelled", "done"]
+
+# A producer that does not say for so long that it lives is taken for dead.
+LOADING_SECONDS = 60.0
+INTERRUPTED = "its producer stopped before the end; enqueue the same documents again for the rest"
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,8 +38,14 @@ class JobStatus:
     already, `queued` wait or are being embedded, `embedded` are done, `failed` have a failure.
     Rates look back at most 30 seconds; `eta_seconds` is None while there is no rate. While it is
     paused, `resume` is what `embedfleet resume` takes: its number, or its model if that is paused.
-    `spent_usd` is None where nothing was paid, or no price is known. `over_budget`: it is paused
-    because its budget is spent, or cannot be reckoned with; `reason` says what to do.
+    `spent_usd` is None where nothing was paid, or no price is known. Of a budget, `reserved_usd` is
+    kept for what is under way, and `unsettled_usd` for calls that were under way when their worker
+    was lost. `over_budget`: it is paused because its budget pays for no more, or cannot be reckoned
+    with; `reason` says what to do.
+
+    It is `loading` while its producer still reads, and `interrupted` where that stopped before the
+    end: the caller's source raised, the call was cancelled, or the process died. What it stored is
+    embedded all the same.
     """
 
     id: int
@@ -60,15 +70,19 @@ class JobStatus:
     resume: str | None
     budget_usd: float | None
     spent_usd: float | None
+    reserved_usd: float
+    unsettled_usd: float
     over_budget: bool
 
     @property
     def finished(self) -> bool:
-        return self.state in ("done", "cancelled")
+        return self.state in ("done", "cancelled") or (
+            self.state == "interrupted" and not self.queued
+        )
 
     @property
     def total(self) -> int:
-        """Distinct texts that the job queued."""
+        """Distinct texts that the job queued, or that failed as it was made."""
         return self.queued + self.embedded + self.failed
 
 
@@ -95,6 +109,7 @@ class Tally:
     rejected: int = 0
     chunks: int = 0
     reused: int = 0
+    failed: int = 0
 
 
 def create(
@@ -104,13 +119,19 @@ def create(
     *,
     budget_usd: float | Decimal | None = None,
     lane: Lane = "live",
+    loading_seconds: float = LOADING_SECONDS,
 ) -> int:
-    """A new job; one with a budget is paused when that is spent."""
+    """A new job; one with a budget is paused when that is spent.
+
+    Its producer says within `loading_seconds` that it lives (`still_loading`), or that it has
+    handed over everything.
+    """
     values = {
         "collection_id": collection.id,
         "kind": kind,
         "budget_usd": _money(budget_usd),
         "lane": lane,
+        "loading_seconds": loading_seconds,
     }
     row = conn.execute(_SQL["create"], values).fetchone()
     assert row is not None  # noqa: S101 - INSERT ... RETURNING gives a row or raises
@@ -125,6 +146,16 @@ def count(conn: Connection[Any], job_id: int, tally: Tally) -> None:
 def loaded(conn: Connection[Any], job_id: int) -> None:
     """The producer has handed over everything."""
     conn.execute(_SQL["loaded"], {"job_id": job_id})
+
+
+def still_loading(conn: Connection[Any], job_id: int, *, loading_seconds: float) -> None:
+    """The producer lives, and has not handed over everything yet."""
+    conn.execute(_SQL["still_loading"], {"job_id": job_id, "loading_seconds": loading_seconds})
+
+
+def interrupted(conn: Connection[Any], job_id: int) -> None:
+    """The producer stops before it has handed over everything."""
+    conn.execute(_SQL["interrupted"], {"job_id": job_id})
 
 
 def put_batches(
@@ -201,8 +232,9 @@ def resume(db: Database, job_id: int, *, budget_usd: float | Decimal | None = No
         row = conn.execute(_SQL["resume"], values).fetchone()
         if row is None:
             raise UnknownJob(job=job_id)
-        (budget,) = row
-        if budget is not None and (spent := usage.spent_on(conn, job_id)) >= budget:
+        budget, unsettled = row
+        spent = usage.spent_on(conn, job_id) + unsettled
+        if budget is not None and spent >= budget:
             raise BudgetSpent(job=job_id, spent=spent, budget=budget)
         conn.execute(_SQL["unhold_batches"], values)
 
@@ -240,9 +272,11 @@ def _halt(db: Database, job_id: int, statement: str) -> None:
 def _status(row: Row) -> JobStatus:
     state = _state(row)
     rate = float(row["tokens_per_second"])
-    running = state in ("running", "loading") and rate > 0
-    ended = row["finished_at"] if state in ("done", "cancelled") else row["now"]
-    end = max(ended or row["created_at"], row["loaded_at"] or row["created_at"])
+    running = state in ("running", "loading", "interrupted") and rate > 0
+    is_over = state in ("done", "cancelled") or (state == "interrupted" and not row["open_batches"])
+    ended = row["finished_at"] if is_over else row["now"]
+    handed_over = row["loaded_at"] or row["interrupted_at"] or row["created_at"]
+    end = max(ended or row["created_at"], handed_over)
     return JobStatus(
         id=row["id"],
         kind=row["kind"],
@@ -266,6 +300,8 @@ def _status(row: Row) -> JobStatus:
         resume=_resume(row) if state == "paused" else None,
         budget_usd=row["budget_usd"],
         spent_usd=row["spent_usd"],
+        reserved_usd=row["reserved_usd"],
+        unsettled_usd=row["unsettled_usd"],
         # A person who pauses a job gives no reason.
         over_budget=state == "paused" and row["pause_reason"] is not None,
     )
@@ -278,6 +314,8 @@ def _reason(row: Row, state: JobState) -> str | None:
         return f"{row['model']} is paused ({code}): {reason}"
     if state == "paused" and row["pause_reason"] is not None:
         return str(row["pause_reason"])
+    if state == "interrupted":
+        return INTERRUPTED
     if row["filed_batches"] and row["filed_batches"] == row["leased_batches"]:
         since = f"{row['filed_at'].astimezone():%Y-%m-%d %H:%M}"
         return f"filed with the provider's batch API since {since}, answers come within 24 h"
@@ -298,8 +336,12 @@ def _money(usd: float | Decimal | None) -> Decimal | None:
 def _state(row: Row) -> JobState:
     if row["cancelled_at"] is not None:
         return "cancelled"
-    if row["loaded_at"] is not None and not row["open_batches"]:
+    handed_over, interrupted = row["loaded_at"] is not None, row["interrupted_at"] is not None
+    if handed_over and not row["open_batches"]:
         return "done"
-    if row["paused_at"] is not None or row["space_paused_at"] is not None:
+    standing_still = row["paused_at"] is not None or row["space_paused_at"] is not None
+    if standing_still and (row["open_batches"] or not interrupted):
         return "paused"
-    return "loading" if row["loaded_at"] is None else "running"
+    if interrupted:
+        return "interrupted"
+    return "running" if handed_over else "loading"

@@ -9,18 +9,21 @@ A file has the leases of its batches for as long as it is not over; see `store.l
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from decimal import Decimal
 from typing import Any, Literal
 
 from psycopg import Connection
 from psycopg.rows import class_row
+from psycopg.types.json import Jsonb
 
 from embedfleet_schema.database import Database
 from embedfleet_schema.statements import load
-from embedfleet_schema.store import halts, locks, spaces, usage
+from embedfleet_schema.store import budgets, halts, locks, spaces, usage
 from embedfleet_schema.store.exits import OVERLAP_REASON
+from embedfleet_schema.store.lane_budgets import Candidate, Purses
 from embedfleet_schema.store.usage import Spending
 
 _SQL = load("lane")
@@ -47,7 +50,7 @@ State = Literal["filing", "filed", "done", "failed"]
 
 @dataclass(frozen=True, slots=True)
 class LaneFile:
-    """A file that is not over, filed with `account` (a hash of the key).
+    """A file that is not over, filed with `account` (a hash of the key) at `price`.
 
     `checked_s` is the time since somebody saw to it, `age_s` since it was filed or, before that,
     made. `leased` counts its open batches, and `wanted` those of jobs that are not cancelled.
@@ -63,6 +66,7 @@ class LaneFile:
     batch_id: str | None
     requests: int
     tokens: int
+    price: float | None
     created_at: datetime
     checked_s: float
     age_s: float
@@ -78,14 +82,6 @@ class GivenBack:
     queues: frozenset[str]
 
 
-@dataclass(frozen=True, slots=True)
-class _Candidate:
-    id: int
-    texts: int
-    tokens: int
-    job_id: int
-
-
 def due(db: Database, *, patience_s: float) -> list[tuple[int, str]]:
     """The spaces that have something to file, with their models."""
     values = {"texts": MOST_TEXTS, "patience_seconds": patience_s}
@@ -98,20 +94,27 @@ def take(
 ) -> LaneFile | None:
     """Lease what fits into one file, in the order of the queue; None where nothing may be filed.
 
-    Of a job with a budget no more is filed than the budget leaves, up to one batch. Texts that are
-    under way already are put off: when their turn comes again they have vectors. Where the price is
-    not known, jobs with a budget are paused.
+    Of a job with a budget no more is filed than the budget is sure to pay for; that much of it is
+    reserved until the file ends. Texts that are under way already are put off: when their turn
+    comes again they have vectors. Where the price is not known, jobs with a budget are paused.
     """
     with db.transaction() as conn:
-        chosen, unpriced = _chosen(conn, space_id, price)
-        file = _leased(conn, space_id, account, chosen)
-    for job_id in unpriced:
+        chosen, purses = _chosen(conn, space_id, price)
+        file = _leased(conn, space_id, account, price, chosen, purses.costs)
+    for job_id in purses.unpriced:
         usage.stop_unpriced(db, job_id)
+    for short in purses.short:
+        budgets.stop_short(db, short)
     return file
 
 
 def _leased(
-    conn: Connection[Any], space_id: int, account: str | None, chosen: list[_Candidate]
+    conn: Connection[Any],
+    space_id: int,
+    account: str | None,
+    price: float | None,
+    chosen: list[Candidate],
+    costs: Mapping[int, Decimal],
 ) -> LaneFile | None:
     """A file of the chosen batches, without those that share a text with another."""
     overlapping = _overlapping(conn, [batch.id for batch in chosen])
@@ -121,11 +124,14 @@ def _leased(
     chosen = [batch for batch in chosen if batch.id not in overlapping]
     if not chosen:
         return None
+    reserved = {str(job_id): str(usd) for job_id, usd in costs.items()}
     values = {
         "space_id": space_id,
         "account": account,
         "requests": sum(batch.texts for batch in chosen),
         "tokens": sum(batch.tokens for batch in chosen),
+        "price": price,
+        "reserved": Jsonb(reserved) if reserved else None,
     }
     row = conn.execute(_SQL["create"], values).fetchone()
     assert row is not None  # noqa: S101 - INSERT ... RETURNING gives a row or raises
@@ -178,6 +184,7 @@ def give_up(
     live: bool = False,
     delay_s: float = 0.0,
     token_limit: int | None = None,
+    answered: bool = False,
 ) -> GivenBack:
     """End a file that brought nothing, and put its batches back without a charge.
 
@@ -185,8 +192,11 @@ def give_up(
         live: to the workers of their collections, not to the lane.
         delay_s: how long the lane leaves them alone.
         token_limit: how many tokens may wait at the provider, as it says.
+        answered: the provider may have answered it, so what it reserved may be spent.
     """
     with db.transaction() as conn:
+        if answered:
+            budgets.leave_file_unsettled(conn, file.id)
         if not _end(conn, file, "failed", code=code, reason=reason, token_limit=token_limit):
             return GivenBack(0, frozenset())
         return _give_back(conn, file, reason, live=live, delay_s=delay_s)
@@ -245,8 +255,8 @@ def _files(conn: Connection[Any], file_id: int | None = None) -> list[LaneFile]:
 
 def _chosen(
     conn: Connection[Any], space_id: int, price: float | None
-) -> tuple[list[_Candidate], set[int]]:
-    """What is filed next, and the jobs whose budget cannot be kept."""
+) -> tuple[list[Candidate], Purses]:
+    """What is filed next, and who pays for it."""
     row = conn.execute(_SQL["under_way"], {"space_id": space_id}).fetchone()
     assert row is not None  # noqa: S101 - an aggregate without GROUP BY gives a row
     waiting, waiting_tokens, limit = row
@@ -255,33 +265,20 @@ def _chosen(
     if limit is not None:
         tokens = min(tokens, int(LIMIT_SHARE * limit) - int(waiting_tokens))
     values = {"space_id": space_id, "limit": MOST_BATCHES}
-    candidates = [_Candidate(*each) for each in conn.execute(_SQL["candidates"], values)]
-    purses = _purses(conn, {batch.job_id for batch in candidates}, price)
-    unpriced = set(purses) if price is None else set()
-    chosen: list[_Candidate] = []
+    candidates = [Candidate(*each) for each in conn.execute(_SQL["candidates"], values)]
+    purses = Purses(conn, space_id, price, candidates)
+    chosen: list[Candidate] = []
     for batch in candidates:
         # One batch goes even if the limit is smaller: it may have been learnt from a busy hour.
         alone = not chosen and not waiting_tokens
         if batch.texts > texts or (batch.tokens > tokens and not alone):
             break
-        if batch.job_id in unpriced or purses.get(batch.job_id, 1.0) <= 0:
-            continue
-        if batch.job_id in purses:
-            purses[batch.job_id] -= _usd(batch.tokens, price)
-        chosen.append(batch)
-        texts -= batch.texts
-        tokens -= batch.tokens
-    return chosen, unpriced
-
-
-def _purses(conn: Connection[Any], jobs: Iterable[int], price: float | None) -> dict[int, float]:
-    """What jobs with a budget may still file, in USD."""
-    rows = conn.execute(_SQL["budgets"], {"jobs": sorted(jobs)})
-    return {job_id: left - _usd(filed, price) for job_id, left, filed in rows}
-
-
-def _usd(tokens: int, price: float | None) -> float:
-    return tokens * (price or 0.0) / usage.TOKENS_PER_PRICE
+        paid = purses.pay(batch)
+        if paid is not None:
+            chosen.append(paid)
+            texts -= paid.texts
+            tokens -= paid.tokens
+    return chosen, purses
 
 
 def _overlapping(conn: Connection[Any], ids: Sequence[int]) -> set[int]:

@@ -15,8 +15,8 @@ from psycopg import Connection, sql
 from embedfleet_schema.database import Database
 from embedfleet_schema.statements import load
 from embedfleet_schema.store import collections, documents, exits, locks
-from embedfleet_schema.store.batches import Lease
 from embedfleet_schema.store.exits import Open
+from embedfleet_schema.store.leases import Lease
 from embedfleet_schema.types import CollectionInfo
 
 _SQL = load("lane")
@@ -58,7 +58,7 @@ def texts(db: Database, collection: CollectionInfo, hashes: list[bytes]) -> dict
     statement = _BATCHES["missing_texts"].format(vectors=sql.Identifier(collection.vectors))
     with db.connection() as conn:
         rows = conn.execute(statement, {"hashes": hashes, "collection_id": collection.id})
-        return {bytes(sha256): content for sha256, content in rows}
+        return {bytes(sha256): content for sha256, content, _ in rows}
 
 
 def jobs(db: Database, file_id: int) -> dict[int, int]:

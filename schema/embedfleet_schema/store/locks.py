@@ -41,7 +41,7 @@ class Impatient:
     def transaction(self) -> Iterator[Connection[Any]]:
         """One transaction; raises LockNotAvailable where a lock is not to be had in time."""
         left_ms = max(LEAST_MS, (self._until - time.monotonic()) * 1e3)
-        with self._db.transaction() as conn:
+        with self._db.transaction(name_holders=False) as conn:
             conn.execute(_SQL["wait_at_most"], {"milliseconds": f"{left_ms:.0f}"})
             yield conn
 

@@ -43,7 +43,7 @@ def siblings(db: Database, space: Space, collection: CollectionInfo | None) -> l
 
 
 def speed(db: Database, space: Space) -> float | None:
-    """Tokens per second of the fleet when it last used this model; None if it never did."""
+    """Tokens per second of the fleet when it last used this model; None if that does not tell."""
     with db.connection() as conn:
         values = {"provider": space.provider, "model": space.model}
         row = conn.execute(_SQL["speed"], values).fetchone()

@@ -14,7 +14,6 @@ _SQL = load("queries")
 
 # Per space; 100,000 vectors of 1,536 dimensions take about 600 MB.
 KEPT = 100_000
-FLOAT_BYTES = 4
 
 
 def find(db: Database, space_id: int, text: str) -> NDArray[np.float32] | None:
@@ -30,8 +29,6 @@ def find(db: Database, space_id: int, text: str) -> NDArray[np.float32] | None:
         embedding, stale = row
         if stale:
             conn.execute(_SQL["touch"], values)
-    if not embedding or len(embedding) % FLOAT_BYTES:
-        return None
     vector = np.frombuffer(embedding, dtype="<f4").astype(np.float32)
     return vector if np.isfinite(vector).all() else None
 

@@ -1,4 +1,4 @@
-"""Search by vector: one statement over the collection's view, which people can run themselves."""
+"""Search by vector over the collection's view, and the same as a statement for people."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from psycopg import sql
+from psycopg.rows import dict_row
 
 from embedfleet_schema.database import Database
 from embedfleet_schema.errors import BadVector
@@ -19,9 +20,15 @@ from embedfleet_schema.types import CollectionInfo, Hit, Metric
 _SQL = load("search")
 
 # How many candidates an HNSW scan keeps: above pgvector's default of 40, within its limit of 1,000.
+# Twice as many as are asked for find 95 of 100 neighbours; a filter keeps few of them.
 EF_SEARCH, EF_SEARCH_LIMIT = 100, 1_000
-# How far an iterative scan may go until a filter has its k rows; pgvector's default is 20,000.
-MAX_SCAN_TUPLES = 1_000_000
+EF_SEARCH_FILTERED = 400
+EF_PER_HIT, EF_PER_HIT_FILTERED = 2, 10
+# How far an iterative scan goes, in rows and, by pgvector's limit, in multiples of `work_mem`. With
+# a filter it is an eighth of the table: beyond that it is quicker to compare all that matches, and
+# exact. A million rows take about 200 MB.
+SCAN_TUPLES, MOST_SCAN_TUPLES = 20_000, 1_000_000
+SCAN_MEM_MULTIPLIER = 1_000
 
 _SCORE: dict[Metric, Callable[[float], float]] = {
     "cosine": lambda distance: 1.0 - distance,
@@ -38,7 +45,7 @@ def search(
     k: int = 10,
     where: Mapping[str, Any] | None = None,
 ) -> list[Hit]:
-    """The `k` chunks nearest to `vector`, best first.
+    """The `k` chunks nearest to `vector`, best first; fewer only where fewer match.
 
     Args:
         vector: shape (dimensions,), from the collection's own space.
@@ -49,17 +56,14 @@ def search(
         BadVector: wrong width, or not finite.
         BadFilter: `where` cannot be written as JSON.
     """
-    query = sql.SQL("{}::{}").format(
-        sql.Literal(_vector_text(collection, vector)), sql.Identifier(collection.space.storage)
-    )
-    statement = _statement(collection, query, where, k)
-    effort = str(min(max(EF_SEARCH, k), EF_SEARCH_LIMIT))
     with db.transaction() as conn:
-        conn.execute(
-            _SQL["scan_settings"],
-            {"ef_search": effort, "max_scan_tuples": str(MAX_SCAN_TUPLES)},
-        )
-        rows = conn.execute(statement).fetchall()
+        # Known since there is a connection.
+        parts = _parts(collection, _qualified(db, collection, vector), where, k)
+        limits = {"statement_timeout": db.statement_timeout}
+        conn.execute(_SQL["scan_settings"], _effort(collection, k, where) | limits)
+        rows = conn.execute(_SQL["nearest"].format(**parts)).fetchall()
+        if len(rows) < k:
+            rows = conn.execute(_SQL["exact"].format(**parts)).fetchall()
     score = _SCORE[collection.space.metric]
     return [
         Hit(chunk, document, position, content, metadata, score(float(distance)))
@@ -68,30 +72,95 @@ def search(
 
 
 def explain_sql(collection: CollectionInfo, *, k: int, where: Mapping[str, Any] | None) -> str:
-    """The statement that `search` runs, with $1 for the query vector."""
-    query = sql.SQL("$1")
-    return _statement(collection, query, where, k).as_string(None)
+    """What `search` runs, as one statement, with $1 for the query vector.
+
+    It wants the schema of pgvector in the search path, as people have it; `search` names it.
+    """
+    query = sql.SQL("$1::{}").format(sql.Identifier(collection.space.storage))
+    return _complete(collection, query, where, k)
 
 
-def _statement(
+def script(
+    db: Database,
     collection: CollectionInfo,
-    query: sql.Composable,
-    where: Mapping[str, Any] | None,
+    vector: NDArray[np.float32] | Sequence[float],
+    *,
     k: int,
-) -> sql.Composed:
-    return _SQL["nearest"].format(
-        operator=sql.SQL(OPERATORS[collection.space.metric][0]),
-        query=query,
-        view=sql.Identifier(collection.name),
-        where=_where(where),
-        k=sql.Literal(k),
+    where: Mapping[str, Any] | None,
+) -> str:
+    """The same with `vector` and its settings, as it can be given to psql."""
+    query = sql.SQL("{}::{}").format(
+        sql.Literal(_vector_text(collection, vector)), sql.Identifier(collection.space.storage)
+    )
+    statement = _complete(collection, query, where, k)
+    with db.transaction() as conn, conn.cursor(row_factory=dict_row) as cursor:
+        limits = {"statement_timeout": db.statement_timeout}
+        cursor.execute(_SQL["scan_settings"], _effort(collection, k, where) | limits)
+        settings = cursor.fetchone() or {}
+    lines = [f"SET LOCAL {name} = {value};" for name, value in settings.items() if "." in name]
+    return "\n".join(["BEGIN;", *lines, f"{statement};", "COMMIT;"])
+
+
+def _effort(
+    collection: CollectionInfo, k: int, where: Mapping[str, Any] | None
+) -> dict[str, object]:
+    """The values of `scan_settings`."""
+    wanted = max(EF_SEARCH_FILTERED, EF_PER_HIT_FILTERED * k) if where else EF_PER_HIT * k
+    return {
+        "ef_search": str(min(max(EF_SEARCH, wanted), EF_SEARCH_LIMIT)),
+        "tuples": None if where else SCAN_TUPLES,
+        "most": MOST_SCAN_TUPLES,
+        "table": f"embedfleet.{collection.vectors}",
+        "memory": str(SCAN_MEM_MULTIPLIER),
+    }
+
+
+Words = tuple[sql.Composable, sql.Composable]
+
+
+def _qualified(
+    db: Database, collection: CollectionInfo, vector: NDArray[np.float32] | Sequence[float]
+) -> Words:
+    """Operator and query with pgvector's schema: no path of ours leads there."""
+    schema = sql.Identifier(db.vector_schema)
+    operator = sql.SQL("OPERATOR({}.{})").format(schema, _operator(collection))
+    text = sql.Literal(_vector_text(collection, vector))
+    return operator, sql.SQL("{}::{}.{}").format(
+        text, schema, sql.Identifier(collection.space.storage)
     )
 
 
-def _where(where: Mapping[str, Any] | None) -> sql.Composable:
+def _operator(collection: CollectionInfo) -> sql.SQL:
+    return sql.SQL(OPERATORS[collection.space.metric][0])
+
+
+def _complete(
+    collection: CollectionInfo, query: sql.Composable, where: Mapping[str, Any] | None, k: int
+) -> str:
+    parts = _parts(collection, (_operator(collection), query), where, k)
+    return _SQL["complete"].format(**parts).as_string(None)
+
+
+def _parts(
+    collection: CollectionInfo, words: Words, where: Mapping[str, Any] | None, k: int
+) -> dict[str, sql.Composable]:
+    """What the statements leave open."""
+    operator, query = words
+    wanted = _where(where)
+    return {
+        "operator": operator,
+        "query": query,
+        "view": sql.Identifier(collection.name),
+        "where": sql.SQL("\n    WHERE {}").format(wanted) if wanted else sql.SQL(""),
+        "and_where": sql.SQL("\n        AND {}").format(wanted) if wanted else sql.SQL(""),
+        "k": sql.Literal(k),
+    }
+
+
+def _where(where: Mapping[str, Any] | None) -> sql.Composable | None:
     if not where:
-        return sql.SQL("")
-    return sql.SQL("\n    WHERE {}").format(containment(where))
+        return None
+    return containment(where)
 
 
 def _vector_text(collection: CollectionInfo, vector: NDArray[np.float32] | Sequence[float]) -> str:

@@ -7,10 +7,12 @@ from dataclasses import dataclass, field
 
 import psycopg
 
+from embedfleet_schema import session
 from embedfleet_schema.database import LOCK_SPACE, Database
 from embedfleet_schema.errors import UnknownCollection
+from embedfleet_schema.session import Holder
 from embedfleet_schema.statements import load
-from embedfleet_schema.store import collections, documents, exits, halts, locks
+from embedfleet_schema.store import budgets, collections, documents, exits, halts, locks
 from embedfleet_schema.types import CollectionInfo, Queue
 
 _SQL = load("batches")
@@ -61,6 +63,12 @@ def sweep(db: Database, *, alive_seconds: float, reclaim: bool = True) -> Swept 
     return swept
 
 
+def sweeping(db: Database) -> Holder | None:
+    """The session that keeps others from sweeping, while one does."""
+    with db.connection() as conn:
+        return session.sweeping(conn, LOCK_SPACE)
+
+
 def _reclaim(
     impatient: locks.Impatient,
     swept: Swept,
@@ -78,7 +86,9 @@ def _reclaim(
         row = conn.execute(_SQL["fence_expired"], values).fetchone()
         if row is None:
             return replaced
-        hashes, crashes, crashed, paused, cancelled = row
+        hashes, crashes, reserved, crashed, paused, cancelled = row
+        if reserved:
+            budgets.leave_unsettled(conn, batch_id)
         state = exits.standing(paused=paused, cancelled=cancelled)
         if not crashed:
             exits.release(conn, batch_id, state, delay_s=None, charge=0, reason=CUT_OFF)

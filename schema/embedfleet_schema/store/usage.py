@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
-from psycopg import Connection
+from psycopg import Connection, sql
 from psycopg.rows import class_row
 
 from embedfleet_schema.database import Database
@@ -44,9 +45,17 @@ class UsageOfDay:
 
 def spending(*, requests: int, texts: int, tokens: int, price: float | None) -> Spending:
     """`price` is in USD per million tokens."""
-    # By way of its decimal digits: a ledger adds up what a person reads in the price list.
-    usd = None if price is None else Decimal(str(price)) * tokens / TOKENS_PER_PRICE
+    usd = None if price is None else usd_of(tokens, exact(price))
     return Spending(requests, texts, tokens, usd)
+
+
+def exact(price: float) -> Decimal:
+    """By way of its decimal digits: a ledger adds up what a person reads in the price list."""
+    return Decimal(str(price))
+
+
+def usd_of(tokens: int, price: Decimal) -> Decimal:
+    return price * tokens / TOKENS_PER_PRICE
 
 
 def add(
@@ -88,16 +97,17 @@ def stop_unpriced(db: Database, job_id: int) -> bool:
     """Pause the job if it has a budget: whoever works on it knows no price, so nothing would ever
     reach it.
     """
-    return _stop(db, "unpriced_reason", job_id)
+    return stop(db, _SQL["unpriced_reason"], job_id)
 
 
 def stop_at_budget(db: Database, job_id: int) -> bool:
     """Pause the job if its budget is spent; returns whether that was done now.
 
     A transaction of its own, after what was spent is entered: of two workers that cross the line
-    at once, the later one sees both. So a job spends more than its budget by what was under way.
+    at once, the later one sees both. What is reserved keeps a job below its budget, as long as its
+    provider counts no more tokens than was expected of it.
     """
-    return _stop(db, "spent_reason", job_id)
+    return stop(db, _SQL["spent_reason"], job_id)
 
 
 def mind_budget(db: Database, job_id: int, spent: Spending) -> bool:
@@ -105,14 +115,17 @@ def mind_budget(db: Database, job_id: int, spent: Spending) -> bool:
     return stop_unpriced(db, job_id) if spent.usd is None else stop_at_budget(db, job_id)
 
 
-def _stop(db: Database, why: str, job_id: int) -> bool:
-    values = {"job_id": job_id}
+def stop(
+    db: Database, why: sql.SQL, job_id: int, given: Mapping[str, object] | None = None
+) -> bool:
+    """Pause a job for the reason that `why` gives, if it gives any."""
+    values = {"job_id": job_id, **(given or {})}
     with db.transaction() as conn:
-        if conn.execute(_SQL[why], values).fetchone() is None:
+        if conn.execute(why, values).fetchone() is None:
             return False
         # Now alone: meanwhile it may have been stopped by another worker, or got another budget.
         locks.own_job(conn, job_id)
-        row = conn.execute(_SQL[why], values).fetchone()
+        row = conn.execute(why, values).fetchone()
         if row is None:
             return False
         conn.execute(_SQL["pause_job"], values | {"reason": row[0]})

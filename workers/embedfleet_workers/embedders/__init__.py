@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from embedfleet_schema.catalogue import API_PROVIDERS
@@ -14,7 +15,7 @@ from embedfleet_workers.embedders.protocol import Embedder
 if TYPE_CHECKING:
     from embedfleet_workers.embedders.api.access import ApiAccess
 
-__all__ = ["Embedder", "load_embedder"]
+__all__ = ["Embedder", "check_allowed", "load_embedder"]
 
 Loader = Callable[[Space, str, int | None, str], Embedder]
 
@@ -47,12 +48,17 @@ def load_embedder(
     if space.provider not in providers:
         reason = f"there is no provider {space.provider!r}, only {', '.join(sorted(providers))}"
         raise BadModelName(name=space.name, reason=reason)
-    if allowed_models and not any(fnmatch.fnmatchcase(space.name, p) for p in allowed_models):
-        reason = f"this worker loads only {', '.join(allowed_models)}"
-        raise ModelRefused(model=space.name, reason=reason)
+    check_allowed(space, allowed_models)
     if api and space.provider in API_PROVIDERS:
         return api.embedder(space)
     return _LOADERS[space.provider](space, device, threads, faults)
+
+
+def check_allowed(space: Space, allowed_models: Sequence[str]) -> None:
+    """Raise ModelRefused where patterns are given and the model is like none of them."""
+    if allowed_models and not any(fnmatch.fnmatchcase(space.name, p) for p in allowed_models):
+        reason = f"this worker loads only {', '.join(allowed_models)}"
+        raise ModelRefused(model=space.name, reason=reason)
 
 
 def _load_fake(space: Space, _device: str, _threads: int | None, faults: str) -> Embedder:
@@ -63,14 +69,22 @@ def _load_fake(space: Space, _device: str, _threads: int | None, faults: str) ->
 
 
 def _load_local(space: Space, device: str, threads: int | None, _faults: str) -> Embedder:
-    from embedfleet_schema.model_files import find_model, weights_revision
+    from embedfleet_schema.model_files import find_model
+    from embedfleet_schema.model_revision import model_revision, weights_part
     from embedfleet_workers.embedders.local import LocalEmbedder
 
     directory = find_model(space.model)
-    # A machine may hold other weights under the same name: fine-tuned, or newer.
-    if space.revision and (found := weights_revision(space.model)) != space.revision:
-        reason = f"{directory} holds {found}, the space was made with {space.revision}"
-        raise ModelRefused(model=space.name, reason=reason)
+    # A machine may hold another model under the same name: fine-tuned, newer, or changed by hand.
+    if space.revision:
+        found = model_revision(space.model)
+        if not space.takes(replace(space, revision=found)):
+            same_weights = weights_part(found) == weights_part(space.revision)
+            what = "another tokenizer or configuration" if same_weights else "other weights"
+            reason = (
+                f"{directory} holds {what} than the space was made with "
+                f"({found}, not {space.revision})"
+            )
+            raise ModelRefused(model=space.name, reason=reason)
     return LocalEmbedder(space, directory, device, threads)
 
 

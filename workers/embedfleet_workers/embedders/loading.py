@@ -8,9 +8,11 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from embedfleet_schema.errors import ExtraMissing, ModelNotFound, ModelRefused, WorkerStartFailed
+from embedfleet_schema.model_files import shown
 from embedfleet_schema.types import Space
 
 if TYPE_CHECKING:
@@ -48,9 +50,9 @@ def load_model(space: Space, directory: Path, device: str) -> SentenceTransforme
         raise ExtraMissing(feature=f"The model {space.name}", extra=_EXTRA) from error
     check_device(device)
     try:
-        with _quiet() as reports:
+        with _only_shown(space.name, directory) as folder, _quiet() as reports:
             model = SentenceTransformer(
-                str(directory),
+                str(folder),
                 device=device,
                 trust_remote_code=False,
                 local_files_only=True,
@@ -65,6 +67,20 @@ def load_model(space: Space, directory: Path, device: str) -> SentenceTransforme
     _cut_at(model, space)
     torch.nn.Module.eval(model)
     return model
+
+
+@contextmanager
+def _only_shown(name: str, directory: Path) -> Iterator[Path]:
+    """A folder of links to the files that cannot run code: what else a loader may look for, it
+    does not find.
+    """
+    with TemporaryDirectory(prefix="embedfleet-model-") as made:
+        folder = Path(made)
+        for path in shown(name, directory):
+            link = folder / path
+            link.parent.mkdir(parents=True, exist_ok=True)
+            link.symlink_to((directory / path).resolve())
+        yield folder
 
 
 def check_device(device: str) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedfleet_schema.types import Kind, Space
+from embedfleet_workers.purse import UNLIMITED, Purse
 
 Vectors = NDArray[np.float32]
 
@@ -78,7 +79,11 @@ class EmbedsInParts(Protocol):
     """An embedder whose answers are paid for one by one, and worth keeping one by one."""
 
     def parts(
-        self, texts: Sequence[str], kind: Kind, wanted: Callable[[], bool] = lambda: True
+        self,
+        texts: Sequence[str],
+        kind: Kind,
+        wanted: Callable[[], bool] = lambda: True,
+        purse: Purse = UNLIMITED,
     ) -> Iterator[Part]:
         """Answers as they arrive, in any order, each row once.
 
@@ -87,7 +92,11 @@ class EmbedsInParts(Protocol):
         raises what `Embedder.embed` raises, after all answers that did arrive were given out, and
         also:
 
+        `purse` pays for each request before it is sent, once more where that is repeated, and is
+        told what an answer cost.
+
         Raises:
+            ReservationSpent: it did not pay for all of them.
             ProviderStopped: the provider refuses this account or this model until a person acts.
         """
         ...

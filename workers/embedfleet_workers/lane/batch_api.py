@@ -202,10 +202,15 @@ class BatchApi:
 
 def _official_client(key: str, base_url: str, timeout_s: float) -> OpenAI:
     try:
+        import httpx2
         from openai import OpenAI
     except ImportError as error:
         raise ExtraMissing(feature="the batch lane", extra="api") from error
-    return OpenAI(api_key=key, base_url=base_url, max_retries=0, timeout=timeout_s)
+    # The client of its own would follow redirects, with the file.
+    client = httpx2.Client(follow_redirects=False, timeout=timeout_s)
+    return OpenAI(
+        api_key=key, base_url=base_url, max_retries=0, timeout=timeout_s, http_client=client
+    )
 
 
 def _remote(batch: Batch) -> Remote:

@@ -44,10 +44,16 @@ def failed(db: Database, file: LaneFile, faults: Sequence[Fault]) -> GivenBack:
     return _by_reply(db, file, reply, code, f"it gave the batch up ({code})")
 
 
-def live(db: Database, file: LaneFile, code: str, reason: str) -> GivenBack:
-    """Whatever it was, the workers of the collections see to the texts."""
+def live(
+    db: Database, file: LaneFile, code: str, reason: str, *, answered: bool = False
+) -> GivenBack:
+    """Whatever it was, the workers of the collections see to the texts.
+
+    `answered`: there may be answers, which are paid for and cannot be fetched.
+    """
     log.warning("lane file %d: %s; its texts go to the workers", file.id, reason)
-    return lane.give_up(db, file, code=code, reason=_told(reason), live=True)
+    told = _told(reason)
+    return lane.give_up(db, file, code=code, reason=told, live=True, answered=answered)
 
 
 def _by_reply(db: Database, file: LaneFile, reply: Reply, code: str, reason: str) -> GivenBack:

@@ -54,7 +54,9 @@ class LaneRunner(threading.Thread):
         self._dead_after_s = dead_after_s
         self._patience_s = patience_s
         self._buffer_bytes = buffer_bytes
-        self._db = Database(settings.database, max_connections=2)
+        self._db = Database(
+            settings.database, max_connections=2, lock_wait_s=settings.lock_wait_seconds
+        )
         # What is written is fenced by the attempt; the owner of a lane's lease is its file.
         self._batches = Batches(self._db, owner=uuid4(), lease_seconds=lane.LEASE_S)
         self._failpoints = Failpoints.parse(settings.failpoints)
@@ -138,7 +140,8 @@ class LaneRunner(threading.Thread):
                 self._stays(file, "it was filed with another account")
             case Stopped(whole_account=False):
                 reason = "it does not know the batch any more"
-                self._tell(endings.live(self._db, file, "batch_not_found", reason).queues)
+                ended = endings.live(self._db, file, "batch_not_found", reason, answered=True)
+                self._tell(ended.queues)
             case Stopped(code, reason):
                 lane.pause(self._db, file.space_id, code, reason)
                 self._stays(file, reason)
@@ -161,7 +164,7 @@ class LaneRunner(threading.Thread):
         """The last way out: whatever keeps a file from its end, its texts are not held for ever."""
         if file.age_s > LOST_S:
             reason = "it is long overdue, and cannot be fetched or called off"
-            self._tell(endings.live(self._db, file, "late", reason).queues)
+            self._tell(endings.live(self._db, file, "late", reason, answered=True).queues)
 
     def _harvest(self, file: LaneFile) -> Harvest:
         return Harvest(
@@ -169,7 +172,7 @@ class LaneRunner(threading.Thread):
             self._batches,
             self._api,
             file,
-            price=self._price_of(file.model),
+            price=self._price_of(file.model) if file.price is None else file.price,
             stopping=self._stopping,
             failpoints=self._failpoints,
             buffer_bytes=self._buffer_bytes,

@@ -40,11 +40,7 @@ SHORTEST_REST_S = 0.01
 
 
 class Halted(Exception):
-    """The fleet was told to send nothing; the caller knows the model and says so."""
-
-    def __init__(self, stopped: Stopped) -> None:
-        super().__init__(stopped.reason)
-        self.stopped = stopped
+    """Somebody asks the fleet to send nothing for a moment."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +85,7 @@ class Lane:
 
         Raises:
             EmbedderBusy: it would take longer than `max_wait_s`.
-            Halted: the fleet was told to stop.
+            Halted: the fleet is asked to hold its calls.
         """
         deadline = _now() + max_wait_s
         place = await self._place(max_wait_s)
@@ -168,7 +164,7 @@ class Lane:
                 return replace(spare.turn, wait_s=wait_s), spare.costs
             answer = await self._reserve(costs, min(AHEAD_S, max(0.0, deadline - _now())))
             if isinstance(answer, Stopped):
-                raise Halted(answer)
+                raise Halted
             if isinstance(answer, Turn):
                 self._learn(answer)
                 return answer, costs
@@ -222,7 +218,7 @@ class Lane:
             if isinstance(answer, Lost):
                 return None
             if isinstance(answer, Stopped):
-                raise Halted(answer)
+                raise Halted
             turn = answer
         return turn
 

@@ -11,13 +11,13 @@ from collections.abc import Collection
 from functools import partial
 
 from embedfleet_schema.database import Database
-from embedfleet_schema.errors import EmbedderBusy, EmbedfleetError, ProviderStopped
+from embedfleet_schema.errors import EmbedderBusy, EmbedfleetError
 from embedfleet_schema.store.limits import LimitBook, read
 from embedfleet_workers.limits.fallback import FallbackStore
 from embedfleet_workers.limits.gate import Halted, Lane, Terms
 from embedfleet_workers.limits.memory import MemoryStore
 from embedfleet_workers.limits.protocol import Admission, Amounts, LimitKey
-from embedfleet_workers.limits.store import LimitStore, Stopped
+from embedfleet_workers.limits.store import STOP_S, LimitStore, Stopped
 
 log = logging.getLogger(__name__)
 
@@ -26,6 +26,7 @@ REFRESH_S = 4.0
 # PostgreSQL that does not answer in time is asked on, beside: the limits known so far go on.
 PATIENCE_S = 1.0
 BUSY_S = 5.0
+HELD = "another process was refused by the provider a moment ago"
 # A request is over by the time its own deadline ends; then its place is anybody's.
 LEASE_S = 120.0
 
@@ -154,8 +155,9 @@ class ModelGate:
         await self._gates.refresh()
         try:
             return await self._lane.admit(costs, max_wait_s)
-        except Halted as halted:
-            raise self._stopped(halted.stopped) from None
+        except Halted:
+            # Nothing of what others wrote to Redis goes on: it is no reason to pause a model.
+            raise EmbedderBusy(seconds=STOP_S, reason=HELD) from None
 
     async def stop(self, code: str, reason: str) -> None:
         await self._lane.stop(Stopped(code, reason))
@@ -163,9 +165,3 @@ class ModelGate:
     @property
     def _lane(self) -> Lane:
         return self._gates.lane(*self._names)
-
-    def _stopped(self, stopped: Stopped) -> ProviderStopped:
-        provider, model, _ = self._names
-        return ProviderStopped(
-            code=stopped.code, provider=provider, model=f"{provider}/{model}", reason=stopped.reason
-        )

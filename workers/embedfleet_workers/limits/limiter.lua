@@ -7,7 +7,7 @@
 --       two more that depend on the operation.
 
 local SECOND, MINUTE = 1e6, 60e6
-local NEAR, STOP = 3000, MINUTE
+local NEAR, STOP = 3000, 10 * SECOND
 local BURST, LAG, SLICE, SLICES = 0.25 * SECOND, 3 * SECOND, 2 * SECOND, 31
 local SANE_SHARE = 0.2
 local TOLERANCE, FOREIGN_TAU, PLAUSIBLE, RESERVE = 0.02, 10 * SECOND, 0.25, 0.04

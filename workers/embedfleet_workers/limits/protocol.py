@@ -80,7 +80,6 @@ class Gate(Protocol):
 
         Raises:
             EmbedderBusy: the turn is further away than `max_wait_s`; nothing was reserved.
-            ProviderStopped: the fleet was told to send nothing more.
         """
         ...
 

@@ -7,6 +7,8 @@ import hashlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from embedfleet_schema.redis_clients import aclose, async_client
+from embedfleet_schema.redis_url import parse_redis_url
 from embedfleet_workers.limits.store import StoreAway
 
 if TYPE_CHECKING:
@@ -62,7 +64,7 @@ class Calls:
         for waiting in self._wakes:
             waiting.cancel()
         if self._client is not None:
-            await self._client.aclose()
+            await aclose(self._client)
 
     async def _popped(self, key: str, timeout_s: float) -> None:
         from redis.exceptions import RedisError
@@ -110,13 +112,12 @@ class Calls:
 
 
 def _connected(url: str) -> Redis:
-    from redis.asyncio import Redis
     from redis.asyncio.retry import Retry
     from redis.backoff import NoBackoff
     from redis.exceptions import ConnectionError as Disconnected
 
-    return Redis.from_url(
-        url,
+    return async_client(
+        parse_redis_url(url),
         socket_timeout=ANSWER_S,
         socket_connect_timeout=ANSWER_S,
         socket_keepalive=True,

@@ -11,6 +11,7 @@ from typing import Any
 from embedfleet_workers.limits.schedule import RECOVERY, SECOND
 from embedfleet_workers.limits.store import DimensionState, Snapshot, Stopped
 
+MOST_BYTES = 500
 _NUMBERS = struct.Struct("<13d")
 _PARTS = struct.Struct("<10d")
 
@@ -53,4 +54,10 @@ def _pairs(flat: Sequence[bytes]) -> dict[bytes, bytes]:
 
 
 def _word(fields: dict[bytes, bytes], name: bytes) -> str:
-    return fields.get(name, b"").decode()
+    return word(fields.get(name, b""))
+
+
+def word(text: bytes) -> str:
+    """What stands in Redis, as far as a person may see it: anybody may have written it."""
+    shown = text[:MOST_BYTES].decode(errors="replace")
+    return "".join(each if each.isprintable() else " " for each in shown)

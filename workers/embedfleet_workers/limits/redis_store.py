@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import fields
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
@@ -12,7 +13,7 @@ from uuid import uuid4
 from embedfleet_schema.broker import KEY_PREFIX
 from embedfleet_workers.limits.protocol import Amounts, LimitKey
 from embedfleet_workers.limits.redis_calls import Calls, told
-from embedfleet_workers.limits.redis_snapshot import snapshot_of
+from embedfleet_workers.limits.redis_snapshot import snapshot_of, word
 from embedfleet_workers.limits.schedule import SECOND
 from embedfleet_workers.limits.store import (
     Ask,
@@ -158,9 +159,10 @@ class RedisStore:
 
         try:
             async for name in client.scan_iter(match=f"{PREFIX}*", count=1_000, _type="hash"):
-                provider, account, group = name.decode().removeprefix(PREFIX).split("/", 2)
-                if not group.endswith(":use"):
-                    yield LimitKey(provider, account, group)
+                names = word(name).removeprefix(PREFIX).split("/", 2)
+                # What is named otherwise is not ours.
+                if len(names) == len(fields(LimitKey)) and not names[-1].endswith(":use"):
+                    yield LimitKey(*names)
         except (RedisError, OSError) as error:
             raise StoreAway(told(error)) from error
 
@@ -193,4 +195,4 @@ def _with_sights(amounts: Amounts, sights: Mapping[str, Sight]) -> Words:
 
 
 def _stopped(answer: Sequence[bytes]) -> Stopped:
-    return Stopped(answer[1].decode(), answer[2].decode())
+    return Stopped(word(answer[1]), word(answer[2]))

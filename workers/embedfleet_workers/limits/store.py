@@ -10,8 +10,9 @@ from embedfleet_workers.limits.protocol import Amounts, LimitKey
 
 # A turn that is nearer than this is taken as it is: a second round trip would cost as much.
 NEAR_S = 0.003
-# A stop is an alarm: by the time it ends, PostgreSQL says that the space is paused.
-STOP_S = 60.0
+# A stop is a hint that holds calls: by the time it ends, who saw the refusal has written to
+# PostgreSQL that the space is paused; and if not, somebody else sees it himself.
+STOP_S = 10.0
 
 
 class StoreAway(ConnectionError):

@@ -149,7 +149,7 @@ class ApiAccess:
                 keepalive_expiry=KEPT_S,
             )
             # The sender limits a request as a whole, so that dripping bodies cannot stretch it.
-            self._client = httpx2.AsyncClient(limits=limits, timeout=None)
+            self._client = httpx2.AsyncClient(limits=limits, timeout=None, follow_redirects=False)
         return self._client
 
 

@@ -14,6 +14,7 @@ from embedfleet_schema.errors import (
     EmbeddingError,
     InputAtFault,
     ProviderStopped,
+    ReservationSpent,
 )
 from embedfleet_schema.types import Kind
 from embedfleet_workers.embedders.api.adapter import Faulty, Refused, Stopped, TooLarge
@@ -22,11 +23,13 @@ from embedfleet_workers.embedders.api.requests import Request
 from embedfleet_workers.embedders.api.sender import GivenUp, Sender
 from embedfleet_workers.embedders.api.turns import Turns
 from embedfleet_workers.embedders.protocol import Part
+from embedfleet_workers.purse import UNLIMITED, Purse
 
 PROBE = Request([0], ["A probe."], [3])
 # A model that is down is left alone for about so long.
 OUTAGE_S = 30.0
-# What is raised of several errors: first what concerns everybody, then what names a text.
+# What is raised of several errors: first what concerns everybody, then what names a text, and
+# what charges the batch nothing only where there is nothing else.
 _GRAVEST = (ProviderStopped, EmbedderBusy, InputAtFault, BadAnswer, EmbeddingError)
 
 
@@ -40,13 +43,15 @@ class Batch:
         kind: Kind,
         turns: Turns,
         give: Callable[[Part], None],
+        purse: Purse = UNLIMITED,
     ) -> None:
-        """`give` takes each answer as it comes."""
+        """`give` takes each answer as it comes, and `purse` pays for it where there is a budget."""
         self._sender = sender
         self._pending = deque(requests)
         self._kind = kind
         self._turns = turns
         self._give = give
+        self._purse = purse
         self._errors: list[EmbeddingError] = []
         self._halted = False
         self._lanes: list[asyncio.Task[None]] = []
@@ -63,6 +68,7 @@ class Batch:
         for end in ends:
             if isinstance(end, BaseException) and not isinstance(end, asyncio.CancelledError):
                 raise end
+        self._errors.sort(key=lambda error: isinstance(error, ReservationSpent))
         for kind in _GRAVEST:
             if error := next((each for each in self._errors if isinstance(each, kind)), None):
                 raise error
@@ -97,7 +103,7 @@ class Batch:
         began = time.monotonic()
         try:
             found = await self._sender.answer(
-                request, self._kind, self._turns, self._give, leads=leads
+                request, self._kind, self._turns, self._give, leads=leads, purse=self._purse
             )
             match found:
                 case Part():

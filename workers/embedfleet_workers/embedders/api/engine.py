@@ -18,6 +18,7 @@ from embedfleet_workers.embedders.api.requests import Request, cut
 from embedfleet_workers.embedders.api.sender import Sender
 from embedfleet_workers.embedders.api.turns import Turns
 from embedfleet_workers.embedders.protocol import Part, Vectors
+from embedfleet_workers.purse import UNLIMITED, Purse
 
 # What was called off gets this long to give back its turns.
 CALL_OFF_S = 5.0
@@ -51,22 +52,29 @@ class ApiEmbedder:
         return vectors
 
     def parts(
-        self, texts: Sequence[str], kind: Kind, wanted: Callable[[], bool] = lambda: True
+        self,
+        texts: Sequence[str],
+        kind: Kind,
+        wanted: Callable[[], bool] = lambda: True,
+        purse: Purse = UNLIMITED,
     ) -> Iterator[Part]:
         if self.closed:
             raise EmbeddingError(reason=f"{self.space.name} is closed")
         whole, unreadable = self._readable(texts, kind)
         if whole.rows:
-            yield from self._answers(whole, kind, wanted)
+            yield from self._answers(whole, kind, wanted, purse)
         if unreadable is not None:
             raise unreadable
 
     def close(self) -> None:
         self.closed = True
 
-    def _answers(self, whole: Request, kind: Kind, wanted: Callable[[], bool]) -> Iterator[Part]:
+    def _answers(
+        self, whole: Request, kind: Kind, wanted: Callable[[], bool], purse: Purse
+    ) -> Iterator[Part]:
         outbox: SimpleQueue[Part | None] = SimpleQueue()
-        batch = Batch(self._sender, self._cut(whole), kind, Turns(self._first_wait_s), outbox.put)
+        turns = Turns(self._first_wait_s)
+        batch = Batch(self._sender, self._cut(whole), kind, turns, outbox.put, purse)
         ended = self._loop.run(batch.run(self._requests))
         ended.add_done_callback(lambda _: outbox.put(None))
         try:

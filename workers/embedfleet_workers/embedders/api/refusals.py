@@ -41,6 +41,12 @@ _STOPS = frozenset(
 # 498 is Cohere's for a token that it does not take.
 _STOPPING = (401, 402, 403, 498)
 _REFUSING = (400, 413, 422)
+# Texts and keys go to the address that a person named, and to no other.
+_REDIRECTING = (301, 302, 303, 307, 308)
+_REDIRECTED = (
+    "which points elsewhere, and is not followed: set the provider's base URL "
+    "(EMBEDFLEET_..._BASE_URL) to the address that answers itself"
+)
 _STOP_ENDINGS = ("_spend_limit_exceeded", "_usage_limit_exceeded")
 _NO_SUCH_MODEL = frozenset(
     {"model_not_found", "deploymentnotfound", "input_model_not_found", "invalid_model"}
@@ -85,6 +91,8 @@ def refusal(status: int, headers: Mapping[str, str], body: bytes, *, key: str = 
     `key` is removed from whatever is quoted. Messages of a provider may quote texts: they reach a
     person through `Refused` and `TooLarge` alone, whose readers leave out what quotes their input.
     """
+    if status in _REDIRECTING:
+        return Stopped("redirected", f"it answered {status}, {_REDIRECTED}")
     found = complaint(body)
     stop = next((code for code in sorted(found.codes) if _is_stop(code)), "")
     unknown = status == HTTPStatus.NOT_FOUND or bool(found.codes & _NO_SUCH_MODEL)

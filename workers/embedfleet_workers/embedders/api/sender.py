@@ -30,6 +30,7 @@ from embedfleet_workers.embedders.api.requests import Request
 from embedfleet_workers.embedders.api.turns import Turns
 from embedfleet_workers.embedders.protocol import Part, Spent
 from embedfleet_workers.limits.protocol import Admission, Amounts, Gate
+from embedfleet_workers.purse import UNLIMITED, Purse
 
 log = logging.getLogger(__name__)
 
@@ -88,6 +89,7 @@ class Sender:
         *,
         tries: int = TRIES,
         leads: bool = False,
+        purse: Purse = UNLIMITED,
     ) -> Part | TooLarge | Refused | GivenUp:
         """Send a request until it is answered; after a 429 or a fault it waits for a new turn.
 
@@ -100,13 +102,17 @@ class Sender:
             EmbedderBusy: its turn is too far away.
             AboveRateLimit: it is one text, and larger than the rate limit.
             ProviderStopped: a person has to act.
+            ReservationSpent: `purse` does not pay for it, or not once more.
         """
         started = time.monotonic()
         faults, limited, since = 0, False, started
         while True:
+            purse.take(request.rows)
             costs = self.adapter.costs(self.calibration.scaled(request.tokens))
             admission = await turns.take(self.gate, costs, leads=leads, limited=limited)
-            match await self._sent(request, kind, admission, costs):
+            reply = await self._sent(request, kind, admission, costs)
+            purse.settle(request.rows, _paid(reply))
+            match reply:
                 case Part() as part:
                     self._grow(len(part.rows))
                     return part
@@ -123,8 +129,8 @@ class Sender:
                 case Faulty() as fault:
                     faults += 1
                     since = time.monotonic() if faults == 1 else since
-                    if fault.answer is not None and fault.answer.tokens is not None:
-                        paid(self.without_rows(fault.answer.tokens))
+                    if tokens := _paid(fault):
+                        paid(self.without_rows(tokens))
                     if faults >= tries or time.monotonic() - started >= 2 * self.timeout_s:
                         return GivenUp(fault, since)
                     await turns.rest(_pause_s(fault, faults))
@@ -206,6 +212,16 @@ class Sender:
             tokens = reply.tokens
             self.calibration.learn(sum(request.tokens), tokens)
         return Part(request.rows, vectors, Spent(1, tokens))
+
+
+def _paid(reply: Part | Reply) -> int:
+    """The tokens that an answer states, usable or not."""
+    match reply:
+        case Part(spent=spent):
+            return spent.tokens
+        case Faulty(answer=Answer(tokens=tokens)):
+            return tokens or 0
+    return 0
 
 
 def _pause_s(fault: Faulty, faults: int) -> float:

@@ -1,0 +1,150 @@
+"""Arguments of public calls: what is wrong with one is said before a server is asked."""
+
+from __future__ import annotations
+
+import json
+import math
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
+from decimal import Decimal
+from numbers import Real
+from operator import index
+from typing import Any, NoReturn, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from embedfleet_schema.errors import BadArgument, BadFilter, BadVector, WrongType
+from embedfleet_schema.types import Chunking, ChunkMode
+
+# The largest numbers of PostgreSQL's integer types.
+LARGEST_INT, LARGEST_ID = 2**31 - 1, 2**63 - 1
+SHOWN = 60
+
+
+def whole(call: str, name: str, value: object, *, least: int = 1, most: int = LARGEST_INT) -> int:
+    """A whole number between two others, NumPy's included."""
+    wanted = f"a whole number from {least:,} to {most:,}"
+    if isinstance(value, bool | np.bool_):
+        _wrong_type(call, name, wanted, value)
+    try:
+        number = index(value)  # type: ignore[arg-type]
+    except TypeError:
+        _wrong_type(call, name, wanted, value)
+    if not least <= number <= most:
+        _bad(call, name, wanted, value)
+    return number
+
+
+def amount(call: str, name: str, value: object, *, unit: str) -> float:
+    """A number from 0 on; infinity is one."""
+    wanted = f"a number of {unit} from 0 on"
+    if isinstance(value, bool) or not isinstance(value, Real | Decimal):
+        _wrong_type(call, name, wanted, value)
+    try:
+        number = float(value)
+    except (OverflowError, ValueError):  # a signalling NaN is a ValueError
+        _bad(call, name, wanted, value)
+    if math.isnan(number) or number < 0:
+        _bad(call, name, wanted, value)
+    return number
+
+
+def budget(call: str, value: float | None) -> float | None:
+    """An amount of money, or None; whether it can be kept is asked later."""
+    if value is None:
+        return None
+    amount(call, "budget_usd", value, unit="USD")
+    return value
+
+
+def text(call: str, name: str, value: object) -> str:
+    """A string that PostgreSQL can hold."""
+    if not isinstance(value, str):
+        _wrong_type(call, name, "a string", value)
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        _bad(call, name, "a string of whole Unicode characters", value)
+    if "\0" in value:
+        _bad(call, name, "a string without NUL", value)
+    return value
+
+
+def texts(call: str, name: str, values: object, example: str) -> list[str]:
+    """Several strings; one alone would be taken for its letters."""
+    wanted = f"a list of strings such as {example}"
+    if isinstance(values, str | bytes | Mapping) or not isinstance(values, Iterable):
+        _wrong_type(call, name, wanted, values)
+    found = list(values)
+    for each in found:
+        if not isinstance(each, str):
+            _wrong_type(call, name, wanted, each)
+    return found
+
+
+def choice(call: str, name: str, value: object, values: Sequence[str]) -> None:
+    """One of a few words."""
+    wanted = f"one of {', '.join(values)}"
+    if not isinstance(value, str):
+        _wrong_type(call, name, wanted, value)
+    if value not in values:
+        _bad(call, name, wanted, value)
+
+
+def function(call: str, name: str, value: object) -> None:
+    if value is not None and not callable(value):
+        _wrong_type(call, name, "a function", value)
+
+
+def chunking(call: str, value: object) -> None:
+    """A `Chunking` whose fields are of their types; whether the model can do it is asked later."""
+    if not isinstance(value, Chunking):
+        _wrong_type(call, "chunking", "ef.Chunking(size=400, overlap=40)", value)
+    whole(call, "chunking.size", value.size, least=0)
+    whole(call, "chunking.overlap", value.overlap, least=0)
+    choice(call, "chunking.mode", value.mode, get_args(ChunkMode))
+    text(call, "chunking.tokenizer", value.tokenizer)
+
+
+def where(value: object) -> None:
+    """Metadata to look for: a mapping that is JSON."""
+    if value is None:
+        return
+    if not isinstance(value, Mapping):
+        _wrong_type("search", "where", 'a dict such as {"lang": "en"}', value)
+    try:
+        json.dumps(dict(value), allow_nan=False).encode()
+    except (TypeError, ValueError, RecursionError) as error:
+        raise BadFilter(filter=_shown(value), reason=str(error)) from error
+
+
+def vector(space: str, value: object) -> NDArray[np.float32]:
+    """A vector as an array; whether it fits the space is asked later."""
+    if isinstance(value, Mapping | bytes | str) or not isinstance(value, Iterable):
+        _wrong_type("search", "query", "a text or a vector", value)
+    try:
+        with np.errstate(over="ignore"), warnings.catch_warnings():
+            # Of complex numbers it would drop half with a warning.
+            warnings.simplefilter("error")
+            return np.asarray(value, dtype=np.float32)
+    except (TypeError, ValueError, OverflowError, RecursionError, Warning) as error:
+        raise BadVector(space=space, reason=f"it is no array of numbers ({error})") from error
+
+
+def _bad(call: str, name: str, wanted: str, value: object) -> NoReturn:
+    raise BadArgument(call=call, name=name, wanted=wanted, given=_shown(value))
+
+
+def _wrong_type(call: str, name: str, wanted: str, value: object) -> NoReturn:
+    given = f"{type(value).__name__} {_shown(value)}"
+    raise WrongType(call=call, name=name, wanted=wanted, given=given)
+
+
+def _shown(value: Any) -> str:  # noqa: ANN401 - whatever a caller gives
+    """Enough of a value to know it again, whatever its own code does."""
+    try:
+        shown = ascii(value)
+    except Exception:  # noqa: BLE001 - code of the caller's, or nested too deeply
+        return "(it cannot be shown)"
+    return shown if len(shown) <= SHOWN else f"{shown[:SHOWN]}..."

@@ -1,0 +1,33 @@
+"""Whether a query says something to its model: else it would find anything, and look sure of it."""
+
+from __future__ import annotations
+
+from embedfleet_producer.judge import has_text
+from embedfleet_producer.tokens import counter_for
+from embedfleet_producer.unknown import UNREADABLE_SHARE, unread_share
+from embedfleet_schema.errors import ExtraMissing, ModelNotFound, UnreadableQuery
+from embedfleet_schema.types import CollectionInfo
+
+SHOWN = 60
+
+
+def check_visible(text: str) -> None:
+    """Raise UnreadableQuery where nothing can be seen in a query."""
+    if not has_text(text):
+        raise UnreadableQuery(query=text[:SHOWN], reason="there is no visible text in it")
+
+
+def check_read(collection: CollectionInfo, text: str) -> None:
+    """Raise UnreadableQuery where the model of a collection has no tokens for a query."""
+    try:
+        counter = counter_for(collection.space, collection.chunking)
+    except (ModelNotFound, ExtraMissing):
+        return  # only its tokenizer is away, or who embeds the query says what is missing
+    (reading,) = counter.read([text])
+    if reading.tokens and not reading.unknown:
+        return
+    (unread,) = counter.unread([text])
+    if unread_share(text, reading.tokens, unread) >= UNREADABLE_SHARE:
+        model = collection.space.name
+        reason = f"{model} has no tokens for its words; a model for its language or script has"
+        raise UnreadableQuery(query=text[:SHOWN], reason=reason)

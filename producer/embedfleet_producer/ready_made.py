@@ -1,0 +1,83 @@
+"""Chunks that callers bring, or that their own functions make, and where they lie in a text."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
+
+from embedfleet_producer.judge import Judged, has_text, judge, printable
+from embedfleet_producer.marks import in_force, marks_of
+from embedfleet_schema.errors import BadChunking
+from embedfleet_schema.types import Chunk, ChunkMode, Rejection
+
+ChunkFunction = Callable[[str], Iterable[str | Chunk]]
+
+
+def cut_by(function: ChunkFunction, judged: Judged, mode: ChunkMode) -> Judged | Rejection:
+    """A document whose text a caller's function cuts, as one of ready-made chunks.
+
+    What the function makes is what is judged and digested: a document whose chunks came out as
+    before is unchanged, whatever the function is called. The marks of the text are in the chunks.
+    """
+    document = judged.document
+    if document.text is None:
+        return judged
+    try:
+        chunks = located(as_chunks(function(document.text)), document.text)
+    except Exception as error:  # noqa: BLE001 - the user's code; it fails this document alone
+        reason = printable(f"the chunk function raised {error!r}")
+        return Rejection(document.key, "CHUNKER_FAILED", reason)
+    marks = in_force(marks_of(document, mode), [chunk.start for chunk in chunks])
+    marked = [
+        replace(chunk, metadata={**carried, **chunk.metadata}) if carried else chunk
+        for chunk, carried in zip(chunks, marks, strict=True)
+    ]
+    cut = replace(document, text=None, chunks=marked, marks=())
+    return judge(cut, max_bytes=max(4 * judged.size, 1))
+
+
+def as_chunks(pieces: Iterable[str | Chunk]) -> Iterator[Chunk]:
+    """A caller's own chunks as they are, without those that have no visible text.
+
+    Raises:
+        BadChunking: a piece is neither a string nor a chunk.
+    """
+    if isinstance(pieces, str) or not isinstance(pieces, Iterable):
+        raise BadChunking(reason=f"chunks come as a list, not as {type(pieces).__name__}")
+    for piece in pieces:
+        chunk = Chunk(piece) if isinstance(piece, str) else piece
+        if not isinstance(chunk, Chunk):
+            raise BadChunking(reason=f"a chunk is a string or a Chunk, not {type(piece).__name__}")
+        if not isinstance(chunk.content, str) or has_text(chunk.content):
+            yield chunk
+
+
+def located(chunks: Iterable[Chunk], text: str) -> list[Chunk]:
+    """The chunks with offsets that hold in `text`.
+
+    Those that do not hold are looked for, in the order of the chunks; a chunk that is not in the
+    text has None.
+    """
+    found: list[Chunk] = []
+    search_from = 0
+    for chunk in chunks:
+        start: int | None = chunk.start
+        if start is None or start < 0 or not text.startswith(chunk.content, start):
+            place = text.find(chunk.content, search_from)
+            start = place if place >= 0 else None
+        if start is None:
+            found.append(replace(chunk, start=None, end=None))
+        else:
+            search_from = start + 1
+            found.append(replace(chunk, start=start, end=start + len(chunk.content)))
+    return found
+
+
+def parts_of(chunk: Chunk, parts: Sequence[tuple[int, int]]) -> list[Chunk]:
+    """Parts of a chunk as chunks; their offsets are known where the chunk's own can be right."""
+    start = chunk.start
+    if start is None or chunk.end != start + len(chunk.content):
+        return [replace(chunk, content=chunk.content[a:b], start=None, end=None) for a, b in parts]
+    return [
+        replace(chunk, content=chunk.content[a:b], start=start + a, end=start + b) for a, b in parts
+    ]

@@ -1,0 +1,70 @@
+"""The caller's documents, read one by one: what goes wrong in there is the caller's own."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncIterable, Generator, Iterator, Mapping
+from pathlib import Path
+
+from embedfleet_schema.errors import NotDocuments
+from embedfleet_schema.foreign import callers_own
+from embedfleet_schema.types import Document, Rejection
+
+_END = object()
+
+
+class Source(Iterator[Document | Rejection]):
+    """The documents of one call, which can be told to stop.
+
+    The first one is read at once: a call that hands over something else is refused before a job is
+    made. What is no document further on gets a verdict of its own.
+
+    Raises:
+        NotDocuments: these are no documents.
+    """
+
+    def __init__(self, documents: object, stopping: threading.Event | None = None) -> None:
+        self._documents = _opened(documents)
+        self._stopping = stopping or threading.Event()
+        self._ahead = [self._read()]
+        if self._ahead[0] is not _END and not isinstance(self._ahead[0], Document | Rejection):
+            self.close()
+            raise NotDocuments(given=f"{_kind(documents)} of {_kind(self._ahead[0])}")
+
+    def __next__(self) -> Document | Rejection:
+        item = self._ahead.pop() if self._ahead else self._read()
+        if self._stopping.is_set():
+            raise asyncio.CancelledError
+        if item is _END:
+            raise StopIteration
+        return item  # type: ignore[return-value]
+
+    def close(self) -> None:
+        """Close a generator that is left before its end."""
+        if isinstance(self._documents, Generator):
+            self._documents.close()
+
+    def _read(self) -> object:
+        if self._stopping.is_set():
+            raise asyncio.CancelledError
+        try:
+            return next(self._documents, _END)
+        except Exception as error:
+            callers_own(error)
+            raise
+
+
+def _opened(documents: object) -> Iterator[object]:
+    if isinstance(documents, AsyncIterable):
+        raise NotDocuments(given=f"an asynchronous {_kind(documents)}, which aenqueue takes")
+    if isinstance(documents, str | bytes | bytearray | Path | Mapping | Document | Rejection):
+        raise NotDocuments(given=f"a {_kind(documents)}")
+    try:
+        return iter(documents)  # type: ignore[call-overload, no-any-return]
+    except TypeError:
+        raise NotDocuments(given=f"a {_kind(documents)}") from None
+
+
+def _kind(value: object) -> str:
+    return type(value).__name__

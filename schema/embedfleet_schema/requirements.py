@@ -1,0 +1,78 @@
+"""What we take for granted of a server and of a database; `migrate` and `doctor` ask for it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from psycopg import Connection
+from psycopg.rows import dict_row
+
+from embedfleet_schema.database import Row
+from embedfleet_schema.statements import load
+
+_SQL = load("requirements")
+
+LEAST_SERVER = 150_000
+LEAST_VECTOR = (0, 8)
+
+
+@dataclass(frozen=True, slots=True)
+class Unmet:
+    """Something that is not as it should be. Without `for_migrate` the fleet works all the same."""
+
+    found: str
+    advice: str
+    for_migrate: bool = True
+
+
+def unmet(conn: Connection[Any]) -> list[Unmet]:
+    """What is not as it should be, the worst first."""
+    with conn.cursor(row_factory=dict_row) as cursor:
+        facts = cursor.execute(_SQL["facts"]).fetchone()
+    return [] if facts is None else judged(facts)
+
+
+def judged(facts: Row) -> list[Unmet]:
+    """What of the row of `facts` is not as it should be."""
+    return [*_refused(facts), *_advised(facts)]
+
+
+def _refused(facts: Row) -> Iterator[Unmet]:
+    if facts["version_number"] < LEAST_SERVER:
+        yield Unmet(
+            f"PostgreSQL {facts['version']} is too old", "upgrade the server to 15 or newer"
+        )
+    if facts["encoding"] != "UTF8":
+        advice = (
+            "texts of every language need CREATE DATABASE ... ENCODING 'UTF8' TEMPLATE template0"
+        )
+        yield Unmet(f"the database's encoding is {facts['encoding']}", advice)
+    if facts["is_replica"]:
+        advice = (
+            "name the primary, or add target_session_attrs=read-write to a URL of several hosts"
+        )
+        yield Unmet("this is a read replica", advice)
+    elif facts["is_read_only"]:
+        advice = "ALTER ROLE or DATABASE ... RESET default_transaction_read_only"
+        yield Unmet("transactions are read-only by default here", advice)
+    installed = facts["vector_version"]
+    if installed is not None and _numbers(installed) < LEAST_VECTOR:
+        advice = "upgrade it on the server, then: ALTER EXTENSION vector UPDATE"
+        yield Unmet(f"pgvector {installed} is older than 0.8", advice)
+
+
+def _advised(facts: Row) -> Iterator[Unmet]:
+    if facts["commits_late"]:
+        advice = "a crash of the server loses what was just reported as stored: set it to on"
+        yield Unmet("synchronous_commit is off", advice, for_migrate=False)
+    if facts["vector_is_open"]:
+        schema = facts["vector_schema"]
+        advice = f"unless all are trusted: REVOKE CREATE ON SCHEMA {schema} FROM PUBLIC"
+        found = f"everybody may create in schema {schema}, where pgvector is"
+        yield Unmet(found, advice, for_migrate=False)
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in version.split(".") if part.isdigit())

@@ -1,0 +1,108 @@
+-- name: reserve_alone
+-- Who reserves some of a job's budget sees what the one before has reserved. Two jobs may share a
+-- lock, which does no harm.
+SELECT pg_advisory_xact_lock(%(space)s, (%(job_id)s::bigint %% 2147483647)::int);
+
+-- name: wait_briefly
+SELECT set_config('lock_timeout', %(milliseconds)s, true);
+
+-- name: room
+-- What of a budget is neither spent nor reserved, and whether answers may still give some of it
+-- back. A lease without a reservation was claimed before there was a budget: it is reckoned as one.
+SELECT j.budget_usd,
+    j.budget_usd - j.unsettled_usd - u.usd - live.usd - filed.usd AS room,
+    live.leases > 0 AS live, filed.files > 0 AS filed
+FROM embedfleet.job AS j
+CROSS JOIN LATERAL (
+    SELECT coalesce(sum(usd), 0) AS usd FROM embedfleet.usage WHERE job_id = j.id
+) AS u
+CROSS JOIN LATERAL (
+    SELECT count(*) AS leases,
+        coalesce(sum(coalesce(reserved_usd, (%(factor)s::numeric * tokens + %(per_text)s::int * chunks)
+            * %(price)s::numeric / 1000000)), 0) AS usd
+    FROM embedfleet.batch
+    WHERE job_id = j.id AND state = 'leased' AND queue <> 'lane'
+        AND id IS DISTINCT FROM %(batch_id)s::bigint
+) AS live
+CROSS JOIN LATERAL (
+    SELECT count(*) AS files, coalesce(sum((reserved ->> j.id::text)::numeric), 0) AS usd
+    FROM embedfleet.lane_file
+    WHERE space_id = %(space_id)s AND state IN ('filing', 'filed') AND reserved ? j.id::text
+) AS filed
+WHERE j.id = %(job_id)s;
+
+-- name: reserve
+UPDATE embedfleet.batch SET reserved_usd = %(usd)s WHERE id = %(id)s;
+
+-- name: counts
+-- The tokens of texts, in their order; whichever chunk holds one.
+SELECT h.sha256, c.tokens
+FROM unnest(%(hashes)s::bytea[]) WITH ORDINALITY AS h (sha256, number)
+CROSS JOIN LATERAL (
+    SELECT tokens
+    FROM embedfleet.chunk
+    WHERE collection_id = %(collection_id)s AND sha256 = h.sha256
+    LIMIT 1
+) AS c
+ORDER BY h.number;
+
+-- name: carve
+-- The texts of a batch that a budget does not pay for now become a batch of their own, in its place.
+WITH rest AS (
+    INSERT INTO embedfleet.batch
+        (job_id, collection_id, queue, state, priority, run_after, chunks, tokens, hashes,
+            parent_id)
+    SELECT job_id, collection_id, queue, 'pending', priority, run_after,
+        cardinality(%(rest)s::bytea[]), %(tokens)s, %(rest)s, id
+    FROM embedfleet.batch
+    WHERE id = %(id)s
+)
+UPDATE embedfleet.batch
+SET chunks = chunks - cardinality(%(rest)s::bytea[]),
+    tokens = greatest(0, tokens - %(tokens)s),
+    hashes = ARRAY(
+        SELECT h.sha256
+        FROM unnest(hashes) WITH ORDINALITY AS h (sha256, number)
+        WHERE h.sha256 <> ALL (%(rest)s::bytea[])
+        ORDER BY h.number
+    )
+WHERE id = %(id)s;
+
+-- name: settle
+-- What an answer cost is no longer reserved. Where the lease is lost, it was put aside with the job.
+WITH held AS (
+    UPDATE embedfleet.batch
+    SET reserved_usd = reserved_usd - least(reserved_usd, %(usd)s::numeric)
+    WHERE id = %(id)s AND attempt = %(attempt)s AND state = 'leased'
+    RETURNING id
+)
+UPDATE embedfleet.job
+SET unsettled_usd = unsettled_usd - least(unsettled_usd, %(usd)s::numeric)
+WHERE id = %(job_id)s AND unsettled_usd > 0 AND NOT EXISTS (SELECT FROM held);
+
+-- name: leave_unsettled
+-- A lease whose worker says nothing more: what it had under way may be paid for.
+UPDATE embedfleet.job AS j
+SET unsettled_usd = j.unsettled_usd + b.reserved_usd
+FROM embedfleet.batch AS b
+WHERE b.id = %(id)s AND b.reserved_usd > 0 AND j.id = b.job_id;
+
+-- name: leave_file_unsettled
+-- The same of a file that the provider may have answered, and nobody can fetch.
+UPDATE embedfleet.job AS j
+SET unsettled_usd = j.unsettled_usd + r.usd::numeric
+FROM embedfleet.lane_file AS f
+CROSS JOIN LATERAL jsonb_each_text(f.reserved) AS r (job_id, usd)
+WHERE f.id = %(file_id)s AND f.state IN ('filing', 'filed') AND j.id = r.job_id::bigint;
+
+-- name: short_reason
+-- Why a job stops of whose budget too little is left for any of its texts; no row where somebody
+-- gave it another one, or stopped it before.
+SELECT format('%%s of the budget of $%%s is left, less than its next text may cost%%s; go on with: '
+    'embedfleet resume %%s --budget USD', '$' || trim_scale(round(greatest(0, %(room)s::numeric), 6)),
+    trim_scale(budget_usd),
+    CASE WHEN unsettled_usd > 0 THEN format(
+        ' ($%%s may have been spent by calls that were never answered)', trim_scale(round(unsettled_usd, 6)))
+    ELSE '' END, id) AS reason
+FROM embedfleet.job
+WHERE id = %(job_id)s AND budget_usd = %(budget_usd)s AND paused_at IS NULL AND cancelled_at IS NULL;

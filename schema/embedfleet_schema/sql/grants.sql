@@ -1,0 +1,84 @@
+-- name: role_exists
+SELECT EXISTS (SELECT FROM pg_roles WHERE rolname = %(role)s) AS found;
+
+-- name: readable
+-- Tables and views of ours that a role can read already, by itself or as another that it may become.
+SELECT DISTINCT c.relname
+FROM pg_class AS c
+LEFT JOIN LATERAL aclexplode(c.relacl) AS a ON a.privilege_type = 'SELECT'
+WHERE c.relnamespace = 'embedfleet'::regnamespace AND c.relkind IN ('r', 'p', 'v', 'm')
+    AND (
+        pg_has_role(%(role)s, c.relowner, 'MEMBER')
+        OR a.grantee = 0
+        OR a.grantee <> 0 AND pg_has_role(%(role)s, a.grantee, 'MEMBER')
+        OR has_any_column_privilege(%(role)s, c.oid, 'SELECT')
+    )
+ORDER BY c.relname;
+
+-- name: create_search
+-- A search with its owner's rights. Who calls it gets the live chunks of this collection and nothing
+-- else: no condition or function of theirs comes below it, as it does below a view. Where an index
+-- gives fewer rows than were asked for, the rows are looked through instead.
+CREATE OR REPLACE FUNCTION embedfleet.{function}(
+    query {type}, k int DEFAULT 10, filter jsonb DEFAULT NULL
+)
+RETURNS TABLE (
+    id bigint, document text, "position" int, content text, metadata jsonb,
+    distance double precision
+)
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+SET plan_cache_mode = force_custom_plan
+SET enable_indexscan = on
+SET hnsw.iterative_scan = relaxed_order
+SET hnsw.ef_search = {ef_search}
+SET hnsw.max_scan_tuples = {max_scan_tuples}
+SET hnsw.scan_mem_multiplier = {scan_mem_multiplier}
+AS $function$
+#variable_conflict use_column
+DECLARE
+    index_scans text;
+    ids bigint[];
+    distances double precision[];
+BEGIN
+    PERFORM set_config(
+        'hnsw.ef_search', least(greatest(k, {ef_search}), {ef_search_limit})::text, true
+    );
+    FOREACH index_scans IN ARRAY ARRAY['on', 'off'] LOOP
+        PERFORM set_config('enable_indexscan', index_scans, true);
+        SELECT array_agg(n.id), array_agg(n.distance) INTO ids, distances
+        FROM (
+            SELECT v.id, v.embedding {operator} query AS distance
+            FROM embedfleet.{view} AS v
+            WHERE filter IS NULL OR v.metadata @> filter
+            ORDER BY v.embedding {operator} query
+            LIMIT k
+        ) AS n;
+        EXIT WHEN cardinality(ids) >= k;
+    END LOOP;
+    PERFORM set_config('enable_indexscan', 'on', true);
+    RETURN QUERY
+    SELECT v.id, v.document, v.position, v.content, v.metadata, n.distance
+    FROM unnest(ids, distances) AS n (id, distance)
+    JOIN embedfleet.{view} AS v ON v.id = n.id
+    ORDER BY n.distance, v.id;
+END
+$function$;
+
+-- name: close_search
+REVOKE ALL ON FUNCTION embedfleet.{function}({type}, int, jsonb) FROM PUBLIC;
+
+-- name: open_schema
+GRANT USAGE ON SCHEMA embedfleet TO {role};
+
+-- name: grant_search
+GRANT EXECUTE ON FUNCTION embedfleet.{function}({type}, int, jsonb) TO {role};
+
+-- name: revoke_search
+REVOKE ALL ON FUNCTION embedfleet.{function}({type}, int, jsonb) FROM {role};
+
+-- name: search_exists
+SELECT to_regprocedure(%(signature)s) IS NOT NULL AS found;
+
+-- name: drop_search
+DROP FUNCTION IF EXISTS embedfleet.{function}({type}, int, jsonb);

@@ -1,0 +1,33 @@
+-- name: find
+SELECT k.files, k.texts, k.vectors
+FROM embedfleet.space_check AS k
+JOIN embedfleet.space AS s ON s.id = k.space_id
+WHERE s.fingerprint = %(fingerprint)s;
+
+-- name: record
+-- Of two workers that record at once, the first one does; the other is compared with it.
+INSERT INTO embedfleet.space_check (space_id, files, texts, vectors)
+SELECT id, %(files)s, %(texts)s, %(vectors)s
+FROM embedfleet.space
+WHERE fingerprint = %(fingerprint)s
+ON CONFLICT (space_id) DO NOTHING;
+
+-- name: collections
+-- The newest ones of a space: where a thousand tenants share a model, not all of them are asked.
+SELECT c.id, c.space_id
+FROM embedfleet.collection AS c
+JOIN embedfleet.space AS s ON s.id = c.space_id
+WHERE s.fingerprint = %(fingerprint)s
+ORDER BY c.id DESC
+LIMIT 16;
+
+-- name: stored
+-- The first by hash are as good as any by chance. The inner limit keeps it to a few look-ups.
+SELECT c.content, v.embedding::real[] AS embedding
+FROM (SELECT sha256, embedding FROM embedfleet.{vectors} ORDER BY sha256 LIMIT %(count)s) AS v
+CROSS JOIN LATERAL (
+    SELECT content
+    FROM embedfleet.chunk
+    WHERE collection_id = %(collection_id)s AND sha256 = v.sha256
+    LIMIT 1
+) AS c;

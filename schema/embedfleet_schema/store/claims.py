@@ -1,0 +1,114 @@
+"""The transaction of a claim: the best batch that nothing stands in the way of."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from psycopg import Connection, sql
+
+from embedfleet_schema.statements import load
+from embedfleet_schema.store import budgets, collections, exits
+from embedfleet_schema.store.budgets import Aside, Short, Wait
+from embedfleet_schema.store.leases import Lease
+
+_SQL = load("batches")
+
+SMALLER_FIRST = "little of the budget is left, and smaller texts of its job go first"
+
+# USD per million tokens of `provider/model`; None where nobody knows.
+PriceOf = Callable[[str], float | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """A lease; `halted`: it has to be put aside, because its job was stopped, or is to be stopped
+    now as `short`.
+    """
+
+    lease: Lease
+    halted: bool = False
+    short: Short | None = None
+
+
+def claim(
+    conn: Connection[Any],
+    statement: sql.SQL,
+    values: Mapping[str, Any],
+    price_of: PriceOf,
+    aside: Aside,
+) -> Claimed | None:
+    """One transaction, in which time stands still: what is put back is not claimed again."""
+    values = {**values, "aside": aside.jobs()}
+    tried: list[int] = []
+    row = conn.execute(statement, values).fetchone()
+    while row is not None:
+        lease, counts = _read(conn, row)
+        obstacle, limited = _obstacle(conn, lease)
+        row = None
+        if obstacle == "halted":
+            return Claimed(lease, halted=True)
+        if obstacle == "overlaps":
+            exits.wait_for_others(conn, lease.id)
+        elif not limited:
+            return Claimed(lease)
+        else:
+            found = budgets.reserve(conn, lease, counts, price_of(lease.collection.space.name))
+            if isinstance(found, Lease):
+                return Claimed(found)
+            if isinstance(found, Short):
+                tried.append(lease.id)
+                row, later = _smaller(conn, lease, found, values | {"tried": tried})
+                if row is None and not later:
+                    return Claimed(lease, halted=True, short=found)
+                found = Wait(budgets.LIVE_WAIT_S, SMALLER_FIRST)
+            _put_back(conn, lease, found, aside)
+            values["aside"] = aside.jobs()
+        row = row or conn.execute(statement, values).fetchone()
+    return None
+
+
+def _put_back(conn: Connection[Any], lease: Lease, wait: Wait, aside: Aside) -> None:
+    """It keeps its place: another process may take it at once."""
+    exits.release(conn, lease.id, "pending", delay_s=None, charge=0, reason=wait.reason)
+    aside.leave(lease.job_id, wait.seconds)
+
+
+def _smaller(
+    conn: Connection[Any], lease: Lease, short: Short, values: dict[str, Any]
+) -> tuple[tuple[Any, ...] | None, bool]:
+    """A batch of the same job that can be paid for, claimed; and whether one comes later."""
+    values["job_id"] = lease.job_id
+    values["most"] = budgets.counted_within(short.tokens, lease.collection.space)
+    row = conn.execute(_SQL["claim_smaller"], values).fetchone()
+    later = row or conn.execute(_SQL["smaller_later"], values).fetchone()
+    return row, bool(later and later[0])
+
+
+def _read(conn: Connection[Any], row: tuple[Any, ...]) -> tuple[Lease, list[int]]:
+    """The lease, and the tokens of each of its texts."""
+    batch_id, attempt, errors, job_id, collection_id, tokens, hashes = row
+    collection = collections.by_id(conn, collection_id)
+    missing = conn.execute(
+        _SQL["missing_texts"].format(vectors=sql.Identifier(collection.vectors)),
+        {"hashes": hashes, "collection_id": collection_id},
+    ).fetchall()
+    lease = Lease(
+        id=batch_id,
+        attempt=attempt,
+        errors=errors,
+        job_id=job_id,
+        collection=collection,
+        tokens=tokens * len(missing) // max(1, len(hashes)),
+        hashes=[bytes(sha256) for sha256, _, _ in missing],
+        texts=[content for _, content, _ in missing],
+    )
+    return lease, [count for _, _, count in missing]
+
+
+def _obstacle(conn: Connection[Any], lease: Lease) -> tuple[str | None, bool]:
+    """What is in the way, and whether the job has a budget."""
+    values = {"id": lease.id, "job_id": lease.job_id, "hashes": lease.hashes}
+    row = conn.execute(_SQL["obstacle"], values).fetchone()
+    return (None, False) if row is None else (row[0], row[1])

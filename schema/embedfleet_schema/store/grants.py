@@ -1,0 +1,111 @@
+"""A search for roles that may see one collection: a function with the rights of its owner.
+
+A view is no boundary: PostgreSQL may evaluate what a caller wrote on rows that the view leaves out.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from psycopg import Connection, sql
+
+from embedfleet_schema.database import Database
+from embedfleet_schema.errors import GrantUseless, LongName, UnknownRole
+from embedfleet_schema.statements import load
+from embedfleet_schema.store import collections, locks
+from embedfleet_schema.store.collections import OPERATORS
+from embedfleet_schema.store.search import (
+    EF_SEARCH,
+    EF_SEARCH_LIMIT,
+    MOST_SCAN_TUPLES,
+    SCAN_MEM_MULTIPLIER,
+)
+from embedfleet_schema.types import CollectionInfo
+
+_SQL = load("grants")
+_ROLES = load("roles")
+
+PREFIX = "search_"
+LONGEST_NAME = 63
+# Of many relations that a role can read, a message names so many.
+NAMED = 3
+
+
+def function_name(collection: CollectionInfo) -> str:
+    return PREFIX + collection.name
+
+
+def grant(db: Database, collection: CollectionInfo, role: str) -> str:
+    """Let a role search one collection and see nothing else; returns the function's name.
+
+    Raises:
+        UnknownCollection: it was dropped.
+        UnknownRole: the server has no such role.
+        GrantUseless: the role can read tables or views of the fleet already.
+        LongName: the collection's name leaves no room for the function's.
+        NotPermitted: the user neither owns the schema nor may act as its owner.
+    """
+    name = function_name(collection)
+    if len(name) > LONGEST_NAME:
+        raise LongName(name=collection.name, most=LONGEST_NAME - len(PREFIX))
+    with db.transaction() as conn:
+        # It must not be made for a collection that is just dropped, or for one of the same name.
+        locks.own(conn, collection.id)
+        collections.by_id(conn, collection.id)
+        _check(conn, role, collection)
+        # The function runs with the rights of whoever makes it, which are not to be a superuser's.
+        conn.execute(_ROLES["become_owner"])
+        parts = _parts(db, collection) | {"role": sql.Identifier(role)}
+        for statement in ("create_search", "close_search", "open_schema", "grant_search"):
+            conn.execute(_SQL[statement].format(**parts))
+    return name
+
+
+def revoke(db: Database, collection: CollectionInfo, role: str) -> None:
+    """Take back what `grant` gave; nothing happens where it gave nothing.
+
+    Raises:
+        UnknownRole: the server has no such role.
+    """
+    with db.transaction() as conn:
+        _check_role(conn, role)
+        conn.execute(_ROLES["become_owner"])
+        parts = _parts(db, collection) | {"role": sql.Identifier(role)}
+        signature = sql.SQL("embedfleet.{function}({type}, int, jsonb)").format(**parts)
+        row = conn.execute(_SQL["search_exists"], {"signature": signature.as_string(conn)})
+        if row.fetchone() == (True,):
+            conn.execute(_SQL["revoke_search"].format(**parts))
+
+
+def remove(conn: Connection[Any], db: Database, collection: CollectionInfo) -> None:
+    """Drop the function with its collection."""
+    conn.execute(_SQL["drop_search"].format(**_parts(db, collection)))
+
+
+def _check(conn: Connection[Any], role: str, collection: CollectionInfo) -> None:
+    _check_role(conn, role)
+    readable = [name for (name,) in conn.execute(_SQL["readable"], {"role": role})]
+    if readable:
+        more = ", ..." if len(readable) > NAMED else ""
+        found = ", ".join(readable[:NAMED]) + more
+        raise GrantUseless(role=role, name=collection.name, readable=found)
+
+
+def _check_role(conn: Connection[Any], role: str) -> None:
+    if conn.execute(_SQL["role_exists"], {"role": role}).fetchone() != (True,):
+        raise UnknownRole(role=role)
+
+
+def _parts(db: Database, collection: CollectionInfo) -> dict[str, sql.Composable]:
+    schema, space = sql.Identifier(db.vector_schema), collection.space
+    operator = sql.SQL(OPERATORS[space.metric][0])
+    return {
+        "function": sql.Identifier(function_name(collection)),
+        "view": sql.Identifier(collection.name),
+        "type": sql.Identifier(db.vector_schema, space.storage),
+        "operator": sql.SQL("OPERATOR({}.{})").format(schema, operator),
+        "ef_search": sql.Literal(EF_SEARCH),
+        "ef_search_limit": sql.Literal(EF_SEARCH_LIMIT),
+        "max_scan_tuples": sql.Literal(MOST_SCAN_TUPLES),
+        "scan_mem_multiplier": sql.Literal(SCAN_MEM_MULTIPLIER),
+    }

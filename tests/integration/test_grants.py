@@ -1,0 +1,311 @@
+"""Readers who try to see more than they may: a view lets them, a grant does not."""
+
+from concurrent.futures import ThreadPoolExecutor
+from uuid import uuid4
+
+import psycopg
+import pytest
+from psycopg.conninfo import make_conninfo
+
+import embedfleet as ef
+from embedfleet_schema.errors import (
+    GrantUseless,
+    LongName,
+    NotPermitted,
+    UnknownCollection,
+    UnknownRole,
+)
+from embedfleet_schema.roles import ROLES, set_up_roles
+from plugins.fleets import ask, drain
+
+OWN = {"own text", "own key", '{"own": "metadata"}'}
+# What only others may read, or nobody yet.
+SECRETS = ("SECRETTEXT", "SECRETKEY", "SECRETMETA", "SECRETDRAFT")
+VECTOR = str([1.0] * 16)
+
+# Cheaper than any condition of ours, so that a planner that may puts it first.
+SPY = """
+CREATE FUNCTION pg_temp.spy(value text) RETURNS boolean LANGUAGE plpgsql COST 0.0000001 AS $$
+BEGIN
+    RAISE NOTICE '%', value;
+    RETURN true;
+END
+$$
+"""
+SETTINGS = ("enable_indexscan", "enable_bitmapscan", "enable_hashjoin", "enable_mergejoin")
+# What is read of a row, and the secret that it shows of rows that are none of the reader's.
+ATTACKS = {
+    "content": ("SELECT 1 FROM {} WHERE pg_temp.spy(content)", "SECRETTEXT"),
+    "metadata": ("SELECT 1 FROM {} WHERE pg_temp.spy(metadata::text)", "SECRETMETA"),
+    "key": ("SELECT 1 FROM {} WHERE pg_temp.spy(document)", "SECRETKEY"),
+    "draft": ("SELECT 1 FROM {} WHERE pg_temp.spy(content)", "SECRETDRAFT"),
+    "cast": ("SELECT 1 FROM {} WHERE content LIKE 'SECRET%' AND content::int > 0", "SECRETDRAFT"),
+    "cast of a key": ("SELECT 1 FROM {} WHERE document::int > 0", "SECRETKEY"),
+    "lateral": (
+        "SELECT 1 FROM {} AS t, LATERAL (SELECT pg_temp.spy(t.content) AS s) AS l WHERE l.s",
+        None,
+    ),
+    "order": ("SELECT 1 FROM {} ORDER BY pg_temp.spy(content)", None),
+}
+
+
+@pytest.fixture
+def docs(fleet, worker):
+    """A collection with one live document, and beside it what its readers must not see."""
+    docs = fleet.collection("mine", model="fake/16")
+    others = fleet.collection("theirs", model="fake/16")
+    docs.enqueue([ef.Document("own key", "own text", {"own": "metadata"})])
+    others.enqueue([ef.Document("SECRETKEY", "SECRETTEXT", {"k": "SECRETMETA"})])
+    drain(worker())
+    docs.enqueue([ef.Document("own key", "SECRETDRAFT", {"k": "SECRETMETA"})])
+    return docs
+
+
+@pytest.fixture
+def reader(fleet):
+    """The name of a role that may connect, and nothing else."""
+    name = f"reader_{uuid4().hex[:12]}"
+    ask(fleet, f"CREATE ROLE {name} LOGIN PASSWORD 'pw'")
+    yield name
+    ask(fleet, f"DROP OWNED BY {name}")
+    ask(fleet, f"DROP ROLE {name}")
+
+
+@pytest.fixture
+def login(fleet, reader):
+    url = make_conninfo(fleet.settings.database, user=reader, password="pw")
+    with psycopg.connect(url, autocommit=True) as conn:
+        yield conn
+
+
+def seen(conn, statement):
+    """All that a caller learns of a statement: rows, notices, errors."""
+    told = []
+    conn.add_notice_handler(lambda notice: told.append(notice.message_primary))
+    for setting in SETTINGS:
+        conn.execute(f"SET {setting} = off")
+    conn.execute("DROP FUNCTION IF EXISTS pg_temp.spy(text)")
+    conn.execute(SPY)
+    try:
+        told += map(str, conn.execute(statement).fetchall())
+    except psycopg.Error as error:
+        told.append(str(error))
+    return "\n".join(told)
+
+
+@pytest.mark.parametrize("name", [name for name in ATTACKS if ATTACKS[name][1]])
+def test_a_plain_view_is_no_boundary(fleet, docs, reader, login, name):
+    """What the pages say of it; should it ever be one, they may promise more."""
+    ask(fleet, f"GRANT USAGE ON SCHEMA embedfleet TO {reader}")
+    ask(fleet, f"GRANT SELECT ON embedfleet.mine TO {reader}")
+    attack, secret = ATTACKS[name]
+    assert secret in seen(login, attack.format("embedfleet.mine"))
+
+
+@pytest.mark.parametrize("name", ATTACKS)
+def test_a_grant_is_one(docs, reader, login, name):
+    assert "search_mine" == docs.grant(reader)
+    attack, _ = ATTACKS[name]
+    learnt = seen(login, attack.format(f"embedfleet.search_mine('{VECTOR}', 100)"))
+    assert [] == [secret for secret in SECRETS if secret in learnt]
+
+
+def test_who_was_granted_a_search_gets_the_live_rows_of_that_collection(docs, reader, login):
+    docs.grant(reader)
+    found = "SELECT document, content, metadata::text FROM embedfleet.search_mine(%s{})"
+    rows = login.execute(found.format(""), (VECTOR,)).fetchall()
+    assert [OWN] == [set(row) for row in rows]
+    assert (
+        rows == login.execute(found.format(""", 5, '{"own": "metadata"}'"""), (VECTOR,)).fetchall()
+    )
+    assert [] == login.execute(found.format(""", 5, '{"own": "other"}'"""), (VECTOR,)).fetchall()
+
+
+RELATIONS = [
+    "mine",
+    "theirs",
+    "chunk",
+    "document",
+    "failure",
+    "batch",
+    "job",
+    "space",
+    "collection",
+]
+
+
+@pytest.mark.parametrize("relation", RELATIONS)
+def test_and_reads_nothing_else(docs, reader, login, relation):
+    docs.grant(reader)
+    with pytest.raises(psycopg.errors.InsufficientPrivilege):
+        login.execute(f"SELECT FROM embedfleet.{relation}")
+
+
+def test_nor_from_the_statistics_nor_from_a_plan(fleet, docs, reader, login):
+    docs.grant(reader)
+    ask(fleet, "ANALYZE embedfleet.chunk, embedfleet.document")
+    assert [] == login.execute("SELECT 1 FROM pg_stats WHERE schemaname = 'embedfleet'").fetchall()
+    search = f"SELECT * FROM embedfleet.search_mine('{VECTOR}', 5)"
+    plan = "\n".join(line for (line,) in login.execute(f"EXPLAIN (ANALYZE, VERBOSE) {search}"))
+    assert "Function Scan on embedfleet.search_mine" in plan
+    assert not [name for name in (docs.info.vectors, "chunk", "Filter") if name in plan]
+
+
+@pytest.mark.parametrize(
+    "call",
+    ["'[1]'", f"'{VECTOR}', -1", f"'{VECTOR}', 5, '[]'", "NULL", f"'{VECTOR}', NULL", "'x'"],
+)
+def test_no_argument_makes_it_tell_more(docs, reader, login, call):
+    docs.grant(reader)
+    learnt = seen(login, f"SELECT * FROM embedfleet.search_mine({call})")
+    assert [] == [secret for secret in SECRETS if secret in learnt]
+
+
+def test_only_who_was_granted_may_call_it_until_it_is_taken_back(fleet, docs, reader, login):
+    call = f"SELECT count(*) FROM embedfleet.search_mine('{VECTOR}')"
+    docs.revoke(reader)
+    fleet.collection("theirs").grant(reader)
+    with pytest.raises(psycopg.errors.UndefinedFunction):
+        login.execute(call)
+    docs.grant(reader)
+    assert (1,) == login.execute(call).fetchone()
+    docs.revoke(reader)
+    with pytest.raises(psycopg.errors.InsufficientPrivilege):
+        login.execute(call)
+    docs.grant(reader)
+    docs.grant(reader)
+    docs.drop()
+    with pytest.raises(psycopg.errors.UndefinedFunction):
+        login.execute(call)
+
+
+@pytest.mark.parametrize("storage", ["vector", "halfvec"])
+@pytest.mark.parametrize("metric", ["cosine", "l2", "inner_product"])
+def test_it_finds_what_search_finds_and_uses_the_index(
+    fleet, worker, reader, login, storage, metric
+):
+    docs = fleet.collection("many", model="fake/16", storage=storage, metric=metric)
+    docs.enqueue([ef.Document(f"d{n}", f"text number {n}", {"n": n % 100}) for n in range(400)])
+    drain(worker(batch_tokens_cpu=8_192))
+    index = docs.index(memory_mb=8, workers=0)
+    docs.grant(reader)
+    vector = docs.embed_query("text number 7")
+    found = "SELECT document FROM embedfleet.search_many(%s, %s, %s)"
+    scans = "SELECT pg_stat_get_xact_numscans(%s::regclass)"
+    for k, where in ((10, None), (150, None), (4, {"n": 7}), (10, {"n": 7})):
+        expected = [hit.document for hit in docs.search(vector, k=k, where=where)]
+        with login.transaction():
+            login.execute("SET LOCAL enable_seqscan = off")
+            login.execute("SET LOCAL enable_sort = off")
+            as_json = None if where is None else '{"n": 7}'
+            rows = login.execute(found, (str(vector.tolist()), k, as_json)).fetchall()
+            (used,) = login.execute(scans, (f"embedfleet.{index}",)).fetchone()
+            ef_search = login.execute("SHOW hnsw.ef_search").fetchone()
+        assert expected == [key for (key,) in rows]
+        assert used >= 1
+        assert ("40",) == ef_search
+
+
+def test_a_filter_gets_its_rows_however_far_they_are(fleet, worker, reader, login):
+    docs = fleet.collection("many", model="fake/16")
+    docs.enqueue([ef.Document(f"d{n}", f"text number {n}", {"n": n}) for n in range(300)])
+    drain(worker(batch_tokens_cpu=8_192))
+    docs.index(memory_mb=8, workers=0)
+    docs.grant(reader)
+    vector = str(docs.embed_query("text number 7").tolist())
+    with login.transaction():
+        login.execute("SET LOCAL enable_seqscan = off")
+        login.execute("SET LOCAL enable_sort = off")
+        login.execute("SET LOCAL work_mem = '64kB'")
+        found = """SELECT document FROM embedfleet.search_many(%s, 10, '{"n": 299}')"""
+        assert [("d299",)] == login.execute(found, (vector,)).fetchall()
+
+
+def test_a_role_that_can_read_already_is_not_granted_anything(fleet, docs, reader):
+    superuser = ask(fleet, "SELECT current_user")[0][0]
+    with pytest.raises(GrantUseless, match="alembic_version"):
+        docs.grant(superuser)
+    ask(fleet, f"GRANT SELECT (content) ON embedfleet.theirs TO {reader}")
+    with pytest.raises(GrantUseless, match="theirs"):
+        docs.grant(reader)
+
+
+@pytest.fixture
+def roles(fleet):
+    set_up_roles(fleet.settings.database)
+    yield
+    for role in ROLES:
+        ask(fleet, f"REASSIGN OWNED BY {role} TO CURRENT_USER")
+        ask(fleet, f"DROP OWNED BY {role}")
+        ask(fleet, f"DROP ROLE {role}")
+
+
+def test_nor_is_a_member_of_the_searching_role_who_does_not_inherit(fleet, docs, roles, reader):
+    ask(fleet, f"ALTER ROLE {reader} NOINHERIT")
+    ask(fleet, f"GRANT embedfleet_search TO {reader}")
+    with pytest.raises(GrantUseless, match=reader):
+        docs.grant(reader)
+
+
+def test_the_function_belongs_to_the_owner_of_the_schema(fleet, docs, roles, reader, login):
+    docs.grant(reader)
+    owner = "SELECT proowner::regrole::text, prosecdef FROM pg_proc WHERE proname = 'search_mine'"
+    assert [("embedfleet_owner", True)] == ask(fleet, owner)
+    set_up_roles(fleet.settings.database)
+    call = f"SELECT count(*) FROM embedfleet.search_mine('{VECTOR}')"
+    assert (1,) == login.execute(call).fetchone()
+
+
+def test_a_producer_grants_nothing(fleet, docs, roles, reader):
+    ask(fleet, f"GRANT embedfleet_producer TO {reader}")
+    url = make_conninfo(fleet.settings.database, user=reader, password="pw")
+    other = f"other_{uuid4().hex[:12]}"
+    ask(fleet, f"CREATE ROLE {other}")
+    try:
+        with ef.connect(url) as producer, pytest.raises(NotPermitted):
+            producer.collection("mine").grant(other)
+    finally:
+        ask(fleet, f"DROP ROLE {other}")
+
+
+def test_what_cannot_be_granted_is_said(fleet, docs, reader):
+    with pytest.raises(UnknownRole, match="no role 'nobody\"s'"):
+        docs.grant('nobody"s')
+    with pytest.raises(UnknownRole):
+        docs.revoke("nobody")
+    longest = fleet.collection("a" * 56, model="fake/16")
+    assert f"search_{'a' * 56}" == longest.grant(reader)
+    with pytest.raises(LongName, match="56 characters"):
+        fleet.collection("a" * 57, model="fake/16").grant(reader)
+
+
+def test_nothing_is_granted_on_a_collection_that_is_gone(fleet, docs, reader):
+    """Or the next one of that name would be open to whom nobody let in."""
+    stale = fleet.collection("mine")
+    docs.drop()
+    with pytest.raises(UnknownCollection, match="dropped"):
+        stale.grant(reader)
+    function = "SELECT to_regproc('embedfleet.search_mine')"
+    assert [(None,)] == ask(fleet, function)
+
+
+def test_grants_at_once_take_turns(fleet, docs, reader):
+    with ThreadPoolExecutor(4) as pool:
+        assert {"search_mine"} == set(pool.map(docs.grant, [reader] * 8))
+
+
+def test_from_the_command_line(docs, reader, login, command):
+    done = command("collection", "grant", "mine", reader)
+    assert (0, f"{reader} may search with embedfleet.search_mine") == (
+        done.code,
+        done.out.partition("(")[0],
+    )
+    taken = command("collection", "grant", "mine", reader, "--revoke", "--json")
+    assert {
+        "name": "mine",
+        "role": reader,
+        "function": "embedfleet.search_mine",
+        "granted": False,
+    } == taken.json
+    refused = command("collection", "grant", "mine", "nobody")
+    assert (2, True) == (refused.code, "CREATE ROLE nobody" in refused.err)

@@ -1,0 +1,125 @@
+"""Chunks that no worker could embed: each has its verdict, and its neighbours are searchable."""
+
+import pytest
+
+import embedfleet as ef
+from plugins.fleets import ask, drain
+
+THAI, LAO, EMOJI = "สวัสดีครับผม", "ສະບາຍດີ", "👍 🦄"
+HASH = "0123456789abcdef" * 8
+LONG = "word " * 600
+MINILM = ef.Chunking(tokenizer="all-MiniLM-L6-v2")
+
+
+@pytest.fixture
+def docs(fleet):
+    """What a model of English sees, embedded by the fake."""
+    return fleet.collection("docs", model="fake/16", chunking=MINILM)
+
+
+def verdicts(docs):
+    return {(each.document, each.position): each.code for each in docs.failures()}
+
+
+def contents(docs, *, k=10):
+    return {hit.content for hit in docs.search("anything", k=k)}
+
+
+def test_a_chunk_that_is_too_long_costs_no_neighbour(docs, worker):
+    job = docs.enqueue([ef.Document("a", chunks=["one", LONG, "two"]), ef.Document("b", "three")])
+    assert (2, 0, 1) == (job.enqueued.documents, job.enqueued.rejected, job.enqueued.failed)
+    drain(worker())
+    assert {("a", 1): "TOO_LONG"} == verdicts(docs)
+    assert {"one", "two", "three"} == contents(docs)
+    assert ("done", 1, 3) == ((status := job.status).state, status.failed, status.embedded)
+    assert (1, 0) == ((audit := docs.audit()).failed, audit.missing)
+    assert "incomplete" == docs.explain("a").state
+
+
+def test_a_piece_of_a_callers_function_that_is_too_long_costs_no_neighbour(docs, worker):
+    docs.enqueue([ef.Document("a", f"one\n{LONG}\ntwo")], chunk=str.splitlines)
+    drain(worker())
+    assert {("a", 1): "TOO_LONG"} == verdicts(docs)
+    assert {"one", "two"} == contents(docs)
+
+
+def test_texts_in_a_script_that_the_model_does_not_know_fail_with_a_reason(docs, worker):
+    texts = {"thai": THAI, "lao": LAO, "emoji": EMOJI, "hash": HASH, "english": "a text"}
+    job = docs.enqueue(ef.Document(key, text) for key, text in texts.items())
+    assert 3 == job.enqueued.failed
+    drain(worker())
+    assert {(key, 0): "UNREADABLE_BY_MODEL" for key in ("thai", "lao", "emoji")} == verdicts(docs)
+    assert {HASH[:64], HASH[64:], "a text"} == contents(docs)
+
+
+def test_only_the_chunk_that_is_not_read_is_missing_from_its_document(docs, worker):
+    docs.enqueue([ef.Document("a", chunks=["before", THAI, "after"])])
+    drain(worker())
+    assert {("a", 1): "UNREADABLE_BY_MODEL"} == verdicts(docs)
+    assert {"before", "after"} == contents(docs)
+
+
+def test_a_plan_counts_what_would_fail(docs):
+    documents = [ef.Document("a", chunks=["one", LONG]), ef.Document("b", THAI)]
+    plan = docs.plan([*documents, ef.Document("c", THAI)])
+    done = docs.enqueue([*documents, ef.Document("c", THAI)]).enqueued
+    assert (3, 2, 1) == (plan.documents, plan.failed, plan.to_embed)
+    assert (3, 2, 1) == (done.documents, done.failed, docs.audit().waiting)
+
+
+def test_what_was_refused_is_not_tried_by_a_retry_or_by_enqueueing_it_again(docs, worker):
+    documents = [ef.Document("a", chunks=["one", LONG]), ef.Document("b", THAI)]
+    docs.enqueue(documents)
+    again = docs.enqueue(documents).enqueued
+    assert (0, 2) == (again.failed, again.unchanged)
+    drain(worker())
+    assert docs.retry() is None
+    assert docs.audit(repair=True).clean
+    drain(worker())
+    assert {("a", 1): "TOO_LONG", ("b", 0): "UNREADABLE_BY_MODEL"} == verdicts(docs)
+    assert {"one"} == contents(docs)
+
+
+def test_a_verdict_goes_with_its_chunk(docs, worker):
+    docs.enqueue([ef.Document("a", chunks=["one", LONG]), ef.Document("b", THAI)])
+    docs.enqueue([ef.Document("a", chunks=["one", "two"])])
+    docs.delete(["b"])
+    drain(worker())
+    assert {} == verdicts(docs)
+    assert {"one", "two"} == contents(docs)
+
+
+def test_a_text_that_has_its_vector_is_not_refused(fleet, docs, worker):
+    """As those do that were embedded before anybody looked."""
+    docs.enqueue([ef.Document("a", "placeholder")])
+    drain(worker())
+    with fleet.db.connection() as conn:
+        conn.execute(
+            f"UPDATE embedfleet.{docs.info.vectors} SET sha256 = sha256(convert_to(%s, 'UTF8'))",
+            [THAI],
+        )
+    done = docs.enqueue([ef.Document("b", THAI)]).enqueued
+    assert (0, 1) == (done.failed, done.reused)
+    assert {} == verdicts(docs)
+
+
+def test_a_collection_can_truncate_what_is_too_long(fleet, worker):
+    chunking = ef.Chunking(too_long="truncate")
+    docs = fleet.collection("docs", model="fake/16", chunking=chunking)
+    docs.enqueue([ef.Document("a", chunks=["one", ef.Chunk(LONG, 0, len(LONG), {"page": 1})])])
+    drain(worker(batch_tokens_cpu=8_192))
+    (hit,) = docs.search("x", where={"truncated": True})
+    assert ("word " * 512).strip() == hit.content
+    assert {"page": 1, "truncated": True, "original_tokens": 600} == hit.metadata
+    assert (1, 2, {}) == (hit.position, docs.counts().vectors, verdicts(docs))
+    assert [(len(hit.content),)] == ask(fleet, "SELECT max(end_offset) FROM embedfleet.chunk")
+
+
+def test_a_collection_can_split_what_is_too_long(fleet, worker):
+    docs = fleet.collection("docs", model="fake/16", chunking=ef.Chunking(too_long="split"))
+    docs.enqueue([ef.Document("a", chunks=["one", LONG, "two"])])
+    drain(worker(batch_tokens_cpu=8_192))
+    hits = sorted(docs.search("x"), key=lambda hit: hit.position)
+    assert [0, 1, 2, 3] == [hit.position for hit in hits]
+    assert LONG.split() == " ".join(hit.content for hit in hits[1:3]).split()
+    assert {} == verdicts(docs)

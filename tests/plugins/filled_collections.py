@@ -1,0 +1,54 @@
+"""Collections that are filled without a model: given vectors, live, one chunk to a document."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from psycopg import sql
+from psycopg.types.json import Jsonb
+
+from embedfleet.collection import Collection
+from embedfleet.fleet import Fleet
+from embedfleet_schema.vectors import vector_array
+
+# One text to a row, so that each has a vector of its own.
+INSERT = """
+WITH given AS (
+    SELECT row_number() OVER () AS number, sha256(convert_to(u.text, 'UTF8')) AS sha256, u.*
+    FROM unnest(%(texts)s::text[], %(metadata)s::jsonb[], %(vectors)s)
+        AS u (text, metadata, embedding)
+), documents AS (
+    INSERT INTO embedfleet.document (collection_id, key, digest, version, live_version)
+    SELECT %(collection)s, text, sha256, 1, 1 FROM given
+    RETURNING id, digest
+), chunks AS (
+    INSERT INTO embedfleet.chunk
+        (collection_id, document_id, version, position, tokens, sha256, content, metadata)
+    SELECT %(collection)s, d.id, 1, 0, 1, g.sha256, g.text, g.metadata
+    FROM given AS g JOIN documents AS d ON d.digest = g.sha256
+)
+INSERT INTO embedfleet.{vectors} (sha256, embedding, batch_id, attempt)
+SELECT sha256, embedding, 0, 0 FROM given ORDER BY number
+"""
+
+
+def fill(
+    fleet: Fleet,
+    docs: Collection,
+    vectors: NDArray[np.float32],
+    metadata: Sequence[dict[str, Any]],
+) -> None:
+    """Store document `d<n>` with vector and metadata n, for all of them."""
+    info = docs.info
+    statement = sql.SQL(INSERT).format(vectors=sql.Identifier(info.vectors))
+    with fleet.db.transaction() as conn:
+        conn.execute(
+            statement,
+            {
+                "texts": [f"d{number}" for number in range(len(vectors))],
+                "metadata": [Jsonb(each) for each in metadata],
+                "vectors": vector_array(vectors, info.space.storage, fleet.db.oids),
+                "collection": info.id,
+            },
+        )
