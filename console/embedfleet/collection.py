@@ -189,7 +189,8 @@ class Collection:
     def search_sql(self, *, k: int = 10, where: Mapping[str, Any] | None = None) -> str:
         """What `search` runs, as one statement, with $1 for the query vector.
 
-        By itself it is exact. With an index, `search_script` has the settings that belong to it.
+        It gives as many rows by itself. `search_script` has the settings with which an index scan
+        does its part of it.
         """
         arguments.whole("search_sql", "k", k)
         arguments.where(where)

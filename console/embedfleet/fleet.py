@@ -72,6 +72,7 @@ def connect(
     Raises:
         BadSettings: there is no such setting, or it cannot have that value.
         WorkersElsewhere: `workers` were asked for beside a database of your own.
+        WorkerStartFailed: one of them ended at once; the message quotes its log.
         DatabaseUnreachable: the database does not answer (on first use).
         ExtraMissing: no database is configured and the embedded stack is not installed.
     """
@@ -83,14 +84,16 @@ def connect(
     found = load_settings(database_url=database_url, redis_url=redis_url, data=data, **settings)
     if found.uses_embedded_stack:
         from embedfleet.embedded import ready
-        from embedfleet.local_workers import start_workers
 
         ready(found.data)
-        if workers is not None:
-            start_workers(found.data, workers, queue=found.local_queue)
     elif workers is not None:
         raise WorkersElsewhere(queue=found.local_queue)
-    return Fleet(found)
+    fleet = Fleet(found)
+    if workers is not None:
+        from embedfleet.local_workers import living_workers
+
+        living_workers(fleet.db, found.data, workers, queue=found.local_queue)
+    return fleet
 
 
 @edge

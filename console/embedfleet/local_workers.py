@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -17,10 +18,13 @@ from types import FrameType
 
 import psutil
 
+from embedfleet.progress import is_alive
 from embedfleet.stack.files import Folder, appending, last_words
 from embedfleet.stack.processes import wait_until
+from embedfleet_schema.database import Database
 from embedfleet_schema.errors import WorkerStartFailed
 from embedfleet_schema.settings import Settings
+from embedfleet_schema.store import workers as workers_table
 from embedfleet_schema.types import Queue
 
 LOG_BYTES = 10_000_000
@@ -28,6 +32,8 @@ LOG_BYTES = 10_000_000
 # as this unless it hangs.
 WARM_SECONDS = 60.0
 KILL_SECONDS = 5.0
+# A few, unless the machine has much else to do.
+SIGN_ON_SECONDS = 120.0
 NO_VARIABLES: Mapping[str, str] = {}
 
 
@@ -73,6 +79,37 @@ def start_workers(
     data = data.expanduser().resolve()
     _fill_up(data, count, queue, concurrency, env, started=[])
     return [worker.pid for worker in _running(data) if worker.queue == queue]
+
+
+def living_workers(
+    db: Database,
+    data: Path,
+    count: int,
+    *,
+    queue: Queue = "cpu",
+    env: Mapping[str, str] = NO_VARIABLES,
+) -> list[int]:
+    """`start_workers`, once each of them has signed on: then they take what waits.
+
+    Raises:
+        WorkerStartFailed: one ended before, or says nothing; the message quotes its log.
+    """
+    began = time.time()
+    pids = start_workers(data, count, queue=queue, env=env)
+
+    def all_live() -> bool:
+        lacking = set(pids) - {each.pid for each in workers_table.list_alive(db) if is_alive(each)}
+        if lacking - set(running_workers(data)):
+            raise WorkerStartFailed(reason=_what_they_said(data, began))
+        return not lacking
+
+    if not wait_until(all_live, SIGN_ON_SECONDS):
+        raise WorkerStartFailed(reason=f"no sign of life: {_what_they_said(data, began)}")
+    return pids
+
+
+def _what_they_said(data: Path, since: float) -> str:
+    return f"{last_log_lines(data, since) or 'it said nothing'} (logs: {_logs(data)})"
 
 
 def stop_workers(data: Path) -> int:

@@ -89,10 +89,15 @@ def is_alive(worker: WorkerInfo) -> bool:
 
 
 def has_worker(connections: Connections, queue: Queue) -> bool:
-    """Whether anyone is there to embed what waits in `queue`, or is just starting for that."""
-    if any(
+    """Whether anyone is there to embed what waits in `queue`."""
+    return any(
         is_alive(worker) and queue in worker.queues for worker in workers.list_alive(connections.db)
-    ):
+    )
+
+
+def will_have_worker(connections: Connections, queue: Queue) -> bool:
+    """The same, or whether one of the embedded stack is just starting: that takes some seconds."""
+    if has_worker(connections, queue):
         return True
     if not connections.settings.uses_embedded_stack:
         return False
@@ -226,7 +231,7 @@ class _Hints:
         if "worker" in self._said or not self._is_time():
             return []
         queue = status.queue
-        if has_worker(self._connections, queue):
+        if will_have_worker(self._connections, queue):
             return []
         start = command(self._connections.settings, f"worker --queue {queue}")
         return self._once("worker", f"No worker serves queue {queue}. Start one: {start}")

@@ -67,9 +67,9 @@ class Waiting:
         if self._no_worker_s is None or now < self._moved + self._no_worker_s:
             return
         self._moved = now
-        from embedfleet.progress import command, has_worker
+        from embedfleet.progress import command, will_have_worker
 
-        if has_worker(self._connections, status.queue):
+        if will_have_worker(self._connections, status.queue):
             return
         settings = self._connections.settings
         words = (

@@ -49,6 +49,7 @@ class Chunker:
     """
 
     def __init__(self, space: Space, chunking: Chunking, counter: TokenCounter) -> None:
+        _check_numbers(chunking)
         self._counter = counter
         prompt = space.document_prompt
         self.added = counter.special_tokens + (counter.read([prompt])[0].tokens if prompt else 0)
@@ -70,25 +71,27 @@ class Chunker:
         self, texts: Sequence[str], modes: Sequence[ChunkMode | None] | None = None
     ) -> list[list[PreparedChunk]]:
         """The chunks of each text. One that fits is tokenised once and never shown to a cutter."""
-        done = self._whole(texts)
-        rest = [index for index, text in enumerate(texts) if not done[index] and text.strip()]
+        done, cut = self._whole(texts)
         wanted = modes or [None] * len(texts)
+        rest = [
+            index
+            for index, text in enumerate(texts)
+            if not done[index] and index not in cut and text.strip()
+        ]
         cuts = self._cutter.cut(
             [texts[index] for index in rest], [wanted[index] or self.mode for index in rest]
         )
-        for index, spans in zip(rest, cuts, strict=True):
-            done[index] = spans
-        prepared = iter(
-            self._prepared(
-                [
-                    Chunk(text[span.start : span.end], span.start, span.end)
-                    for text, spans in zip(texts, done, strict=True)
-                    for span in spans
-                ],
-                [span for spans in done for span in spans],
-            )
-        )
-        return [list(islice(prepared, len(spans))) for spans in done]
+        cut.update(zip(rest, cuts, strict=True))
+        spans = [span for found in cut.values() for span in found]
+        chunks = [
+            Chunk(texts[index][span.start : span.end], span.start, span.end)
+            for index, found in cut.items()
+            for span in found
+        ]
+        prepared = iter(self._prepared(chunks, spans))
+        for index, found in cut.items():
+            done[index] = list(islice(prepared, len(found)))
+        return done
 
     def prepare(self, documents: Sequence[Iterable[str | Chunk]]) -> list[list[PreparedChunk]]:
         """Ready-made chunks with their tokens, those of all documents counted at once.
@@ -102,19 +105,25 @@ class Chunker:
             for each in chunks
         ]
 
-    def _whole(self, texts: Sequence[str]) -> list[list[Span]]:
-        """One span for each text that fits, or several where words in it are cut; else none."""
-        done: list[list[Span]] = [[] for _ in texts]
+    def _whole(
+        self, texts: Sequence[str]
+    ) -> tuple[list[list[PreparedChunk]], dict[int, list[Span]]]:
+        """The chunk of each text that fits; spans of those that do, but not all of it is known."""
+        done: list[list[PreparedChunk]] = [[] for _ in texts]
+        cut: dict[int, list[Span]] = {}
         short = [index for index, text in enumerate(texts) if len(text) <= self._cutter.window]
         contents = [texts[index].strip() for index in short]
-        for index, content, reading in zip(
-            short, contents, self._counter.read(contents), strict=True
-        ):
-            if content and reading.tokens <= self.size:
+        readings = self._counter.read(contents)
+        for index, content, (tokens, unknown) in zip(short, contents, readings, strict=True):
+            if content and tokens <= self.size:
                 start = texts[index].index(content)
-                span = Span(start, start + len(content), reading.tokens, reading.unknown)
-                done[index] = self._cutter.fitted(texts[index], span) if span.unknown else [span]
-        return done
+                end = start + len(content)
+                if tokens and not unknown:
+                    done[index] = [PreparedChunk(Chunk(content, start, end), tokens)]
+                else:
+                    span = Span(start, end, tokens, unknown)
+                    cut[index] = self._cutter.fitted(texts[index], span)
+        return done, cut
 
     def _read(self, chunks: Sequence[Chunk]) -> list[PreparedChunk]:
         return self._prepared(chunks, self._counter.read([chunk.content for chunk in chunks]))
@@ -175,10 +184,13 @@ def settled(space: Space, chunking: Chunking) -> Chunking:
     return replace(chunking, size=chunker.size) if chunking.size is None else chunking
 
 
-def _check(space: Space, chunking: Chunking, limit: int, size: int) -> None:
+def _check_numbers(chunking: Chunking) -> None:
     given = (0 if chunking.size is None else chunking.size, chunking.overlap)
     if any(type(tokens) is not int or tokens < 0 for tokens in given):
         raise BadChunking(reason="size and overlap are whole numbers of tokens, 0 or more")
+
+
+def _check(space: Space, chunking: Chunking, limit: int, size: int) -> None:
     if limit < 1:
         raise BadChunking(reason=f"the document prompt leaves no room in {space.name}")
     if size > limit:

@@ -53,6 +53,7 @@ class Judged:
     mode: ChunkMode = "text"
 
 
+_MODES = get_args(ChunkMode)
 _KINDS: dict[ChunkMode, str] = {"text": "text", "markdown": "markdown with headings"}
 
 
@@ -109,7 +110,8 @@ def _digest(
         digest.update(b"%d:" % len(encoded))
         digest.update(encoded)
         digest.update(extra.encode())
-    digest.update(_marks(document).encode())
+    if document.marks != ():
+        digest.update(_marks(document).encode())
     return digest.digest(), size
 
 
@@ -140,9 +142,8 @@ def _check_key(key: object) -> None:
 
 
 def _check_mode(mode: object) -> None:
-    modes = get_args(ChunkMode)
-    if mode is not None and mode not in modes:
-        raise _Refused("BAD_MODE", f"the mode is one of {', '.join(modes)}, or None")
+    if mode is not None and mode not in _MODES:
+        raise _Refused("BAD_MODE", f"the mode is one of {', '.join(_MODES)}, or None")
 
 
 def _check_source(source: object) -> None:
@@ -223,9 +224,10 @@ def _mark(mark: object, length: int) -> str:
 
 
 def _visible(text: object) -> str:
-    if not has_text(_string(text)):
+    checked = _string(text)
+    if not has_text(checked):
         raise _Refused("EMPTY", "there is no visible text")
-    return _string(text)
+    return checked
 
 
 def _string(text: object) -> str:

@@ -118,8 +118,8 @@ class Transport(redis.Transport):
 
     def as_uri(self, uri: str, include_password: bool = False, mask: str = "") -> str:  # noqa: ARG002
         """What the banner and the log show; only Flower asks for the password."""
-        options: dict[str, Any] = self.client.transport_options or {}
-        address: RedisAddress = options[ADDRESS]
+        client: Any = self.client
+        address: RedisAddress = client.transport_options[ADDRESS]
         return address.url if include_password else str(address)
 
 

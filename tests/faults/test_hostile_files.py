@@ -201,6 +201,18 @@ def test_a_daemonic_process_can_read(folder, method):
         assert EXPECTED == pool.apply(read_as_codes, [folder])
 
 
+def test_a_forked_copy_of_a_stream_leaves_the_reader_to_its_owner(tmp_path):
+    for name in ("a", "b"):
+        (tmp_path / f"{name}.html").write_text(f"<p>{name}")
+    stream = read_paths([tmp_path])
+    assert "a" == next(stream).text
+    copy = get_context("fork").Process(target=stream.close)
+    copy.start()
+    copy.join()
+    assert 0 == copy.exitcode
+    assert ["b"] == [document.text for document in stream]
+
+
 READING = """
 import sys
 from embedfleet_producer.readers import read_paths

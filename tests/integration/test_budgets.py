@@ -1,6 +1,7 @@
 """A budget is a limit: whatever many workers do at once, the ledger never exceeds it."""
 
 import random
+import re
 import threading
 from decimal import Decimal
 
@@ -10,10 +11,11 @@ from hypothesis import strategies as st
 
 import embedfleet as ef
 from embedfleet.fleet import Fleet
-from embedfleet_schema.errors import BudgetSpent, ReservationSpent
+from embedfleet_schema.errors import BudgetSpent, JobPaused, ReservationSpent
 from embedfleet_schema.store import budgets, usage
 from embedfleet_schema.store.sweep import sweep
 from embedfleet_workers.purse import Purse
+from plugins.api_fleets import MODEL
 from plugins.fleets import ask, batches_of
 from plugins.invariants import check
 from plugins.pipelines import PartsEmbedder, finish, make_due, pipeline_around
@@ -181,12 +183,14 @@ def test_a_text_that_is_dearer_than_the_budget_is_left_for_smaller_ones(fleet, d
     assert ("paused", 1) == (job.status.state, job.status.embedded)
 
 
-def test_what_is_under_way_is_shown_and_waited_for(fleet, docs):
+def test_what_is_under_way_is_shown_and_waited_for(fleet, docs, command):
     texts = [words(n, 10) for n in range(100)]
     job = limited(fleet, docs, texts, 0.6)
     lease = batches_of(fleet).claim("cpu", price_of=lambda _: PRICE)
     held = [job.status.reserved_usd]
     assert pytest.approx(sum(lease.bounds) * PRICE / MILLION) == held[0]
+    shown = command("status", job.id).out
+    assert re.search(r"\$0\.00 of \$0\.\d+ spent, \$0\.\d+ reserved", shown), shown
     others = [batches_of(fleet).claim("cpu", price_of=lambda _: PRICE) for _ in range(3)]
     assert None in others
     assert "running" == job.status.state
@@ -239,3 +243,15 @@ def test_a_purse_pays_no_more_than_its_tokens_where_each_answer_keeps_to_its_bou
         purse.settle([row], cost)
         billed += cost
     assert billed <= sum(bounds)
+
+
+def test_workers_keep_a_budget_with_a_server_that_bills_more_than_was_counted(api_fleet):
+    """Eight slots, and a third more tokens in every answer."""
+    api = api_fleet({"prices": {MODEL: PRICE}, "batch_tokens_api": 2_048}, charge=OVER)
+    job = api.enqueue(200, words=50)
+    ask(api.fleet, "UPDATE embedfleet.job SET budget_usd = 0.6 WHERE id = %s", job.id)
+    with api.working(), pytest.raises(JobPaused, match="resume"):
+        job.wait(timeout_s=90)
+    billed = api.counts()["tokens"] * PRICE / MILLION
+    assert pytest.approx(billed) == job.status.spent_usd
+    assert 0.58 < billed <= 0.6

@@ -1,6 +1,7 @@
 """Producers that stop before the end: what is committed stays, and the job says what happened."""
 
 import asyncio
+import contextvars
 import os
 import signal
 import subprocess
@@ -83,8 +84,10 @@ def test_a_cancelled_call_stops_reading_and_leaves_an_interrupted_job(fleet, doc
 def test_a_call_that_takes_too_long_is_cancelled_by_wait_for(fleet, docs):
     async def caller():
         source = Endless()
+        call = asyncio.create_task(docs.aenqueue(source.documents()))
+        await source.enough.wait()
         with pytest.raises(TimeoutError):
-            await asyncio.wait_for(docs.aenqueue(source.documents()), 0.5)
+            await asyncio.wait_for(call, 0.01)
         return source
 
     source = asyncio.run(caller())
@@ -318,3 +321,40 @@ def test_the_commands_say_what_to_do_about_an_interrupted_job(fleet, docs, comma
         assert (0, "interrupted") == (got.code, "interrupted" if "interrupted" in got.out else "")
         assert "enqueue the same documents again" in got.out
     assert "interrupted" == command("status", job.id, "--json").json["state"]
+
+
+def test_a_call_whose_source_hangs_is_cancelled_all_the_same(fleet, docs, monkeypatch):
+    monkeypatch.setattr("embedfleet_producer.handover.STOP_S", 0.1)
+    begun, go_on = threading.Event(), threading.Event()
+
+    def hanging():
+        yield ef.Document("a", "text")
+        begun.set()
+        go_on.wait(30)
+        yield ef.Document("b", "text")
+
+    async def caller():
+        call = asyncio.create_task(docs.aenqueue(hanging()))
+        await asyncio.to_thread(begun.wait)
+        call.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await call
+
+    asyncio.run(caller())
+    assert "loading" == the_job(fleet).status.state
+    go_on.set()
+    eventually(lambda: "interrupted" == the_job(fleet).status.state)
+    assert 0 == the_job(fleet).status.documents
+
+
+def test_context_variables_and_scopes_of_an_asynchronous_source_hold(docs):
+    variable: contextvars.ContextVar[int] = contextvars.ContextVar("variable", default=0)
+
+    async def source():
+        async with asyncio.timeout(60):
+            for n in range(3):
+                variable.set(n)
+                yield ef.Document(f"d{n}", "text")
+                assert n == variable.get()
+
+    assert 3 == asyncio.run(docs.aenqueue(source())).enqueued.documents

@@ -16,11 +16,13 @@ import embedfleet as ef
 from embedfleet import local_workers
 from embedfleet.local_workers import (
     last_log_lines,
+    living_workers,
     running_workers,
     start_workers,
     stop_workers,
     workers,
 )
+from embedfleet_schema.errors import WorkerStartFailed
 from plugins.worker_processes import eventually
 
 START = """
@@ -72,6 +74,19 @@ def test_started_workers_embed_a_job_and_sign_off_when_they_are_stopped(fleet, s
     assert [] == fleet.workers()
     for number in (1, 2):
         assert "queue cpu: 1 slot," in (data / "logs" / f"worker-{number}.log").read_text()
+
+
+def test_living_workers_have_signed_on_when_the_call_returns(fleet, servers, data):
+    pids = living_workers(fleet.db, data, 2, env=servers)
+    assert set(pids) == {worker.pid for worker in fleet.workers()}
+    assert pids == living_workers(fleet.db, data, 2, env=servers)
+
+
+def test_a_worker_that_ends_at_once_is_an_error_with_its_last_words(fleet, servers, data):
+    broken = servers | {"EMBEDFLEET_LEASE_SECONDS": "-1"}
+    with pytest.raises(WorkerStartFailed, match=r"lease_seconds.*\(logs: .*logs\)"):
+        living_workers(fleet.db, data, 2, env=broken)
+    assert [] == running_workers(data)
 
 
 def test_a_second_start_adds_only_what_lacks(servers, data):

@@ -296,7 +296,9 @@ def test_what_is_packed_and_read_in_a_process_is_read_too(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "data", [b"", b"not gzip", gzip.compress(b"x" * 10_000)[:-9], gzip.compress(b"x" * 99) + b"!"]
+    "data",
+    [b"", b"not gzip", gzip.compress(b"x" * 10_000)[:-9], gzip.compress(b"x" * 99) + b"!"],
+    ids=["empty", "other", "cut off", "longer"],
 )
 def test_a_damaged_packed_file_is_a_verdict(tmp_path, data):
     [rejection] = read(tmp_path / "a.txt.gz", data)

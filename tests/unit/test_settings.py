@@ -2,6 +2,7 @@ import json
 
 import pytest
 
+from embedfleet.connections import Connections
 from embedfleet_schema.addresses import redacted
 from embedfleet_schema.errors import BadSettings, NotConfigured
 from embedfleet_schema.settings import STACK_FILE, load_settings
@@ -54,6 +55,12 @@ def test_urls_of_the_stack_file_are_read_as_carefully(tmp_path):
         with pytest.raises(BadSettings, match=f"{STACK_FILE}: a password") as raised:
             read()
         assert "ter2" not in str(raised.value)
+
+
+def test_nothing_is_opened_where_the_broker_cannot_be_read(tmp_path):
+    write_stack(tmp_path, "postgresql://h/d", "amqp://h")
+    with pytest.raises(BadSettings, match=STACK_FILE):
+        Connections(load_settings())
 
 
 @pytest.mark.parametrize("name", ["EMBEDFLEET_REDIS_URL", "REDIS_URL", "CELERY_BROKER_URL"])

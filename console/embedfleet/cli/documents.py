@@ -143,8 +143,7 @@ def enqueue(
             )
         with goes_on(job):
             if budget is not None and not json:
-                most = money(budget)
-                note(f"The job costs {most} at the most, and is paused before it would be more")
+                note(f"The job costs {money(budget)} at the most: it is paused before it is more")
             _report(fleet, collection, job, report, wait=wait, json=json)
             if strict and job.enqueued is not None and job.enqueued.rejected:
                 raise typer.Exit(1)

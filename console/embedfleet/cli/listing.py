@@ -41,8 +41,8 @@ class Listing:
             pad_edge=False,
         )
         for name in self._columns:
-            justify = "right" if name.startswith("#") else "left"
-            made.add_column(name.removeprefix("#"), justify=justify)
+            is_number = name.startswith("#")
+            made.add_column(name.removeprefix("#"), justify="right" if is_number else "left")
         for row in self._rows:
             made.add_row(*row)
         return made

@@ -38,9 +38,7 @@ JobId = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Budget = Annotated[
     float | None,
-    typer.Option(
-        metavar="USD", help="What the job may cost; it is paused before it would cost more."
-    ),
+    typer.Option(metavar="USD", help="What the job may cost; it is paused before it is more."),
 ]
 Wait = Annotated[bool, typer.Option("--wait", help="Stay until all is embedded.")]
 

@@ -40,13 +40,19 @@ def up(
 ) -> None:
     """Start the embedded PostgreSQL and Valkey, until `down`."""
     from embedfleet.embedded import ready
-    from embedfleet.local_workers import start_workers
-    from embedfleet.progress import command
+    from embedfleet.local_workers import living_workers
+    from embedfleet.progress import activity, command
     from embedfleet_schema.addresses import redacted
+    from embedfleet_schema.database import Database
 
     settings = session(context).settings()
     endpoints = ready(settings.data, on_step=note)
-    pids = start_workers(settings.data, workers) if workers else []
+    pids: list[int] = []
+    if workers:
+        with activity("waiting for the workers to sign on"):
+            database = Database(endpoints.database_url, max_connections=1)
+            pids = living_workers(database, settings.data, workers)
+            database.close()
     if json:
         print_json(
             {

@@ -13,7 +13,8 @@ FOR UPDATE;
 
 -- name: go_live
 -- A document goes live whole: each chunk of its newest version has a vector or a failure. A failure
--- whose text another job tries anew does not count, unless that job was cancelled.
+-- whose text another job tries anew does not count, unless that job was cancelled. That is asked by
+-- a scalar subquery, so that a planner does not join the failures with all jobs.
 UPDATE embedfleet.document AS d
 SET live_version = d.version
 WHERE d.id = ANY (%(documents)s)
@@ -26,10 +27,11 @@ WHERE d.id = ANY (%(documents)s)
             AND NOT EXISTS (
                 SELECT FROM embedfleet.failure AS f
                 WHERE f.collection_id = d.collection_id AND f.sha256 = c.sha256
-                    AND NOT EXISTS (
-                        SELECT FROM embedfleet.job AS j
-                        WHERE j.id = f.retried_by AND j.cancelled_at IS NULL
-                    )
+                    AND coalesce((
+                        SELECT j.cancelled_at IS NOT NULL
+                        FROM embedfleet.job AS j
+                        WHERE j.id = f.retried_by
+                    ), true)
             )
     )
 RETURNING d.id;

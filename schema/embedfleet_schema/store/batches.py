@@ -13,6 +13,7 @@ Every way out starts with the fence: a row that is still leased under the attemp
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -48,6 +49,8 @@ from embedfleet_schema.types import Queue
 from embedfleet_schema.vectors import vector_array
 
 __all__ = ["Batches", "Fenced", "Lease"]
+
+log = logging.getLogger(__name__)
 
 _SQL = load("batches")
 
@@ -110,6 +113,7 @@ class Batches:
                     claimed = claims.claim(conn, statement, values, price_of, self._aside)
             except psycopg.errors.LockNotAvailable:
                 # Many reserve at once, or the collection is being dropped: nothing was claimed.
+                log.info("nothing is claimed now: others hold the lock of a budget")
                 return None
             if claimed is None or not claimed.halted:
                 return None if claimed is None else claimed.lease
