@@ -107,12 +107,12 @@ def chunking(call: str, value: object) -> None:
     text(call, "chunking.tokenizer", value.tokenizer)
 
 
-def where(value: object) -> None:
+def where(value: object, call: str = "search") -> None:
     """Metadata to look for: a mapping that is JSON."""
     if value is None:
         return
     if not isinstance(value, Mapping):
-        _wrong_type("search", "where", 'a dict such as {"lang": "en"}', value)
+        _wrong_type(call, "where", 'a dict such as {"lang": "en"}', value)
     try:
         json.dumps(dict(value), allow_nan=False).encode()
     except (TypeError, ValueError, RecursionError) as error:

@@ -213,8 +213,15 @@ class Collection:
         self._check_there()
         return documents.delete(self._connections.db, self.info, wanted)
 
-    def delete_matching(self, *, job_id: int | None = None, prefix: str | None = None) -> int:
-        """Remove the documents that a job stored last, or whose keys begin with `prefix`.
+    def delete_matching(
+        self,
+        *,
+        job_id: int | None = None,
+        prefix: str | None = None,
+        where: Mapping[str, Any] | None = None,
+    ) -> int:
+        """Remove the documents that a job stored last, whose keys begin with `prefix`, or of which
+        a chunk has the metadata that `where` asks for, as `search` does. Several of it narrow down.
 
         Returns how many there were. A document that the job replaced is removed, not restored.
 
@@ -222,7 +229,8 @@ class Collection:
             UsageError: nothing is selected.
             UnknownJob: the collection has no such job.
         """
-        selection = Selection(job_id, prefix)
+        arguments.where(where, "delete_matching")
+        selection = Selection(job_id, prefix, where)
         if job_id is not None and Job(self._connections, job_id).status.collection != self.name:
             raise UnknownJob(job=job_id)
         return documents.delete_matching(self._connections.db, self.info, selection)

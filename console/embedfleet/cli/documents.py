@@ -19,7 +19,9 @@ from embedfleet.cli.parameters import (
     Json,
     Name,
     Wait,
+    Where,
     optional_unicode,
+    parse_where,
     unicode_text,
 )
 from embedfleet.cli.reading import (
@@ -156,19 +158,21 @@ def delete(
     *,
     job: OfJob = None,
     prefix: Prefix = None,
+    where: Where = None,
     json: Json = False,
 ) -> None:
-    """Delete documents: by key, all that a job stored, or all whose keys begin alike.
+    """Delete documents: by key, by job, by how their keys begin, or by metadata.
 
     The exit code is 1 if none of them was there.
     """
-    if bool(keys) == (job is not None or prefix is not None):
-        raise UsageError(reason="name keys, or select documents with --job or --prefix")
+    if bool(keys) == (job is not None or prefix is not None or bool(where)):
+        raise UsageError(reason="name keys, or select documents with --job, --prefix or --where")
     if keys:
         _delete_keys(context, name, keys, json=json)
         return
+    wanted = parse_where(where or ())
     with session(context).fleet() as fleet:
-        gone = fleet.collection(name).delete_matching(job_id=job, prefix=prefix)
+        gone = fleet.collection(name).delete_matching(job_id=job, prefix=prefix, where=wanted)
     _say_deleted(gone, gone, json=json)
 
 

@@ -32,6 +32,10 @@ def path_text(value: str) -> str:
 
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The collection.", callback=unicode_text)]
+Where = Annotated[
+    list[str] | None,
+    typer.Option(metavar="KEY=VALUE", help="Metadata it must have; a JSON value keeps its type."),
+]
 JobId = Annotated[
     int, typer.Argument(metavar="JOB", min=1, max=LARGEST_ID, help="The number of the job.")
 ]

@@ -28,14 +28,16 @@ class Conditions(dict[str, Any]):
         self.written = written
 
 
-def containment(where: Mapping[str, Any]) -> sql.Composable:
+def containment(where: Mapping[str, Any], *, beside_parameters: bool = False) -> sql.Composable:
     """The condition on the column `metadata` that holds where every key has its value.
 
-    Its values are literals: the statement around it is to be run without parameters.
+    Its values are literals. They are written for a statement that is run without parameters, or
+    `beside_parameters`.
 
     Raises:
         BadFilter: a value cannot be written as JSON, or PostgreSQL cannot hold it.
     """
+    contains = _contains_doubled if beside_parameters else _contains
     plain: dict[str, Any] = {}
     parts: list[sql.Composable] = []
     for key, value in where.items():
@@ -43,10 +45,10 @@ def containment(where: Mapping[str, Any]) -> sql.Composable:
         if len(forms) == 1:
             plain[key] = value
         else:
-            either = [_contains(form) for form in forms]
+            either = [contains(form) for form in forms]
             parts.append(sql.SQL("({})").format(sql.SQL(" OR ").join(either)))
     if plain:
-        parts.insert(0, _contains(_json(where, plain)))
+        parts.insert(0, contains(_json(where, plain)))
     return sql.SQL(" AND ").join(parts)
 
 
@@ -77,3 +79,8 @@ def _json(where: Mapping[str, Any], value: object) -> str:
 
 def _contains(text: str) -> sql.Composable:
     return sql.SQL("metadata @> {}::jsonb").format(sql.Literal(text))
+
+
+def _contains_doubled(text: str) -> sql.Composable:
+    """The same where a percent sign would be taken for a parameter."""
+    return _contains(text.replace("%", "%%"))
