@@ -18,6 +18,7 @@ from embedfleet_producer.prepare import prepare
 from embedfleet_producer.ready_made import ChunkFunction
 from embedfleet_producer.source import Source
 from embedfleet_producer.tokens import counter_for
+from embedfleet_producer.verdicts import OutdatedVerdicts
 from embedfleet_producer.windows import Window, windows
 from embedfleet_schema.broker import Doorbell
 from embedfleet_schema.database import Database
@@ -131,11 +132,18 @@ class Producer:
             ) as job_id,
         ):
             done = Enqueued(job_id)
-            self._take_all(source, done, lane, on_window)
+            outdated = OutdatedVerdicts(self._db, self._collection, source)
+            self._take_all(source, done, lane, on_window, outdated)
+            outdated.forget(job_id)
         return done
 
     def _take_all(
-        self, source: Source, done: Enqueued, lane: Lane, on_window: OnWindow | None
+        self,
+        source: Source,
+        done: Enqueued,
+        lane: Lane,
+        on_window: OnWindow | None,
+        outdated: OutdatedVerdicts,
     ) -> None:
         limits = self._settings
         cut = windows(
@@ -155,6 +163,7 @@ class Producer:
                     self._settle(writing, done, on_window)
                     writing.append(writer.submit(self._write, window, prepared, done.job_id, lane))
                     before = window
+                    outdated.follow()
             finally:
                 self._settle(writing, done, on_window)
 

@@ -57,6 +57,10 @@ _MODES = get_args(ChunkMode)
 _KINDS: dict[ChunkMode, str] = {"text": "text", "markdown": "markdown with headings"}
 
 
+# Of these, nobody knows whether the source can be stored.
+_BEFORE_SOURCE = {"BAD_KEY", "KEY_TOO_LONG", "BAD_MODE", "BAD_SOURCE"}
+
+
 class _Refused(Exception):
     def __init__(self, code: str, reason: str) -> None:
         super().__init__(reason)
@@ -85,7 +89,8 @@ def judge(document: object, *, max_bytes: int, mode: ChunkMode = "text") -> Judg
         mode = document.mode or mode
         digest, size = _digest(document, metadata, max_bytes, mode)
     except _Refused as refused:
-        return Rejection(printable(document.key), refused.code, refused.reason)
+        source = None if refused.code in _BEFORE_SOURCE else document.source
+        return Rejection(printable(document.key), refused.code, refused.reason, source)
     return Judged(document, metadata, digest, size, mode)
 
 

@@ -199,7 +199,13 @@ def _reject(conn: Connection[Any], values: dict[str, Any], rejected: Sequence[Re
         cursor.executemany(
             _SQL["reject"],
             [
-                values | {"key": key, "code": verdict.code, "reason": printable(verdict.reason)}
+                values
+                | {
+                    "key": key,
+                    "code": verdict.code,
+                    "reason": printable(verdict.reason),
+                    "source": verdict.source,
+                }
                 for key, verdict in sorted(latest.items())
             ],
         )

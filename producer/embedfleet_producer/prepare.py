@@ -45,7 +45,8 @@ def prepare(
     for judged, chunks in zip(changed, _cut(changed, chunker), strict=True):
         if not chunks:
             reason = "no visible text is left after cutting"
-            prepared.rejected.append(Rejection(judged.document.key, "EMPTY", reason))
+            document = judged.document
+            prepared.rejected.append(Rejection(document.key, "EMPTY", reason, document.source))
             continue
         rows = _rows(judged, chunks, chunker.mode)
         prepared.changed.append(judged)

@@ -318,7 +318,7 @@ class Failure(Base):
     """A chunk that can not be embedded (`sha256` is set), or a document that was not accepted.
 
     `retried_by` is the job that enqueued the text again: while it is not cancelled, documents wait
-    for what becomes of it.
+    for what becomes of it. `source` is the file that a document which was not accepted lies in.
     """
 
     __tablename__ = "failure"
@@ -333,6 +333,7 @@ class Failure(Base):
     job_id: Mapped[int | None] = mapped_column(BigInteger)
     created_at: Mapped[datetime] = timestamp()
     retried_by: Mapped[int | None] = mapped_column(BigInteger)
+    source: Mapped[str | None]
 
     __table_args__ = (
         CheckConstraint("(sha256 IS NULL) <> (document_key IS NULL)", name="subject"),

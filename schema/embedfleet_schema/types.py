@@ -153,11 +153,15 @@ class Document:
 
 @dataclass(frozen=True, slots=True)
 class Rejection:
-    """The verdict on an input that was not accepted; `code` is stable, `reason` is for people."""
+    """The verdict on an input that was not accepted; `code` is stable, `reason` is for people.
+
+    `source` is where the input lies: the file, or what a document says of itself.
+    """
 
     key: str
     code: str
     reason: str
+    source: str | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

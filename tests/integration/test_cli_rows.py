@@ -33,7 +33,7 @@ def test_one_line_tells_what_became_text_key_and_metadata(command, handbook, cor
         shape["metadata"],
         shape["documents"],
     )
-    assert any("title" in each for each in read["notes"])
+    assert any("title" in each for each in read["remarks"])
 
 
 def test_columns_are_chosen_by_option(command, fleet, handbook, tmp_path):

@@ -5,11 +5,11 @@ from __future__ import annotations
 import itertools
 import os
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Self
 
 from embedfleet_producer.readers.confined import ConfinedReader
 from embedfleet_producer.readers.folders import Selection
@@ -18,7 +18,7 @@ from embedfleet_producer.readers.limits import ReaderLimits
 from embedfleet_producer.readers.opening import open_regular
 from embedfleet_producer.readers.options import ReadOptions
 from embedfleet_producer.readers.patterns import Patterns
-from embedfleet_producer.readers.refusals import Note, Refused, Verdict
+from embedfleet_producer.readers.refusals import Note, Refused, Verdict, printable
 from embedfleet_producer.readers.report import LoggedReport, ReadReport
 from embedfleet_producer.readers.rows import Rows
 from embedfleet_producer.readers.standard_input import read_stdin
@@ -92,7 +92,8 @@ def read_paths(
         stdin = _own_stdin()
     limits = limits or ReaderLimits()
     report = LoggedReport() if report is None else report
-    return _Reading(selection, max_bytes, limits, options, report).documents(roots, stdin)
+    reading = _Reading(selection, max_bytes, limits, options, report)
+    return reading.of(roots, stdin)
 
 
 def _own_stdin() -> BinaryIO:
@@ -103,8 +104,8 @@ def _own_stdin() -> BinaryIO:
     return found
 
 
-class _Reading:
-    """One call of `read_paths`."""
+class _Reading(Iterator[Document | Rejection]):
+    """One call of `read_paths`. Once it is asked, it tells which sources it has read to the end."""
 
     def __init__(
         self,
@@ -119,10 +120,29 @@ class _Reading:
         self._limits = limits
         self._options = options
         self._report = report
+        self._ended: list[str] | None = None
 
-    def documents(
-        self, roots: list[Root], stdin: BinaryIO | None
-    ) -> Iterator[Document | Rejection]:
+    def of(self, roots: list[Root], stdin: BinaryIO | None) -> Self:
+        self._documents = self._all(roots, stdin)
+        return self
+
+    def __next__(self) -> Document | Rejection:
+        return next(self._documents)
+
+    def close(self) -> None:
+        """Read no more."""
+        self._documents.close()
+
+    def take_ended(self) -> list[str]:
+        """The sources that were read to their end since this was asked last, or first."""
+        ended, self._ended = self._ended or [], []
+        return ended
+
+    def _end(self, origin: str) -> None:
+        if self._ended is not None:
+            self._ended.append(origin)
+
+    def _all(self, roots: list[Root], stdin: BinaryIO | None) -> Generator[Document | Rejection]:
         with ConfinedReader(self._limits, self._max_bytes) as confined:
             for verdict in self._verdicts(roots, stdin, confined):
                 if isinstance(verdict, Note):
@@ -141,20 +161,43 @@ class _Reading:
                 rows = Rows(self._options.key or root.name, self._options, root.name)
                 yield from self._told(read_stdin(stdin, self._max_bytes, rows), rows)
                 continue
-            unknown = UnknownFiles()
-            for source in root.sources(self._selection, self._report.left_out):
-                if isinstance(source, Rejection):
-                    yield source
-                    continue
-                rows = Rows(source.key, self._options, source.origin)
-                verdicts = self._told(self._file(source, rows, confined), rows)
-                yield from unknown.others(verdicts) if root.is_folder else verdicts
-            yield from unknown.told(root.prefix)
+            yield from self._below(root, confined)
 
-    def _told(self, verdicts: Iterator[Verdict], rows: Rows) -> Iterator[Verdict]:
-        """The verdicts of one file, which goes into the report."""
-        yield from guarded(rows.name, verdicts)
+    def _below(self, root: Root, confined: ConfinedReader) -> Iterator[Verdict]:
+        folder = printable(os.path.abspath(root.path))  # noqa: PTH100
+        is_whole = root.is_folder
+        unknown = UnknownFiles()
+        for source in root.sources(self._selection, self._report.left_out):
+            if isinstance(source, Rejection):
+                is_whole = is_whole and source.code != "UNREADABLE"
+                yield replace(source, source=folder)
+                continue
+            rows = Rows(source.key, self._options, source.origin)
+            verdicts = self._told(self._file(source, rows, confined), rows, source.origin)
+            yield from unknown.others(verdicts) if root.is_folder else verdicts
+        for verdict in unknown.told(root.prefix):
+            yield replace(verdict, source=folder)
+        if is_whole:
+            self._end(folder)
+
+    def _told(
+        self, verdicts: Iterator[Verdict], rows: Rows, origin: str | None = None
+    ) -> Iterator[Verdict]:
+        """The verdicts of one file, which goes into the report.
+
+        It is read to its end unless there is a verdict on all of it, other than that it is empty.
+        Standard input has no `origin`: it never comes again.
+        """
+        is_whole = origin is not None
+        for verdict in guarded(rows.name, verdicts):
+            if isinstance(verdict, Rejection):
+                is_whole = is_whole and (verdict.key != rows.name or verdict.code == "EMPTY")
+                yield replace(verdict, source=origin)
+            else:
+                yield verdict
         self._report.add(rows.shape())
+        if is_whole and origin is not None:
+            self._end(origin)
 
     def _file(self, source: Source, rows: Rows, confined: ConfinedReader) -> Iterator[Verdict]:
         found = Format.of(source.name)

@@ -130,7 +130,27 @@ SELECT id, had_pending, live_version FROM incoming_document ORDER BY id;
 
 -- name: reject
 -- The latest verdict on a document that was not accepted.
-INSERT INTO embedfleet.failure (collection_id, document_key, code, reason, job_id)
-VALUES (%(collection_id)s, %(key)s, %(code)s, %(reason)s, %(job_id)s)
+INSERT INTO embedfleet.failure (collection_id, document_key, code, reason, job_id, source)
+VALUES (%(collection_id)s, %(key)s, %(code)s, %(reason)s, %(job_id)s, %(source)s)
 ON CONFLICT (collection_id, document_key) DO UPDATE
-SET code = excluded.code, reason = excluded.reason, job_id = excluded.job_id, created_at = now();
+SET code = excluded.code, reason = excluded.reason, job_id = excluded.job_id,
+    source = excluded.source, created_at = now();
+
+-- name: rejected_sources
+-- Where documents lie that were not accepted.
+SELECT DISTINCT source
+FROM embedfleet.failure
+WHERE collection_id = %(collection_id)s AND document_key IS NOT NULL AND source IS NOT NULL;
+
+-- name: forget_sources
+-- Verdicts of older jobs on what lies in these sources, which were read to their end: what is still
+-- wrong there has a verdict of this job. Locked in one order, as everywhere.
+DELETE FROM embedfleet.failure
+WHERE id IN (
+    SELECT id
+    FROM embedfleet.failure
+    WHERE collection_id = %(collection_id)s AND document_key IS NOT NULL
+        AND source = ANY (%(sources)s) AND job_id < %(job_id)s
+    ORDER BY document_key
+    FOR UPDATE
+);

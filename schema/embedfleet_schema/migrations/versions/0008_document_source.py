@@ -1,4 +1,6 @@
-"""Where a document came from: a second source does not replace it without being told to."""
+"""Where a document came from: a second source does not replace it without being told to, and what
+is wrong in a source is forgotten when it is read again.
+"""
 
 from __future__ import annotations
 
@@ -12,4 +14,5 @@ depends_on = None
 
 
 def upgrade() -> None:
-    op.add_column("document", sa.Column("source", sa.Text(), nullable=True), schema="embedfleet")
+    for table in ("document", "failure"):
+        op.add_column(table, sa.Column("source", sa.Text(), nullable=True), schema="embedfleet")
