@@ -23,10 +23,11 @@ if TYPE_CHECKING:
     from embedfleet.fleet import Fleet, connect
     from embedfleet.job import Job
     from embedfleet.planning import Plan
-    from embedfleet_producer.readers import ReaderLimits, ReadReport, read_paths
+    from embedfleet_producer.readers import ReaderLimits, ReadOptions, ReadReport, read_paths
     from embedfleet_schema import errors
     from embedfleet_schema.errors import EmbedfleetError
     from embedfleet_schema.store.audit import Audit
+    from embedfleet_schema.store.documents import DocumentInfo
     from embedfleet_schema.store.explanation import Explanation
     from embedfleet_schema.store.jobs import FailureInfo, JobStatus
     from embedfleet_schema.types import Chunk, Chunking, Document, Hit, Mark, Rejection, Space
@@ -38,6 +39,7 @@ __all__ = [
     "Chunking",
     "Collection",
     "Document",
+    "DocumentInfo",
     "EmbedfleetError",
     "Explanation",
     "FailureInfo",
@@ -48,6 +50,7 @@ __all__ = [
     "JobStatus",
     "Mark",
     "Plan",
+    "ReadOptions",
     "ReadReport",
     "ReaderLimits",
     "Rejection",
@@ -64,6 +67,7 @@ _HOMES = {
     "Chunking": "embedfleet_schema.types",
     "Collection": "embedfleet.collection",
     "Document": "embedfleet_schema.types",
+    "DocumentInfo": "embedfleet_schema.store.documents",
     "EmbedfleetError": "embedfleet_schema.errors",
     "Explanation": "embedfleet_schema.store.explanation",
     "FailureInfo": "embedfleet_schema.store.jobs",
@@ -74,6 +78,7 @@ _HOMES = {
     "JobStatus": "embedfleet_schema.store.jobs",
     "Mark": "embedfleet_schema.types",
     "Plan": "embedfleet.planning",
+    "ReadOptions": "embedfleet_producer.readers",
     "ReadReport": "embedfleet_producer.readers",
     "ReaderLimits": "embedfleet_producer.readers",
     "Rejection": "embedfleet_schema.types",

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedfleet_schema.errors import BadArgument, BadFilter, BadVector, WrongType
+from embedfleet_schema.json_values import json_value
 from embedfleet_schema.types import Chunking, ChunkMode
 
 # The largest numbers of PostgreSQL's integer types.
@@ -101,20 +102,25 @@ def chunking(call: str, value: object) -> None:
     """A `Chunking` whose fields are of their types; whether the model can do it is asked later."""
     if not isinstance(value, Chunking):
         _wrong_type(call, "chunking", "ef.Chunking(size=400, overlap=40)", value)
-    whole(call, "chunking.size", value.size, least=0)
+    if value.size is not None:
+        whole(call, "chunking.size", value.size, least=0)
     whole(call, "chunking.overlap", value.overlap, least=0)
     choice(call, "chunking.mode", value.mode, get_args(ChunkMode))
     text(call, "chunking.tokenizer", value.tokenizer)
 
 
-def where(value: object) -> None:
-    """Metadata to look for: a mapping that is JSON."""
+def where(value: object, call: str = "search") -> None:
+    """Metadata to look for: a mapping of what metadata can hold."""
     if value is None:
         return
     if not isinstance(value, Mapping):
-        _wrong_type("search", "where", 'a dict such as {"lang": "en"}', value)
+        _wrong_type(call, "where", 'a dict such as {"lang": "en"}', value)
+
+    def refuse(reason: str) -> None:
+        raise BadFilter(filter=_shown(value), reason=f"a value is {reason}")
+
     try:
-        json.dumps(dict(value), allow_nan=False).encode()
+        json.dumps(json_value(dict(value), refuse), allow_nan=False, ensure_ascii=False).encode()
     except (TypeError, ValueError, RecursionError) as error:
         raise BadFilter(filter=_shown(value), reason=str(error)) from error
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterable, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, get_args
 
@@ -26,7 +26,7 @@ from embedfleet_schema.foreign import translated
 from embedfleet_schema.store import audit, collections, documents, grants, jobs, requeue
 from embedfleet_schema.store.audit import Audit
 from embedfleet_schema.store.collections import CollectionCounts
-from embedfleet_schema.store.documents import Selection
+from embedfleet_schema.store.documents import DocumentInfo, Selection
 from embedfleet_schema.store.drop import drop
 from embedfleet_schema.store.explain import explain
 from embedfleet_schema.store.explanation import Explanation
@@ -63,13 +63,15 @@ class Collection:
         chunk: ChunkFunction | None = None,
         budget_usd: float | None = None,
         lane: Lane = "live",
+        replace: bool = False,
         on_window: Callable[[Enqueued], None] | None = None,
     ) -> Job:
         """Store documents and queue what has to be embedded; a stream of any length.
 
         Returns when all is committed, whether or not Redis or a worker is there. A document whose
         key is known replaces the former one as soon as all of it is embedded; unchanged documents
-        cost nothing. Bad documents get a verdict in `job.enqueued.rejections` and harm no other.
+        cost nothing. Bad documents get a verdict in `job.enqueued.rejections` and harm no other; so
+        does a changed document whose key is stored with another source (KEY_TAKEN).
 
         If the stream raises, all that was read before is stored, and the error is raised here. A
         call that is interrupted keeps what was committed. Both leave a job that is `interrupted`:
@@ -82,6 +84,7 @@ class Collection:
             budget_usd: what the job may cost; it is paused before it would cost more.
             lane: "batch" files the texts with the provider's batch API: half the price, and an
                 answer within a day. OpenAI has one.
+            replace: documents with a source also replace those of other sources.
             on_window: called after each committed window with the counts so far.
 
         Raises:
@@ -91,7 +94,12 @@ class Collection:
         """
         arguments.function("enqueue", "on_window", on_window)
         return self._enqueue(
-            documents, chunk=chunk, budget_usd=budget_usd, lane=lane, on_window=on_window
+            documents,
+            chunk=chunk,
+            budget_usd=budget_usd,
+            lane=lane,
+            replace=replace,
+            on_window=on_window,
         )
 
     async def aenqueue(
@@ -101,6 +109,7 @@ class Collection:
         chunk: ChunkFunction | None = None,
         budget_usd: float | None = None,
         lane: Lane = "live",
+        replace: bool = False,
     ) -> Job:
         """`enqueue` beside a running event loop; takes asynchronous iterables too.
 
@@ -111,7 +120,12 @@ class Collection:
 
         def run(stream: Iterable[Document | Rejection]) -> Job:
             return self._enqueue(
-                stream, chunk=chunk, budget_usd=budget_usd, lane=lane, stopping=stopping
+                stream,
+                chunk=chunk,
+                budget_usd=budget_usd,
+                lane=lane,
+                replace=replace,
+                stopping=stopping,
             )
 
         if isinstance(documents, AsyncIterable):
@@ -119,7 +133,11 @@ class Collection:
         return await beside(lambda: run(documents), stopping.set)
 
     def plan(
-        self, documents: Iterable[Document | Rejection], *, chunk: ChunkFunction | None = None
+        self,
+        documents: Iterable[Document | Rejection],
+        *,
+        chunk: ChunkFunction | None = None,
+        replace: bool = False,
     ) -> Plan:
         """What enqueueing these documents would do and cost; nothing is written or spent.
 
@@ -127,7 +145,9 @@ class Collection:
         """
         arguments.function("plan", "chunk", chunk)
         target = Target(self.info.space, self.info.chunking, self.info)
-        (made,) = make_plans(self._connections, self.name, [target], documents, chunk=chunk)
+        (made,) = make_plans(
+            self._connections, self.name, [target], documents, chunk=chunk, replace=replace
+        )
         return made
 
     def search(
@@ -137,7 +157,8 @@ class Collection:
 
         Args:
             query: a text, or a vector of shape (dimensions,) from the collection's space.
-            where: metadata that a hit must contain: {"lang": "en"}.
+            where: metadata that a hit must contain: {"lang": "en"}. A value that is no text also
+                finds its text, as a cell of CSV holds it.
 
         Raises:
             UnreadableQuery: the text is blank, or the model knows none of its words.
@@ -182,14 +203,25 @@ class Collection:
         vector = self.embed_query(query) if isinstance(query, str) else query
         return script(self._connections.db, self.info, vector, k=k, where=where)
 
+    def documents(self, *, prefix: str = "") -> Iterator[DocumentInfo]:
+        """What is stored, by key: source, chunks, whether it is live. Read a page at a time."""
+        return documents.listed(self._connections.db, self.info, prefix=prefix)
+
     def delete(self, keys: Sequence[str]) -> list[str]:
         """Remove documents, their chunks, and vectors that nobody else uses; returns their keys."""
         wanted = arguments.texts("delete", "keys", keys, '["vpn.md"]')
         self._check_there()
         return documents.delete(self._connections.db, self.info, wanted)
 
-    def delete_matching(self, *, job_id: int | None = None, prefix: str | None = None) -> int:
-        """Remove the documents that a job stored last, or whose keys begin with `prefix`.
+    def delete_matching(
+        self,
+        *,
+        job_id: int | None = None,
+        prefix: str | None = None,
+        where: Mapping[str, Any] | None = None,
+    ) -> int:
+        """Remove the documents that a job stored last, whose keys begin with `prefix`, or of which
+        a chunk has the metadata that `where` asks for, as `search` does. Several of it narrow down.
 
         Returns how many there were. A document that the job replaced is removed, not restored.
 
@@ -197,7 +229,8 @@ class Collection:
             UsageError: nothing is selected.
             UnknownJob: the collection has no such job.
         """
-        selection = Selection(job_id, prefix)
+        arguments.where(where, "delete_matching")
+        selection = Selection(job_id, prefix, where)
         if job_id is not None and Job(self._connections, job_id).status.collection != self.name:
             raise UnknownJob(job=job_id)
         return documents.delete_matching(self._connections.db, self.info, selection)
@@ -323,6 +356,7 @@ class Collection:
         chunk: ChunkFunction | None,
         budget_usd: float | None,
         lane: Lane,
+        replace: bool,
         on_window: Callable[[Enqueued], None] | None = None,
         stopping: threading.Event | None = None,
     ) -> Job:
@@ -335,6 +369,7 @@ class Collection:
             self._connections.settings,
             self._connections.doorbell,
             chunk=chunk,
+            replace=replace,
         )
         enqueued = producer.enqueue(
             documents, budget_usd=budget_usd, lane=lane, on_window=on_window, stopping=stopping

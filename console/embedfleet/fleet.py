@@ -186,6 +186,7 @@ class Fleet(Connections):
         dimensions: int | None = None,
         max_tokens: int | None = None,
         chunk: ChunkFunction | None = None,
+        replace: bool = False,
         on_window: Callable[[Counted], None] | None = None,
     ) -> list[Plan]:
         """What enqueueing documents would do and cost with one model or several, side by side.
@@ -198,6 +199,7 @@ class Fleet(Connections):
                 "openai/text-embedding-3-large@1024".
             chunking: how a collection that does not exist yet would cut documents.
             dimensions, max_tokens: as for `collection`, of `model`.
+            replace: as for `Collection.enqueue`.
             on_window: called after each window with the counts of the first plan so far.
 
         Raises:
@@ -224,7 +226,9 @@ class Fleet(Connections):
         else:
             first = _existing(collection, model, chunking, dimensions)
         targets = [first, *(compared(each, first.chunking) for each in others)]
-        return make_plans(self, name, targets, documents, chunk=chunk, on_window=on_window)
+        return make_plans(
+            self, name, targets, documents, chunk=chunk, replace=replace, on_window=on_window
+        )
 
     def usage(self, *, days: int = 30) -> list[UsageOfDay]:
         """What was spent, by day (UTC) and model, the newest day first; as providers counted."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from embedfleet.connections import Connections
 from embedfleet.pace import Basis, pace
@@ -62,10 +63,11 @@ def make_plans(
     documents: Documents,
     *,
     chunk: ChunkFunction | None = None,
+    replace: bool = False,
     on_window: Callable[[Counted], None] | None = None,
 ) -> list[Plan]:
     """A plan for each target, in their order; the documents are read once."""
-    planners = [Planner(connections.db, target) for target in targets]
+    planners = [Planner(connections.db, target, replace_others=replace) for target in targets]
     count_all(documents, planners, connections.settings, chunk=chunk, on_window=on_window)
     return [
         _plan(connections, name, target, planner)
@@ -85,7 +87,7 @@ def compared(name: str, chunking: Chunking) -> Target:
         raise BadModelName(name=name, reason="what follows the @ is a number of dimensions")
     space = resolve_space(model, dimensions=int(dimensions) if at else None)
     # A tokenizer that was named belongs to the first model.
-    wanted = replace(chunking, tokenizer="")
+    wanted = dataclasses.replace(chunking, tokenizer="")
     try:
         return Target(space, settled(space, wanted))
     except BadChunking:

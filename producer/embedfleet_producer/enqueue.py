@@ -18,6 +18,7 @@ from embedfleet_producer.prepare import prepare
 from embedfleet_producer.ready_made import ChunkFunction
 from embedfleet_producer.source import Source
 from embedfleet_producer.tokens import counter_for
+from embedfleet_producer.verdicts import OutdatedVerdicts
 from embedfleet_producer.windows import Window, windows
 from embedfleet_schema.broker import Doorbell
 from embedfleet_schema.database import Database
@@ -39,15 +40,17 @@ class Written:
 
     tally: Tally
     batches: int
+    elsewhere: int
     rejections: list[Rejection]
     rung: bool
 
 
 @dataclass(slots=True)
 class Enqueued:
-    """What a call of enqueue did. `failed` counts texts that the model cannot embed, whoever tries.
-    `rung` is False when Redis did not hear it: workers that run find the batches all the same, a
-    few seconds later.
+    """What a call of enqueue did. Of the texts, `reused` had their vector in the collection,
+    `elsewhere` in another one of the space, from which workers copy it, and `failed` cannot be
+    embedded by the model, whoever tries. `rung` is False when Redis did not hear it: workers that
+    run find the batches all the same, a few seconds later.
     """
 
     job_id: int
@@ -56,6 +59,7 @@ class Enqueued:
     rejected: int = 0
     chunks: int = 0
     reused: int = 0
+    elsewhere: int = 0
     failed: int = 0
     batches: int = 0
     rejections: list[Rejection] = field(default_factory=list)
@@ -65,6 +69,7 @@ class Enqueued:
         for each in fields(written.tally):
             setattr(self, each.name, getattr(self, each.name) + getattr(written.tally, each.name))
         self.batches += written.batches
+        self.elsewhere += written.elsewhere
         room = REJECTIONS_RETURNED - len(self.rejections)
         self.rejections.extend(written.rejections[:room])
         self.rung = self.rung and written.rung
@@ -84,6 +89,7 @@ class Producer:
         doorbell: Doorbell,
         *,
         chunk: ChunkFunction | None = None,
+        replace: bool = False,
     ) -> None:
         counter = counter_for(collection.space, collection.chunking)
         self._db = db
@@ -92,6 +98,7 @@ class Producer:
         self._doorbell = doorbell
         self._chunker = Chunker(collection.space, collection.chunking, counter)
         self._function = chunk
+        self._replace = replace
         self._failpoints = Failpoints.parse(settings.failpoints)
 
     def enqueue(
@@ -125,11 +132,18 @@ class Producer:
             ) as job_id,
         ):
             done = Enqueued(job_id)
-            self._take_all(source, done, lane, on_window)
+            outdated = OutdatedVerdicts(self._db, self._collection, source)
+            self._take_all(source, done, lane, on_window, outdated)
+            outdated.forget(job_id)
         return done
 
     def _take_all(
-        self, source: Source, done: Enqueued, lane: Lane, on_window: OnWindow | None
+        self,
+        source: Source,
+        done: Enqueued,
+        lane: Lane,
+        on_window: OnWindow | None,
+        outdated: OutdatedVerdicts,
     ) -> None:
         limits = self._settings
         cut = windows(
@@ -149,6 +163,7 @@ class Producer:
                     self._settle(writing, done, on_window)
                     writing.append(writer.submit(self._write, window, prepared, done.job_id, lane))
                     before = window
+                    outdated.follow()
             finally:
                 self._settle(writing, done, on_window)
 
@@ -172,8 +187,12 @@ class Producer:
         window.respell(known)
         if before is not None:
             for key in window.accepted.keys() & before.accepted.keys():
-                known[key] = Known(before.accepted[key].digest, live=False, job_id=job_id)
-        return prepare(window, known, self._chunker, job_id=job_id)
+                first = before.accepted[key]
+                origin = first.document
+                known[key] = Known(
+                    first.digest, live=False, job_id=job_id, source=origin.source, row=origin.row
+                )
+        return prepare(window, known, self._chunker, job_id=job_id, replace_others=self._replace)
 
     def _write(self, window: Window, prepared: Prepared, job_id: int, lane: Lane) -> Written:
         budget = self._settings.batch_tokens(self._collection.queue)
@@ -191,4 +210,4 @@ class Producer:
         # The lane's runner looks by itself.
         rings = merged.batches and lane == "live"
         rung = not rings or self._doorbell.ring(self._collection.queue, merged.batches)
-        return Written(merged.tally, merged.batches, written.rejected, rung)
+        return Written(merged.tally, merged.batches, merged.elsewhere, written.rejected, rung)

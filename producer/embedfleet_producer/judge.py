@@ -12,6 +12,7 @@ from typing import get_args
 from embedfleet_schema.types import Chunk, ChunkMode, Document, Mark, Rejection
 
 MAX_KEY_BYTES = 512
+MAX_SOURCE_BYTES = 4_096
 MAX_METADATA_BYTES = 64_000
 MAX_METADATA_DEPTH = 32
 
@@ -56,6 +57,10 @@ _MODES = get_args(ChunkMode)
 _KINDS: dict[ChunkMode, str] = {"text": "text", "markdown": "markdown with headings"}
 
 
+# Of these, nobody knows whether the source can be stored.
+_BEFORE_SOURCE = {"BAD_KEY", "KEY_TOO_LONG", "BAD_MODE", "BAD_SOURCE"}
+
+
 class _Refused(Exception):
     def __init__(self, code: str, reason: str) -> None:
         super().__init__(reason)
@@ -68,8 +73,8 @@ def judge(document: object, *, max_bytes: int, mode: ChunkMode = "text") -> Judg
 
     `mode` is how texts are cut that do not say it themselves.
 
-    Codes: NOT_A_DOCUMENT, BAD_KEY, KEY_TOO_LONG, BAD_MODE, NOT_TEXT, EMPTY, NUL_BYTE, BAD_UNICODE,
-    TOO_LONG, BAD_OFFSETS, BAD_METADATA, BAD_MARKS.
+    Codes: NOT_A_DOCUMENT, BAD_KEY, KEY_TOO_LONG, BAD_MODE, BAD_SOURCE, NOT_TEXT, EMPTY, NUL_BYTE,
+    BAD_UNICODE, TOO_LONG, BAD_OFFSETS, BAD_METADATA, BAD_MARKS.
     """
     if not isinstance(document, Document):
         kind = type(document).__name__
@@ -79,11 +84,13 @@ def judge(document: object, *, max_bytes: int, mode: ChunkMode = "text") -> Judg
         if document.former_key is not None:
             _check_key(document.former_key)
         _check_mode(document.mode)
+        _check_source(document.source)
         metadata = _metadata_json(document.metadata)
         mode = document.mode or mode
         digest, size = _digest(document, metadata, max_bytes, mode)
     except _Refused as refused:
-        return Rejection(printable(document.key), refused.code, refused.reason)
+        source = None if refused.code in _BEFORE_SOURCE else document.source
+        return Rejection(printable(document.key), refused.code, refused.reason, source)
     return Judged(document, metadata, digest, size, mode)
 
 
@@ -142,6 +149,13 @@ def _check_key(key: object) -> None:
 def _check_mode(mode: object) -> None:
     if mode is not None and mode not in _MODES:
         raise _Refused("BAD_MODE", f"the mode is one of {', '.join(_MODES)}, or None")
+
+
+def _check_source(source: object) -> None:
+    if source is None:
+        return
+    if not isinstance(source, str) or not source or len(_encoded(source)) > MAX_SOURCE_BYTES:
+        raise _Refused("BAD_SOURCE", f"a source is a string of 1 to {MAX_SOURCE_BYTES:,} bytes")
 
 
 def _texts(document: Document) -> Iterator[tuple[str, str]]:

@@ -7,12 +7,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from psycopg import Connection, sql
+from psycopg.errors import SerializationFailure
 from psycopg.types.json import Jsonb
 
 from embedfleet_producer.judge import Judged, printable
 from embedfleet_schema.database import Database
 from embedfleet_schema.statements import load
-from embedfleet_schema.store import documents, jobs, locks
+from embedfleet_schema.store import documents, jobs, locks, reuse
 from embedfleet_schema.types import CollectionInfo, Rejection
 
 _SQL = load("ingest")
@@ -24,11 +25,16 @@ _CHUNK_TYPES = ("text", "int4", "int4", "int4", "int4", "bytea", "text", "jsonb"
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """What the collection holds under a key; `live` when readers see its newest version."""
+    """What the collection holds under a key; `live` when readers see its newest version.
+
+    `row` is only known of a document of the same call.
+    """
 
     digest: bytes
     live: bool
     job_id: int | None
+    source: str | None = None
+    row: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,10 +47,14 @@ class Refusal:
 
 @dataclass(frozen=True, slots=True)
 class Merged:
-    """A stored window: its counts, how many batches it made, and documents to be pruned."""
+    """A stored window: its counts, how many batches it made, and documents to be pruned.
+
+    `elsewhere` counts texts with a vector in another collection.
+    """
 
     tally: jobs.Tally
     batches: int
+    elsewhere: int
     left_behind: list[int]
 
 
@@ -54,7 +64,9 @@ class Prepared:
 
     `keys` are all that were accepted. `refused` are the texts, by hash, that fail at once.
     `waiting` are the unchanged documents that readers do not see yet: what they miss is queued
-    again, because the batch that had it may be cancelled.
+    again, because the batch that had it may be cancelled. `sources` are those of unchanged
+    documents, by key, that are to be written. With `replace`, documents of other sources are taken
+    over.
     """
 
     keys: list[str] = field(default_factory=list)
@@ -64,6 +76,8 @@ class Prepared:
     refused: dict[bytes, Refusal] = field(default_factory=dict)
     unchanged: int = 0
     rejected: list[Rejection] = field(default_factory=list)
+    sources: dict[str, str] = field(default_factory=dict)
+    replace: bool = False
 
 
 def known_documents(
@@ -72,16 +86,25 @@ def known_documents(
     values = {"collection_id": collection.id, "keys": list(keys)}
     with db.connection() as conn:
         rows = conn.execute(_SQL["known_digests"], values).fetchall()
-    return {key: Known(bytes(digest), live, job_id) for key, digest, live, job_id in rows}
+    return {key: Known(bytes(digest), *rest) for key, digest, *rest in rows}
 
 
 def merge(
     db: Database, collection: CollectionInfo, job_id: int, window: Prepared, *, budget: int
 ) -> Merged:
-    """Store a window in one transaction."""
+    """Store a window in one transaction.
+
+    Raises:
+        SerializationFailure: another producer took a key of it in between; prepare it anew.
+    """
+    elsewhere = reuse.count(db, collection, {row[5] for row in window.chunks})
     with db.transaction() as conn:
         locks.share(conn, collection.id)
-        values: dict[str, Any] = {"collection_id": collection.id, "job_id": job_id}
+        values: dict[str, Any] = {
+            "collection_id": collection.id,
+            "job_id": job_id,
+            "replace": window.replace,
+        }
         if window.changed:
             _copy(conn, window)
         missing = _missing(conn, collection, window)
@@ -90,16 +113,22 @@ def merge(
         conn.execute(_SQL["retry_failures"], values | {"hashes": list(missing)})
         conn.execute(_SQL["forget_rejections"], values | {"keys": window.keys})
         _reject(conn, values, window.rejected)
-        if window.changed:
-            keys = [judged.document.key for judged in window.changed]
-            conn.execute(_SQL["lock_documents"], values | {"keys": keys})
-            conn.execute(_SQL["merge_documents"], values)
+        keys = [judged.document.key for judged in window.changed]
+        if keys or window.sources:
+            conn.execute(_SQL["lock_documents"], values | {"keys": [*keys, *window.sources]})
+        if window.sources:
+            sources = {"keys": list(window.sources), "sources": list(window.sources.values())}
+            conn.execute(_SQL["set_sources"], values | sources)
+        if keys:
+            merged = conn.execute(_SQL["merge_documents"], values)
+            if merged.rowcount < len(keys):
+                raise SerializationFailure("a key was taken by another source in between")
             conn.execute(_SQL["merge_chunks"], values)
         batches = jobs.put_batches(conn, collection, job_id, missing.items(), budget=budget)
         left_behind = _take_live(conn, collection) if window.changed else []
         tally = _tally(window, missing, failed)
         jobs.count(conn, job_id, tally)
-    return Merged(tally, batches, left_behind)
+    return Merged(tally, batches, elsewhere, left_behind)
 
 
 def _copy(conn: Connection[Any], window: Prepared) -> None:
@@ -107,9 +136,10 @@ def _copy(conn: Connection[Any], window: Prepared) -> None:
     conn.execute(_SQL["create_incoming_chunk"])
     with conn.cursor() as cursor:
         with cursor.copy(_SQL["copy_documents"]) as copy:
-            copy.set_types(("text", "bytea"))
+            copy.set_types(("text", "bytea", "text"))
             for judged in window.changed:
-                copy.write_row((judged.document.key, judged.digest))
+                document = judged.document
+                copy.write_row((document.key, judged.digest, document.source))
         with cursor.copy(_SQL["copy_chunks"]) as copy:
             copy.set_types(_CHUNK_TYPES)
             for row in window.chunks:
@@ -169,7 +199,13 @@ def _reject(conn: Connection[Any], values: dict[str, Any], rejected: Sequence[Re
         cursor.executemany(
             _SQL["reject"],
             [
-                values | {"key": key, "code": verdict.code, "reason": printable(verdict.reason)}
+                values
+                | {
+                    "key": key,
+                    "code": verdict.code,
+                    "reason": printable(verdict.reason),
+                    "source": verdict.source,
+                }
                 for key, verdict in sorted(latest.items())
             ],
         )

@@ -73,13 +73,14 @@ class Planner:
     told apart over the whole stream.
     """
 
-    def __init__(self, db: Database, target: Target) -> None:
+    def __init__(self, db: Database, target: Target, *, replace_others: bool = False) -> None:
         counter = counter_for(target.space, target.chunking)
         self._db = db
         self._collection = target.collection
+        self._replace_others = replace_others
         self._chunker = Chunker(target.space, target.chunking, counter)
         self._others = plans.siblings(db, target.space, target.collection)
-        self._documents: dict[bytes, bytes] = {}
+        self._documents: dict[bytes, Known] = {}
         self._texts: set[bytes] = set()
         self.mode = self._chunker.mode
         self.approximate = counter.approximate
@@ -90,9 +91,17 @@ class Planner:
         # Other planners have the same window, for collections that may hold other keys.
         window = replace(window, accepted=dict(window.accepted))
         known = self._known(window)
-        prepared = prepare(window, known, self._chunker, job_id=_THIS_PLAN)
+        prepared = prepare(
+            window,
+            known,
+            self._chunker,
+            job_id=_THIS_PLAN,
+            replace_others=self._replace_others,
+        )
         for judged in prepared.changed:
-            self._documents[_short(judged.document.key)] = judged.digest
+            self._documents[_short(judged.document.key)] = Known(
+                judged.digest, live=True, job_id=_THIS_PLAN, source=judged.document.source
+            )
         self._count_documents(prepared)
         contents = {row[5]: (row[4], row[6]) for row in prepared.chunks}
         fresh = {sha256: text for sha256, text in contents.items() if sha256 not in self._texts}
@@ -114,9 +123,9 @@ class Planner:
             known = known_documents(self._db, self._collection, window.keys())
         window.respell(known)
         for key in window.accepted:
-            digest = self._documents.get(_short(key))
-            if digest is not None:
-                known[key] = Known(digest, live=True, job_id=_THIS_PLAN)
+            first = self._documents.get(_short(key))
+            if first is not None:
+                known[key] = first
         return known
 
     def _count_documents(self, prepared: Prepared) -> None:

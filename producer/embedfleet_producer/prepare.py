@@ -12,38 +12,68 @@ from embedfleet_producer.chunking import Chunker, PreparedChunk
 from embedfleet_producer.judge import Judged
 from embedfleet_producer.marks import in_force, marks_of
 from embedfleet_producer.merge import ChunkRow, Known, Prepared, Refusal
+from embedfleet_producer.origins import duplicate, is_taken, taken
 from embedfleet_producer.unknown import UNREADABLE_SHARE
-from embedfleet_producer.windows import Window, duplicate
-from embedfleet_schema.types import Chunk, ChunkMode, Rejection, text_sha256
+from embedfleet_producer.windows import Window
+from embedfleet_schema.types import Chunk, ChunkMode, Document, Rejection, text_sha256
 
 
 def prepare(
-    window: Window, known: Mapping[str, Known], chunker: Chunker, *, job_id: int
+    window: Window,
+    known: Mapping[str, Known],
+    chunker: Chunker,
+    *,
+    job_id: int,
+    replace_others: bool = False,
 ) -> Prepared:
-    """What of a window has to be stored, given what the collection knows under its keys."""
-    prepared = Prepared(keys=list(window.accepted), rejected=list(window.rejected))
+    """What of a window has to be stored, given what the collection knows under its keys.
+
+    With `replace_others`, documents of other sources are replaced too.
+    """
+    prepared = Prepared(
+        keys=list(window.accepted), rejected=list(window.rejected), replace=replace_others
+    )
     changed: list[Judged] = []
     for key, judged in window.accepted.items():
         former = known.get(key)
-        if former is None or former.digest != judged.digest:
-            if former is not None and former.job_id == job_id:
-                prepared.rejected.append(duplicate(key))
-            else:
-                changed.append(judged)
-            continue
-        prepared.unchanged += 1
-        if not former.live:
-            prepared.waiting.append(key)
+        if former is not None and former.digest == judged.digest:
+            _keep(prepared, judged.document, former)
+        elif verdict := _conflict(judged.document, former, job_id, replace_others=replace_others):
+            prepared.rejected.append(verdict)
+        else:
+            changed.append(judged)
     for judged, chunks in zip(changed, _cut(changed, chunker), strict=True):
         if not chunks:
             reason = "no visible text is left after cutting"
-            prepared.rejected.append(Rejection(judged.document.key, "EMPTY", reason))
+            document = judged.document
+            prepared.rejected.append(Rejection(document.key, "EMPTY", reason, document.source))
             continue
         rows = _rows(judged, chunks, chunker.mode)
         prepared.changed.append(judged)
         prepared.chunks.extend(rows)
         prepared.refused.update(_refused(rows, chunks, chunker.limit))
     return prepared
+
+
+def _keep(prepared: Prepared, document: Document, former: Known) -> None:
+    """Count a document that is as it was, and note the source that nobody had named."""
+    prepared.unchanged += 1
+    if not former.live:
+        prepared.waiting.append(document.key)
+    adopts = former.source is None or (prepared.replace and is_taken(document, former))
+    if adopts and document.source is not None:
+        prepared.sources[document.key] = document.source
+
+
+def _conflict(
+    document: Document, former: Known | None, job_id: int, *, replace_others: bool
+) -> Rejection | None:
+    """Why a document is no new version of the one that is known under its key."""
+    if former is None:
+        return None
+    if former.job_id == job_id:
+        return duplicate(document, former)
+    return taken(document, former) if is_taken(document, former) and not replace_others else None
 
 
 def _cut(documents: Sequence[Judged], chunker: Chunker) -> list[list[PreparedChunk]]:

@@ -6,12 +6,24 @@ import asyncio
 import threading
 from collections.abc import AsyncIterable, Generator, Iterator, Mapping
 from pathlib import Path
+from typing import Protocol, runtime_checkable
 
 from embedfleet_schema.errors import NotDocuments
 from embedfleet_schema.foreign import callers_own
 from embedfleet_schema.types import Document, Rejection
 
 _END = object()
+
+
+@runtime_checkable
+class TellsEnds(Protocol):
+    """A stream that knows when it has read one of its sources to the end."""
+
+    def take_ended(self) -> list[str]:
+        """The sources that were read to their end since this was asked last, or first."""
+
+    def close(self) -> None:
+        """Read no more."""
 
 
 class Source(Iterator[Document | Rejection]):
@@ -27,6 +39,8 @@ class Source(Iterator[Document | Rejection]):
     def __init__(self, documents: object, stopping: threading.Event | None = None) -> None:
         self._documents = _opened(documents)
         self._stopping = stopping or threading.Event()
+        # From now on it is kept what ends.
+        self.take_ended()
         self._ahead = [self._read()]
         if self._ahead[0] is not _END and not isinstance(self._ahead[0], Document | Rejection):
             self.close()
@@ -40,9 +54,17 @@ class Source(Iterator[Document | Rejection]):
             raise StopIteration
         return item  # type: ignore[return-value]
 
+    @property
+    def tells_ends(self) -> bool:
+        return isinstance(self._documents, TellsEnds)
+
+    def take_ended(self) -> list[str]:
+        """What the caller's stream tells, if it tells any."""
+        return self._documents.take_ended() if isinstance(self._documents, TellsEnds) else []
+
     def close(self) -> None:
         """Close a generator that is left before its end."""
-        if isinstance(self._documents, Generator):
+        if isinstance(self._documents, Generator | TellsEnds):
             self._documents.close()
 
     def _read(self) -> object:

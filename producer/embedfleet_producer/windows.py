@@ -6,6 +6,7 @@ from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 
 from embedfleet_producer.judge import Judged, judge
+from embedfleet_producer.origins import duplicate
 from embedfleet_producer.ready_made import ChunkFunction, cut_by
 from embedfleet_schema.types import ChunkMode, Document, Rejection
 
@@ -28,7 +29,7 @@ class Window:
         key = item.document.key
         first = self.accepted.setdefault(key, item)
         if first.digest != item.digest:
-            self.rejected.append(duplicate(key))
+            self.rejected.append(duplicate(item.document, first.document))
 
     def keys(self) -> list[str]:
         """The keys to ask a collection for, in each spelling that it may hold them in."""
@@ -58,11 +59,6 @@ def _respelled(document: Document, key: str) -> Document:
     if metadata.get("path") == document.key:
         metadata["path"] = key
     return replace(document, key=key, former_key=None, metadata=metadata)
-
-
-def duplicate(key: str) -> Rejection:
-    reason = "another document of this call has the same key; the first one was taken"
-    return Rejection(key, "DUPLICATE_KEY", reason)
 
 
 def windows(

@@ -136,6 +136,10 @@ class InputMissing(UsageError):
     """Nothing to enqueue: {path}: {reason}."""
 
 
+class BadReadOption(UsageError):
+    """The option {option} cannot be {value!r}: {reason}."""
+
+
 class BadPattern(UsageError):
     """The pattern {pattern!r} cannot be used: {reason}. Write it as in .gitignore: '*.log', drafts/
     or 'docs/**/*.md'.

@@ -103,7 +103,10 @@ class Collection(Base):
 
 
 class Document(Base):
-    """A caller's document. Readers see the chunks of `live_version`; `version` is the newest."""
+    """A caller's document. Readers see the chunks of `live_version`; `version` is the newest.
+
+    `source` is where it came from: a file, or a name; NULL where nobody said.
+    """
 
     __tablename__ = "document"
 
@@ -115,6 +118,7 @@ class Document(Base):
     live_version: Mapped[int | None]
     job_id: Mapped[int | None] = mapped_column(BigInteger)
     updated_at: Mapped[datetime] = timestamp()
+    source: Mapped[str | None]
 
     __table_args__ = (
         UniqueConstraint("collection_id", "key"),
@@ -314,7 +318,7 @@ class Failure(Base):
     """A chunk that can not be embedded (`sha256` is set), or a document that was not accepted.
 
     `retried_by` is the job that enqueued the text again: while it is not cancelled, documents wait
-    for what becomes of it.
+    for what becomes of it. `source` is the file that a document which was not accepted lies in.
     """
 
     __tablename__ = "failure"
@@ -329,6 +333,7 @@ class Failure(Base):
     job_id: Mapped[int | None] = mapped_column(BigInteger)
     created_at: Mapped[datetime] = timestamp()
     retried_by: Mapped[int | None] = mapped_column(BigInteger)
+    source: Mapped[str | None]
 
     __table_args__ = (
         CheckConstraint("(sha256 IS NULL) <> (document_key IS NULL)", name="subject"),

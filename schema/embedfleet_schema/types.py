@@ -135,7 +135,9 @@ class Document:
     `mode` overrides the collection's chunk mode for this document (Markdown files do). `marks`
     give metadata to parts of the text; they go over the document's own metadata, and a chunk's
     metadata goes over both. `former_key` is the key in another spelling: where the collection
-    holds a document of that key and none of `key`, that one is meant.
+    holds a document of that key and none of `key`, that one is meant. `source` is where it comes
+    from: a changed document of another source does not replace it unless told to. `row` is its
+    place there, for reports; it is not stored. Neither makes it another document.
     """
 
     key: str
@@ -145,15 +147,21 @@ class Document:
     mode: ChunkMode | None = None
     marks: Sequence[Mark] = ()
     former_key: str | None = None
+    source: str | None = field(default=None, compare=False)
+    row: int | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
 class Rejection:
-    """The verdict on an input that was not accepted; `code` is stable, `reason` is for people."""
+    """The verdict on an input that was not accepted; `code` is stable, `reason` is for people.
+
+    `source` is where the input lies: the file, or what a document says of itself.
+    """
 
     key: str
     code: str
     reason: str
+    source: str | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

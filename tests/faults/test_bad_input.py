@@ -335,7 +335,9 @@ def run(fleet, worker_process, report, documents):
     @given(streams)
     def enqueue(stream):
         seen["calls"] += 1
-        stream = with_keys_of_their_own(stream, seen["calls"])
+        # A call that begins with something else is refused as a whole.
+        first = ef.Document("first", "A document.")
+        stream = [first, *with_keys_of_their_own(stream, seen["calls"])]
         done = docs.enqueue(stream).enqueued
         assert len(stream) == done.documents + done.unchanged + done.rejected
         assert done.rejected == len(done.rejections)

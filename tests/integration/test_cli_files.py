@@ -43,8 +43,8 @@ def test_the_same_is_in_the_json(command: Command, mixed: Path):
     words = ("--model", "fake/32", "--include", "*.md", "--follow-links", "--json")
     done = command("enqueue", "handbook", mixed, *words).json
     assert (2, 0) == (done["documents"], done["rejected"])
-    assert {"not included": 5} == done["left_out"]
-    assert [("a.md", "BAD_FRONT_MATTER")] == [(n["key"], n["code"]) for n in done["notes"]]
+    assert {"not included": 5} == done["read"]["left_out"]
+    assert [("a.md", "BAD_FRONT_MATTER")] == [(n["key"], n["code"]) for n in done["read"]["notes"]]
 
 
 def test_a_plan_reads_what_enqueue_would_read(command: Command, mixed: Path):

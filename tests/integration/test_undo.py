@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -48,13 +48,15 @@ def test_keys_that_begin_alike_go_however_many(docs: ef.Collection):
     assert ["%", "OLD/1", "older"] == keys(docs)
 
 
-@pytest.mark.parametrize("selection", [{}, {"prefix": ""}, {"prefix": "\0"}, {"prefix": "\ud800"}])
+@pytest.mark.parametrize(
+    "selection", [{}, {"prefix": ""}, {"prefix": "\0"}, {"prefix": "\ud800"}, {"where": {}}]
+)
 def test_a_selection_of_everything_or_of_nothing_is_refused(
-    docs: ef.Collection, selection: dict[str, str]
+    docs: ef.Collection, selection: dict[str, Any]
 ):
     docs.enqueue([ef.Document("a", "first")])
     with pytest.raises(UsageError):
-        docs.delete_matching(**selection)  # type: ignore[arg-type]
+        docs.delete_matching(**selection)
     assert ["a"] == keys(docs)
 
 
@@ -65,6 +67,33 @@ def test_a_job_of_another_collection_selects_nothing(fleet: Fleet, docs: ef.Coll
     assert ["a"] == keys(docs)
 
 
+def test_documents_with_some_metadata_go_whatever_type_it_has(docs: ef.Collection):
+    shop = {"year": 2024, "sale": "50%"}
+    docs.enqueue(
+        [
+            ef.Document("number", "text", shop),
+            ef.Document("cell", "text", {"year": "2024", "sale": "50%"}),
+            ef.Document("chunk", chunks=["a", ef.Chunk("b", metadata=shop)]),
+            ef.Document("other", "text", {"year": 2025, "sale": "50%"}),
+            ef.Document("rejected", "", shop),
+        ]
+    )
+    assert 0 == docs.delete_matching(where={"year": 2024}, prefix="o")
+    assert 3 == docs.delete_matching(where={"year": 2024, "sale": "50%"})
+    assert ["other"] == keys(docs)
+    assert ["rejected"] == [each.document for each in docs.failures()]
+
+
+def test_a_version_that_is_replaced_counts_by_its_new_metadata(
+    docs: ef.Collection, worker: WorkerMaker
+):
+    docs.enqueue([ef.Document("a", "text", {"team": "it"})])
+    drain(worker())
+    docs.enqueue([ef.Document("a", "text", {"team": "people"})])
+    assert 0 == docs.delete_matching(where={"team": "it"})
+    assert 1 == docs.delete_matching(where={"team": "people"})
+
+
 def test_the_command_takes_keys_or_a_selection(command: Command, handbook: str, folder: Path):
     job = command("enqueue", handbook, folder, "--json").json["job_id"]
     assert 2 == command("delete", handbook).code
@@ -72,6 +101,14 @@ def test_the_command_takes_keys_or_a_selection(command: Command, handbook: str, 
     assert "deleted 1 document\n" == command("delete", handbook, "--prefix", "a.").out
     assert {"deleted": 2} == command("delete", handbook, "--job", job, "--json").json
     assert 1 == command("delete", handbook, "--job", job).code
+
+
+def test_the_command_deletes_by_metadata(command: Command, handbook: str, folder: Path):
+    command("enqueue", handbook, folder)
+    assert 2 == command("delete", handbook, "a.txt", "--where", "type=txt").code
+    assert 2 == command("delete", handbook, "--where", "type").code
+    assert "deleted 1 document\n" == command("delete", handbook, "--where", "path=a.txt").out
+    assert 1 == command("delete", handbook, "--where", "path=a.txt").code
 
 
 def test_verdicts_on_documents_are_cleared_and_failed_chunks_stay(

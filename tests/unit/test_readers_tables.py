@@ -11,10 +11,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from embedfleet_producer.readers import read_paths
+from embedfleet_producer.readers import ReadOptions, read_paths
 from embedfleet_producer.readers.formats import guarded
 from embedfleet_producer.readers.opening import open_regular
 from embedfleet_producer.readers.parquet import read_parquet
+from embedfleet_producer.readers.rows import Rows
 from embedfleet_schema.types import Document, Rejection
 
 MAX_BYTES = 1_000
@@ -37,7 +38,8 @@ def parquet(path, columns, **options):
 
 def test_a_row_is_a_document_with_its_own_key_text_and_metadata(tmp_path):
     row = {"id": 7, "body": "text", "lang": "en", "n": 1.5, "ok": True, "tags": ["x"], "no": None}
-    assert [Document("7", "text", {"lang": "en", "n": 1.5, "ok": True})] == jsonl(tmp_path, row)
+    metadata = {"lang": "en", "n": 1.5, "ok": True, "tags": ["x"]}
+    assert [Document("7", "text", metadata)] == jsonl(tmp_path, row)
 
 
 def test_key_goes_before_id_and_text_before_content_before_body(tmp_path):
@@ -51,7 +53,7 @@ def test_a_metadata_object_is_taken_and_wins_over_columns(tmp_path):
     assert {"a": 1, "b": 2, "deep": {"c": [3]}} == jsonl(tmp_path, row)[0].metadata
 
 
-@pytest.mark.parametrize("key", [None, "", " ", 1.5, True, ["x"], {}])
+@pytest.mark.parametrize("key", [None, "", " "])
 def test_a_row_without_a_usable_key_is_called_by_file_and_line(tmp_path, key):
     assert ["t.jsonl#1"] == [row.key for row in jsonl(tmp_path, {"key": key, "text": "t"})]
 
@@ -130,7 +132,8 @@ def test_every_row_of_any_json_gets_one_verdict_that_can_be_stored(tmp_path_fact
     found = read(
         tmp_path_factory.getbasetemp() / "any.jsonl", "\n".join(map(json.dumps, rows)), 10**6
     )
-    assert len(rows) == len(found)
+    no_column = not any({"text", "content", "body"} & row.keys() for row in rows)
+    assert [1 if no_column else len(rows)] == [len(found)]
     for document in found:
         if isinstance(document, Document):
             assert document.key
@@ -204,6 +207,7 @@ def test_parquet_rows_are_documents_with_plain_metadata(tmp_path):
         "metadata": [{"a": 1, "when": date(2024, 5, 6)}, {"a": None, "when": None}],
     }
     first = {
+        "vector": [0.1, 0.2],
         "day": "2024-01-02",
         "at": "2024-01-02T03:00:00+00:00",
         "price": "1.50",
@@ -212,7 +216,7 @@ def test_parquet_rows_are_documents_with_plain_metadata(tmp_path):
     }
     expected = [
         Document("1", "one", first),
-        Document("t.parquet#2", "two", {"score": 0.5, "a": None, "when": None}),
+        Document("t.parquet#2", "two", {"score": 0.5, "vector": [0.3], "a": None, "when": None}),
     ]
     assert expected == parquet(tmp_path / "t.parquet", columns)
 
@@ -286,7 +290,9 @@ def test_a_damaged_parquet_file_never_ends_in_silence(tmp_path_factory, place, d
     place = place % len(whole)
     path.write_bytes(whole[:place] + data + whole[place + len(data) :])
     with open_regular(path) as stream:
-        found = list(guarded(path.name, read_parquet(path.name, stream, MAX_BYTES)))
+        found = list(
+            guarded(path.name, read_parquet(stream, MAX_BYTES, Rows(path.name, ReadOptions())))
+        )
     assert 3 <= len(found) or isinstance(found[-1], Rejection)
 
 

@@ -10,6 +10,7 @@ import typer
 
 from embedfleet.cli import (
     collections,
+    contents,
     costs,
     demo,
     doctor,
@@ -73,6 +74,7 @@ for module in (
     collections,
     costs,
     documents,
+    contents,
     search,
     jobs,
     limits,

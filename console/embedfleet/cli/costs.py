@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -28,11 +29,23 @@ from embedfleet.cli.output import (
 )
 from embedfleet.cli.parameters import Json, Name
 from embedfleet.cli.reading import (
+    Delimiter,
+    Encoding,
     Exclude,
     FollowLinks,
     Include,
+    KeyColumn,
+    KeyPrefix,
+    MetadataColumns,
     Paths,
+    Replace,
+    SourceName,
+    StdinKey,
+    TextColumn,
+    columns,
+    note_shapes,
     read,
+    report_json,
     say_rejections,
     say_report,
 )
@@ -83,11 +96,30 @@ def plan(
     tokenizer: Tokenizer = None,
     too_long: WhenTooLong = None,
     compare: Compare = "",
+    text_column: TextColumn = None,
+    key_column: KeyColumn = None,
+    metadata_columns: MetadataColumns = None,
+    delimiter: Delimiter = None,
+    encoding: Encoding = None,
+    key: StdinKey = None,
+    key_prefix: KeyPrefix = "",
+    source: SourceName = None,
+    replace: Replace = False,
     json: Json = False,
 ) -> None:
     """Say what enqueueing would do, cost and take; nothing is written or spent."""
-    from embedfleet import ReadReport
+    from embedfleet import ReadOptions, ReadReport
 
+    options = ReadOptions(
+        text_column=text_column,
+        key_column=key_column,
+        metadata_columns=columns(metadata_columns),
+        delimiter=delimiter,
+        encoding=encoding,
+        key=key,
+        key_prefix=key_prefix,
+        source=source,
+    )
     here = session(context)
     report = ReadReport()
     documents = read(
@@ -96,6 +128,7 @@ def plan(
         include=include,
         exclude=exclude,
         follow_links=follow_links,
+        options=options,
         report=report,
     )
     wanted = chunking(size=size, overlap=overlap, mode=mode, tokenizer=tokenizer, too_long=too_long)
@@ -108,11 +141,13 @@ def plan(
             chunking=wanted,
             dimensions=dimensions,
             max_tokens=max_tokens,
+            replace=replace,
             on_window=show,
         )
     if json:
-        print_json(plans)
+        print_json([asdict(each) | {"read": report_json(report)} for each in plans])
     else:
+        note_shapes(report)
         _print(plans, lane=has_batch_api(plans[0].model, here.settings()))
         say_report(report)
     first = plans[0]

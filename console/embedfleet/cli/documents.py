@@ -19,14 +19,27 @@ from embedfleet.cli.parameters import (
     Json,
     Name,
     Wait,
+    Where,
     optional_unicode,
+    parse_where,
     unicode_text,
 )
 from embedfleet.cli.reading import (
+    Delimiter,
+    Encoding,
     Exclude,
     FollowLinks,
     Include,
+    KeyColumn,
+    KeyPrefix,
+    MetadataColumns,
     Paths,
+    Replace,
+    SourceName,
+    StdinKey,
+    TextColumn,
+    columns,
+    note_shapes,
     read,
     report_json,
     say_rejections,
@@ -85,14 +98,33 @@ def enqueue(
     follow_links: FollowLinks = False,
     budget: Budget = None,
     lane: LaneOption = "live",
+    text_column: TextColumn = None,
+    key_column: KeyColumn = None,
+    metadata_columns: MetadataColumns = None,
+    delimiter: Delimiter = None,
+    encoding: Encoding = None,
+    key: StdinKey = None,
+    key_prefix: KeyPrefix = "",
+    source: SourceName = None,
+    replace: Replace = False,
     wait: Wait = False,
     strict: Strict = False,
     json: Json = False,
 ) -> None:
     """Store files and folders, and queue what is new in them."""
-    from embedfleet import ReadReport
+    from embedfleet import ReadOptions, ReadReport
     from embedfleet.progress import enqueue_progress
 
+    options = ReadOptions(
+        text_column=text_column,
+        key_column=key_column,
+        metadata_columns=columns(metadata_columns),
+        delimiter=delimiter,
+        encoding=encoding,
+        key=key,
+        key_prefix=key_prefix,
+        source=source,
+    )
     here = session(context)
     report = ReadReport()
     wanted = chunking(size=size, overlap=overlap, mode=mode, tokenizer=tokenizer, too_long=too_long)
@@ -102,12 +134,15 @@ def enqueue(
         include=include,
         exclude=exclude,
         follow_links=follow_links,
+        options=options,
         report=report,
     )
     with here.fleet() as fleet:
         collection = fleet.collection(name, model, chunking=wanted)
         with enqueue_progress() as show, _stays_queued():
-            job = collection.enqueue(documents, budget_usd=budget, lane=lane, on_window=show)
+            job = collection.enqueue(
+                documents, budget_usd=budget, lane=lane, replace=replace, on_window=show
+            )
         with goes_on(job):
             if budget is not None and not json:
                 note(f"The job costs {money(budget)} at the most: it is paused before it is more")
@@ -123,19 +158,21 @@ def delete(
     *,
     job: OfJob = None,
     prefix: Prefix = None,
+    where: Where = None,
     json: Json = False,
 ) -> None:
-    """Delete documents: by key, all that a job stored, or all whose keys begin alike.
+    """Delete documents: by key, by job, by how their keys begin, or by metadata.
 
     The exit code is 1 if none of them was there.
     """
-    if bool(keys) == (job is not None or prefix is not None):
-        raise UsageError(reason="name keys, or select documents with --job or --prefix")
+    if bool(keys) == (job is not None or prefix is not None or bool(where)):
+        raise UsageError(reason="name keys, or select documents with --job, --prefix or --where")
     if keys:
         _delete_keys(context, name, keys, json=json)
         return
+    wanted = parse_where(where or ())
     with session(context).fleet() as fleet:
-        gone = fleet.collection(name).delete_matching(job_id=job, prefix=prefix)
+        gone = fleet.collection(name).delete_matching(job_id=job, prefix=prefix, where=wanted)
     _say_deleted(gone, gone, json=json)
 
 
@@ -180,15 +217,15 @@ def _report(
     done = job.enqueued
     assert done is not None  # noqa: S101 - this process made the job
     if not json:
+        note_shapes(report)
         say(_summary(done))
         say_rejections(done.rejections, done.rejected)
         say_report(report)
     stored = done.documents + done.unchanged
     status = job.wait(progress=True) if wait and stored else None
     if json:
-        print_json(
-            asdict(done) | {"job": status_json(status) if status else None} | report_json(report)
-        )
+        embedded = {"job": status_json(status) if status else None}
+        print_json(asdict(done) | {"read": report_json(report)} | embedded)
     if not stored and done.rejected:
         first = done.rejections[0]
         nothing = NothingAccepted(
@@ -236,7 +273,7 @@ def _summary(done: Enqueued) -> str:
         quantity(done.documents, "document"),
         f"{done.unchanged:,} unchanged",
         quantity(done.chunks, "chunk"),
-        f"{done.reused:,} reused",
+        _reused(done),
         quantity(done.batches, "batch", "batches"),
     ]
     if done.failed:
@@ -244,3 +281,9 @@ def _summary(done: Enqueued) -> str:
     if done.rejected:
         parts.append(f"{done.rejected:,} rejected")
     return f"job {done.job_id}: {', '.join(parts)}"
+
+
+def _reused(done: Enqueued) -> str:
+    """Texts that are not embedded anew; workers copy those of other collections."""
+    words = f"{done.reused + done.elsewhere:,} reused"
+    return f"{words} ({done.elsewhere:,} from another collection)" if done.elsewhere else words

@@ -32,6 +32,10 @@ def path_text(value: str) -> str:
 
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The collection.", callback=unicode_text)]
+Where = Annotated[
+    list[str] | None,
+    typer.Option(metavar="KEY=VALUE", help="Metadata it must have; a JSON value keeps its type."),
+]
 JobId = Annotated[
     int, typer.Argument(metavar="JOB", min=1, max=LARGEST_ID, help="The number of the job.")
 ]
@@ -44,12 +48,15 @@ Wait = Annotated[bool, typer.Option("--wait", help="Stay until all is embedded."
 
 
 def parse_where(conditions: Sequence[str]) -> dict[str, Any]:
-    """Metadata that a hit must contain, from `key=value` words.
+    """Metadata that a hit must contain, from `key=value` words: JSON, and the words themselves.
 
     Raises:
         BadFilter: a word has no `=` or no key, or a key comes twice.
     """
+    from embedfleet_schema.store.filters import Conditions
+
     wanted: dict[str, Any] = {}
+    written: dict[str, str] = {}
     for condition in conditions:
         key, equals, value = condition.partition("=")
         if not _is_unicode(condition):
@@ -61,19 +68,24 @@ def parse_where(conditions: Sequence[str]) -> dict[str, Any]:
         if key in wanted:
             raise BadFilter(filter=condition, reason=f"the key {key!r} is given twice")
         wanted[key] = _value(value)
-    return wanted
+        written[key] = value
+    return Conditions(wanted, written)
 
 
 def _value(text: str) -> Any:  # noqa: ANN401 - what JSON can say
+    from embedfleet_schema.json_values import json_value
+
     try:
-        return json.loads(text, parse_constant=_no_constant)
+        found = json_value(json.loads(text, parse_constant=_no_value), _no_value)
+        json.dumps(found, ensure_ascii=False).encode()
     except (ValueError, RecursionError):
         return text
+    return found
 
 
-def _no_constant(name: str) -> None:
-    """NaN and Infinity are no JSON, whatever Python reads: they stay words."""
-    raise ValueError(name)
+def _no_value(reason: str) -> None:
+    """What JSON or PostgreSQL cannot say (NaN, 1e999, a NUL escape) stays the word that it is."""
+    raise ValueError(reason)
 
 
 def _is_unicode(text: str) -> bool:

@@ -1,4 +1,4 @@
-"""What `enqueue` and `plan` read, and what they say of what they passed over."""
+"""What `enqueue` and `plan` read and how, and what they say of it."""
 
 from __future__ import annotations
 
@@ -13,15 +13,16 @@ import typer
 
 from embedfleet.amounts import quantity
 from embedfleet.cli.output import note, one_line, say
-from embedfleet.cli.parameters import path_text
+from embedfleet.cli.parameters import optional_unicode, path_text, unicode_text
 
 if TYPE_CHECKING:
-    from embedfleet import Document, Rejection
+    from embedfleet import Document, ReadOptions, Rejection
     from embedfleet_producer.readers import ReadReport
     from embedfleet_producer.readers.refusals import Note
     from embedfleet_schema.settings import Settings
 
 EXAMPLES = 3
+SHAPES_SHOWN, REMARKS_SHOWN = 10, 10
 
 Paths = Annotated[
     list[str],
@@ -46,6 +47,37 @@ FollowLinks = Annotated[
 ]
 
 
+def _word(help_text: str, metavar: str, *names: str) -> Any:  # noqa: ANN401 - as typer says it
+    """An option of one word that may be left out."""
+    return typer.Option(*names, metavar=metavar, help=help_text, callback=optional_unicode)
+
+
+TextColumn = Annotated[str | None, _word("Of rows: the column that is embedded.", "COLUMN")]
+KeyColumn = Annotated[str | None, _word("Of rows: the column that identifies a row.", "COLUMN")]
+MetadataColumns = Annotated[
+    str | None, _word("Of rows: keep these alone as metadata.", "COLUMN,...")
+]
+Delimiter = Annotated[str | None, _word("Between the cells of CSV; or tab.", "CHARACTER")]
+Encoding = Annotated[str | None, _word("Of texts, such as cp1252; UTF-8 by default.", "NAME")]
+StdinKey = Annotated[str | None, _word("The key of standard input's text.", "KEY", "--key")]
+KeyPrefix = Annotated[
+    str, typer.Option(metavar="PREFIX", help="Put before every key.", callback=unicode_text)
+]
+SourceName = Annotated[
+    str | None, _word("Where it comes from; by default each file.", "NAME", "--source")
+]
+Replace = Annotated[
+    bool, typer.Option("--replace", help="Also replace documents of other sources.")
+]
+
+
+def columns(words: str | None) -> tuple[str, ...] | None:
+    """The columns of a list with commas."""
+    if words is None:
+        return None
+    return tuple(word.strip() for word in words.split(",") if word.strip())
+
+
 def read(
     settings: Settings,
     paths: Sequence[str],
@@ -53,6 +85,7 @@ def read(
     include: Sequence[str] | None,
     exclude: Sequence[str] | None,
     follow_links: bool,
+    options: ReadOptions,
     report: ReadReport,
 ) -> Iterator[Document | Rejection]:
     """The documents of the paths, with the limits of the settings."""
@@ -65,6 +98,7 @@ def read(
         exclude=exclude or (),
         follow_links=follow_links,
         limits=ReaderLimits.of(settings),
+        options=options,
         report=report,
     )
     if "-" in paths and sys.stdin.isatty():
@@ -87,6 +121,19 @@ def say_rejections(rejections: Sequence[Rejection | Note], total: int) -> None:
         say(f"(the first {len(rejections):,} of {total:,})")
 
 
+def note_shapes(report: ReadReport) -> None:
+    """Say what became text, key and metadata."""
+    for shape in report.shapes[:SHAPES_SHOWN]:
+        note(one_line(shape.line))
+    more = sum(shape.files for shape in report.shapes[SHAPES_SHOWN:]) + report.more
+    if more:
+        note(f"and {more:,} files of other shapes")
+    for each in report.remarks[:REMARKS_SHOWN]:
+        note(one_line(each))
+    if len(report.remarks) > REMARKS_SHOWN:
+        note(f"and {len(report.remarks) - REMARKS_SHOWN:,} more remarks; --json has them all")
+
+
 def say_report(report: ReadReport) -> None:
     """What was passed over, and what beside the texts was not taken."""
     if report.left_out:
@@ -98,7 +145,10 @@ def say_report(report: ReadReport) -> None:
 
 
 def report_json(report: ReadReport) -> dict[str, Any]:
+    """The same for programs."""
     return {
+        "shapes": [asdict(shape) for shape in report.shapes],
+        "remarks": report.remarks,
         "left_out": dict(report.left_out),
         "noted": report.noted,
         "notes": [asdict(each) for each in report.notes],

@@ -77,8 +77,12 @@ def failures(
     if not found:
         note(f"Nothing failed in {name}.")
         return
-    columns = ("document", "#position", "code", "#attempts", "#job", "reason")
-    terminal().print(table(columns, [_row(each) for each in found]))
+    columns = ["document", "#position", "code", "#attempts", "#job", "reason"]
+    rows = [_row(each) for each in found]
+    if any(each.source for each in found):
+        columns.append("source")
+        rows = [[*row, each.source or ""] for row, each in zip(rows, found, strict=True)]
+    terminal().print(table(columns, rows))
     if len(found) == limit:
         note(f"These are the newest {limit:,}; see more with --limit")
     if any(each.position is not None for each in found):

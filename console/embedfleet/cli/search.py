@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from embedfleet.cli.output import note, one_line, print_json, say
-from embedfleet.cli.parameters import Json, Name, parse_where, unicode_text
+from embedfleet.cli.parameters import Json, Name, Where, parse_where, unicode_text
 from embedfleet.cli.session import session
 
 if TYPE_CHECKING:
@@ -21,12 +21,6 @@ Query = Annotated[
     str, typer.Argument(metavar="TEXT", help="What to look for.", callback=unicode_text)
 ]
 Count = Annotated[int, typer.Option("-k", min=1, max=10_000, help="How many hits.")]
-Where = Annotated[
-    list[str] | None,
-    typer.Option(
-        metavar="KEY=VALUE", help="Metadata a hit must have; a JSON value keeps its type."
-    ),
-]
 ShowSql = Annotated[
     bool, typer.Option("--sql", help="Print the SQL, for psql, instead of running it.")
 ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -10,6 +10,9 @@ from embedfleet.amounts import quantity
 from embedfleet.cli.output import note, print_json, say
 from embedfleet.cli.parameters import Json
 from embedfleet.cli.session import session
+
+if TYPE_CHECKING:
+    from embedfleet_schema.settings import Settings
 
 Workers = Annotated[
     int, typer.Option("--workers", min=0, max=64, help="Start so many cpu workers, too.")
@@ -68,10 +71,19 @@ def up(
         say(f"workers     {', '.join(map(str, pids))} (logs: {settings.data / 'logs'})")
     if not settings.uses_embedded_stack:
         note("A database URL is set in the environment: other commands use that one, not this.")
-    elif workers:
+    elif workers or _is_served(settings):
         note(f"Next: {command(settings, 'collection create NAME --model all-MiniLM-L6-v2')}")
     else:
         note(f"Next: {command(settings, 'worker --queue cpu')}, in a terminal of its own")
+
+
+def _is_served(settings: Settings) -> bool:
+    """Whether a worker that was started before is there for queue `cpu`."""
+    from embedfleet.fleet import Fleet
+    from embedfleet.progress import has_worker
+
+    with Fleet(settings) as fleet:
+        return has_worker(fleet, "cpu")
 
 
 def down(context: typer.Context, json: Json = False) -> None:

@@ -5,28 +5,30 @@ from __future__ import annotations
 import itertools
 import os
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Self
 
 from embedfleet_producer.readers.confined import ConfinedReader
 from embedfleet_producer.readers.folders import Selection
-from embedfleet_producer.readers.formats import READERS, Format, Reader, guarded
+from embedfleet_producer.readers.formats import READERS, ROW_READERS, Format, guarded, read_open
 from embedfleet_producer.readers.limits import ReaderLimits
 from embedfleet_producer.readers.opening import open_regular
+from embedfleet_producer.readers.options import ReadOptions
 from embedfleet_producer.readers.patterns import Patterns
-from embedfleet_producer.readers.refusals import Note, Refused, Verdict
+from embedfleet_producer.readers.refusals import Note, Refused, Verdict, printable
 from embedfleet_producer.readers.report import LoggedReport, ReadReport
+from embedfleet_producer.readers.rows import Rows
 from embedfleet_producer.readers.standard_input import read_stdin
 from embedfleet_producer.readers.unknown import UnknownFiles
 from embedfleet_producer.readers.unpacking import on_disk, unpacked
 from embedfleet_producer.readers.walk import STDIN, Root, Source, plan_roots
-from embedfleet_schema.errors import InputMissing, WrongType
+from embedfleet_schema.errors import BadReadOption, InputMissing, WrongType
 from embedfleet_schema.types import MAX_DOCUMENT_BYTES, Document, Rejection
 
-__all__ = ["READERS", "ReadReport", "Reader", "ReaderLimits", "read_paths"]
+__all__ = ["READERS", "ROW_READERS", "ReadOptions", "ReadReport", "ReaderLimits", "read_paths"]
 
 
 def read_paths(
@@ -38,6 +40,7 @@ def read_paths(
     exclude: Iterable[str] = (),
     follow_links: bool = False,
     limits: ReaderLimits | None = None,
+    options: ReadOptions | None = None,
     report: ReadReport | None = None,
 ) -> Iterator[Document | Rejection]:
     """Read files, folders and standard input ("-"), lazily and in memory that stays flat.
@@ -51,8 +54,9 @@ def read_paths(
     Several paths: the folder's name goes before ("docs/a/b.md"), so that equal names in two
     folders stay two documents; where two of the paths have the same last part, their keys start
     with the path as it was given. Keys are in Unicode's composed form (NFC), whatever the file
-    system has. Rows of JSON, JSON Lines, CSV, TSV and Parquet are called by their own `key` or
-    `id`, else "<key of the file>#<line>". Standard input is called "stdin".
+    system has. Rows of JSON, JSON Lines, CSV, TSV and Parquet are called by their own key (see
+    `ReadOptions`), else "<key of the file>#<line>". Standard input is called "stdin". Each
+    document's source is the absolute path of its file.
 
     Args:
         paths: repeated ones are read once.
@@ -63,12 +67,15 @@ def read_paths(
         exclude: the same of what is passed over.
         follow_links: read what links lead to as well, once each.
         limits: what reading one file may take.
-        report: is told what was passed over, and what beside a text was not taken.
+        options: columns, delimiter, encoding, keys and source, where they are not the usual ones.
+        report: is told what became text, key and metadata, what was passed over, and what beside a
+            text was not taken.
 
     Raises:
         InputMissing: at the call, before anything is read: a path does not exist, or a folder has
             no files.
         BadPattern: the same of a pattern.
+        BadReadOption: a key was named for standard input, which is not read.
         WrongType: one path was given, and not a list of them.
     """
     if isinstance(paths, str | bytes | Path):
@@ -76,10 +83,17 @@ def read_paths(
         raise WrongType(call="read_paths", name="paths", wanted=wanted, given=given)
     selection = Selection(Patterns.of(include), Patterns.of(exclude), follow_links)
     roots = plan_roots(paths, selection)
-    if stdin is None and any(root.path == STDIN for root in roots):
+    options = options or ReadOptions()
+    reads_stdin = any(root.path == STDIN for root in roots)
+    if options.key is not None and not reads_stdin:
+        reason = "only what comes from standard input (-) is called by it"
+        raise BadReadOption(option="key", value=options.key, reason=reason)
+    if stdin is None and reads_stdin:
         stdin = _own_stdin()
-    reading = _Reading(selection, max_bytes, limits or ReaderLimits(), report or LoggedReport())
-    return reading.documents(roots, stdin)
+    limits = limits or ReaderLimits()
+    report = LoggedReport() if report is None else report
+    reading = _Reading(selection, max_bytes, limits, options, report)
+    return reading.of(roots, stdin)
 
 
 def _own_stdin() -> BinaryIO:
@@ -90,24 +104,52 @@ def _own_stdin() -> BinaryIO:
     return found
 
 
-class _Reading:
-    """One call of `read_paths`."""
+class _Reading(Iterator[Document | Rejection]):
+    """One call of `read_paths`. Once it is asked, it tells which sources it has read to the end."""
 
     def __init__(
-        self, selection: Selection, max_bytes: int, limits: ReaderLimits, report: ReadReport
+        self,
+        selection: Selection,
+        max_bytes: int,
+        limits: ReaderLimits,
+        options: ReadOptions,
+        report: ReadReport,
     ) -> None:
         self._selection = selection
         self._max_bytes = max_bytes
         self._limits = limits
+        self._options = options
         self._report = report
+        self._ended: list[str] | None = None
 
-    def documents(
-        self, roots: list[Root], stdin: BinaryIO | None
-    ) -> Iterator[Document | Rejection]:
+    def of(self, roots: list[Root], stdin: BinaryIO | None) -> Self:
+        self._documents = self._all(roots, stdin)
+        return self
+
+    def __next__(self) -> Document | Rejection:
+        return next(self._documents)
+
+    def close(self) -> None:
+        """Read no more."""
+        self._documents.close()
+
+    def take_ended(self) -> list[str]:
+        """The sources that were read to their end since this was asked last, or first."""
+        ended, self._ended = self._ended or [], []
+        return ended
+
+    def _end(self, origin: str) -> None:
+        if self._ended is not None:
+            self._ended.append(origin)
+
+    def _all(self, roots: list[Root], stdin: BinaryIO | None) -> Generator[Document | Rejection]:
         with ConfinedReader(self._limits, self._max_bytes) as confined:
             for verdict in self._verdicts(roots, stdin, confined):
                 if isinstance(verdict, Note):
                     self._report.note(verdict)
+                elif isinstance(verdict, Rejection):
+                    # It is kept under the key that the document would have.
+                    yield replace(verdict, key=self._options.key_prefix + verdict.key)
                 else:
                     yield verdict
 
@@ -116,28 +158,62 @@ class _Reading:
     ) -> Iterator[Verdict]:
         for root in roots:
             if stdin is not None and root.path == STDIN:
-                yield from guarded(root.name, read_stdin(root.name, stdin, self._max_bytes))
+                rows = Rows(self._options.key or root.name, self._options, root.name)
+                yield from self._told(read_stdin(stdin, self._max_bytes, rows), rows)
                 continue
-            unknown = UnknownFiles()
-            for source in root.sources(self._selection, self._report.left_out):
-                if isinstance(source, Rejection):
-                    yield source
-                    continue
-                verdicts = guarded(source.key, self._file(source, confined))
-                yield from unknown.others(verdicts) if root.is_folder else verdicts
-            yield from unknown.told(root.prefix)
+            yield from self._below(root, confined)
 
-    def _file(self, source: Source, confined: ConfinedReader) -> Iterator[Verdict]:
+    def _below(self, root: Root, confined: ConfinedReader) -> Iterator[Verdict]:
+        folder = printable(os.path.abspath(root.path))  # noqa: PTH100
+        is_whole = root.is_folder
+        unknown = UnknownFiles()
+        for source in root.sources(self._selection, self._report.left_out):
+            if isinstance(source, Rejection):
+                is_whole = is_whole and source.code != "UNREADABLE"
+                yield replace(source, source=folder)
+                continue
+            rows = Rows(source.key, self._options, source.origin)
+            verdicts = self._told(self._file(source, rows, confined), rows, source.origin)
+            yield from unknown.others(verdicts) if root.is_folder else verdicts
+        for verdict in unknown.told(root.prefix):
+            yield replace(verdict, source=folder)
+        if is_whole:
+            self._end(folder)
+
+    def _told(
+        self, verdicts: Iterator[Verdict], rows: Rows, origin: str | None = None
+    ) -> Iterator[Verdict]:
+        """The verdicts of one file, which goes into the report.
+
+        It is read to its end unless there is a verdict on all of it, other than that it is empty.
+        Standard input has no `origin`: it never comes again.
+        """
+        is_whole = origin is not None
+        for verdict in guarded(rows.name, verdicts):
+            if isinstance(verdict, Rejection):
+                is_whole = is_whole and (verdict.key != rows.name or verdict.code == "EMPTY")
+                yield replace(verdict, source=origin)
+            else:
+                yield verdict
+        self._report.add(rows.shape())
+        if is_whole and origin is not None:
+            self._end(origin)
+
+    def _file(self, source: Source, rows: Rows, confined: ConfinedReader) -> Iterator[Verdict]:
         found = Format.of(source.name)
         if not found.is_known:
             raise Refused("UNKNOWN_TYPE", f"{found} files are not read")
-        verdicts = self._counted(self._opened(source, found, confined))
+        verdicts = self._counted(self._opened(source, found, rows, confined))
         if source.former_key is None:
             yield from verdicts
-        else:
-            yield from (_renamed(verdict, source.key, source.former_key) for verdict in verdicts)
+            return
+        prefix = self._options.key_prefix
+        key, former_key = prefix + source.key, prefix + source.former_key
+        yield from (_renamed(verdict, key, former_key) for verdict in verdicts)
 
-    def _opened(self, source: Source, found: Format, confined: ConfinedReader) -> Iterator[Verdict]:
+    def _opened(
+        self, source: Source, found: Format, rows: Rows, confined: ConfinedReader
+    ) -> Iterator[Verdict]:
         with open_regular(source.base, source.parts) as stream, ExitStack() as opened:
             content = stream
             if found.is_packed:
@@ -145,11 +221,11 @@ class _Reading:
                 limit = self._limits.unpacked_bytes(size, self._max_bytes)
                 content = opened.enter_context(unpacked(stream, limit))
             if not found.is_confined:
-                yield from READERS[found.suffix](source.key, content, self._max_bytes)
+                yield from read_open(found.suffix, content, self._max_bytes, rows)
                 return
             if found.is_packed:
                 content = opened.enter_context(on_disk(content))
-            yield from confined.read(found.suffix, source.key, content)
+            yield from confined.read(found.suffix, content, rows)
 
     def _counted(self, verdicts: Iterator[Verdict]) -> Iterator[Verdict]:
         yield from itertools.islice(verdicts, self._limits.max_rows)

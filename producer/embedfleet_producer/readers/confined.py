@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import asdict
 from io import BufferedReader
 from multiprocessing import spawn
 from typing import Self
@@ -16,6 +17,7 @@ from typing import Self
 from embedfleet_producer.readers import frames
 from embedfleet_producer.readers.limits import ReaderLimits
 from embedfleet_producer.readers.refusals import Refused, Verdict
+from embedfleet_producer.readers.rows import Rows
 
 # Under load a process gets less than a processor; it is given up when it gets next to none.
 _WALL_PER_CPU_SECOND = 10
@@ -54,8 +56,8 @@ class ConfinedReader:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def read(self, suffix: str, key: str, stream: BufferedReader) -> Iterator[Verdict]:
-        """What the reader of a suffix says of an open file.
+    def read(self, suffix: str, stream: BufferedReader, rows: Rows) -> Iterator[Verdict]:
+        """What the reader of a suffix says of an open file; `rows` hears its shape.
 
         Raises:
             Refused: TOO_COSTLY or UNREADABLE; what came before it stands.
@@ -64,7 +66,9 @@ class ConfinedReader:
         seconds = self._limits.cpu_seconds(os.fstat(stream.fileno()).st_size)
         request = {
             "suffix": suffix,
-            "key": key,
+            "name": rows.name,
+            "options": asdict(rows.options),
+            "source": rows.source,
             "max_bytes": self._max_bytes,
             "memory": self._limits.reader_memory_bytes,
             "seconds": seconds,
@@ -75,6 +79,7 @@ class ConfinedReader:
             try:
                 frames.send(channel, request, [stream.fileno()])
                 for frame in self._frames(channel, seconds):
+                    rows.hear(frames.shape(frame))
                     yield from frames.verdicts(frame)
                     ended = frame.get("ended") is True
             except (frames.BadFrame, ConnectionError, TimeoutError) as error:

@@ -7,11 +7,13 @@ from dataclasses import dataclass
 from io import BufferedReader
 from pathlib import PurePosixPath
 
+from embedfleet_producer.readers.encodings import recoded
 from embedfleet_producer.readers.json_files import read_json
 from embedfleet_producer.readers.notebooks import read_notebook
 from embedfleet_producer.readers.parquet import read_parquet
 from embedfleet_producer.readers.pdf import read_pdf
 from embedfleet_producer.readers.refusals import Refused, Verdict, os_reason
+from embedfleet_producer.readers.rows import Rows
 from embedfleet_producer.readers.source_code import SOURCE_SUFFIXES, SourceReader, read_unnamed
 from embedfleet_producer.readers.tables import read_csv, read_jsonl, read_tsv
 from embedfleet_producer.readers.text import (
@@ -23,9 +25,10 @@ from embedfleet_producer.readers.text import (
 from embedfleet_producer.readers.web_pages import read_html
 from embedfleet_producer.readers.word import read_docx
 from embedfleet_schema.errors import ExtraMissing
-from embedfleet_schema.types import Rejection
+from embedfleet_schema.types import Document, Rejection
 
 Reader = Callable[[str, BufferedReader, int], Iterator[Verdict]]
+RowReader = Callable[[BufferedReader, int, Rows], Iterator[Verdict]]
 
 _SOURCES: dict[str, Reader] = {
     suffix: SourceReader(suffix.removeprefix(".")) for suffix in SOURCE_SUFFIXES
@@ -45,14 +48,18 @@ READERS: dict[str, Reader] = _SOURCES | {
     ".pdf": read_pdf,
     ".docx": read_docx,
     ".ipynb": read_notebook,
+    "": read_unnamed,
+}
+ROW_READERS: dict[str, RowReader] = {
     ".jsonl": read_jsonl,
     ".ndjson": read_jsonl,
     ".json": read_json,
     ".csv": read_csv,
     ".tsv": read_tsv,
     ".parquet": read_parquet,
-    "": read_unnamed,
 }
+# An encoding that is named is not that of files which say or need none.
+_WITHOUT_ENCODING = {".pdf", ".docx", ".ipynb", ".parquet"}
 
 # Their parsers may take any time and memory: they run in a process with limits. With each, what
 # it loads, which is not to count.
@@ -63,7 +70,7 @@ CONFINED: dict[str, tuple[str, ...]] = {
     ".pdf": ("pypdf",),
     ".docx": ("zipfile", "xml.parsers.expat"),
     ".ipynb": ("json",),
-    ".parquet": ("pyarrow.parquet", "pyarrow.types"),
+    ".parquet": ("pyarrow.parquet", "pyarrow.types", "pyarrow.compute"),
 }
 PACKED = ".gz"
 
@@ -83,7 +90,7 @@ class Format:
 
     @property
     def is_known(self) -> bool:
-        return self.suffix in READERS
+        return self.suffix in READERS or self.suffix in ROW_READERS
 
     @property
     def is_confined(self) -> bool:
@@ -91,6 +98,17 @@ class Format:
 
     def __str__(self) -> str:
         return self.suffix + PACKED * self.is_packed
+
+
+def read_open(suffix: str, stream: BufferedReader, max_bytes: int, rows: Rows) -> Iterator[Verdict]:
+    """What the reader of a suffix says of an open file, in this process."""
+    if rows.options.encoding is not None and suffix not in _WITHOUT_ENCODING:
+        stream = recoded(stream, rows.options.encoding)
+    if suffix in ROW_READERS:
+        yield from ROW_READERS[suffix](stream, max_bytes, rows)
+        return
+    for verdict in READERS[suffix](rows.name, stream, max_bytes):
+        yield rows.whole(verdict) if isinstance(verdict, Document) else verdict
 
 
 def guarded(key: str, verdicts: Iterator[Verdict]) -> Iterator[Verdict]:

@@ -11,6 +11,7 @@ from operator import attrgetter
 from typing import Any
 
 from embedfleet_producer.readers.refusals import Note, Verdict
+from embedfleet_producer.readers.report import Shape
 from embedfleet_schema.types import Document, Mark, Rejection
 
 _LENGTH = struct.Struct("!Q")
@@ -19,6 +20,12 @@ _KINDS: tuple[type[Verdict], ...] = (Document, Rejection, Note)
 # Taken once: a row is to cost as little as can be.
 _NAMES = {kind: [each.name for each in fields(kind)] for kind in _KINDS}
 _VALUES = {kind: attrgetter(*names) for kind, names in _NAMES.items()}
+_SHAPE: dict[str, type] = {
+    "name": str,
+    "files": int,
+    "documents": int,
+    **dict.fromkeys(("text", "key", "metadata", "notes"), list),
+}
 _METADATA = _NAMES[Document].index("metadata")
 _MARKS = _NAMES[Document].index("marks")
 
@@ -98,6 +105,24 @@ def verdicts(frame: Frame) -> list[Verdict]:
         return [_restored(number, values) for number, *values in frame["verdicts"]]
     except (AttributeError, TypeError, ValueError, LookupError) as error:
         raise BadFrame from error
+
+
+def shape(frame: Frame) -> Shape:
+    """What a file was made of until this answer.
+
+    Raises:
+        BadFrame: it does not say so.
+    """
+    found = frame.get("shape")
+    if not isinstance(found, dict) or found.keys() != _SHAPE.keys():
+        raise BadFrame
+    for name, kind in _SHAPE.items():
+        value = found[name]
+        if not isinstance(value, kind):
+            raise BadFrame
+        if isinstance(value, list) and not all(isinstance(each, str) for each in value):
+            raise BadFrame
+    return Shape(**found)
 
 
 def _restored(number: int, values: list[Any]) -> Verdict:

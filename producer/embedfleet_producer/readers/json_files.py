@@ -7,19 +7,20 @@ import itertools
 from collections.abc import Iterable, Iterator
 from io import BufferedReader
 
+from embedfleet_producer.readers.cells import parse_object
 from embedfleet_producer.readers.json_structure import elements
 from embedfleet_producer.readers.refusals import Refused, Verdict, is_unicode
-from embedfleet_producer.readers.rows import TEXT_FIELDS, parse_object, row_document
+from embedfleet_producer.readers.rows import Rows
 from embedfleet_producer.readers.tables import jsonl_verdicts
-from embedfleet_producer.readers.text import BAD_ENCODING, text_document, text_encoding
+from embedfleet_producer.readers.text import text_document, text_encoding
 
 _PIECE_CHARACTERS = 65_536
 
 
-def read_json(key: str, stream: BufferedReader, max_bytes: int) -> Iterator[Verdict]:
+def read_json(stream: BufferedReader, max_bytes: int, rows: Rows) -> Iterator[Verdict]:
     """Rows of an array, numbered from 1, in flat memory; or one document.
 
-    An object with a text field is a row, called by the file if it has no key of its own. Another
+    An object with a text column is a row, called by the file if it has no key of its own. Another
     object is taken as the text that it is. JSON Lines under this name are read as such.
     """
     text = io.TextIOWrapper(stream, text_encoding(stream), errors="surrogateescape", newline="")
@@ -28,10 +29,10 @@ def read_json(key: str, stream: BufferedReader, max_bytes: int) -> Iterator[Verd
         first = next((piece for piece in pieces if not piece.isspace()), "")
         everything = itertools.chain([first], pieces)
         if first.lstrip().startswith("["):
-            rows = enumerate(elements(everything, max_bytes), 1)
-            yield from jsonl_verdicts(key, rows, max_bytes)
+            numbered = enumerate(elements(everything, max_bytes), 1)
+            yield from jsonl_verdicts(numbered, max_bytes, rows)
         else:
-            yield from _single(key, _joined(everything, max_bytes), max_bytes)
+            yield from _single(_joined(everything, max_bytes, rows), max_bytes, rows)
     except UnicodeDecodeError:
         raise
     except ValueError as error:
@@ -40,7 +41,7 @@ def read_json(key: str, stream: BufferedReader, max_bytes: int) -> Iterator[Verd
         text.detach()
 
 
-def _joined(pieces: Iterable[str], max_characters: int) -> str:
+def _joined(pieces: Iterable[str], max_characters: int, rows: Rows) -> str:
     taken: list[str] = []
     room = max_characters
     for piece in pieces:
@@ -50,11 +51,11 @@ def _joined(pieces: Iterable[str], max_characters: int) -> str:
         taken.append(piece)
     text = "".join(taken)
     if not is_unicode(text):
-        raise Refused("BAD_ENCODING", BAD_ENCODING)
+        raise Refused("BAD_ENCODING", rows.bad_encoding)
     return text
 
 
-def _single(key: str, text: str, max_bytes: int) -> Iterator[Verdict]:
+def _single(text: str, max_bytes: int, rows: Rows) -> Iterator[Verdict]:
     if not text.strip():
         raise Refused("EMPTY", "there is nothing in it")
     try:
@@ -64,12 +65,12 @@ def _single(key: str, text: str, max_bytes: int) -> Iterator[Verdict]:
         if not _starts_with_rows(lines):
             raise
         filled = ((number, line) for number, line in enumerate(lines, 1) if line.strip())
-        yield from jsonl_verdicts(key, filled, max_bytes)
+        yield from jsonl_verdicts(filled, max_bytes, rows)
         return
-    if set(TEXT_FIELDS).isdisjoint(row):
-        yield text_document(key, text, "json", mode="text")
+    if rows.takes(row):
+        yield rows.verdict(row, None)
     else:
-        yield row_document(row, key)
+        yield rows.whole(text_document(rows.name, text, "json", mode="text"))
 
 
 def _starts_with_rows(lines: list[str]) -> bool:

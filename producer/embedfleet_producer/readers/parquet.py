@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import decimal
-import math
-import uuid
-from collections.abc import Iterator, Mapping
-from datetime import date, time, timedelta
+import re
+from collections.abc import Iterator
 from io import BufferedReader
 from typing import TYPE_CHECKING, Any
 
+from embedfleet_producer.readers.cells import LONGEST_NUMBERS, Unreadable
+from embedfleet_producer.readers.columns import Layout
 from embedfleet_producer.readers.refusals import Refused, Verdict, short_reason
-from embedfleet_producer.readers.rows import METADATA_FIELD, TEXT_FIELDS, row_document
+from embedfleet_producer.readers.rows import Row, Rows
 from embedfleet_schema.errors import ExtraMissing
-from embedfleet_schema.types import Rejection
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -21,11 +19,12 @@ if TYPE_CHECKING:
 
 BATCH_BYTES = 8_000_000
 BATCH_ROWS = 1_024
+_NO_FRACTION = re.compile(r"\.0+(?=Z|$)")
 # Strings that are not UTF-8, dates beyond the year 9999, time zones without data.
 _UNREPRESENTABLE = (ValueError, OverflowError, LookupError)
 
 
-def read_parquet(key: str, stream: BufferedReader, _max_bytes: int) -> Iterator[Verdict]:
+def read_parquet(stream: BufferedReader, _max_bytes: int, rows: Rows) -> Iterator[Verdict]:
     """One verdict per row, numbered from 1."""
     try:
         import pyarrow as pa
@@ -36,10 +35,10 @@ def read_parquet(key: str, stream: BufferedReader, _max_bytes: int) -> Iterator[
         raise Refused("EMPTY", "there is nothing in it")
     try:
         file = pq.ParquetFile(stream, buffer_size=1 << 20)
-        names = _useful_columns(file.schema_arrow)
+        names = rows.header(file.schema_arrow.names)
         if file.metadata.num_rows == 0:
             raise Refused("EMPTY", "there are no rows in it")
-        yield from _verdicts(file, names, key)
+        yield from rows.verdicts(enumerate(_rows(file, names, rows), 1))
     except MemoryError:
         raise
     except (pa.ArrowException, OSError) as error:
@@ -48,46 +47,89 @@ def read_parquet(key: str, stream: BufferedReader, _max_bytes: int) -> Iterator[
         ) from error
 
 
-def _verdicts(file: pq.ParquetFile, names: list[str], key: str) -> Iterator[Verdict]:
-    number = 0
-    for batch in file.iter_batches(batch_size=_rows_per_batch(file), columns=names):
-        for row in _rows(batch):
+def _rows(file: pq.ParquetFile, names: list[str], rows: Rows) -> Iterator[Row]:
+    import pyarrow as pa
+
+    total, number = file.metadata.num_rows, 0
+    useful = _useful_columns(file.schema_arrow, names, rows)
+    wanted = list(dict.fromkeys(file.schema_arrow.names[place] for place in useful))
+    for batch in file.iter_batches(batch_size=_rows_per_batch(file), columns=wanted):
+        columns = {
+            names[place]: _without_vectors(column, names[place], rows)
+            for place, column in _places(file.schema_arrow.names, batch)
+            if place in useful
+        }
+        slim = pa.RecordBatch.from_arrays(list(columns.values()), names=list(columns))
+        for row in _values(slim):
             number += 1
-            place = f"{key}#{number}"
-            if isinstance(row, Exception):
-                yield Rejection(place, "BAD_VALUE", f"a value cannot be read: {short_reason(row)}")
-            else:
-                yield row_document({name: _plain(value) for name, value in row.items()}, place)
-    if number != file.metadata.num_rows:
+            yield row
+    if number != total:
         # Damage that Arrow does not notice: whole row groups can be missing.
-        raise Refused("UNREADABLE", f"it promises {file.metadata.num_rows} rows and has {number}")
+        raise Refused("UNREADABLE", f"it promises {total} rows and has {number}")
 
 
-def _useful_columns(schema: pa.Schema) -> list[str]:
-    """Columns of single values, and the metadata; vectors and blobs are not worth their memory.
+def _places(names: list[str], batch: pa.RecordBatch) -> Iterator[tuple[int, pa.Array]]:
+    """The columns of a batch with their places in the file; of equal names, both were read."""
+    left = {name: [place for place, each in enumerate(names) if each == name] for name in names}
+    for name, column in zip(batch.schema.names, batch.columns, strict=True):
+        if left.get(name):
+            yield left[name].pop(0), column
+
+
+def _useful_columns(schema: pa.Schema, names: list[str], rows: Rows) -> set[int]:
+    """The places of the columns to be read; bytes are read only as a key, or where they are asked
+    for.
 
     Raises:
         Refused: MISSING_TEXT.
     """
+    options = rows.options
+    layout = Layout.of(names, options)
+    of_bytes = {name for name, column in zip(names, schema, strict=True) if _is_bytes(column.type)}
+    texts = layout.texts if options.text_column else set(layout.texts) - of_bytes
+    if not texts:
+        bad = layout.texts[0]
+        reason = f"the column {bad} holds bytes; to read them as UTF-8: --text-column {bad}"
+        raise Refused("MISSING_TEXT", reason)
+    wanted = {*texts, *layout.keys, *(options.metadata_columns or ())}
+    unread = of_bytes - wanted
+    if options.metadata_columns is not None:
+        unread = {*names} - wanted
+    for name in sorted(unread & of_bytes):
+        rows.say(f"{name} is left out, it holds bytes; --metadata-columns keeps them as text")
+    return {place for place, name in enumerate(names) if name not in unread}
+
+
+def _is_bytes(kind: pa.DataType) -> bool:
     import pyarrow.types as kinds
 
-    names = [
-        column.name
-        for column in schema
-        if column.name == METADATA_FIELD
-        or not any(
-            is_bulky(column.type)
-            for is_bulky in (
-                kinds.is_nested,
-                kinds.is_binary,
-                kinds.is_large_binary,
-                kinds.is_fixed_size_binary,
-            )
-        )
-    ]
-    if not set(TEXT_FIELDS) & set(names):
-        raise Refused("MISSING_TEXT", f"no column {' or '.join(TEXT_FIELDS)} holds strings")
-    return names
+    return bool(
+        kinds.is_binary(kind) or kinds.is_large_binary(kind) or kinds.is_fixed_size_binary(kind)
+    )
+
+
+def _without_vectors(column: pa.Array, name: str, rows: Rows) -> pa.Array:
+    """The column with null for long lists of numbers: as Python objects they are tens of times
+    as large, only to be left out.
+    """
+    import pyarrow as pa
+    import pyarrow.compute as pc
+    import pyarrow.types as kinds
+
+    kind = column.type
+    is_list = kinds.is_list(kind) or kinds.is_large_list(kind) or kinds.is_fixed_size_list(kind)
+    if rows.options.metadata_columns is not None or not is_list:
+        return column
+    if not (kinds.is_floating(kind.value_type) or kinds.is_integer(kind.value_type)):
+        return column
+    long = pc.fill_null(pc.greater(pc.list_value_length(column), LONGEST_NUMBERS), False)  # noqa: FBT003
+    found = pc.sum(long).as_py() or 0
+    if not found:
+        return column
+    rows.count_vectors(name, found)
+    if found == len(column):
+        return pa.nulls(len(column))
+    return pc.if_else(long, pa.scalar(None, kind), column)
 
 
 def _rows_per_batch(file: pq.ParquetFile) -> int:
@@ -96,34 +138,54 @@ def _rows_per_batch(file: pq.ParquetFile) -> int:
     return max(1, min(BATCH_ROWS, BATCH_BYTES // max(1, row_bytes)))
 
 
-def _rows(batch: pa.RecordBatch) -> Iterator[dict[str, Any] | Exception]:
-    """The rows of a batch; a row with a value that Python cannot hold comes as what was raised."""
+def _values(batch: pa.RecordBatch) -> Iterator[dict[str, Any]]:
+    """The rows of a batch; a value that Python cannot hold is `Unreadable`."""
+    maps = [column.name for column in batch.schema if "map<" in str(column.type)]
+    for row in _listed(batch):
+        for name in maps:
+            row[name] = _objects(row[name])
+        yield row
+
+
+def _listed(batch: pa.RecordBatch) -> Iterator[dict[str, Any]]:
     try:
-        rows = batch.to_pylist()
+        yield from batch.to_pylist()
     except _UNREPRESENTABLE:
-        rows = (_single_row(batch.slice(index, 1)) for index in range(batch.num_rows))
-    yield from rows
+        columns = {name: _each(batch.column(name)) for name in batch.schema.names}
+        for values in zip(*columns.values(), strict=True):
+            yield dict(zip(columns, values, strict=True))
 
 
-def _single_row(batch: pa.RecordBatch) -> dict[str, Any] | Exception:
+def _objects(value: object) -> object:
+    """The value with its maps, which come as lists of pairs, as objects where no key is twice."""
+    if isinstance(value, dict):
+        return {name: _objects(inner) for name, inner in value.items()}
+    if not isinstance(value, list):
+        return value
+    if not value or not isinstance(value[0], tuple):
+        return [_objects(inner) for inner in value]
+    pairs = [(str(name), _objects(inner)) for name, inner in value]
+    found = dict(pairs)
+    return found if len(found) == len(pairs) else [list(pair) for pair in pairs]
+
+
+def _each(column: pa.Array) -> Iterator[Any]:
+    for place in range(len(column)):
+        try:
+            yield column[place].as_py()
+        except _UNREPRESENTABLE as error:
+            yield _as_text(column, place) or Unreadable(short_reason(error))
+
+
+def _as_text(column: pa.Array, place: int) -> str | None:
+    """A moment that Python is too coarse for, or a year that it does not have, as ISO text."""
+    import pyarrow as pa
+    import pyarrow.types as kinds
+
+    if not kinds.is_temporal(column.type):
+        return None
     try:
-        row: dict[str, Any] = batch.to_pylist()[0]
-    except _UNREPRESENTABLE as error:
-        return error
-    return row
-
-
-def _plain(value: object) -> object:
-    """The value as JSON knows it; None for what has no such form."""
-    match value:
-        case Mapping():
-            return {str(name): _plain(inner) for name, inner in value.items()}
-        case list():
-            is_map = bool(value) and isinstance(value[0], tuple)
-            return _plain(dict(value)) if is_map else [_plain(inner) for inner in value]
-        case date() | time():
-            return value.isoformat()
-        case decimal.Decimal() | uuid.UUID() | timedelta():
-            return str(value)
-    is_json = isinstance(value, str | int) or (isinstance(value, float) and math.isfinite(value))
-    return value if is_json else None
+        text: str = column.slice(place, 1).cast(pa.string())[0].as_py()
+    except pa.ArrowException:
+        return None
+    return _NO_FRACTION.sub("", text.replace(" ", "T", 1))

@@ -13,13 +13,16 @@ import resource
 import socket
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import asdict
 from io import BufferedReader, FileIO
 from pathlib import Path
 from time import process_time
 
 from embedfleet_producer.readers import frames
-from embedfleet_producer.readers.formats import CONFINED, READERS, guarded
+from embedfleet_producer.readers.formats import CONFINED, guarded, read_open
+from embedfleet_producer.readers.options import ReadOptions
 from embedfleet_producer.readers.refusals import Verdict, short_reason
+from embedfleet_producer.readers.rows import Rows
 from embedfleet_schema.types import Document, Rejection
 
 OUT_OF_MEMORY = 77
@@ -54,7 +57,8 @@ def _serve_one(channel: socket.socket) -> bool:
     with stream:
         try:
             _limit(request)
-            _answer(channel, _verdicts(request, stream))
+            rows = Rows(request["name"], _options(request["options"]), request["source"])
+            _answer(channel, _verdicts(request, stream, rows), rows)
         except MemoryError:
             # Nothing that would need memory, such as a message.
             os._exit(OUT_OF_MEMORY)
@@ -75,24 +79,31 @@ def _limit(request: frames.Frame) -> None:
     resource.setrlimit(resource.RLIMIT_CPU, (until, hard))
 
 
-def _verdicts(request: frames.Frame, stream: BufferedReader) -> Iterator[Verdict]:
-    reader = READERS[request["suffix"]]
+def _options(values: frames.Frame) -> ReadOptions:
+    """JSON has lists for tuples."""
+    kept = values["metadata_columns"]
+    return ReadOptions(**values | {"metadata_columns": None if kept is None else tuple(kept)})
+
+
+def _verdicts(request: frames.Frame, stream: BufferedReader, rows: Rows) -> Iterator[Verdict]:
+    verdicts = read_open(request["suffix"], stream, request["max_bytes"], rows)
     try:
-        yield from guarded(request["key"], reader(request["key"], stream, request["max_bytes"]))
+        yield from guarded(rows.name, verdicts)
     except MemoryError:
         raise
     except Exception as error:  # noqa: BLE001 - a parser's own flaw; it costs this file alone
         reason = f"its reader failed with {type(error).__name__}: {short_reason(error)}"
-        yield Rejection(request["key"], "UNREADABLE", reason)
+        yield Rejection(rows.name, "UNREADABLE", reason)
 
 
-def _answer(channel: socket.socket, verdicts: Iterator[Verdict]) -> None:
+def _answer(channel: socket.socket, verdicts: Iterator[Verdict], rows: Rows) -> None:
     held: list[object] = []
     characters = 0
     for verdict in verdicts:
         held.append(frames.packed(verdict))
         characters += len(verdict.text or "") if isinstance(verdict, Document) else 0
         if characters > _FRAME_CHARACTERS or len(held) >= _FRAME_VERDICTS:
-            frames.send(channel, {"verdicts": held, "ended": False})
+            shape = asdict(rows.shape())
+            frames.send(channel, {"verdicts": held, "shape": shape, "ended": False})
             held, characters = [], 0
-    frames.send(channel, {"verdicts": held, "ended": True})
+    frames.send(channel, {"verdicts": held, "shape": asdict(rows.shape()), "ended": True})

@@ -1,97 +1,239 @@
-"""One row of a table to one verdict; the same rules for JSON Lines, CSV and Parquet."""
+"""One row of a table to one verdict; the same rules for JSON, CSV and Parquet."""
 
 from __future__ import annotations
 
-import json
-import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
-from embedfleet_producer.readers.json_structure import MAX_VALUES, has_too_many_values
-from embedfleet_producer.readers.refusals import Verdict, is_unicode
+from embedfleet_producer.readers.cells import (
+    BadKey,
+    Unreadable,
+    is_missing,
+    key_text,
+    text_of,
+    why_no_text,
+)
+from embedfleet_producer.readers.columns import (
+    TEXT_COLUMNS,
+    Layout,
+    Missing,
+    missing_column,
+    near,
+    unique_names,
+)
+from embedfleet_producer.readers.metadata import RowMetadata
+from embedfleet_producer.readers.options import ReadOptions
+from embedfleet_producer.readers.refusals import Refused, Verdict
+from embedfleet_producer.readers.report import MOST_COLUMNS, Shape, Tally
+from embedfleet_producer.readers.text import BAD_ENCODING
 from embedfleet_schema.types import Document, Rejection
 
-KEY_FIELDS = ("key", "id")
-TEXT_FIELDS = ("text", "content", "body")
-METADATA_FIELD = "metadata"
+NO_ROWS = "there are no rows in it"
+# So many rows may come before the first that has the columns.
+LOOK_AHEAD = 1_000
+_LAYOUTS_KEPT = 256
+
+Row = Mapping[str, Any]
 
 
-def row_document(row: Mapping[str, Any], place: str) -> Verdict:
-    """The document in a row, or why there is none.
+class Rows:
+    """The rows of one file: their verdicts, and what is to be said of them as a whole.
 
-    The first of `TEXT_FIELDS` that holds text is the text, the first of `KEY_FIELDS` that holds a
-    string or an integer is the key (else `place`). A `metadata` object (or a string that is one in
-    JSON) and every other column that holds a single value are the metadata; the object wins.
-    Values that are missing (null, empty, not a number) are left out.
-
-    Args:
-        row: column to value, as JSON knows values.
-        place: `<file key>#<line>`.
+    In a row, the first column of texts that holds one is the text, the first column of keys that
+    holds anything is the key (else `<name>#<number>`). A `metadata` object (or a string that is
+    one in JSON) and all other columns are the metadata; the object wins. What is null or empty is
+    no value; what cannot be kept is counted for `shape`.
     """
-    text_field = next((name for name in TEXT_FIELDS if _has_text(row.get(name))), None)
-    if text_field is None:
-        return Rejection(place, "MISSING_TEXT", f"no text in {' or '.join(TEXT_FIELDS)}")
-    key_field = next((name for name in KEY_FIELDS if _is_key(row.get(name))), None)
-    given = _metadata_object(row.get(METADATA_FIELD))
-    used = {text_field, key_field} | ({METADATA_FIELD} if given is not None else set())
-    columns = {name: value for name, value in row.items() if name not in used and _is_scalar(value)}
-    key = place if key_field is None else str(row[key_field])
-    return Document(key, row[text_field], columns | (given or {}))
 
+    def __init__(self, name: str, options: ReadOptions, source: str | None = None) -> None:
+        self.name = name
+        self.options = options
+        self.source = options.source or source
+        self._tally = Tally()
+        self._heard: Shape | None = None
+        self._layouts: dict[tuple[str, ...], Layout] = {}
+        self._metadata = RowMetadata(options, self._tally)
+        self._names: dict[str, None] = {}
+        self._complete = False
 
-def parse_object(text: str) -> dict[str, Any]:
-    """A JSON object that PostgreSQL can store.
+    def shape(self) -> Shape:
+        """What became of the file until now, here or where it is read."""
+        if self._heard is not None:
+            return self._heard
+        shape = self._tally.shape(self.name)
+        wanted = self.options.metadata_columns or ()
+        absent = [name for name in wanted if name not in self._names]
+        if self._tally.documents:
+            for name in absent:
+                likely = near([name], self._names)
+                hint = f"; did you mean {likely[0]}?" if likely else ""
+                shape.notes.append(f"there is no column {name} for the metadata{hint}")
+        return shape
 
-    Raises:
-        ValueError: it is none; the message is for people.
-    """
-    if has_too_many_values(text):
-        raise ValueError(f"it holds more than {MAX_VALUES:,} values")
-    try:
-        found = json.loads(text, parse_constant=_refuse_constant, parse_float=_finite)
-        if "\\u" in text and not is_unicode(json.dumps(found, ensure_ascii=False)):
-            raise ValueError("an escape stands for half a character")
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{error.msg} at column {error.colno}") from error
-    except RecursionError as error:
-        raise ValueError("it nests too deeply") from error
-    if not isinstance(found, dict):
-        raise ValueError("it is not a JSON object")  # noqa: TRY004 - one kind of error for callers
-    return found
+    def hear(self, shape: Shape) -> None:
+        """The shape of a file that another process reads."""
+        self._heard = shape
 
+    def whole(self, document: Document) -> Document:
+        """A file that is one document, as it is stored."""
+        self._tally.document("all of it", "its name", document.metadata)
+        return replace(document, key=self.options.key_prefix + document.key, source=self.source)
 
-def _refuse_constant(name: str) -> None:
-    raise ValueError(f"{name} is not JSON")
+    def takes(self, row: Row) -> bool:
+        """Whether an object that could be a text as well is a row."""
+        return self.options.names_columns or bool(Layout.of(list(row), self.options).texts)
 
+    def header(self, names: Sequence[str]) -> list[str]:
+        """The names of the columns of a table, each one once.
 
-def _finite(number: str) -> float:
-    value = float(number)
-    if not math.isfinite(value):
-        raise ValueError(f"{number[:20]} is out of range")
-    return value
+        Raises:
+            Refused: MISSING_TEXT, MISSING_KEY or DUPLICATE_COLUMN.
+        """
+        unique, renamed = unique_names(names)
+        layout = Layout.of(unique, self.options)
+        if missing := missing_column(layout, unique, self.options, who="it has"):
+            raise Refused(missing.code, missing.reason)
+        for chosen in (*layout.texts[:1], *layout.keys[:1]):
+            if list(names).count(chosen) > 1:
+                raise Refused("DUPLICATE_COLUMN", f"two columns are called {chosen}: rename one")
+        for words in renamed:
+            self._tally.say(words)
+        self._complete = True
+        self._names.update(dict.fromkeys(unique))
+        return unique
 
+    def count(self, what: str, rows: int = 1) -> None:
+        """Something about rows that is said once per file, with their number."""
+        self._tally.count(what, rows)
 
-def _has_text(value: object) -> bool:
-    return isinstance(value, str) and not (value == "" or value.isspace())
+    def count_vectors(self, column: str, rows: int = 1) -> None:
+        """Vectors that are left out of the metadata."""
+        self._tally.count_vectors(column, rows)
 
+    def say(self, what: str) -> None:
+        """Something that is said once per file."""
+        self._tally.say(what)
 
-def _is_key(value: object) -> bool:
-    return _has_text(value) or (isinstance(value, int) and not isinstance(value, bool))
+    @property
+    def bad_encoding(self) -> str:
+        """What is wrong with text that cannot be decoded."""
+        encoding = self.options.encoding
+        return BAD_ENCODING if encoding is None else f"the text is not {encoding}"
 
+    def place(self, number: int | None) -> str:
+        return self.name if number is None else f"{self.name}#{number}"
 
-def _is_scalar(value: object) -> bool:
-    if isinstance(value, float):
-        return math.isfinite(value)
-    return isinstance(value, str | int) and value != ""
+    def verdicts(self, rows: Iterable[tuple[int, Row | Rejection]]) -> Iterator[Verdict]:
+        """One verdict per row; the rows before the first that has the columns wait for it.
 
+        Raises:
+            Refused: EMPTY; MISSING_TEXT or MISSING_KEY where no row has the column.
+        """
+        lacking: list[Verdict] = []
+        refused = Refused("EMPTY", NO_ROWS)
+        is_empty = True
+        for number, row in rows:
+            is_empty = False
+            if isinstance(row, Rejection):
+                yield row
+                continue
+            if not self._complete and (missing := self._missing(row)):
+                if not lacking:
+                    refused = Refused(missing.code, missing.reason)
+                lacking.append(self.verdict(row, number))
+                if len(lacking) > LOOK_AHEAD:
+                    raise refused
+                continue
+            if not self._complete:
+                self._complete = True
+                yield from lacking
+            yield self.verdict(row, number)
+        if is_empty or (lacking and not self._complete):
+            raise refused
 
-def _metadata_object(value: object) -> dict[str, Any] | None:
-    if isinstance(value, dict):
-        return value
-    if isinstance(value, str) and value.lstrip().startswith("{"):
+    def verdict(self, row: Row, number: int | None) -> Verdict:
+        """The document in a row that has the columns, or why there is none.
+
+        A row that is all of its file has no number, and is called by the file.
+        """
+        layout = self._layout(row)
+        place = self.place(number)
+        for text_name in layout.texts:
+            text = text_of(row[text_name])
+            if text is not None:
+                break
+        else:
+            return self._without_text(row, layout, place)
         try:
-            return parse_object(value)
-        except ValueError:
-            # Not an object after all: it stays what it is, a column with a string in it.
-            return None
-    return None
+            key_name, key = self._key(row, layout, place)
+        except BadKey as bad:
+            return Rejection(place, "BAD_KEY", str(bad))
+        metadata = self._metadata.of(row, layout, text_name, key_name)
+        self._tally.document(text_name, key_name or _place_words(number), metadata)
+        key = self.options.key_prefix + key
+        return Document(key, text, metadata, source=self.source, row=number)
+
+    def _missing(self, row: Row) -> Missing | None:
+        return missing_column(self._layout(row), row.keys(), self.options, who="its rows have")
+
+    def _layout(self, row: Row) -> Layout:
+        names = tuple(row)
+        known = self._layouts.get(names)
+        if known is None:
+            if len(self._layouts) >= _LAYOUTS_KEPT:
+                self._layouts.clear()
+            known = self._layouts[names] = Layout.of(names, self.options)
+            if len(self._names) < MOST_COLUMNS:
+                self._names.update(dict.fromkeys(names))
+            self._say_choices(known)
+        return known
+
+    def _say_choices(self, layout: Layout) -> None:
+        if len(layout.keys) > 1:
+            first, *others = layout.keys
+            self._tally.say(f"{first} is the key, not {', '.join(others)}; --key-column chooses")
+        if not layout.keys and layout.texts:
+            ids = [name for name in layout.others if name.lower().endswith(("id", "key"))]
+            example = ids[0] if ids else "<name>"
+            self._tally.say(
+                "no column is known as a key, so rows are called by their number, which changes "
+                f"when rows are added before them; name one with --key-column {example}"
+            )
+        titles = [name for name in layout.others if name.strip().casefold() == "title"]
+        if titles and layout.texts:
+            self._tally.say(f"{titles[0]} is metadata: it is not embedded with the text")
+
+    def _without_text(self, row: Row, layout: Layout, place: str) -> Rejection:
+        for name in layout.texts:
+            if isinstance(row[name], Unreadable):
+                return Rejection(place, "BAD_VALUE", f"{name} {why_no_text(row[name])}")
+        if layout.texts:
+            reason = ", ".join(f"{name} {why_no_text(row[name])}" for name in layout.texts)
+        else:
+            wanted = [self.options.text_column] if self.options.text_column else TEXT_COLUMNS
+            reason = f"the row has no column {' or '.join(wanted)}"
+        return Rejection(place, "MISSING_TEXT", reason)
+
+    def _key(self, row: Row, layout: Layout, place: str) -> tuple[str | None, str]:
+        """The column of the key, if one has it, and the key.
+
+        Raises:
+            BadKey: the column that was asked for is not there or empty, or no key is in it.
+        """
+        for name in layout.keys:
+            if not is_missing(row[name]):
+                try:
+                    return name, key_text(row[name])
+                except BadKey as bad:
+                    raise BadKey(f"{name} is no key: {bad}") from None
+        if self.options.key_column is not None:
+            lacks = "is empty" if layout.keys else "is not in the row"
+            raise BadKey(f"the column {self.options.key_column} {lacks}")
+        if layout.keys:
+            self.count(f"{layout.keys[0]} is empty: the key is the row's number")
+        return None, place
+
+
+def _place_words(number: int | None) -> str:
+    return "its name" if number is None else "the row's number"

@@ -8,10 +8,12 @@ from collections.abc import Iterable, Iterator
 from io import BufferedReader
 from typing import TYPE_CHECKING, BinaryIO
 
+from embedfleet_producer.readers.cells import parse_object
+from embedfleet_producer.readers.encodings import recoded
 from embedfleet_producer.readers.refusals import Refused, Verdict, is_unicode
-from embedfleet_producer.readers.rows import TEXT_FIELDS, parse_object
-from embedfleet_producer.readers.tables import jsonl_verdicts
-from embedfleet_producer.readers.text import BAD_ENCODING, Lines, text_document
+from embedfleet_producer.readers.rows import Rows
+from embedfleet_producer.readers.tables import jsonl_verdicts, read_csv
+from embedfleet_producer.readers.text import Lines, text_document
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
@@ -20,37 +22,47 @@ if TYPE_CHECKING:
 _BUFFER_BYTES = 8_192
 
 
-def read_stdin(key: str, stdin: BinaryIO, max_bytes: int) -> Iterator[Verdict]:
-    """Rows if the first line with anything on it is a JSON object with a text field.
+def read_stdin(stdin: BinaryIO, max_bytes: int, rows: Rows) -> Iterator[Verdict]:
+    """Rows if the first line with anything on it is a JSON object with a text column.
 
-    Otherwise one document of all that follows, from that line on.
+    Where columns were named, any JSON object will do, and nothing else; where a delimiter was, it
+    is CSV. Otherwise one document of all that follows, from that line on.
     """
     stream: BufferedReader = BufferedReader(_Borrowed(stdin), _BUFFER_BYTES)
+    if rows.options.encoding is not None:
+        stream = recoded(stream, rows.options.encoding)
+    if rows.options.delimiter is not None:
+        yield from read_csv(stream, max_bytes, rows)
+        return
     with Lines(stream, max_bytes, newline="\n") as lines:
         numbered = enumerate(lines, 1)
         first = next((found for found in numbered if not found[1].isspace()), None)
         if first is None:
             raise Refused("EMPTY", "there is no text in it")
         everything = itertools.chain([first], numbered)
-        if _is_row(first[1]):
-            yield from jsonl_verdicts(key, everything, max_bytes)
+        if _is_row(first[1], rows):
+            yield from jsonl_verdicts(everything, max_bytes, rows)
+        elif rows.options.names_columns:
+            reason = "a column was named, but the first line is no JSON object"
+            raise Refused("BAD_JSON", f"{reason}; to read CSV, name the --delimiter")
         else:
-            yield text_document(key, _joined((line for _, line in everything), max_bytes), "txt")
+            text = _joined((line for _, line in everything), max_bytes, rows.bad_encoding)
+            yield rows.whole(text_document(rows.name, text, "txt"))
 
 
-def _is_row(line: str) -> bool:
+def _is_row(line: str, rows: Rows) -> bool:
     try:
-        return not set(TEXT_FIELDS).isdisjoint(parse_object(line))
+        return rows.takes(parse_object(line))
     except ValueError:
         return False
 
 
-def _joined(lines: Iterable[str], max_bytes: int) -> str:
+def _joined(lines: Iterable[str], max_bytes: int, bad_encoding: str) -> str:
     taken: list[str] = []
     room = max_bytes
     for line in lines:
         if not is_unicode(line):
-            raise Refused("BAD_ENCODING", BAD_ENCODING)
+            raise Refused("BAD_ENCODING", bad_encoding)
         room -= len(line.encode())
         if room < 0:
             raise Refused("TOO_LARGE", f"it has more than {max_bytes:,} bytes")

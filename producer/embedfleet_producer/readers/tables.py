@@ -3,97 +3,130 @@
 from __future__ import annotations
 
 import csv
-import itertools
 from collections.abc import Iterable, Iterator
 from io import BufferedReader
 
+from embedfleet_producer.readers.cells import parse_object
+from embedfleet_producer.readers.columns import Layout
 from embedfleet_producer.readers.refusals import Refused, Verdict, is_unicode
-from embedfleet_producer.readers.rows import TEXT_FIELDS, parse_object, row_document
-from embedfleet_producer.readers.text import BAD_ENCODING, Lines
+from embedfleet_producer.readers.rows import NO_ROWS, Row, Rows
+from embedfleet_producer.readers.text import Lines
 from embedfleet_schema.types import Rejection
 
-NO_ROWS = "there are no rows in it"
 # A cell of nothing takes a hundred times its length in memory.
 MAX_CELLS = 1_000_000
+_OTHER_DELIMITERS = {";": "';'", "\t": "tab", "|": "'|'", ",": "','"}
 
 
-def read_jsonl(key: str, stream: BufferedReader, max_bytes: int) -> Iterator[Verdict]:
+def read_jsonl(stream: BufferedReader, max_bytes: int, rows: Rows) -> Iterator[Verdict]:
     """One verdict per line; lines of white space do not count."""
     with Lines(stream, max_bytes, newline="\n") as lines:
-        yield from jsonl_verdicts(key, enumerate(lines, 1), max_bytes)
+        yield from jsonl_verdicts(enumerate(lines, 1), max_bytes, rows)
 
 
-def jsonl_verdicts(key: str, lines: Iterable[tuple[int, str]], max_line: int) -> Iterator[Verdict]:
-    verdicts = (
-        _line_verdict(line, f"{key}#{number}", max_line)
+def jsonl_verdicts(
+    lines: Iterable[tuple[int, str]], max_line: int, rows: Rows
+) -> Iterator[Verdict]:
+    yield from rows.verdicts(
+        (number, _json_row(line, rows, rows.place(number), max_line))
         for number, line in lines
         if not line.isspace()
     )
-    yield from _refuse_none(verdicts)
 
 
-def _line_verdict(line: str, place: str, max_line: int) -> Verdict:
+def _json_row(line: str, rows: Rows, place: str, max_line: int) -> Row | Rejection:
     if len(line) > max_line:
         return Rejection(place, "TOO_LARGE", f"the line has more than {max_line:,} characters")
     if not is_unicode(line):
-        return Rejection(place, "BAD_ENCODING", BAD_ENCODING)
+        return Rejection(place, "BAD_ENCODING", rows.bad_encoding)
     try:
-        row = parse_object(line)
+        return parse_object(line)
     except ValueError as error:
         return Rejection(place, "BAD_JSON", str(error))
-    return row_document(row, place)
 
 
-def read_tsv(key: str, stream: BufferedReader, max_bytes: int) -> Iterator[Verdict]:
-    """As `read_csv`, with tabs between the cells."""
-    return read_csv(key, stream, max_bytes, delimiter="\t")
+def read_tsv(stream: BufferedReader, max_bytes: int, rows: Rows) -> Iterator[Verdict]:
+    """CSV with tabulators."""
+    yield from _read_cells(stream, max_bytes, rows, rows.options.delimiter or "\t")
 
 
-def read_csv(
-    key: str, stream: BufferedReader, max_bytes: int, *, delimiter: str = ","
-) -> Iterator[Verdict]:
+def read_csv(stream: BufferedReader, max_bytes: int, rows: Rows) -> Iterator[Verdict]:
     """One verdict per row below the header row, numbered by the line that it starts on.
 
-    Commas, double quotes, one row up to `max_bytes` characters. What leaves the place of the
-    next row in doubt (a cell too large, a quote that is never closed) ends the file.
+    Commas unless told otherwise, double quotes, one row up to `max_bytes` characters. What leaves
+    the place of the next row in doubt (a cell too large, a quote that is never closed or that is
+    wrong after a line end) ends the file.
     """
+    yield from _read_cells(stream, max_bytes, rows, rows.options.delimiter or ",")
+
+
+def _read_cells(
+    stream: BufferedReader, max_bytes: int, rows: Rows, delimiter: str
+) -> Iterator[Verdict]:
     # The limit is the process's; raising it for the others too is harmless, lowering it is not.
     csv.field_size_limit(max(csv.field_size_limit(), max_bytes))
     with Lines(stream, max_bytes, newline="") as lines:
-        yield from _csv_verdicts(key, _csv_rows(lines, delimiter))
+        found = _csv_rows(lines, delimiter)
+        _, header = next(found, (0, None))
+        if header is None:
+            raise Refused("EMPTY", NO_ROWS)
+        if isinstance(header, str):
+            raise Refused("BAD_CSV", f"the header row: {header}")
+        if not all(map(is_unicode, header)):
+            raise Refused("BAD_ENCODING", rows.bad_encoding)
+        names = _header(header, delimiter, rows)
+        yield from rows.verdicts((line, _named(names, cells, line, rows)) for line, cells in found)
 
 
-def _csv_verdicts(key: str, rows: Iterator[tuple[int, list[str]]]) -> Iterator[Verdict]:
-    header = next(rows, None)
-    if header is None:
-        raise Refused("EMPTY", NO_ROWS)
-    names = header[1]
-    if not set(TEXT_FIELDS) & set(names):
-        raise Refused("MISSING_TEXT", f"the header row names no column {' or '.join(TEXT_FIELDS)}")
-    yield from _refuse_none(_cells_verdict(names, cells, f"{key}#{line}") for line, cells in rows)
+def _header(cells: list[str], delimiter: str, rows: Rows) -> list[str]:
+    """The names of the columns.
+
+    Raises:
+        Refused: as `Rows.header`; it also says where another delimiter would have done.
+    """
+    try:
+        return rows.header(cells)
+    except Refused as refused:
+        for other, written in _OTHER_DELIMITERS.items():
+            names = [name.strip('" ') for name in delimiter.join(cells).split(other)]
+            is_likely = len(cells) == 1 < len(names) or Layout.of(names, rows.options).texts
+            if other != delimiter and is_likely:
+                reason = f"{refused.reason}; or set what is between cells: --delimiter {written}"
+                raise Refused(refused.code, reason) from None
+        raise
 
 
-def _csv_rows(lines: Lines, delimiter: str) -> Iterator[tuple[int, list[str]]]:
-    """Rows that hold anything, with the line that each starts on.
+def _csv_rows(lines: Lines, delimiter: str) -> Iterator[tuple[int, list[str] | str]]:
+    """Rows that hold anything, with the line that each starts on; a broken one as what is wrong.
 
     Raises:
         Refused: TOO_LARGE or BAD_CSV; the rows before it have been given out.
     """
-    rows = csv.reader(_short_enough(lines, delimiter), delimiter=delimiter)
+    reader = csv.reader(_short_enough(lines, delimiter), delimiter=delimiter, strict=True)
     while True:
         lines.row_characters = 0
-        first_line = rows.line_num + 1
+        first_line = reader.line_num + 1
         try:
-            cells = next(rows, None)
+            cells = next(reader, None)
         except csv.Error as error:
-            raise Refused("BAD_CSV", f"{error}, in the row of line {first_line}") from error
+            # At the end of the file the reader was waiting for a quote.
+            if lines.exhausted:
+                reason = f"a quote in the row of line {first_line} is never closed"
+                raise Refused("BAD_CSV", reason) from error
+            if reader.line_num > first_line or not _is_about_quotes(error):
+                reason = f"{error}, in the row of line {first_line}"
+                raise Refused("BAD_CSV", reason) from error
+            yield first_line, "a quoted cell goes on after its quote (double the quotes inside it)"
+            continue
         if cells is None:
             return
-        # A whole row never asks for the line after it: the reader was waiting for a quote.
-        if lines.exhausted:
-            raise Refused("BAD_CSV", f"a quote in the row of line {first_line} is never closed")
         if cells:
             yield first_line, cells
+
+
+def _is_about_quotes(error: csv.Error) -> bool:
+    """Whether only this row is at fault: of a cell too large, the rest of the line is unread."""
+    return "expected after" in str(error)
 
 
 def _short_enough(lines: Lines, delimiter: str) -> Iterator[str]:
@@ -107,18 +140,17 @@ def _short_enough(lines: Lines, delimiter: str) -> Iterator[str]:
         yield line
 
 
-def _cells_verdict(names: list[str], cells: list[str], place: str) -> Verdict:
-    if len(cells) > len(names):
+def _named(names: list[str], cells: list[str] | str, line: int, rows: Rows) -> Row | Rejection:
+    """The cells by the names of their columns."""
+    place = rows.place(line)
+    if isinstance(cells, str):
+        return Rejection(place, "BAD_CSV", cells)
+    if any(cells[len(names) :]):
         reason = f"{len(cells)} cells under a header of {len(names)} (is a quote missing?)"
         return Rejection(place, "BAD_CSV", reason)
     if not all(map(is_unicode, cells)):
-        return Rejection(place, "BAD_ENCODING", BAD_ENCODING)
-    return row_document(dict(zip(names, cells, strict=False)), place)
-
-
-def _refuse_none(verdicts: Iterator[Verdict]) -> Iterator[Verdict]:
-    """The verdicts; a file without any is refused as empty."""
-    first = next(verdicts, None)
-    if first is None:
-        raise Refused("EMPTY", NO_ROWS)
-    yield from itertools.chain([first], verdicts)
+        return Rejection(place, "BAD_ENCODING", rows.bad_encoding)
+    if len(cells) < len(names):
+        rows.count("fewer cells than the header has")
+        cells = [*cells, *[""] * (len(names) - len(cells))]
+    return dict(zip(names, cells, strict=False))

@@ -20,7 +20,10 @@ _BLOCK_BYTES = 1 << 20
 _SKIPPED_LIMITS = 16
 _UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 _UTF_32 = (codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)
-BAD_ENCODING = "the text is neither UTF-8 nor UTF-16 with a byte order mark: convert it to UTF-8"
+BAD_ENCODING = (
+    "the text is neither UTF-8 nor UTF-16 with a byte order mark: convert it to UTF-8, or name its "
+    "encoding, as in --encoding cp1252"
+)
 
 
 def text_encoding(stream: BufferedReader) -> str:

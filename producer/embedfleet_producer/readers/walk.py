@@ -34,6 +34,11 @@ class Source:
     def name(self) -> str:
         return self.key.rpartition("/")[2]
 
+    @property
+    def origin(self) -> str:
+        """Its absolute path. Not resolved: a link is the name by which the file was given."""
+        return printable(os.path.abspath(self.base.joinpath(*self.parts)))  # noqa: PTH100
+
 
 @dataclass(frozen=True, slots=True)
 class Root:

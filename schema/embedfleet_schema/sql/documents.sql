@@ -76,16 +76,33 @@ DELETE FROM embedfleet.failure
 WHERE collection_id = %(collection_id)s AND document_key = ANY (%(keys)s)
 RETURNING document_key;
 
--- name: matching
--- A page of keys, in their order: documents whose newest version a job stored, or whose keys begin
--- alike, and what was rejected likewise.
-(
-    SELECT key
+-- name: list
+-- A page of documents by key, after one that was seen; `live` where readers see the newest version.
+SELECT d.key, d.source, c.chunks, d.live_version IS NOT DISTINCT FROM d.version AS live, d.updated_at
+FROM (
+    SELECT id, key, source, version, live_version, updated_at
     FROM embedfleet.document
-    WHERE collection_id = %(collection_id)s AND key > %(after)s
-        AND (%(job_id)s::bigint IS NULL OR job_id = %(job_id)s)
-        AND (%(prefix)s::text IS NULL OR starts_with(key, %(prefix)s))
+    WHERE collection_id = %(collection_id)s AND key > %(after)s AND starts_with(key, %(prefix)s)
     ORDER BY key
+    LIMIT %(limit)s
+) AS d
+CROSS JOIN LATERAL (
+    SELECT count(*) AS chunks
+    FROM embedfleet.chunk
+    WHERE document_id = d.id AND version = d.version
+) AS c
+ORDER BY d.key;
+
+-- name: matching
+-- A page of keys, in their order: documents whose newest version a job stored, whose keys begin
+-- alike, or of which a chunk has some metadata; and what was rejected likewise, which has none.
+(
+    SELECT d.key
+    FROM embedfleet.document AS d
+    WHERE d.collection_id = %(collection_id)s AND d.key > %(after)s
+        AND (%(job_id)s::bigint IS NULL OR d.job_id = %(job_id)s)
+        AND (%(prefix)s::text IS NULL OR starts_with(d.key, %(prefix)s)){and_where}
+    ORDER BY d.key
     LIMIT %(limit)s
 )
 UNION
@@ -95,11 +112,19 @@ UNION
     WHERE collection_id = %(collection_id)s AND document_key > %(after)s
         AND (%(job_id)s::bigint IS NULL OR job_id = %(job_id)s)
         AND (%(prefix)s::text IS NULL OR starts_with(document_key, %(prefix)s))
+        AND NOT %(filtered)s
     ORDER BY document_key
     LIMIT %(limit)s
 )
 ORDER BY key
 LIMIT %(limit)s;
+
+-- name: has_metadata
+-- A part of `matching`.
+AND EXISTS (
+    SELECT FROM embedfleet.chunk AS c
+    WHERE c.document_id = d.id AND c.version = d.version AND ({where})
+);
 
 -- name: clear_rejections
 -- Verdicts on documents only: a chunk without a vector is live because its failure says why.

@@ -4,7 +4,7 @@ SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY;
 
 -- name: document
 -- Where a document stands: the chunks of its newest version by whether they have a vector.
-SELECT d.id, d.version, d.live_version, d.job_id, j.cancelled_at IS NOT NULL AS cancelled,
+SELECT d.id, d.version, d.live_version, d.job_id, d.source, j.cancelled_at IS NOT NULL AS cancelled,
     count(c.id) AS chunks,
     count(c.id) FILTER (WHERE v.sha256 IS NOT NULL) AS stored
 FROM embedfleet.document AS d

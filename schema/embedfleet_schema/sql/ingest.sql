@@ -1,7 +1,7 @@
 -- name: create_incoming_document
 -- Where a window lands by COPY before it is merged.
 CREATE TEMP TABLE IF NOT EXISTS incoming_document (
-    key text NOT NULL, digest bytea NOT NULL,
+    key text NOT NULL, digest bytea NOT NULL, source text,
     id bigint, version int, live_version int, had_pending boolean
 ) ON COMMIT DELETE ROWS;
 
@@ -12,13 +12,14 @@ CREATE TEMP TABLE IF NOT EXISTS incoming_chunk (
 ) ON COMMIT DELETE ROWS;
 
 -- name: known_digests
--- What the collection already holds under these keys, whether readers see it, and whose it is.
-SELECT key, digest, live_version IS NOT DISTINCT FROM version AS live, job_id
+-- What the collection already holds under these keys, whether readers see it, whose it is and where
+-- it came from.
+SELECT key, digest, live_version IS NOT DISTINCT FROM version AS live, job_id, source
 FROM embedfleet.document
 WHERE collection_id = %(collection_id)s AND key = ANY (%(keys)s);
 
 -- name: copy_documents
-COPY incoming_document (key, digest) FROM STDIN (FORMAT BINARY);
+COPY incoming_document (key, digest, source) FROM STDIN (FORMAT BINARY);
 
 -- name: copy_chunks
 COPY incoming_chunk (key, position, start_offset, end_offset, tokens, sha256, content, metadata)
@@ -34,13 +35,18 @@ ORDER BY id
 FOR UPDATE;
 
 -- name: merge_documents
--- A new version of each document; the live one stays until the new one is whole.
+-- A new version of each document; the live one stays until the new one is whole. A key that another
+-- source took since it was looked up is left alone.
 WITH merged AS (
-    INSERT INTO embedfleet.document AS d (collection_id, key, digest, version, job_id)
-    SELECT %(collection_id)s, i.key, i.digest, 1, %(job_id)s FROM incoming_document AS i ORDER BY i.key
+    INSERT INTO embedfleet.document AS d (collection_id, key, digest, version, job_id, source)
+    SELECT %(collection_id)s, i.key, i.digest, 1, %(job_id)s, i.source
+    FROM incoming_document AS i
+    ORDER BY i.key
     ON CONFLICT (collection_id, key) DO UPDATE
     SET digest = excluded.digest, version = d.version + 1, job_id = excluded.job_id,
-        updated_at = now()
+        updated_at = now(), source = excluded.source
+    WHERE %(replace)s OR d.digest = excluded.digest OR d.source = excluded.source
+        OR d.source IS NULL OR excluded.source IS NULL
     RETURNING d.id, d.key, d.version, d.live_version
 )
 UPDATE incoming_document AS i
@@ -50,6 +56,14 @@ SET id = m.id,
     had_pending = m.version > 1 AND m.live_version IS DISTINCT FROM m.version - 1
 FROM merged AS m
 WHERE m.key = i.key;
+
+-- name: set_sources
+-- Documents that are as they were, with the source that nobody had named.
+UPDATE embedfleet.document AS d
+SET source = s.source
+FROM unnest(%(keys)s::text[], %(sources)s::text[]) AS s (key, source)
+WHERE d.collection_id = %(collection_id)s AND d.key = s.key
+    AND (d.source IS NULL OR %(replace)s);
 
 -- name: merge_chunks
 INSERT INTO embedfleet.chunk
@@ -116,7 +130,27 @@ SELECT id, had_pending, live_version FROM incoming_document ORDER BY id;
 
 -- name: reject
 -- The latest verdict on a document that was not accepted.
-INSERT INTO embedfleet.failure (collection_id, document_key, code, reason, job_id)
-VALUES (%(collection_id)s, %(key)s, %(code)s, %(reason)s, %(job_id)s)
+INSERT INTO embedfleet.failure (collection_id, document_key, code, reason, job_id, source)
+VALUES (%(collection_id)s, %(key)s, %(code)s, %(reason)s, %(job_id)s, %(source)s)
 ON CONFLICT (collection_id, document_key) DO UPDATE
-SET code = excluded.code, reason = excluded.reason, job_id = excluded.job_id, created_at = now();
+SET code = excluded.code, reason = excluded.reason, job_id = excluded.job_id,
+    source = excluded.source, created_at = now();
+
+-- name: rejected_sources
+-- Where documents lie that were not accepted.
+SELECT DISTINCT source
+FROM embedfleet.failure
+WHERE collection_id = %(collection_id)s AND document_key IS NOT NULL AND source IS NOT NULL;
+
+-- name: forget_sources
+-- Verdicts of older jobs on what lies in these sources, which were read to their end: what is still
+-- wrong there has a verdict of this job. Locked in one order, as everywhere.
+DELETE FROM embedfleet.failure
+WHERE id IN (
+    SELECT id
+    FROM embedfleet.failure
+    WHERE collection_id = %(collection_id)s AND document_key IS NOT NULL
+        AND source = ANY (%(sources)s) AND job_id < %(job_id)s
+    ORDER BY document_key
+    FOR UPDATE
+);

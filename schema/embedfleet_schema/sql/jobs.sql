@@ -147,7 +147,8 @@ WHERE j.id = %(job_id)s AND b.job_id = j.id AND b.state = 'held'
 -- Newest first: texts that cannot be embedded with the documents they stand in, and documents
 -- that were not accepted.
 SELECT f.code, f.reason, f.attempts, f.job_id, f.created_at,
-    coalesce(f.document_key, d.key) AS document, c.position
+    coalesce(f.document_key, d.key) AS document, c.position,
+    coalesce(f.source, d.source) AS source
 FROM embedfleet.failure AS f
 LEFT JOIN LATERAL (
     SELECT document_id, position

@@ -6,6 +6,17 @@ WHERE space_id = %(space_id)s AND id <> %(collection_id)s
 ORDER BY id DESC
 LIMIT %(limit)s;
 
+-- name: count
+-- How many texts have their vector in a sibling alone.
+SELECT count(*) AS texts
+FROM unnest(%(hashes)s::bytea[]) AS w (sha256)
+WHERE NOT EXISTS (SELECT FROM embedfleet.{vectors} AS v WHERE v.sha256 = w.sha256)
+    AND ({held});
+
+-- name: held
+-- A part of `count`, once per sibling.
+EXISTS (SELECT FROM embedfleet.{sibling} AS s WHERE s.sha256 = w.sha256);
+
 -- name: copy
 -- Take over what a sibling has, under our own claim. Sorted by hash and checked for a chunk as a
 -- commit does.

@@ -2,19 +2,54 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from psycopg import Connection, sql
+from psycopg.rows import class_row
 
 from embedfleet_schema.database import Database
 from embedfleet_schema.errors import UsageError
 from embedfleet_schema.statements import load
 from embedfleet_schema.store import locks
+from embedfleet_schema.store.filters import containment
 from embedfleet_schema.types import CollectionInfo
 
 _SQL = load("documents")
+
+# Documents that are listed with one statement.
+PAGE = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class DocumentInfo:
+    """A document of a collection; `chunks` are those of its newest version, and `live` says whether
+    readers see that one.
+    """
+
+    key: str
+    source: str | None
+    chunks: int
+    live: bool
+    updated_at: datetime
+
+
+def listed(db: Database, collection: CollectionInfo, *, prefix: str = "") -> Iterator[DocumentInfo]:
+    """The documents in the order of their keys, a page at a time: any number, in flat memory."""
+    if not _can_be(prefix):
+        return
+    # No key is empty.
+    values = {"collection_id": collection.id, "prefix": prefix, "after": "", "limit": PAGE}
+    while True:
+        with db.connection() as conn, conn.cursor(row_factory=class_row(DocumentInfo)) as cursor:
+            page = cursor.execute(_SQL["list"], values).fetchall()
+        yield from page
+        if len(page) < PAGE:
+            return
+        values["after"] = page[-1].key
+
 
 # A page of deletions owns the collection: nobody commits to it meanwhile.
 DELETED_AT_ONCE = 1_000
@@ -22,7 +57,8 @@ DELETED_AT_ONCE = 1_000
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """Which documents are meant: those that a job stored last, whose keys begin alike, or both.
+    """Which documents are meant: those that a job stored last, whose keys begin alike, that have
+    some metadata in a chunk; or all of that at once.
 
     Raises:
         UsageError: it means all of them.
@@ -30,10 +66,11 @@ class Selection:
 
     job_id: int | None = None
     prefix: str | None = None
+    where: Mapping[str, Any] | None = None
 
     def __post_init__(self) -> None:
-        if self.job_id is None and not self.prefix:
-            reason = "say which documents: by job, or by what their keys begin with"
+        if self.job_id is None and not self.prefix and not self.where:
+            reason = "say which documents: by job, by what their keys begin with, or by metadata"
             raise UsageError(reason=f"{reason}; to remove all of them, drop the collection")
         if self.prefix is not None and not _can_be(self.prefix):
             raise UsageError(reason="no key begins so: a key is Unicode text without NUL")
@@ -106,9 +143,26 @@ def clear_rejections(db: Database, collection: CollectionInfo) -> int:
 def _matching(
     db: Database, collection: CollectionInfo, selection: Selection, after: str
 ) -> list[str]:
-    page = {"collection_id": collection.id, "after": after, "limit": DELETED_AT_ONCE}
+    values = {
+        "collection_id": collection.id,
+        "job_id": selection.job_id,
+        "prefix": selection.prefix,
+        "filtered": bool(selection.where),
+        "after": after,
+        "limit": DELETED_AT_ONCE,
+    }
+    statement = _SQL["matching"].format(and_where=_and_where(selection.where))
     with db.connection() as conn:
-        return [key for (key,) in conn.execute(_SQL["matching"], asdict(selection) | page)]
+        return [key for (key,) in conn.execute(statement, values)]
+
+
+def _and_where(where: Mapping[str, Any] | None) -> sql.Composable:
+    """The rest of the condition on a document, for a statement that has parameters."""
+    if not where:
+        return sql.SQL("")
+    return sql.SQL("\n        {}").format(
+        _SQL["has_metadata"].format(where=containment(where, beside_parameters=True))
+    )
 
 
 def _can_be(key: str) -> bool:

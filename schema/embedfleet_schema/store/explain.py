@@ -60,6 +60,7 @@ def _standing(
         live_version=document["live_version"],
         job_id=document["job_id"],
         cancelled=document["cancelled"],
+        source=document["source"],
         chunks=document["chunks"],
         stored=document["stored"],
         failures=failures,

@@ -87,6 +87,7 @@ class Explanation:
     live_workers: int = 0
     paused: PausedSpace | None = None
     rejection: Verdict | None = None
+    source: str | None = None
 
     @property
     def searchable(self) -> bool:
@@ -120,6 +121,8 @@ def _sentences(found: Explanation) -> Iterator[str]:
             yield from _of_what_is_lacking(found)
         case "waiting":
             yield from _of_waiting(found)
+    if found.source is not None and (found.state != "live" or found.rejection is not None):
+        yield f"It comes from {found.source}."
     if found.rejection is not None and found.state != "rejected":
         yield f"What was enqueued under this key later was not accepted{_because(found.rejection)}"
 

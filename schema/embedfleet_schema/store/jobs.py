@@ -97,6 +97,7 @@ class FailureInfo:
     attempts: int
     job_id: int | None
     created_at: datetime
+    source: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from psycopg import Connection, sql
+from psycopg.errors import UndefinedTable
 
+from embedfleet_schema.database import Database
 from embedfleet_schema.statements import load
 from embedfleet_schema.types import CollectionInfo
 
@@ -26,6 +28,31 @@ def siblings(conn: Connection[Any], collection: CollectionInfo) -> list[str]:
     }
     rows = conn.execute(_SQL["siblings"], values)
     return [f"vectors_{sibling}_{collection.space_id}" for (sibling,) in rows]
+
+
+def count(db: Database, collection: CollectionInfo, hashes: Collection[bytes]) -> int:
+    """How many of the texts a worker will copy: those that only siblings have a vector of."""
+    if not hashes:
+        return 0
+    try:
+        with db.connection() as conn:
+            return _count(conn, collection, hashes)
+    except UndefinedTable:
+        # A sibling was dropped since it was listed: a new list is without it.
+        with db.connection() as conn:
+            return _count(conn, collection, hashes)
+
+
+def _count(conn: Connection[Any], collection: CollectionInfo, hashes: Collection[bytes]) -> int:
+    tables = siblings(conn, collection)
+    if not tables:
+        return 0
+    held = [_SQL["held"].format(sibling=sql.Identifier(table)) for table in tables]
+    statement = _SQL["count"].format(
+        vectors=sql.Identifier(collection.vectors), held=sql.SQL(" OR ").join(held)
+    )
+    row = conn.execute(statement, {"hashes": list(hashes)}).fetchone()
+    return int(row[0]) if row else 0
 
 
 def copy(

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -13,14 +11,13 @@ from psycopg import sql
 from psycopg.rows import dict_row
 
 from embedfleet_schema.database import Database
-from embedfleet_schema.errors import BadFilter, BadVector
+from embedfleet_schema.errors import BadVector
 from embedfleet_schema.statements import load
 from embedfleet_schema.store.collections import OPERATORS
+from embedfleet_schema.store.filters import containment
 from embedfleet_schema.types import CollectionInfo, Hit, Metric
 
 _SQL = load("search")
-# The escape itself, not a backslash (written as two) before the letters u0000.
-_NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
 
 # How many candidates an HNSW scan keeps: above pgvector's default of 40, within its limit of 1,000.
 # Twice as many as are asked for find 95 of 100 neighbours; a filter keeps few of them.
@@ -53,7 +50,8 @@ def search(
 
     Args:
         vector: shape (dimensions,), from the collection's own space.
-        where: metadata that a hit must contain, as JSON containment: {"lang": "en"}.
+        where: metadata that a hit must contain: {"lang": "en"}. A value that is no text also finds
+            its text: {"year": 2024} the number and a cell of CSV.
 
     Raises:
         BadVector: wrong width, or not finite.
@@ -170,14 +168,7 @@ def _parts(
 def _where(where: Mapping[str, Any] | None) -> sql.Composable | None:
     if not where:
         return None
-    try:
-        wanted = json.dumps(dict(where), allow_nan=False, ensure_ascii=False)
-        wanted.encode()  # half of a surrogate pair is a ValueError here
-    except (TypeError, ValueError) as error:
-        raise BadFilter(filter=where, reason=str(error)) from error
-    if _NUL.search(wanted):
-        raise BadFilter(filter=where, reason="PostgreSQL cannot hold the character NUL")
-    return sql.SQL("metadata @> {}::jsonb").format(sql.Literal(wanted))
+    return containment(where)
 
 
 def _vector_text(collection: CollectionInfo, vector: NDArray[np.float32] | Sequence[float]) -> str:

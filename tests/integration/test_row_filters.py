@@ -1,0 +1,144 @@
+"""One rule for values: whatever a reader stores is found by the filter that asks for it."""
+
+import csv
+import datetime as dt
+import json
+from decimal import Decimal
+
+import psycopg
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+from psycopg import sql
+
+from embedfleet.cli.parameters import parse_where
+from embedfleet_producer.judge import judge
+from embedfleet_producer.readers import read_paths
+from embedfleet_schema.store.filters import containment
+
+# The database is the same for all examples, and nothing is written there.
+many = settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+texts = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1)
+numbers = st.integers() | st.floats(allow_nan=False, allow_infinity=False)
+values = st.recursive(
+    st.booleans() | numbers | texts,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(texts, inner, max_size=3),
+    max_leaves=4,
+)
+looks_like_json = st.sampled_from(
+    [
+        "12",
+        "007",
+        "1.50",
+        "1e5",
+        "true",
+        "null",
+        "[1, 2]",
+        '"12"',
+        '""',
+        "{}",
+        "-0",
+        " 12",
+        "1E400",
+        '"\\u0000"',
+        '"\\ud800"',
+        "[" * 99 + "]" * 99,
+    ]
+)
+
+
+@pytest.fixture
+def matches(stack):
+    """Whether a condition holds for the metadata of the one document of a file."""
+    with psycopg.connect(stack.database_url, autocommit=True) as connection:
+
+        def ask(path, where):
+            [document] = read_paths([path])
+            metadata = judge(document, max_bytes=1_000_000).metadata
+            row = "SELECT {} FROM (SELECT {}::jsonb) AS t (metadata)"
+            query = sql.SQL(row).format(containment(where), sql.Literal(metadata))
+            return connection.execute(query).fetchone()[0]
+
+        yield ask
+
+
+def csv_file(folder, cell):
+    path = folder / "t.csv"
+    with path.open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([["text", "x"], ["t", cell]])
+    return path
+
+
+def jsonl_file(folder, value):
+    path = folder / "t.jsonl"
+    path.write_text(json.dumps({"text": "t", "x": value}))
+    return path
+
+
+def parquet_file(folder, value, kind=None):
+    path = folder / "t.parquet"
+    pq.write_table(pa.table({"text": ["t"], "x": pa.array([value], kind)}), path)
+    return path
+
+
+@many
+@given(cell=texts | looks_like_json)
+@example("9" * 400)
+def test_a_cell_of_csv_is_found_by_what_stands_in_it(matches, tmp_path_factory, cell):
+    path = csv_file(tmp_path_factory.getbasetemp(), cell)
+    assert matches(path, parse_where([f"x={cell}"]))
+    assert matches(path, {"x": cell})
+
+
+@many
+@given(value=values | looks_like_json)
+def test_a_value_of_json_lines_is_found_by_itself(matches, tmp_path_factory, value):
+    path = jsonl_file(tmp_path_factory.getbasetemp(), value)
+    word = value if isinstance(value, str) else json.dumps(value)
+    assert matches(path, parse_where([f"x={word}"]))
+    assert matches(path, {"x": value})
+
+
+@many
+@given(
+    value=st.integers(-(2**63), 2**63 - 1)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.booleans()
+    | texts
+    | looks_like_json
+    | st.dates()
+    | st.datetimes()
+    | st.decimals(-(10**9), 10**9, places=2)
+    | st.lists(st.integers(-5, 5), max_size=3)
+)
+def test_a_value_of_parquet_is_found_by_itself(matches, tmp_path_factory, value):
+    path = parquet_file(tmp_path_factory.getbasetemp(), value)
+    assert matches(path, {"x": value})
+    if isinstance(value, dt.date):
+        word = value.isoformat()
+    elif isinstance(value, bool | list):
+        word = json.dumps(value)
+    else:
+        word = str(value)
+    assert matches(path, parse_where([f"x={word}"]))
+
+
+@many
+@given(number=numbers)
+def test_a_number_is_found_alike_wherever_it_was_read(matches, tmp_path_factory, number):
+    folder = tmp_path_factory.getbasetemp()
+    kind = pa.float64() if isinstance(number, float) else None
+    files = [csv_file(folder, json.dumps(number)), jsonl_file(folder, number)]
+    if isinstance(number, float) or abs(number) < 2**63:
+        files.append(parquet_file(folder, number, kind))
+    for path in files:
+        assert matches(path, {"x": number})
+        assert matches(path, parse_where([f"x={json.dumps(number)}"]))
+
+
+def test_a_text_that_is_asked_for_is_no_number(matches, tmp_path):
+    assert not matches(jsonl_file(tmp_path, 12), {"x": "12"})
+    assert not matches(csv_file(tmp_path, "007"), {"x": 7})
+    assert matches(parquet_file(tmp_path, Decimal("1.50")), parse_where(["x=1.50"]))
