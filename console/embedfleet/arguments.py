@@ -9,14 +9,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
 from numbers import Real
 from operator import index
-from typing import Any, NoReturn, get_args
+from typing import Any, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
 
 from embedfleet_schema.errors import BadArgument, BadFilter, BadVector, WrongType
 from embedfleet_schema.json_values import json_value
-from embedfleet_schema.types import Chunking, ChunkMode
+from embedfleet_schema.types import Chunking
 
 # The largest numbers of PostgreSQL's integer types.
 LARGEST_INT, LARGEST_ID = 2**31 - 1, 2**63 - 1
@@ -53,9 +53,8 @@ def amount(call: str, name: str, value: object, *, unit: str) -> float:
 
 def budget(call: str, value: float | None) -> float | None:
     """An amount of money, or None; whether it can be kept is asked later."""
-    if value is None:
-        return None
-    amount(call, "budget_usd", value, unit="USD")
+    if value is not None and (isinstance(value, bool) or not isinstance(value, Real | Decimal)):
+        _wrong_type(call, "budget_usd", "a number of USD", value)
     return value
 
 
@@ -102,10 +101,6 @@ def chunking(call: str, value: object) -> None:
     """A `Chunking` whose fields are of their types; whether the model can do it is asked later."""
     if not isinstance(value, Chunking):
         _wrong_type(call, "chunking", "ef.Chunking(size=400, overlap=40)", value)
-    if value.size is not None:
-        whole(call, "chunking.size", value.size, least=0)
-    whole(call, "chunking.overlap", value.overlap, least=0)
-    choice(call, "chunking.mode", value.mode, get_args(ChunkMode))
     text(call, "chunking.tokenizer", value.tokenizer)
 
 

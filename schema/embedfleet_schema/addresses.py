@@ -70,6 +70,14 @@ def check_database_url(url: str) -> dict[str, str]:
     return found
 
 
+def for_psycopg(url: str) -> str:
+    """SQLAlchemy's `postgresql+driver://` and Heroku's `postgres://` as psycopg reads them."""
+    scheme, separator, rest = url.partition("://")
+    if separator and scheme.split("+")[0] in ("postgresql", "postgres"):
+        return f"postgresql://{rest}"
+    return url
+
+
 def _shown(url: str) -> str:
     found = check_database_url(url)
     secret = _SECRET.search(url)

@@ -27,7 +27,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from embedfleet_schema.check_models import SpaceCheck
 from embedfleet_schema.declarations import SCHEMA, Base, belongs_to, identity, tally, timestamp
-from embedfleet_schema.provider_models import LimitGroup, QueryVector, RateLimit, Usage
+from embedfleet_schema.provider_models import LaneFile, LimitGroup, QueryVector, RateLimit, Usage
 
 __all__ = [
     "SCHEMA",
@@ -38,6 +38,7 @@ __all__ = [
     "Document",
     "Failure",
     "Job",
+    "LaneFile",
     "LimitGroup",
     "QueryVector",
     "RateLimit",
@@ -275,42 +276,6 @@ class Batch(Base):
             "lane_file_id",
             postgresql_where=text("lane_file_id IS NOT NULL"),
         ),
-    )
-
-
-class LaneFile(Base):
-    """Texts that were given to a provider's batch API as one file.
-
-    `token` is what the provider keeps beside its batch, by which it is found again after a crash.
-    `token_limit` is how many tokens may wait there at once, as learnt from a refusal (`code`).
-    `reserved` is what the file may cost, in USD by the id of each job that has a budget; `price` is
-    that of who filed it, in USD per million tokens.
-    """
-
-    __tablename__ = "lane_file"
-
-    id: Mapped[int] = identity()
-    space_id: Mapped[int] = mapped_column(BigInteger, ForeignKey(f"{SCHEMA}.space.id"))
-    token: Mapped[UUID] = mapped_column(server_default=text("gen_random_uuid()"))
-    account: Mapped[str | None]
-    state: Mapped[str]
-    input_file_id: Mapped[str | None]
-    batch_id: Mapped[str | None]
-    requests: Mapped[int] = mapped_column(server_default=text("0"))
-    tokens: Mapped[int] = tally()
-    created_at: Mapped[datetime] = timestamp()
-    filed_at: Mapped[datetime | None]
-    checked_at: Mapped[datetime] = timestamp()
-    finished_at: Mapped[datetime | None]
-    code: Mapped[str | None]
-    reason: Mapped[str | None]
-    token_limit: Mapped[int | None] = mapped_column(BigInteger)
-    reserved: Mapped[dict[str, Any] | None]
-    price: Mapped[Decimal | None]
-
-    __table_args__ = (
-        CheckConstraint("state IN ('filing', 'filed', 'done', 'failed')", name="state"),
-        Index("ix_lane_file_space_id_state", "space_id", "state"),
     )
 
 

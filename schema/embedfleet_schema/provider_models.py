@@ -4,9 +4,18 @@ from __future__ import annotations
 
 from datetime import date, datetime
 from decimal import Decimal
+from typing import Any
 from uuid import UUID
 
-from sqlalchemy import BigInteger, CheckConstraint, Double, ForeignKey, UniqueConstraint, text
+from sqlalchemy import (
+    BigInteger,
+    CheckConstraint,
+    Double,
+    ForeignKey,
+    Index,
+    UniqueConstraint,
+    text,
+)
 from sqlalchemy.orm import Mapped, mapped_column
 
 from embedfleet_schema.declarations import SCHEMA, Base, identity, tally, timestamp
@@ -90,4 +99,40 @@ class QueryVector(Base):
             name="embedding",
         ),
         {"prefixes": ["UNLOGGED"]},
+    )
+
+
+class LaneFile(Base):
+    """Texts that were given to a provider's batch API as one file.
+
+    `token` is what the provider keeps beside its batch, by which it is found again after a crash.
+    `token_limit` is how many tokens may wait there at once, as learnt from a refusal (`code`).
+    `reserved` is what the file may cost, in USD by the id of each job that has a budget; `price` is
+    that of who filed it, in USD per million tokens.
+    """
+
+    __tablename__ = "lane_file"
+
+    id: Mapped[int] = identity()
+    space_id: Mapped[int] = mapped_column(BigInteger, ForeignKey(f"{SCHEMA}.space.id"))
+    token: Mapped[UUID] = mapped_column(server_default=text("gen_random_uuid()"))
+    account: Mapped[str | None]
+    state: Mapped[str]
+    input_file_id: Mapped[str | None]
+    batch_id: Mapped[str | None]
+    requests: Mapped[int] = mapped_column(server_default=text("0"))
+    tokens: Mapped[int] = tally()
+    created_at: Mapped[datetime] = timestamp()
+    filed_at: Mapped[datetime | None]
+    checked_at: Mapped[datetime] = timestamp()
+    finished_at: Mapped[datetime | None]
+    code: Mapped[str | None]
+    reason: Mapped[str | None]
+    token_limit: Mapped[int | None] = mapped_column(BigInteger)
+    reserved: Mapped[dict[str, Any] | None]
+    price: Mapped[Decimal | None]
+
+    __table_args__ = (
+        CheckConstraint("state IN ('filing', 'filed', 'done', 'failed')", name="state"),
+        Index("ix_lane_file_space_id_state", "space_id", "state"),
     )

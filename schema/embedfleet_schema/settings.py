@@ -6,25 +6,23 @@ import json
 from difflib import get_close_matches
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import platformdirs
 from pydantic import (
-    AfterValidator,
     AliasChoices,
     Field,
-    HttpUrl,
     SecretStr,
-    TypeAdapter,
     ValidationError,
     model_validator,
 )
 from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
-from embedfleet_schema.addresses import BadDatabaseUrl, check_database_url
+from embedfleet_schema.addresses import BadDatabaseUrl, check_database_url, for_psycopg
 from embedfleet_schema.errors import BadSettings, NotConfigured
 from embedfleet_schema.plain_http import EXPOSED, is_exposed
 from embedfleet_schema.redis_url import BadRedisUrl, parse_redis_url
+from embedfleet_schema.setting_types import Address, ApiKey, Folder, Price, RedisUrl
 from embedfleet_schema.types import (
     MAX_DOCUMENT_BYTES,
     MAX_EXPANSION,
@@ -35,36 +33,6 @@ from embedfleet_schema.types import (
 )
 
 STACK_FILE = "stack.json"
-_HTTP_URL = TypeAdapter(HttpUrl)
-
-
-def _absolute(path: Path) -> Path:
-    """A worker may run in another folder than the command that started it."""
-    return path.expanduser().absolute()
-
-
-def _sendable(key: SecretStr) -> SecretStr:
-    """A key travels in a header, and what cannot stand there comes of a bad copy."""
-    stripped = key.get_secret_value().strip()
-    if not (stripped.isascii() and stripped.isprintable()) or " " in stripped:
-        raise ValueError("it holds characters that no key has, such as a typographic quote")
-    return SecretStr(stripped)
-
-
-def _address(url: str) -> str:
-    _HTTP_URL.validate_python(url)
-    return url
-
-
-def _redis(url: SecretStr) -> SecretStr:
-    parse_redis_url(url.get_secret_value())
-    return url
-
-
-ApiKey = Annotated[SecretStr, AfterValidator(_sendable)]
-RedisUrl = Annotated[SecretStr, AfterValidator(_redis)]
-Address = Annotated[str, AfterValidator(_address)]
-Price = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
 def default_data() -> Path:
@@ -103,7 +71,7 @@ class Settings(BaseSettings):
         "unix:///path for a socket, sentinel://host,host/0?master_name=NAME for sentinels (see "
         "docs/operations.md). Unset: the embedded stack's.",
     )
-    data: Annotated[Path, AfterValidator(_absolute)] = Field(
+    data: Folder = Field(
         default_factory=default_data,
         description="Folder of the embedded stack: databases, logs, pid files.",
     )
@@ -319,7 +287,7 @@ class Settings(BaseSettings):
             BadSettings: it is none that can be read without doubt.
         """
         if self.database_url is not None:
-            return _checked("database_url", _for_psycopg(self.database_url.get_secret_value()))
+            return _checked("database_url", for_psycopg(self.database_url.get_secret_value()))
         if "database_url" in self._stack:
             return _checked(f"{self.data / STACK_FILE}", str(self._stack["database_url"]))
         raise NotConfigured
@@ -346,14 +314,6 @@ class Settings(BaseSettings):
             "cuda": self.batch_tokens_cuda,
             "api": self.batch_tokens_api,
         }[queue]
-
-
-def _for_psycopg(url: str) -> str:
-    """SQLAlchemy's `postgresql+driver://` and Heroku's `postgres://` as psycopg reads them."""
-    scheme, separator, rest = url.partition("://")
-    if separator and scheme.split("+")[0] in ("postgresql", "postgres"):
-        return f"postgresql://{rest}"
-    return url
 
 
 def _checked(origin: str, url: str) -> str:

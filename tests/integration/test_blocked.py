@@ -12,7 +12,7 @@ import embedfleet as ef
 from embedfleet.cli import diagnosis
 from embedfleet.cli.collections import _phase
 from embedfleet.fleet import Fleet
-from embedfleet_producer import enqueue as under_test
+from embedfleet_producer import persistence as under_test
 from embedfleet_schema.database import LOCK_SPACE, REPAIR_LOCK_SPACE, Database
 from embedfleet_schema.errors import Blocked
 from embedfleet_schema.migrate import migrate

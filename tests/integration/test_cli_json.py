@@ -79,4 +79,5 @@ def test_limits_and_drops_say_what_they_did(command: Command, handbook: str):
     assert (model, {"tokens": 1000.0}) == (made["model"], made["limits"])
     assert command("limits", "clear", model, "--json").json["cleared"]
     assert command("index", handbook, "--json").json["built"]
-    assert {"dropped": handbook} == command("collection", "drop", handbook, "--yes", "--json").json
+    dropped = command("collection", "drop", handbook, "--yes", "--json").json
+    assert {"dropped": handbook, "along": []} == dropped

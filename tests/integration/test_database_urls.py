@@ -47,7 +47,8 @@ def several_hosts_in_words(url, tmp_path, monkeypatch):
 
 
 def options(url, tmp_path, monkeypatch):
-    return f"{url}?options={quote('-c work_mem=5MB -c search_path=public')}&sslmode=prefer"
+    options = quote("-c work_mem=5MB -c search_path=public")
+    return f"{url}{'&' if '?' in url else '?'}options={options}&sslmode=prefer"
 
 
 def query_alone(url, tmp_path, monkeypatch):

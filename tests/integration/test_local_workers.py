@@ -86,7 +86,7 @@ def test_a_worker_that_ends_at_once_is_an_error_with_its_last_words(fleet, serve
     broken = servers | {"EMBEDFLEET_LEASE_SECONDS": "-1"}
     with pytest.raises(WorkerStartFailed, match=r"lease_seconds.*\(logs: .*logs\)"):
         living_workers(fleet.db, data, 2, env=broken)
-    assert [] == running_workers(data)
+    eventually(lambda: [] == running_workers(data))
 
 
 def test_a_second_start_adds_only_what_lacks(servers, data):

@@ -1,7 +1,5 @@
 """Migrations: once, twice, at the same time, and equal to the models."""
 
-import subprocess
-import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -14,6 +12,7 @@ from embedfleet_schema.errors import DatabaseUnreachable, SchemaMissing, SchemaO
 from embedfleet_schema.migrate import engine_for, migrate
 from embedfleet_schema.models import Base
 from embedfleet_schema.revisions import newest
+from plugins.revisions import alembic
 
 ROOT = Path(__file__).parents[2]
 
@@ -76,17 +75,6 @@ def test_an_upgraded_database_is_equal_to_a_fresh_one(database_url, migrated_url
             catalogs.append(conn.execute(CATALOG).fetchall())
     assert catalogs[0]
     assert catalogs[1] == catalogs[0]
-
-
-def alembic(url, revision):
-    """Upgrade with plain Alembic, as its own command does."""
-    subprocess.run(
-        [sys.executable, "-m", "alembic", "upgrade", revision],
-        cwd=ROOT,
-        env={"EMBEDFLEET_DATABASE_URL": url, "PATH": ""},
-        check=True,
-        capture_output=True,
-    )
 
 
 def test_plain_alembic_migrates_too(database_url):

@@ -8,6 +8,7 @@ from embedfleet.queries import QueryVectors
 from embedfleet_schema.database import Database
 from embedfleet_schema.migrate import migrate
 from embedfleet_schema.store import queries
+from plugins.revisions import alembic
 
 API_MODEL = "openai/text-embedding-3-small"
 QUESTION = "how do I reset my password?"
@@ -162,14 +163,8 @@ def test_the_longest_vector_fits(fleet, api_docs, embed):
 
 def test_what_was_too_large_before_goes_when_the_tables_are_upgraded(database_url):
     """And what fits stays."""
-    migrate(database_url)
+    alembic(database_url, "0006")
     with psycopg.connect(database_url, autocommit=True) as conn:
-        for name in ("sha256", "embedding"):
-            conn.execute(
-                f"ALTER TABLE embedfleet.query_vector DROP CONSTRAINT ck_query_vector_{name}"
-            )
-        conn.execute("ALTER TABLE embedfleet.collection DROP CONSTRAINT ck_collection_id")
-        conn.execute("UPDATE embedfleet.alembic_version SET version_num = '0006'")
         conn.execute(
             "INSERT INTO embedfleet.space (fingerprint, provider, model, revision, dimensions,"
             " max_tokens, pooling, normalized, document_prompt, query_prompt, storage, metric)"

@@ -78,7 +78,8 @@ def exact(fleet: Fleet, docs: Collection, question, where: Mapping[str, Any] | N
     operator = OPERATORS[docs.info.space.metric][0]
     statement = (
         f"SELECT document FROM embedfleet.{docs.name} WHERE metadata @> %s::jsonb"
-        f" ORDER BY (embedding {operator} %s::{docs.info.space.storage}) + 0 LIMIT %s"
+        f" ORDER BY (embedding OPERATOR(public.{operator})"
+        f" %s::public.{docs.info.space.storage}) + 0 LIMIT %s"
     )
     vector = str(question.tolist())
     return {key for (key,) in ask(fleet, statement, json.dumps(where or {}), vector, k)}

@@ -34,7 +34,7 @@ def docs(fleet, local_model):
     """A collection as it was made before revisions told of anything but weights, unrecorded."""
     space = resolve_space(local_model.name)
     space = replace(space, revision=weights_part(space.revision))
-    collections.create_or_open(fleet.db, "docs", space, Chunking(), "cpu")
+    collections.create_or_open(fleet.db, "docs", space, Chunking(0), "cpu")
     return fleet.collection("docs")
 
 

@@ -6,6 +6,7 @@ from psycopg.conninfo import conninfo_to_dict
 
 import embedfleet as ef
 from embedfleet_schema.database import LOCK_SPACE
+from embedfleet_schema.errors import DatabaseError
 from embedfleet_schema.migrate import migrate
 from embedfleet_schema.store import documents as stored
 from embedfleet_schema.store.sweep import sweep
@@ -91,8 +92,9 @@ def test_what_takes_longer_than_a_role_may_is_done_all_the_same(hurried, docs, h
 
 def test_a_search_takes_no_longer_than_its_role_may(docs, holding):
     holding.execute(f"LOCK TABLE embedfleet.{docs.info.vectors}")
-    with pytest.raises(psycopg.errors.QueryCanceled):
+    with pytest.raises(DatabaseError) as refused:
         docs.search([1.0] * 16)
+    assert isinstance(refused.value.__cause__, psycopg.errors.QueryCanceled)
 
 
 def test_a_connection_that_was_idle_for_longer_is_still_good(hurried, docs):

@@ -207,7 +207,7 @@ def test_each_side_logs_in_to_the_database_as_itself(name):
 
 
 def test_the_migration_sets_up_the_roles():
-    assert ["embedfleet", "migrate", "--roles"] == SERVICES["migrate"]["command"]
+    assert ["embedfleet", "migrate", "--roles", "--set-defaults"] == SERVICES["migrate"]["command"]
 
 
 @each_worker

@@ -181,7 +181,7 @@ def _delete_keys(context: typer.Context, name: str, keys: list[str], *, json: bo
     with session(context).fleet() as fleet:
         deleted = fleet.collection(name).delete(wanted)
     for key in wanted:
-        if key not in set(deleted) and not json:
+        if key not in set(deleted):
             note(f"not there: {key}")
     _say_deleted(deleted, len(deleted), json=json)
 

@@ -15,6 +15,10 @@ WHERE c.relnamespace = 'embedfleet'::regnamespace AND c.relkind IN ('r', 'p', 'v
     )
 ORDER BY c.relname;
 
+-- name: load
+-- Only what pgvector has declared may be set by somebody who is no superuser.
+SELECT '[1]'::{type} IS NOT NULL AS loaded;
+
 -- name: create_search
 -- A search with its owner's rights. Who calls it gets the live chunks of this collection and nothing
 -- else: no condition or function of theirs comes below it, as it does below a view. Where an index

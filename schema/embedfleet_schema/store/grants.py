@@ -56,7 +56,7 @@ def grant(db: Database, collection: CollectionInfo, role: str) -> str:
         # The function runs with the rights of whoever makes it, which are not to be a superuser's.
         conn.execute(_ROLES["become_owner"])
         parts = _parts(db, collection) | {"role": sql.Identifier(role)}
-        for statement in ("create_search", "close_search", "open_schema", "grant_search"):
+        for statement in ("load", "create_search", "close_search", "open_schema", "grant_search"):
             conn.execute(_SQL[statement].format(**parts))
     return name
 

@@ -1,0 +1,42 @@
+"""What a setting may hold: values that are checked where they are read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import AfterValidator, Field, HttpUrl, SecretStr, TypeAdapter
+
+from embedfleet_schema.redis_url import parse_redis_url
+
+_HTTP_URL = TypeAdapter(HttpUrl)
+
+
+def _absolute(path: Path) -> Path:
+    """A worker may run in another folder than the command that started it."""
+    return path.expanduser().absolute()
+
+
+def _sendable(key: SecretStr) -> SecretStr:
+    """A key travels in a header, and what cannot stand there comes of a bad copy."""
+    stripped = key.get_secret_value().strip()
+    if not (stripped.isascii() and stripped.isprintable()) or " " in stripped:
+        raise ValueError("it holds characters that no key has, such as a typographic quote")
+    return SecretStr(stripped)
+
+
+def _address(url: str) -> str:
+    _HTTP_URL.validate_python(url)
+    return url
+
+
+def _redis(url: SecretStr) -> SecretStr:
+    parse_redis_url(url.get_secret_value())
+    return url
+
+
+ApiKey = Annotated[SecretStr, AfterValidator(_sendable)]
+RedisUrl = Annotated[SecretStr, AfterValidator(_redis)]
+Address = Annotated[str, AfterValidator(_address)]
+Price = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Folder = Annotated[Path, AfterValidator(_absolute)]
