@@ -51,11 +51,10 @@ def amount(call: str, name: str, value: object, *, unit: str) -> float:
     return number
 
 
-def budget(call: str, value: float | None) -> float | None:
+def budget(call: str, value: object) -> None:
     """An amount of money, or None; whether it can be kept is asked later."""
     if value is not None and (isinstance(value, bool) or not isinstance(value, Real | Decimal)):
         _wrong_type(call, "budget_usd", "a number of USD", value)
-    return value
 
 
 def text(call: str, name: str, value: object) -> str:

@@ -122,10 +122,11 @@ def say_rejections(rejections: Sequence[Rejection | Note], total: int) -> None:
 
 
 def note_shapes(report: ReadReport) -> None:
-    """Say what became text, key and metadata."""
-    for shape in report.shapes[:SHAPES_SHOWN]:
+    """Say what became text, key and metadata of rows; other files have no columns."""
+    shapes = [shape for shape in report.shapes if shape.has_rows]
+    for shape in shapes[:SHAPES_SHOWN]:
         note(one_line(shape.line))
-    more = sum(shape.files for shape in report.shapes[SHAPES_SHOWN:]) + report.more
+    more = sum(shape.files for shape in shapes[SHAPES_SHOWN:]) + report.more
     if more:
         note(f"and {more:,} files of other shapes")
     for each in report.remarks[:REMARKS_SHOWN]:

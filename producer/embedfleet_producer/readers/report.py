@@ -17,6 +17,8 @@ MOST_REMARKS = 1_000
 NOTES_KEPT = 1_000
 MOST_COLUMNS = 1_000
 _COLUMNS_SHOWN = 8
+# What stands for the column where a file is one document.
+WHOLE_TEXT = "all of it"
 
 
 @dataclass(slots=True)
@@ -34,6 +36,10 @@ class Shape:
     key: list[str] = field(default_factory=list)
     metadata: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+
+    @property
+    def has_rows(self) -> bool:
+        return self.text != [WHOLE_TEXT]
 
     @property
     def line(self) -> str:

@@ -25,7 +25,7 @@ from embedfleet_producer.readers.columns import (
 from embedfleet_producer.readers.metadata import RowMetadata
 from embedfleet_producer.readers.options import ReadOptions
 from embedfleet_producer.readers.refusals import Refused, Verdict
-from embedfleet_producer.readers.report import MOST_COLUMNS, Shape, Tally
+from embedfleet_producer.readers.report import MOST_COLUMNS, WHOLE_TEXT, Shape, Tally
 from embedfleet_producer.readers.text import BAD_ENCODING
 from embedfleet_schema.types import Document, Rejection
 
@@ -77,7 +77,7 @@ class Rows:
 
     def whole(self, document: Document) -> Document:
         """A file that is one document, as it is stored."""
-        self._tally.document("all of it", "its name", document.metadata)
+        self._tally.document(WHOLE_TEXT, "its name", document.metadata)
         return replace(document, key=self.options.key_prefix + document.key, source=self.source)
 
     def takes(self, row: Row) -> bool:
