@@ -42,7 +42,8 @@ def translated(db: Database, collection: str | None = None) -> Iterator[None]:
     try:
         yield
     except psycopg.Error as error:
-        if getattr(error, _OWN, False):
+        # One of ours may be one of the driver's, too, for those who try again.
+        if isinstance(error, EmbedfleetError) or getattr(error, _OWN, False):
             raise
         raise _ours(error, db, collection) from error
 

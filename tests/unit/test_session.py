@@ -64,4 +64,5 @@ def test_connections_are_opened_in_one_place():
         if opening.search(path.read_text())
     }
     # The embedded stack makes its database through one of its own, which looks up no name.
-    assert {"database.py", "migrate.py", "postgres.py"} == found
+    # `redis_clients.py` pools those of Redis.
+    assert {"database.py", "migrate.py", "postgres.py", "redis_clients.py"} == found
