@@ -57,10 +57,6 @@ _MODES = get_args(ChunkMode)
 _KINDS: dict[ChunkMode, str] = {"text": "text", "markdown": "markdown with headings"}
 
 
-# Of these, nobody knows whether the source can be stored.
-_BEFORE_SOURCE = {"BAD_KEY", "KEY_TOO_LONG", "BAD_MODE", "BAD_SOURCE"}
-
-
 class _Refused(Exception):
     def __init__(self, code: str, reason: str) -> None:
         super().__init__(reason)
@@ -89,7 +85,7 @@ def judge(document: object, *, max_bytes: int, mode: ChunkMode = "text") -> Judg
         mode = document.mode or mode
         digest, size = _digest(document, metadata, max_bytes, mode)
     except _Refused as refused:
-        source = None if refused.code in _BEFORE_SOURCE else document.source
+        source = storable_source(document.source)
         return Rejection(printable(document.key), refused.code, refused.reason, source)
     return Judged(document, metadata, digest, size, mode)
 
@@ -156,6 +152,15 @@ def _check_source(source: object) -> None:
         return
     if not isinstance(source, str) or not source or len(_encoded(source)) > MAX_SOURCE_BYTES:
         raise _Refused("BAD_SOURCE", f"a source is a string of 1 to {MAX_SOURCE_BYTES:,} bytes")
+
+
+def storable_source(source: object) -> str | None:
+    """The source of a verdict, unless it is none that PostgreSQL can hold."""
+    try:
+        _check_source(source)
+    except _Refused:
+        return None
+    return source if isinstance(source, str) else None
 
 
 def _texts(document: Document) -> Iterator[tuple[str, str]]:

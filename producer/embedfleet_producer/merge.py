@@ -10,7 +10,7 @@ from psycopg import Connection, sql
 from psycopg.errors import SerializationFailure
 from psycopg.types.json import Jsonb
 
-from embedfleet_producer.judge import Judged, printable
+from embedfleet_producer.judge import Judged, printable, storable_source
 from embedfleet_schema.database import Database
 from embedfleet_schema.statements import load
 from embedfleet_schema.store import documents, jobs, locks, reuse
@@ -204,7 +204,7 @@ def _reject(conn: Connection[Any], values: dict[str, Any], rejected: Sequence[Re
                     "key": key,
                     "code": verdict.code,
                     "reason": printable(verdict.reason),
-                    "source": verdict.source,
+                    "source": storable_source(verdict.source),
                 }
                 for key, verdict in sorted(latest.items())
             ],

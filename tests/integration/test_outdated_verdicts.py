@@ -94,3 +94,9 @@ def test_a_folder_forgets_what_was_taken_out_of_it(command: Command, handbook: s
     (root / "x.png").unlink()
     command("enqueue", handbook, root)
     assert [] == command("failures", handbook, "--json").json
+
+
+@pytest.mark.parametrize("source", ["a\0b", "\ud800", "", "x" * 5_000])
+def test_a_verdict_is_kept_whatever_its_source_is_called(docs: ef.Collection, source: str):
+    docs.enqueue([ef.Rejection("a", "EMPTY", "nothing in it", source), ef.Document("b", "text")])
+    assert ["a"] == places(docs)
