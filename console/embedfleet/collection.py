@@ -144,10 +144,7 @@ class Collection:
         """
         arguments.whole("search", "k", k)
         arguments.where(where)
-        if isinstance(query, str):
-            vector = self.embed_query(query)
-        else:
-            vector = arguments.vector(self.info.space.name, query)
+        vector = self._vector(query)
         return search(self._connections.db, self.info, vector, k=k, where=where)
 
     async def asearch(
@@ -179,7 +176,9 @@ class Collection:
         self, query: str | Vector, *, k: int = 10, where: Mapping[str, Any] | None = None
     ) -> str:
         """The statements that find what `search` finds, complete with vector and settings."""
-        vector = self.embed_query(query) if isinstance(query, str) else query
+        arguments.whole("search_script", "k", k)
+        arguments.where(where)
+        vector = self._vector(query)
         return script(self._connections.db, self.info, vector, k=k, where=where)
 
     def delete(self, keys: Sequence[str]) -> list[str]:
@@ -197,6 +196,9 @@ class Collection:
             UsageError: nothing is selected.
             UnknownJob: the collection has no such job.
         """
+        _check_job("delete_matching", job_id)
+        if prefix is not None:
+            arguments.text("delete_matching", "prefix", prefix)
         selection = Selection(job_id, prefix)
         if job_id is not None and Job(self._connections, job_id).status.collection != self.name:
             raise UnknownJob(job=job_id)
@@ -306,6 +308,7 @@ class Collection:
             GrantUseless: it can read the fleet's tables or views already.
             LongName: the collection's name leaves no room for the function's.
         """
+        arguments.text("grant", "role", role)
         return grants.grant(self._connections.db, self.info, role)
 
     def revoke(self, role: str) -> None:
@@ -314,6 +317,7 @@ class Collection:
         Raises:
             UnknownRole: the server has no such role.
         """
+        arguments.text("revoke", "role", role)
         grants.revoke(self._connections.db, self.info, role)
 
     def _enqueue(
@@ -340,6 +344,11 @@ class Collection:
             documents, budget_usd=budget_usd, lane=lane, on_window=on_window, stopping=stopping
         )
         return Job(self._connections, enqueued.job_id, enqueued)
+
+    def _vector(self, query: str | Vector) -> NDArray[np.float32]:
+        if isinstance(query, str):
+            return self.embed_query(query)
+        return arguments.vector(self.info.space.name, query)
 
     def _translated(self) -> AbstractContextManager[None]:
         return translated(self._connections.db, self.info.name)
