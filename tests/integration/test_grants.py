@@ -256,6 +256,21 @@ def test_the_function_belongs_to_the_owner_of_the_schema(fleet, docs, roles, rea
     assert (1,) == login.execute(call).fetchone()
 
 
+def test_an_owner_without_other_rights_grants_in_a_new_connection(
+    fleet, docs, roles, reader, login
+):
+    """There pgvector has not declared its settings yet, which only a superuser may set then."""
+    owner = f"owner_{uuid4().hex[:12]}"
+    ask(fleet, f"CREATE ROLE {owner} LOGIN PASSWORD 'pw' IN ROLE embedfleet_owner")
+    try:
+        with ef.connect(make_conninfo(fleet.settings.database, user=owner, password="pw")) as own:
+            own.collection("mine").grant(reader)
+    finally:
+        ask(fleet, f"DROP ROLE {owner}")
+    call = f"SELECT count(*) FROM embedfleet.search_mine('{VECTOR}')"
+    assert (1,) == login.execute(call).fetchone()
+
+
 def test_a_producer_grants_nothing(fleet, docs, roles, reader):
     ask(fleet, f"GRANT embedfleet_producer TO {reader}")
     url = make_conninfo(fleet.settings.database, user=reader, password="pw")
