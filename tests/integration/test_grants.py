@@ -242,11 +242,13 @@ def roles(fleet):
         ask(fleet, f"DROP ROLE {role}")
 
 
-def test_nor_is_a_member_of_the_searching_role_who_does_not_inherit(fleet, docs, roles, reader):
+@pytest.mark.parametrize("group", ["embedfleet_search", "pg_read_all_data"])
+def test_nor_is_a_member_of_a_reading_role_who_does_not_inherit(fleet, docs, roles, reader, group):
     ask(fleet, f"ALTER ROLE {reader} NOINHERIT")
-    ask(fleet, f"GRANT embedfleet_search TO {reader}")
+    ask(fleet, f"GRANT {group} TO {reader}")
     with pytest.raises(GrantUseless, match=reader):
         docs.grant(reader)
+    ask(fleet, f"REVOKE {group} FROM {reader}")
 
 
 def test_the_function_belongs_to_the_owner_of_the_schema(fleet, docs, roles, reader, login):
