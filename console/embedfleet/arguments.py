@@ -26,12 +26,7 @@ SHOWN = 60
 def whole(call: str, name: str, value: object, *, least: int = 1, most: int = LARGEST_INT) -> int:
     """A whole number between two others, NumPy's included."""
     wanted = f"a whole number from {least:,} to {most:,}"
-    if isinstance(value, bool | np.bool_):
-        _wrong_type(call, name, wanted, value)
-    try:
-        number = index(value)  # type: ignore[arg-type]
-    except TypeError:
-        _wrong_type(call, name, wanted, value)
+    number = _integer(call, name, wanted, value)
     if not least <= number <= most:
         _bad(call, name, wanted, value)
     return number
@@ -100,7 +95,12 @@ def chunking(call: str, value: object) -> None:
     """A `Chunking` whose fields are of their types; whether the model can do it is asked later."""
     if not isinstance(value, Chunking):
         _wrong_type(call, "chunking", "ef.Chunking(size=400, overlap=40)", value)
-    text(call, "chunking.tokenizer", value.tokenizer)
+    wanted = "a whole number of tokens"
+    if value.size is not None:
+        _integer(call, "chunking.size", wanted, value.size)
+    _integer(call, "chunking.overlap", wanted, value.overlap)
+    for name in ("mode", "tokenizer", "too_long"):
+        text(call, f"chunking.{name}", getattr(value, name))
 
 
 def where(value: object, call: str = "search") -> None:
@@ -130,6 +130,15 @@ def vector(space: str, value: object) -> NDArray[np.float32]:
             return np.asarray(value, dtype=np.float32)
     except (TypeError, ValueError, OverflowError, RecursionError, Warning) as error:
         raise BadVector(space=space, reason=f"it is no array of numbers ({error})") from error
+
+
+def _integer(call: str, name: str, wanted: str, value: object) -> int:
+    if isinstance(value, bool | np.bool_):
+        _wrong_type(call, name, wanted, value)
+    try:
+        return index(value)  # type: ignore[arg-type]
+    except TypeError:
+        _wrong_type(call, name, wanted, value)
 
 
 def _bad(call: str, name: str, wanted: str, value: object) -> NoReturn:

@@ -138,10 +138,7 @@ class Collection(Upkeep):
         """
         arguments.whole("search", "k", k)
         arguments.where(where)
-        if isinstance(query, str):
-            vector = self.embed_query(query)
-        else:
-            vector = arguments.vector(self.info.space.name, query)
+        vector = self._vector(query)
         return search(self._connections.db, self.info, vector, k=k, where=where)
 
     async def asearch(
@@ -173,7 +170,9 @@ class Collection(Upkeep):
         self, query: str | Vector, *, k: int = 10, where: Mapping[str, Any] | None = None
     ) -> str:
         """The statements that find what `search` finds, complete with vector and settings."""
-        vector = self.embed_query(query) if isinstance(query, str) else query
+        arguments.whole("search_script", "k", k)
+        arguments.where(where)
+        vector = self._vector(query)
         return script(self._connections.db, self.info, vector, k=k, where=where)
 
     def _enqueue(
@@ -202,3 +201,8 @@ class Collection(Upkeep):
             documents, budget_usd=budget_usd, lane=lane, on_window=on_window, stopping=stopping
         )
         return Job(self._connections, enqueued.job_id, enqueued)
+
+    def _vector(self, query: str | Vector) -> NDArray[np.float32]:
+        if isinstance(query, str):
+            return self.embed_query(query)
+        return arguments.vector(self.info.space.name, query)

@@ -69,6 +69,9 @@ class Upkeep:
             UsageError: nothing is selected.
             UnknownJob: the collection has no such job.
         """
+        _check_job("delete_matching", job_id)
+        if prefix is not None:
+            arguments.text("delete_matching", "prefix", prefix)
         arguments.where(where, "delete_matching")
         selection = Selection(job_id, prefix, where)
         if job_id is not None and Job(self._connections, job_id).status.collection != self.name:
@@ -179,6 +182,7 @@ class Upkeep:
             GrantUseless: it can read the fleet's tables or views already.
             LongName: the collection's name leaves no room for the function's.
         """
+        arguments.text("grant", "role", role)
         return grants.grant(self._connections.db, self.info, role)
 
     def revoke(self, role: str) -> None:
@@ -187,6 +191,7 @@ class Upkeep:
         Raises:
             UnknownRole: the server has no such role.
         """
+        arguments.text("revoke", "role", role)
         grants.revoke(self._connections.db, self.info, role)
 
     def _translated(self) -> AbstractContextManager[None]:

@@ -17,6 +17,8 @@ from embedfleet_schema.types import DEFAULT_SIZE, Chunk, Chunking, ChunkMode, Sp
 
 # Of what a model takes, where its tokens are estimated: its own tokenizer may find a third more.
 ESTIMATED_SHARE = 0.75
+# More than any model takes, and no number so long that nobody could read the refusal.
+MOST_TOKENS = 2**31 - 1
 # Single characters that have many tokens: of four bytes, and such as normalization makes words of.
 _DENSE_CHARACTERS = tuple("\U0010fffd\U0001f44d\uac01\ufdfa\ufdfb\u3316\u3333\u1f82")
 
@@ -186,8 +188,9 @@ def settled(space: Space, chunking: Chunking) -> Chunking:
 
 def _check_numbers(chunking: Chunking) -> None:
     given = (0 if chunking.size is None else chunking.size, chunking.overlap)
-    if any(type(tokens) is not int or tokens < 0 for tokens in given):
-        raise BadChunking(reason="size and overlap are whole numbers of tokens, 0 or more")
+    if any(type(tokens) is not int or not 0 <= tokens <= MOST_TOKENS for tokens in given):
+        reason = f"size and overlap are whole numbers of tokens from 0 to {MOST_TOKENS:,}"
+        raise BadChunking(reason=reason)
 
 
 def _check(space: Space, chunking: Chunking, limit: int, size: int) -> None:

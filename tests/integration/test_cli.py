@@ -153,7 +153,7 @@ def test_failures_of_one_job_are_tried_again(command: Command, failed: str):
     (failure,) = command("failures", failed, "--json").json
     assert 0 == command("retry", failure["job_id"]).code
     again = command("retry", failure["job_id"])
-    assert "there is no failed chunk that is not queued already\n" == again.out
+    assert "no failed chunk to try again\n" == again.out
 
 
 def test_waiting_for_a_retry_that_fails_again_is_a_failure(

@@ -103,7 +103,15 @@ def given_all(call, first, **strategies):
 
 chunkings = st.one_of(
     anything,
-    st.builds(ef.Chunking, size=anything, overlap=anything, mode=anything, tokenizer=anything),
+    st.builds(
+        ef.Chunking,
+        size=anything,
+        overlap=anything,
+        mode=anything,
+        tokenizer=anything,
+        too_long=anything,
+    ),
+    st.builds(ef.Chunking, too_long=anything),
 )
 CALLS = [
     given_all(
@@ -178,6 +186,19 @@ CALLS = [
         where=anything,
     ),
     named(lambda fleet, docs, job, **rest: docs.search_sql(**rest), k=anything, where=anything),
+    given_all(
+        lambda fleet, docs, job, query, **rest: docs.search_script(query, **rest),
+        anything,
+        k=anything,
+        where=anything,
+    ),
+    named(
+        lambda fleet, docs, job, **rest: docs.delete_matching(**rest),
+        job_id=anything,
+        prefix=anything,
+    ),
+    given_all(lambda fleet, docs, job, role: docs.grant(role), anything),
+    given_all(lambda fleet, docs, job, role: docs.revoke(role), anything),
     given_all(lambda fleet, docs, job, query: docs.embed_query(query), anything),
     given_all(lambda fleet, docs, job, keys: docs.delete(keys), anything),
     named(lambda fleet, docs, job, **rest: docs.audit(repair=True, **rest), budget_usd=anything),

@@ -36,6 +36,15 @@ def test_a_chunk_that_is_too_long_costs_no_neighbour(docs, worker):
     assert "incomplete" == docs.explain("a").state
 
 
+def test_nobody_is_told_to_try_again_what_would_fail_again(docs, worker, command):
+    docs.enqueue([ef.Document("a", chunks=["one", LONG])])
+    drain(worker())
+    said = str(docs.explain("a")), command("failures", "docs").err, command("retry", "docs").out
+    assert "Trying again does not help" in said[0]
+    assert [] == [each for each in said if "embedfleet retry" in each]
+    assert "no failed chunk to try again\n" == said[2]
+
+
 def test_a_piece_of_a_callers_function_that_is_too_long_costs_no_neighbour(docs, worker):
     docs.enqueue([ef.Document("a", f"one\n{LONG}\ntwo")], chunk=str.splitlines)
     drain(worker())

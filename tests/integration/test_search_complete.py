@@ -136,6 +136,17 @@ def test_the_printed_statements_give_what_a_search_gives(fleet: Fleet):
             assert [hit.id for hit in hits] == [row[0] for row in typed(fleet, script)]
 
 
+def test_the_printed_statements_find_pgvector_in_whatever_schema_it_is(fleet: Fleet):
+    ask(fleet, 'CREATE SCHEMA "Apart, it is"')
+    ask(fleet, 'ALTER EXTENSION vector SET SCHEMA "Apart, it is"')
+    with Fleet(fleet.settings) as moved:
+        docs = filled(moved, 400)
+        question = questions()[0]
+        script = docs.search_script(question, k=3, where={"side": "far"})
+        hits = docs.search(question, k=3, where={"side": "far"})
+    assert [hit.id for hit in hits] == [row[0] for row in typed(fleet, script)]
+
+
 def typed(fleet: Fleet, script: str) -> list[tuple[Any, ...]]:
     """The rows that psql would show: a session of its own, all statements as they are."""
     with psycopg.connect(fleet.settings.database, autocommit=True) as conn:

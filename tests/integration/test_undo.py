@@ -8,7 +8,7 @@ import pytest
 
 import embedfleet as ef
 from embedfleet_schema.errors import UnknownJob, UsageError
-from embedfleet_schema.store.documents import DELETED_AT_ONCE
+from embedfleet_schema.store.documents import DELETED_AT_ONCE, delete
 from plugins.fleets import WorkerMaker, drain
 
 if TYPE_CHECKING:
@@ -37,6 +37,28 @@ def test_what_a_job_stored_is_gone_and_nothing_else(docs: ef.Collection, worker:
     assert ["a"] == keys(docs)
     assert [] == docs.failures()
     assert docs.audit().clean
+
+
+def test_a_verdict_of_a_job_goes_without_the_document_that_another_job_stored(
+    docs: ef.Collection, worker: WorkerMaker
+):
+    first = docs.enqueue([ef.Document("a", "first"), ef.Document("b", "second")])
+    job = docs.enqueue([ef.Document("a", ""), ef.Document("c", "third")])
+    drain(worker())
+    assert 2 == docs.delete_matching(job_id=job.id)
+    assert ["a", "b"] == keys(docs)
+    assert [] == docs.failures()
+    docs.enqueue([ef.Document("b", "")])
+    assert 2 == docs.delete_matching(job_id=first.id)
+    assert ["b"] == [failure.document for failure in docs.failures()]
+
+
+def test_what_another_job_stores_meanwhile_stays(docs: ef.Collection):
+    job = docs.enqueue([ef.Document("a", "first"), ef.Document("b", "second")])
+    docs.enqueue([ef.Document("a", "changed")])
+    db, collection = docs._connections.db, docs.info
+    assert ["b"] == delete(db, collection, ["a", "b"], job_id=job.id)
+    assert ["a"] == keys(docs)
 
 
 def test_keys_that_begin_alike_go_however_many(docs: ef.Collection):

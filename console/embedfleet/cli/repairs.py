@@ -85,7 +85,7 @@ def failures(
     terminal().print(table(columns, rows))
     if len(found) == limit:
         note(f"These are the newest {limit:,}; see more with --limit")
-    if any(each.position is not None for each in found):
+    if any(each.position is not None and each.attempts for each in found):
         note(f"Try the chunks again: embedfleet retry {name}")
 
 
@@ -118,7 +118,7 @@ def retry(
             {"job_id": job.id if job else None, "job": status_json(status) if status else None}
         )
     elif job is None:
-        say("there is no failed chunk that is not queued already")
+        say("no failed chunk to try again")
     else:
         say(f"job {job.id} tries them again")
     if status is not None and (status.failed or status.state == "cancelled"):

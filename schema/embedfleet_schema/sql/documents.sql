@@ -65,6 +65,7 @@ WHERE f.collection_id = %(collection_id)s AND f.sha256 = ANY (%(hashes)s::bytea[
 WITH gone AS (
     DELETE FROM embedfleet.document
     WHERE collection_id = %(collection_id)s AND key = ANY (%(keys)s)
+        AND (%(job_id)s::bigint IS NULL OR job_id = %(job_id)s)
     RETURNING id, key
 )
 SELECT g.key, c.sha256
@@ -74,6 +75,7 @@ LEFT JOIN embedfleet.chunk AS c ON c.document_id = g.id;
 -- name: remove_rejections
 DELETE FROM embedfleet.failure
 WHERE collection_id = %(collection_id)s AND document_key = ANY (%(keys)s)
+    AND (%(job_id)s::bigint IS NULL OR job_id = %(job_id)s)
 RETURNING document_key;
 
 -- name: list

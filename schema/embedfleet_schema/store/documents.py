@@ -114,11 +114,18 @@ def prune(db: Database, collection: CollectionInfo, replaced: Sequence[int]) -> 
         remove_unused(conn, collection, {bytes(sha256) for (sha256,) in rows})
 
 
-def delete(db: Database, collection: CollectionInfo, keys: Sequence[str]) -> list[str]:
-    """Remove documents with their chunks and unused vectors; returns the keys that were there."""
+def delete(
+    db: Database, collection: CollectionInfo, keys: Sequence[str], *, job_id: int | None = None
+) -> list[str]:
+    """Remove documents with their chunks and unused vectors; returns the keys that were there.
+
+    With `job_id`, only what that job stored last: a document and a verdict of one key may be of two
+    jobs, and another job may store a document anew meanwhile.
+    """
     with db.transaction() as conn:
         locks.own(conn, collection.id)
-        values = {"collection_id": collection.id, "keys": [key for key in keys if _can_be(key)]}
+        wanted = [key for key in keys if _can_be(key)]
+        values = {"collection_id": collection.id, "keys": wanted, "job_id": job_id}
         rows = conn.execute(_SQL["remove_documents"], values).fetchall()
         rejected = conn.execute(_SQL["remove_rejections"], values).fetchall()
         remove_unused(conn, collection, {bytes(sha256) for _, sha256 in rows if sha256})
@@ -129,7 +136,7 @@ def delete_matching(db: Database, collection: CollectionInfo, selection: Selecti
     """Remove what a selection means, page by page; returns how many documents that were."""
     gone, after = 0, ""
     while keys := _matching(db, collection, selection, after):
-        gone += len(delete(db, collection, keys))
+        gone += len(delete(db, collection, keys, job_id=selection.job_id))
         after = keys[-1]
     return gone
 

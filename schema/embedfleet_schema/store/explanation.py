@@ -205,7 +205,11 @@ def _what_to_do(found: Explanation) -> Iterator[str]:
             f"Queue what is missing: embedfleet audit {found.collection} --repair"
         )
     elif found.state == "incomplete" and not found.batches:
-        yield f"Try again with: embedfleet retry {found.collection}"
+        # Without attempts it was refused before anyone tried, and would be refused again.
+        if any(failure.attempts for failure in found.failures):
+            yield f"Try again with: embedfleet retry {found.collection}"
+        else:
+            yield "Trying again does not help: change how it is cut, or use another model."
     elif not found.batches:
         yield (
             "Nothing is left to embed, and yet it was not taken live. "

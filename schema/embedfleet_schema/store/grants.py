@@ -24,6 +24,7 @@ from embedfleet_schema.types import CollectionInfo
 
 _SQL = load("grants")
 _ROLES = load("roles")
+_SCAN = load("scan_defaults")
 
 PREFIX = "search_"
 LONGEST_NAME = 63
@@ -53,10 +54,11 @@ def grant(db: Database, collection: CollectionInfo, role: str) -> str:
         locks.own(conn, collection.id)
         collections.by_id(conn, collection.id)
         _check(conn, role, collection)
+        conn.execute(_SCAN["load"].format(schema=sql.Identifier(db.vector_schema)))
         # The function runs with the rights of whoever makes it, which are not to be a superuser's.
         conn.execute(_ROLES["become_owner"])
         parts = _parts(db, collection) | {"role": sql.Identifier(role)}
-        for statement in ("load", "create_search", "close_search", "open_schema", "grant_search"):
+        for statement in ("create_search", "close_search", "open_schema", "grant_search"):
             conn.execute(_SQL[statement].format(**parts))
     return name
 

@@ -100,6 +100,9 @@ def script(
         cursor.execute(_SQL["scan_settings"], _effort(collection, k, where) | limits)
         settings = cursor.fetchone() or {}
     lines = [f"SET LOCAL {name} = {value};" for name, value in settings.items() if "." in name]
+    if db.vector_schema != "public":
+        home = sql.Identifier(db.vector_schema).as_string(None)
+        lines.append(f"SET LOCAL search_path = {home};")
     return "\n".join(["BEGIN;", *lines, f"{statement};", "COMMIT;"])
 
 
