@@ -36,7 +36,10 @@ pytest_plugins = [
 
 # A Python for which there is no torch runs all that does not need it: `make test-light`.
 HAS_TORCH = find_spec("torch") is not None
-collect_ignore = [] if HAS_TORCH else ["unit/test_embedders_local.py", "acceptance/test_folder.py"]
+# These import it at their top.
+NEED_TORCH = ["acceptance/test_folder.py", "integration/test_selfcheck.py"]
+NEED_TORCH += ["unit/test_embedders_local.py", "unit/test_model_code.py"]
+collect_ignore = [] if HAS_TORCH else NEED_TORCH
 
 
 def pytest_collection_modifyitems(config, items):

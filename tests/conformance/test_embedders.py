@@ -28,7 +28,7 @@ APIS = [
     Space("jina", "jina-embeddings-v3", 512, 8_192),
     Space("mistral", "codestral-embed", 256, 8_192, query_prompt="query: "),
 ]
-SPACES = [FAKE, LOCAL, *APIS]
+SPACES = [FAKE, pytest.param(LOCAL, marks=pytest.mark.torch), *APIS]
 
 each_space = pytest.mark.parametrize("space", SPACES, ids=lambda space: space.name)
 
@@ -72,6 +72,7 @@ def test_a_closed_embedder_closes_again_and_embeds_no_more(space):
             embedder.embed(["too late"], "document")
 
 
+@pytest.mark.torch
 def test_the_local_vectors_are_those_of_plain_sentence_transformers():
     from sentence_transformers import SentenceTransformer
 

@@ -283,6 +283,7 @@ def test_a_model_that_only_loaded_has_no_speed_yet(fleet, worker):
     assert plans.speed(fleet.db, docs.info.space) is None
 
 
+@pytest.mark.torch
 def test_a_local_model_that_never_ran_is_tried(fleet):
     (plan,) = fleet.plan("later", documents(SAMPLES + 5), "all-MiniLM-L6-v2")
     assert "measured" == plan.basis
