@@ -179,6 +179,7 @@ class Collection:
         arguments.whole("search_script", "k", k)
         arguments.where(where)
         vector = self._vector(query)
+        self._check_there()
         return script(self._connections.db, self.info, vector, k=k, where=where)
 
     def delete(self, keys: Sequence[str]) -> list[str]:
@@ -200,6 +201,7 @@ class Collection:
         if prefix is not None:
             arguments.text("delete_matching", "prefix", prefix)
         selection = Selection(job_id, prefix)
+        self._check_there()
         if job_id is not None and Job(self._connections, job_id).status.collection != self.name:
             raise UnknownJob(job=job_id)
         return documents.delete_matching(self._connections.db, self.info, selection)
@@ -209,6 +211,7 @@ class Collection:
 
         Chunks that cannot be embedded keep theirs: `retry` or `delete` ends those.
         """
+        self._check_there()
         return documents.clear_rejections(self._connections.db, self.info)
 
     def audit(self, *, repair: bool = False, budget_usd: float | None = None) -> Audit:
@@ -309,6 +312,7 @@ class Collection:
             LongName: the collection's name leaves no room for the function's.
         """
         arguments.text("grant", "role", role)
+        self._check_there()
         return grants.grant(self._connections.db, self.info, role)
 
     def revoke(self, role: str) -> None:
@@ -318,6 +322,7 @@ class Collection:
             UnknownRole: the server has no such role.
         """
         arguments.text("revoke", "role", role)
+        self._check_there()
         grants.revoke(self._connections.db, self.info, role)
 
     def _enqueue(
