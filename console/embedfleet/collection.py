@@ -173,6 +173,7 @@ class Collection(Upkeep):
         arguments.whole("search_script", "k", k)
         arguments.where(where)
         vector = self._vector(query)
+        self._check_there()
         return script(self._connections.db, self.info, vector, k=k, where=where)
 
     def _enqueue(

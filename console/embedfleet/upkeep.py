@@ -74,6 +74,7 @@ class Upkeep:
             arguments.text("delete_matching", "prefix", prefix)
         arguments.where(where, "delete_matching")
         selection = Selection(job_id, prefix, where)
+        self._check_there()
         if job_id is not None and Job(self._connections, job_id).status.collection != self.name:
             raise UnknownJob(job=job_id)
         return documents.delete_matching(self._connections.db, self.info, selection)
@@ -83,6 +84,7 @@ class Upkeep:
 
         Chunks that cannot be embedded keep theirs: `retry` or `delete` ends those.
         """
+        self._check_there()
         return documents.clear_rejections(self._connections.db, self.info)
 
     def audit(self, *, repair: bool = False, budget_usd: float | None = None) -> Audit:
@@ -183,6 +185,7 @@ class Upkeep:
             LongName: the collection's name leaves no room for the function's.
         """
         arguments.text("grant", "role", role)
+        self._check_there()
         return grants.grant(self._connections.db, self.info, role)
 
     def revoke(self, role: str) -> None:
@@ -192,6 +195,7 @@ class Upkeep:
             UnknownRole: the server has no such role.
         """
         arguments.text("revoke", "role", role)
+        self._check_there()
         grants.revoke(self._connections.db, self.info, role)
 
     def _translated(self) -> AbstractContextManager[None]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import threading
-from collections.abc import AsyncIterable, Callable, Iterator
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterator
 from contextlib import suppress
 from queue import Empty, SimpleQueue
 from typing import Any, TypeVar
@@ -41,7 +41,7 @@ class Handover(Iterator[Document | Rejection]):
         try:
             while True:
                 await self._room.acquire()
-                self._items.put(await anext(source, _END))
+                self._items.put(await _next(source))
         except BaseException as error:
             self._items.put(_Raised(error))
             raise
@@ -70,6 +70,18 @@ class Handover(Iterator[Document | Rejection]):
             except Empty:
                 if self._loop.is_closed():
                     raise asyncio.CancelledError from None
+
+
+async def _next(source: AsyncIterator[Document | Rejection]) -> object:
+    """The next document, or that it was the last one.
+
+    `anext` with a default would do, but it crashes the interpreter where `__anext__` raises before
+    it is awaited. A coroutine of its own turns a StopIteration, which is no end, into an error.
+    """
+    try:
+        return await anext(source)
+    except StopAsyncIteration:
+        return _END
 
 
 class _Raised:

@@ -1,5 +1,7 @@
 """Dropping a collection that others read."""
 
+from uuid import uuid4
+
 import pytest
 
 from embedfleet_schema.errors import ViewsInTheWay
@@ -46,6 +48,18 @@ def test_it_goes_with_the_collection_where_that_is_asked_for(fleet, docs, name):
     (line,) = docs.drop(cascade=True)
     assert named in line
     assert [] == fleet.collections()
+
+
+def test_what_stands_on_a_granted_search_goes_too_where_that_is_asked_for(fleet, docs):
+    role = f"reader_{uuid4().hex[:12]}"
+    ask(fleet, f"CREATE ROLE {role}")
+    docs.grant(role)
+    ask(fleet, f"DROP OWNED BY {role}")
+    ask(fleet, f"DROP ROLE {role}")
+    ask(fleet, "CREATE VIEW public.mine AS SELECT content FROM embedfleet.search_docs(NULL, 3)")
+    with pytest.raises(ViewsInTheWay, match=r"view public\.mine"):
+        docs.drop()
+    assert ["drop cascades to view public.mine"] == docs.drop(cascade=True)
 
 
 def test_views_of_views_are_named_too(fleet, docs, command):

@@ -9,6 +9,7 @@ from psycopg.conninfo import make_conninfo
 
 import embedfleet as ef
 from embedfleet_schema.errors import (
+    CollectionGone,
     GrantUseless,
     LongName,
     NotPermitted,
@@ -16,6 +17,7 @@ from embedfleet_schema.errors import (
     UnknownRole,
 )
 from embedfleet_schema.roles import ROLES, set_up_roles
+from embedfleet_schema.store.grants import grant
 from plugins.fleets import ask, drain
 
 OWN = {"own text", "own key", '{"own": "metadata"}'}
@@ -302,8 +304,11 @@ def test_nothing_is_granted_on_a_collection_that_is_gone(fleet, docs, reader):
     """Or the next one of that name would be open to whom nobody let in."""
     stale = fleet.collection("mine")
     docs.drop()
-    with pytest.raises(UnknownCollection, match="dropped"):
+    with pytest.raises(CollectionGone, match="dropped"):
         stale.grant(reader)
+    # Or dropped just after somebody looked.
+    with pytest.raises(UnknownCollection, match="dropped"):
+        grant(fleet.db, stale.info, reader)
     function = "SELECT to_regproc('embedfleet.search_mine')"
     assert [(None,)] == ask(fleet, function)
 

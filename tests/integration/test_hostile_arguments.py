@@ -312,6 +312,11 @@ def test_a_collection_that_was_dropped_says_so_whatever_is_asked_of_it(fleet, wo
         lambda: docs.explain("a"),
         docs.failures,
         docs.retry,
+        docs.clear_failures,
+        lambda: docs.delete_matching(prefix="a"),
+        lambda: docs.search_script([0.0] * 16),
+        lambda: docs.grant("anybody"),
+        lambda: docs.revoke("anybody"),
     ):
         with pytest.raises(CollectionGone, match="'docs' was dropped"):
             ask()

@@ -213,6 +213,38 @@ def test_an_asynchronous_source_that_raises_leaves_all_that_was_read(fleet, docs
     assert ("interrupted", 15) == (status.state, status.documents)
 
 
+class Awaitables:
+    """Asynchronous documents without a coroutine: its errors come before it is awaited."""
+
+    def __init__(self, end):
+        self._left = documents(15)
+        self._end = end
+
+    def __aiter__(self):
+        return self
+
+    def __anext__(self):
+        if not self._left:
+            raise self._end
+        ended = asyncio.get_running_loop().create_future()
+        ended.set_result(self._left.pop())
+        return ended
+
+
+def test_an_asynchronous_source_may_be_written_without_coroutines(docs):
+    job = asyncio.run(docs.aenqueue(Awaitables(StopAsyncIteration())))
+    assert (15, "running") == (job.enqueued.documents, job.status.state)
+    with pytest.raises(ValueError, match="broken"):
+        asyncio.run(docs.aenqueue(Awaitables(ValueError("broken"))))
+
+
+def test_no_error_of_an_asynchronous_source_is_taken_for_its_end(fleet, docs):
+    with pytest.raises(RuntimeError, match="StopIteration"):
+        asyncio.run(docs.aenqueue(Awaitables(StopIteration())))
+    (job,) = fleet.jobs()
+    assert (15, "interrupted") == (job.status.documents, job.status.state)
+
+
 def test_a_slow_producer_is_never_taken_for_interrupted(fleet, docs):
     states = set()
 

@@ -82,4 +82,4 @@ REVOKE ALL ON FUNCTION embedfleet.{function}({type}, int, jsonb) FROM {role};
 SELECT to_regprocedure(%(signature)s) IS NOT NULL AS found;
 
 -- name: drop_search
-DROP FUNCTION IF EXISTS embedfleet.{function}({type}, int, jsonb);
+DROP FUNCTION IF EXISTS embedfleet.{function}({type}, int, jsonb) {behaviour};

@@ -38,7 +38,7 @@ def drop(db: Database, collection: CollectionInfo, *, cascade: bool = False) -> 
         conn.add_notice_handler(listen)
         try:
             conn.execute(_SQL["drop_view"].format(**parts))
-            grants.remove(conn, db, collection)
+            grants.remove(conn, db, collection, parts["behaviour"])
             conn.execute(_SQL["delete"], {"collection_id": collection.id})
             conn.execute(_SQL["drop_vectors"].format(**parts))
         except psycopg.errors.DependentObjectsStillExist as error:

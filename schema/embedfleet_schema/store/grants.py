@@ -79,9 +79,12 @@ def revoke(db: Database, collection: CollectionInfo, role: str) -> None:
             conn.execute(_SQL["revoke_search"].format(**parts))
 
 
-def remove(conn: Connection[Any], db: Database, collection: CollectionInfo) -> None:
-    """Drop the function with its collection."""
-    conn.execute(_SQL["drop_search"].format(**_parts(db, collection)))
+def remove(
+    conn: Connection[Any], db: Database, collection: CollectionInfo, behaviour: sql.Composable
+) -> None:
+    """Drop the function with its collection; what others built on it by CASCADE or RESTRICT."""
+    parts = _parts(db, collection) | {"behaviour": behaviour}
+    conn.execute(_SQL["drop_search"].format(**parts))
 
 
 def _check(conn: Connection[Any], role: str, collection: CollectionInfo) -> None:
