@@ -82,7 +82,10 @@ def exact(fleet: Fleet, docs: Collection, question, where: Mapping[str, Any] | N
         f" %s::public.{docs.info.space.storage}) + 0 LIMIT %s"
     )
     vector = str(question.tolist())
-    return {key for (key,) in ask(fleet, statement, json.dumps(where or {}), vector, k)}
+    # As people are connected: no path of ours leads to pgvector.
+    with psycopg.connect(fleet.settings.database) as conn:
+        rows = conn.execute(statement, (json.dumps(where or {}), vector, k)).fetchall()
+    return {key for (key,) in rows}
 
 
 def check(fleet: Fleet, docs: Collection, counts: list[int]) -> None:
