@@ -15,7 +15,7 @@ from embedfleet_producer.merge import ChunkRow, Known, Prepared, Refusal
 from embedfleet_producer.origins import duplicate, is_taken, taken
 from embedfleet_producer.unknown import UNREADABLE_SHARE
 from embedfleet_producer.windows import Window
-from embedfleet_schema.types import Chunk, ChunkMode, Document, Rejection, text_sha256
+from embedfleet_schema.types import ChunkMode, Document, Rejection, text_sha256
 
 
 def prepare(
@@ -97,6 +97,8 @@ def _refused(
 ) -> dict[bytes, Refusal]:
     """The texts that no worker needs to try; their neighbours are embedded."""
     refused: dict[bytes, Refusal] = {}
+    if all(chunk.tokens <= limit and not chunk.unread for chunk in chunks):
+        return refused
     for row, chunk in zip(rows, chunks, strict=True):
         if chunk.tokens > limit:
             # The model would cut it off in silence, and part of it could never be found.
@@ -112,34 +114,32 @@ def _refused(
 
 
 def _rows(judged: Judged, chunks: Sequence[PreparedChunk], mode: ChunkMode) -> list[ChunkRow]:
-    rows: list[ChunkRow] = []
-    metadata = _metadata(judged, [prepared.chunk for prepared in chunks], mode)
-    for position, (prepared, merged) in enumerate(zip(chunks, metadata, strict=True)):
-        chunk = prepared.chunk
-        rows.append(
-            (
-                judged.document.key,
-                position,
-                chunk.start,
-                chunk.end,
-                prepared.tokens,
-                text_sha256(chunk.content),
-                chunk.content,
-                merged,
-            )
+    key = judged.document.key
+    metadata = _metadata(judged, chunks, mode)
+    return [
+        (
+            key,
+            position,
+            prepared.chunk.start,
+            prepared.chunk.end,
+            prepared.tokens,
+            text_sha256(prepared.chunk.content),
+            prepared.chunk.content,
+            merged,
         )
-    return rows
+        for position, (prepared, merged) in enumerate(zip(chunks, metadata, strict=True))
+    ]
 
 
-def _metadata(judged: Judged, chunks: Sequence[Chunk], mode: ChunkMode) -> list[Jsonb]:
+def _metadata(judged: Judged, chunks: Sequence[PreparedChunk], mode: ChunkMode) -> list[Jsonb]:
     """The metadata of each chunk: the document's, over it that of marks, over it its own."""
     whole = _json(judged.metadata)
     marks = marks_of(judged.document, mode)
-    if not marks and not any(chunk.metadata for chunk in chunks):
+    if not marks and all(not each.chunk.metadata for each in chunks):
         return [whole] * len(chunks)
-    parts = in_force(marks, [chunk.start for chunk in chunks]) if marks else []
+    parts = in_force(marks, [each.chunk.start for each in chunks]) if marks else []
     merged = []
-    for index, chunk in enumerate(chunks):
+    for index, chunk in enumerate(each.chunk for each in chunks):
         own = {**parts[index], **chunk.metadata} if parts else chunk.metadata
         merged.append(_over(judged.document.metadata, own) if own else whole)
     return merged

@@ -48,8 +48,6 @@ class Source(Iterator[Document | Rejection]):
 
     def __next__(self) -> Document | Rejection:
         item = self._ahead.pop() if self._ahead else self._read()
-        if self._stopping.is_set():
-            raise asyncio.CancelledError
         if item is _END:
             raise StopIteration
         return item  # type: ignore[return-value]
@@ -71,10 +69,13 @@ class Source(Iterator[Document | Rejection]):
         if self._stopping.is_set():
             raise asyncio.CancelledError
         try:
-            return next(self._documents, _END)
+            item = next(self._documents, _END)
         except Exception as error:
             callers_own(error)
             raise
+        if self._stopping.is_set():
+            raise asyncio.CancelledError
+        return item
 
 
 def _opened(documents: object) -> Iterator[object]:

@@ -84,15 +84,16 @@ class FileCounter:
 
     def read(self, texts: Sequence[str]) -> list[Reading]:
         """The tokens of each text; a long list uses all cores, without the GIL."""
-        encodings = (
-            encoding
-            for batch in _batches(texts)
-            for encoding in self.tokenizer.encode_batch_fast(batch, add_special_tokens=False)
-        )
+        found: list[Reading] = []
         unknown = self._unknown
-        if unknown is None:
-            return [Reading(len(encoding), 0) for encoding in encodings]
-        return [Reading(len(ids := encoding.ids), ids.count(unknown)) for encoding in encodings]
+        for batch in _batches(texts):
+            encodings = self.tokenizer.encode_batch_fast(batch, add_special_tokens=False)
+            if unknown is None:
+                found += [Reading(len(encoding), 0) for encoding in encodings]
+            else:
+                ids = [encoding.ids for encoding in encodings]
+                found += [Reading(len(each), each.count(unknown)) for each in ids]
+        return found
 
     def unread(self, texts: Sequence[str]) -> list[list[Unread]]:
         return [
