@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, NoReturn
 from embedfleet.amounts import quantity
 from embedfleet.embedded import ready
 from embedfleet.fleet import Fleet
+from embedfleet.liveness import has_worker
 from embedfleet.local_workers import last_log_lines, running_workers, uninterrupted, workers
-from embedfleet.progress import command, duration, enqueue_progress, has_worker, job_progress
+from embedfleet.progress import command, duration, enqueue_progress, job_progress
 from embedfleet.stack import down, status
 from embedfleet.stack.processes import wait_until
 from embedfleet.stdlib_docs import documents

@@ -18,7 +18,6 @@ from types import FrameType
 
 import psutil
 
-from embedfleet.progress import is_alive
 from embedfleet.stack.files import Folder, appending, last_words
 from embedfleet.stack.processes import wait_until
 from embedfleet_schema.database import Database
@@ -98,7 +97,7 @@ def living_workers(
     pids = start_workers(data, count, queue=queue, env=env)
 
     def all_live() -> bool:
-        lacking = set(pids) - {each.pid for each in workers_table.list_alive(db) if is_alive(each)}
+        lacking = set(pids) - {each.pid for each in workers_table.list_alive(db) if each.is_alive}
         if lacking - set(running_workers(data)):
             raise WorkerStartFailed(reason=_what_they_said(data, began))
         return not lacking

@@ -14,18 +14,14 @@ from rich.table import Column
 from rich.text import Text
 
 from embedfleet.amounts import money, quantity
+from embedfleet.liveness import will_have_worker
 from embedfleet_schema.settings import Settings, default_data
-from embedfleet_schema.store import workers
 from embedfleet_schema.store.jobs import JobStatus
-from embedfleet_schema.store.workers import WorkerInfo
-from embedfleet_schema.types import Queue
 
 if TYPE_CHECKING:
     from embedfleet.connections import Connections
     from embedfleet_producer.enqueue import Enqueued
 
-# Three missed heartbeats: the sweeper no longer counts on such a worker either.
-ALIVE_SECONDS = 45.0
 MINUTE, HOUR = 60, 3_600
 LINE_EVERY_SECONDS = 5.0
 PATIENCE_SECONDS = 5.0
@@ -82,28 +78,6 @@ def enqueue_progress() -> Iterator[ShowEnqueued]:
             tell(f"stored {documents}, {chunks}, {rate:,.0f} documents/s")
 
         yield show
-
-
-def is_alive(worker: WorkerInfo) -> bool:
-    return worker.silent_s < ALIVE_SECONDS
-
-
-def has_worker(connections: Connections, queue: Queue) -> bool:
-    """Whether anyone is there to embed what waits in `queue`."""
-    return any(
-        is_alive(worker) and queue in worker.queues for worker in workers.list_alive(connections.db)
-    )
-
-
-def will_have_worker(connections: Connections, queue: Queue) -> bool:
-    """The same, or whether one of the embedded stack is just starting: that takes some seconds."""
-    if has_worker(connections, queue):
-        return True
-    if not connections.settings.uses_embedded_stack:
-        return False
-    from embedfleet.local_workers import running_workers
-
-    return bool(running_workers(connections.settings.data, queue=queue))
 
 
 def command(settings: Settings, words: str) -> str:

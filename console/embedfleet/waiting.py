@@ -67,7 +67,8 @@ class Waiting:
         if self._no_worker_s is None or now < self._moved + self._no_worker_s:
             return
         self._moved = now
-        from embedfleet.progress import command, will_have_worker
+        from embedfleet.liveness import will_have_worker
+        from embedfleet.progress import command
 
         if will_have_worker(self._connections, status.queue):
             return

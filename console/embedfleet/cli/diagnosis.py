@@ -17,7 +17,7 @@ from psycopg import Error
 from redis.exceptions import RedisError
 
 from embedfleet.amounts import quantity
-from embedfleet.progress import command, is_alive
+from embedfleet.progress import command
 from embedfleet.stack import ServerStatus
 from embedfleet.stack import status as stack_status
 from embedfleet_schema import session
@@ -225,7 +225,7 @@ def _scans(database: Database) -> Iterator[Finding]:
 
 def _workers(database: Database, settings: Settings) -> Iterator[Finding]:
     listed = workers.list_alive(database)
-    alive = [worker for worker in listed if is_alive(worker)]
+    alive = [worker for worker in listed if worker.is_alive]
     silent = len(listed) - len(alive)
     if alive:
         yield Finding("ok", "workers", f"{len(alive)} alive")

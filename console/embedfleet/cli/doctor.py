@@ -15,9 +15,6 @@ from embedfleet.cli.session import session
 if TYPE_CHECKING:
     from embedfleet_schema.settings import Settings
 
-# Three missed heartbeats, as the sweeper counts.
-HEARD_WITHIN_SECONDS = 45.0
-
 OnlyWorker = Annotated[
     bool, typer.Option("--worker", help="Only ask whether a worker of this machine is alive.")
 ]
@@ -55,7 +52,7 @@ def doctor(context: typer.Context, worker: OnlyWorker = False, json: Json = Fals
 def _ask_worker(settings: Settings, *, json: bool) -> None:
     """The health check of a container: exit code 0 while its worker's heartbeat is fresh."""
     from embedfleet_schema.database import Database
-    from embedfleet_schema.store.workers import list_alive
+    from embedfleet_schema.store.workers import ALIVE_SECONDS, list_alive
 
     host = socket.gethostname()
     database = Database(settings.database, max_connections=1)
@@ -64,7 +61,7 @@ def _ask_worker(settings: Settings, *, json: bool) -> None:
     finally:
         database.close()
     silent_s = min((worker.silent_s for worker in ours), default=None)
-    healthy = silent_s is not None and silent_s < HEARD_WITHIN_SECONDS
+    healthy = silent_s is not None and silent_s < ALIVE_SECONDS
     if json:
         print_json({"hostname": host, "silent_s": silent_s, "healthy": healthy})
     elif silent_s is None:

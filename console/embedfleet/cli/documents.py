@@ -256,7 +256,8 @@ def _judge(status: JobStatus) -> None:
 
 
 def _hint(fleet: Fleet, collection: Collection, done: Enqueued) -> None:
-    from embedfleet.progress import command, has_worker
+    from embedfleet.liveness import has_worker
+    from embedfleet.progress import command
 
     queue = collection.info.queue
     if not done.rung:

@@ -13,7 +13,7 @@ from embedfleet.amounts import quantity
 from embedfleet.cli.listing import Listing
 from embedfleet.cli.output import one_line, status_json, table
 from embedfleet.fleet import Fleet
-from embedfleet.progress import describe, duration, is_alive, name
+from embedfleet.progress import describe, duration, name
 from embedfleet_schema.store.jobs import JobStatus
 from embedfleet_schema.store.spaces import PausedSpace
 from embedfleet_schema.store.workers import QueueInfo, WorkerInfo
@@ -43,7 +43,7 @@ class Overview:
 
     @property
     def alive(self) -> list[WorkerInfo]:
-        return [worker for worker in self.workers if is_alive(worker)]
+        return [worker for worker in self.workers if worker.is_alive]
 
     @property
     def chunks_per_second(self) -> float:
@@ -53,7 +53,7 @@ class Overview:
         return {
             "jobs": [status_json(job) for job in self.jobs],
             "queues": [asdict(queue) for queue in self.queues],
-            "workers": [asdict(worker) | {"alive": is_alive(worker)} for worker in self.workers],
+            "workers": [asdict(worker) | {"alive": worker.is_alive} for worker in self.workers],
             "paused": [asdict(space) for space in self.paused],
         }
 
@@ -147,5 +147,5 @@ def _worker(worker: WorkerInfo) -> list[str]:
         str(worker.leased),
         f"{worker.chunks:,}",
         duration((worker.last_seen - worker.started_at).total_seconds() + worker.silent_s),
-        heard if is_alive(worker) else f"{heard}: silent",
+        heard if worker.is_alive else f"{heard}: silent",
     ]

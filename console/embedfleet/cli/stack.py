@@ -80,7 +80,7 @@ def up(
 def _is_served(settings: Settings) -> bool:
     """Whether a worker that was started before is there for queue `cpu`."""
     from embedfleet.fleet import Fleet
-    from embedfleet.progress import has_worker
+    from embedfleet.liveness import has_worker
 
     with Fleet(settings) as fleet:
         return has_worker(fleet, "cpu")

@@ -12,7 +12,6 @@ from embedfleet_schema.database import Database, Row
 from embedfleet_schema.statements import load
 from embedfleet_schema.store import spaces
 from embedfleet_schema.store.explanation import (
-    ALIVE_SECONDS,
     ChunkFailure,
     Explanation,
     OpenBatch,
@@ -20,6 +19,7 @@ from embedfleet_schema.store.explanation import (
     Verdict,
 )
 from embedfleet_schema.store.texts import composed
+from embedfleet_schema.store.workers import ALIVE_SECONDS
 from embedfleet_schema.types import CollectionInfo
 
 _SQL = load("explain")

@@ -8,12 +8,11 @@ from datetime import datetime
 from typing import Literal
 
 from embedfleet_schema.store.spaces import PausedSpace
+from embedfleet_schema.store.workers import ALIVE_SECONDS
 from embedfleet_schema.types import LANE_QUEUE, serving
 
 State = Literal["live", "incomplete", "waiting", "rejected", "unknown"]
 
-# A worker that has not been heard for three heartbeats is not counted on.
-ALIVE_SECONDS = 45.0
 SHOWN = 3
 
 

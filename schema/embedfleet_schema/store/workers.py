@@ -16,6 +16,9 @@ from embedfleet_schema.types import Queue
 
 _SQL = load("workers")
 
+# Three missed heartbeats: the sweeper no longer counts on such a worker either.
+ALIVE_SECONDS = 45.0
+
 
 @dataclass(frozen=True, slots=True)
 class WorkerIdentity:
@@ -48,6 +51,10 @@ class WorkerInfo:
     last_seen: datetime
     silent_s: float
     leased: int
+
+    @property
+    def is_alive(self) -> bool:
+        return self.silent_s < ALIVE_SECONDS
 
 
 @dataclass(frozen=True, slots=True)
