@@ -38,8 +38,9 @@ def is_private(host: str) -> bool:
         address = ip_address(name.partition("%")[0])
     except ValueError:
         return name.removesuffix(".").endswith(PRIVATE_ENDS) or "." not in name
-    if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
-        address = address.ipv4_mapped
+    if isinstance(address, IPv6Address):
+        # What such an address leads to decides; Python 3.13 calls all of 6to4 private.
+        address = address.ipv4_mapped or address.sixtofour or address
     return (
         address.is_private
         or address.is_loopback

@@ -67,6 +67,7 @@ def test_a_job_is_paused_resumed_and_cancelled(command: Command, handbook: str, 
     assert "cancelled" == state()
 
 
+@pytest.mark.torch
 def test_doctor_finds_nothing_broken_in_a_sound_fleet(command: Command, embedded: str):
     examined = command("doctor", "--json")
     levels = {finding["level"] for finding in examined.json}

@@ -255,8 +255,8 @@ def test_size_zero_is_what_the_model_takes_beside_special_tokens_and_prompt():
     ("chunking", "reason"),
     [
         (Chunking(size=255), "size 255 is more than the 254 tokens .* choose 254 or less"),
-        (Chunking(size=-1), "0 or more"),
-        (Chunking(overlap=-1), "0 or more"),
+        (Chunking(size=-1), "from 0 to"),
+        (Chunking(overlap=-1), "from 0 to"),
         (Chunking(size="5"), "whole numbers"),
         (Chunking(overlap=1.5), "whole numbers"),
         (Chunking(size=10, overlap=10), "overlap 10 is not smaller than size 10: choose 0 to 9"),
