@@ -1,6 +1,5 @@
 """Sentinels: who opens Redis asks them for the master, and follows it when it changes."""
 
-import asyncio
 import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -17,12 +16,10 @@ from embedfleet.stack.wheels import valkey_program
 from embedfleet_schema import broker
 from embedfleet_schema.settings import load_settings
 from embedfleet_workers.limits import redis_calls
-from embedfleet_workers.limits.protocol import LimitKey
-from embedfleet_workers.limits.redis_store import RedisStore
-from embedfleet_workers.limits.store import Ask, Turn
+from embedfleet_workers.limits.store import Turn
+from plugins.limiter_asks import reserve
 from plugins.worker_processes import eventually
 
-LIMIT = LimitKey("openai", "0123456789abcdef", "text-embedding-3-small")
 SERVER = """\
 bind 127.0.0.1
 port {port}
@@ -115,17 +112,6 @@ def fleet(migrated_url: str, trio: Trio) -> Iterator[Fleet]:
 
 def documents(count: int, prefix: str) -> list[ef.Document]:
     return [ef.Document(f"{prefix}{n}", f"text {n} of {prefix}") for n in range(count)]
-
-
-def reserve(url: str) -> object:
-    async def ask() -> object:
-        store = RedisStore(url)
-        try:
-            return await store.reserve(LIMIT, {"requests": Ask(1.0)}, target=1.0, max_wait_s=1.0)
-        finally:
-            await store.close()
-
-    return asyncio.run(ask())
 
 
 def test_everybody_finds_the_master_and_follows_it(

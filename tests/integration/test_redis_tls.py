@@ -1,6 +1,5 @@
 """TLS to Redis: everybody who opens Redis speaks it from the first byte, and checks who answers."""
 
-import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 from urllib.parse import urlsplit
@@ -13,13 +12,11 @@ from embedfleet.fleet import Fleet
 from embedfleet_schema import broker
 from embedfleet_schema.settings import load_settings
 from embedfleet_workers.limits import redis_calls
-from embedfleet_workers.limits.protocol import LimitKey
-from embedfleet_workers.limits.redis_store import RedisStore
-from embedfleet_workers.limits.store import Ask, StoreAway, Turn
+from embedfleet_workers.limits.store import StoreAway, Turn
 from plugins.command_line import Answer, Command
+from plugins.limiter_asks import reserve
 from plugins.worker_processes import WorkerProcess, eventually
 
-LIMIT = LimitKey("openai", "0123456789abcdef", "text-embedding-3-small")
 HANDSHAKE = b"\x16\x03"
 
 
@@ -64,17 +61,6 @@ class Parties:
 @pytest.fixture
 def parties(fleet, worker_process, command, monkeypatch) -> Parties:
     return Parties(fleet.settings.database, worker_process, command, monkeypatch)
-
-
-def reserve(url: str) -> object:
-    async def ask() -> object:
-        store = RedisStore(url)
-        try:
-            return await store.reserve(LIMIT, {"requests": Ask(1.0)}, target=1.0, max_wait_s=1.0)
-        finally:
-            await store.close()
-
-    return asyncio.run(ask())
 
 
 @pytest.mark.parametrize("scheme", ["rediss", "valkeys"])
