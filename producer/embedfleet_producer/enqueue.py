@@ -26,7 +26,7 @@ from embedfleet_schema.failpoints import Failpoints
 from embedfleet_schema.foreign import callers_own, translated
 from embedfleet_schema.lanes import check_lane
 from embedfleet_schema.settings import Settings
-from embedfleet_schema.store import documents
+from embedfleet_schema.store import documents, reuse
 from embedfleet_schema.store.jobs import Tally
 from embedfleet_schema.types import CollectionInfo, Document, Lane, Rejection
 
@@ -97,6 +97,7 @@ class Producer:
         self._settings = settings
         self._doorbell = doorbell
         self._chunker = Chunker(collection.space, collection.chunking, counter)
+        self._elsewhere = reuse.Elsewhere(db, collection)
         self._function = chunk
         self._replace = replace
         self._failpoints = Failpoints.parse(settings.failpoints)
@@ -198,16 +199,17 @@ class Producer:
         budget = self._settings.batch_tokens(self._collection.queue)
         self._failpoints.hit("before_merge")
 
-        def stored(again: bool) -> tuple[Prepared, Merged]:
+        def stored(again: bool) -> tuple[Prepared, Merged, int]:
             # A commit whose answer was lost is seen by its digests and not repeated.
             wanted = self._prepare(window, job_id) if again else prepared
+            elsewhere = self._elsewhere.count({row[5] for row in wanted.chunks})
             merged = merge(self._db, self._collection, job_id, wanted, budget=budget)
-            return wanted, merged
+            return wanted, merged, elsewhere
 
-        written, merged = persistently(stored)
+        written, merged, elsewhere = persistently(stored)
         persistently(lambda _: documents.prune(self._db, self._collection, merged.left_behind))
         self._failpoints.hit("after_merge_before_ring")
         # The lane's runner looks by itself.
         rings = merged.batches and lane == "live"
         rung = not rings or self._doorbell.ring(self._collection.queue, merged.batches)
-        return Written(merged.tally, merged.batches, merged.elsewhere, written.rejected, rung)
+        return Written(merged.tally, merged.batches, elsewhere, written.rejected, rung)

@@ -53,6 +53,9 @@ class Judged:
     mode: ChunkMode = "text"
 
 
+# One encoder for all: `json.dumps` with arguments makes one for each call.
+_written = json.JSONEncoder(allow_nan=False, sort_keys=True, ensure_ascii=False).encode
+
 _MODES = get_args(ChunkMode)
 _KINDS: dict[ChunkMode, str] = {"text": "text", "markdown": "markdown with headings"}
 
@@ -272,7 +275,7 @@ def _metadata_json(metadata: object) -> str:
         return "{}"
     _check_values(metadata, MAX_METADATA_DEPTH)
     try:
-        text = json.dumps(dict(metadata), allow_nan=False, sort_keys=True, ensure_ascii=False)
+        text = _written(dict(metadata))
         size = len(text.encode())
     except (TypeError, ValueError) as error:
         # UnicodeEncodeError is a ValueError: a lone surrogate in the metadata ends here too.
@@ -286,7 +289,10 @@ def _metadata_json(metadata: object) -> str:
 def _check_values(value: object, depth: int) -> None:
     if depth == 0:
         raise _Refused("BAD_METADATA", f"metadata is nested deeper than {MAX_METADATA_DEPTH}")
-    if isinstance(value, Mapping):
+    if isinstance(value, str):
+        if "\0" in value:
+            raise _Refused("BAD_METADATA", "metadata holds a NUL character")
+    elif isinstance(value, Mapping):
         for name, item in value.items():
             if not isinstance(name, str):
                 raise _Refused("BAD_METADATA", f"a name is no string: {printable(name)}")
@@ -295,5 +301,3 @@ def _check_values(value: object, depth: int) -> None:
     elif isinstance(value, list | tuple):
         for item in value:
             _check_values(item, depth - 1)
-    elif isinstance(value, str) and "\0" in value:
-        raise _Refused("BAD_METADATA", "metadata holds a NUL character")

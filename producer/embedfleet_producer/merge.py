@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,7 +13,7 @@ from psycopg.types.json import Jsonb
 from embedfleet_producer.judge import Judged, printable, storable_source
 from embedfleet_schema.database import Database
 from embedfleet_schema.statements import load
-from embedfleet_schema.store import documents, jobs, locks, reuse
+from embedfleet_schema.store import documents, jobs, locks
 from embedfleet_schema.types import CollectionInfo, Rejection
 
 _SQL = load("ingest")
@@ -47,14 +47,10 @@ class Refusal:
 
 @dataclass(frozen=True, slots=True)
 class Merged:
-    """A stored window: its counts, how many batches it made, and documents to be pruned.
-
-    `elsewhere` counts texts with a vector in another collection.
-    """
+    """A stored window: its counts, how many batches it made, and documents to be pruned."""
 
     tally: jobs.Tally
     batches: int
-    elsewhere: int
     left_behind: list[int]
 
 
@@ -97,7 +93,6 @@ def merge(
     Raises:
         SerializationFailure: another producer took a key of it in between; prepare it anew.
     """
-    elsewhere = reuse.count(db, collection, {row[5] for row in window.chunks})
     with db.transaction() as conn:
         locks.share(conn, collection.id)
         values: dict[str, Any] = {
@@ -110,7 +105,7 @@ def merge(
         missing = _missing(conn, collection, window)
         # Failures before documents, as commits lock them.
         failed = _refuse(conn, values, missing, window.refused)
-        conn.execute(_SQL["retry_failures"], values | {"hashes": list(missing)})
+        retried = conn.execute(_SQL["retry_failures"], values | {"hashes": list(missing)}).rowcount
         conn.execute(_SQL["forget_rejections"], values | {"keys": window.keys})
         _reject(conn, values, window.rejected)
         keys = [judged.document.key for judged in window.changed]
@@ -125,10 +120,12 @@ def merge(
                 raise SerializationFailure("a key was taken by another source in between")
             conn.execute(_SQL["merge_chunks"], values)
         batches = jobs.put_batches(conn, collection, job_id, missing.items(), budget=budget)
-        left_behind = _take_live(conn, collection) if window.changed else []
+        # A failure that is tried again counts, if the job is cancelled: there PostgreSQL is asked.
+        awaited = missing.keys() if not retried else ()
+        left_behind = _take_live(conn, collection, window, awaited) if window.changed else []
         tally = _tally(window, missing, failed)
         jobs.count(conn, job_id, tally)
-    return Merged(tally, batches, elsewhere, left_behind)
+    return Merged(tally, batches, left_behind)
 
 
 def _copy(conn: Connection[Any], window: Prepared) -> None:
@@ -211,11 +208,21 @@ def _reject(conn: Connection[Any], values: dict[str, Any], rejected: Sequence[Re
         )
 
 
-def _take_live(conn: Connection[Any], collection: CollectionInfo) -> list[int]:
-    """Take live what is whole already; returns documents that have chunks nobody sees any more."""
+def _take_live(
+    conn: Connection[Any],
+    collection: CollectionInfo,
+    window: Prepared,
+    awaited: Container[bytes],
+) -> list[int]:
+    """Take live what is whole already; returns documents that have chunks nobody sees any more.
+
+    A document with a text that is `awaited` cannot be whole, and is not looked at.
+    """
+    parts = {row[0] for row in window.chunks if row[5] in awaited}
     rows = conn.execute(_SQL["incoming_documents"]).fetchall()
-    replaced = documents.take_live(conn, collection, [(row[0], row[2]) for row in rows])
-    return sorted({*replaced, *(document for document, had_pending, _ in rows if had_pending)})
+    whole = [(document, live) for document, key, _, live in rows if key not in parts]
+    replaced = documents.take_live(conn, collection, whole)
+    return sorted({*replaced, *(document for document, _, had_pending, _ in rows if had_pending)})
 
 
 def _tally(window: Prepared, missing: dict[bytes, int], failed: int) -> jobs.Tally:

@@ -139,6 +139,18 @@ def test_a_retry_and_an_enqueue_of_one_text_that_are_both_cancelled_leave_it_fai
     assert (0, 0, 2, 0) == standing(failed)
 
 
+def test_what_a_job_stores_after_its_cancellation_goes_live_with_the_failures_that_stand(
+    failed, fleet
+):
+    with ef.connect(
+        fleet.settings.database_url, fleet.settings.redis_url, window_documents=1
+    ) as own:
+        later = [ef.Document("c", "text of c"), ef.Document("d", "text of a")]
+        own.collection("docs").enqueue(later, on_window=lambda done: own.job(done.job_id).cancel())
+    live = "SELECT key, live_version FROM embedfleet.document WHERE key > 'b' ORDER BY key"
+    assert [("c", None), ("d", 1)] == ask(fleet, live)
+
+
 def test_a_document_waits_for_a_failed_text_that_is_tried_anew(fleet, failed, store, worker):
     failed.enqueue([ef.Document("c", "text of a")])
     live = "SELECT live_version FROM embedfleet.document WHERE key = 'c'"

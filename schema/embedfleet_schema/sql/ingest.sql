@@ -126,7 +126,7 @@ VALUES
 
 -- name: incoming_documents
 -- Every document of the window with its live version; the merge holds their rows.
-SELECT id, had_pending, live_version FROM incoming_document ORDER BY id;
+SELECT id, key, had_pending, live_version FROM incoming_document ORDER BY id;
 
 -- name: reject
 -- The latest verdict on a document that was not accepted.

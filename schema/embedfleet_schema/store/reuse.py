@@ -30,29 +30,41 @@ def siblings(conn: Connection[Any], collection: CollectionInfo) -> list[str]:
     return [f"vectors_{sibling}_{collection.space_id}" for (sibling,) in rows]
 
 
-def count(db: Database, collection: CollectionInfo, hashes: Collection[bytes]) -> int:
-    """How many of the texts a worker will copy: those that only siblings have a vector of."""
-    if not hashes:
-        return 0
-    try:
-        with db.connection() as conn:
-            return _count(conn, collection, hashes)
-    except UndefinedTable:
-        # A sibling was dropped since it was listed: a new list is without it.
-        with db.connection() as conn:
-            return _count(conn, collection, hashes)
+class Elsewhere:
+    """Counts what siblings have, as one call of a producer knows them: they are listed once."""
 
+    def __init__(self, db: Database, collection: CollectionInfo) -> None:
+        self._db = db
+        self._collection = collection
+        self._tables: list[str] | None = None
 
-def _count(conn: Connection[Any], collection: CollectionInfo, hashes: Collection[bytes]) -> int:
-    tables = siblings(conn, collection)
-    if not tables:
-        return 0
-    held = [_SQL["held"].format(sibling=sql.Identifier(table)) for table in tables]
-    statement = _SQL["count"].format(
-        vectors=sql.Identifier(collection.vectors), held=sql.SQL(" OR ").join(held)
-    )
-    row = conn.execute(statement, {"hashes": list(hashes)}).fetchone()
-    return int(row[0]) if row else 0
+    def count(self, hashes: Collection[bytes]) -> int:
+        """How many of the texts a worker will copy: those that only siblings have a vector of."""
+        if not hashes:
+            return 0
+        if self._tables is None:
+            self._tables = self._listed()
+        try:
+            return self._count(hashes, self._tables)
+        except UndefinedTable:
+            # A sibling was dropped since it was listed: a new list is without it.
+            self._tables = self._listed()
+            return self._count(hashes, self._tables)
+
+    def _listed(self) -> list[str]:
+        with self._db.connection() as conn:
+            return siblings(conn, self._collection)
+
+    def _count(self, hashes: Collection[bytes], tables: Sequence[str]) -> int:
+        if not tables:
+            return 0
+        held = [_SQL["held"].format(sibling=sql.Identifier(table)) for table in tables]
+        statement = _SQL["count"].format(
+            vectors=sql.Identifier(self._collection.vectors), held=sql.SQL(" OR ").join(held)
+        )
+        with self._db.connection() as conn:
+            row = conn.execute(statement, {"hashes": list(hashes)}).fetchone()
+        return int(row[0]) if row else 0
 
 
 def copy(
