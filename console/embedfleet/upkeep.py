@@ -44,7 +44,10 @@ class Upkeep:
         return f"<Collection {self.name!r} of {self.info.space.name}>"
 
     def documents(self, *, prefix: str = "") -> Iterator[DocumentInfo]:
-        """What is stored, by key: source, chunks, whether it is live. Read a page at a time."""
+        """What is stored, by key: source, chunks, whether it is live. Read a page at a time.
+
+        Keys and prefixes find what is stored in either Unicode form (NFC, NFD), here and below.
+        """
         return documents.listed(self._connections.db, self.info, prefix=prefix)
 
     def delete(self, keys: Sequence[str]) -> list[str]:
