@@ -27,7 +27,10 @@ Vector = NDArray[np.float32] | Sequence[float]
 
 @edge
 class Collection(Upkeep):
-    """A named set of documents in one embedding space. Get one from `Fleet.collection`."""
+    """A named set of documents in one embedding space. Get one from `Fleet.collection`.
+
+    Once it is dropped, every call raises `CollectionGone`, also where another has got its name.
+    """
 
     def enqueue(
         self,
@@ -117,6 +120,7 @@ class Collection(Upkeep):
         `Fleet.plan` compares models, and plans for collections that do not exist yet.
         """
         arguments.function("plan", "chunk", chunk)
+        self._check_there()
         target = Target(self.info.space, self.info.chunking, self.info)
         (made,) = make_plans(
             self._connections, self.name, [target], documents, chunk=chunk, replace=replace
@@ -154,7 +158,8 @@ class Collection(Upkeep):
         twice.
         """
         arguments.text("search", "query", text)
-        return self._connections.query_vectors.vector(self.info, text).copy()
+        self._check_there()
+        return self._vector(text).copy()
 
     def search_sql(self, *, k: int = 10, where: Mapping[str, Any] | None = None) -> str:
         """What `search` runs, as one statement, with $1 for the query vector.
@@ -164,6 +169,7 @@ class Collection(Upkeep):
         """
         arguments.whole("search_sql", "k", k)
         arguments.where(where)
+        self._check_there()
         return explain_sql(self.info, k=k, where=where)
 
     def search_script(
@@ -173,7 +179,6 @@ class Collection(Upkeep):
         arguments.whole("search_script", "k", k)
         arguments.where(where)
         vector = self._vector(query)
-        self._check_there()
         return script(self._connections.db, self.info, vector, k=k, where=where)
 
     def _enqueue(
@@ -205,5 +210,6 @@ class Collection(Upkeep):
 
     def _vector(self, query: str | Vector) -> NDArray[np.float32]:
         if isinstance(query, str):
-            return self.embed_query(query)
+            arguments.text("search", "query", query)
+            return self._connections.query_vectors.vector(self.info, query)
         return arguments.vector(self.info.space.name, query)

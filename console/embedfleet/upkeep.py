@@ -11,7 +11,7 @@ from embedfleet.connections import Connections
 from embedfleet.edge import edge
 from embedfleet.job import Job
 from embedfleet_producer.budget import check_budget
-from embedfleet_schema.errors import CollectionGone, UnknownCollection, UnknownJob
+from embedfleet_schema.errors import UnknownJob
 from embedfleet_schema.foreign import translated
 from embedfleet_schema.store import audit, collections, documents, grants, jobs, requeue
 from embedfleet_schema.store.audit import Audit
@@ -44,7 +44,11 @@ class Upkeep:
         return f"<Collection {self.name!r} of {self.info.space.name}>"
 
     def documents(self, *, prefix: str = "") -> Iterator[DocumentInfo]:
-        """What is stored, by key: source, chunks, whether it is live. Read a page at a time."""
+        """What is stored, by key: source, chunks, whether it is live. Read a page at a time.
+
+        Keys and prefixes find what is stored in either Unicode form (NFC, NFD), here and below.
+        """
+        self._check_there()
         return documents.listed(self._connections.db, self.info, prefix=prefix)
 
     def delete(self, keys: Sequence[str]) -> list[str]:
@@ -185,7 +189,6 @@ class Upkeep:
             LongName: the collection's name leaves no room for the function's.
         """
         arguments.text("grant", "role", role)
-        self._check_there()
         return grants.grant(self._connections.db, self.info, role)
 
     def revoke(self, role: str) -> None:
@@ -195,7 +198,6 @@ class Upkeep:
             UnknownRole: the server has no such role.
         """
         arguments.text("revoke", "role", role)
-        self._check_there()
         grants.revoke(self._connections.db, self.info, role)
 
     def _translated(self) -> AbstractContextManager[None]:
@@ -204,10 +206,7 @@ class Upkeep:
     def _check_there(self) -> None:
         """For what would find nothing in a collection that was dropped, and say no more."""
         with self._connections.db.connection() as conn:
-            try:
-                collections.by_id(conn, self.info.id)
-            except UnknownCollection:
-                raise CollectionGone(name=self.name) from None
+            collections.check_there(conn, self.info)
 
     def _check(self, call: str, budget_usd: float | None) -> None:
         arguments.budget(call, budget_usd)

@@ -1,7 +1,8 @@
 """What may be shown of the URLs of PostgreSQL and Redis: never a letter that could be a password's.
 
 A password with an unescaped `@` or `/` makes a URL that means something else: its tail is read as a
-host, a port or a database. So what is shown was read without doubt, or it is the scheme alone.
+host, a port or a database. So what is shown was read without doubt, or it is the scheme alone. Of
+`key=value` words, libpq's reading counts: a password with a space in it has to be quoted there.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ _SECRET = re.compile(
     r"(?:^|[?&\s'])(?:ssl)?(?:password|scram_client_key|scram_server_key|oauth_client_secret)\s*=",
     re.IGNORECASE,
 )
+# An address, or a login, where a host or a name is to be; a Unix socket may begin with an @.
+_ANOTHER = re.compile(r".@|://|=", re.DOTALL)
 _PORTS = re.compile(r"\d*(?:,\d*)*")
 
 
@@ -50,6 +53,9 @@ def check_database_url(url: str) -> dict[str, str]:
     from psycopg import ProgrammingError
     from psycopg.conninfo import conninfo_to_dict
 
+    if "\0" in url:
+        # libpq reads no further, and would take what is before it for all.
+        raise BadDatabaseUrl("it holds the character NUL")
     scheme = _scheme(url)
     if scheme and scheme not in POSTGRES:
         raise BadDatabaseUrl("it is no URL of PostgreSQL: those start with postgresql://")
@@ -80,18 +86,22 @@ def for_psycopg(url: str) -> str:
 
 def _shown(url: str) -> str:
     found = check_database_url(url)
+    parts = [found.get(name, "") for name in ("host", "hostaddr", "port", "dbname")]
+    if any(map(_ANOTHER.search, parts)):
+        raise BadDatabaseUrl("another address stands in a part of it")
     secret = _SECRET.search(url)
     if secret is not None:
-        # What comes after a password may be a piece of it.
+        # What changes a parameter from behind a password may be a piece of it.
         before = check_database_url(url[: secret.start()].rstrip("?&"))
-        if any(found.get(name) != before.get(name) for name in ("host", "port", "dbname")):
-            return UNREADABLE if "://" not in url else f"{_scheme(url)}://{UNREADABLE}"
-    hosts = (found.get("host") or found.get("hostaddr") or "localhost").split(",")
-    ports = (found.get("port") or "5432").split(",")
+        if any(found[name] != value for name, value in before.items()):
+            raise BadDatabaseUrl(ESCAPES)
+    host, hostaddr, port, name = parts
+    hosts = (host or hostaddr or "localhost").split(",")
+    ports = (port or "5432").split(",")
     if len(ports) < len(hosts):
         ports *= len(hosts)
     servers = ",".join(f"{host}:{port or 5432}" for host, port in zip(hosts, ports, strict=False))
-    return f"{servers}/{found.get('dbname', '')}"
+    return f"{servers}/{name}"
 
 
 def _scheme(url: str) -> str:

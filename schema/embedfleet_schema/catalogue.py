@@ -113,7 +113,9 @@ _MODELS = (
     ApiModel("mistral", "codestral-embed", 1536, range(1, 3_073), 8_192, None, 0.15),
 )
 _BY_NAME: Mapping[str, ApiModel] = {each.name: each for each in _MODELS}
+API_MODELS = tuple(_BY_NAME)
 API_PROVIDERS = tuple(dict.fromkeys(each.provider for each in _MODELS))
+PROVIDERS = ("local", "fake", *API_PROVIDERS)
 
 
 def find(provider: str, model: str) -> ApiModel | None:

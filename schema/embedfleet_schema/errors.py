@@ -54,8 +54,8 @@ class UnknownCollection(UsageError):
 
 
 class CollectionGone(UsageError):
-    """The collection {name!r} was dropped after it was opened here. Open or create it again with:
-    fleet.collection({name!r}, model=...)
+    """The collection {name!r} was dropped after it was opened here; one that has its name now is
+    another. Open or create that with: fleet.collection({name!r}, model=...)
     """
 
 
@@ -97,7 +97,9 @@ class UnreadableQuery(UsageError):
 
 
 class UnknownJob(UsageError):
-    """There is no job {job}. List the latest with: embedfleet status"""
+    """There is no job {job}; it may have been dropped with its collection. List the latest with:
+    embedfleet status
+    """
 
 
 class UnknownModel(UsageError):

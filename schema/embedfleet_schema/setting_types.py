@@ -7,6 +7,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field, HttpUrl, SecretStr, TypeAdapter
 
+from embedfleet_schema.model_names import check_name, check_pattern
 from embedfleet_schema.redis_url import parse_redis_url
 
 _HTTP_URL = TypeAdapter(HttpUrl)
@@ -35,8 +36,16 @@ def _redis(url: SecretStr) -> SecretStr:
     return url
 
 
+def _priced(prices: dict[str, float]) -> dict[str, float]:
+    for name in prices:
+        check_name(name)
+    return prices
+
+
 ApiKey = Annotated[SecretStr, AfterValidator(_sendable)]
 RedisUrl = Annotated[SecretStr, AfterValidator(_redis)]
 Address = Annotated[str, AfterValidator(_address)]
 Price = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Prices = Annotated[dict[str, Price], AfterValidator(_priced)]
+ModelPattern = Annotated[str, AfterValidator(check_pattern)]
 Folder = Annotated[Path, AfterValidator(_absolute)]

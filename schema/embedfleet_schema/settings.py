@@ -9,20 +9,21 @@ from pathlib import Path
 from typing import Any
 
 import platformdirs
-from pydantic import (
-    AliasChoices,
-    Field,
-    SecretStr,
-    ValidationError,
-    model_validator,
-)
+from pydantic import AliasChoices, Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
 from embedfleet_schema.addresses import BadDatabaseUrl, check_database_url, for_psycopg
 from embedfleet_schema.errors import BadSettings, NotConfigured
 from embedfleet_schema.plain_http import EXPOSED, is_exposed
 from embedfleet_schema.redis_url import BadRedisUrl, parse_redis_url
-from embedfleet_schema.setting_types import Address, ApiKey, Folder, Price, RedisUrl
+from embedfleet_schema.setting_types import (
+    Address,
+    ApiKey,
+    Folder,
+    ModelPattern,
+    Prices,
+    RedisUrl,
+)
 from embedfleet_schema.types import (
     MAX_DOCUMENT_BYTES,
     MAX_EXPANSION,
@@ -139,7 +140,7 @@ class Settings(BaseSettings):
         description="CPU time that reading such a file may take, for each megabyte of it that is "
         "begun.",
     )
-    allowed_models: list[str] = Field(
+    allowed_models: list[ModelPattern] = Field(
         default_factory=list,
         description='Models that workers may load, as a JSON list of patterns (["local/*"]). '
         "Empty: all.",
@@ -229,7 +230,7 @@ class Settings(BaseSettings):
         le=1,
         description="Share of a provider's rate limit that the fleet uses.",
     )
-    prices: dict[str, Price] = Field(
+    prices: Prices = Field(
         default_factory=dict,
         description="USD per million tokens by model, as a JSON object "
         '({"openai/text-embedding-3-small": 0.02}); wins over the built-in table.',

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from embedfleet_schema.api_spaces import api_space
-from embedfleet_schema.catalogue import API_PROVIDERS
+from embedfleet_schema.catalogue import API_PROVIDERS, PROVIDERS
 from embedfleet_schema.errors import BadModelName, ModelNotFound, ModelRefused
 from embedfleet_schema.hub import is_hub_name
 from embedfleet_schema.model_files import (
@@ -24,7 +24,6 @@ from embedfleet_schema.model_files import (
 from embedfleet_schema.model_revision import model_revision
 from embedfleet_schema.types import Metric, Space, Storage
 
-PROVIDERS = ("local", "fake", *API_PROVIDERS)
 # What pgvector's HNSW index takes: https://github.com/pgvector/pgvector#hnsw
 INDEXED_DIMENSIONS: dict[Storage, int] = {"vector": 2_000, "halfvec": 4_000}
 FAKE_DIMENSIONS = 384

@@ -13,7 +13,6 @@ from embedfleet_schema.errors import (
     GrantUseless,
     LongName,
     NotPermitted,
-    UnknownCollection,
     UnknownRole,
 )
 from embedfleet_schema.roles import ROLES, set_up_roles
@@ -307,7 +306,7 @@ def test_nothing_is_granted_on_a_collection_that_is_gone(fleet, docs, reader):
     with pytest.raises(CollectionGone, match="dropped"):
         stale.grant(reader)
     # Or dropped just after somebody looked.
-    with pytest.raises(UnknownCollection, match="dropped"):
+    with pytest.raises(CollectionGone, match="dropped"):
         grant(fleet.db, stale.info, reader)
     function = "SELECT to_regproc('embedfleet.search_mine')"
     assert [(None,)] == ask(fleet, function)

@@ -13,12 +13,9 @@ import embedfleet as ef
 from embedfleet_schema.errors import (
     BadArgument,
     BadSettings,
-    CollectionGone,
     ConnectionsInUse,
     EmbedfleetError,
     NotDocuments,
-    UnknownCollection,
-    UnknownJob,
     WrongType,
 )
 from plugins.fleets import drain
@@ -294,37 +291,6 @@ def test_an_asynchronous_stream_is_refused_with_the_call_that_takes_it(fleet):
 def test_keys_that_come_as_one_string_are_not_taken_for_letters(fleet):
     with pytest.raises(WrongType, match="a list of strings"):
         fleet.collection("docs", model="fake/16").delete("vpn.md")
-
-
-def test_a_collection_that_was_dropped_says_so_whatever_is_asked_of_it(fleet, worker):
-    docs = fleet.collection("docs", model="fake/16")
-    job = docs.enqueue([ef.Document("a", "text")])
-    drain(worker())
-    fleet.collection("docs").drop()
-    for ask in (
-        lambda: docs.search("question"),
-        lambda: docs.enqueue([ef.Document("b", "text")]),
-        docs.counts,
-        docs.audit,
-        docs.index,
-        lambda: docs.plan([ef.Document("b", "text")]),
-        lambda: docs.delete(["a"]),
-        lambda: docs.explain("a"),
-        docs.failures,
-        docs.retry,
-        docs.clear_failures,
-        lambda: docs.delete_matching(prefix="a"),
-        lambda: docs.search_script([0.0] * 16),
-        lambda: docs.grant("anybody"),
-        lambda: docs.revoke("anybody"),
-    ):
-        with pytest.raises(CollectionGone, match="'docs' was dropped"):
-            ask()
-    with pytest.raises(UnknownJob):
-        job.wait(timeout_s=1)
-    with pytest.raises(UnknownCollection):
-        fleet.collection("docs")
-    docs.drop()
 
 
 def test_a_pool_that_is_all_in_use_says_which_setting_widens_it(

@@ -3,10 +3,14 @@
 import numpy as np
 import psycopg
 import pytest
+from psycopg import sql
 
 import embedfleet as ef
 from embedfleet_schema.errors import BadFilter, BadVector
+from embedfleet_schema.statements import load
+from embedfleet_schema.store.search import _parts, _qualified
 from plugins.fleets import drain
+from plugins.query_plans import nodes
 
 
 def grouped(count):
@@ -49,6 +53,18 @@ def test_a_hit_tells_all_about_its_chunk(docs):
     number = int(hit.document.removeprefix("d"))
     assert (f"text number {number}", 0) == (hit.content, hit.position)
     assert number % 100 == 7
+
+
+def test_what_an_index_gives_is_sorted_and_not_taken_for_sorted(fleet, docs):
+    docs.index()
+    parts = _parts(docs.info, _qualified(fleet.db, docs.info, docs.embed_query("x")), None, 10)
+    statement = load("search")["nearest"].format(**parts)
+    with fleet.db.transaction() as conn:
+        conn.execute("SET LOCAL enable_seqscan = off")
+        plan = conn.execute(sql.SQL("EXPLAIN (FORMAT JSON) {}").format(statement)).fetchall()
+    kinds = [node["Node Type"] for node in nodes(plan)]
+    assert "Sort" == kinds[0]
+    assert "Incremental Sort" not in kinds
 
 
 def test_an_index_is_built_once_and_used(fleet, docs):

@@ -94,7 +94,9 @@ def check(fleet: Fleet, docs: Collection, counts: list[int]) -> None:
             found = expected = agreed = 0
             for question in questions():
                 nearest = exact(fleet, docs, question, where, k)
-                hits = [hit.document for hit in docs.search(question, k=k, where=where)]
+                answer = docs.search(question, k=k, where=where)
+                hits, scores = [hit.document for hit in answer], [hit.score for hit in answer]
+                assert sorted(scores, reverse=True) == scores
                 assert len(nearest) == len(hits) == len(set(hits)), (k, where)
                 found, expected = found + len(hits), expected + len(nearest)
                 agreed += len(nearest.intersection(hits))

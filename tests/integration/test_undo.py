@@ -8,7 +8,7 @@ import pytest
 
 import embedfleet as ef
 from embedfleet_schema.errors import UnknownJob, UsageError
-from embedfleet_schema.store.documents import DELETED_AT_ONCE, delete
+from embedfleet_schema.store.documents import DELETED_AT_ONCE, remove
 from plugins.fleets import WorkerMaker, drain
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ def test_what_another_job_stores_meanwhile_stays(docs: ef.Collection):
     job = docs.enqueue([ef.Document("a", "first"), ef.Document("b", "second")])
     docs.enqueue([ef.Document("a", "changed")])
     db, collection = docs._connections.db, docs.info
-    assert ["b"] == delete(db, collection, ["a", "b"], job_id=job.id)
+    assert ["b"] == remove(db, collection, ["a", "b"], job_id=job.id)
     assert ["a"] == keys(docs)
 
 

@@ -11,6 +11,7 @@ import pytest
 import redis
 from hypothesis import given
 from hypothesis import strategies as st
+from psycopg.conninfo import conninfo_to_dict
 
 from embedfleet.stack.ports import candidates
 
@@ -60,6 +61,62 @@ def test_any_password_comes_back_out_of_the_url(password):
 )
 def test_nothing_but_the_password_changes_in_a_url(url, expected):
     assert expected == with_secrets.with_password(url, "p/w")
+
+
+PASSWORDS = st.text(
+    st.sampled_from(" '\\\\=\t") | st.characters(exclude_characters="\0"), min_size=1
+)
+
+
+def quoted(value: str) -> str:
+    return "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"
+
+
+@given(
+    new=PASSWORDS, old=PASSWORDS, others=st.permutations(["host=db", "dbname = 'a b'", "user=me"])
+)
+def test_any_password_comes_back_out_of_words_in_place_of_one_that_was_there(new, old, others):
+    words = [*others[:2], f"password = {quoted(old)}", *others[2:]]
+    for address in (" ".join(words), " ".join(others)):
+        found = conninfo_to_dict(with_secrets.with_password(address, new))
+        assert {"host": "db", "dbname": "a b", "user": "me", "password": new} == found
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ("host=db user=me", "host=db user=me password='p/w'"),
+        ("host=db password=old user=me", "host=db user=me password='p/w'"),
+        (
+            r"host=db application_name='a \' password=b'",
+            r"host=db application_name='a \' password=b' password='p/w'",
+        ),
+        ("service=embedfleet", "service=embedfleet password='p/w'"),
+    ],
+)
+def test_nothing_but_the_password_changes_in_words(words, expected):
+    assert expected == with_secrets.with_password(words, "p/w")
+
+
+@pytest.mark.parametrize(
+    "address", ["", "db", "hunter2 host=db", "host=db password='hunter2", "postgresql//u:hunter2@h"]
+)
+def test_an_address_that_is_neither_url_nor_words_is_refused_and_not_shown(tmp_path, address):
+    environment = {
+        "EMBEDFLEET_DATABASE_URL": address,
+        "EMBEDFLEET_DATABASE_PASSWORD_FILE": secret(tmp_path, "database_password", "new"),
+    }
+    with pytest.raises(SystemExit, match=r"EMBEDFLEET_DATABASE_URL: .* postgresql://") as raised:
+        with_secrets.expand(environment, tmp_path)
+    assert "hunter2" not in str(raised.value)
+
+
+def test_a_password_without_its_address_stops_the_start_and_says_what_to_set(tmp_path):
+    environment = {
+        "EMBEDFLEET_DATABASE_PASSWORD_FILE": secret(tmp_path, "database_password", "new")
+    }
+    with pytest.raises(SystemExit, match="EMBEDFLEET_DATABASE_URL"):
+        with_secrets.expand(environment, tmp_path)
 
 
 def test_a_password_file_goes_into_the_url_and_out_of_the_environment(tmp_path):

@@ -47,6 +47,7 @@ from embedfleet.cli.reading import (
 )
 from embedfleet.cli.session import session
 from embedfleet_schema.errors import NothingAccepted, UsageError
+from embedfleet_schema.spellings import spellings
 from embedfleet_schema.types import Lane
 
 if TYPE_CHECKING:
@@ -181,7 +182,7 @@ def _delete_keys(context: typer.Context, name: str, keys: list[str], *, json: bo
     with session(context).fleet() as fleet:
         deleted = fleet.collection(name).delete(wanted)
     for key in wanted:
-        if key not in set(deleted):
+        if not set(spellings(key)) & set(deleted):
             note(f"not there: {key}")
     _say_deleted(deleted, len(deleted), json=json)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import unicodedata
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -12,6 +11,7 @@ from pathlib import Path
 from embedfleet_producer.readers.opening import open_folder
 from embedfleet_producer.readers.patterns import Patterns
 from embedfleet_producer.readers.refusals import Refused, os_reason, printable
+from embedfleet_schema.spellings import composed
 
 HIDDEN, EXCLUDED, NOT_INCLUDED, LINK = "hidden", "excluded", "not included", "link"
 
@@ -168,7 +168,7 @@ def _number(status: os.stat_result) -> tuple[int, int]:
 
 def _once(entry: Entry, names: set[str]) -> Entry:
     """The entry; the second of two names that differ in their Unicode form alone is turned down."""
-    name = unicodedata.normalize("NFC", entry.shown[-1])
+    name = composed(entry.shown[-1])
     if name not in names:
         names.add(name)
         return entry

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from embedfleet_schema.errors import BadPattern
+from embedfleet_schema.spellings import composed
 
 _PART = re.compile(r"\*\*/|/\*\*$|\*\*|\*|\?|\[[!^]?\]?[^\]]*\]|.", re.DOTALL)
 _FIXED = {"**/": "(?:.*/)?", "/**": "/.*", "**": ".*", "*": "[^/]*", "?": "[^/]"}
@@ -38,7 +38,7 @@ class Patterns:
 
     def match(self, parts: Sequence[str], *, is_folder: bool) -> bool:
         """Whether the path itself matches, not what is above it."""
-        path = unicodedata.normalize("NFC", "/".join(parts))
+        path = composed("/".join(parts))
         return any(
             (is_folder or not folders_only) and pattern.fullmatch(path) is not None
             for pattern, folders_only in self.compiled
@@ -52,7 +52,7 @@ class Patterns:
 
 
 def _compiled(pattern: str) -> tuple[re.Pattern[str], bool]:
-    wanted = unicodedata.normalize("NFC", pattern).removeprefix("./")
+    wanted = composed(pattern).removeprefix("./")
     body = wanted.rstrip("/")
     if not body:
         raise BadPattern(pattern=pattern, reason="it is empty")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from pathlib import Path
 from embedfleet_producer.readers.folders import Entry, Selection, walk
 from embedfleet_producer.readers.refusals import is_unicode, printable
 from embedfleet_schema.errors import InputMissing
+from embedfleet_schema.spellings import composed, spellings
 from embedfleet_schema.types import Rejection
 
 STDIN = Path("-")
@@ -64,7 +64,7 @@ class Root:
     def _judged(self, entry: Entry) -> Source | Rejection:
         key = self.prefix + "/".join(entry.shown)
         if entry.verdict is not None:
-            return Rejection(printable(_composed(key)), *entry.verdict)
+            return Rejection(printable(composed(key)), *entry.verdict)
         return _source(entry, key)
 
 
@@ -78,10 +78,10 @@ def plan_roots(paths: Iterable[str | Path], selection: Selection) -> list[Root]:
     for path in given:
         _check_exists(path)
     names = [_own_name(path) for path in given]
-    uses = Counter(map(_composed, names))
+    uses = Counter(map(composed, names))
     roots = []
     for path, own_name in zip(given, names, strict=True):
-        name = own_name if uses[_composed(own_name)] == 1 else path.as_posix()
+        name = own_name if uses[composed(own_name)] == 1 else path.as_posix()
         roots.append(Root(path, name, f"{name}/" if name and len(given) > 1 else ""))
     for root in roots:
         passed: Counter[str] = Counter()
@@ -116,11 +116,6 @@ def _source(entry: Entry, name: str) -> Source | Rejection:
         return Rejection(
             printable(name), "BAD_NAME", "the file's name is not valid UTF-8: rename it"
         )
-    key = _composed(name)
-    former = name if name != key else unicodedata.normalize("NFD", key)
-    return Source(entry.base, entry.parts, key, former if former != key else None)
-
-
-def _composed(name: str) -> str:
-    """The name as most systems write it: macOS may take the same letters apart (NFD)."""
-    return unicodedata.normalize("NFC", name)
+    key = composed(name)
+    former = (each for each in spellings(name) if each != key)
+    return Source(entry.base, entry.parts, key, next(former, None))

@@ -78,13 +78,25 @@ WHERE collection_id = %(collection_id)s AND document_key = ANY (%(keys)s)
     AND (%(job_id)s::bigint IS NULL OR job_id = %(job_id)s)
 RETURNING document_key;
 
+-- name: held_keys
+-- Those of some keys that have a document, or a verdict on one.
+SELECT key FROM embedfleet.document WHERE collection_id = %(collection_id)s AND key = ANY (%(keys)s)
+UNION
+SELECT document_key
+FROM embedfleet.failure
+WHERE collection_id = %(collection_id)s AND document_key = ANY (%(keys)s);
+
+-- name: begins
+-- A part of `list` and `matching`.
+starts_with({key}, {prefix});
+
 -- name: list
 -- A page of documents by key, after one that was seen; `live` where readers see the newest version.
 SELECT d.key, d.source, c.chunks, d.live_version IS NOT DISTINCT FROM d.version AS live, d.updated_at
 FROM (
     SELECT id, key, source, version, live_version, updated_at
     FROM embedfleet.document
-    WHERE collection_id = %(collection_id)s AND key > %(after)s AND starts_with(key, %(prefix)s)
+    WHERE collection_id = %(collection_id)s AND key > %(after)s AND {begins}
     ORDER BY key
     LIMIT %(limit)s
 ) AS d
@@ -103,7 +115,7 @@ ORDER BY d.key;
     FROM embedfleet.document AS d
     WHERE d.collection_id = %(collection_id)s AND d.key > %(after)s
         AND (%(job_id)s::bigint IS NULL OR d.job_id = %(job_id)s)
-        AND (%(prefix)s::text IS NULL OR starts_with(d.key, %(prefix)s)){and_where}
+        AND {begins}{and_where}
     ORDER BY d.key
     LIMIT %(limit)s
 )
@@ -113,7 +125,7 @@ UNION
     FROM embedfleet.failure
     WHERE collection_id = %(collection_id)s AND document_key > %(after)s
         AND (%(job_id)s::bigint IS NULL OR job_id = %(job_id)s)
-        AND (%(prefix)s::text IS NULL OR starts_with(document_key, %(prefix)s))
+        AND {verdict_begins}
         AND NOT %(filtered)s
     ORDER BY document_key
     LIMIT %(limit)s

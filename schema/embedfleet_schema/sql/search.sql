@@ -1,18 +1,25 @@
+-- name: own
+-- Before a search. The collection's vectors are named beside its view, in the order of a drop, and
+-- nothing is read: of one that was dropped they are not there, and the next one of its name is not
+-- searched.
+WITH own AS (SELECT FROM embedfleet.{view}, embedfleet.{vectors});
+
 -- name: nearest
--- Relaxed scans may return neighbours slightly out of order, hence the sort around them.
-WITH nearest AS MATERIALIZED (
+-- Relaxed scans may return neighbours slightly out of order, hence the sort around them. The sum
+-- keeps PostgreSQL from taking them for sorted:
+-- https://github.com/pgvector/pgvector#iterative-index-scans
+{own}SELECT id, document, position, content, metadata, distance
+FROM (
     SELECT id, document, position, content, metadata, embedding {operator} {query} AS distance
     FROM embedfleet.{view}{where}
     ORDER BY embedding {operator} {query}
     LIMIT {k}
-)
-SELECT id, document, position, content, metadata, distance
-FROM nearest
-ORDER BY distance, id;
+) AS nearest
+ORDER BY distance + 0, id;
 
 -- name: exact
 -- No index serves a sum, so every row that matches is compared.
-SELECT id, document, position, content, metadata, embedding {operator} {query} AS distance
+{own}SELECT id, document, position, content, metadata, embedding {operator} {query} AS distance
 FROM embedfleet.{view}{where}
 ORDER BY (embedding {operator} {query}) + 0, id
 LIMIT {k};
@@ -35,7 +42,7 @@ WITH question AS MATERIALIZED (
     ORDER BY (embedding {operator} (SELECT vector FROM question)) + 0, id
     LIMIT {k}
 )
-SELECT id, document, position, content, metadata, distance
+SELECT id, document, position, content, metadata, distance + 0 AS distance
 FROM nearest
 WHERE (SELECT count(*) FROM nearest) >= {k}
 UNION ALL

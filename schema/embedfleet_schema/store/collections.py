@@ -10,7 +10,13 @@ from psycopg import Connection, sql
 from psycopg.rows import dict_row
 
 from embedfleet_schema.database import LOCK_SPACE, Database, Row
-from embedfleet_schema.errors import BadName, ChunkingMismatch, ModelMismatch, UnknownCollection
+from embedfleet_schema.errors import (
+    BadName,
+    ChunkingMismatch,
+    CollectionGone,
+    ModelMismatch,
+    UnknownCollection,
+)
 from embedfleet_schema.statements import load
 from embedfleet_schema.types import Chunking, CollectionInfo, Metric, Queue, Space
 
@@ -91,6 +97,12 @@ def by_id(conn: Connection[Any], collection_id: int) -> CollectionInfo:
     if not found:
         raise UnknownCollection(name=str(collection_id), known="It was dropped.")
     return found[0]
+
+
+def check_there(conn: Connection[Any], collection: CollectionInfo) -> None:
+    """Raise CollectionGone if it was dropped, whatever has its name now."""
+    if not _list(conn, collection_id=collection.id):
+        raise CollectionGone(name=collection.name)
 
 
 def list_all(db: Database) -> list[CollectionInfo]:

@@ -15,6 +15,7 @@ from embedfleet_schema.errors import UsageError
 from embedfleet_schema.statements import load
 from embedfleet_schema.store import locks
 from embedfleet_schema.store.filters import containment
+from embedfleet_schema.store.keys import as_held, begins, can_be
 from embedfleet_schema.types import CollectionInfo
 
 _SQL = load("documents")
@@ -38,13 +39,14 @@ class DocumentInfo:
 
 def listed(db: Database, collection: CollectionInfo, *, prefix: str = "") -> Iterator[DocumentInfo]:
     """The documents in the order of their keys, a page at a time: any number, in flat memory."""
-    if not _can_be(prefix):
+    if not can_be(prefix):
         return
+    statement = _SQL["list"].format(begins=begins(sql.Identifier("key"), prefix))
     # No key is empty.
-    values = {"collection_id": collection.id, "prefix": prefix, "after": "", "limit": PAGE}
+    values = {"collection_id": collection.id, "after": "", "limit": PAGE}
     while True:
         with db.connection() as conn, conn.cursor(row_factory=class_row(DocumentInfo)) as cursor:
-            page = cursor.execute(_SQL["list"], values).fetchall()
+            page = cursor.execute(statement, values).fetchall()
         yield from page
         if len(page) < PAGE:
             return
@@ -57,8 +59,8 @@ DELETED_AT_ONCE = 1_000
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """Which documents are meant: those that a job stored last, whose keys begin alike, that have
-    some metadata in a chunk; or all of that at once.
+    """Which documents are meant: those that a job stored last, whose keys begin alike in any
+    spelling, that have some metadata in a chunk; or all of that at once.
 
     Raises:
         UsageError: it means all of them.
@@ -72,7 +74,7 @@ class Selection:
         if self.job_id is None and not self.prefix and not self.where:
             reason = "say which documents: by job, by what their keys begin with, or by metadata"
             raise UsageError(reason=f"{reason}; to remove all of them, drop the collection")
-        if self.prefix is not None and not _can_be(self.prefix):
+        if self.prefix is not None and not can_be(self.prefix):
             raise UsageError(reason="no key begins so: a key is Unicode text without NUL")
 
 
@@ -114,7 +116,14 @@ def prune(db: Database, collection: CollectionInfo, replaced: Sequence[int]) -> 
         remove_unused(conn, collection, {bytes(sha256) for (sha256,) in rows})
 
 
-def delete(
+def delete(db: Database, collection: CollectionInfo, keys: Sequence[str]) -> list[str]:
+    """Remove documents, each by its key in either spelling; returns the keys that were there."""
+    with db.connection() as conn:
+        held = as_held(conn, collection.id, keys)
+    return remove(db, collection, held)
+
+
+def remove(
     db: Database, collection: CollectionInfo, keys: Sequence[str], *, job_id: int | None = None
 ) -> list[str]:
     """Remove documents with their chunks and unused vectors; returns the keys that were there.
@@ -124,8 +133,7 @@ def delete(
     """
     with db.transaction() as conn:
         locks.own(conn, collection.id)
-        wanted = [key for key in keys if _can_be(key)]
-        values = {"collection_id": collection.id, "keys": wanted, "job_id": job_id}
+        values = {"collection_id": collection.id, "keys": list(keys), "job_id": job_id}
         rows = conn.execute(_SQL["remove_documents"], values).fetchall()
         rejected = conn.execute(_SQL["remove_rejections"], values).fetchall()
         remove_unused(conn, collection, {bytes(sha256) for _, sha256 in rows if sha256})
@@ -136,7 +144,7 @@ def delete_matching(db: Database, collection: CollectionInfo, selection: Selecti
     """Remove what a selection means, page by page; returns how many documents that were."""
     gone, after = 0, ""
     while keys := _matching(db, collection, selection, after):
-        gone += len(delete(db, collection, keys, job_id=selection.job_id))
+        gone += len(remove(db, collection, keys, job_id=selection.job_id))
         after = keys[-1]
     return gone
 
@@ -153,12 +161,16 @@ def _matching(
     values = {
         "collection_id": collection.id,
         "job_id": selection.job_id,
-        "prefix": selection.prefix,
         "filtered": bool(selection.where),
         "after": after,
         "limit": DELETED_AT_ONCE,
     }
-    statement = _SQL["matching"].format(and_where=_and_where(selection.where))
+    prefix = selection.prefix or ""
+    statement = _SQL["matching"].format(
+        begins=begins(sql.Identifier("d", "key"), prefix),
+        verdict_begins=begins(sql.Identifier("document_key"), prefix),
+        and_where=_and_where(selection.where),
+    )
     with db.connection() as conn:
         return [key for (key,) in conn.execute(statement, values)]
 
@@ -170,11 +182,6 @@ def _and_where(where: Mapping[str, Any] | None) -> sql.Composable:
     return sql.SQL("\n        {}").format(
         _SQL["has_metadata"].format(where=containment(where, beside_parameters=True))
     )
-
-
-def _can_be(key: str) -> bool:
-    """Whether a document may have this key: PostgreSQL refuses a list with one that it may not."""
-    return key == key.replace("\0", "").encode(errors="ignore").decode()
 
 
 def remove_unused(

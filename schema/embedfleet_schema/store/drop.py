@@ -9,7 +9,7 @@ from psycopg.errors import Diagnostic
 from embedfleet_schema.database import Database
 from embedfleet_schema.errors import ViewsInTheWay
 from embedfleet_schema.statements import load
-from embedfleet_schema.store import grants, locks
+from embedfleet_schema.store import collections, grants, locks
 from embedfleet_schema.types import CollectionInfo
 
 _SQL = load("collections")
@@ -21,6 +21,7 @@ def drop(db: Database, collection: CollectionInfo, *, cascade: bool = False) -> 
     With `cascade` the views of others that read it go too; returns what PostgreSQL says of them.
 
     Raises:
+        CollectionGone: it was dropped before; what has its name now is another one.
         ViewsInTheWay: others read it, and there is no `cascade`; nothing was removed.
     """
     told: list[str] = []
@@ -35,6 +36,7 @@ def drop(db: Database, collection: CollectionInfo, *, cascade: bool = False) -> 
     }
     with db.transaction() as conn:
         locks.own(conn, collection.id)
+        collections.check_there(conn, collection)
         conn.add_notice_handler(listen)
         try:
             conn.execute(_SQL["drop_view"].format(**parts))

@@ -18,6 +18,7 @@ from embedfleet_schema.store.explanation import (
     State,
     Verdict,
 )
+from embedfleet_schema.store.keys import as_held
 from embedfleet_schema.store.texts import composed
 from embedfleet_schema.store.workers import ALIVE_SECONDS
 from embedfleet_schema.types import CollectionInfo
@@ -26,10 +27,11 @@ _SQL = load("explain")
 
 
 def explain(db: Database, collection: CollectionInfo, key: str) -> Explanation:
-    """Where the document `key` stands, and what it waits for. Changes nothing."""
-    named: dict[str, Any] = {"collection_id": collection.id, "key": key}
+    """Where a document stands, by its key in either spelling, and what it waits for."""
     with db.transaction() as conn:
         conn.execute(_SQL["one_snapshot"])
+        (key,) = as_held(conn, collection.id, [key])
+        named: dict[str, Any] = {"collection_id": collection.id, "key": key}
         verdicts = conn.cursor(row_factory=class_row(Verdict))
         rejection = verdicts.execute(_SQL["rejection"], named).fetchone()
         rows = conn.cursor(row_factory=dict_row)

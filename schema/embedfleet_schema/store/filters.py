@@ -1,7 +1,8 @@
 """Filters by metadata: what a condition finds, whatever wrote the value.
 
 A cell of CSV is text, a value of JSON Lines or Parquet has a type, and who asks for `year=12` means
-both. So a condition that is no text also finds the text that it is written as.
+both. So a condition that is no text also finds the text that it is written as. One that is a text
+finds it in either Unicode form: `path` is the key of a file.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from psycopg import sql
 
 from embedfleet_schema.errors import BadFilter
 from embedfleet_schema.json_values import json_value
+from embedfleet_schema.spellings import spellings
 
 # The escape itself, not a backslash (written as two) before the letters u0000.
 _NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
@@ -54,8 +56,10 @@ def containment(where: Mapping[str, Any], *, beside_parameters: bool = False) ->
 
 def _forms(where: Mapping[str, Any], key: str, value: object) -> Iterator[str]:
     """The objects that are looked for, as JSON: the value, and the texts that it is written as."""
-    yield _json(where, {key: value})
-    if not isinstance(value, str):
+    if isinstance(value, str):
+        yield from (_json(where, {key: each}) for each in spellings(value))
+    else:
+        yield _json(where, {key: value})
         text = _json(where, value)
         # A date or a decimal is stored as text already.
         yield _json(where, {key: json.loads(text) if text.startswith('"') else text})

@@ -40,7 +40,7 @@ def grant(db: Database, collection: CollectionInfo, role: str) -> str:
     """Let a role search one collection and see nothing else; returns the function's name.
 
     Raises:
-        UnknownCollection: it was dropped.
+        CollectionGone: it was dropped.
         UnknownRole: the server has no such role.
         GrantUseless: the role can read tables or views of the fleet already.
         LongName: the collection's name leaves no room for the function's.
@@ -52,7 +52,7 @@ def grant(db: Database, collection: CollectionInfo, role: str) -> str:
     with db.transaction() as conn:
         # It must not be made for a collection that is just dropped, or for one of the same name.
         locks.own(conn, collection.id)
-        collections.by_id(conn, collection.id)
+        collections.check_there(conn, collection)
         _check(conn, role, collection)
         conn.execute(_SCAN["load"].format(schema=sql.Identifier(db.vector_schema)))
         # The function runs with the rights of whoever makes it, which are not to be a superuser's.
@@ -67,9 +67,12 @@ def revoke(db: Database, collection: CollectionInfo, role: str) -> None:
     """Take back what `grant` gave; nothing happens where it gave nothing.
 
     Raises:
+        CollectionGone: it was dropped.
         UnknownRole: the server has no such role.
     """
     with db.transaction() as conn:
+        locks.own(conn, collection.id)
+        collections.check_there(conn, collection)
         _check_role(conn, role)
         conn.execute(_ROLES["become_owner"])
         parts = _parts(db, collection) | {"role": sql.Identifier(role)}

@@ -13,7 +13,7 @@ from psycopg.rows import dict_row
 from embedfleet_schema.database import Database
 from embedfleet_schema.errors import BadVector
 from embedfleet_schema.statements import load
-from embedfleet_schema.store.collections import OPERATORS
+from embedfleet_schema.store.collections import OPERATORS, check_there
 from embedfleet_schema.store.filters import containment
 from embedfleet_schema.types import CollectionInfo, Hit, Metric
 
@@ -56,11 +56,13 @@ def search(
     Raises:
         BadVector: wrong width, or not finite.
         BadFilter: `where` cannot be written as JSON.
+        UndefinedTable: the collection was dropped, whatever has its name now.
     """
     nearest, exact = _SQL["nearest"], _SQL["exact"]
     with db.transaction() as conn:
         # Known since there is a connection.
         parts = _parts(collection, _qualified(db, collection, vector), where, k)
+        parts["own"] = _own(collection)
         limits = {"statement_timeout": db.statement_timeout}
         conn.execute(_SQL["scan_settings"], _effort(collection, k, where) | limits)
         rows = [] if _is_exact(k, where) else conn.execute(nearest.format(**parts)).fetchall()
@@ -96,6 +98,7 @@ def script(
     )
     statement = _complete(collection, query, where, k)
     with db.transaction() as conn, conn.cursor(row_factory=dict_row) as cursor:
+        check_there(conn, collection)
         limits = {"statement_timeout": db.statement_timeout}
         cursor.execute(_SQL["scan_settings"], _effort(collection, k, where) | limits)
         settings = cursor.fetchone() or {}
@@ -162,10 +165,16 @@ def _parts(
         "operator": operator,
         "query": query,
         "view": sql.Identifier(collection.name),
+        "own": sql.SQL(""),
         "where": sql.SQL("\n    WHERE {}").format(wanted) if wanted else sql.SQL(""),
         "and_where": sql.SQL("\n        AND {}").format(wanted) if wanted else sql.SQL(""),
         "k": sql.Literal(k),
     }
+
+
+def _own(collection: CollectionInfo) -> sql.Composable:
+    view, vectors = sql.Identifier(collection.name), sql.Identifier(collection.vectors)
+    return sql.SQL("{}\n").format(_SQL["own"].format(view=view, vectors=vectors))
 
 
 def _where(where: Mapping[str, Any] | None) -> sql.Composable | None:

@@ -1,0 +1,19 @@
+"""Texts in Unicode's two forms: the same letters, composed (NFC) or taken apart (NFD).
+
+Most systems compose an accent with its letter, macOS may take the two apart. They look alike, and
+are different texts to PostgreSQL.
+"""
+
+from __future__ import annotations
+
+from unicodedata import normalize
+
+
+def composed(text: str) -> str:
+    """The text as most systems write it."""
+    return normalize("NFC", text)
+
+
+def spellings(text: str) -> tuple[str, ...]:
+    """The text as it is, composed, and taken apart; each once."""
+    return tuple(dict.fromkeys((text, composed(text), normalize("NFD", text))))

@@ -1,0 +1,106 @@
+"""A handle belongs to the collection that it was made for, not to another one of its name."""
+
+import asyncio
+import inspect
+
+import psycopg
+import pytest
+from psycopg import sql
+
+import embedfleet as ef
+from embedfleet_schema.errors import CollectionGone, UnknownJob
+from embedfleet_schema.store import search
+from plugins.fleets import drain
+
+NEW = [ef.Document("b", "another text")]
+VECTOR = [1.0] * 16
+CALLS = {
+    "enqueue": lambda docs: docs.enqueue(NEW),
+    "aenqueue": lambda docs: asyncio.run(docs.aenqueue(NEW)),
+    "plan": lambda docs: docs.plan([]),
+    "search": lambda docs: docs.search(VECTOR),
+    "asearch": lambda docs: asyncio.run(docs.asearch("question", k=600, where={"lang": "en"})),
+    "embed_query": lambda docs: docs.embed_query("question"),
+    "search_sql": lambda docs: docs.search_sql(),
+    "search_script": lambda docs: docs.search_script(VECTOR),
+    "documents": lambda docs: docs.documents(),
+    "delete": lambda docs: docs.delete(["b"]),
+    "delete_matching": lambda docs: docs.delete_matching(prefix="b"),
+    "clear_failures": lambda docs: docs.clear_failures(),
+    "audit": lambda docs: docs.audit(repair=True),
+    "failures": lambda docs: docs.failures(),
+    "explain": lambda docs: docs.explain("b"),
+    "retry": lambda docs: docs.retry(),
+    "index": lambda docs: docs.index(),
+    "counts": lambda docs: docs.counts(),
+    "drop": lambda docs: docs.drop(cascade=True),
+    "grant": lambda docs: docs.grant("pg_monitor"),
+    "revoke": lambda docs: docs.revoke("pg_monitor"),
+}
+OF_JOBS = {
+    "status": lambda job: job.status,
+    "failures": lambda job: job.failures,
+    "wait": lambda job: job.wait(timeout_s=1),
+    "wait_async": lambda job: asyncio.run(job.wait_async(timeout_s=1)),
+    "pause": lambda job: job.pause(),
+    "resume": lambda job: job.resume(),
+    "cancel": lambda job: job.cancel(),
+}
+
+
+def public(kind):
+    return {name for name, _ in inspect.getmembers(kind) if not name.startswith("_")}
+
+
+def test_all_that_is_public_is_asked_here():
+    assert set(CALLS) == public(ef.Collection) - {"name"}
+    assert set(OF_JOBS) == public(ef.Job)
+
+
+@pytest.fixture(params=[None, "fake/16", "fake/32", "halfvec"])
+def gone(request, fleet, worker):
+    """A handle of a collection that was dropped, its job, and the next collection of its name."""
+    stale = fleet.collection("docs", model="fake/16")
+    job = stale.enqueue([ef.Document("a", "text")])
+    fleet.collection("docs").drop()
+    if request.param is None:
+        return stale, job, None
+    halfvec = request.param == "halfvec"
+    model, storage = ("fake/16", "halfvec") if halfvec else (request.param, None)
+    new = fleet.collection("docs", model=model, storage=storage)
+    new.enqueue([ef.Document("b", "text"), ef.Document("c", "")])
+    drain(worker())
+    return stale, job, new
+
+
+def seen(docs):
+    hits = docs.search("question")
+    documents = [(each.key, each.live) for each in docs.documents()]
+    return hits, documents, docs.counts(), docs.failures()
+
+
+def test_every_call_says_that_its_collection_is_gone_and_leaves_the_next_one_alone(gone):
+    stale, _, new = gone
+    before = seen(new) if new is not None else None
+    for name, call in CALLS.items():
+        with pytest.raises(CollectionGone, match="'docs' was dropped"):
+            pytest.fail(f"{name} answered {call(stale)}")
+    assert before == (seen(new) if new is not None else None)
+
+
+def test_what_is_searched_is_not_dropped_and_made_anew_before_its_end(fleet):
+    docs = fleet.collection("docs", model="fake/16")
+    with fleet.db.connect() as conn, fleet.db.connect() as other:
+        conn.execute("BEGIN")
+        conn.execute(search._own(docs.info) + sql.SQL("SELECT 1"))
+        for name in (docs.name, docs.info.vectors):
+            with pytest.raises(psycopg.errors.LockNotAvailable), other.transaction():
+                other.execute(f"LOCK embedfleet.{name} IN ACCESS EXCLUSIVE MODE NOWAIT")
+        conn.execute("ROLLBACK")
+
+
+def test_a_job_ends_with_its_collection(gone):
+    _, job, _ = gone
+    for name, call in OF_JOBS.items():
+        with pytest.raises(UnknownJob, match="dropped with its collection"):
+            pytest.fail(f"{name} answered {call(job)}")
