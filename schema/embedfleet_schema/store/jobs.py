@@ -35,7 +35,8 @@ class JobStatus:
     """Where a job stands.
 
     `chunks` counts the chunks of its documents; of their distinct texts, `reused` had a vector
-    already, `queued` wait or are being embedded, `embedded` are done, `failed` have a failure.
+    already, `queued` wait or are being embedded, `embedded` got a vector, `failed` have a failure.
+    What was deleted or cancelled before it had a vector is in none of these.
     Rates look back at most 30 seconds; `eta_seconds` is None while there is no rate. While it is
     paused, `resume` is what `embedfleet resume` takes: its number, or its model if that is paused.
     `spent_usd` is None where nothing was paid, or no price is known. Of a budget, `reserved_usd` is
@@ -82,7 +83,9 @@ class JobStatus:
 
     @property
     def total(self) -> int:
-        """Distinct texts that the job queued, or that failed as it was made."""
+        """Distinct texts that the job queued, or that failed as it was made; less those that were
+        deleted or cancelled before they had a vector.
+        """
         return self.queued + self.embedded + self.failed
 
 
