@@ -321,7 +321,7 @@ class BatchMachine(RuleBasedStateMachine):
 
     def nothing_counts_as_embedded_that_got_no_vector(self):
         model = self.model
-        assert all(each.stored <= len(each.got) for each in model.batches.values())
+        assert all(each.stored <= each.got for each in model.batches.values())
         for job in model.jobs:
             found = self.fleet.job(job).status
             mine = [each for each in model.batches.values() if each.job == job]
@@ -346,7 +346,7 @@ class BatchMachine(RuleBasedStateMachine):
         for job in self.model.jobs:
             self.fleet.job(job).resume()
             self.model.resume(job)
-        for _ in range(100):
+        for _ in range(1_000):
             if not self.unsettled:
                 return
             while self.leased:

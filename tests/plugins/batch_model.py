@@ -37,8 +37,8 @@ class Batch:
     crashes: int = 0
     chunks: int = 0
     stored: int = 0
-    # Each time that one of its texts was seen to have got a vector.
-    got: set[tuple[str, tuple[int, int]]] = field(default_factory=set)
+    # How often one of its texts got a vector: it may be lost and come again.
+    got: int = 0
     # When its lease ran out; 0 while it stands.
     expired: int = 0
 
@@ -137,10 +137,8 @@ class Model:
         self.batches[claim.batch].expired = 0
 
     def commit(self, claim: Claim) -> None:
-        batch = self.batches[claim.batch]
         inserted = self._insert(claim, claim.texts)
-        self._settled(batch.texts)
-        self._close(batch, "done", inserted=inserted)
+        self._close(claim.batch, "done", inserted=inserted)
 
     def store(self, claim: Claim, part: Iterable[str]) -> None:
         """Some texts get their vector, and the lease goes on."""
@@ -162,16 +160,14 @@ class Model:
         halves = filter(None, (left[:half], left[half:]))
         for child, texts in zip(children, halves, strict=True):
             self.batches[child] = Batch(batch.job, texts, state, ready, chunks=len(texts))
-        self._settled(batch.texts)
-        self._close(batch, "split" if left else "done")
+        self._close(number, "split" if left else "done")
 
     def fail(self, number: int, texts: Iterable[str], code: str) -> None:
         batch = self.batches[number]
         failed = {text for text in texts if text in self.used and text not in self.vectors}
         self.failures |= dict.fromkeys(failed, (code, batch.job))
         self.retried = {text: by for text, by in self.retried.items() if text not in failed}
-        self._settled(batch.texts)
-        self._close(batch, "dead" if failed else "done", failed=len(failed))
+        self._close(number, "dead" if failed else "done", failed=len(failed))
 
     def sweep(self, children: Callable[[int], Iterable[int]]) -> None:
         """Reclaim what expired, the oldest first; `children` tells the ids of a batch's halves."""
@@ -289,14 +285,16 @@ class Model:
         """Returns how many texts got their vector by this claim."""
         new = {text for text in texts if text in self.used and text not in self.vectors}
         self.vectors |= dict.fromkeys(new, (claim.batch, claim.attempt))
-        self.batches[claim.batch].got |= {(text, self.vectors[text]) for text in new}
+        self.batches[claim.batch].got += len(new)
         self._forget(texts)
         return len(new)
 
-    def _close(self, batch: Batch, state: str, *, inserted: int = 0, failed: int = 0) -> None:
-        held = {(text, self.vectors[text]) for text in batch.texts if text in self.vectors}
-        batch.got |= held
-        counted = max(batch.stored + inserted, len(held))
-        batch.stored = min(batch.chunks - failed, counted)
+    def _close(self, number: int, state: str, *, inserted: int = 0, failed: int = 0) -> None:
+        batch = self.batches[number]
+        held = [self.vectors[text] for text in batch.texts if text in self.vectors]
+        batch.got += sum(of != number for of, _ in held)
+        batch.stored = min(batch.chunks - failed, max(batch.stored + inserted, len(held)))
         batch.chunks = batch.stored + failed
-        batch.state, batch.texts = state, []
+        texts, batch.state, batch.texts = batch.texts, state, []
+        # What nobody uses any more goes when the batch is closed.
+        self._settled(texts)

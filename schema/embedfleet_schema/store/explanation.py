@@ -208,7 +208,7 @@ def _what_to_do(found: Explanation) -> Iterator[str]:
         if any(failure.attempts for failure in found.failures):
             yield f"Try again with: embedfleet retry {found.collection}"
         else:
-            yield "Trying again does not help: change how it is cut, or use another model."
+            yield "Trying again does not help: change it or how it is cut, or use another model."
     elif not found.batches:
         yield (
             "Nothing is left to embed, and yet it was not taken live. "
