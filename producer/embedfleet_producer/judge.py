@@ -90,7 +90,7 @@ def judge(document: object, *, max_bytes: int, mode: ChunkMode = "text") -> Judg
     except _Refused as refused:
         if (mended := _with_stand_ins(document)) is not None:
             return judge(mended, max_bytes=max_bytes, mode=mode)
-        source = storable_source(document.source)
+        source = storable_source(document.place)
         return Rejection(printable(document.key), refused.code, refused.reason, source)
     return Judged(document, metadata, digest, size, mode)
 

@@ -47,7 +47,7 @@ def prepare(
         if not chunks:
             reason = "no visible text is left after cutting"
             document = judged.document
-            prepared.rejected.append(Rejection(document.key, "EMPTY", reason, document.source))
+            prepared.rejected.append(Rejection(document.key, "EMPTY", reason, document.place))
             continue
         rows = _rows(judged, chunks, chunker.mode)
         prepared.changed.append(judged)

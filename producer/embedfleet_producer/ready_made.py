@@ -26,7 +26,7 @@ def cut_by(function: ChunkFunction, judged: Judged, mode: ChunkMode) -> Judged |
         found = located(as_chunks(function(document.text)), document.text)
     except Exception as error:  # noqa: BLE001 - the user's code; it fails this document alone
         reason = printable(f"the chunk function raised {error!r}")
-        return Rejection(document.key, "CHUNKER_FAILED", reason, document.source)
+        return Rejection(document.key, "CHUNKER_FAILED", reason, document.place)
     chunks = [chunk for chunk in map(checked, found) if isinstance(chunk, Chunk)]
     marks = in_force(marks_of(document, mode), [chunk.start for chunk in chunks])
     marked = [
