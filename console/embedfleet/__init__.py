@@ -29,7 +29,8 @@ if TYPE_CHECKING:
     from embedfleet_schema.store.audit import Audit
     from embedfleet_schema.store.documents import DocumentInfo
     from embedfleet_schema.store.explanation import Explanation
-    from embedfleet_schema.store.jobs import FailureInfo, JobStatus
+    from embedfleet_schema.store.failures import FailureInfo
+    from embedfleet_schema.store.jobs import JobStatus
     from embedfleet_schema.types import Chunk, Chunking, Document, Hit, Mark, Rejection, Space
     from embedfleet_workers.embedders.fake import FakeEmbedder
 
@@ -70,7 +71,7 @@ _HOMES = {
     "DocumentInfo": "embedfleet_schema.store.documents",
     "EmbedfleetError": "embedfleet_schema.errors",
     "Explanation": "embedfleet_schema.store.explanation",
-    "FailureInfo": "embedfleet_schema.store.jobs",
+    "FailureInfo": "embedfleet_schema.store.failures",
     "FakeEmbedder": "embedfleet_workers.embedders.fake",
     "Fleet": "embedfleet.fleet",
     "Hit": "embedfleet_schema.types",

@@ -13,8 +13,9 @@ from embedfleet.edge import edge
 from embedfleet.waiting import NO_WORKER_S, Waiting
 from embedfleet_producer.enqueue import Enqueued
 from embedfleet_schema.foreign import translated
-from embedfleet_schema.store import collections, jobs
-from embedfleet_schema.store.jobs import FailureInfo, JobStatus
+from embedfleet_schema.store import collections, failures, jobs
+from embedfleet_schema.store.failures import FailureInfo
+from embedfleet_schema.store.jobs import JobStatus
 
 
 @edge
@@ -40,7 +41,7 @@ class Job:
     def failures(self) -> list[FailureInfo]:
         """What of this job failed or was not accepted."""
         db = self._connections.db
-        return jobs.failures(db, collections.find(db, self.status.collection), job_id=self.id)
+        return failures.listed(db, collections.find(db, self.status.collection), job_id=self.id)
 
     def wait(
         self,

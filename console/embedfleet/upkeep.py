@@ -13,14 +13,14 @@ from embedfleet.job import Job
 from embedfleet_producer.budget import check_budget
 from embedfleet_schema.errors import UnknownJob
 from embedfleet_schema.foreign import translated
-from embedfleet_schema.store import audit, collections, documents, grants, jobs, requeue
+from embedfleet_schema.store import audit, collections, documents, failures, grants, requeue
 from embedfleet_schema.store.audit import Audit
 from embedfleet_schema.store.collections import CollectionCounts
 from embedfleet_schema.store.documents import DocumentInfo, Selection
 from embedfleet_schema.store.drop import drop
 from embedfleet_schema.store.explain import explain
 from embedfleet_schema.store.explanation import Explanation
-from embedfleet_schema.store.jobs import FailureInfo
+from embedfleet_schema.store.failures import FailureInfo
 from embedfleet_schema.types import CollectionInfo
 
 # What PostgreSQL takes for `maintenance_work_mem` and for parallel maintenance workers.
@@ -116,7 +116,7 @@ class Upkeep:
         _check_job("failures", job_id)
         arguments.whole("failures", "limit", limit, most=arguments.LARGEST_ID)
         self._check_there()
-        return jobs.failures(self._connections.db, self.info, job_id=job_id, limit=limit)
+        return failures.listed(self._connections.db, self.info, job_id=job_id, limit=limit)
 
     def explain(self, key: str) -> Explanation:
         """Why a document is not searchable yet, or that it is; `str()` of it is a paragraph."""

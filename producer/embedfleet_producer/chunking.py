@@ -9,6 +9,7 @@ from typing import get_args
 
 from embedfleet_producer.cutting import Cutter, Span
 from embedfleet_producer.ready_made import as_chunks, parts_of
+from embedfleet_producer.stand_ins import RefusedChunk
 from embedfleet_producer.tokens import Reading, TokenCounter, counter_for
 from embedfleet_producer.too_long import longest_beginning
 from embedfleet_producer.unknown import is_surely_read, unread_share
@@ -151,9 +152,11 @@ class Chunker:
 
     def _fitted(self, prepared: PreparedChunk) -> list[PreparedChunk]:
         """A ready-made chunk, or what stands for it if it is too long."""
+        chunk = prepared.chunk
         if prepared.tokens <= self.limit or self._too_long == "reject":
             return [prepared]
-        chunk = prepared.chunk
+        if isinstance(chunk, RefusedChunk):
+            return [prepared]
         if self._too_long == "split":
             (spans,) = Cutter(self._counter, self.limit, 0).cut([chunk.content], ["text"])
             return self._read(parts_of(chunk, [(span.start, span.end) for span in spans]))

@@ -5,10 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
-from typing import get_args
+from typing import TypeGuard, cast, get_args
 
+from embedfleet_producer.stand_ins import RefusedChunk
 from embedfleet_schema.types import Chunk, ChunkMode, Document, Mark, Rejection
 
 MAX_KEY_BYTES = 512
@@ -43,7 +44,8 @@ _BLANK = "".join(filter(str.isspace, map(chr, range(_LAST_SPACE + 1)))) + "".joi
 class Judged:
     """A document that may be stored: its metadata as JSON, and the digest that tells a change.
 
-    `mode` is how its text is cut, as far as nobody cut it already.
+    Of its ready-made chunks, those that are at fault are `RefusedChunk`. `mode` is how its text is
+    cut, as far as nobody cut it already.
     """
 
     document: Document
@@ -70,7 +72,8 @@ class _Refused(Exception):
 def judge(document: object, *, max_bytes: int, mode: ChunkMode = "text") -> Judged | Rejection:
     """Accept a document, or say in a code and a sentence why not.
 
-    `mode` is how texts are cut that do not say it themselves.
+    `mode` is how texts are cut that do not say it themselves. A ready-made chunk that is at fault
+    is refused alone, as long as another one is left.
 
     Codes: NOT_A_DOCUMENT, BAD_KEY, KEY_TOO_LONG, BAD_MODE, BAD_SOURCE, NOT_TEXT, EMPTY, NUL_BYTE,
     BAD_UNICODE, TOO_LONG, BAD_OFFSETS, BAD_METADATA, BAD_MARKS.
@@ -88,9 +91,40 @@ def judge(document: object, *, max_bytes: int, mode: ChunkMode = "text") -> Judg
         mode = document.mode or mode
         digest, size = _digest(document, metadata, max_bytes, mode)
     except _Refused as refused:
-        source = storable_source(document.source)
+        if (mended := _with_stand_ins(document)) is not None:
+            return judge(mended, max_bytes=max_bytes, mode=mode)
+        source = storable_source(document.place)
         return Rejection(printable(document.key), refused.code, refused.reason, source)
     return Judged(document, metadata, digest, size, mode)
+
+
+def checked(piece: object) -> str | Chunk:
+    """A ready-made chunk as it is, or what stands for it if it cannot be stored."""
+    chunk = piece if isinstance(piece, Chunk) else Chunk(cast("str", piece))
+    if isinstance(chunk, RefusedChunk):
+        return chunk
+    try:
+        _encoded(_string(chunk.content))
+        _metadata_json(chunk.metadata)
+        _offsets(chunk)
+    except _Refused as fault:
+        shown = printable(chunk.content)
+        given = chunk.content if isinstance(chunk.content, str) else shown
+        # No text holds a NUL: nothing else has this address.
+        said = f"\0{fault.code}\0{fault.reason}\0{given}".encode("utf-8", "surrogatepass")
+        sha256 = hashlib.sha256(said).digest()
+        return RefusedChunk(shown, code=fault.code, reason=fault.reason, sha256=sha256)
+    return piece if isinstance(piece, str) else chunk
+
+
+def _with_stand_ins(document: Document) -> Document | None:
+    """The document without its faulty chunks; None where they are not what is wrong with it."""
+    given = document.chunks
+    if document.text is not None or not _is_list(given):
+        return None
+    chunks = [checked(piece) for piece in given]
+    is_same = all(one is other for one, other in zip(chunks, given, strict=True))
+    return None if is_same else replace(document, chunks=chunks)
 
 
 def _digest(
@@ -173,8 +207,13 @@ def _texts(document: Document) -> Iterator[tuple[str, str]]:
     if document.text is not None:
         yield _visible(document.text), ""
         return
-    is_visible = False
+    is_visible, fault = False, _Refused("EMPTY", "no chunk has visible text")
     for chunk in _listed(document.chunks):
+        if isinstance(chunk, RefusedChunk):
+            if fault.code == "EMPTY":
+                fault = _Refused(chunk.code, chunk.reason)
+            yield chunk.content, f"!{chunk.sha256.hex()}"
+            continue
         if isinstance(chunk, Chunk):
             text, extra = _string(chunk.content), _metadata_json(chunk.metadata) + _offsets(chunk)
         else:
@@ -182,16 +221,20 @@ def _texts(document: Document) -> Iterator[tuple[str, str]]:
         is_visible = is_visible or has_text(text)
         yield text, extra
     if not is_visible:
-        raise _Refused("EMPTY", "no chunk has visible text")
+        raise fault
 
 
 def _listed(chunks: object) -> Sequence[object]:
     """The chunks of a document; an iterator would be used up by its own verdict."""
-    if isinstance(chunks, str | bytes) or not isinstance(chunks, Sequence):
+    if not _is_list(chunks):
         raise _Refused("NOT_TEXT", f"chunks come as a list, not as {type(chunks).__name__}")
     if not chunks:
         raise _Refused("EMPTY", "the list of chunks is empty")
     return chunks
+
+
+def _is_list(value: object) -> TypeGuard[Sequence[object]]:
+    return isinstance(value, Sequence) and not isinstance(value, str | bytes)
 
 
 def _offsets(chunk: Chunk) -> str:
@@ -223,7 +266,7 @@ def _marks(document: Document) -> str:
 
 
 def _marks_listed(marks: object) -> Sequence[object]:
-    if isinstance(marks, str | bytes) or not isinstance(marks, Sequence):
+    if not _is_list(marks):
         raise _Refused("BAD_MARKS", f"marks come as a list, not as {type(marks).__name__}")
     return marks
 

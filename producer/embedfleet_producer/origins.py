@@ -22,7 +22,7 @@ def duplicate(document: Document, first: Origin) -> Rejection:
     reason = "another document of this call has the same key; the first one was taken"
     if document.source is not None or first.source is not None:
         reason = f"{reason}. It comes from {_named(first)}, this one from {_named(document)}"
-    return Rejection(document.key, "DUPLICATE_KEY", reason, document.source)
+    return Rejection(document.key, "DUPLICATE_KEY", reason, document.place)
 
 
 def is_taken(document: Document, former: Origin) -> bool:
@@ -38,7 +38,7 @@ def taken(document: Document, former: Origin) -> Rejection:
         f"--replace (replace=True). The stored document comes from {_named(former)}, this one from "
         f"{_named(document)}"
     )
-    return Rejection(document.key, "KEY_TAKEN", reason, document.source)
+    return Rejection(document.key, "KEY_TAKEN", reason, document.place)
 
 
 def _named(origin: Origin) -> str:

@@ -13,9 +13,10 @@ from embedfleet_producer.judge import Judged
 from embedfleet_producer.marks import in_force, marks_of
 from embedfleet_producer.merge import ChunkRow, Known, Prepared, Refusal
 from embedfleet_producer.origins import duplicate, is_taken, taken
+from embedfleet_producer.stand_ins import RefusedChunk
 from embedfleet_producer.unknown import UNREADABLE_SHARE
 from embedfleet_producer.windows import Window
-from embedfleet_schema.types import ChunkMode, Document, Rejection, text_sha256
+from embedfleet_schema.types import Chunk, ChunkMode, Document, Rejection, text_sha256
 
 
 def prepare(
@@ -46,7 +47,7 @@ def prepare(
         if not chunks:
             reason = "no visible text is left after cutting"
             document = judged.document
-            prepared.rejected.append(Rejection(document.key, "EMPTY", reason, document.source))
+            prepared.rejected.append(Rejection(document.key, "EMPTY", reason, document.place))
             continue
         rows = _rows(judged, chunks, chunker.mode)
         prepared.changed.append(judged)
@@ -97,10 +98,15 @@ def _refused(
 ) -> dict[bytes, Refusal]:
     """The texts that no worker needs to try; their neighbours are embedded."""
     refused: dict[bytes, Refusal] = {}
-    if all(chunk.tokens <= limit and not chunk.unread for chunk in chunks):
+    if all(
+        chunk.tokens <= limit and not chunk.unread and type(chunk.chunk) is Chunk
+        for chunk in chunks
+    ):
         return refused
     for row, chunk in zip(rows, chunks, strict=True):
-        if chunk.tokens > limit:
+        if isinstance(chunk.chunk, RefusedChunk):
+            refused[row[5]] = Refusal(chunk.chunk.code, chunk.chunk.reason)
+        elif chunk.tokens > limit:
             # The model would cut it off in silence, and part of it could never be found.
             reason = f"it has {chunk.tokens:,} tokens, the model takes {limit:,}"
             refused[row[5]] = Refusal("TOO_LONG", reason)
@@ -123,12 +129,16 @@ def _rows(judged: Judged, chunks: Sequence[PreparedChunk], mode: ChunkMode) -> l
             prepared.chunk.start,
             prepared.chunk.end,
             prepared.tokens,
-            text_sha256(prepared.chunk.content),
+            _address(prepared.chunk),
             prepared.chunk.content,
             merged,
         )
         for position, (prepared, merged) in enumerate(zip(chunks, metadata, strict=True))
     ]
+
+
+def _address(chunk: Chunk) -> bytes:
+    return chunk.sha256 if isinstance(chunk, RefusedChunk) else text_sha256(chunk.content)
 
 
 def _metadata(judged: Judged, chunks: Sequence[PreparedChunk], mode: ChunkMode) -> list[Jsonb]:

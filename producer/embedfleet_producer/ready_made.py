@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 
-from embedfleet_producer.judge import Judged, has_text, judge, printable
+from embedfleet_producer.judge import Judged, checked, has_text, judge, printable
 from embedfleet_producer.marks import in_force, marks_of
 from embedfleet_schema.errors import BadChunking
 from embedfleet_schema.types import Chunk, ChunkMode, Rejection
@@ -23,10 +23,11 @@ def cut_by(function: ChunkFunction, judged: Judged, mode: ChunkMode) -> Judged |
     if document.text is None:
         return judged
     try:
-        chunks = located(as_chunks(function(document.text)), document.text)
+        found = located(as_chunks(function(document.text)), document.text)
     except Exception as error:  # noqa: BLE001 - the user's code; it fails this document alone
         reason = printable(f"the chunk function raised {error!r}")
-        return Rejection(document.key, "CHUNKER_FAILED", reason, document.source)
+        return Rejection(document.key, "CHUNKER_FAILED", reason, document.place)
+    chunks = [chunk for chunk in map(checked, found) if isinstance(chunk, Chunk)]
     marks = in_force(marks_of(document, mode), [chunk.start for chunk in chunks])
     marked = [
         replace(chunk, metadata={**carried, **chunk.metadata}) if carried else chunk
@@ -40,16 +41,19 @@ def as_chunks(pieces: Iterable[str | Chunk]) -> Iterator[Chunk]:
     """A caller's own chunks as they are, without those that have no visible text.
 
     Raises:
-        BadChunking: a piece is neither a string nor a chunk.
+        BadChunking: they do not come one by one.
     """
     if isinstance(pieces, str) or not isinstance(pieces, Iterable):
         raise BadChunking(reason=f"chunks come as a list, not as {type(pieces).__name__}")
     for piece in pieces:
-        chunk = Chunk(piece) if isinstance(piece, str) else piece
-        if not isinstance(chunk, Chunk):
-            raise BadChunking(reason=f"a chunk is a string or a Chunk, not {type(piece).__name__}")
-        if not isinstance(chunk.content, str) or has_text(chunk.content):
+        chunk = piece if isinstance(piece, Chunk) else Chunk(piece)
+        if not _is_text(chunk.content) or has_text(chunk.content):
             yield chunk
+
+
+def _is_text(content: object) -> bool:
+    """What is none is for the verdict on its chunk to say."""
+    return isinstance(content, str)
 
 
 def located(chunks: Iterable[Chunk], text: str) -> list[Chunk]:
@@ -61,8 +65,10 @@ def located(chunks: Iterable[Chunk], text: str) -> list[Chunk]:
     found: list[Chunk] = []
     search_from = 0
     for chunk in chunks:
-        start: int | None = chunk.start
-        if start is None or start < 0 or not text.startswith(chunk.content, start):
+        start: int | None = chunk.start if type(chunk.start) is int else None
+        if not _is_text(chunk.content):
+            start = None
+        elif start is None or start < 0 or not text.startswith(chunk.content, start):
             place = text.find(chunk.content, search_from)
             start = place if place >= 0 else None
         if start is None:

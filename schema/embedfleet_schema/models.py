@@ -202,8 +202,9 @@ class Batch(Base):
     """The unit that a worker claims.
 
     `attempt` counts claims and fences the commit; `errors` and `crashes` are what is charged.
-    `stored` counts those of its `chunks` that got their vector although it is not done, or ended
-    otherwise: answers are stored as they arrive. A lease in queue `lane` has no owner but its file.
+    `stored` counts those of its `chunks` that got their vector: answers are stored as they arrive.
+    Of a batch that ended, `chunks` are those that got a vector or failed: what was deleted before
+    is in no count. A lease in queue `lane` has no owner but its file.
     `reserved_usd` is what a lease may still cost a job that has a budget.
     """
 

@@ -136,8 +136,9 @@ class Document:
     give metadata to parts of the text; they go over the document's own metadata, and a chunk's
     metadata goes over both. `former_key` is the key in another spelling: where the collection
     holds a document of that key and none of `key`, that one is meant. `source` is where it comes
-    from: a changed document of another source does not replace it unless told to. `row` is its
-    place there, for reports; it is not stored. Neither makes it another document.
+    from: a changed document of another source does not replace it unless told to. `file` is where
+    it lies, if its source is another name, and `row` its place there: both are for reports and are
+    not stored. None of the three makes it another document.
     """
 
     key: str
@@ -149,6 +150,12 @@ class Document:
     former_key: str | None = None
     source: str | None = field(default=None, compare=False)
     row: int | None = field(default=None, compare=False)
+    file: str | None = field(default=None, compare=False)
+
+    @property
+    def place(self) -> str | None:
+        """Where a verdict on it says that it lies."""
+        return self.file or self.source
 
 
 @dataclass(frozen=True, slots=True)

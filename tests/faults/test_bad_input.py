@@ -76,7 +76,7 @@ BAD = [
     (ef.Document("set of chunks", chunks={"text"}), "NOT_TEXT"),
     (ef.Document("no chunks", chunks=[]), "EMPTY"),
     (ef.Document("empty chunks", chunks=["\u200b", " "]), "EMPTY"),
-    (ef.Document("number as chunk", chunks=["text", 5]), "NOT_TEXT"),
+    (ef.Document("number as chunk", chunks=[5]), "NOT_TEXT"),
     (ef.Document("far offset", chunks=[ef.Chunk("text", 0, 2**31)]), "BAD_OFFSETS"),
     (ef.Document("negative offset", chunks=[ef.Chunk("text", -1)]), "BAD_OFFSETS"),
     (ef.Document("broken offset", chunks=[ef.Chunk("text", 0, 2.5)]), "BAD_OFFSETS"),
@@ -232,6 +232,7 @@ def test_what_is_no_file_of_text_is_rejected_and_its_neighbours_are_embedded(
     assert done.rejected == len(docs.failures())
 
 
+CHUNK_CODES = {"TOO_LONG", "NOT_TEXT", "NUL_BYTE", "BAD_UNICODE", "BAD_METADATA", "BAD_OFFSETS"}
 UNIQUE = "a key of its own"
 odd_text = st.text(st.characters(), max_size=40) | st.sampled_from(
     ["", " ", "\0", "\ud800", "\u200b", "word " * 700, "x" * 9_000, *GRAPHEMES, INJECTION]
@@ -354,9 +355,9 @@ def run(fleet, worker_process, report, documents):
     assert process.process.poll() is None
     found = docs.audit()
     assert (True, 0) == (found.clean, found.waiting)
-    # Ready-made chunks that the model does not take fail by themselves, and nothing else does.
+    # Ready-made chunks that cannot be stored, or that the model does not take, fail by themselves.
     failed = {each.code for each in docs.failures(limit=documents) if each.position is not None}
-    assert failed <= {"TOO_LONG"}
+    assert failed <= CHUNK_CODES
     assert {failure.code for failure in docs.failures(limit=documents)} <= CODES
     report(
         documents_of_any_kind=seen["documents"], of_them_rejected=seen["rejected"], batches=count

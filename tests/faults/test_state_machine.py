@@ -238,6 +238,7 @@ class BatchMachine(RuleBasedStateMachine):
         self.readers_see_whole_documents()
         self.no_text_is_embedded_twice_at_once()
         self.no_cancelled_job_strands_the_text_of_another()
+        self.nothing_counts_as_embedded_that_got_no_vector()
 
     def the_rows_are_those_of_the_model(self):
         model, texts = self.model, lambda hashes: [TEXT_OF[bytes(each)] for each in hashes]
@@ -249,13 +250,14 @@ class BatchMachine(RuleBasedStateMachine):
                 each.attempt,
                 each.errors,
                 each.crashes,
+                each.chunks,
                 each.stored,
             )
             for number, each in model.batches.items()
         } == {
             number: (job, state, texts(hashes), *counts)
             for number, job, state, hashes, *counts in self.rows(
-                "SELECT id, job_id, state, hashes, attempt, errors, crashes, stored"
+                "SELECT id, job_id, state, hashes, attempt, errors, crashes, chunks, stored"
                 " FROM embedfleet.batch WHERE collection_id = %s"
             )
         }
@@ -317,6 +319,20 @@ class BatchMachine(RuleBasedStateMachine):
         )
         assert {text for (text,) in stranded} <= self.model.lost
 
+    def nothing_counts_as_embedded_that_got_no_vector(self):
+        model = self.model
+        assert all(each.stored <= each.got for each in model.batches.values())
+        for job in model.jobs:
+            found = self.fleet.job(job).status
+            mine = [each for each in model.batches.values() if each.job == job]
+            is_open = [each for each in mine if each.state in OPEN]
+            dead = [each for each in mine if each.state == "dead"]
+            assert (
+                sum(each.stored for each in mine),
+                sum(each.chunks - each.stored for each in is_open),
+                sum(each.chunks - each.stored for each in dead),
+            ) == (found.embedded, found.queued, found.failed)
+
     def teardown(self):
         try:
             self.drain()
@@ -330,7 +346,7 @@ class BatchMachine(RuleBasedStateMachine):
         for job in self.model.jobs:
             self.fleet.job(job).resume()
             self.model.resume(job)
-        for _ in range(100):
+        for _ in range(1_000):
             if not self.unsettled:
                 return
             while self.leased:
@@ -346,7 +362,8 @@ class BatchMachine(RuleBasedStateMachine):
         assert found.clean
         assert (0, 0) == (found.waiting, found.waiting_documents)
         assert found.texts == found.stored + found.failed
-        assert all(self.fleet.job(job).status.finished for job in self.model.jobs)
+        ended = [self.fleet.job(job).status for job in self.model.jobs]
+        assert all(each.finished and not each.queued for each in ended)
 
     @property
     def unsettled(self) -> bool:

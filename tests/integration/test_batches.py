@@ -299,7 +299,18 @@ def test_a_cancelled_job_is_finished_and_enqueueing_again_takes_up_the_rest(flee
 def test_cancelling_a_finished_job_changes_nothing(fleet, docs, worker):
     job = docs.enqueue(documents(3))
     drain(worker())
-    job.cancel()
+    for change in (job.pause, job.resume, job.cancel):
+        change()
+        assert "done" == job.status.state
+    assert [(None, None)] == rows(fleet, "SELECT paused_at, cancelled_at FROM embedfleet.job")
+
+
+def test_a_job_that_is_done_is_resumed_although_its_budget_is_spent(fleet, docs, worker):
+    job = docs.enqueue(documents(3))
+    drain(worker())
+    rows_ = "UPDATE embedfleet.job SET budget_usd = 1, unsettled_usd = 1 RETURNING id"
+    assert [(job.id,)] == rows(fleet, rows_)
+    job.resume()
     assert "done" == job.status.state
 
 

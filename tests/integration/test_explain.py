@@ -234,3 +234,19 @@ def test_the_command_says_it_in_one_line_and_in_json(command, embedded: str):
 
 def test_the_command_ends_with_1_where_there_is_no_such_document(command, embedded: str):
     assert 1 == command("explain", embedded, "nowhere.txt").code
+
+
+def test_a_rejection_says_where_it_lies(docs, tmp_path, command):
+    table = tmp_path / "a.csv"
+    table.write_text("id,text\n1,\n")
+    docs.enqueue(ef.read_paths([table], options=ef.ReadOptions(source="wiki")))
+    docs.enqueue([ef.Document("a", "", source="shop"), ef.Document("b", "text", source="shop")])
+    docs.enqueue([ef.Document("b", "other", source="wiki")])
+    found = docs.explain("a.csv#2")
+    assert str(table) == found.rejection.source
+    assert f"It lies in {table}. Mend it" in str(found)
+    assert "It lies in shop. Mend it" in command("explain", "docs", "a").out
+    said = str(docs.explain("b"))
+    assert "It comes from shop." in said
+    assert said.endswith("It lies in wiki.")
+    assert str(table) == command("explain", "docs", "a.csv#2", "--json").json["rejection"]["source"]

@@ -340,6 +340,58 @@ def test_an_interrupted_job_can_be_paused_and_cancelled(fleet, docs):
     assert "cancelled" == job.wait(timeout_s=1).state
 
 
+@pytest.fixture
+def ended(fleet, docs, worker):
+    """An interrupted job whose batches are all done."""
+
+    def source():
+        yield from documents(15)
+        raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        docs.enqueue(source())
+    drain(worker())
+    return the_job(fleet)
+
+
+@pytest.mark.parametrize("what", ["cancel", "pause", "resume"])
+def test_an_interrupted_job_that_is_over_stays_so(fleet, ended, what):
+    getattr(ended, what)()
+    status = ended.wait(timeout_s=0)
+    assert ("interrupted", 15, None) == (status.state, status.embedded, status.resume)
+    assert [(None, None)] == ask(fleet, "SELECT paused_at, cancelled_at FROM embedfleet.job")
+
+
+@pytest.mark.parametrize("what", ["cancel", "pause", "resume"])
+def test_the_commands_leave_a_job_that_is_over_as_it_is(ended, command, what):
+    assert (0, f"job {ended.id} is interrupted\n") == (
+        (got := command(what, ended.id)).code,
+        got.out,
+    )
+    assert "interrupted" == command(what, ended.id, "--json").json["state"]
+
+
+def test_the_job_of_a_killed_producer_that_is_over_is_not_cancelled(fleet, ended):
+    """Nobody said that it is interrupted: its time to say that it lives ran out."""
+    ask(fleet, "UPDATE embedfleet.job SET interrupted_at = NULL, loading_until = now()")
+    ended.cancel()
+    assert "interrupted" == ended.status.state
+
+
+def test_a_job_that_still_loads_is_cancelled_and_paused_without_a_batch(fleet, docs):
+    def source():
+        yield from documents(15)
+        job = the_job(fleet)
+        job.pause()
+        states.append(job.status.state)
+        job.cancel()
+        states.append(job.status.state)
+
+    states = []
+    docs.enqueue(source())
+    assert ["paused", "cancelled"] == states
+
+
 def test_the_commands_say_what_to_do_about_an_interrupted_job(fleet, docs, command):
     def source():
         yield from documents(15)

@@ -100,3 +100,56 @@ def test_a_folder_forgets_what_was_taken_out_of_it(command: Command, handbook: s
 def test_a_verdict_is_kept_whatever_its_source_is_called(docs: ef.Collection, source: str):
     docs.enqueue([ef.Rejection("a", "EMPTY", "nothing in it", source), ef.Document("b", "text")])
     assert ["a"] == places(docs)
+
+
+NAMED = ef.ReadOptions(source="wiki")
+
+
+def test_a_verdict_under_a_named_source_goes_with_what_was_wrong(
+    docs: ef.Collection, tmp_path: Path
+):
+    """Whoever found it: the reader an empty text, the producer one that cannot be stored."""
+    table, other = tmp_path / "a.jsonl", tmp_path / "b.jsonl"
+    bad = '{"id": "1", "text": "a\\u0000b"}\n{"id": "2", "text": "two"}\n{"id": "3", "text": ""}\n'
+    table.write_text(bad)
+    other.write_text(bad.replace('": "', '": "b'))
+    docs.enqueue(ef.read_paths([table], options=NAMED))
+    docs.enqueue(ef.read_paths([other], options=NAMED))
+    assert {"1": str(table), "a.jsonl#3": str(table), "b1": str(other)} == {
+        each.document: each.source for each in docs.failures()
+    }
+    assert {"wiki"} == {each.source for each in docs.documents()}
+
+    table.write_text('{"id": "2", "text": "two"}\n')
+    docs.enqueue(ef.read_paths([table], options=NAMED))
+    assert ["b1"] == places(docs)
+
+
+def test_verdicts_of_all_kinds_go_with_what_was_wrong(docs: ef.Collection, tmp_path: Path):
+    docs.enqueue([ef.Document("taken", "mine", source="elsewhere")])
+    table = tmp_path / "a.jsonl"
+    rows = [("taken", "another"), ("twice", "one"), ("twice", "two"), ("k" * 600, "long")]
+    table.write_text("".join(f'{{"id": "{key}", "text": "{text}"}}\n' for key, text in rows))
+
+    def cut(text: str) -> list[str]:
+        if text == "one":
+            raise ValueError
+        return [text]
+
+    docs.enqueue(ef.read_paths([table], options=NAMED), chunk=cut)
+    found = {each.code: each.source for each in docs.failures()}
+    kinds = ["KEY_TAKEN", "KEY_TOO_LONG", "CHUNKER_FAILED"]
+    assert dict.fromkeys(kinds, str(table)) == found
+    table.write_text('{"id": "new", "text": "new"}\n')
+    docs.enqueue(ef.read_paths([table], options=NAMED), chunk=cut)
+    assert [] == places(docs)
+
+
+def test_a_duplicate_under_a_named_source_goes_with_its_file(docs: ef.Collection, tmp_path: Path):
+    table = tmp_path / "a.jsonl"
+    table.write_text('{"id": "1", "text": "one"}\n{"id": "1", "text": "two"}\n')
+    docs.enqueue(ef.read_paths([table], options=NAMED))
+    assert ["DUPLICATE_KEY"] == [each.code for each in docs.failures()]
+    table.write_text('{"id": "2", "text": "two"}\n')
+    docs.enqueue(ef.read_paths([table], options=NAMED))
+    assert [] == places(docs)

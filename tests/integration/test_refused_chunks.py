@@ -132,3 +132,89 @@ def test_a_collection_can_split_what_is_too_long(fleet, worker):
     assert [0, 1, 2, 3] == [hit.position for hit in hits]
     assert LONG.split() == " ".join(hit.content for hit in hits[1:3]).split()
     assert {} == verdicts(docs)
+
+
+# Pieces that cannot be stored, with the code that each gets.
+FAULTY = {
+    "NUL_BYTE": "a\0b",
+    "BAD_UNICODE": "half \ud83d of a pair",
+    "NOT_TEXT": 5,
+    "BAD_METADATA": ef.Chunk("one", metadata={"x": {1}}),
+    "BAD_OFFSETS": ef.Chunk("two", 4, 0),
+}
+
+
+def test_a_piece_that_cannot_be_stored_costs_no_neighbour(fleet, docs, worker):
+    pieces = ["one", *FAULTY.values(), "two"]
+    done = docs.enqueue([ef.Document("a", chunks=pieces), ef.Document("b", "three")]).enqueued
+    assert (2, 0, 5, 8) == (done.documents, done.rejected, done.failed, done.chunks)
+    drain(worker())
+    assert {("a", n): code for n, code in enumerate(FAULTY, 1)} == verdicts(docs)
+    assert {"one", "two", "three"} == contents(docs)
+    status = fleet.job(1).status
+    assert ("done", 5, 3) == (status.state, status.failed, status.embedded)
+    found = docs.explain("a")
+    assert ("incomplete", list(FAULTY)) == (found.state, [each.code for each in found.failures])
+    assert "Chunk 1 failed: NUL_BYTE: character 1 is NUL; remove it." in str(found)
+    assert (5, 0) == ((audit := docs.audit()).failed, audit.missing)
+
+
+def test_a_document_with_such_pieces_is_unchanged_until_one_is_mended(docs, worker):
+    pieces = ["one", *FAULTY.values(), "two"]
+    docs.enqueue([ef.Document("a", chunks=pieces)])
+    drain(worker())
+    again = docs.enqueue([ef.Document("a", chunks=pieces)]).enqueued
+    assert (0, 1, 0) == (again.documents, again.unchanged, again.failed)
+    assert docs.retry() is None
+    assert docs.audit(repair=True).clean
+    mended = docs.enqueue([ef.Document("a", chunks=[*pieces[:-2], "mended", "two"])]).enqueued
+    assert (1, 0, 4, 2) == (mended.documents, mended.unchanged, mended.failed, mended.reused)
+    drain(worker())
+    assert {"one", "two", "mended"} == contents(docs)
+    assert sorted(set(FAULTY) - {"BAD_OFFSETS"}) == sorted(verdicts(docs).values())
+
+
+def test_what_stands_for_a_faulty_piece_is_no_text_of_another_document(docs, worker):
+    docs.enqueue([ef.Document("a", chunks=["one", "a\0b", ef.Chunk("same", 4, 0)])])
+    docs.enqueue([ef.Document("b", chunks=["a\\0b", "same"])])
+    drain(worker())
+    assert {"one", "a\\0b", "same"} == contents(docs)
+    assert {("a", 1): "NUL_BYTE", ("a", 2): "BAD_OFFSETS"} == verdicts(docs)
+
+
+def test_a_document_of_which_no_piece_can_be_stored_is_not_accepted(docs, worker):
+    docs.enqueue([ef.Document("a", chunks=["one"])])
+    drain(worker())
+    done = docs.enqueue([ef.Document("a", chunks=["\u200b", *FAULTY.values()])]).enqueued
+    assert ["NUL_BYTE"] == [verdict.code for verdict in done.rejections]
+    assert {"one"} == contents(docs)
+
+
+def test_a_faulty_piece_of_a_callers_function_costs_no_neighbour(docs, worker):
+    def cut(text):
+        return ["one", *FAULTY.values(), ef.Chunk("two", "0"), ef.Chunk("three", metadata=None)]
+
+    marks = [ef.Mark(0, {"page": 1})]
+    document = ef.Document("a", "one two three", marks=marks)
+    assert 5 == docs.enqueue([document], chunk=cut).enqueued.failed
+    drain(worker())
+    # Where its offsets do not hold, a piece is looked for in the text.
+    codes = ["NUL_BYTE", "BAD_UNICODE", "NOT_TEXT", "BAD_METADATA"]
+    assert [*codes, "BAD_METADATA"] == [code for _, code in sorted(verdicts(docs).items())]
+    assert {"one", "two"} == contents(docs)
+    assert 1 == docs.enqueue([document], chunk=cut).enqueued.unchanged
+
+
+@pytest.mark.parametrize("too_long", ["reject", "truncate", "split"])
+def test_what_becomes_of_long_chunks_is_not_done_to_faulty_ones(fleet, worker, too_long):
+    docs = fleet.collection("docs", model="fake/16", chunking=ef.Chunking(too_long=too_long))
+    faulty = "\0 " + "word " * 600
+    assert 1 == docs.enqueue([ef.Document("a", chunks=["one", faulty])]).enqueued.failed
+    drain(worker())
+    assert {("a", 1): "NUL_BYTE"} == verdicts(docs)
+    assert {"one"} == contents(docs)
+
+
+def test_a_plan_counts_pieces_that_cannot_be_stored(docs):
+    plan = docs.plan([ef.Document("a", chunks=["one", *FAULTY.values()])])
+    assert (1, 5, 1) == (plan.documents, plan.failed, plan.to_embed)

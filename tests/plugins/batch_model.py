@@ -37,6 +37,8 @@ class Batch:
     crashes: int = 0
     chunks: int = 0
     stored: int = 0
+    # How often one of its texts got a vector: it may be lost and come again.
+    got: int = 0
     # When its lease ran out; 0 while it stands.
     expired: int = 0
 
@@ -135,21 +137,15 @@ class Model:
         self.batches[claim.batch].expired = 0
 
     def commit(self, claim: Claim) -> None:
-        used, batch = self.used, self.batches[claim.batch]
-        for text in claim.texts & used:
-            self.vectors.setdefault(text, (claim.batch, claim.attempt))
-        self._forget(claim.texts)
-        self._settled(batch.texts)
-        self._close(batch, "done")
+        inserted = self._insert(claim, claim.texts)
+        self._close(claim.batch, "done", inserted=inserted)
 
     def store(self, claim: Claim, part: Iterable[str]) -> None:
         """Some texts get their vector, and the lease goes on."""
-        texts, used, batch = set(part), self.used, self.batches[claim.batch]
-        for text in texts & used:
-            self.vectors.setdefault(text, (claim.batch, claim.attempt))
-        self._forget(texts)
+        texts, batch = set(part), self.batches[claim.batch]
+        inserted = self._insert(claim, texts)
         self._settled(texts)
-        batch.stored = min(batch.chunks, batch.stored + len(texts))
+        batch.stored = min(batch.chunks, batch.stored + inserted)
 
     def put_back(self, number: int, *, charge: int, later: bool) -> None:
         batch = self.batches[number]
@@ -164,18 +160,14 @@ class Model:
         halves = filter(None, (left[:half], left[half:]))
         for child, texts in zip(children, halves, strict=True):
             self.batches[child] = Batch(batch.job, texts, state, ready, chunks=len(texts))
-        batch.stored = batch.chunks - len(left)
-        self._settled(batch.texts)
-        self._close(batch, "split" if left else "done")
+        self._close(number, "split" if left else "done")
 
     def fail(self, number: int, texts: Iterable[str], code: str) -> None:
         batch = self.batches[number]
         failed = {text for text in texts if text in self.used and text not in self.vectors}
         self.failures |= dict.fromkeys(failed, (code, batch.job))
         self.retried = {text: by for text, by in self.retried.items() if text not in failed}
-        batch.stored = batch.chunks - len(failed)
-        self._settled(batch.texts)
-        self._close(batch, "dead" if failed else "done")
+        self._close(number, "dead" if failed else "done", failed=len(failed))
 
     def sweep(self, children: Callable[[int], Iterable[int]]) -> None:
         """Reclaim what expired, the oldest first; `children` tells the ids of a batch's halves."""
@@ -289,5 +281,20 @@ class Model:
     def _stands(self, job: int) -> bool:
         return not self.jobs[job].cancelled
 
-    def _close(self, batch: Batch, state: str) -> None:
-        batch.state, batch.texts = state, []
+    def _insert(self, claim: Claim, texts: Iterable[str]) -> int:
+        """Returns how many texts got their vector by this claim."""
+        new = {text for text in texts if text in self.used and text not in self.vectors}
+        self.vectors |= dict.fromkeys(new, (claim.batch, claim.attempt))
+        self.batches[claim.batch].got += len(new)
+        self._forget(texts)
+        return len(new)
+
+    def _close(self, number: int, state: str, *, inserted: int = 0, failed: int = 0) -> None:
+        batch = self.batches[number]
+        held = [self.vectors[text] for text in batch.texts if text in self.vectors]
+        batch.got += sum(of != number for of, _ in held)
+        batch.stored = min(batch.chunks - failed, max(batch.stored + inserted, len(held)))
+        batch.chunks = batch.stored + failed
+        texts, batch.state, batch.texts = batch.texts, state, []
+        # What nobody uses any more goes when the batch is closed.
+        self._settled(texts)

@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from embedfleet_producer.judge import MAX_KEY_BYTES, Judged, judge, printable
+from embedfleet_producer.judge import MAX_KEY_BYTES, Judged, has_text, judge, printable
+from embedfleet_producer.stand_ins import RefusedChunk
 from embedfleet_schema.types import Chunk, Document, Mark, Rejection
 
 any_text = st.text(st.characters(), max_size=50)
@@ -17,6 +18,17 @@ json_values = st.recursive(
 
 def verdict(document, max_bytes=1_000_000):
     return judge(document, max_bytes=max_bytes)
+
+
+offsets = st.none() | st.integers(-2, 2**31) | st.just("0")
+
+
+def is_good(found):
+    return isinstance(found, Judged)
+
+
+def is_visible(piece):
+    return has_text(piece if isinstance(piece, str) else piece.content)
 
 
 def nested(depth):
@@ -43,7 +55,9 @@ def nested(depth):
         (Document("k", "\u200b\ufeff \u2060"), "EMPTY"),
         (Document("k", chunks=[]), "EMPTY"),
         (Document("k", chunks=["\u200b", Chunk(" ")]), "EMPTY"),
-        (Document("k", chunks=["text", 5]), "NOT_TEXT"),
+        (Document("k", chunks=[5]), "NOT_TEXT"),
+        (Document("k", chunks=[" ", "a\0b", 5]), "NUL_BYTE"),
+        (Document("k", chunks=["a\0b"], marks=[Mark(0, {"page": 1})]), "NUL_BYTE"),
         (Document("k", "a\0b"), "NUL_BYTE"),
         (Document("k", "a\udfffb"), "BAD_UNICODE"),
         (Document("k", "x" * 1_000_001), "TOO_LONG"),
@@ -88,6 +102,9 @@ def test_a_bad_document_gets_its_code(document, code):
         Document("k", "text", nested(31)),
         Document("k", chunks=["one", Chunk("two", metadata={"page": 2})]),
         Document("k", chunks=["text", " "]),
+        Document("k", chunks=["text", 5]),
+        Document("k", chunks=["text", "a\0b"]),
+        Document("k", chunks=["text", Chunk("\ud800", "0", None, {1: 2})]),
         Document("k", "text", marks=[Mark(0, {"page": 1}), Mark(4, {"page": 2})]),
         Document("k", "text", marks=[Mark(0, {"same": "y" * 1_000}) for _ in range(64)]),
         Document("👩‍👩‍👧", "👩‍👩‍👧 e\u0301 שלום"),
@@ -117,6 +134,34 @@ def test_a_printable_key_can_be_stored(key):
     assert len(shown.encode()) <= MAX_KEY_BYTES
 
 
+pieces = (
+    any_text
+    | st.sampled_from(["text", "\0", 5, b"x", None])
+    | st.builds(
+        Chunk, any_text, offsets, offsets, st.dictionaries(any_text, json_values, max_size=2)
+    )
+)
+
+
+@given(st.lists(pieces, max_size=6))
+def test_a_piece_costs_none_of_its_neighbours(given_pieces):
+    alone = [verdict(Document("k", chunks=[piece])) for piece in given_pieces]
+    good = [piece for piece, found in zip(given_pieces, alone, strict=True) if is_good(found)]
+    found = verdict(Document("k", chunks=given_pieces))
+    assert bool(good) == isinstance(found, Judged)
+    if isinstance(found, Judged):
+        kept = found.document.chunks
+        assert good == [piece for piece in kept if piece in good and is_visible(piece)]
+        refused = [piece.code for piece in kept if isinstance(piece, RefusedChunk)]
+        assert refused == [
+            each.code for each in alone if not is_good(each) and each.code != "EMPTY"
+        ]
+        for piece in kept:
+            json.dumps(getattr(piece, "content", piece)).encode()
+        assert found.digest == verdict(Document("k", chunks=list(given_pieces))).digest
+        assert found.digest == verdict(found.document).digest
+
+
 def test_the_digest_tells_every_change():
     variants = [
         Document("k", "text"),
@@ -130,6 +175,12 @@ def test_the_digest_tells_every_change():
         Document("k", chunks=["te", "xt"]),
         Document("k", chunks=["t", "ext"]),
         Document("k", chunks=[Chunk("text", metadata={"a": 1})]),
+        Document("k", chunks=["text", "a\0b"]),
+        Document("k", chunks=["text", "a\0c"]),
+        Document("k", chunks=["text", "a\\0b"]),
+        Document("k", chunks=["text", Chunk("a", 4, 0)]),
+        Document("k", chunks=["text", Chunk("a", 5, 0)]),
+        Document("k", chunks=["text", Chunk("a", metadata=None)]),
     ]
     digests = [verdict(document).digest for document in variants]
     assert len(variants) == len(set(digests))

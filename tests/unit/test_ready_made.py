@@ -42,10 +42,15 @@ def test_ready_made_chunks_without_a_text_pass_as_they_are():
     assert [Chunk("x", 7, 8), Chunk(" y ")] == list(as_chunks([Chunk("x", 7, 8), " y ", "\u200b"]))
 
 
-@pytest.mark.parametrize("given_pieces", ["text", None, 3, [3], [b"x"]])
-def test_pieces_that_are_no_chunks_are_refused(given_pieces):
+@pytest.mark.parametrize("given_pieces", ["text", None, 3])
+def test_what_is_no_list_of_pieces_is_refused(given_pieces):
     with pytest.raises(BadChunking, match="not"):
         list(as_chunks(given_pieces))
+
+
+@pytest.mark.parametrize("start", ["0", 0.5, -1, 2**80, True])
+def test_offsets_that_cannot_be_are_looked_for(start):
+    assert [Chunk("ab", 3, 5)] == located([Chunk("ab", start)], "cd ab")
 
 
 def test_documents_whose_chunks_came_out_alike_are_the_same():
@@ -85,8 +90,9 @@ def test_ready_made_chunks_are_not_shown_to_a_function():
     ("function", "code"),
     [
         (lambda _: 1 / 0, "CHUNKER_FAILED"),
-        (lambda _: [5], "CHUNKER_FAILED"),
-        (lambda _: [Chunk(5)], "CHUNKER_FAILED"),
+        (lambda _: 5, "CHUNKER_FAILED"),
+        (lambda _: [5], "NOT_TEXT"),
+        (lambda _: [Chunk(5)], "NOT_TEXT"),
         (lambda _: "text", "CHUNKER_FAILED"),
         (lambda _: [], "EMPTY"),
         (lambda _: ["a\0b"], "NUL_BYTE"),

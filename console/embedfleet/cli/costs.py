@@ -42,7 +42,6 @@ from embedfleet.cli.reading import (
     SourceName,
     StdinKey,
     TextColumn,
-    columns,
     note_shapes,
     read,
     report_json,
@@ -108,28 +107,25 @@ def plan(
     json: Json = False,
 ) -> None:
     """Say what enqueueing would do, cost and take; nothing is written or spent."""
-    from embedfleet import ReadOptions, ReadReport
+    from embedfleet import ReadReport
 
-    options = ReadOptions(
-        text_column=text_column,
-        key_column=key_column,
-        metadata_columns=columns(metadata_columns),
-        delimiter=delimiter,
-        encoding=encoding,
-        key=key,
-        key_prefix=key_prefix,
-        source=source,
-    )
     here = session(context)
     report = ReadReport()
     documents = read(
         here.settings(),
         paths,
+        report,
         include=include,
         exclude=exclude,
         follow_links=follow_links,
-        options=options,
-        report=report,
+        text_column=text_column,
+        key_column=key_column,
+        metadata_columns=metadata_columns,
+        delimiter=delimiter,
+        encoding=encoding,
+        key=key,
+        key_prefix=key_prefix,
+        source=source,
     )
     wanted = chunking(size=size, overlap=overlap, mode=mode, tokenizer=tokenizer, too_long=too_long)
     with here.fleet(looks_only=True) as fleet, _progress() as show:

@@ -38,7 +38,6 @@ from embedfleet.cli.reading import (
     SourceName,
     StdinKey,
     TextColumn,
-    columns,
     note_shapes,
     read,
     report_json,
@@ -113,30 +112,27 @@ def enqueue(
     json: Json = False,
 ) -> None:
     """Store files and folders, and queue what is new in them."""
-    from embedfleet import ReadOptions, ReadReport
+    from embedfleet import ReadReport
     from embedfleet.progress import enqueue_progress
 
-    options = ReadOptions(
-        text_column=text_column,
-        key_column=key_column,
-        metadata_columns=columns(metadata_columns),
-        delimiter=delimiter,
-        encoding=encoding,
-        key=key,
-        key_prefix=key_prefix,
-        source=source,
-    )
     here = session(context)
     report = ReadReport()
     wanted = chunking(size=size, overlap=overlap, mode=mode, tokenizer=tokenizer, too_long=too_long)
     documents = read(
         here.settings(),
         paths,
+        report,
         include=include,
         exclude=exclude,
         follow_links=follow_links,
-        options=options,
-        report=report,
+        text_column=text_column,
+        key_column=key_column,
+        metadata_columns=metadata_columns,
+        delimiter=delimiter,
+        encoding=encoding,
+        key=key,
+        key_prefix=key_prefix,
+        source=source,
     )
     with here.fleet() as fleet:
         collection = fleet.collection(name, model, chunking=wanted)

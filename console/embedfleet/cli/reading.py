@@ -16,7 +16,7 @@ from embedfleet.cli.output import note, one_line, say
 from embedfleet.cli.parameters import optional_unicode, path_text, unicode_text
 
 if TYPE_CHECKING:
-    from embedfleet import Document, ReadOptions, Rejection
+    from embedfleet import Document, Rejection
     from embedfleet_producer.readers import ReadReport
     from embedfleet_producer.readers.refusals import Note
     from embedfleet_schema.settings import Settings
@@ -71,26 +71,40 @@ Replace = Annotated[
 ]
 
 
-def columns(words: str | None) -> tuple[str, ...] | None:
-    """The columns of a list with commas."""
-    if words is None:
-        return None
-    return tuple(word.strip() for word in words.split(",") if word.strip())
-
-
 def read(
     settings: Settings,
     paths: Sequence[str],
+    report: ReadReport,
     *,
     include: Sequence[str] | None,
     exclude: Sequence[str] | None,
     follow_links: bool,
-    options: ReadOptions,
-    report: ReadReport,
+    text_column: str | None,
+    key_column: str | None,
+    metadata_columns: str | None,
+    delimiter: str | None,
+    encoding: str | None,
+    key: str | None,
+    key_prefix: str,
+    source: str | None,
 ) -> Iterator[Document | Rejection]:
-    """The documents of the paths, with the limits of the settings."""
-    from embedfleet import ReaderLimits, read_paths
+    """The documents of the paths, read as the options say, with the limits of the settings.
 
+    Raises:
+        InputMissing, BadPattern, BadReadOption: what `read_paths` raises at the call.
+    """
+    from embedfleet import ReaderLimits, ReadOptions, read_paths
+
+    options = ReadOptions(
+        text_column=text_column,
+        key_column=key_column,
+        metadata_columns=_names(metadata_columns),
+        delimiter=delimiter,
+        encoding=encoding,
+        key=key,
+        key_prefix=key_prefix,
+        source=source,
+    )
     documents = read_paths(
         map(Path, paths),
         max_bytes=settings.max_document_bytes,
@@ -104,6 +118,13 @@ def read(
     if "-" in paths and sys.stdin.isatty():
         note("reading what you type; end with Ctrl-D")
     return documents
+
+
+def _names(words: str | None) -> tuple[str, ...] | None:
+    """The columns of a list with commas."""
+    if words is None:
+        return None
+    return tuple(word.strip() for word in words.split(",") if word.strip())
 
 
 def say_rejections(rejections: Sequence[Rejection | Note], total: int) -> None:

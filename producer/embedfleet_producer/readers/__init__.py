@@ -193,6 +193,8 @@ class _Reading(Iterator[Document | Rejection]):
             if isinstance(verdict, Rejection):
                 is_whole = is_whole and (verdict.key != rows.name or verdict.code == "EMPTY")
                 yield replace(verdict, source=origin)
+            elif isinstance(verdict, Document) and self._options.source is not None:
+                yield replace(verdict, file=origin)
             else:
                 yield verdict
         self._report.add(rows.shape())

@@ -199,23 +199,31 @@ WHERE collection_id = %(collection_id)s AND sha256 = ANY (%(hashes)s::bytea[]);
 SELECT budget_usd IS NOT NULL AS limited FROM embedfleet.job WHERE id = %(job_id)s;
 
 -- name: count_stored
--- Texts that have their vector while their batch goes on.
--- What they cost is no longer reserved.
+-- Texts that got their vector while their batch goes on. What they cost is no longer reserved.
 UPDATE embedfleet.batch
 SET stored = least(chunks, stored + %(texts)s),
     reserved_usd = reserved_usd - least(reserved_usd, %(usd)s::numeric)
 WHERE id = %(id)s;
 
--- name: count_left
--- Of a batch that ends otherwise than done, all texts have their vector but those that are left.
-UPDATE embedfleet.batch SET stored = greatest(0, chunks - %(texts)s) WHERE id = %(id)s;
-
 -- name: finish
--- A batch that is through gives its hashes back: they are many and no longer needed.
-UPDATE embedfleet.batch
+-- A batch that is through keeps the numbers of its texts that got a vector, from whomever, and of
+-- those that failed: what was deleted before is in neither. A text that was deleted after its part
+-- was stored has no vector to be found any more, so what was counted then is the least. It gives
+-- its hashes back: they are many and no longer needed.
+UPDATE embedfleet.batch AS b
 SET state = %(state)s, lease_until = NULL, finished_at = now(), reason = %(reason)s,
-    reserved_usd = NULL, hashes = ARRAY[]::bytea[]
-WHERE id = %(id)s;
+    reserved_usd = NULL, hashes = ARRAY[]::bytea[],
+    stored = c.stored, chunks = c.stored + %(failed)s
+FROM (
+    SELECT m.id,
+        least(m.chunks - %(failed)s, greatest(m.stored + %(inserted)s, count(v.sha256))) AS stored
+    FROM embedfleet.batch AS m
+    LEFT JOIN LATERAL unnest(m.hashes) AS h (sha256) ON true
+    LEFT JOIN embedfleet.{vectors} AS v USING (sha256)
+    WHERE m.id = %(id)s
+    GROUP BY m.id
+) AS c
+WHERE b.id = c.id;
 
 -- name: release
 -- Back to pending, or to where its job stands: held when paused, cancelled when cancelled.

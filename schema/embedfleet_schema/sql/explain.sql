@@ -16,7 +16,7 @@ GROUP BY d.id, j.id;
 
 -- name: rejection
 -- The latest text under this key that was not accepted.
-SELECT code, reason
+SELECT code, reason, source
 FROM embedfleet.failure
 WHERE collection_id = %(collection_id)s AND document_key = %(key)s;
 

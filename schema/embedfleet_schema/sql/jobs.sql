@@ -101,37 +101,33 @@ WHERE j.id = %(job_id)s;
 SELECT j.id
 FROM embedfleet.job AS j
 WHERE %(collection_id)s::bigint IS NULL OR j.collection_id = %(collection_id)s
-ORDER BY (j.cancelled_at IS NULL AND (
-        j.loaded_at IS NULL AND j.interrupted_at IS NULL AND j.loading_until >= now()
-        OR EXISTS (
-            SELECT FROM embedfleet.batch AS b
-            WHERE b.job_id = j.id AND b.state IN ('pending', 'held', 'leased')
-        ))) DESC,
-    j.id DESC
+ORDER BY {unfinished} DESC, j.id DESC
 LIMIT %(limit)s;
 
+-- name: unfinished
+-- A part of the others. A job that is done, cancelled, or interrupted with all that it had done stays
+-- what it is.
+(j.cancelled_at IS NULL AND (
+    j.loaded_at IS NULL AND j.interrupted_at IS NULL AND j.loading_until >= now()
+    OR EXISTS (
+        SELECT FROM embedfleet.batch AS b
+        WHERE b.job_id = j.id AND b.state IN ('pending', 'held', 'leased')
+    )
+))
+
 -- name: pause
-UPDATE embedfleet.job SET paused_at = coalesce(paused_at, now()) WHERE id = %(job_id)s;
+UPDATE embedfleet.job AS j SET paused_at = now()
+WHERE j.id = %(job_id)s AND j.paused_at IS NULL AND {unfinished};
 
 -- name: resume
 -- A budget that is given replaces the one that was there.
-UPDATE embedfleet.job
+UPDATE embedfleet.job AS j
 SET paused_at = NULL, pause_reason = NULL, budget_usd = coalesce(%(budget_usd)s, budget_usd)
-WHERE id = %(job_id)s
-RETURNING budget_usd, unsettled_usd;
+WHERE j.id = %(job_id)s
+RETURNING j.budget_usd, j.unsettled_usd, {unfinished} AS unfinished;
 
 -- name: cancel
--- A job that is done stays done.
-UPDATE embedfleet.job AS j
-SET cancelled_at = coalesce(j.cancelled_at, CASE
-    WHEN j.loaded_at IS NULL
-        OR EXISTS (
-            SELECT FROM embedfleet.batch AS b
-            WHERE b.job_id = j.id AND b.state IN ('pending', 'held', 'leased')
-        )
-    THEN now()
-END)
-WHERE j.id = %(job_id)s;
+UPDATE embedfleet.job AS j SET cancelled_at = now() WHERE j.id = %(job_id)s AND {unfinished};
 
 -- name: unhold_batches
 -- Those of a space that is paused stay where they are.
@@ -142,36 +138,3 @@ JOIN embedfleet.collection AS c ON c.id = j.collection_id
 JOIN embedfleet.space AS s ON s.id = c.space_id
 WHERE j.id = %(job_id)s AND b.job_id = j.id AND b.state = 'held'
     AND j.cancelled_at IS NULL AND s.paused_at IS NULL;
-
--- name: failures
--- Newest first: texts that cannot be embedded with the documents they stand in, and documents
--- that were not accepted.
-SELECT f.code, f.reason, f.attempts, f.job_id, f.created_at,
-    coalesce(f.document_key, d.key) AS document, c.position,
-    coalesce(f.source, d.source) AS source
-FROM embedfleet.failure AS f
-LEFT JOIN LATERAL (
-    SELECT document_id, position
-    FROM embedfleet.chunk
-    WHERE collection_id = f.collection_id AND sha256 = f.sha256
-    ORDER BY id
-    LIMIT 1
-) AS c ON true
-LEFT JOIN embedfleet.document AS d ON d.id = c.document_id
-WHERE f.collection_id = %(collection_id)s
-    AND (%(job_id)s::bigint IS NULL OR f.job_id = %(job_id)s)
-ORDER BY f.id DESC
-LIMIT %(limit)s;
-
--- name: failed_texts
--- Failed texts that are to be tried again; one in an open batch is being tried already. A failure
--- stands until its text has a vector or a new verdict: so nothing is lost with a cancelled job.
--- What was refused before anyone tried (no attempts) would be refused again.
-WITH expected AS (
-    SELECT DISTINCT ON (c.sha256) c.sha256, c.tokens
-    FROM embedfleet.failure AS f
-    JOIN embedfleet.chunk AS c ON c.collection_id = f.collection_id AND c.sha256 = f.sha256
-    WHERE f.collection_id = %(collection_id)s AND f.attempts > 0
-        AND (%(job_id)s::bigint IS NULL OR f.job_id = %(job_id)s)
-), {judged}
-SELECT sha256, tokens FROM judged WHERE NOT (stored OR open);

@@ -174,9 +174,9 @@ class Batches:
             LeaseLost: the batch went to somebody else; nothing was written.
         """
         with self._leaving(lease) as (conn, fenced):
-            self._insert(conn, lease, matrix)
+            inserted = self._insert(conn, lease, matrix)
             replaced = documents.go_live(conn, lease.collection, fenced.hashes)
-            exits.finish(conn, lease.id, "done")
+            exits.finish(conn, lease.collection, lease.id, "done", inserted=inserted)
             self._enter(conn, lease, spent)
             self._failpoints.hit("before_commit")
         documents.prune(self._db, lease.collection, replaced)
@@ -199,10 +199,10 @@ class Batches:
         """
         part = lease.only(rows)
         with self._leaving(lease) as (conn, fenced):
-            self._insert(conn, part, matrix)
+            inserted = self._insert(conn, part, matrix)
             replaced = documents.go_live(conn, lease.collection, part.hashes)
             usd = spent and spent.usd
-            values = {"id": lease.id, "texts": len(part.hashes), "usd": usd or 0}
+            values = {"id": lease.id, "texts": inserted, "usd": usd or 0}
             conn.execute(_SQL["count_stored"], values)
             self._enter(conn, lease, spent)
         documents.prune(self._db, lease.collection, replaced)
@@ -288,15 +288,18 @@ class Batches:
         if limited:
             self._aside.end(lease.job_id)
 
-    def _insert(self, conn: Connection[Any], part: Lease, matrix: NDArray[np.float32]) -> None:
+    def _insert(self, conn: Connection[Any], part: Lease, matrix: NDArray[np.float32]) -> int:
+        """Returns how many of the texts got their vector here: others had it, or were deleted."""
         if not part.hashes:
-            return
+            return 0
         space = part.collection.space
         texts = {"collection_id": part.collection.id, "hashes": part.hashes}
         rows = {"vectors": vector_array(matrix, space.storage, self._db.oids)}
         vectors = sql.Identifier(part.collection.vectors)
-        conn.execute(_SQL["insert_vectors"].format(vectors=vectors), _named(part) | texts | rows)
+        insert = _SQL["insert_vectors"].format(vectors=vectors)
+        inserted = conn.execute(insert, _named(part) | texts | rows).rowcount
         conn.execute(_SQL["forget_cured"], texts)
+        return inserted
 
     def _enter(self, conn: Connection[Any], lease: Lease, spent: Spending | None) -> None:
         if spent is not None:

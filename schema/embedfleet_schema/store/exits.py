@@ -26,8 +26,22 @@ def standing(*, paused: bool, cancelled: bool) -> Open:
     return "held" if paused else "pending"
 
 
-def finish(conn: Connection[Any], batch_id: int, state: str, reason: str | None = None) -> None:
-    conn.execute(_SQL["finish"], {"id": batch_id, "state": state, "reason": reason})
+def finish(
+    conn: Connection[Any],
+    collection: CollectionInfo,
+    batch_id: int,
+    state: str,
+    reason: str | None = None,
+    *,
+    inserted: int = 0,
+    failed: int = 0,
+) -> None:
+    """Close a batch; `inserted` are vectors of it that are not counted yet."""
+    values = {"id": batch_id, "state": state, "reason": reason}
+    conn.execute(
+        _SQL["finish"].format(vectors=sql.Identifier(collection.vectors)),
+        values | {"inserted": inserted, "failed": failed},
+    )
 
 
 def release(
@@ -85,9 +99,8 @@ def split(
     """
     values = {"id": batch_id, "state": state, "hashes": left, "reason": reason}
     conn.execute(_SQL["insert_halves"], values)
-    conn.execute(_SQL["count_left"], {"id": batch_id, "texts": len(left)})
     replaced = documents.go_live(conn, collection, hashes)
-    finish(conn, batch_id, "split" if left else "done", reason)
+    finish(conn, collection, batch_id, "split" if left else "done", reason)
     return replaced
 
 
@@ -106,8 +119,8 @@ def fail(
     failed = conn.execute(
         _SQL["record_failure"].format(vectors=sql.Identifier(collection.vectors)),
         {"id": batch_id, "hashes": left, "code": code, "reason": reason},
-    ).fetchall()
-    conn.execute(_SQL["count_left"], {"id": batch_id, "texts": len(failed)})
+    ).rowcount
     replaced = documents.go_live(conn, collection, hashes)
-    finish(conn, batch_id, "dead" if failed else "done", f"{code}: {reason}")
+    state = "dead" if failed else "done"
+    finish(conn, collection, batch_id, state, f"{code}: {reason}", failed=failed)
     return replaced

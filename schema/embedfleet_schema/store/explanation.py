@@ -28,10 +28,11 @@ class ChunkFailure:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """Why a text was not accepted."""
+    """Why a text was not accepted, and where it lies."""
 
     code: str
     reason: str
+    source: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,7 +209,7 @@ def _what_to_do(found: Explanation) -> Iterator[str]:
         if any(failure.attempts for failure in found.failures):
             yield f"Try again with: embedfleet retry {found.collection}"
         else:
-            yield "Trying again does not help: change how it is cut, or use another model."
+            yield "Trying again does not help: change it or how it is cut, or use another model."
     elif not found.batches:
         yield (
             "Nothing is left to embed, and yet it was not taken live. "
@@ -223,7 +224,10 @@ def _why(batch: OpenBatch) -> str:
 
 
 def _because(verdict: Verdict | None) -> str:
-    return "." if verdict is None else f": {verdict.code}: {verdict.reason.rstrip('.')}."
+    if verdict is None:
+        return "."
+    place = "" if verdict.source is None else f" It lies in {verdict.source}."
+    return f": {verdict.code}: {verdict.reason.rstrip('.')}.{place}"
 
 
 def _clock(at: datetime | None) -> str:

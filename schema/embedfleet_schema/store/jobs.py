@@ -8,8 +8,8 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any, Literal
 
-from psycopg import Connection
-from psycopg.rows import class_row, dict_row
+from psycopg import Connection, sql
+from psycopg.rows import dict_row
 
 from embedfleet_schema.database import Database, Row
 from embedfleet_schema.errors import BudgetSpent, UnknownJob, UsageError
@@ -35,7 +35,8 @@ class JobStatus:
     """Where a job stands.
 
     `chunks` counts the chunks of its documents; of their distinct texts, `reused` had a vector
-    already, `queued` wait or are being embedded, `embedded` are done, `failed` have a failure.
+    already, `queued` wait or are being embedded, `embedded` got a vector, `failed` have a failure.
+    What was deleted or cancelled before it had a vector is in none of these.
     Rates look back at most 30 seconds; `eta_seconds` is None while there is no rate. While it is
     paused, `resume` is what `embedfleet resume` takes: its number, or its model if that is paused.
     `spent_usd` is None where nothing was paid, or no price is known. Of a budget, `reserved_usd` is
@@ -82,22 +83,10 @@ class JobStatus:
 
     @property
     def total(self) -> int:
-        """Distinct texts that the job queued, or that failed as it was made."""
+        """Distinct texts that the job queued, or that failed as it was made; less those that were
+        deleted or cancelled before they had a vector.
+        """
         return self.queued + self.embedded + self.failed
-
-
-@dataclass(frozen=True, slots=True)
-class FailureInfo:
-    """A chunk that cannot be embedded (`position` is set), or a document that was not accepted."""
-
-    document: str | None
-    position: int | None
-    code: str
-    reason: str
-    attempts: int
-    job_id: int | None
-    created_at: datetime
-    source: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,11 +199,12 @@ def status(db: Database, job_id: int) -> JobStatus:
 def latest(db: Database, *, limit: int = 20, collection_id: int | None = None) -> list[int]:
     """Job ids: those that still run first, then the newest."""
     with db.connection() as conn:
-        rows = conn.execute(_SQL["latest"], {"limit": limit, "collection_id": collection_id})
+        rows = conn.execute(_of("latest"), {"limit": limit, "collection_id": collection_id})
         return [job_id for (job_id,) in rows]
 
 
 def pause(db: Database, job_id: int) -> None:
+    """Hold what waits of a job; one that is finished stays what it is."""
     _halt(db, job_id, "pause")
 
 
@@ -229,30 +219,21 @@ def resume(db: Database, job_id: int, *, budget_usd: float | Decimal | None = No
     values = {"job_id": job_id, "budget_usd": _money(budget_usd)}
     with db.transaction() as conn:
         locks.own_job(conn, job_id)
-        row = conn.execute(_SQL["resume"], values).fetchone()
+        row = conn.execute(_of("resume"), values).fetchone()
         if row is None:
             raise UnknownJob(job=job_id)
-        budget, unsettled = row
+        budget, unsettled, unfinished = row
         spent = usage.spent_on(conn, job_id) + unsettled
-        if budget is not None and spent >= budget:
+        if unfinished and budget is not None and spent >= budget:
             raise BudgetSpent(job=job_id, spent=spent, budget=budget)
         conn.execute(_SQL["unhold_batches"], values)
 
 
 def cancel(db: Database, job_id: int) -> None:
-    """Stop a job: what is embedded stays, what is under way is stored."""
+    """Stop a job: what is embedded stays, what is under way is stored, and one that is finished
+    stays what it is.
+    """
     _halt(db, job_id, "cancel")
-
-
-def failures(
-    db: Database, collection: CollectionInfo, *, job_id: int | None = None, limit: int = 1_000
-) -> list[FailureInfo]:
-    with db.connection() as conn, conn.cursor(row_factory=class_row(FailureInfo)) as cursor:
-        cursor.execute(
-            _SQL["failures"],
-            {"collection_id": collection.id, "job_id": job_id, "limit": limit},
-        )
-        return cursor.fetchall()
 
 
 def _standing(conn: Connection[Any], job_id: int) -> tuple[Open, Lane]:
@@ -262,10 +243,15 @@ def _standing(conn: Connection[Any], job_id: int) -> tuple[Open, Lane]:
     return standing(paused=row[0], cancelled=row[1]), row[2]
 
 
+def _of(statement: str) -> sql.Composed:
+    """A statement that asks whether a job is unfinished."""
+    return _SQL[statement].format(unfinished=_SQL["unfinished"])
+
+
 def _halt(db: Database, job_id: int, statement: str) -> None:
     with db.transaction() as conn:
         locks.own_job(conn, job_id)
-        conn.execute(_SQL[statement], {"job_id": job_id})
+        conn.execute(_of(statement), {"job_id": job_id})
     halts.carry_out(db)
 
 

@@ -85,7 +85,6 @@ def settle(db: Database, lease: Lease, failed: Mapping[bytes, Failed], reason: s
         missing = exits.missing(conn, lease.collection, hashes)
         left = [sha256 for sha256 in missing if sha256 not in failed]
         dead = _record(conn, lease, {each: failed[each] for each in missing if each in failed})
-        conn.execute(_BATCHES["count_left"], {"id": lease.id, "texts": len(left) + dead})
         replaced = documents.go_live(conn, lease.collection, hashes)
         settled = _close(conn, lease, state, left, dead, reason)
     documents.prune(db, lease.collection, replaced)
@@ -96,7 +95,8 @@ def _close(
     conn: Connection[Any], lease: Lease, state: Open, left: list[bytes], dead: int, reason: str
 ) -> Settled:
     if not left:
-        exits.finish(conn, lease.id, "dead" if dead else "done", _given_up(dead))
+        closed = "dead" if dead else "done"
+        exits.finish(conn, lease.collection, lease.id, closed, _given_up(dead), failed=dead)
         return "failed" if dead else "done"
     values = {"id": lease.id, "state": state, "reason": reason}
     if not dead:
@@ -105,7 +105,7 @@ def _close(
     conn.execute(_SQL["insert_live"], values | {"hashes": left})
     given_up = {"id": lease.id, "texts": dead, "reason": _given_up(dead)}
     conn.execute(_SQL["insert_dead"], given_up)
-    exits.finish(conn, lease.id, "split", reason)
+    exits.finish(conn, lease.collection, lease.id, "split", reason)
     return "live"
 
 

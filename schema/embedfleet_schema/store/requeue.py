@@ -14,7 +14,7 @@ from embedfleet_schema.store.jobs import JobKind, Tally
 from embedfleet_schema.store.texts import composed, still_without
 from embedfleet_schema.types import CollectionInfo
 
-_SQL = load("jobs")
+_SQL = load("failures")
 
 
 def retry_failures(
@@ -32,7 +32,7 @@ def retry_failures(
     with db.transaction() as conn:
         locks.repair_alone(conn, collection.id)
         rows = conn.execute(
-            composed(_SQL["failed_texts"], collection),
+            composed(_SQL["to_retry"], collection),
             {"collection_id": collection.id, "job_id": job_id},
         ).fetchall()
         return requeue(conn, collection, "retry", rows, budget=budget, budget_usd=budget_usd)

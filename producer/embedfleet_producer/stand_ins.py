@@ -1,0 +1,20 @@
+"""What is stored in the place of a ready-made chunk that PostgreSQL cannot hold."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from embedfleet_schema.types import Chunk
+
+
+@dataclass(frozen=True, slots=True)
+class RefusedChunk(Chunk):
+    """It keeps the place of the chunk and says in `content` how that began, escaped.
+
+    `sha256` stands for the chunk as it was given, and is that of no text: one that reads the same
+    does not share the failure.
+    """
+
+    code: str = ""
+    reason: str = ""
+    sha256: bytes = b""
