@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field, fields
+from functools import partial
 
 from embedfleet_producer.budget import check_budget
 from embedfleet_producer.chunking import Chunker
@@ -18,7 +19,7 @@ from embedfleet_producer.prepare import prepare
 from embedfleet_producer.ready_made import ChunkFunction
 from embedfleet_producer.source import Source
 from embedfleet_producer.tokens import counter_for
-from embedfleet_producer.verdicts import OutdatedVerdicts
+from embedfleet_producer.verdicts import AlikeVerdicts, OutdatedVerdicts
 from embedfleet_producer.windows import Window, windows
 from embedfleet_schema.broker import Doorbell
 from embedfleet_schema.database import Database
@@ -30,7 +31,7 @@ from embedfleet_schema.store import documents, reuse
 from embedfleet_schema.store.jobs import Tally
 from embedfleet_schema.types import CollectionInfo, Document, Lane, Rejection
 
-# Verdicts that a call returns; all of them are in `failures`, and memory stays flat.
+# Verdicts that a call returns; `failures` lists more, and memory stays flat.
 REJECTIONS_RETURNED = 1_000
 
 
@@ -155,6 +156,7 @@ class Producer:
             mode=self._chunker.mode,
             function=self._function,
         )
+        alike = AlikeVerdicts(of_files=source.tells_ends)
         with ThreadPoolExecutor(1, "embedfleet-writer") as writer:
             writing: deque[Future[Written]] = deque()
             before: Window | None = None
@@ -162,7 +164,8 @@ class Producer:
                 for window in cut:
                     prepared = self._prepare(window, done.job_id, before)
                     self._settle(writing, done, on_window)
-                    writing.append(writer.submit(self._write, window, prepared, done.job_id, lane))
+                    write = partial(self._write, window, prepared, done.job_id, lane, alike)
+                    writing.append(writer.submit(write))
                     before = window
                     outdated.follow()
             finally:
@@ -195,18 +198,22 @@ class Producer:
                 )
         return prepare(window, known, self._chunker, job_id=job_id, replace_others=self._replace)
 
-    def _write(self, window: Window, prepared: Prepared, job_id: int, lane: Lane) -> Written:
+    def _write(
+        self, window: Window, prepared: Prepared, job_id: int, lane: Lane, alike: AlikeVerdicts
+    ) -> Written:
         budget = self._settings.batch_tokens(self._collection.queue)
         self._failpoints.hit("before_merge")
 
         def stored(again: bool) -> tuple[Prepared, Merged, int]:
             # A commit whose answer was lost is seen by its digests and not repeated.
             wanted = self._prepare(window, job_id) if again else prepared
+            wanted.listed = alike.cut(wanted.rejected)
             elsewhere = self._elsewhere.count({row[5] for row in wanted.chunks})
             merged = merge(self._db, self._collection, job_id, wanted, budget=budget)
             return wanted, merged, elsewhere
 
         written, merged, elsewhere = persistently(stored)
+        alike.count(written.rejected)
         persistently(lambda _: documents.prune(self._db, self._collection, merged.left_behind))
         self._failpoints.hit("after_merge_before_ring")
         # The lane's runner looks by itself.

@@ -60,9 +60,9 @@ class Prepared:
 
     `keys` are all that were accepted. `refused` are the texts, by hash, that fail at once.
     `waiting` are the unchanged documents that readers do not see yet: what they miss is queued
-    again, because the batch that had it may be cancelled. `sources` are those of unchanged
-    documents, by key, that are to be written. With `replace`, documents of other sources are taken
-    over.
+    again, because the batch that had it may be cancelled. Of what is `rejected`, all is
+    counted, and what is `listed` is stored. `sources` are those of unchanged documents, by key,
+    that are to be written. With `replace`, documents of other sources are taken over.
     """
 
     keys: list[str] = field(default_factory=list)
@@ -72,6 +72,7 @@ class Prepared:
     refused: dict[bytes, Refusal] = field(default_factory=dict)
     unchanged: int = 0
     rejected: list[Rejection] = field(default_factory=list)
+    listed: list[Rejection] = field(default_factory=list)
     sources: dict[str, str] = field(default_factory=dict)
     replace: bool = False
 
@@ -107,7 +108,7 @@ def merge(
         failed = _refuse(conn, values, missing, window.refused)
         retried = conn.execute(_SQL["retry_failures"], values | {"hashes": list(missing)}).rowcount
         conn.execute(_SQL["forget_rejections"], values | {"keys": window.keys})
-        _reject(conn, values, window.rejected)
+        _reject(conn, values, window.listed)
         keys = [judged.document.key for judged in window.changed]
         if keys or window.sources:
             conn.execute(_SQL["lock_documents"], values | {"keys": [*keys, *window.sources]})

@@ -1,19 +1,30 @@
-"""Verdicts that an enqueue outdates: of sources that were read to their end once more."""
+"""Verdicts of one enqueue: those that it outdates, and those that are alike."""
 
 from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
 
 from embedfleet_producer.persistence import persistently
 from embedfleet_producer.source import Source
 from embedfleet_schema.database import Database
 from embedfleet_schema.statements import load
 from embedfleet_schema.store import locks
-from embedfleet_schema.types import CollectionInfo
+from embedfleet_schema.types import CollectionInfo, Rejection
 
 _SQL = load("ingest")
 
+# Verdicts of one code that are listed of a file; of the others, the number.
+MOST_ALIKE = 1_000
+# What has no source, of a stream that tells its sources.
+STDIN = "stdin"
+
 
 class OutdatedVerdicts:
-    """Those of one call; memory grows with the sources that have a verdict, not with all."""
+    """Those of one call, on sources that it reads to their end; memory grows with the sources that
+    have a verdict, not with all.
+    """
 
     def __init__(self, db: Database, collection: CollectionInfo, source: Source) -> None:
         self._db = db
@@ -46,3 +57,47 @@ class OutdatedVerdicts:
         with self._db.transaction() as conn:
             locks.share(conn, self._collection.id)
             conn.execute(_SQL["forget_sources"], values)
+
+
+class AlikeVerdicts:
+    """Those of one call. A file may have millions of rows that are all wrong in one way: it lists
+    the first of each code, and one more verdict says how many follow.
+
+    Where they are not of files, the caller knows each document by its key, and all are listed.
+    """
+
+    def __init__(self, *, of_files: bool) -> None:
+        self._of_files = of_files
+        self._counts: Counter[tuple[str, str]] = Counter()
+
+    def cut(self, verdicts: Sequence[Rejection]) -> list[Rejection]:
+        """What is listed of a window's verdicts, after those that were counted."""
+        if not self._of_files:
+            return list(verdicts)
+        listed, more = list[Rejection](), dict[tuple[str, str], Rejection]()
+        here: Counter[tuple[str, str]] = Counter()
+        for verdict in verdicts:
+            alike = _alike(verdict)
+            here[alike] += 1
+            count = self._counts[alike] + here[alike]
+            if count <= MOST_ALIKE:
+                listed.append(verdict)
+            else:
+                more[alike] = _more(verdict, count - MOST_ALIKE)
+        return [*listed, *more.values()]
+
+    def count(self, verdicts: Sequence[Rejection]) -> None:
+        """A window is stored."""
+        if self._of_files:
+            self._counts.update(map(_alike, verdicts))
+
+
+def _alike(verdict: Rejection) -> tuple[str, str]:
+    return verdict.source or STDIN, verdict.code
+
+
+def _more(last: Rejection, count: int) -> Rejection:
+    rows = "row" if count == 1 else "rows"
+    have = "has" if count == 1 else "have"
+    key = "#".join(_alike(last))
+    return replace(last, key=key, reason=f"{count:,} more {rows} of it {have} the same fault")

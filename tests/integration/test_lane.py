@@ -487,12 +487,25 @@ def test_what_a_lost_file_may_have_cost_stays_with_its_job(lane_fleet: LaneFleet
     assert (0, reserved) == (job.status.reserved_usd, job.status.unsettled_usd)
 
 
-def test_a_budget_is_kept_where_no_price_is_known(lane_fleet: LaneFleet):
+def test_a_process_that_knows_no_price_leaves_jobs_with_a_budget_to_others(
+    lane_fleet: LaneFleet, monkeypatch: pytest.MonkeyPatch
+):
+    # Those that it leaves do not stand in the way of the others.
+    monkeypatch.setattr("embedfleet_schema.store.lane.MOST_BATCHES", 1)
     job = lane_fleet.enqueue(*names(10), budget_usd=1.0)
+    free = lane_fleet.enqueue(*names(15)[10:])
     unpriced = Fleet(lane_fleet.fleet.settings.model_copy(update={"prices": {}}))
-    take_turn(lane_fleet._made(unpriced))
-    assert ([], "paused") == (lane_fleet.filed(), job.status.state)
+    for _ in range(2):
+        take_turn(lane_fleet._made(unpriced))
+    assert (names(15)[10:], "running") == (lane_fleet.filed(), job.status.state)
     assert "EMBEDFLEET_PRICES" in str(job.status.reason)
+    assert "EMBEDFLEET_PRICES" in str(lane_fleet.docs.explain("d000"))
+    assert "filed" in str(free.status.reason)
+    lane_fleet.look()
+    lane_fleet.server.complete()
+    lane_fleet.look()
+    assert ("done", 10) == (job.status.state, job.status.embedded)
+    assert job.status.reason is None
 
 
 def test_a_harvest_without_a_price_reckons_with_that_of_who_filed(lane_fleet: LaneFleet):

@@ -234,7 +234,7 @@ def file_and_harvest(scene: Scene) -> None:
     db, space_id = scene.fleet.db, scene.prepared.info.space_id
     try:
         assert [(space_id, "fake/16")] == lane.due(db, patience_s=0)
-        file = lane.take(db, space_id, price=1.0)
+        file = lane.take(db, space_id, "a model", price=1.0)
         assert file is not None
         assert lane.touch(db, file, requests=1, tokens=1, input_file_id="f")
         assert lane.filed(db, file, "b", "f")

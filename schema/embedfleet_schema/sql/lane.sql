@@ -37,6 +37,7 @@ FROM embedfleet.lane_file
 WHERE space_id IN (SELECT id FROM alike);
 
 -- name: candidates
+-- Who knows no price files for jobs without a budget alone.
 SELECT b.id, b.chunks, b.tokens, b.job_id, b.collection_id, j.budget_usd IS NOT NULL AS limited
 FROM embedfleet.batch AS b
 JOIN embedfleet.job AS j ON j.id = b.job_id
@@ -44,9 +45,25 @@ JOIN embedfleet.collection AS c ON c.id = b.collection_id
 JOIN embedfleet.space AS s ON s.id = c.space_id
 WHERE b.state = 'pending' AND b.queue = 'lane' AND b.run_after <= now() AND s.id = %(space_id)s
     AND j.paused_at IS NULL AND j.cancelled_at IS NULL AND s.paused_at IS NULL
+    AND (%(priced)s OR j.budget_usd IS NULL)
 ORDER BY b.priority, b.run_after, b.id
 LIMIT %(limit)s
 FOR UPDATE OF b SKIP LOCKED;
+
+-- name: leave_to_others
+-- Say once of the batches of jobs with a budget why they wait; they keep their places.
+UPDATE embedfleet.batch AS b
+SET reason = %(reason)s
+FROM (
+    SELECT w.id
+    FROM embedfleet.batch AS w
+    JOIN embedfleet.job AS j ON j.id = w.job_id
+    JOIN embedfleet.collection AS c ON c.id = w.collection_id
+    WHERE w.state = 'pending' AND w.queue = 'lane' AND c.space_id = %(space_id)s
+        AND j.budget_usd IS NOT NULL AND w.reason IS DISTINCT FROM %(reason)s
+    FOR UPDATE OF w SKIP LOCKED
+) AS w
+WHERE b.id = w.id;
 
 -- name: hashes
 SELECT hashes FROM embedfleet.batch WHERE id = %(id)s;

@@ -90,19 +90,21 @@ def due(db: Database, *, patience_s: float) -> list[tuple[int, str]]:
 
 
 def take(
-    db: Database, space_id: int, *, price: float | None, account: str | None = None
+    db: Database, space_id: int, model: str, *, price: float | None, account: str | None = None
 ) -> LaneFile | None:
     """Lease what fits into one file, in the order of the queue; None where nothing may be filed.
 
     Of a job with a budget no more is filed than the budget is sure to pay for; that much of it is
     reserved until the file ends. Texts that are under way already are put off: when their turn
-    comes again they have vectors. Where the price is not known, jobs with a budget are paused.
+    comes again they have vectors. Where the price is not known, jobs with a budget are left to
+    those who know it.
     """
     with db.transaction() as conn:
+        if price is None:
+            left = {"space_id": space_id, "reason": budgets.UNPRICED.format(model=model)}
+            conn.execute(_SQL["leave_to_others"], left)
         chosen, purses = _chosen(conn, space_id, price)
         file = _leased(conn, space_id, account, price, chosen, purses.costs)
-    for job_id in purses.unpriced:
-        usage.stop_unpriced(db, job_id)
     for short in purses.short:
         budgets.stop_short(db, short)
     return file
@@ -264,7 +266,7 @@ def _chosen(
     tokens = MOST_TOKENS
     if limit is not None:
         tokens = min(tokens, int(LIMIT_SHARE * limit) - int(waiting_tokens))
-    values = {"space_id": space_id, "limit": MOST_BATCHES}
+    values = {"space_id": space_id, "limit": MOST_BATCHES, "priced": price is not None}
     candidates = [Candidate(*each) for each in conn.execute(_SQL["candidates"], values)]
     purses = Purses(conn, space_id, price, candidates)
     chosen: list[Candidate] = []

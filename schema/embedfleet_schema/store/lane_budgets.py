@@ -32,8 +32,7 @@ class Candidate:
 class Purses:
     """The budgets of the jobs of some batches, locked until the transaction ends.
 
-    `costs` is what they pay for this file, `unpriced` are jobs whose price is not known, and
-    `short` those that can pay for nothing more.
+    `costs` is what they pay for this file, and `short` are those that can pay for nothing more.
     """
 
     def __init__(
@@ -49,7 +48,6 @@ class Purses:
         self._price = None if price is None else usage.exact(price)
         self._rooms: dict[int, Room | None] = {}
         limited = {each.job_id: each.collection_id for each in candidates if each.limited}
-        self.unpriced = set(limited) if price is None else set()
         self._space: Space | None = None
         for job_id in sorted(limited):
             self._space = self._space or collections.by_id(conn, limited[job_id]).space

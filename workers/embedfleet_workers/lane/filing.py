@@ -57,7 +57,7 @@ class Filer:
     def file(self, space_id: int, model: str) -> GivenBack | None:
         """File what is due of a space: None where nothing was, else what came back at once."""
         price, account = self._price_of(model), self._api.account
-        file = lane.take(self._db, space_id, price=price, account=account)
+        file = lane.take(self._db, space_id, model, price=price, account=account)
         if file is None:
             return None
         if not self._api.serves(model):
