@@ -67,8 +67,8 @@ class ModelMismatch(UsageError):
 
 
 class ChunkingMismatch(UsageError):
-    """Collection {name!r} cuts its documents with {existing}, not with {wanted}. Open it without
-    naming the chunking, or create another collection.
+    """Collection {name!r} cuts its documents with {differences}. Open it without naming the
+    chunking, or create another collection.
     """
 
 
