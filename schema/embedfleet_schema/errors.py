@@ -113,7 +113,7 @@ class JobPaused(EmbedfleetError):
 
 
 class BudgetSpent(UsageError):
-    """Job {job} has spent ${spent:.4f}, and its budget is ${budget:.4f}. Raise it with: embedfleet
+    """Job {job} has spent {spent}, and its budget is {budget}. Raise it with: embedfleet
     resume {job} --budget USD
     """
 
