@@ -2,17 +2,7 @@
 
 from __future__ import annotations
 
-from decimal import Decimal
-from math import floor, log10
-
 _THOUSAND = 1_000
-
-
-def money(usd: float | Decimal) -> str:
-    """An amount with its cents, or with two digits that say something where it is less."""
-    amount = float(usd)
-    places = 2 if not amount or abs(amount) >= 1 else 1 - floor(log10(abs(amount)))
-    return f"${usd:,.{max(places, 2)}f}"
 
 
 def quantity(number: int, one: str, many: str = "") -> str:

@@ -9,7 +9,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
 from numbers import Real
 from operator import index
-from typing import Any, NoReturn
+from types import NoneType
+from typing import NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,7 +37,7 @@ def amount(call: str, name: str, value: object, *, unit: str) -> float:
     """A number from 0 on; infinity is one."""
     wanted = f"a number of {unit} from 0 on"
     if isinstance(value, bool) or not isinstance(value, Real | Decimal):
-        _wrong_type(call, name, wanted, value)
+        wrong_type(call, name, wanted, value)
     try:
         number = float(value)
     except (OverflowError, ValueError):  # a signalling NaN is a ValueError
@@ -49,13 +50,13 @@ def amount(call: str, name: str, value: object, *, unit: str) -> float:
 def budget(call: str, value: object) -> None:
     """An amount of money, or None; whether it can be kept is asked later."""
     if value is not None and (isinstance(value, bool) or not isinstance(value, Real | Decimal)):
-        _wrong_type(call, "budget_usd", "a number of USD", value)
+        wrong_type(call, "budget_usd", "a number of USD", value)
 
 
 def text(call: str, name: str, value: object) -> str:
     """A string that PostgreSQL can hold."""
     if not isinstance(value, str):
-        _wrong_type(call, name, "a string", value)
+        wrong_type(call, name, "a string", value)
     try:
         value.encode()
     except UnicodeEncodeError:
@@ -69,11 +70,11 @@ def texts(call: str, name: str, values: object, example: str) -> list[str]:
     """Several strings; one alone would be taken for its letters."""
     wanted = f"a list of strings such as {example}"
     if isinstance(values, str | bytes | Mapping) or not isinstance(values, Iterable):
-        _wrong_type(call, name, wanted, values)
+        wrong_type(call, name, wanted, values)
     found = list(values)
     for each in found:
         if not isinstance(each, str):
-            _wrong_type(call, name, wanted, each)
+            wrong_type(call, name, wanted, each)
     return found
 
 
@@ -81,20 +82,20 @@ def choice(call: str, name: str, value: object, values: Sequence[str]) -> None:
     """One of a few words."""
     wanted = f"one of {', '.join(values)}"
     if not isinstance(value, str):
-        _wrong_type(call, name, wanted, value)
+        wrong_type(call, name, wanted, value)
     if value not in values:
         _bad(call, name, wanted, value)
 
 
 def function(call: str, name: str, value: object) -> None:
     if value is not None and not callable(value):
-        _wrong_type(call, name, "a function", value)
+        wrong_type(call, name, "a function", value)
 
 
 def chunking(call: str, value: object) -> None:
     """A `Chunking` whose fields are of their types; whether the model can do it is asked later."""
     if not isinstance(value, Chunking):
-        _wrong_type(call, "chunking", "ef.Chunking(size=400, overlap=40)", value)
+        wrong_type(call, "chunking", "ef.Chunking(size=400, overlap=40)", value)
     wanted = "a whole number of tokens"
     if value.size is not None:
         _integer(call, "chunking.size", wanted, value.size)
@@ -108,21 +109,21 @@ def where(value: object, call: str = "search") -> None:
     if value is None:
         return
     if not isinstance(value, Mapping):
-        _wrong_type(call, "where", 'a dict such as {"lang": "en"}', value)
+        wrong_type(call, "where", 'a dict such as {"lang": "en"}', value)
 
     def refuse(reason: str) -> None:
-        raise BadFilter(filter=_shown(value), reason=f"a value is {reason}")
+        raise BadFilter(filter=shown(value), reason=f"a value is {reason}")
 
     try:
         json.dumps(json_value(dict(value), refuse), allow_nan=False, ensure_ascii=False).encode()
     except (TypeError, ValueError, RecursionError) as error:
-        raise BadFilter(filter=_shown(value), reason=str(error)) from error
+        raise BadFilter(filter=shown(value), reason=str(error)) from error
 
 
 def vector(space: str, value: object) -> NDArray[np.float32]:
     """A vector as an array; whether it fits the space is asked later."""
     if isinstance(value, Mapping | bytes | str) or not isinstance(value, Iterable):
-        _wrong_type("search", "query", "a text or a vector", value)
+        wrong_type("search", "query", "a text or a vector", value)
     try:
         with np.errstate(over="ignore"), warnings.catch_warnings():
             # Of complex numbers it would drop half with a warning.
@@ -134,26 +135,46 @@ def vector(space: str, value: object) -> NDArray[np.float32]:
 
 def _integer(call: str, name: str, wanted: str, value: object) -> int:
     if isinstance(value, bool | np.bool_):
-        _wrong_type(call, name, wanted, value)
+        wrong_type(call, name, wanted, value)
     try:
         return index(value)  # type: ignore[arg-type]
     except TypeError:
-        _wrong_type(call, name, wanted, value)
+        wrong_type(call, name, wanted, value)
 
 
-def _bad(call: str, name: str, wanted: str, value: object) -> NoReturn:
-    raise BadArgument(call=call, name=name, wanted=wanted, given=_shown(value))
-
-
-def _wrong_type(call: str, name: str, wanted: str, value: object) -> NoReturn:
-    given = f"{type(value).__name__} {_shown(value)}"
+def wrong_type(call: str, name: str, wanted: str, value: object) -> NoReturn:
+    given = shown(value)
+    if not (value is None or isinstance(value, bool) or _as_written(value) is None):
+        given = f"{type(value).__name__} {given}"
     raise WrongType(call=call, name=name, wanted=wanted, given=given)
 
 
-def _shown(value: Any) -> str:  # noqa: ANN401 - whatever a caller gives
-    """Enough of a value to know it again, whatever its own code does."""
+def shown(value: object) -> str:
+    """Enough of a value to know it again: plain data as it is written, of all else what it is."""
+    text = _as_written(value)
+    if text is None:
+        kind = type(value).__name__
+        return f"{'an' if kind[0].lower() in 'aeiou' else 'a'} {kind}"
+    return text if len(text) <= SHOWN else f"{text[:SHOWN]}..."
+
+
+def _as_written(value: object) -> str | None:
+    """Plain data as Python writes it; None for objects, and for what is nested too deeply."""
     try:
-        shown = ascii(value)
-    except Exception:  # noqa: BLE001 - code of the caller's, or nested too deeply
-        return "(it cannot be shown)"
-    return shown if len(shown) <= SHOWN else f"{shown[:SHOWN]}..."
+        if not _is_plain(value):
+            return None
+        return str(value) if isinstance(value, Real | Decimal) else ascii(value)
+    except (RecursionError, ValueError):  # a number may have too many digits
+        return None
+
+
+def _is_plain(value: object) -> bool:
+    if isinstance(value, dict):
+        return type(value) is dict and all(map(_is_plain, [*value, *value.values()]))
+    if isinstance(value, list | tuple):
+        return type(value) in {list, tuple} and all(map(_is_plain, value))
+    return type(value) in {str, bytes, NoneType} or isinstance(value, Real | Decimal)
+
+
+def _bad(call: str, name: str, wanted: str, value: object) -> NoReturn:
+    raise BadArgument(call=call, name=name, wanted=wanted, given=shown(value))

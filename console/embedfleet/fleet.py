@@ -20,7 +20,6 @@ from embedfleet_producer.plan import Counted, Target
 from embedfleet_producer.ready_made import ChunkFunction
 from embedfleet_schema.errors import (
     BadArgument,
-    ChunkingMismatch,
     ModelMismatch,
     UnknownCollection,
     UnknownJob,
@@ -134,8 +133,10 @@ class Fleet(Connections):
             BadChunking: it is new, and cannot cut documents in this way.
             ModelNotFound, BadModelName: the model cannot be found out about.
         """
-        _check_words("collection", name=name, model=model)
-        _check_words("collection", document_prompt=document_prompt, query_prompt=query_prompt)
+        arguments.text("collection", "name", name)
+        _check_words(
+            "collection", model=model, document_prompt=document_prompt, query_prompt=query_prompt
+        )
         _check_numbers("collection", dimensions=dimensions, max_tokens=max_tokens)
         for word, value, values in (
             ("queue", queue, QUEUES),
@@ -155,7 +156,7 @@ class Fleet(Connections):
             known = None
         is_plain = all(option is None for option in options)
         if known is not None and is_plain and _is_of(known, model):
-            _check_same(known, chunking)
+            collections.check_chunking(known, chunking)
             return Collection(self, known)
         if model is None:
             raise UsageError(reason=f"to compare options of collection {name!r}, name its model")
@@ -208,7 +209,8 @@ class Fleet(Connections):
             ChunkingMismatch: it exists and cuts documents differently.
             BadChunking: it does not exist, and could not cut documents in this way.
         """
-        _check_words("plan", name=name, model=model)
+        arguments.text("plan", "name", name)
+        _check_words("plan", model=model)
         _check_numbers("plan", dimensions=dimensions, max_tokens=max_tokens)
         others = arguments.texts("plan", "compare", compare, '["openai/text-embedding-3-large"]')
         arguments.function("plan", "chunk", chunk)
@@ -247,7 +249,7 @@ class Fleet(Connections):
         try:
             number = arguments.whole("job", "job_id", job_id, most=arguments.LARGEST_ID)
         except BadArgument:
-            raise UnknownJob(job=job_id) from None
+            raise UnknownJob(job=arguments.shown(job_id)) from None
         job = Job(self, number)
         _ = job.status
         return job
@@ -282,7 +284,7 @@ class Fleet(Connections):
         Raises:
             UnknownModel: no collection uses it.
         """
-        _check_words("resume", model=model)
+        arguments.text("resume", "model", model)
         # First, or a worker could take a batch and be stopped again by what is to be cleared.
         clear_stops(self.settings.redis, model)
         resumed = spaces.resume(self.db, model)
@@ -321,13 +323,8 @@ def _existing(
         wanted = f"{model or known.space.name} ({dimensions or 'its own'} dimensions)"
         existing = f"{known.space.name} ({known.space.dimensions} dimensions)"
         raise ModelMismatch(name=known.name, existing=existing, wanted=wanted)
-    _check_same(known, chunking)
+    collections.check_chunking(known, chunking)
     return Target(known.space, known.chunking, known)
-
-
-def _check_same(known: CollectionInfo, chunking: Chunking | None) -> None:
-    if chunking is not None and not chunking.is_met_by(known.chunking):
-        raise ChunkingMismatch(name=known.name, existing=known.chunking, wanted=chunking)
 
 
 def _is_of(known: CollectionInfo, model: str | None) -> bool:

@@ -13,7 +13,7 @@ from embedfleet import arguments
 from embedfleet.edge import edge
 from embedfleet_schema.catalogue import API_PROVIDERS
 from embedfleet_schema.database import Database
-from embedfleet_schema.errors import BadModelName, UsageError, WrongType
+from embedfleet_schema.errors import BadModelName, UsageError
 from embedfleet_schema.foreign import translated
 from embedfleet_schema.spaces import parse_model
 from embedfleet_schema.store import limits as stored
@@ -215,7 +215,7 @@ def _check_words(call: str, **words: str | None) -> None:
 def _check_amounts(amounts: Mapping[str, float]) -> None:
     wanted = 'a dict such as {"requests": 500}'
     if not isinstance(amounts, Mapping):
-        raise WrongType(call="limits.set", name="amounts", wanted=wanted, given=repr(amounts))
+        arguments.wrong_type("limits.set", "amounts", wanted, amounts)
     for dimension, per_minute in amounts.items():
         arguments.choice("limits.set", "amounts", dimension, DIMENSIONS)
         arguments.amount("limits.set", dimension, per_minute, unit="units a minute")

@@ -180,7 +180,7 @@ def _check_key(key: object) -> None:
 
 
 def _check_mode(mode: object) -> None:
-    if mode is not None and mode not in _MODES:
+    if mode is not None and not (isinstance(mode, str) and mode in _MODES):
         raise _Refused("BAD_MODE", f"the mode is one of {', '.join(_MODES)}, or None")
 
 

@@ -67,8 +67,8 @@ class ModelMismatch(UsageError):
 
 
 class ChunkingMismatch(UsageError):
-    """Collection {name!r} cuts its documents with {existing}, not with {wanted}. Open it without
-    naming the chunking, or create another collection.
+    """Collection {name!r} cuts its documents with {differences}. Open it without naming the
+    chunking, or create another collection.
     """
 
 
@@ -113,7 +113,7 @@ class JobPaused(EmbedfleetError):
 
 
 class BudgetSpent(UsageError):
-    """Job {job} has spent ${spent:.4f}, and its budget is ${budget:.4f}. Raise it with: embedfleet
+    """Job {job} has spent {spent}, and its budget is {budget}. Raise it with: embedfleet
     resume {job} --budget USD
     """
 

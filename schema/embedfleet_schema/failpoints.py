@@ -67,7 +67,8 @@ class Failpoints:
             elif place in get_args(Place):
                 armed[place] = _read(item, told.split(":"))
             else:
-                raise BadSettings(reason=f"no failpoint {item!r}; places: {get_args(Place)}")
+                places = ", ".join(get_args(Place))
+                raise BadSettings(reason=f"no failpoint {item!r}; places: {places}")
         return cls(armed, seed=seed)
 
     def hit(self, place: Place) -> None:
@@ -100,7 +101,8 @@ class Failpoints:
 def _read(item: str, words: list[str]) -> _Armed:
     action, *numbers = words
     if action not in get_args(Action):
-        raise BadSettings(reason=f"the failpoint {item!r} does none of {get_args(Action)}")
+        actions = ", ".join(get_args(Action))
+        raise BadSettings(reason=f"the failpoint {item!r} does none of {actions}")
     armed = _Armed(action)  # type: ignore[arg-type]
     try:
         if action == "sleep":

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import datetime
 from typing import Any, Literal
 
@@ -100,9 +100,24 @@ class Chunking:
     tokenizer: str = ""
     too_long: TooLong = "reject"
 
-    def is_met_by(self, other: Chunking) -> bool:
-        """Whether `other` is what is asked for here; a size that was not named is any size."""
-        return replace(self, size=other.size if self.size is None else self.size) == other
+    def differences(self, wanted: Chunking) -> str:
+        """In words, what is asked for and not so here; a size that was not named is any size."""
+        names = [each.name for each in fields(self)]
+        pairs = ((name, getattr(self, name), getattr(wanted, name)) for name in names)
+        return "; ".join(
+            f"{name} {_said(name, own)}, not {_said(name, asked)}"
+            for name, own, asked in pairs
+            if own != asked and asked is not None
+        )
+
+
+def _said(name: str, value: object) -> str:
+    match name, value:
+        case "size", 0:
+            return "0 (as many tokens as the model takes)"
+        case "tokenizer", "":
+            return "the model's own"
+    return str(value)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,8 @@
 """The public calls with arguments that nobody should give: what comes back are our own errors."""
 
 import asyncio
-from contextlib import suppress
+import enum
+import re
 from decimal import Decimal
 
 import numpy as np
@@ -10,6 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import embedfleet as ef
+from embedfleet import arguments
 from embedfleet_schema.errors import (
     BadArgument,
     BadSettings,
@@ -47,6 +49,16 @@ class Hostile:
     __str__ = __len__ = __repr__
 
 
+class Color(enum.Enum):
+    RED = 1
+
+
+def fleet_of_nothing():
+    """A function in the place of a value."""
+
+
+# How Python shows an object of which it knows nothing to say, and one of ours.
+PYTHONS_OWN = re.compile(r"<[\w.]+[ >]|(?<!ef\.)(Document|Rejection|Chunking)\(")
 numbers = st.one_of(
     st.integers(),
     st.sampled_from([-1, 0, 1, 2**31 - 1, 2**31, 2**63 - 1, 2**63, 10**400, True, np.int64(3)]),
@@ -226,8 +238,10 @@ CALLS = [
 @given(made=st.one_of(CALLS))
 def check_one(objects, made):
     call, arguments = made
-    with suppress(EmbedfleetError):
+    try:
         call(*objects, **arguments)
+    except EmbedfleetError as error:
+        assert not PYTHONS_OWN.search(str(error))  # noqa: PT017 - most calls raise nothing
 
 
 def test_hostile_arguments_meet_our_own_errors(fleet, worker):
@@ -244,6 +258,37 @@ def test_a_number_of_hits_that_cannot_be_is_refused(fleet, k):
     docs = fleet.collection("docs", model="fake/16")
     with pytest.raises(BadArgument, match="search: k is a whole number from 1 to"):
         docs.search("question", k=k)
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ("5", "str '5'"),
+        (None, "None"),
+        (True, "True"),
+        (1.5, "float 1.5"),
+        (Decimal("1.5"), "Decimal 1.5"),
+        (np.float64(1.5), "float64 1.5"),
+        ([1, {"a": None}], "list [1, {'a': None}]"),
+        (Color.RED, "a Color"),
+        (ef.Document("a", "text"), "a Document"),
+        ([object()], "a list"),
+        (object(), "an object"),
+        (fleet_of_nothing, "a function"),
+        (Hostile(), "a Hostile"),
+    ],
+)
+def test_an_error_shows_plain_data_and_says_of_all_else_what_it_is(given, said):
+    with pytest.raises(WrongType) as raised:
+        arguments.whole("search", "k", given)
+    assert f"search: k is a whole number from 1 to 2,147,483,647, not {said}." == str(raised.value)
+
+
+def test_a_name_that_has_to_be_given_is_not_none(fleet):
+    fleet.collection("docs", model="fake/16")
+    for ask in (fleet.collection, lambda name: fleet.plan(name, []), fleet.resume):
+        with pytest.raises(WrongType, match="a string, not None"):
+            ask(None)
 
 
 @pytest.mark.parametrize("k", ["5", 1.0, None, True])

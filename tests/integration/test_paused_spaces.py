@@ -1,6 +1,7 @@
 """A provider refuses: its space stands still for the whole fleet until a person resumes it."""
 
 import asyncio
+from decimal import Decimal
 
 import pytest
 from pydantic import SecretStr
@@ -265,6 +266,14 @@ def test_a_job_whose_budget_is_spent_is_paused_and_says_so(fleet, docs):
     assert (0.004, str(job.id)) == (status.budget_usd, status.resume)
     # Two at first, and one more when it was known what they cost.
     assert (0.003, 3, 57) == (pytest.approx(status.spent_usd), status.embedded, status.queued)
+
+
+def test_an_amount_far_below_a_cent_is_not_said_to_be_nothing(fleet, docs):
+    job = budgeted(fleet, docs, Decimal("4e-7"))
+    finish(fleet, spend(fleet, docs, 0.01))
+    assert job.status.reason.startswith("$0.0000001 of the budget of $0.0000004 is left")
+    with pytest.raises(BudgetSpent, match=r"spent \$0\.0000003, and its budget is \$0\.0000003\."):
+        job.resume(budget_usd=Decimal("3e-7"))
 
 
 def test_who_waits_for_a_job_is_told_that_its_budget_is_spent(fleet, docs):

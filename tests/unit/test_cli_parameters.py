@@ -1,14 +1,13 @@
 """What the command line makes of words before any server is asked."""
 
 import json
-from decimal import Decimal
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from embedfleet.amounts import money, quantity, volume
+from embedfleet.amounts import quantity, volume
 from embedfleet.cli.entry import explain, split_globals
 from embedfleet.cli.output import one_line, plain, without_passwords
 from embedfleet.cli.parameters import parse_where, unicode_text
@@ -139,21 +138,6 @@ def test_printed_text_holds_nothing_that_steers_a_terminal(text: str):
     assert not any(ord(each) < 32 and each not in "\t\n" for each in shown)
     assert "\x1b" not in shown
     assert "\n" not in one_line(text)
-
-
-@pytest.mark.parametrize(
-    ("usd", "expected"),
-    [
-        (0, "$0.00"),
-        (1234.567, "$1,234.57"),
-        (0.25, "$0.25"),
-        (0.0123, "$0.012"),
-        (0.00000456, "$0.0000046"),
-        (Decimal("0.02469134"), "$0.025"),
-    ],
-)
-def test_an_amount_keeps_two_digits_that_say_something(usd: float | Decimal, expected: str):
-    assert expected == money(usd)
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from embedfleet.amounts import money, quantity, volume
+from embedfleet.amounts import quantity, volume
 from embedfleet.cli.collections import (
     Dimensions,
     MaxTokens,
@@ -51,6 +51,7 @@ from embedfleet.cli.reading import (
 from embedfleet.cli.session import session
 from embedfleet_schema.catalogue import PRICES_AS_OF
 from embedfleet_schema.lanes import PRICE_SHARE, has_batch_api
+from embedfleet_schema.money import money
 
 if TYPE_CHECKING:
     from embedfleet import Plan
@@ -261,7 +262,7 @@ def _price(plan: Plan) -> str:
         return "price unknown"
     if not plan.usd_per_million:
         return "on machines of your own"
-    rate = f"${plan.usd_per_million:g} per million tokens"
+    rate = f"{money(plan.usd_per_million, digits=6)} per million tokens"
     return f"{money(plan.usd)} ({rate}; the built-in prices are of {PRICES_AS_OF})"
 
 

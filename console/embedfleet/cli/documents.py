@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from embedfleet.amounts import money, quantity
+from embedfleet.amounts import quantity
 from embedfleet.cli.collections import Mode, Overlap, Size, Tokenizer, WhenTooLong, chunking
 from embedfleet.cli.jobs import goes_on
 from embedfleet.cli.output import note, one_line, print_json, say, status_json
@@ -46,6 +46,7 @@ from embedfleet.cli.reading import (
 )
 from embedfleet.cli.session import session
 from embedfleet_schema.errors import NothingAccepted, UsageError
+from embedfleet_schema.money import money
 from embedfleet_schema.spellings import spellings
 from embedfleet_schema.types import Lane
 

@@ -95,14 +95,10 @@ FROM embedfleet.lane_file AS f
 CROSS JOIN LATERAL jsonb_each_text(f.reserved) AS r (job_id, usd)
 WHERE f.id = %(file_id)s AND f.state IN ('filing', 'filed') AND j.id = r.job_id::bigint;
 
--- name: short_reason
--- Why a job stops of whose budget too little is left for any of its texts; no row where somebody
--- gave it another one, or stopped it before.
-SELECT format('%%s of the budget of $%%s is left, less than its next text may cost%%s; go on with: '
-    'embedfleet resume %%s --budget USD', '$' || trim_scale(round(greatest(0, %(room)s::numeric), 6)),
-    trim_scale(budget_usd),
-    CASE WHEN unsettled_usd > 0 THEN format(
-        ' ($%%s may have been spent by calls that were never answered)', trim_scale(round(unsettled_usd, 6)))
-    ELSE '' END, id) AS reason
+-- name: short_budget
+-- The budget of a job that is to stop because too little of it is left for any of its texts, and
+-- what of it nobody knows to be spent; no row where somebody gave it another one, or stopped it
+-- before.
+SELECT budget_usd, unsettled_usd
 FROM embedfleet.job
 WHERE id = %(job_id)s AND budget_usd = %(budget_usd)s AND paused_at IS NULL AND cancelled_at IS NULL;

@@ -25,10 +25,9 @@ ORDER BY u.day DESC, model;
 -- What a job has cost, as far as prices were known.
 SELECT coalesce(sum(usd), 0) AS usd FROM embedfleet.usage WHERE job_id = %(job_id)s;
 
--- name: spent_reason
--- Why a job stops whose budget is spent; no row for others.
-SELECT format('the budget of $%%s is spent; go on with: embedfleet resume %%s --budget USD',
-    trim_scale(budget_usd), id) AS reason
+-- name: spent_budget
+-- The budget of a job that is to stop because that is spent; no row for others.
+SELECT budget_usd
 FROM embedfleet.job
 WHERE id = %(job_id)s AND paused_at IS NULL AND cancelled_at IS NULL
     AND budget_usd <= (SELECT sum(usd) FROM embedfleet.usage WHERE job_id = %(job_id)s);

@@ -16,6 +16,7 @@ from typing import Any
 from psycopg import Connection
 
 from embedfleet_schema.database import BUDGET_LOCK_SPACE, Database
+from embedfleet_schema.money import money
 from embedfleet_schema.statements import load
 from embedfleet_schema.store import usage
 from embedfleet_schema.store.leases import Lease
@@ -223,5 +224,14 @@ def leave_file_unsettled(conn: Connection[Any], file_id: int) -> None:
 
 def stop_short(db: Database, short: Short) -> bool:
     """Pause a job whose budget pays for none of its texts any more; whether that was done now."""
-    values = {"budget_usd": short.budget, "room": short.room}
-    return usage.stop(db, _SQL["short_reason"], short.job_id, values)
+
+    def words(budget: Decimal, unsettled: Decimal) -> str:
+        lost = f" ({money(unsettled)} may have been spent by calls that were never answered)"
+        return (
+            f"{money(max(short.room, Decimal(0)))} of the budget of {money(budget)} is left, less "
+            f"than its next text may cost{lost if unsettled else ''}; go on with: "
+            f"embedfleet resume {short.job_id} --budget USD"
+        )
+
+    given = {"budget_usd": short.budget}
+    return usage.stop(db, _SQL["short_budget"], short.job_id, words, given)

@@ -105,6 +105,13 @@ def check_there(conn: Connection[Any], collection: CollectionInfo) -> None:
         raise CollectionGone(name=collection.name)
 
 
+def check_chunking(collection: CollectionInfo, wanted: Chunking | None) -> None:
+    """Raise ChunkingMismatch if it cuts its documents in another way than was asked for."""
+    differences = "" if wanted is None else collection.chunking.differences(wanted)
+    if differences:
+        raise ChunkingMismatch(name=collection.name, differences=differences)
+
+
 def list_all(db: Database) -> list[CollectionInfo]:
     with db.connection() as conn:
         return _list(conn)
@@ -185,8 +192,7 @@ def _same(collection: CollectionInfo, space: Space, chunking: Chunking) -> Colle
         raise ModelMismatch(
             name=collection.name, existing=_described(collection.space), wanted=_described(space)
         )
-    if not chunking.is_met_by(collection.chunking):
-        raise ChunkingMismatch(name=collection.name, existing=collection.chunking, wanted=chunking)
+    check_chunking(collection, chunking)
     return collection
 
 

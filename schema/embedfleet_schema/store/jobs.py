@@ -13,6 +13,7 @@ from psycopg.rows import dict_row
 
 from embedfleet_schema.database import Database, Row
 from embedfleet_schema.errors import BudgetSpent, UnknownJob, UsageError
+from embedfleet_schema.money import money
 from embedfleet_schema.packing import pack
 from embedfleet_schema.statements import load
 from embedfleet_schema.store import halts, locks, usage
@@ -225,7 +226,7 @@ def resume(db: Database, job_id: int, *, budget_usd: float | Decimal | None = No
         budget, unsettled, unfinished = row
         spent = usage.spent_on(conn, job_id) + unsettled
         if unfinished and budget is not None and spent >= budget:
-            raise BudgetSpent(job=job_id, spent=spent, budget=budget)
+            raise BudgetSpent(job=job_id, spent=money(spent), budget=money(budget))
         conn.execute(_SQL["unhold_batches"], values)
 
 

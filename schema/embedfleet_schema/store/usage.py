@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal
@@ -13,6 +13,7 @@ from psycopg import Connection, sql
 from psycopg.rows import class_row
 
 from embedfleet_schema.database import Database
+from embedfleet_schema.money import money
 from embedfleet_schema.statements import load
 from embedfleet_schema.store import halts, locks
 
@@ -97,7 +98,7 @@ def stop_unpriced(db: Database, job_id: int) -> bool:
     """Pause the job if it has a budget: whoever works on it knows no price, so nothing would ever
     reach it.
     """
-    return stop(db, _SQL["unpriced_reason"], job_id)
+    return stop(db, _SQL["unpriced_reason"], job_id, str)
 
 
 def stop_at_budget(db: Database, job_id: int) -> bool:
@@ -107,7 +108,12 @@ def stop_at_budget(db: Database, job_id: int) -> bool:
     at once, the later one sees both. What is reserved keeps a job below its budget, as long as its
     provider counts no more tokens than was expected of it.
     """
-    return stop(db, _SQL["spent_reason"], job_id)
+
+    def words(budget: Decimal) -> str:
+        resume = f"embedfleet resume {job_id} --budget USD"
+        return f"the budget of {money(budget)} is spent; go on with: {resume}"
+
+    return stop(db, _SQL["spent_budget"], job_id, words)
 
 
 def mind_budget(db: Database, job_id: int, spent: Spending) -> bool:
@@ -116,9 +122,13 @@ def mind_budget(db: Database, job_id: int, spent: Spending) -> bool:
 
 
 def stop(
-    db: Database, why: sql.SQL, job_id: int, given: Mapping[str, object] | None = None
+    db: Database,
+    why: sql.SQL,
+    job_id: int,
+    words: Callable[..., str],
+    given: Mapping[str, object] | None = None,
 ) -> bool:
-    """Pause a job for the reason that `why` gives, if it gives any."""
+    """Pause a job if `why` gives a row; `words` makes the reason of it."""
     values = {"job_id": job_id, **(given or {})}
     with db.transaction() as conn:
         if conn.execute(why, values).fetchone() is None:
@@ -128,6 +138,6 @@ def stop(
         row = conn.execute(why, values).fetchone()
         if row is None:
             return False
-        conn.execute(_SQL["pause_job"], values | {"reason": row[0]})
+        conn.execute(_SQL["pause_job"], values | {"reason": words(*row)})
     halts.carry_out(db)
     return True
