@@ -45,3 +45,8 @@ def test_no_other_file_has_a_statement_that_writes_a_state():
         if WRITES_STATE.search(statement.as_string())
     }
     assert {"transitions"} == writing
+
+
+def test_a_lease_is_written_by_one_statement():
+    leasing = [path.read_text().count("SET state = 'leased'") for path in SQL.iterdir()]
+    assert 1 == sum(leasing)

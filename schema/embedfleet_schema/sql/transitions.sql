@@ -16,16 +16,9 @@ VALUES
         %(hashes)s, CASE WHEN %(state)s = 'cancelled' THEN now() END);
 
 -- name: claim
--- Lease the best pending batch of a queue, of no job that this process leaves alone. SKIP LOCKED:
--- claimers never wait for each other.
+-- Lease what `best` is, to a worker, or to a file of the lane: that has no owner, and no heartbeat.
 WITH best AS (
-    SELECT id
-    FROM embedfleet.batch
-    WHERE state = 'pending' AND queue = %(queue)s AND run_after <= now()
-        AND job_id <> ALL (%(aside)s::bigint[])
-    ORDER BY priority, run_after, id
-    FOR UPDATE SKIP LOCKED
-    LIMIT 1
+    {best}
 )
 UPDATE embedfleet.batch AS b
 SET state = 'leased',
@@ -33,54 +26,55 @@ SET state = 'leased',
     owner = %(owner)s,
     leased_at = now(),
     lease_until = now() + make_interval(secs => %(lease_seconds)s),
+    lane_file_id = coalesce(%(file_id)s::bigint, b.lane_file_id),
     reason = NULL
 FROM best
 WHERE b.id = best.id
 RETURNING b.id, b.attempt, b.errors, b.job_id, b.collection_id, b.tokens, b.hashes;
 
--- name: claim_beside
+-- name: best
+-- A part of `claim`: the best pending batch of a queue, of no job that this process leaves alone.
+-- SKIP LOCKED: claimers never wait for each other.
+SELECT id
+FROM embedfleet.batch
+WHERE state = 'pending' AND queue = %(queue)s AND run_after <= now()
+    AND job_id <> ALL (%(aside)s::bigint[])
+ORDER BY priority, run_after, id
+FOR UPDATE SKIP LOCKED
+LIMIT 1;
+
+-- name: best_beside
 -- The same, beside the spaces that this process lets cool. Each collection is asked for its first
 -- batch, and only one batch is locked, so that 100,000 batches of a cooling space cost nothing.
-WITH best AS (
-    SELECT b.id
-    FROM (
-        SELECT c.id
-        FROM embedfleet.collection AS c
-        CROSS JOIN LATERAL (
-            SELECT f.priority, f.run_after, f.id
-            FROM embedfleet.batch AS f
-            WHERE f.collection_id = c.id AND f.queue = %(queue)s AND f.state = 'pending'
-                AND f.run_after <= now() AND f.job_id <> ALL (%(aside)s::bigint[])
-            ORDER BY f.priority, f.run_after, f.id
-            LIMIT 1
-        ) AS first
-        WHERE c.space_id <> ALL (%(beside)s::bigint[])
-        ORDER BY first.priority, first.run_after, first.id
-    ) AS c
+SELECT b.id
+FROM (
+    SELECT c.id
+    FROM embedfleet.collection AS c
     CROSS JOIN LATERAL (
-        SELECT l.id
-        FROM embedfleet.batch AS l
-        WHERE l.collection_id = c.id AND l.queue = %(queue)s AND l.state = 'pending'
-            AND l.run_after <= now() AND l.job_id <> ALL (%(aside)s::bigint[])
-        ORDER BY l.priority, l.run_after, l.id
-        FOR UPDATE SKIP LOCKED
+        SELECT f.priority, f.run_after, f.id
+        FROM embedfleet.batch AS f
+        WHERE f.collection_id = c.id AND f.queue = %(queue)s AND f.state = 'pending'
+            AND f.run_after <= now() AND f.job_id <> ALL (%(aside)s::bigint[])
+        ORDER BY f.priority, f.run_after, f.id
         LIMIT 1
-    ) AS b
+    ) AS first
+    WHERE c.space_id <> ALL (%(beside)s::bigint[])
+    ORDER BY first.priority, first.run_after, first.id
+) AS c
+CROSS JOIN LATERAL (
+    SELECT l.id
+    FROM embedfleet.batch AS l
+    WHERE l.collection_id = c.id AND l.queue = %(queue)s AND l.state = 'pending'
+        AND l.run_after <= now() AND l.job_id <> ALL (%(aside)s::bigint[])
+    ORDER BY l.priority, l.run_after, l.id
+    FOR UPDATE SKIP LOCKED
     LIMIT 1
-)
-UPDATE embedfleet.batch AS b
-SET state = 'leased',
-    attempt = b.attempt + 1,
-    owner = %(owner)s,
-    leased_at = now(),
-    lease_until = now() + make_interval(secs => %(lease_seconds)s),
-    reason = NULL
-FROM best
-WHERE b.id = best.id
-RETURNING b.id, b.attempt, b.errors, b.job_id, b.collection_id, b.tokens, b.hashes;
+) AS b
+LIMIT 1;
 
--- name: claim_smaller
--- One of the batches of a job with the shortest texts, if it has a text of at most so many tokens.
+-- name: smallest
+-- The same: one of the batches of a job with the shortest texts, if it has a text of at most so many
+-- tokens.
 WITH shortest AS MATERIALIZED (
     SELECT id, collection_id, hashes
     FROM embedfleet.batch
@@ -88,41 +82,22 @@ WITH shortest AS MATERIALIZED (
         AND id <> ALL (%(tried)s::bigint[])
     ORDER BY tokens / chunks, id
     LIMIT 20
-), best AS (
-    SELECT b.id
-    FROM shortest AS s
-    JOIN embedfleet.batch AS b USING (id)
-    WHERE b.state = 'pending' AND EXISTS (
-        SELECT
-        FROM unnest(s.hashes) AS h (sha256)
-        JOIN embedfleet.chunk AS c ON c.collection_id = s.collection_id AND c.sha256 = h.sha256
-        WHERE c.tokens <= %(most)s
-    )
-    FOR UPDATE OF b SKIP LOCKED
-    LIMIT 1
 )
-UPDATE embedfleet.batch AS b
-SET state = 'leased',
-    attempt = b.attempt + 1,
-    owner = %(owner)s,
-    leased_at = now(),
-    lease_until = now() + make_interval(secs => %(lease_seconds)s),
-    reason = NULL
-FROM best
-WHERE b.id = best.id
-RETURNING b.id, b.attempt, b.errors, b.job_id, b.collection_id, b.tokens, b.hashes;
+SELECT b.id
+FROM shortest AS s
+JOIN embedfleet.batch AS b USING (id)
+WHERE b.state = 'pending' AND EXISTS (
+    SELECT
+    FROM unnest(s.hashes) AS h (sha256)
+    JOIN embedfleet.chunk AS c ON c.collection_id = s.collection_id AND c.sha256 = h.sha256
+    WHERE c.tokens <= %(most)s
+)
+FOR UPDATE OF b SKIP LOCKED
+LIMIT 1;
 
--- name: claim_for_file
--- Without an owner: the file has them, however long that takes, and no heartbeat is needed.
-UPDATE embedfleet.batch
-SET state = 'leased',
-    attempt = attempt + 1,
-    owner = NULL,
-    leased_at = now(),
-    lease_until = now() + make_interval(secs => %(lease_seconds)s),
-    lane_file_id = %(file_id)s,
-    reason = NULL
-WHERE id = ANY (%(ids)s::bigint[]);
+-- name: chosen
+-- The same: batches that are locked already.
+SELECT unnest(%(ids)s::bigint[]) AS id;
 
 -- name: fence
 -- The first statement of every way out of a lease, once the collection is shared: no row, and

@@ -25,7 +25,7 @@ from embedfleet_schema.store import budgets, claims, halts, reuse, spaces, trans
 from embedfleet_schema.store.budgets import Aside
 from embedfleet_schema.store.claims import PriceOf
 from embedfleet_schema.store.leases import Lease
-from embedfleet_schema.store.transitions import Leaving
+from embedfleet_schema.store.transitions import Best, Leaving
 from embedfleet_schema.store.usage import Spending
 from embedfleet_schema.types import Queue
 from embedfleet_schema.vectors import vector_array
@@ -77,11 +77,11 @@ class Batches:
             "lease_seconds": self._lease_seconds,
             "beside": list(beside),
         }
-        statement = "claim_beside" if beside else "claim"
+        best: Best = "best_beside" if beside else "best"
         while True:
             try:
                 with self._db.transaction() as conn:
-                    claimed = claims.claim(conn, statement, values, price_of, self._aside)
+                    claimed = claims.claim(conn, best, values, price_of, self._aside)
             except psycopg.errors.LockNotAvailable:
                 # Many reserve at once, or the collection is being dropped: nothing was claimed.
                 log.info("nothing is claimed now: others hold the lock of a budget")

@@ -12,7 +12,7 @@ from embedfleet_schema.statements import load
 from embedfleet_schema.store import budgets, collections, transitions
 from embedfleet_schema.store.budgets import Aside, Short, Wait
 from embedfleet_schema.store.leases import Lease
-from embedfleet_schema.store.transitions import Leaving
+from embedfleet_schema.store.transitions import Best, Leaving
 
 _SQL = load("batches")
 
@@ -37,7 +37,7 @@ class Claimed:
 
 def claim(
     conn: Connection[Any],
-    statement: str,
+    best: Best,
     values: Mapping[str, Any],
     price_of: PriceOf,
     aside: Aside,
@@ -45,7 +45,7 @@ def claim(
     """One transaction, in which time stands still: what is put back is not claimed again."""
     values = {**values, "aside": aside.jobs()}
     tried: list[int] = []
-    row = transitions.claim(conn, statement, values)
+    row = transitions.claim(conn, best, values)
     while row is not None:
         lease, counts = _read(conn, row)
         obstacle, limited = _obstacle(conn, lease)
@@ -68,7 +68,7 @@ def claim(
                 found = Wait(budgets.LIVE_WAIT_S, SMALLER_FIRST)
             _put_back(conn, lease, found, aside)
             values["aside"] = aside.jobs()
-        row = row or transitions.claim(conn, statement, values)
+        row = row or transitions.claim(conn, best, values)
     return None
 
 
@@ -89,7 +89,7 @@ def _smaller(
     """A batch of the same job that can be paid for, claimed; and whether one comes later."""
     values["job_id"] = lease.job_id
     values["most"] = budgets.counted_within(short.tokens, lease.collection.space)
-    row = transitions.claim(conn, "claim_smaller", values)
+    row = transitions.claim(conn, "smallest", values)
     later = row or conn.execute(_SQL["smaller_later"], values).fetchone()
     return row, bool(later and later[0])
 

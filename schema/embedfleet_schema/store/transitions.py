@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any, Literal, NamedTuple
 
 from psycopg import Connection, sql
@@ -27,6 +28,8 @@ _SQL = load("transitions")
 Standing = Literal["pending", "held", "cancelled"]
 Closed = Literal["done", "split", "dead"]
 State = Literal[Standing, "leased", Closed]
+# The statements that find what is claimed.
+Best = Literal["best", "best_beside", "smallest", "chosen"]
 
 
 class Edge(NamedTuple):
@@ -227,19 +230,23 @@ def carve(conn: Connection[Any], batch_id: int, rest: list[bytes], *, tokens: in
     conn.execute(_SQL["shrink"], {"id": batch_id, "rest": rest, "tokens": tokens})
 
 
-def claim(
-    conn: Connection[Any], statement: str, values: Mapping[str, Any]
-) -> tuple[Any, ...] | None:
-    """Lease the first batch that a statement finds."""
-    return conn.execute(_SQL[statement], values).fetchone()
+@cache
+def claiming(best: Best) -> sql.Composed:
+    """The statement that leases what another finds."""
+    return _SQL["claim"].format(best=_SQL[best])
+
+
+def claim(conn: Connection[Any], best: Best, values: Mapping[str, Any]) -> tuple[Any, ...] | None:
+    """Lease the first batch that a statement finds, to a worker."""
+    return conn.execute(claiming(best), {"file_id": None, **values}).fetchone()
 
 
 def claim_for_file(
     conn: Connection[Any], file_id: int, ids: Sequence[int], *, lease_seconds: float
 ) -> None:
-    """Lease batches that the caller has locked to a file of the lane, which has no owner."""
+    """Lease batches that the caller has locked, to a file of the lane."""
     values = {"ids": list(ids), "file_id": file_id, "lease_seconds": lease_seconds}
-    conn.execute(_SQL["claim_for_file"], values)
+    conn.execute(claiming("chosen"), values | {"owner": None})
 
 
 def release_file(
