@@ -19,13 +19,14 @@ from hypothesis.stateful import (
 import embedfleet as ef
 from embedfleet.fleet import Fleet
 from embedfleet_schema.errors import LeaseLost
-from embedfleet_schema.store import exits, spaces
+from embedfleet_schema.store import claims, spaces
 from embedfleet_schema.store.batches import Batches, Lease
 from embedfleet_schema.store.sweep import sweep
 from embedfleet_schema.store.usage import Spending
 from embedfleet_schema.types import text_sha256
 from embedfleet_workers.embedders.fake import fake_vectors
 from plugins.batch_model import OPEN, Claim, Model
+from plugins.batch_steps import DECLARED, watched
 
 STEPS_PER_EXAMPLE = 50
 # Twelve tokens each, so that the smallest budget of a batch takes five of them.
@@ -418,8 +419,8 @@ def vectors_of(lease: Lease):
 
 def run(fleet, monkeypatch, examples, *, nightly) -> Counter:
     # A batch whose texts are just being embedded waits until the machine lets time pass.
-    monkeypatch.setattr(exits, "OVERLAP_S", 3600.0)
-    steps = Counter()
+    monkeypatch.setattr(claims, "OVERLAP_S", 3600.0)
+    steps, taken = Counter(), watched(fleet)
     run_state_machine_as_test(
         lambda: BatchMachine(fleet, steps),
         settings=settings(
@@ -433,6 +434,7 @@ def run(fleet, monkeypatch, examples, *, nightly) -> Counter:
             suppress_health_check=list(HealthCheck),
         ),
     )
+    assert taken() <= DECLARED
     return steps
 
 

@@ -7,7 +7,7 @@ import pytest
 
 import embedfleet as ef
 from embedfleet_schema.errors import EmbedderBusy
-from embedfleet_schema.statements import load
+from embedfleet_schema.store import transitions
 from embedfleet_workers.cooling import Cooling
 from plugins.fleets import ask, batches_of
 from plugins.pipelines import PartsEmbedder, ScriptedEmbedder, pipeline_around
@@ -63,7 +63,7 @@ def test_two_who_claim_beside_the_same_space_get_different_batches(fleet, busy, 
     free.enqueue([ef.Document("more", "a second one of it")])
     values = {"queue": "cpu", "owner": uuid4(), "lease_seconds": 60, "beside": [1], "aside": []}
     with fleet.db.connection() as conn, conn.transaction():
-        first = conn.execute(load("batches")["claim_beside"], values).fetchone()
+        first = transitions.claim(conn, "best_beside", values)
         second = batches_of(fleet).claim("cpu", beside=[busy.info.space_id])
         assert second is not None
         assert first[0] != second.id
@@ -77,11 +77,13 @@ def test_a_backlog_of_a_space_that_cools_is_not_read_by_claims_beside_it(fleet, 
         "lease_seconds": 60,
         "beside": [busy.info.space_id],
         "aside": [],
+        "file_id": None,
     }
     with fleet.db.connection() as conn:
-        statement = "EXPLAIN (ANALYZE, FORMAT JSON) " + load("batches")["claim_beside"].as_string()
+        claiming = transitions.claiming("best_beside").as_string()
         with conn.transaction(force_rollback=True):
-            explained = conn.execute(statement, values).fetchall()
+            explain = f"EXPLAIN (ANALYZE, FORMAT JSON) {claiming}"
+            explained = conn.execute(explain, values).fetchall()
     assert "ix_batch_claim_beside" in {node.get("Index Name") for node in nodes(explained)}
     assert 10 > most_read(explained)
 

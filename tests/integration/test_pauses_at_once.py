@@ -6,7 +6,7 @@ import psycopg
 import pytest
 
 from embedfleet_schema.statements import load
-from embedfleet_schema.store import exits, halts, jobs, locks, spaces
+from embedfleet_schema.store import claims, halts, jobs, locks, spaces, transitions
 from embedfleet_schema.store.jobs import Tally
 from embedfleet_schema.store.sweep import sweep
 from plugins.fleets import ask, batches_of
@@ -21,7 +21,7 @@ from plugins.pauses import (
 )
 from plugins.query_plans import most_read
 
-BATCHES = load("batches")
+TRANSITIONS = load("transitions")
 
 
 @pytest.fixture
@@ -61,11 +61,10 @@ def test_who_is_just_taking_a_batch_is_not_waited_for(fleet, docs, halt, state):
 def test_what_is_on_its_way_out_is_waited_for(fleet, docs, halt, state):
     job = docs.enqueue(documents(60))
     lease = batches_of(fleet).claim("cpu")
-    with fleet.db.transaction() as leaving:
-        locks.share(leaving, docs.info.id)
+    with transitions.leaving(fleet.db, lease) as batch:
         halting = beside(lambda: halt(fleet, job))
         until_somebody_waits(fleet)
-        exits.release(leaving, lease.id, "pending", delay_s=None, charge=0, reason="r")
+        batch.release(reason="r")
     end(halting)
     assert [state] == states(fleet, job)
 
@@ -96,7 +95,7 @@ def test_a_producer_goes_on_while_its_job_is_worked_on(fleet, docs):
     lease = batches_of(fleet).claim("cpu")
     with fleet.db.transaction() as leaving:
         locks.share(leaving, docs.info.id)
-        leaving.execute(BATCHES["fence"], {"id": lease.id, "attempt": lease.attempt})
+        leaving.execute(TRANSITIONS["fence"], {"id": lease.id, "attempt": lease.attempt})
         with fleet.db.transaction() as producing:
             producing.execute("SET LOCAL lock_timeout = '5s'")
             jobs.count(producing, job.id, Tally(documents=1))
@@ -218,7 +217,7 @@ def test_what_waits_of_a_cancelled_job_is_missing_at_once(fleet, docs):
 
 def test_who_claims_looks_at_each_batch_once(fleet, docs, monkeypatch):
     """One that is put back for a moment may be due again while it looks at the others."""
-    monkeypatch.setattr(exits, "OVERLAP_S", 1e-6)
+    monkeypatch.setattr(claims, "OVERLAP_S", 1e-6)
     for _ in range(2):
         docs.enqueue(documents(1))
     assert batches_of(fleet).claim("cpu") is not None
@@ -299,7 +298,7 @@ def test_a_slow_commit_silences_no_other_lease(fleet, docs):
     ends = "SELECT lease_until FROM embedfleet.batch WHERE id = %s"
     before = ask(fleet, ends, other.id)
     with fleet.db.transaction() as leaving:
-        leaving.execute(BATCHES["fence"], {"id": slow.id, "attempt": slow.attempt})
+        leaving.execute(TRANSITIONS["fence"], {"id": slow.id, "attempt": slow.attempt})
         with fleet.db.transaction() as beating:
             beating.execute("SET LOCAL lock_timeout = '5s'")
             leases = [(slow.id, slow.attempt), (other.id, other.attempt)]

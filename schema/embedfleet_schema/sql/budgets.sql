@@ -46,28 +46,6 @@ CROSS JOIN LATERAL (
 ) AS c
 ORDER BY h.number;
 
--- name: carve
--- The texts of a batch that a budget does not pay for now become a batch of their own, in its place.
-WITH rest AS (
-    INSERT INTO embedfleet.batch
-        (job_id, collection_id, queue, state, priority, run_after, chunks, tokens, hashes,
-            parent_id)
-    SELECT job_id, collection_id, queue, 'pending', priority, run_after,
-        cardinality(%(rest)s::bytea[]), %(tokens)s, %(rest)s, id
-    FROM embedfleet.batch
-    WHERE id = %(id)s
-)
-UPDATE embedfleet.batch
-SET chunks = chunks - cardinality(%(rest)s::bytea[]),
-    tokens = greatest(0, tokens - %(tokens)s),
-    hashes = ARRAY(
-        SELECT h.sha256
-        FROM unnest(hashes) WITH ORDINALITY AS h (sha256, number)
-        WHERE h.sha256 <> ALL (%(rest)s::bytea[])
-        ORDER BY h.number
-    )
-WHERE id = %(id)s;
-
 -- name: settle
 -- What an answer cost is no longer reserved. Where the lease is lost, it was put aside with the job.
 WITH held AS (

@@ -31,25 +31,3 @@ UNION
     WHERE c.space_id IN (SELECT id FROM embedfleet.space WHERE paused_at IS NOT NULL)
     LIMIT %(limit)s
 );
-
--- name: align
--- Some of them to where their job and space stand. One that is just being taken is passed over: of
--- two who wait for batches in different orders, each would wait for the other.
-WITH misplaced AS (
-    SELECT b.id, j.cancelled_at IS NOT NULL AS cancelled
-    FROM embedfleet.batch AS b
-    JOIN embedfleet.job AS j ON j.id = b.job_id
-    JOIN embedfleet.collection AS c ON c.id = b.collection_id
-    JOIN embedfleet.space AS s ON s.id = c.space_id
-    WHERE b.id = ANY (%(ids)s::bigint[]) AND (
-        b.state = 'pending'
-        AND (j.cancelled_at IS NOT NULL OR j.paused_at IS NOT NULL OR s.paused_at IS NOT NULL)
-        OR b.state = 'held' AND j.cancelled_at IS NOT NULL
-    )
-    FOR UPDATE OF b SKIP LOCKED
-)
-UPDATE embedfleet.batch AS b
-SET state = CASE WHEN m.cancelled THEN 'cancelled' ELSE 'held' END,
-    finished_at = CASE WHEN m.cancelled THEN now() END
-FROM misplaced AS m
-WHERE b.id = m.id;

@@ -4,15 +4,6 @@ VALUES (%(collection_id)s, %(kind)s, %(budget_usd)s, %(lane)s,
     now() + make_interval(secs => %(loading_seconds)s))
 RETURNING id;
 
--- name: standing
--- Whether new batches of the job may run, and how.
-SELECT (j.paused_at IS NOT NULL OR s.paused_at IS NOT NULL) AS paused,
-    j.cancelled_at IS NOT NULL AS cancelled, j.lane
-FROM embedfleet.job AS j
-JOIN embedfleet.collection AS c ON c.id = j.collection_id
-JOIN embedfleet.space AS s ON s.id = c.space_id
-WHERE j.id = %(job_id)s;
-
 -- name: count
 UPDATE embedfleet.job
 SET documents = documents + %(documents)s,
@@ -128,13 +119,3 @@ RETURNING j.budget_usd, j.unsettled_usd, {unfinished} AS unfinished;
 
 -- name: cancel
 UPDATE embedfleet.job AS j SET cancelled_at = now() WHERE j.id = %(job_id)s AND {unfinished};
-
--- name: unhold_batches
--- Those of a space that is paused stay where they are.
-UPDATE embedfleet.batch AS b
-SET state = 'pending', run_after = now(), reason = NULL
-FROM embedfleet.job AS j
-JOIN embedfleet.collection AS c ON c.id = j.collection_id
-JOIN embedfleet.space AS s ON s.id = c.space_id
-WHERE j.id = %(job_id)s AND b.job_id = j.id AND b.state = 'held'
-    AND j.cancelled_at IS NULL AND s.paused_at IS NULL;

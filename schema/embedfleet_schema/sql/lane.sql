@@ -98,18 +98,6 @@ INSERT INTO embedfleet.lane_file (space_id, account, state, requests, tokens, pr
 VALUES (%(space_id)s, %(account)s, 'filing', %(requests)s, %(tokens)s, %(price)s, %(reserved)s)
 RETURNING id;
 
--- name: lease
--- Without an owner: the file has them, however long that takes, and no heartbeat is needed.
-UPDATE embedfleet.batch
-SET state = 'leased',
-    attempt = attempt + 1,
-    owner = NULL,
-    leased_at = now(),
-    lease_until = now() + make_interval(secs => %(lease_seconds)s),
-    lane_file_id = %(file_id)s,
-    reason = NULL
-WHERE id = ANY (%(ids)s::bigint[]);
-
 -- name: files
 -- Files that are not over, the oldest first. `wanted` counts batches whose job was not cancelled.
 SELECT f.id, f.token::text AS token, f.account, f.space_id,
@@ -168,30 +156,6 @@ WHERE f.space_id = %(space_id)s AND f.code = %(code)s
         WHERE space_id = %(space_id)s AND state = 'done'
     ), 0);
 
--- name: give_back
--- Batches that a file has go to where job and space stand: some of them, or all; to wait for the
--- lane again, or for the workers of their collection.
-UPDATE embedfleet.batch AS b
-SET state = CASE
-        WHEN j.cancelled_at IS NOT NULL THEN 'cancelled'
-        WHEN j.paused_at IS NOT NULL OR s.paused_at IS NOT NULL THEN 'held'
-        ELSE 'pending'
-    END,
-    queue = CASE WHEN %(live)s THEN c.queue ELSE b.queue END,
-    lease_until = NULL,
-    run_after = CASE
-        WHEN %(delay_seconds)s::float8 > 0
-        THEN now() + make_interval(secs => %(delay_seconds)s::float8)
-        ELSE b.run_after
-    END,
-    reason = %(reason)s,
-    finished_at = CASE WHEN j.cancelled_at IS NOT NULL THEN now() END
-FROM embedfleet.job AS j, embedfleet.collection AS c, embedfleet.space AS s
-WHERE b.lane_file_id = %(file_id)s AND b.state = 'leased' AND b.queue = 'lane'
-    AND (%(ids)s::bigint[] IS NULL OR b.id = ANY (%(ids)s::bigint[]))
-    AND j.id = b.job_id AND c.id = b.collection_id AND s.id = c.space_id
-RETURNING b.state, b.queue;
-
 -- name: leases
 SELECT id, attempt, errors, job_id, collection_id, tokens, hashes
 FROM embedfleet.batch
@@ -201,38 +165,3 @@ ORDER BY id;
 -- name: jobs
 -- Whose the texts of a file are, those that are settled too: each answer is somebody's expense.
 SELECT id, job_id FROM embedfleet.batch WHERE lane_file_id = %(file_id)s;
-
--- name: release_live
--- From the file to the workers of its collection, at once.
-UPDATE embedfleet.batch AS b
-SET state = %(state)s,
-    queue = c.queue,
-    lease_until = NULL,
-    run_after = now(),
-    reason = %(reason)s,
-    finished_at = CASE WHEN %(state)s = 'cancelled' THEN now() END
-FROM embedfleet.collection AS c
-WHERE b.id = %(id)s AND c.id = b.collection_id;
-
--- name: insert_live
--- What is left of a batch of which other texts failed: it goes on as a batch of its own.
-INSERT INTO embedfleet.batch
-    (job_id, collection_id, queue, state, priority, chunks, tokens, hashes, parent_id, reason,
-        finished_at)
-SELECT b.job_id, b.collection_id, c.queue, %(state)s, b.priority,
-    cardinality(%(hashes)s::bytea[]),
-    b.tokens * cardinality(%(hashes)s::bytea[]) / b.chunks, %(hashes)s, b.id, %(reason)s,
-    CASE WHEN %(state)s = 'cancelled' THEN now() END
-FROM embedfleet.batch AS b
-JOIN embedfleet.collection AS c ON c.id = b.collection_id
-WHERE b.id = %(id)s;
-
--- name: insert_dead
--- And what failed of it counts as a batch that was given up.
-INSERT INTO embedfleet.batch
-    (job_id, collection_id, queue, state, priority, chunks, tokens, hashes, parent_id, reason,
-        finished_at)
-SELECT job_id, collection_id, queue, 'dead', priority, %(texts)s, tokens * %(texts)s / chunks,
-    ARRAY[]::bytea[], id, %(reason)s, now()
-FROM embedfleet.batch
-WHERE id = %(id)s;

@@ -13,17 +13,6 @@ SET paused_at = NULL, pause_code = NULL, pause_reason = NULL
 WHERE id = ANY (%(spaces)s) AND paused_at IS NOT NULL
 RETURNING id;
 
--- name: unhold_batches
--- They keep their places in the queue. Those of a job that a person paused stay held.
-UPDATE embedfleet.batch AS b
-SET state = 'pending', reason = NULL
-FROM embedfleet.job AS j
-WHERE j.id = b.job_id AND b.state = 'held'
-    AND j.paused_at IS NULL AND j.cancelled_at IS NULL
-    AND b.collection_id IN (
-        SELECT id FROM embedfleet.collection WHERE space_id = ANY (%(spaces)s)
-    );
-
 -- name: queues
 SELECT DISTINCT queue FROM embedfleet.collection WHERE space_id = ANY (%(spaces)s) ORDER BY queue;
 

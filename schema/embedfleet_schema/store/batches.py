@@ -1,14 +1,7 @@
-"""The batch state machine: claim, heartbeat, and every way out of a lease.
+"""The batches as a worker sees them: claim, heartbeat, and what becomes of a lease.
 
-    pending --claim--> leased --commit--> done
-       ^                  |--store: some of its texts have their vector, it stays leased
-       |                  |--defer, retry--> pending (held, cancelled: as job and space stand)
-       |                  |--pause_space--> held, and with it all that waits for the space
-       |                  |--split--> split, with two pending children
-       |                  |--fail--> dead, with a failure per text
-       '----- sweep: lease expired, crashes + 1 (see `store.sweep`)
-
-Every way out starts with the fence: a row that is still leased under the attempt of this claim.
+Each way out of it starts with the fence, and is a step of `store.transitions`; the sweep
+(`store.sweep`) takes those whose worker does not come back.
 """
 
 from __future__ import annotations
@@ -16,7 +9,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
@@ -29,43 +21,22 @@ from embedfleet_schema.database import Database
 from embedfleet_schema.errors import LeaseLost
 from embedfleet_schema.failpoints import Failpoints
 from embedfleet_schema.statements import load
-from embedfleet_schema.store import (
-    budgets,
-    claims,
-    documents,
-    exits,
-    halts,
-    locks,
-    reuse,
-    spaces,
-    usage,
-)
+from embedfleet_schema.store import budgets, claims, halts, reuse, spaces, transitions, usage
 from embedfleet_schema.store.budgets import Aside
 from embedfleet_schema.store.claims import PriceOf
-from embedfleet_schema.store.exits import Open
 from embedfleet_schema.store.leases import Lease
+from embedfleet_schema.store.transitions import Best, Leaving
 from embedfleet_schema.store.usage import Spending
 from embedfleet_schema.types import Queue
 from embedfleet_schema.vectors import vector_array
 
-__all__ = ["Batches", "Fenced", "Lease"]
+__all__ = ["Batches", "Lease"]
 
 log = logging.getLogger(__name__)
 
 _SQL = load("batches")
 
 HALTED = "it was claimed just when its job was stopped"
-
-
-@dataclass(frozen=True, slots=True)
-class Fenced:
-    """A lease whose row is locked: all texts of the batch, where job and space stand, and whether
-    the job has a budget.
-    """
-
-    hashes: list[bytes]
-    state: Open
-    limited: bool
 
 
 class Batches:
@@ -106,11 +77,11 @@ class Batches:
             "lease_seconds": self._lease_seconds,
             "beside": list(beside),
         }
-        statement = _SQL["claim_beside" if beside else "claim"]
+        best: Best = "best_beside" if beside else "best"
         while True:
             try:
                 with self._db.transaction() as conn:
-                    claimed = claims.claim(conn, statement, values, price_of, self._aside)
+                    claimed = claims.claim(conn, best, values, price_of, self._aside)
             except psycopg.errors.LockNotAvailable:
                 # Many reserve at once, or the collection is being dropped: nothing was claimed.
                 log.info("nothing is claimed now: others hold the lock of a budget")
@@ -123,8 +94,8 @@ class Batches:
 
     def _put_aside(self, lease: Lease) -> None:
         """Not in the claim, which shares no lock: what is held there would miss a resumption."""
-        with suppress(LeaseLost), self._leaving(lease) as (conn, fenced):
-            exits.release(conn, lease.id, fenced.state, delay_s=None, charge=0, reason=HALTED)
+        with suppress(LeaseLost), self._leaving(lease) as batch:
+            batch.release(reason=HALTED)
 
     def heartbeat(self, leases: Sequence[tuple[int, int]], conn: Connection[Any]) -> set[int]:
         """Extend (id, attempt) leases; returns the ids that still stand."""
@@ -149,9 +120,9 @@ class Batches:
         if not (tables and lease.hashes):
             return lease
         try:
-            with self._leaving(lease) as (conn, _):
+            with self._leaving(lease) as batch:
                 copied = reuse.copy(
-                    conn,
+                    batch.conn,
                     lease.collection,
                     lease.hashes,
                     tables,
@@ -159,7 +130,7 @@ class Batches:
                     attempt=lease.attempt,
                 )
                 values = {"id": lease.id, "texts": len(copied), "usd": 0}
-                conn.execute(_SQL["count_stored"], values)
+                batch.conn.execute(_SQL["count_stored"], values)
         except psycopg.errors.UndefinedTable:
             # One of them was dropped at this moment: what it had is embedded.
             return lease
@@ -173,14 +144,12 @@ class Batches:
         Raises:
             LeaseLost: the batch went to somebody else; nothing was written.
         """
-        with self._leaving(lease) as (conn, fenced):
-            inserted = self._insert(conn, lease, matrix)
-            replaced = documents.go_live(conn, lease.collection, fenced.hashes)
-            exits.finish(conn, lease.collection, lease.id, "done", inserted=inserted)
-            self._enter(conn, lease, spent)
+        with self._leaving(lease) as batch:
+            inserted = self._insert(batch.conn, lease, matrix)
+            batch.finish("done", inserted=inserted)
+            self._enter(batch.conn, lease, spent)
             self._failpoints.hit("before_commit")
-        documents.prune(self._db, lease.collection, replaced)
-        self._mind_budget(lease, fenced, spent)
+        self._mind_budget(lease, batch, spent)
 
     def store(
         self,
@@ -198,15 +167,14 @@ class Batches:
             LeaseLost: the batch went to somebody else; nothing was written.
         """
         part = lease.only(rows)
-        with self._leaving(lease) as (conn, fenced):
-            inserted = self._insert(conn, part, matrix)
-            replaced = documents.go_live(conn, lease.collection, part.hashes)
+        with self._leaving(lease) as batch:
+            inserted = self._insert(batch.conn, part, matrix)
+            batch.go_live(part.hashes)
             usd = spent and spent.usd
             values = {"id": lease.id, "texts": inserted, "usd": usd or 0}
-            conn.execute(_SQL["count_stored"], values)
-            self._enter(conn, lease, spent)
-        documents.prune(self._db, lease.collection, replaced)
-        return not self._mind_budget(lease, fenced, spent) and fenced.state == "pending"
+            batch.conn.execute(_SQL["count_stored"], values)
+            self._enter(batch.conn, lease, spent)
+        return not self._mind_budget(lease, batch, spent) and batch.standing == "pending"
 
     def spend(self, lease: Lease, spent: Spending) -> None:
         """Enter what was paid for an answer that could not be stored."""
@@ -225,67 +193,42 @@ class Batches:
         Where it keeps its place, nothing but the caller keeps it from being claimed at once: what
         it waits for is said in its reason.
         """
-        with self._leaving(lease) as (conn, fenced):
-            exits.release(
-                conn,
-                lease.id,
-                fenced.state,
-                delay_s=None if keeps_place else delay_s,
-                wait_s=delay_s if keeps_place else None,
-                charge=0,
-                reason=reason,
-            )
+        with self._leaving(lease) as batch:
+            if keeps_place:
+                batch.release(reason=reason, wait_s=delay_s)
+            else:
+                batch.release(reason=reason, delay_s=delay_s)
 
     def retry(self, lease: Lease, *, delay_s: float, reason: str) -> None:
         """Put the batch back and charge one error."""
-        with self._leaving(lease) as (conn, fenced):
-            exits.release(conn, lease.id, fenced.state, delay_s=delay_s, charge=1, reason=reason)
+        with self._leaving(lease) as batch:
+            batch.release(reason=reason, delay_s=delay_s, charge=1)
 
     def pause_space(self, lease: Lease, *, code: str, reason: str) -> None:
         """Put the batch back and hold all that waits for its space, until a person resumes it.
 
         Where the space is paused already, the first reason stays.
         """
-        with self._leaving(lease, pausing=True) as (conn, fenced):
-            exits.release(
-                conn, lease.id, fenced.state, delay_s=None, charge=0, reason=f"{code}: {reason}"
-            )
-            spaces.pause(conn, lease.collection.space_id, code, reason)
+        with self._leaving(lease, pausing=True) as batch:
+            batch.release(reason=f"{code}: {reason}")
+            spaces.pause(batch.conn, lease.collection.space_id, code, reason)
         halts.carry_out(self._db)
 
     def split(self, lease: Lease, *, reason: str) -> None:
         """Replace the batch by two halves of what has no vector yet."""
-        with self._leaving(lease) as (conn, fenced):
-            left = exits.missing(conn, lease.collection, fenced.hashes)
-            replaced = exits.split(
-                conn, lease.collection, lease.id, fenced.hashes, left, fenced.state, reason
-            )
-        documents.prune(self._db, lease.collection, replaced)
+        with self._leaving(lease) as batch:
+            batch.split(reason)
 
     def fail(self, lease: Lease, *, code: str, reason: str) -> None:
         """Record a failure for the texts that still had no vector, and close the batch."""
-        with self._leaving(lease) as (conn, fenced):
-            replaced = exits.fail(
-                conn, lease.collection, lease.id, fenced.hashes, lease.hashes, code, reason
-            )
-        documents.prune(self._db, lease.collection, replaced)
+        with self._leaving(lease) as batch:
+            batch.fail(lease.hashes, code=code, reason=reason)
 
     @contextmanager
-    def _leaving(
-        self, lease: Lease, *, pausing: bool = False
-    ) -> Iterator[tuple[Connection[Any], Fenced]]:
-        with self._db.transaction() as conn:
-            if pausing:
-                locks.own_spaces(conn, [lease.collection.space_id])
-            else:
-                locks.share(conn, lease.collection.id)
-            row = conn.execute(_SQL["fence"], _named(lease)).fetchone()
-            if row is None:
-                raise LeaseLost(batch=lease.id, attempt=lease.attempt)
-            hashes, paused, cancelled, limited = row
-            state = exits.standing(paused=paused, cancelled=cancelled)
-            yield conn, Fenced([bytes(sha256) for sha256 in hashes], state, limited)
-        if limited:
+    def _leaving(self, lease: Lease, *, pausing: bool = False) -> Iterator[Leaving]:
+        with transitions.leaving(self._db, lease, pausing=pausing) as batch:
+            yield batch
+        if batch.limited:
             self._aside.end(lease.job_id)
 
     def _insert(self, conn: Connection[Any], part: Lease, matrix: NDArray[np.float32]) -> int:
@@ -297,7 +240,8 @@ class Batches:
         rows = {"vectors": vector_array(matrix, space.storage, self._db.oids)}
         vectors = sql.Identifier(part.collection.vectors)
         insert = _SQL["insert_vectors"].format(vectors=vectors)
-        inserted = conn.execute(insert, _named(part) | texts | rows).rowcount
+        whose = {"id": part.id, "attempt": part.attempt}
+        inserted = conn.execute(insert, whose | texts | rows).rowcount
         conn.execute(_SQL["forget_cured"], texts)
         return inserted
 
@@ -306,12 +250,8 @@ class Batches:
             space_id = lease.collection.space_id
             usage.add(conn, space_id, spent, job_id=lease.job_id, worker_id=self._owner)
 
-    def _mind_budget(self, lease: Lease, fenced: Fenced, spent: Spending | None) -> bool:
+    def _mind_budget(self, lease: Lease, batch: Leaving, spent: Spending | None) -> bool:
         """Whether the job was paused for its budget's sake."""
-        if not fenced.limited or spent is None:
+        if not batch.limited or spent is None:
             return False
         return usage.mind_budget(self._db, lease.job_id, spent)
-
-
-def _named(lease: Lease) -> dict[str, Any]:
-    return {"id": lease.id, "attempt": lease.attempt}

@@ -18,7 +18,7 @@ from psycopg import Connection
 from embedfleet_schema.database import BUDGET_LOCK_SPACE, Database
 from embedfleet_schema.money import money
 from embedfleet_schema.statements import load
-from embedfleet_schema.store import usage
+from embedfleet_schema.store import transitions, usage
 from embedfleet_schema.store.leases import Lease
 from embedfleet_schema.types import Space
 
@@ -171,7 +171,7 @@ def reserve(
     if len(rows) < len(needed):
         left = sorted(set(range(len(needed))).difference(rows))
         rest = [lease.hashes[row] for row in left]
-        carve(conn, lease.id, rest, sum(counts[row] for row in left))
+        transitions.carve(conn, lease.id, rest, tokens=sum(counts[row] for row in left))
     lease = lease.with_bounds(needed).only(rows)
     cost = usage.usd_of(sum(lease.bounds or ()), usd)
     conn.execute(_SQL["reserve"], {"id": lease.id, "usd": cost})
@@ -191,11 +191,6 @@ def affordable(
     if not rows and found.filed:
         return Wait(FILED_WAIT_S, RESERVED)
     return rows or Short(job_id, found.budget, found.room, tokens)
-
-
-def carve(conn: Connection[Any], batch_id: int, rest: list[bytes], tokens: int) -> None:
-    """Give some texts of a batch, of so many tokens, a batch of their own that waits."""
-    conn.execute(_SQL["carve"], {"id": batch_id, "rest": rest, "tokens": tokens})
 
 
 def counts_of(

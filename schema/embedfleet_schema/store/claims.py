@@ -9,12 +9,15 @@ from typing import Any
 from psycopg import Connection, sql
 
 from embedfleet_schema.statements import load
-from embedfleet_schema.store import budgets, collections, exits
+from embedfleet_schema.store import budgets, collections, transitions
 from embedfleet_schema.store.budgets import Aside, Short, Wait
 from embedfleet_schema.store.leases import Lease
+from embedfleet_schema.store.transitions import Best, Leaving
 
 _SQL = load("batches")
 
+OVERLAP_S = 1.0
+OVERLAP_REASON = "another batch is just embedding some of its texts"
 SMALLER_FIRST = "little of the budget is left, and smaller texts of its job go first"
 
 # USD per million tokens of `provider/model`; None where nobody knows.
@@ -34,7 +37,7 @@ class Claimed:
 
 def claim(
     conn: Connection[Any],
-    statement: sql.SQL,
+    best: Best,
     values: Mapping[str, Any],
     price_of: PriceOf,
     aside: Aside,
@@ -42,7 +45,7 @@ def claim(
     """One transaction, in which time stands still: what is put back is not claimed again."""
     values = {**values, "aside": aside.jobs()}
     tried: list[int] = []
-    row = conn.execute(statement, values).fetchone()
+    row = transitions.claim(conn, best, values)
     while row is not None:
         lease, counts = _read(conn, row)
         obstacle, limited = _obstacle(conn, lease)
@@ -50,7 +53,7 @@ def claim(
         if obstacle == "halted":
             return Claimed(lease, halted=True)
         if obstacle == "overlaps":
-            exits.wait_for_others(conn, lease.id)
+            _claimed(conn, lease).release(reason=OVERLAP_REASON, delay_s=OVERLAP_S)
         elif not limited:
             return Claimed(lease)
         else:
@@ -65,13 +68,18 @@ def claim(
                 found = Wait(budgets.LIVE_WAIT_S, SMALLER_FIRST)
             _put_back(conn, lease, found, aside)
             values["aside"] = aside.jobs()
-        row = row or conn.execute(statement, values).fetchone()
+        row = row or transitions.claim(conn, best, values)
     return None
+
+
+def _claimed(conn: Connection[Any], lease: Lease) -> Leaving:
+    """What was claimed in this transaction is still ours, and of a job that nobody has stopped."""
+    return Leaving(conn, lease.id, lease.collection, lease.hashes, "pending", limited=False)
 
 
 def _put_back(conn: Connection[Any], lease: Lease, wait: Wait, aside: Aside) -> None:
     """It keeps its place: another process may take it at once."""
-    exits.release(conn, lease.id, "pending", delay_s=None, charge=0, reason=wait.reason)
+    _claimed(conn, lease).release(reason=wait.reason)
     aside.leave(lease.job_id, wait.seconds)
 
 
@@ -81,7 +89,7 @@ def _smaller(
     """A batch of the same job that can be paid for, claimed; and whether one comes later."""
     values["job_id"] = lease.job_id
     values["most"] = budgets.counted_within(short.tokens, lease.collection.space)
-    row = conn.execute(_SQL["claim_smaller"], values).fetchone()
+    row = transitions.claim(conn, "smallest", values)
     later = row or conn.execute(_SQL["smaller_later"], values).fetchone()
     return row, bool(later and later[0])
 

@@ -16,7 +16,7 @@ import psycopg
 from embedfleet_schema.database import Database
 from embedfleet_schema.errors import DatabaseUnreachable
 from embedfleet_schema.statements import load
-from embedfleet_schema.store import locks
+from embedfleet_schema.store import locks, transitions
 
 log = logging.getLogger(__name__)
 
@@ -61,4 +61,4 @@ def carry_out_some(db: Database) -> bool:
 def _align(impatient: locks.Impatient, collection_id: int, ids: list[int]) -> int:
     with impatient.transaction() as conn:
         locks.share(conn, collection_id)
-        return conn.execute(_SQL["align"], {"ids": ids}).rowcount
+        return transitions.halt(conn, ids)

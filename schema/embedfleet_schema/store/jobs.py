@@ -16,12 +16,10 @@ from embedfleet_schema.errors import BudgetSpent, UnknownJob, UsageError
 from embedfleet_schema.money import money
 from embedfleet_schema.packing import pack
 from embedfleet_schema.statements import load
-from embedfleet_schema.store import halts, locks, usage
-from embedfleet_schema.store.exits import Open, standing
-from embedfleet_schema.types import LANE_QUEUE, CollectionInfo, Lane, Queue
+from embedfleet_schema.store import halts, locks, transitions, usage
+from embedfleet_schema.types import CollectionInfo, Lane, Queue
 
 _SQL = load("jobs")
-_INGEST = load("ingest")
 
 JobKind = Literal["enqueue", "repair", "retry"]
 JobState = Literal["loading", "running", "paused", "interrupted", "cancelled", "done"]
@@ -161,26 +159,8 @@ def put_batches(
     The caller shares the collection: a pause of the job waits, or is seen.
     """
     packs = pack(texts, budget)
-    if not packs:
-        return 0
-    state, lane = _standing(conn, job_id)
-    with conn.cursor() as cursor:
-        cursor.executemany(
-            _INGEST["insert_batches"],
-            [
-                {
-                    "job_id": job_id,
-                    "collection_id": collection.id,
-                    "queue": LANE_QUEUE if lane == "batch" else collection.queue,
-                    "state": state,
-                    "priority": 0,
-                    "chunks": len(packed.hashes),
-                    "tokens": packed.tokens,
-                    "hashes": packed.hashes,
-                }
-                for packed in packs
-            ],
-        )
+    if packs:
+        transitions.enqueue(conn, collection, job_id, packs)
     return len(packs)
 
 
@@ -227,7 +207,7 @@ def resume(db: Database, job_id: int, *, budget_usd: float | Decimal | None = No
         spent = usage.spent_on(conn, job_id) + unsettled
         if unfinished and budget is not None and spent >= budget:
             raise BudgetSpent(job=job_id, spent=money(spent), budget=money(budget))
-        conn.execute(_SQL["unhold_batches"], values)
+        transitions.resume(conn, job_id=job_id)
 
 
 def cancel(db: Database, job_id: int) -> None:
@@ -235,13 +215,6 @@ def cancel(db: Database, job_id: int) -> None:
     stays what it is.
     """
     _halt(db, job_id, "cancel")
-
-
-def _standing(conn: Connection[Any], job_id: int) -> tuple[Open, Lane]:
-    row = conn.execute(_SQL["standing"], {"job_id": job_id}).fetchone()
-    if row is None:
-        raise UnknownJob(job=job_id)
-    return standing(paused=row[0], cancelled=row[1]), row[2]
 
 
 def _of(statement: str) -> sql.Composed:

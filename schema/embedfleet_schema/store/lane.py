@@ -21,8 +21,8 @@ from psycopg.types.json import Jsonb
 
 from embedfleet_schema.database import Database
 from embedfleet_schema.statements import load
-from embedfleet_schema.store import budgets, halts, locks, spaces, usage
-from embedfleet_schema.store.exits import OVERLAP_REASON
+from embedfleet_schema.store import budgets, halts, locks, spaces, transitions, usage
+from embedfleet_schema.store.claims import OVERLAP_REASON
 from embedfleet_schema.store.lane_budgets import Candidate, Purses
 from embedfleet_schema.store.usage import Spending
 
@@ -138,7 +138,7 @@ def _leased(
     row = conn.execute(_SQL["create"], values).fetchone()
     assert row is not None  # noqa: S101 - INSERT ... RETURNING gives a row or raises
     ids = [batch.id for batch in chosen]
-    conn.execute(_SQL["lease"], {"ids": ids, "file_id": row[0], "lease_seconds": LEASE_S})
+    transitions.claim_for_file(conn, row[0], ids, lease_seconds=LEASE_S)
     (file,) = _files(conn, row[0])
     return file
 
@@ -174,7 +174,7 @@ def looked(db: Database, file: LaneFile, reason: str | None = None) -> None:
 def spare(db: Database, file: LaneFile, ids: Sequence[int]) -> None:
     """Put batches back that do not fit into the file; they keep their places."""
     with db.transaction() as conn:
-        _give_back(conn, file, None, ids=list(ids))
+        transitions.release_file(conn, file.id, reason=None, ids=ids)
 
 
 def give_up(
@@ -201,7 +201,9 @@ def give_up(
             budgets.leave_file_unsettled(conn, file.id)
         if not _end(conn, file, "failed", code=code, reason=reason, token_limit=token_limit):
             return GivenBack(0, frozenset())
-        return _give_back(conn, file, reason, live=live, delay_s=delay_s)
+        rows = transitions.release_file(conn, file.id, reason=reason, delay_s=delay_s, live=live)
+    ready = {queue for state, queue in rows if live and state == "pending"}
+    return GivenBack(len(rows), frozenset(ready))
 
 
 def finish(
@@ -224,7 +226,7 @@ def finish(
 def drop_cancelled(db: Database, file: LaneFile) -> None:
     """End the batches of a file that nobody wants any more."""
     with db.transaction() as conn:
-        _give_back(conn, file, None)
+        transitions.release_file(conn, file.id, reason=None)
 
 
 def pause(db: Database, space_id: int, code: str, reason: str) -> None:
@@ -300,19 +302,3 @@ def _end(
 ) -> bool:
     values = {"state": state, "code": code, "reason": reason, "token_limit": token_limit}
     return conn.execute(_SQL["end"], {"id": file.id, **values}).fetchone() is not None
-
-
-def _give_back(
-    conn: Connection[Any],
-    file: LaneFile,
-    reason: str | None,
-    *,
-    live: bool = False,
-    delay_s: float = 0.0,
-    ids: list[int] | None = None,
-) -> GivenBack:
-    locks.share_lane_file(conn, file.id)
-    values = {"live": live, "delay_seconds": delay_s, "reason": reason, "ids": ids}
-    rows = conn.execute(_SQL["give_back"], {"file_id": file.id, **values}).fetchall()
-    ready = {queue for state, queue in rows if live and state == "pending"}
-    return GivenBack(len(rows), frozenset(ready))

@@ -8,15 +8,17 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from functools import partial
+from typing import Literal
 
-from psycopg import Connection, sql
+from psycopg import sql
 
 from embedfleet_schema.database import Database
+from embedfleet_schema.errors import LeaseLost
 from embedfleet_schema.statements import load
-from embedfleet_schema.store import collections, documents, exits, locks
-from embedfleet_schema.store.exits import Open
+from embedfleet_schema.store import collections, transitions
 from embedfleet_schema.store.leases import Lease
+from embedfleet_schema.store.transitions import Leaving
 from embedfleet_schema.types import CollectionInfo
 
 _SQL = load("lane")
@@ -73,54 +75,38 @@ def settle(db: Database, lease: Lease, failed: Mapping[bytes, Failed], reason: s
     Texts of `failed` get a failure; what has neither goes to the workers of its collection, for
     `reason`, which is a state for the whole batch unless some of it failed.
     """
-    with db.transaction() as conn:
-        locks.share(conn, lease.collection.id)
-        named = {"id": lease.id, "attempt": lease.attempt}
-        row = conn.execute(_BATCHES["fence"], named).fetchone()
-        if row is None:
-            return "lost"
-        hashes, paused, cancelled, _ = row
-        hashes = [bytes(sha256) for sha256 in hashes]
-        state = exits.standing(paused=paused, cancelled=cancelled)
-        missing = exits.missing(conn, lease.collection, hashes)
-        left = [sha256 for sha256 in missing if sha256 not in failed]
-        dead = _record(conn, lease, {each: failed[each] for each in missing if each in failed})
-        replaced = documents.go_live(conn, lease.collection, hashes)
-        settled = _close(conn, lease, state, left, dead, reason)
-    documents.prune(db, lease.collection, replaced)
-    return settled
+    try:
+        with transitions.leaving(db, lease) as batch:
+            missing = batch.missing()
+            dead = _record(batch, {each: failed[each] for each in missing if each in failed})
+            return _close(batch, [each for each in missing if each not in failed], dead, reason)
+    except LeaseLost:
+        return "lost"
 
 
-def _close(
-    conn: Connection[Any], lease: Lease, state: Open, left: list[bytes], dead: int, reason: str
-) -> Settled:
+def _close(batch: Leaving, left: list[bytes], dead: list[bytes], reason: str) -> Settled:
+    given_up = f"the batch API refused {len(dead)} of its texts" if dead else None
     if not left:
-        closed = "dead" if dead else "done"
-        exits.finish(conn, lease.collection, lease.id, closed, _given_up(dead), failed=dead)
+        batch.finish("dead" if dead else "done", given_up, failed=len(dead))
         return "failed" if dead else "done"
-    values = {"id": lease.id, "state": state, "reason": reason}
-    if not dead:
-        conn.execute(_SQL["release_live"], values)
-        return "live"
-    conn.execute(_SQL["insert_live"], values | {"hashes": left})
-    given_up = {"id": lease.id, "texts": dead, "reason": _given_up(dead)}
-    conn.execute(_SQL["insert_dead"], given_up)
-    exits.finish(conn, lease.collection, lease.id, "split", reason)
+    if dead:
+        divide = partial(transitions.divide, batch.conn, batch.id)
+        divide(left, target=batch.standing, reason=reason, live=True)
+        divide(dead, target="dead", reason=given_up)
+        batch.finish("split", reason)
+    else:
+        batch.go_live(batch.hashes)
+        batch.release(reason=reason, delay_s=0.0, live=True)
     return "live"
 
 
-def _record(conn: Connection[Any], lease: Lease, failed: Mapping[bytes, Failed]) -> int:
-    """A failure for each text that still has a chunk; returns how many there are."""
+def _record(batch: Leaving, failed: Mapping[bytes, Failed]) -> list[bytes]:
+    """A failure for each text that still has a chunk; returns which those are."""
     by_verdict: dict[Failed, list[bytes]] = defaultdict(list)
     for sha256, verdict in failed.items():
         by_verdict[verdict].append(sha256)
-    statement = _BATCHES["record_failure"].format(vectors=sql.Identifier(lease.collection.vectors))
-    recorded = 0
-    for verdict, hashes in by_verdict.items():
-        values = {"id": lease.id, "hashes": hashes, "code": verdict.code, "reason": verdict.reason}
-        recorded += len(conn.execute(statement, values).fetchall())
-    return recorded
-
-
-def _given_up(texts: int) -> str | None:
-    return f"the batch API refused {texts} of its texts" if texts else None
+    return [
+        sha256
+        for verdict, hashes in by_verdict.items()
+        for sha256 in batch.record(hashes, code=verdict.code, reason=verdict.reason)
+    ]

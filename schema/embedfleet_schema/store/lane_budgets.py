@@ -10,7 +10,7 @@ from typing import Any
 from psycopg import Connection
 
 from embedfleet_schema.statements import load
-from embedfleet_schema.store import budgets, collections, usage
+from embedfleet_schema.store import budgets, collections, transitions, usage
 from embedfleet_schema.store.budgets import Room, Short
 from embedfleet_schema.types import Space
 
@@ -87,7 +87,8 @@ class Purses:
         tokens = sum(counted[row][1] for row in rows)
         if rest:
             left = sum(count for _, count in rest)
-            budgets.carve(self._conn, batch.id, [sha256 for sha256, _ in rest], left)
+            left_out = [sha256 for sha256, _ in rest]
+            transitions.carve(self._conn, batch.id, left_out, tokens=left)
         self._spend(batch.job_id, room, sum(needed[row] for row in rows))
         self._rooms[batch.job_id] = None
         return replace(batch, texts=len(rows), tokens=tokens)

@@ -12,7 +12,8 @@ from embedfleet_schema.database import LOCK_SPACE, Database
 from embedfleet_schema.errors import UnknownCollection
 from embedfleet_schema.session import Holder
 from embedfleet_schema.statements import load
-from embedfleet_schema.store import budgets, collections, documents, exits, halts, locks
+from embedfleet_schema.store import budgets, collections, halts, locks, transitions
+from embedfleet_schema.store.transitions import Leaving
 from embedfleet_schema.types import CollectionInfo, Queue
 
 _SQL = load("batches")
@@ -43,7 +44,7 @@ def sweep(db: Database, *, alive_seconds: float, reclaim: bool = True) -> Swept 
         reclaim: whether expired leases are taken back.
     """
     swept = Swept()
-    replaced: list[tuple[CollectionInfo, list[int]]] = []
+    left: list[Leaving] = []
     with db.transaction() as conn:
         mine = conn.execute(_SQL["try_sweep_lock"], {"space": LOCK_SPACE}).fetchone()
         if mine is None or not mine[0]:
@@ -53,13 +54,12 @@ def sweep(db: Database, *, alive_seconds: float, reclaim: bool = True) -> Swept 
         for batch_id, collection_id in expired:
             with suppress(psycopg.errors.LockNotAvailable, UnknownCollection):
                 collection = collections.by_id(conn, collection_id)
-                left = _reclaim(impatient, swept, batch_id, collection, alive_seconds)
-                replaced.append((collection, left))
+                left += _reclaim(impatient, swept, batch_id, collection, alive_seconds)
         halts.carry_out_some(db)
         rows = conn.execute(_SQL["idle_slots"], {"alive_seconds": alive_seconds})
         swept.idle = {queue: int(idle) for queue, idle in rows if idle > 0}
-    for collection, documents_left in replaced:
-        documents.prune(db, collection, documents_left)
+    for batch in left:
+        batch.prune(db)
     return swept
 
 
@@ -75,36 +75,31 @@ def _reclaim(
     batch_id: int,
     collection: CollectionInfo,
     alive_seconds: float,
-) -> list[int]:
+) -> list[Leaving]:
     """One expired batch in its own transaction, its locks taken in the order of a commit; returns
-    documents whose old chunks may go now.
+    what is to be pruned.
     """
-    replaced: list[int] = []
     with impatient.transaction() as conn:
-        locks.share(conn, collection.id)
-        values = {"id": batch_id, "alive_seconds": alive_seconds}
-        row = conn.execute(_SQL["fence_expired"], values).fetchone()
-        if row is None:
-            return replaced
-        hashes, crashes, reserved, crashed, paused, cancelled = row
-        if reserved:
-            budgets.leave_unsettled(conn, batch_id)
-        state = exits.standing(paused=paused, cancelled=cancelled)
-        if not crashed:
-            exits.release(conn, batch_id, state, delay_s=None, charge=0, reason=CUT_OFF)
-            swept.reclaimed += 1
-            return replaced
-        crashes += 1
-        conn.execute(_SQL["charge_crash"], {"id": batch_id})
-        reason = f"its worker went silent {crashes} times"
-        left = exits.missing(conn, collection, hashes)
-        if crashes < CRASHES_TO_SUSPECT:
-            exits.release(conn, batch_id, state, delay_s=None, charge=0, reason=reason)
-        elif len(hashes) > 1:
-            replaced = exits.split(conn, collection, batch_id, hashes, left, state, reason)
-            swept.split += bool(left)
+        batch = transitions.expired(conn, collection, batch_id, alive_seconds=alive_seconds)
+        if batch is None:
+            return []
+        budgets.leave_unsettled(conn, batch_id)
+        if batch.crashes is None:
+            batch.release(reason=CUT_OFF)
         else:
-            replaced = exits.fail(conn, collection, batch_id, hashes, left, CRASH_CODE, reason)
-            swept.failed += 1
-        swept.reclaimed += 1
-    return replaced
+            _charge(batch, batch.crashes, swept)
+    swept.reclaimed += 1
+    return [batch]
+
+
+def _charge(batch: Leaving, crashes: int, swept: Swept) -> None:
+    """Its worker is gone, which may be the fault of the batch."""
+    batch.conn.execute(_SQL["charge_crash"], {"id": batch.id})
+    reason = f"its worker went silent {crashes} times"
+    if crashes < CRASHES_TO_SUSPECT:
+        batch.release(reason=reason)
+    elif len(batch.hashes) > 1:
+        swept.split += batch.split(reason)
+    else:
+        batch.fail(batch.hashes, code=CRASH_CODE, reason=reason)
+        swept.failed += 1

@@ -1,0 +1,293 @@
+-- name: standing
+-- Whether new batches of the job may run, and how.
+SELECT (j.paused_at IS NOT NULL OR s.paused_at IS NOT NULL) AS paused,
+    j.cancelled_at IS NOT NULL AS cancelled, j.lane
+FROM embedfleet.job AS j
+JOIN embedfleet.collection AS c ON c.id = j.collection_id
+JOIN embedfleet.space AS s ON s.id = c.space_id
+WHERE j.id = %(job_id)s;
+
+-- name: enqueue
+-- A batch of a job, as a producer packs it.
+INSERT INTO embedfleet.batch
+    (job_id, collection_id, queue, state, priority, chunks, tokens, hashes, finished_at)
+VALUES
+    (%(job_id)s, %(collection_id)s, %(queue)s, %(state)s, %(priority)s, %(chunks)s, %(tokens)s,
+        %(hashes)s, CASE WHEN %(state)s = 'cancelled' THEN now() END);
+
+-- name: claim
+-- Lease what `best` is, to a worker, or to a file of the lane: that has no owner, and no heartbeat.
+WITH best AS (
+    {best}
+)
+UPDATE embedfleet.batch AS b
+SET state = 'leased',
+    attempt = b.attempt + 1,
+    owner = %(owner)s,
+    leased_at = now(),
+    lease_until = now() + make_interval(secs => %(lease_seconds)s),
+    lane_file_id = coalesce(%(file_id)s::bigint, b.lane_file_id),
+    reason = NULL
+FROM best
+WHERE b.id = best.id
+RETURNING b.id, b.attempt, b.errors, b.job_id, b.collection_id, b.tokens, b.hashes;
+
+-- name: best
+-- A part of `claim`: the best pending batch of a queue, of no job that this process leaves alone.
+-- SKIP LOCKED: claimers never wait for each other.
+SELECT id
+FROM embedfleet.batch
+WHERE state = 'pending' AND queue = %(queue)s AND run_after <= now()
+    AND job_id <> ALL (%(aside)s::bigint[])
+ORDER BY priority, run_after, id
+FOR UPDATE SKIP LOCKED
+LIMIT 1;
+
+-- name: best_beside
+-- The same, beside the spaces that this process lets cool. Each collection is asked for its first
+-- batch, and only one batch is locked, so that 100,000 batches of a cooling space cost nothing.
+SELECT b.id
+FROM (
+    SELECT c.id
+    FROM embedfleet.collection AS c
+    CROSS JOIN LATERAL (
+        SELECT f.priority, f.run_after, f.id
+        FROM embedfleet.batch AS f
+        WHERE f.collection_id = c.id AND f.queue = %(queue)s AND f.state = 'pending'
+            AND f.run_after <= now() AND f.job_id <> ALL (%(aside)s::bigint[])
+        ORDER BY f.priority, f.run_after, f.id
+        LIMIT 1
+    ) AS first
+    WHERE c.space_id <> ALL (%(beside)s::bigint[])
+    ORDER BY first.priority, first.run_after, first.id
+) AS c
+CROSS JOIN LATERAL (
+    SELECT l.id
+    FROM embedfleet.batch AS l
+    WHERE l.collection_id = c.id AND l.queue = %(queue)s AND l.state = 'pending'
+        AND l.run_after <= now() AND l.job_id <> ALL (%(aside)s::bigint[])
+    ORDER BY l.priority, l.run_after, l.id
+    FOR UPDATE SKIP LOCKED
+    LIMIT 1
+) AS b
+LIMIT 1;
+
+-- name: smallest
+-- The same: one of the batches of a job with the shortest texts, if it has a text of at most so many
+-- tokens.
+WITH shortest AS MATERIALIZED (
+    SELECT id, collection_id, hashes
+    FROM embedfleet.batch
+    WHERE job_id = %(job_id)s AND state = 'pending' AND queue = %(queue)s AND run_after <= now()
+        AND id <> ALL (%(tried)s::bigint[])
+    ORDER BY tokens / chunks, id
+    LIMIT 20
+)
+SELECT b.id
+FROM shortest AS s
+JOIN embedfleet.batch AS b USING (id)
+WHERE b.state = 'pending' AND EXISTS (
+    SELECT
+    FROM unnest(s.hashes) AS h (sha256)
+    JOIN embedfleet.chunk AS c ON c.collection_id = s.collection_id AND c.sha256 = h.sha256
+    WHERE c.tokens <= %(most)s
+)
+FOR UPDATE OF b SKIP LOCKED
+LIMIT 1;
+
+-- name: chosen
+-- The same: batches that are locked already.
+SELECT unnest(%(ids)s::bigint[]) AS id;
+
+-- name: fence
+-- The first statement of every way out of a lease, once the collection is shared: no row, and
+-- nothing may be written.
+SELECT b.hashes, (j.paused_at IS NOT NULL OR s.paused_at IS NOT NULL) AS paused,
+    j.cancelled_at IS NOT NULL AS cancelled, j.budget_usd IS NOT NULL AS limited
+FROM embedfleet.batch AS b
+JOIN embedfleet.job AS j ON j.id = b.job_id
+JOIN embedfleet.collection AS c ON c.id = b.collection_id
+JOIN embedfleet.space AS s ON s.id = c.space_id
+WHERE b.id = %(id)s AND b.attempt = %(attempt)s AND b.state = 'leased'
+FOR UPDATE OF b;
+
+-- name: fence_expired
+-- The fence of the sweeper. A row that its late owner is just settling is skipped. An owner that
+-- signed off, or still beats, has not crashed: it was cut off, or gave the batch up.
+SELECT b.hashes, (j.paused_at IS NOT NULL OR s.paused_at IS NOT NULL) AS paused,
+    j.cancelled_at IS NOT NULL AS cancelled, j.budget_usd IS NOT NULL AS limited,
+    CASE WHEN NOT EXISTS (
+        SELECT FROM embedfleet.worker AS w
+        WHERE w.id = b.owner AND (
+            w.stopped_at IS NOT NULL
+            OR w.last_seen > now() - make_interval(secs => %(alive_seconds)s)
+        )
+    ) THEN b.crashes + 1 END AS crashes
+FROM embedfleet.batch AS b
+JOIN embedfleet.job AS j ON j.id = b.job_id
+JOIN embedfleet.collection AS c ON c.id = b.collection_id
+JOIN embedfleet.space AS s ON s.id = c.space_id
+WHERE b.id = %(id)s AND b.state = 'leased' AND b.lease_until < now()
+FOR UPDATE OF b SKIP LOCKED;
+
+-- name: release
+-- Back to pending, or to where its job stands: held when paused, cancelled when cancelled.
+-- Without a delay a batch keeps its place in the queue: behind the others it would wait for hours.
+-- What it waits for all the same is then said in words, in the time of this clock. `live`: from the
+-- lane to the workers of its collection.
+UPDATE embedfleet.batch AS b
+SET state = %(state)s,
+    queue = CASE WHEN %(live)s THEN c.queue ELSE b.queue END,
+    lease_until = NULL,
+    owner = NULL,
+    reserved_usd = NULL,
+    run_after = coalesce(now() + make_interval(secs => %(delay_s)s::float8), b.run_after),
+    errors = b.errors + %(charge)s,
+    reason = %(reason)s || coalesce(', until ' || to_char(
+        (now() + make_interval(secs => %(wait_s)s::float8)) AT TIME ZONE 'UTC',
+        'HH24:MI:SS "UTC"'
+    ), ''),
+    finished_at = CASE WHEN %(state)s = 'cancelled' THEN now() END
+FROM embedfleet.collection AS c
+WHERE b.id = %(id)s AND c.id = b.collection_id;
+
+-- name: release_file
+-- Batches that a file has go to where job and space stand: some of them, or all; to wait for the
+-- lane again, or for the workers of their collection.
+UPDATE embedfleet.batch AS b
+SET state = CASE
+        WHEN j.cancelled_at IS NOT NULL THEN 'cancelled'
+        WHEN j.paused_at IS NOT NULL OR s.paused_at IS NOT NULL THEN 'held'
+        ELSE 'pending'
+    END,
+    queue = CASE WHEN %(live)s THEN c.queue ELSE b.queue END,
+    lease_until = NULL,
+    run_after = CASE
+        WHEN %(delay_s)s::float8 > 0
+        THEN now() + make_interval(secs => %(delay_s)s::float8)
+        ELSE b.run_after
+    END,
+    reason = %(reason)s,
+    finished_at = CASE WHEN j.cancelled_at IS NOT NULL THEN now() END
+FROM embedfleet.job AS j, embedfleet.collection AS c, embedfleet.space AS s
+WHERE b.lane_file_id = %(file_id)s AND b.state = 'leased' AND b.queue = 'lane'
+    AND (%(ids)s::bigint[] IS NULL OR b.id = ANY (%(ids)s::bigint[]))
+    AND j.id = b.job_id AND c.id = b.collection_id AND s.id = c.space_id
+RETURNING b.state, b.queue;
+
+-- name: missing
+-- The texts of a batch that have no vector yet, in their order.
+SELECT h.sha256
+FROM unnest(%(hashes)s::bytea[]) WITH ORDINALITY AS h (sha256, number)
+WHERE NOT EXISTS (SELECT FROM embedfleet.{vectors} AS v WHERE v.sha256 = h.sha256)
+ORDER BY h.number;
+
+-- name: record_failure
+-- One row per text that cannot be embedded; the latest verdict stands. Not for a text that got its
+-- vector from another batch, or whose last chunk is gone.
+INSERT INTO embedfleet.failure (collection_id, sha256, code, reason, attempts, job_id)
+SELECT b.collection_id, h.sha256, %(code)s, %(reason)s, b.errors + b.crashes + 1, b.job_id
+FROM embedfleet.batch AS b
+CROSS JOIN unnest(%(hashes)s::bytea[]) AS h (sha256)
+WHERE b.id = %(id)s
+    AND EXISTS (
+        SELECT FROM embedfleet.chunk AS c
+        WHERE c.collection_id = b.collection_id AND c.sha256 = h.sha256
+    )
+    AND NOT EXISTS (SELECT FROM embedfleet.{vectors} AS v WHERE v.sha256 = h.sha256)
+ON CONFLICT (collection_id, sha256) DO UPDATE
+SET code = excluded.code, reason = excluded.reason, attempts = excluded.attempts,
+    job_id = excluded.job_id, created_at = now(), retried_by = NULL
+RETURNING sha256;
+
+-- name: finish
+-- A batch that is through keeps the numbers of its texts that got a vector, from whomever, and of
+-- those that failed: what was deleted before is in neither. A text that was deleted after its part
+-- was stored has no vector to be found any more, so what was counted then is the least. It gives
+-- its hashes back: they are many and no longer needed.
+UPDATE embedfleet.batch AS b
+SET state = %(state)s, lease_until = NULL, finished_at = now(), reason = %(reason)s,
+    reserved_usd = NULL, hashes = ARRAY[]::bytea[],
+    stored = c.stored, chunks = c.stored + %(failed)s
+FROM (
+    SELECT m.id,
+        least(m.chunks - %(failed)s, greatest(m.stored + %(inserted)s, count(v.sha256))) AS stored
+    FROM embedfleet.batch AS m
+    LEFT JOIN LATERAL unnest(m.hashes) AS h (sha256) ON true
+    LEFT JOIN embedfleet.{vectors} AS v USING (sha256)
+    WHERE m.id = %(id)s
+    GROUP BY m.id
+) AS c
+WHERE b.id = c.id;
+
+-- name: divide
+-- Some texts of a batch become one of their own, with their share of its tokens if nobody counted
+-- them: a half, what goes on without the texts that failed, these, or what a budget does not pay for
+-- now. It says why, until it is claimed. `live`: it goes to the workers of its collection.
+INSERT INTO embedfleet.batch
+    (job_id, collection_id, queue, state, priority, run_after, chunks, tokens, hashes, parent_id,
+        reason, finished_at)
+SELECT b.job_id, b.collection_id, CASE WHEN %(live)s THEN c.queue ELSE b.queue END, %(state)s,
+    b.priority, CASE WHEN %(keeps_place)s THEN b.run_after ELSE now() END, %(chunks)s,
+    coalesce(%(tokens)s::bigint, b.tokens * %(chunks)s / b.chunks),
+    CASE WHEN %(state)s <> 'dead' THEN %(hashes)s::bytea[] ELSE '{}' END, b.id, %(reason)s,
+    CASE WHEN %(state)s IN ('cancelled', 'dead') THEN now() END
+FROM embedfleet.batch AS b
+JOIN embedfleet.collection AS c ON c.id = b.collection_id
+WHERE b.id = %(id)s;
+
+-- name: shrink
+-- The texts that a batch gave to another leave it.
+UPDATE embedfleet.batch
+SET chunks = chunks - cardinality(%(rest)s::bytea[]),
+    tokens = greatest(0, tokens - %(tokens)s),
+    hashes = ARRAY(
+        SELECT h.sha256
+        FROM unnest(hashes) WITH ORDINALITY AS h (sha256, number)
+        WHERE h.sha256 <> ALL (%(rest)s::bytea[])
+        ORDER BY h.number
+    )
+WHERE id = %(id)s;
+
+-- name: halt
+-- Some of them to where their job and space stand. One that is just being taken is passed over: of
+-- two who wait for batches in different orders, each would wait for the other.
+WITH misplaced AS (
+    SELECT b.id, j.cancelled_at IS NOT NULL AS cancelled
+    FROM embedfleet.batch AS b
+    JOIN embedfleet.job AS j ON j.id = b.job_id
+    JOIN embedfleet.collection AS c ON c.id = b.collection_id
+    JOIN embedfleet.space AS s ON s.id = c.space_id
+    WHERE b.id = ANY (%(ids)s::bigint[]) AND (
+        b.state = 'pending'
+        AND (j.cancelled_at IS NOT NULL OR j.paused_at IS NOT NULL OR s.paused_at IS NOT NULL)
+        OR b.state = 'held' AND j.cancelled_at IS NOT NULL
+    )
+    FOR UPDATE OF b SKIP LOCKED
+)
+UPDATE embedfleet.batch AS b
+SET state = CASE WHEN m.cancelled THEN 'cancelled' ELSE 'held' END,
+    finished_at = CASE WHEN m.cancelled THEN now() END
+FROM misplaced AS m
+WHERE b.id = m.id;
+
+-- name: resume_job
+-- Those of a space that is paused stay where they are.
+UPDATE embedfleet.batch AS b
+SET state = 'pending', run_after = now(), reason = NULL
+FROM embedfleet.job AS j
+JOIN embedfleet.collection AS c ON c.id = j.collection_id
+JOIN embedfleet.space AS s ON s.id = c.space_id
+WHERE j.id = %(job_id)s AND b.job_id = j.id AND b.state = 'held'
+    AND j.cancelled_at IS NULL AND s.paused_at IS NULL;
+
+-- name: resume_spaces
+-- They keep their places in the queue. Those of a job that a person paused stay held.
+UPDATE embedfleet.batch AS b
+SET state = 'pending', reason = NULL
+FROM embedfleet.job AS j
+WHERE j.id = b.job_id AND b.state = 'held'
+    AND j.paused_at IS NULL AND j.cancelled_at IS NULL
+    AND b.collection_id IN (
+        SELECT id FROM embedfleet.collection WHERE space_id = ANY (%(spaces)s)
+    );

@@ -1,0 +1,302 @@
+"""The life of a batch: every step from one state to another, and the way out of a lease.
+
+Nobody else writes a state. `EDGES` are all steps there are, by the names of the functions that take
+them; docs/architecture.md draws them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Any, Literal, NamedTuple
+
+from psycopg import Connection, sql
+
+from embedfleet_schema.database import Database
+from embedfleet_schema.errors import LeaseLost, UnknownJob
+from embedfleet_schema.packing import Packed
+from embedfleet_schema.statements import load
+from embedfleet_schema.store import documents, locks
+from embedfleet_schema.store.leases import Lease
+from embedfleet_schema.types import LANE_QUEUE, CollectionInfo
+
+_SQL = load("transitions")
+
+# Where the job and the space of a batch stand, which nobody leases.
+Standing = Literal["pending", "held", "cancelled"]
+Closed = Literal["done", "split", "dead"]
+State = Literal[Standing, "leased", Closed]
+# The statements that find what is claimed.
+Best = Literal["best", "best_beside", "smallest", "chosen"]
+
+
+class Edge(NamedTuple):
+    """A step from one state to one of some others; without a `source` it makes the batch."""
+
+    name: str
+    source: State | None
+    targets: tuple[State, ...]
+
+
+EDGES = (
+    Edge(name="enqueue", source=None, targets=("pending", "held", "cancelled")),
+    Edge(name="divide", source=None, targets=("pending", "held", "cancelled", "dead")),
+    Edge(name="claim", source="pending", targets=("leased",)),
+    Edge(name="release", source="leased", targets=("pending", "held", "cancelled")),
+    Edge(name="finish", source="leased", targets=("done", "split", "dead")),
+    Edge(name="halt", source="pending", targets=("held", "cancelled")),
+    Edge(name="halt", source="held", targets=("cancelled",)),
+    Edge(name="resume", source="held", targets=("pending",)),
+)
+
+
+@dataclass(slots=True)
+class Leaving:
+    """A lease whose row is locked, in the transaction that takes its batch on.
+
+    `hashes` are all texts of the batch; `limited`: its job has a budget. Where the lease ran out
+    because its worker is gone, `crashes` is how often that happened to the batch.
+    """
+
+    conn: Connection[Any]
+    id: int
+    collection: CollectionInfo
+    hashes: list[bytes]
+    standing: Standing
+    limited: bool
+    crashes: int | None = None
+    _replaced: list[int] = field(default_factory=list)
+
+    def missing(self) -> list[bytes]:
+        """Those of its texts that have no vector, in their order."""
+        rows = self.conn.execute(self._of("missing"), {"hashes": self.hashes})
+        return [bytes(sha256) for (sha256,) in rows]
+
+    def go_live(self, hashes: Sequence[bytes]) -> None:
+        """Take documents live that waited only for these texts."""
+        self._replaced += documents.go_live(self.conn, self.collection, hashes)
+
+    def record(self, hashes: Sequence[bytes], *, code: str, reason: str) -> list[bytes]:
+        """A failure for each text that has a chunk and no vector; returns which those are."""
+        values = {"id": self.id, "hashes": list(hashes), "code": code, "reason": reason}
+        rows = self.conn.execute(self._of("record_failure"), values)
+        return [bytes(sha256) for (sha256,) in rows]
+
+    def release(
+        self,
+        *,
+        reason: str,
+        delay_s: float | None = None,
+        wait_s: float | None = None,
+        charge: int = 0,
+        live: bool = False,
+    ) -> None:
+        """Give the lease up; without a delay the batch keeps its place in the queue.
+
+        Args:
+            reason: why, for people.
+            delay_s: how long nobody may claim it.
+            wait_s: the same in words only; nobody is kept from claiming it.
+            charge: how many errors of its own it is charged.
+            live: from the batch lane to the workers of its collection.
+        """
+        values = {"id": self.id, "state": self.standing, "charge": charge, "live": live}
+        words = reason if wait_s is None else reason.rstrip(".")
+        waits = {"delay_s": delay_s, "wait_s": wait_s}
+        self.conn.execute(_SQL["release"], values | waits | {"reason": words})
+
+    def finish(
+        self, target: Closed, reason: str | None = None, *, inserted: int = 0, failed: int = 0
+    ) -> None:
+        """Close the batch and take live what waited for it; `inserted` are vectors of it that are
+        not counted yet.
+        """
+        self.go_live(self.hashes)
+        values = {"id": self.id, "state": target, "reason": reason}
+        counts = {"inserted": inserted, "failed": failed}
+        self.conn.execute(self._of("finish"), values | counts)
+
+    def fail(self, hashes: Sequence[bytes], *, code: str, reason: str) -> None:
+        """Close it with a failure for those of these texts that have no vector."""
+        failed = len(self.record(hashes, code=code, reason=reason))
+        self.finish("dead" if failed else "done", f"{code}: {reason}", failed=failed)
+
+    def split(self, reason: str) -> bool:
+        """Halve what has no vector yet; False where that is nothing."""
+        left = self.missing()
+        middle = len(left) // 2
+        for half in filter(None, (left[:middle], left[middle:])):
+            divide(self.conn, self.id, half, target=self.standing, reason=reason)
+        self.finish("split" if left else "done", reason)
+        return bool(left)
+
+    def prune(self, db: Database) -> None:
+        """After the transaction: remove what the documents that went live left behind."""
+        documents.prune(db, self.collection, self._replaced)
+
+    def _of(self, statement: str) -> sql.Composed:
+        return _SQL[statement].format(vectors=sql.Identifier(self.collection.vectors))
+
+
+@contextmanager
+def leaving(db: Database, lease: Lease, *, pausing: bool = False) -> Iterator[Leaving]:
+    """One transaction that takes a batch on, for whoever still has its lease.
+
+    Args:
+        pausing: its space is paused in the same transaction.
+
+    Raises:
+        LeaseLost: the batch went to somebody else; nothing was written.
+    """
+    with db.transaction() as conn:
+        if pausing:
+            locks.own_spaces(conn, [lease.collection.space_id])
+        else:
+            locks.share(conn, lease.collection.id)
+        values = {"id": lease.id, "attempt": lease.attempt}
+        batch = _fenced(conn, "fence", lease.collection, values)
+        if batch is None:
+            raise LeaseLost(batch=lease.id, attempt=lease.attempt)
+        yield batch
+    batch.prune(db)
+
+
+def expired(
+    conn: Connection[Any], collection: CollectionInfo, batch_id: int, *, alive_seconds: float
+) -> Leaving | None:
+    """The same of a lease that ran out, in a transaction of the sweeper, who prunes later; None
+    where it was settled meanwhile, or is just being so.
+    """
+    locks.share(conn, collection.id)
+    values = {"id": batch_id, "alive_seconds": alive_seconds}
+    return _fenced(conn, "fence_expired", collection, values)
+
+
+def enqueue(
+    conn: Connection[Any], collection: CollectionInfo, job_id: int, packs: Sequence[Packed]
+) -> None:
+    """New batches of a job. The caller shares the collection: a pause of the job waits, or is seen.
+
+    Raises:
+        UnknownJob: there is none of this id.
+    """
+    row = conn.execute(_SQL["standing"], {"job_id": job_id}).fetchone()
+    if row is None:
+        raise UnknownJob(job=job_id)
+    paused, cancelled, lane = row
+    values = {
+        "job_id": job_id,
+        "collection_id": collection.id,
+        "queue": LANE_QUEUE if lane == "batch" else collection.queue,
+        "state": _standing(paused=paused, cancelled=cancelled),
+        "priority": 0,
+    }
+    with conn.cursor() as cursor:
+        cursor.executemany(
+            _SQL["enqueue"],
+            [
+                values | {"chunks": len(each.hashes), "tokens": each.tokens, "hashes": each.hashes}
+                for each in packs
+            ],
+        )
+
+
+def divide(
+    conn: Connection[Any],
+    batch_id: int,
+    hashes: Sequence[bytes],
+    *,
+    target: Standing | Literal["dead"],
+    reason: str | None = None,
+    tokens: int | None = None,
+    keeps_place: bool = False,
+    live: bool = False,
+) -> None:
+    """Make a batch of some texts of another, in its place or behind the others.
+
+    `tokens` are its share of them where they were not counted. `live`: it goes from the batch lane
+    to the workers of its collection.
+    """
+    texts = {"hashes": list(hashes), "chunks": len(hashes), "tokens": tokens}
+    values = {"id": batch_id, "state": target, "reason": reason, "live": live}
+    conn.execute(_SQL["divide"], values | texts | {"keeps_place": keeps_place})
+
+
+def carve(conn: Connection[Any], batch_id: int, rest: list[bytes], *, tokens: int) -> None:
+    """Give some texts of a batch, of so many tokens, a batch of their own in its place."""
+    divide(conn, batch_id, rest, target="pending", tokens=tokens, keeps_place=True)
+    conn.execute(_SQL["shrink"], {"id": batch_id, "rest": rest, "tokens": tokens})
+
+
+@cache
+def claiming(best: Best) -> sql.Composed:
+    """The statement that leases what another finds."""
+    return _SQL["claim"].format(best=_SQL[best])
+
+
+def claim(conn: Connection[Any], best: Best, values: Mapping[str, Any]) -> tuple[Any, ...] | None:
+    """Lease the first batch that a statement finds, to a worker."""
+    return conn.execute(claiming(best), {"file_id": None, **values}).fetchone()
+
+
+def claim_for_file(
+    conn: Connection[Any], file_id: int, ids: Sequence[int], *, lease_seconds: float
+) -> None:
+    """Lease batches that the caller has locked, to a file of the lane."""
+    values = {"ids": list(ids), "file_id": file_id, "lease_seconds": lease_seconds}
+    conn.execute(claiming("chosen"), values | {"owner": None})
+
+
+def release_file(
+    conn: Connection[Any],
+    file_id: int,
+    *,
+    reason: str | None,
+    delay_s: float = 0.0,
+    live: bool = False,
+    ids: Sequence[int] | None = None,
+) -> list[tuple[State, str]]:
+    """Give the leases up that a file of the lane has, or those of `ids`; returns the state and the
+    queue of each. The arguments are those of `Leaving.release`.
+    """
+    locks.share_lane_file(conn, file_id)
+    values = {"file_id": file_id, "reason": reason, "delay_s": delay_s, "live": live}
+    chosen = {"ids": None if ids is None else list(ids)}
+    return conn.execute(_SQL["release_file"], values | chosen).fetchall()
+
+
+def halt(conn: Connection[Any], ids: Sequence[int]) -> int:
+    """Put waiting batches where job and space stand; how many that were. The caller shares their
+    collection.
+    """
+    return conn.execute(_SQL["halt"], {"ids": list(ids)}).rowcount
+
+
+def resume(conn: Connection[Any], *, job_id: int | None = None, spaces: Sequence[int] = ()) -> None:
+    """Let what is held of a job, or of some spaces, wait for workers again, as far as nothing else
+    is paused. The caller owns the collections.
+    """
+    if job_id is not None:
+        conn.execute(_SQL["resume_job"], {"job_id": job_id})
+    else:
+        conn.execute(_SQL["resume_spaces"], {"spaces": list(spaces)})
+
+
+def _fenced(
+    conn: Connection[Any], fence: str, collection: CollectionInfo, values: Mapping[str, Any]
+) -> Leaving | None:
+    row = conn.execute(_SQL[fence], values).fetchone()
+    if row is None:
+        return None
+    hashes, paused, cancelled, limited, *crashes = row
+    standing = _standing(paused=paused, cancelled=cancelled)
+    hashes = [bytes(sha256) for sha256 in hashes]
+    return Leaving(conn, values["id"], collection, hashes, standing, limited, *crashes)
+
+
+def _standing(*, paused: bool, cancelled: bool) -> Standing:
+    if cancelled:
+        return "cancelled"
+    return "held" if paused else "pending"

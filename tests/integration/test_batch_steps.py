@@ -1,0 +1,67 @@
+"""Each step of a batch is taken, and no other one."""
+
+import pytest
+
+from embedfleet_schema.packing import Packed
+from embedfleet_schema.store import jobs, lane, lane_answers, spaces, transitions
+from embedfleet_schema.store.lane_answers import Failed
+from plugins.batch_steps import DECLARED, watched
+from plugins.fleets import ask, batches_of
+from plugins.pauses import commit, documents, stop
+
+STOPS = {
+    "pending": lambda job: None,
+    "held": lambda job: job.pause(),
+    "cancelled": lambda job: job.cancel(),
+}
+
+
+@pytest.fixture
+def docs(fleet):
+    return fleet.collection("docs", model="fake/16")
+
+
+def leave(fleet, docs):
+    """Each way out of a lease, where the job stands as it may."""
+    store = batches_of(fleet)
+    ways = {
+        "commit": lambda lease: commit(store, lease),
+        "defer": lambda lease: store.defer(lease, delay_s=3600.0, reason="r"),
+        "split": lambda lease: store.split(lease, reason="r"),
+        "fail": lambda lease: store.fail(lease, code="c", reason="r"),
+    }
+    for stand, halt in STOPS.items():
+        for way, take in ways.items():
+            job = docs.enqueue(documents(3, f"{stand}{way}"))
+            lease = store.claim("cpu")
+            halt(job)
+            take(lease)
+            job.cancel()
+
+
+def enqueue_for_cancelled(fleet, docs):
+    with fleet.db.transaction() as conn:
+        job_id = jobs.create(conn, docs.info, "enqueue")
+        conn.execute("UPDATE embedfleet.job SET cancelled_at = now() WHERE id = %s", [job_id])
+        transitions.enqueue(conn, docs.info, job_id, [Packed([bytes(32)], 5)])
+
+
+def refuse_one_in_a_file(fleet, docs):
+    docs.enqueue(documents(3, "filed"))
+    ask(fleet, "UPDATE embedfleet.batch SET queue = 'lane' WHERE state = 'pending'")
+    file = lane.take(fleet.db, docs.info.space_id, price=None)
+    (lease,) = lane_answers.leases(fleet.db, file.id)
+    refused = {lease.hashes[0]: Failed("INPUT_REJECTED", "?")}
+    assert "live" == lane_answers.settle(fleet.db, lease, refused, "r")
+
+
+def test_all_steps_are_taken_and_no_other(fleet, docs):
+    steps = watched(fleet)
+    leave(fleet, docs)
+    enqueue_for_cancelled(fleet, docs)
+    refuse_one_in_a_file(fleet, docs)
+    stop(fleet)
+    docs.enqueue(documents(3, "held")).cancel()
+    docs.enqueue(documents(3, "resumed"))
+    spaces.resume(fleet.db, "fake/16")
+    assert DECLARED == steps()
