@@ -5,11 +5,8 @@ from __future__ import annotations
 from embedfleet_producer.persistence import persistently
 from embedfleet_producer.source import Source
 from embedfleet_schema.database import Database
-from embedfleet_schema.statements import load
-from embedfleet_schema.store import locks
+from embedfleet_schema.store import ingest
 from embedfleet_schema.types import CollectionInfo
-
-_SQL = load("ingest")
 
 
 class OutdatedVerdicts:
@@ -19,7 +16,11 @@ class OutdatedVerdicts:
         self._db = db
         self._collection = collection
         self._source = source
-        self._rejected = persistently(lambda _: self._sources()) if source.tells_ends else set()
+        self._rejected = (
+            persistently(lambda _: ingest.rejected_sources(db, collection))
+            if source.tells_ends
+            else set()
+        )
         self._ended: set[str] = set()
 
     def follow(self) -> None:
@@ -30,19 +31,7 @@ class OutdatedVerdicts:
         """Delete what older jobs said of these sources, once all of the stream is stored."""
         self.follow()
         if self._ended:
-            persistently(lambda _: self._forget(job_id))
-
-    def _sources(self) -> set[str]:
-        with self._db.connection() as conn:
-            rows = conn.execute(_SQL["rejected_sources"], {"collection_id": self._collection.id})
-            return {source for (source,) in rows}
-
-    def _forget(self, job_id: int) -> None:
-        values = {
-            "collection_id": self._collection.id,
-            "job_id": job_id,
-            "sources": sorted(self._ended),
-        }
-        with self._db.transaction() as conn:
-            locks.share(conn, self._collection.id)
-            conn.execute(_SQL["forget_sources"], values)
+            sources = sorted(self._ended)
+            persistently(
+                lambda _: ingest.forget_sources(self._db, self._collection, job_id, sources)
+            )

@@ -117,13 +117,6 @@ WHERE collection_id = %(collection_id)s AND sha256 = ANY (%(hashes)s::bytea[]);
 DELETE FROM embedfleet.failure
 WHERE collection_id = %(collection_id)s AND document_key = ANY (%(keys)s);
 
--- name: insert_batches
-INSERT INTO embedfleet.batch
-    (job_id, collection_id, queue, state, priority, chunks, tokens, hashes, finished_at)
-VALUES
-    (%(job_id)s, %(collection_id)s, %(queue)s, %(state)s, %(priority)s, %(chunks)s, %(tokens)s,
-        %(hashes)s, CASE WHEN %(state)s = 'cancelled' THEN now() END);
-
 -- name: incoming_documents
 -- Every document of the window with its live version; the merge holds their rows.
 SELECT id, key, had_pending, live_version FROM incoming_document ORDER BY id;

@@ -13,6 +13,13 @@ JOIN embedfleet.collection AS c ON c.id = j.collection_id
 JOIN embedfleet.space AS s ON s.id = c.space_id
 WHERE j.id = %(job_id)s;
 
+-- name: insert_batches
+INSERT INTO embedfleet.batch
+    (job_id, collection_id, queue, state, priority, chunks, tokens, hashes, finished_at)
+VALUES
+    (%(job_id)s, %(collection_id)s, %(queue)s, %(state)s, %(priority)s, %(chunks)s, %(tokens)s,
+        %(hashes)s, CASE WHEN %(state)s = 'cancelled' THEN now() END);
+
 -- name: count
 UPDATE embedfleet.job
 SET documents = documents + %(documents)s,

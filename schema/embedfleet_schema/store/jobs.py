@@ -20,7 +20,6 @@ from embedfleet_schema.store.exits import Open, standing
 from embedfleet_schema.types import LANE_QUEUE, CollectionInfo, Lane, Queue
 
 _SQL = load("jobs")
-_INGEST = load("ingest")
 
 JobKind = Literal["enqueue", "repair", "retry"]
 JobState = Literal["loading", "running", "paused", "interrupted", "cancelled", "done"]
@@ -165,7 +164,7 @@ def put_batches(
     state, lane = _standing(conn, job_id)
     with conn.cursor() as cursor:
         cursor.executemany(
-            _INGEST["insert_batches"],
+            _SQL["insert_batches"],
             [
                 {
                     "job_id": job_id,
