@@ -12,14 +12,14 @@ from functools import partial
 
 from embedfleet_producer.budget import check_budget
 from embedfleet_producer.chunking import Chunker
+from embedfleet_producer.known import Known, known_documents
 from embedfleet_producer.loading import Loading
-from embedfleet_producer.merge import Known, Merged, Prepared, known_documents, merge
 from embedfleet_producer.persistence import persistently
-from embedfleet_producer.prepare import prepare
+from embedfleet_producer.prepare import Prepared, prepare
 from embedfleet_producer.ready_made import ChunkFunction
 from embedfleet_producer.source import Source
 from embedfleet_producer.tokens import counter_for
-from embedfleet_producer.verdicts import AlikeVerdicts, OutdatedVerdicts
+from embedfleet_producer.verdicts import AlikeVerdicts, OutdatedVerdicts, rows
 from embedfleet_producer.windows import Window, windows
 from embedfleet_schema.broker import Doorbell
 from embedfleet_schema.database import Database
@@ -27,7 +27,7 @@ from embedfleet_schema.failpoints import Failpoints
 from embedfleet_schema.foreign import callers_own, translated
 from embedfleet_schema.lanes import check_lane
 from embedfleet_schema.settings import Settings
-from embedfleet_schema.store import documents, reuse
+from embedfleet_schema.store import documents, ingest, reuse
 from embedfleet_schema.store.jobs import Tally
 from embedfleet_schema.types import CollectionInfo, Document, Lane, Rejection
 
@@ -204,12 +204,13 @@ class Producer:
         budget = self._settings.batch_tokens(self._collection.queue)
         self._failpoints.hit("before_merge")
 
-        def stored(again: bool) -> tuple[Prepared, Merged, int]:
+        def stored(again: bool) -> tuple[Prepared, ingest.Merged, int]:
             # A commit whose answer was lost is seen by its digests and not repeated.
             wanted = self._prepare(window, job_id) if again else prepared
-            wanted.listed = alike.cut(wanted.rejected)
-            elsewhere = self._elsewhere.count({row[5] for row in wanted.chunks})
-            merged = merge(self._db, self._collection, job_id, wanted, budget=budget)
+            incoming = wanted.incoming
+            incoming.verdicts = rows(alike.cut(wanted.rejected))
+            elsewhere = self._elsewhere.count(incoming.texts())
+            merged = ingest.merge(self._db, self._collection, job_id, incoming, budget=budget)
             return wanted, merged, elsewhere
 
         written, merged, elsewhere = persistently(stored)

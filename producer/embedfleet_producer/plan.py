@@ -6,24 +6,18 @@ import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
-from typing import Any
-
-from psycopg import sql
 
 from embedfleet_producer.chunking import Chunker
-from embedfleet_producer.merge import Known, Prepared, known_documents
-from embedfleet_producer.prepare import prepare
+from embedfleet_producer.known import Known, known_documents
+from embedfleet_producer.prepare import Prepared, prepare
 from embedfleet_producer.ready_made import ChunkFunction
 from embedfleet_producer.source import Source
 from embedfleet_producer.tokens import counter_for
 from embedfleet_producer.windows import Documents, Window, windows
 from embedfleet_schema.database import Database
 from embedfleet_schema.settings import Settings
-from embedfleet_schema.statements import load
 from embedfleet_schema.store import plans
 from embedfleet_schema.types import Chunking, ChunkMode, CollectionInfo, Rejection, Space
-
-_INGEST = load("ingest")
 
 # Ids of jobs start at 1.
 _THIS_PLAN = 0
@@ -98,24 +92,25 @@ class Planner:
             job_id=_THIS_PLAN,
             replace_others=self._replace_others,
         )
-        for judged in prepared.changed:
-            self._documents[_short(judged.document.key)] = Known(
-                judged.digest, live=True, job_id=_THIS_PLAN, source=judged.document.source
+        incoming = prepared.incoming
+        for document in incoming.documents:
+            self._documents[_short(document.key)] = Known(
+                document.digest, live=True, job_id=_THIS_PLAN, source=document.source
             )
         self._count_documents(prepared)
-        contents = {row[5]: (row[4], row[6]) for row in prepared.chunks}
-        fresh = {sha256: text for sha256, text in contents.items() if sha256 not in self._texts}
+        chunks = {chunk.sha256: chunk for chunk in incoming.chunks}
+        fresh = {sha256: chunk for sha256, chunk in chunks.items() if sha256 not in self._texts}
         self._texts.update(fresh)
         self.counted.texts += len(fresh)
-        self.counted.tokens += sum(tokens for tokens, _ in fresh.values())
-        missing = self._missing({sha256: tokens for sha256, (tokens, _) in fresh.items()})
-        for sha256 in missing.keys() & prepared.refused.keys():
+        self.counted.tokens += sum(chunk.tokens for chunk in fresh.values())
+        missing = self._missing({sha256: chunk.tokens for sha256, chunk in fresh.items()})
+        for sha256 in missing.keys() & incoming.refused.keys():
             del missing[sha256]
             self.counted.failed += 1
         self._pay(missing)
         room = SAMPLES - len(self.counted.samples)
-        self.counted.samples += [fresh[sha256][1] for sha256 in list(missing)[:room]]
-        self._pay(self._missing(self._waiting(prepared.waiting)))
+        self.counted.samples += [fresh[sha256].content for sha256 in list(missing)[:room]]
+        self._pay(self._missing(self._waiting(incoming.waiting)))
 
     def _known(self, window: Window) -> dict[str, Known]:
         known: dict[str, Known] = {}
@@ -129,11 +124,11 @@ class Planner:
         return known
 
     def _count_documents(self, prepared: Prepared) -> None:
-        counted = self.counted
-        counted.documents += len(prepared.changed)
-        counted.unchanged += prepared.unchanged
+        counted, incoming = self.counted, prepared.incoming
+        counted.documents += len(incoming.documents)
+        counted.unchanged += incoming.unchanged
         counted.rejected += len(prepared.rejected)
-        counted.chunks += len(prepared.chunks)
+        counted.chunks += len(incoming.chunks)
         room = REJECTIONS_RETURNED - len(counted.rejections)
         counted.rejections += prepared.rejected[:room]
 
@@ -157,13 +152,7 @@ class Planner:
         """Texts without a vector of documents that readers do not see yet."""
         if not keys or self._collection is None:
             return {}
-        statement = _INGEST["missing_waiting"].format(
-            vectors=sql.Identifier(self._collection.vectors)
-        )
-        values: dict[str, Any] = {"collection_id": self._collection.id, "keys": list(keys)}
-        with self._db.connection() as conn:
-            rows = conn.execute(statement, values).fetchall()
-        texts = {bytes(sha256): tokens for sha256, tokens in rows}
+        texts = plans.waiting(self._db, self._collection, keys)
         fresh = {sha256: tokens for sha256, tokens in texts.items() if sha256 not in self._texts}
         self._texts.update(fresh)
         return fresh

@@ -4,19 +4,29 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from psycopg.types.json import Jsonb
 
 from embedfleet_producer.chunking import Chunker, PreparedChunk
 from embedfleet_producer.judge import Judged
+from embedfleet_producer.known import Known
 from embedfleet_producer.marks import in_force, marks_of
-from embedfleet_producer.merge import ChunkRow, Known, Prepared, Refusal
 from embedfleet_producer.origins import duplicate, is_taken, taken
 from embedfleet_producer.stand_ins import RefusedChunk
 from embedfleet_producer.unknown import UNREADABLE_SHARE
 from embedfleet_producer.windows import Window
+from embedfleet_schema.store.ingest import ChunkRow, DocumentRow, Incoming, Refusal
 from embedfleet_schema.types import Chunk, ChunkMode, Document, Rejection, text_sha256
+
+
+@dataclass(slots=True)
+class Prepared:
+    """A window ready to be stored, with the verdicts on what is not, in the caller's own words."""
+
+    incoming: Incoming
+    rejected: list[Rejection]
 
 
 def prepare(
@@ -31,39 +41,39 @@ def prepare(
 
     With `replace_others`, documents of other sources are replaced too.
     """
-    prepared = Prepared(
-        keys=list(window.accepted), rejected=list(window.rejected), replace=replace_others
-    )
+    incoming = Incoming(keys=list(window.accepted), replace=replace_others)
+    rejected = list(window.rejected)
     changed: list[Judged] = []
     for key, judged in window.accepted.items():
         former = known.get(key)
         if former is not None and former.digest == judged.digest:
-            _keep(prepared, judged.document, former)
+            _keep(incoming, judged.document, former)
         elif verdict := _conflict(judged.document, former, job_id, replace_others=replace_others):
-            prepared.rejected.append(verdict)
+            rejected.append(verdict)
         else:
             changed.append(judged)
     for judged, chunks in zip(changed, _cut(changed, chunker), strict=True):
+        document = judged.document
         if not chunks:
             reason = "no visible text is left after cutting"
-            document = judged.document
-            prepared.rejected.append(Rejection(document.key, "EMPTY", reason, document.place))
+            rejected.append(Rejection(document.key, "EMPTY", reason, document.place))
             continue
         rows = _rows(judged, chunks, chunker.mode)
-        prepared.changed.append(judged)
-        prepared.chunks.extend(rows)
-        prepared.refused.update(_refused(rows, chunks, chunker.limit))
-    return prepared
+        incoming.documents.append(DocumentRow(document.key, judged.digest, document.source))
+        incoming.chunks.extend(rows)
+        incoming.refused.update(_refused(rows, chunks, chunker.limit))
+    incoming.rejected = len(rejected)
+    return Prepared(incoming, rejected)
 
 
-def _keep(prepared: Prepared, document: Document, former: Known) -> None:
+def _keep(incoming: Incoming, document: Document, former: Known) -> None:
     """Count a document that is as it was, and note the source that nobody had named."""
-    prepared.unchanged += 1
+    incoming.unchanged += 1
     if not former.live:
-        prepared.waiting.append(document.key)
-    adopts = former.source is None or (prepared.replace and is_taken(document, former))
+        incoming.waiting.append(document.key)
+    adopts = former.source is None or (incoming.replace and is_taken(document, former))
     if adopts and document.source is not None:
-        prepared.sources[document.key] = document.source
+        incoming.sources[document.key] = document.source
 
 
 def _conflict(
@@ -105,17 +115,17 @@ def _refused(
         return refused
     for row, chunk in zip(rows, chunks, strict=True):
         if isinstance(chunk.chunk, RefusedChunk):
-            refused[row[5]] = Refusal(chunk.chunk.code, chunk.chunk.reason)
+            refused[row.sha256] = Refusal(chunk.chunk.code, chunk.chunk.reason)
         elif chunk.tokens > limit:
             # The model would cut it off in silence, and part of it could never be found.
             reason = f"it has {chunk.tokens:,} tokens, the model takes {limit:,}"
-            refused[row[5]] = Refusal("TOO_LONG", reason)
+            refused[row.sha256] = Refusal("TOO_LONG", reason)
         elif chunk.unread >= UNREADABLE_SHARE:
             reason = (
                 f"the model's tokenizer does not know {chunk.unread:.0%} of it: its vector would "
                 "be that of any other such text. A model for this language or script reads it"
             )
-            refused[row[5]] = Refusal("UNREADABLE_BY_MODEL", reason)
+            refused[row.sha256] = Refusal("UNREADABLE_BY_MODEL", reason)
     return refused
 
 
@@ -123,7 +133,7 @@ def _rows(judged: Judged, chunks: Sequence[PreparedChunk], mode: ChunkMode) -> l
     key = judged.document.key
     metadata = _metadata(judged, chunks, mode)
     return [
-        (
+        ChunkRow(
             key,
             position,
             prepared.chunk.start,

@@ -6,14 +6,13 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 
+from embedfleet_producer.judge import printable, storable_source
 from embedfleet_producer.persistence import persistently
 from embedfleet_producer.source import Source
 from embedfleet_schema.database import Database
-from embedfleet_schema.statements import load
-from embedfleet_schema.store import locks
+from embedfleet_schema.store import ingest
+from embedfleet_schema.store.ingest import VerdictRow
 from embedfleet_schema.types import CollectionInfo, Rejection
-
-_SQL = load("ingest")
 
 # Verdicts of one code that are listed of a file; of the others, the number.
 MOST_ALIKE = 1_000
@@ -30,7 +29,11 @@ class OutdatedVerdicts:
         self._db = db
         self._collection = collection
         self._source = source
-        self._rejected = persistently(lambda _: self._sources()) if source.tells_ends else set()
+        self._rejected = (
+            persistently(lambda _: ingest.rejected_sources(db, collection))
+            if source.tells_ends
+            else set()
+        )
         self._ended: set[str] = set()
 
     def follow(self) -> None:
@@ -41,22 +44,10 @@ class OutdatedVerdicts:
         """Delete what older jobs said of these sources, once all of the stream is stored."""
         self.follow()
         if self._ended:
-            persistently(lambda _: self._forget(job_id))
-
-    def _sources(self) -> set[str]:
-        with self._db.connection() as conn:
-            rows = conn.execute(_SQL["rejected_sources"], {"collection_id": self._collection.id})
-            return {source for (source,) in rows}
-
-    def _forget(self, job_id: int) -> None:
-        values = {
-            "collection_id": self._collection.id,
-            "job_id": job_id,
-            "sources": sorted(self._ended),
-        }
-        with self._db.transaction() as conn:
-            locks.share(conn, self._collection.id)
-            conn.execute(_SQL["forget_sources"], values)
+            sources = sorted(self._ended)
+            persistently(
+                lambda _: ingest.forget_sources(self._db, self._collection, job_id, sources)
+            )
 
 
 class AlikeVerdicts:
@@ -101,3 +92,16 @@ def _more(last: Rejection, count: int) -> Rejection:
     have = "has" if count == 1 else "have"
     key = "#".join(_alike(last))
     return replace(last, key=key, reason=f"{count:,} more {rows} of it {have} the same fault")
+
+
+def rows(verdicts: Sequence[Rejection]) -> list[VerdictRow]:
+    """Verdicts on any objects, in words that PostgreSQL can hold."""
+    return [
+        VerdictRow(
+            printable(verdict.key),
+            verdict.code,
+            printable(verdict.reason),
+            storable_source(verdict.source),
+        )
+        for verdict in verdicts
+    ]

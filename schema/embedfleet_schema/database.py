@@ -11,7 +11,7 @@ import psycopg
 from psycopg import Connection
 from psycopg_pool import ConnectionPool
 
-from embedfleet_schema import session, vectors
+from embedfleet_schema import revisions, session, vectors
 from embedfleet_schema.addresses import redacted
 from embedfleet_schema.errors import (
     Blocked,
@@ -22,7 +22,6 @@ from embedfleet_schema.errors import (
     SchemaOutdated,
 )
 from embedfleet_schema.forks import leave_to_parent, renewed_after_fork
-from embedfleet_schema.revisions import newest
 from embedfleet_schema.types import Storage
 
 # How long a thread waits for a connection of the pool.
@@ -138,11 +137,7 @@ class Database:
     def revision(self) -> str | None:
         """The revision of the tables; None where there are none."""
         with self._refusals(), self.connect() as conn:
-            row = conn.execute("SELECT to_regclass('embedfleet.alembic_version')").fetchone()
-            if row is None or row[0] is None:
-                return None
-            row = conn.execute("SELECT version_num FROM embedfleet.alembic_version").fetchone()
-        return row[0] if row else None
+            return revisions.stored(conn)
 
     @contextmanager
     def _refusals(self, name_holders: bool = True) -> Iterator[None]:
@@ -171,7 +166,7 @@ class Database:
 
     def _check(self) -> None:
         """Fail at once and in plain words, where a pool would keep trying in the background."""
-        found, needed = self.revision(), newest()
+        found, needed = self.revision(), revisions.newest()
         if found is None:
             raise SchemaMissing(url=self.name)
         if found < needed:

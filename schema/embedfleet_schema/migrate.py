@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import psycopg
+from psycopg import sql
 
 from embedfleet_schema.database import LOCK_SPACE, Database
 from embedfleet_schema.errors import (
@@ -23,7 +24,10 @@ from embedfleet_schema.statements import load
 if TYPE_CHECKING:
     from alembic.config import Config
     from psycopg import Connection as Driver
-    from sqlalchemy import Connection, Engine
+    from sqlalchemy import Connection, CursorResult, Engine
+
+_SQL = load("migrate")
+_ROLES = load("roles")
 
 # Of several things that are in the way, a message names so many.
 NAMED = 5
@@ -69,13 +73,11 @@ def engine_for(db: Database) -> Engine:
 @contextmanager
 def prepared(url: str, *, lock_wait_s: float | None = None) -> Iterator[Connection]:
     """A connection under the migrations' advisory lock, with schema and extension in place."""
-    from sqlalchemy import text
-
     db = Database(url) if lock_wait_s is None else Database(url, lock_wait_s=lock_wait_s)
-    lock = {"space": LOCK_SPACE, "lock": -1}
+    lock: dict[str, object] = {"space": LOCK_SPACE, "lock": -1}
     with _refusals(db), engine_for(db).connect() as connection:
         _check(db, connection)
-        connection.execute(text("SELECT pg_advisory_lock(:space, :lock)"), lock)
+        _execute(connection, _SQL["lock"], lock)
         connection.commit()
         try:
             _create_foundations(db, connection)
@@ -84,8 +86,14 @@ def prepared(url: str, *, lock_wait_s: float | None = None) -> Iterator[Connecti
             yield connection
         finally:
             connection.rollback()
-            connection.execute(text("SELECT pg_advisory_unlock(:space, :lock)"), lock)
+            _execute(connection, _SQL["unlock"], lock)
             connection.commit()
+
+
+def _execute(
+    connection: Connection, statement: sql.SQL, values: dict[str, object] | None = None
+) -> CursorResult[Any]:
+    return connection.exec_driver_sql(statement.as_string(None), values)
 
 
 def _driver(connection: Connection) -> Driver[Any]:
@@ -104,14 +112,13 @@ def _check(db: Database, connection: Connection) -> None:
 
 
 def _create_foundations(db: Database, connection: Connection) -> None:
-    from sqlalchemy import text
     from sqlalchemy.exc import DBAPIError
 
     # IF NOT EXISTS alone asks for the right to create a schema that is there.
-    if connection.scalar(text("SELECT to_regnamespace('embedfleet')")) is None:
-        connection.execute(text("CREATE SCHEMA IF NOT EXISTS embedfleet"))
+    if _execute(connection, _SQL["schema"]).scalar() is None:
+        _execute(connection, _SQL["create_schema"])
     try:
-        connection.execute(text("CREATE EXTENSION IF NOT EXISTS vector SCHEMA public"))
+        _execute(connection, _SQL["create_extension"])
     except DBAPIError as error:
         raise PgvectorMissing(url=db.name, reason=_reason(error)) from error
     connection.commit()
@@ -127,11 +134,7 @@ def _refuse_code_of_others(db: Database, connection: Connection) -> None:
 
 def _act_as_owner(connection: Connection) -> None:
     """What a migration makes belongs to the owner of the schema, whoever runs it."""
-    from sqlalchemy import text
-
-    other = connection.scalar(text(load("roles")["other_owner"].as_string(None)))
-    if other is not None:
-        connection.execute(text(f"SET ROLE {other}"))
+    _execute(connection, _ROLES["become_owner"], {"until_commit": False})
     connection.commit()
 
 

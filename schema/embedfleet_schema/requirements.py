@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from psycopg import Connection
 from psycopg.rows import dict_row
@@ -25,6 +25,25 @@ class Unmet:
     found: str
     advice: str
     for_migrate: bool = True
+
+
+class Versions(NamedTuple):
+    """Of the server, and of pgvector: in this database, and as the server offers it."""
+
+    server: str
+    installed: str | None
+    offered: str | None
+
+
+def versions(conn: Connection[Any]) -> Versions:
+    [row] = conn.execute(_SQL["versions"])
+    return Versions(*row)
+
+
+def pgvector(conn: Connection[Any]) -> str | None:
+    """The version of pgvector in this database."""
+    row = conn.execute(_SQL["pgvector"]).fetchone()
+    return None if row is None else str(row[0])
 
 
 def unmet(conn: Connection[Any]) -> list[Unmet]:

@@ -7,7 +7,7 @@ import pytest
 
 import embedfleet as ef
 from embedfleet_producer.enqueue import Producer
-from embedfleet_producer.merge import known_documents
+from embedfleet_producer.known import known_documents
 from plugins.fleets import ask, drain
 
 

@@ -1,6 +1,7 @@
-"""The size of things: a module has one responsibility, a function fits a screen."""
+"""The size of modules and functions, and where SQL stands."""
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,17 @@ MODULES = [
 ]
 MAX_MODULE_LINES = 350
 P90_FUNCTION_LINES = 30
+
+# How a statement of PostgreSQL begins, as we write it.
+STATEMENT = re.compile(
+    r"\s*(SELECT|WITH|VALUES|INSERT|UPDATE|DELETE|MERGE|COPY|TRUNCATE|CREATE|ALTER|DROP|GRANT|REVOKE"
+    r"|SET|RESET|SHOW|BEGIN|COMMIT|ROLLBACK|SAVEPOINT|LOCK|DO|CALL|EXPLAIN|ANALYZE|VACUUM|REINDEX"
+    r"|DECLARE|FETCH|LISTEN|NOTIFY)\b"
+)
+NO_STATEMENTS_OF_OURS = {
+    "CREATE DATABASE {}": "the stack makes the database before anything of ours is in it",
+    "ALTER ROLE or DATABASE ... RESET default_transaction_read_only": "advice to a person",
+}
 
 
 def function_lengths():
@@ -37,3 +49,16 @@ def test_no_module_outgrows_one_responsibility(path):
 def test_nine_functions_of_ten_fit_a_screen():
     lengths = sorted(function_lengths())
     assert lengths[int(len(lengths) * 0.9)] <= P90_FUNCTION_LINES
+
+
+def test_no_statement_of_sql_stands_in_python():
+    """They stand in .sql files, where one can be read, explained and tuned by itself."""
+    found = {
+        node.value
+        for path in MODULES
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Constant)
+        and isinstance(node.value, str)
+        and STATEMENT.match(node.value)
+    }
+    assert found == NO_STATEMENTS_OF_OURS.keys()

@@ -17,8 +17,8 @@ def metadata_of_chunks(document, *, function=None, size=4):
     limits = {"max_documents": 9, "max_bytes": 1_000_000, "max_document_bytes": 1_000_000}
     (window,) = windows([document], **limits, function=function)
     chunker = Chunker(SPACE, chunking, counter_for(SPACE, chunking))
-    rows = prepare(window, {}, chunker, job_id=1).chunks
-    return [json.loads(row[-1].dumps(row[-1].obj)) for row in rows]
+    rows = prepare(window, {}, chunker, job_id=1).incoming.chunks
+    return [json.loads(row.metadata.dumps(row.metadata.obj)) for row in rows]
 
 
 def test_a_chunk_carries_the_marks_in_force_where_it_begins():

@@ -15,12 +15,11 @@ from typing import Any
 from psycopg import Connection
 
 from embedfleet_schema.errors import WorkerStartFailed
-from embedfleet_schema.statements import load
+from embedfleet_schema.requirements import pgvector
 
 Release = tuple[int, ...]
 
 _RELEASE = re.compile(r"\s*[vV]?(\d+(?:\.\d+)*)")
-_SQL = load("workers")
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,9 +112,8 @@ def check_server(conn: Connection[Any]) -> None:
         WorkerStartFailed: with the version and the reason.
     """
     POSTGRES.refuse(conn.info.parameter_status("server_version") or "0")
-    row = conn.execute(_SQL["pgvector"]).fetchone()
-    if row is not None:
-        PGVECTOR.refuse(row[0])
+    if (found := pgvector(conn)) is not None:
+        PGVECTOR.refuse(found)
 
 
 def pgvector_advice(found: str) -> str:

@@ -6,9 +6,7 @@ import platform
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cache
 from importlib.metadata import PackageNotFoundError, requires, version
-from importlib.resources import files
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
@@ -20,19 +18,18 @@ from embedfleet.amounts import quantity
 from embedfleet.progress import command
 from embedfleet.stack import ServerStatus
 from embedfleet.stack import status as stack_status
-from embedfleet_schema import session
+from embedfleet_schema import requirements, session
 from embedfleet_schema.database import LOCK_SPACES, Database
 from embedfleet_schema.errors import EmbedfleetError, NotConfigured
 from embedfleet_schema.hub import Hub
 from embedfleet_schema.model_files import PACKAGED_NAMES, is_path
 from embedfleet_schema.redis_clients import client
 from embedfleet_schema.redis_url import parse_redis_url
-from embedfleet_schema.requirements import unmet
+from embedfleet_schema.requirements import Versions
 from embedfleet_schema.revisions import newest
 from embedfleet_schema.roles import code_of_others
 from embedfleet_schema.session import Holder
 from embedfleet_schema.settings import Settings
-from embedfleet_schema.statements import Statements
 from embedfleet_schema.store import collections, scan_defaults, spaces, workers
 from embedfleet_schema.turns import DISK_PROBE, LANE
 from embedfleet_schema.types import CollectionInfo, serving
@@ -165,16 +162,15 @@ def _database(settings: Settings) -> Iterator[Finding]:
 
 def _servers(database: Database) -> Iterator[Finding]:
     with database.connect() as conn:
-        row = conn.execute(_statements()["versions"]).fetchone()
-        problems = unmet(conn)
+        found = requirements.versions(conn)
+        problems = requirements.unmet(conn)
         foreign = code_of_others(conn)
         held = session.long_held(conn, LOCK_SPACES, seconds=HELD_LONG_S)
-    server, installed, offered = row if row is not None else ("", None, None)
-    yield Finding("ok", "PostgreSQL", f"{server} at {database.name}")
+    yield Finding("ok", "PostgreSQL", f"{found.server} at {database.name}")
     for problem in problems:
         level: Level = "broken" if problem.for_migrate else "warning"
         yield Finding(level, "database", problem.found, problem.advice)
-    yield _pgvector(installed, offered)
+    yield _pgvector(found)
     for number, holder in held:
         yield _held(number, holder)
     if foreign:
@@ -193,12 +189,13 @@ def _held(number: int, holder: Holder) -> Finding:
     return Finding("warning", "locks", found, advice)
 
 
-def _pgvector(installed: str | None, offered: str | None) -> Finding:
-    if installed is not None:
-        outdated = pgvector_advice(installed)
-        return Finding("warning" if outdated else "ok", "pgvector", installed, outdated)
-    if offered is not None:
-        found, advice = f"{offered} is offered, not yet created", "embedfleet migrate"
+def _pgvector(versions: Versions) -> Finding:
+    if versions.installed is not None:
+        outdated = pgvector_advice(versions.installed)
+        level: Level = "warning" if outdated else "ok"
+        return Finding(level, "pgvector", versions.installed, outdated)
+    if versions.offered is not None:
+        found, advice = f"{versions.offered} is offered, not yet created", "embedfleet migrate"
         return Finding("broken", "pgvector", found, advice)
     advice = "install it on the server: https://github.com/pgvector/pgvector#installation"
     return Finding("broken", "pgvector", "the server does not have it", advice)
@@ -280,11 +277,6 @@ def _directory(model: str) -> Path | None:
 
 def _is_local(info: CollectionInfo) -> bool:
     return info.space.provider == "local"
-
-
-@cache
-def _statements() -> Statements:
-    return Statements(files("embedfleet.cli").joinpath("doctor.sql").read_text())
 
 
 def _brief(error: Exception) -> str:

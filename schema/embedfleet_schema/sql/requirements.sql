@@ -18,3 +18,13 @@ FROM pg_database AS d
 LEFT JOIN pg_extension AS e ON e.extname = 'vector'
 LEFT JOIN pg_namespace AS n ON n.oid = e.extnamespace
 WHERE d.datname = current_database();
+
+-- name: versions
+-- The server's version, and pgvector as installed in this database and as the server offers it.
+SELECT current_setting('server_version') AS server,
+    (SELECT extversion FROM pg_extension WHERE extname = 'vector') AS installed,
+    (SELECT default_version FROM pg_available_extensions WHERE name = 'vector') AS offered;
+
+-- name: pgvector
+-- The version of pgvector in this database; no row where it is not installed.
+SELECT extversion FROM pg_extension WHERE extname = 'vector';

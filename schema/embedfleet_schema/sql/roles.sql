@@ -6,15 +6,10 @@ SELECT EXISTS (
     WHERE nspname = 'embedfleet' AND pg_get_userbyid(nspowner) = 'embedfleet_owner'
 ) AS in_use;
 
--- name: other_owner
--- The owner of the schema, quoted, where that is not the user of this connection.
-SELECT quote_ident(pg_get_userbyid(nspowner)) AS owner
-FROM pg_namespace
-WHERE nspname = 'embedfleet' AND pg_get_userbyid(nspowner) <> current_user;
-
 -- name: become_owner
--- For the rest of a transaction; nothing where the user of this connection is the owner.
-SELECT set_config('role', pg_get_userbyid(nspowner)::text, true)
+-- For the rest of a transaction, or of the session; nothing where the user of this connection is the
+-- owner.
+SELECT set_config('role', pg_get_userbyid(nspowner)::text, %(until_commit)s)
 FROM pg_namespace
 WHERE nspname = 'embedfleet' AND pg_get_userbyid(nspowner) <> current_user;
 

@@ -50,6 +50,15 @@ SELECT id, document, position, content, metadata, distance
 FROM compared
 ORDER BY distance, id;
 
+-- name: script
+BEGIN;
+{settings};
+{statement};
+COMMIT;
+
+-- name: setting
+SET LOCAL {name} = {value};
+
 -- name: scan_settings
 -- How far an iterative scan may go, which returns too few rows when it has come there. The second
 -- limit, of memory, is put beyond the first. A search takes no longer than its role may, which other

@@ -40,7 +40,3 @@ FROM embedfleet.batch
 WHERE state IN ('pending', 'held', 'leased')
 GROUP BY queue
 ORDER BY queue;
-
--- name: pgvector
--- The version of pgvector in this database; no row where it is not installed.
-SELECT extversion FROM pg_extension WHERE extname = 'vector';

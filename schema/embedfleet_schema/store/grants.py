@@ -56,7 +56,7 @@ def grant(db: Database, collection: CollectionInfo, role: str) -> str:
         _check(conn, role, collection)
         conn.execute(_SCAN["load"].format(schema=sql.Identifier(db.vector_schema)))
         # The function runs with the rights of whoever makes it, which are not to be a superuser's.
-        conn.execute(_ROLES["become_owner"])
+        conn.execute(_ROLES["become_owner"], {"until_commit": True})
         parts = _parts(db, collection) | {"role": sql.Identifier(role)}
         for statement in ("create_search", "close_search", "open_schema", "grant_search"):
             conn.execute(_SQL[statement].format(**parts))
@@ -74,7 +74,7 @@ def revoke(db: Database, collection: CollectionInfo, role: str) -> None:
         locks.own(conn, collection.id)
         collections.check_there(conn, collection)
         _check_role(conn, role)
-        conn.execute(_ROLES["become_owner"])
+        conn.execute(_ROLES["become_owner"], {"until_commit": True})
         parts = _parts(db, collection) | {"role": sql.Identifier(role)}
         signature = sql.SQL("embedfleet.{function}({type}, int, jsonb)").format(**parts)
         row = conn.execute(_SQL["search_exists"], {"signature": signature.as_string(conn)})

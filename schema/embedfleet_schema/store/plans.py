@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
 from psycopg import sql
 
 from embedfleet_schema.database import Database
 from embedfleet_schema.statements import load
-from embedfleet_schema.store import collections
+from embedfleet_schema.store import collections, ingest
 from embedfleet_schema.store.reuse import SIBLINGS_ASKED
 from embedfleet_schema.types import CollectionInfo, Space, Storage
 
@@ -33,6 +33,12 @@ def stored(db: Database, collection: CollectionInfo, hashes: Collection[bytes]) 
     with db.connection() as conn:
         rows = conn.execute(statement, {"hashes": list(hashes)}).fetchall()
     return {bytes(sha256) for (sha256,) in rows}
+
+
+def waiting(db: Database, collection: CollectionInfo, keys: Sequence[str]) -> dict[bytes, int]:
+    """Tokens by hash of the texts that these documents still wait for."""
+    with db.connection() as conn:
+        return ingest.missing_waiting(conn, collection, keys)
 
 
 def siblings(db: Database, space: Space, collection: CollectionInfo | None) -> list[CollectionInfo]:

@@ -81,7 +81,7 @@ def explain_sql(collection: CollectionInfo, *, k: int, where: Mapping[str, Any] 
     It wants the schema of pgvector in the search path, as people have it; `search` names it.
     """
     query = sql.SQL("$1::{}").format(sql.Identifier(collection.space.storage))
-    return _complete(collection, query, where, k)
+    return _complete(collection, query, where, k).as_string(None)
 
 
 def script(
@@ -101,12 +101,17 @@ def script(
         check_there(conn, collection)
         limits = {"statement_timeout": db.statement_timeout}
         cursor.execute(_SQL["scan_settings"], _effort(collection, k, where) | limits)
-        settings = cursor.fetchone() or {}
-    lines = [f"SET LOCAL {name} = {value};" for name, value in settings.items() if "." in name]
+        found = cursor.fetchone() or {}
+    wanted: dict[str, sql.Composable] = {
+        name: sql.SQL(value) for name, value in found.items() if "." in name
+    }
     if db.vector_schema != "public":
-        home = sql.Identifier(db.vector_schema).as_string(None)
-        lines.append(f"SET LOCAL search_path = {home};")
-    return "\n".join(["BEGIN;", *lines, f"{statement};", "COMMIT;"])
+        wanted["search_path"] = sql.Identifier(db.vector_schema)
+    lines = [
+        _SQL["setting"].format(name=sql.SQL(name), value=value) for name, value in wanted.items()
+    ]
+    settings = sql.SQL(";\n").join(lines)
+    return _SQL["script"].format(settings=settings, statement=statement).as_string(None) + ";"
 
 
 def _effort(
@@ -144,10 +149,10 @@ def _operator(collection: CollectionInfo) -> sql.SQL:
 
 def _complete(
     collection: CollectionInfo, query: sql.Composable, where: Mapping[str, Any] | None, k: int
-) -> str:
+) -> sql.Composed:
     statement = _SQL["exact" if _is_exact(k, where) else "complete"]
     parts = _parts(collection, (_operator(collection), query), where, k)
-    return statement.format(**parts).as_string(None)
+    return statement.format(**parts)
 
 
 def _is_exact(k: int, where: Mapping[str, Any] | None) -> bool:
