@@ -25,6 +25,7 @@ from embedfleet_schema.errors import WorkerStartFailed
 from embedfleet_schema.settings import Settings
 from embedfleet_schema.store import workers as workers_table
 from embedfleet_schema.types import Queue
+from embedfleet_workers.cores import cores
 
 LOG_BYTES = 10_000_000
 # A worker that is told to stop finishes its batch: seconds with a small model, and never as long
@@ -237,8 +238,6 @@ def _launch(
 
 def _environment(data: Path, processes: int, env: Mapping[str, str]) -> dict[str, str]:
     """The environment of a worker: ours, but with the embedded stack's servers."""
-    from embedfleet_workers.runtime import cores
-
     inherited = {name: value for name, value in os.environ.items() if name not in _url_names()}
     # Workers that share the cores must not all want all of them.
     threads = {"EMBEDFLEET_TORCH_THREADS": str(max(1, cores() // max(1, processes)))}

@@ -152,10 +152,6 @@ class NothingAccepted(EmbedfleetError):
     """
 
 
-class InputUnreadable(EmbedfleetError):
-    """{path} cannot be read: {reason}."""
-
-
 class ExtraMissing(EmbedfleetError):
     """{feature} needs packages that are not installed. Install them with: pip install
     'embedfleet[{extra}]'
@@ -339,10 +335,6 @@ class KeyMissing(EmbedfleetError):
 
 class LeaseLost(EmbedfleetError):
     """Batch {batch} is no longer leased to this worker (attempt {attempt}): its result is void."""
-
-
-class JobFailed(EmbedfleetError):
-    """Job {job} ended {state}: {reason}"""
 
 
 class WaitTimeout(EmbedfleetError):

@@ -30,9 +30,6 @@ class OpenAdmission:
         self._end("settled")
         self.told.actual, self.told.seen = actual, seen
 
-    async def refund(self) -> None:
-        self._end("refunded")
-
     async def limited(
         self, retry_after_s: float | None = None, seen: Observed | None = None
     ) -> None:

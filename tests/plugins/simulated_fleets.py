@@ -198,7 +198,11 @@ class Fleet:
                 await asyncio.sleep(busy.details["seconds"])
                 began = loop.time()
                 continue
-            retry_after, seen = await self.provider.call(costs)
+            try:
+                retry_after, seen = await self.provider.call(costs)
+            except asyncio.CancelledError:
+                await admission.settle(timed=False)
+                raise
             if retry_after is None:
                 self.waits.append(loop.time() - began)
                 await admission.settle(costs, seen)

@@ -226,7 +226,6 @@ def test_an_admission_ends_once():
         admission = await gate.admit(ONE, max_wait_s=60)
         await admission.limited(5.0)
         await admission.limited(50.0)
-        await admission.refund()
         await admission.settle({"requests": 0.0})
         began = now()
         await gate.admit(ONE, max_wait_s=60)
@@ -322,7 +321,7 @@ def test_a_cap_on_requests_at_once_holds_for_the_whole_fleet():
 def test_a_place_comes_back_however_its_request_ends():
     async def test() -> None:
         (gate,) = gates_of({"concurrency": 1.0})
-        for end in ("settle", "refund", "limited", "failed"):
+        for end in ("settle", "limited", "failed"):
             admission = await gate.admit(ONE, max_wait_s=60)
             with pytest.raises(EmbedderBusy, match="all places"):
                 await gate.admit(ONE, max_wait_s=1)

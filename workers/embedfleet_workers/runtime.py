@@ -25,6 +25,7 @@ from embedfleet_schema.turns import DISK_PROBE, Turn
 from embedfleet_schema.types import Queue, Space
 from embedfleet_workers.breaker import Breaker
 from embedfleet_workers.cooling import Cooling
+from embedfleet_workers.cores import cores
 from embedfleet_workers.decisions import DISK_FULL_S
 from embedfleet_workers.embedders import load_embedder
 from embedfleet_workers.embedders.protocol import Embedder
@@ -201,8 +202,3 @@ class Runtime:
 def device_of(queue: Queue) -> str:
     """The device that a queue stands for; API calls need none but a CPU."""
     return "cuda" if queue == "cuda" else "cpu"
-
-
-def cores() -> int:
-    """Cores this process may use: in a container, fewer than the machine has."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Protocol
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from embedfleet_schema.types import Kind, Space
+from embedfleet_workers.cores import cores
 from embedfleet_workers.embedders.packing import TokenBudget, pack_by_length
 from embedfleet_workers.embedders.protocol import Vectors
 from embedfleet_workers.embedders.tokens import Features, Tokens
@@ -58,7 +58,7 @@ class PackedForward:
         self._model = model
         self._tokens = tokens
         self._space = space
-        self._streams = (threads or usable_cores()) if model.device.type == "cpu" else 1
+        self._streams = (threads or cores()) if model.device.type == "cpu" else 1
         self._pool = _single_core_pool(self._streams)
 
     def __call__(self, texts: Sequence[str], kind: Kind) -> Vectors:
@@ -122,7 +122,7 @@ class PlainForward:
         self._model = model
         self._space = space
         self._pool = ThreadPoolExecutor(
-            1, "embedfleet-encode", initializer=_use_cores, initargs=(threads or usable_cores(),)
+            1, "embedfleet-encode", initializer=_use_cores, initargs=(threads or cores(),)
         )
 
     def __call__(self, texts: Sequence[str], kind: Kind) -> Vectors:
@@ -176,12 +176,6 @@ def packable(model: SentenceTransformer, space: Space) -> bool:
         and not any(special)
         and (_pools_prompt(model) or not (space.document_prompt or space.query_prompt))
     )
-
-
-def usable_cores() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _pools_prompt(modules: Iterable[object]) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from uuid import uuid4
 
@@ -51,13 +51,11 @@ class Terms:
         target: share of a limit to use.
         lease_s: when the place of a request that was never given back is free again.
         by: host and process, for those who ask who paused the fleet.
-        refused_count: dimensions in which the provider counts requests that it refused.
     """
 
     target: float
     lease_s: float
     by: str
-    refused_count: Collection[str] = ("requests",)
 
 
 class Lane:
@@ -270,12 +268,6 @@ class LaneAdmission:
         told = lane.store.settle(lane.key, self._turn, delta, sights)
         await self._end(told, answered=True if timed else None)
 
-    async def refund(self) -> None:
-        lane = self._lane
-        await self._end(
-            lane.store.refund(lane.key, self._turn.ticket, self._costs, sent=True), answered=None
-        )
-
     async def limited(
         self, retry_after_s: float | None = None, seen: Observed | None = None
     ) -> None:
@@ -288,8 +280,8 @@ class LaneAdmission:
             why=f"the provider answered 429{asked}",
             by=lane.terms.by,
         )
-        counted = lane.terms.refused_count
-        refunds = {name: 0.0 if name in counted else cost for name, cost in self._costs.items()}
+        # Providers count a request that they refuse as one; its tokens they do not.
+        refunds = {**self._costs, "requests": 0.0} if "requests" in self._costs else self._costs
         sights = lane.sights(seen)
         await self._end(
             lane.store.penalize(lane.key, self._turn, refunds, sights, refusal), answered=False

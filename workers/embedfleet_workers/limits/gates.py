@@ -7,7 +7,6 @@ import contextlib
 import logging
 import os
 import socket
-from collections.abc import Collection
 from functools import partial
 
 from embedfleet_schema.database import Database
@@ -39,7 +38,6 @@ class Gates:
         db: where the limits are that a person set; None: nobody set any.
         target: share of a limit that the fleet uses.
         lease_s: when the place of a request is free again that was never given back.
-        refused_count: dimensions in which providers count requests that they refused.
         store: instead of Redis, for tests.
     """
 
@@ -50,16 +48,12 @@ class Gates:
         *,
         target: float = 0.985,
         lease_s: float = LEASE_S,
-        refused_count: Collection[str] = ("requests",),
         store: LimitStore | None = None,
     ) -> None:
         self.book = LimitBook()
         self._db = db
         self._terms = Terms(
-            target=target,
-            lease_s=lease_s,
-            by=f"{socket.gethostname()}:{os.getpid()}",
-            refused_count=frozenset(refused_count),
+            target=target, lease_s=lease_s, by=f"{socket.gethostname()}:{os.getpid()}"
         )
         self._store = store or self._stored(redis_url)
         self._lanes: dict[LimitKey, Lane] = {}

@@ -46,10 +46,6 @@ class Admission(Protocol):
         """
         ...
 
-    async def refund(self) -> None:
-        """The request was never sent."""
-        ...
-
     async def limited(
         self, retry_after_s: float | None = None, seen: Observed | None = None
     ) -> None:
