@@ -12,7 +12,7 @@ from embedfleet_schema.database import Database
 from embedfleet_schema.errors import ExtraMissing, KeyMissing
 from embedfleet_schema.settings import Settings
 from embedfleet_schema.types import Space
-from embedfleet_workers.embedders.api.adapter import Adapter
+from embedfleet_workers.embedders.api.adapter import Adapter, Caps
 from embedfleet_workers.embedders.api.cohere_api import CohereApi
 from embedfleet_workers.embedders.api.engine import ApiEmbedder
 from embedfleet_workers.embedders.api.gemini_api import GeminiApi
@@ -45,6 +45,13 @@ _ADAPTERS: dict[str, type[HttpApi]] = {
     "mistral": MistralApi,
     "voyage": VoyageApi,
 }
+
+
+def caps_of(provider: str, model: str) -> Caps:
+    """What one request to an API may hold."""
+    if provider == "openai":
+        return OpenAIApi.caps
+    return _ADAPTERS[provider].caps_of(model)
 
 
 class Gates(Protocol):

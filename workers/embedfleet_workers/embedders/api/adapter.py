@@ -12,10 +12,14 @@ from embedfleet_workers.limits.protocol import Amounts, Observed
 
 @dataclass(frozen=True, slots=True)
 class Caps:
-    """What one request may hold at the most; None where the provider states no limit."""
+    """What one request may hold at the most; None where the provider states no limit.
+
+    `each_counts`: every text of a request counts as a request of the quota.
+    """
 
     inputs: int
     tokens: int | None = None
+    each_counts: bool = False
 
 
 @dataclass(frozen=True, slots=True)
