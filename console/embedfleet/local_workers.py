@@ -86,6 +86,7 @@ def living_workers(
     data: Path,
     count: int,
     *,
+    alive_seconds: float,
     queue: Queue = "cpu",
     env: Mapping[str, str] = NO_VARIABLES,
 ) -> list[int]:
@@ -98,7 +99,8 @@ def living_workers(
     pids = start_workers(data, count, queue=queue, env=env)
 
     def all_live() -> bool:
-        lacking = set(pids) - {each.pid for each in workers_table.list_alive(db) if each.is_alive}
+        known = workers_table.recent(db, alive_seconds=alive_seconds)
+        lacking = set(pids) - {each.pid for each in known if each.is_alive}
         if lacking - set(running_workers(data)):
             raise WorkerStartFailed(reason=_what_they_said(data, began))
         return not lacking

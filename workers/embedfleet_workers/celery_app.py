@@ -13,6 +13,7 @@ from embedfleet_schema.database import Database
 from embedfleet_schema.errors import DatabaseUnreachable, EmbedfleetError, WorkerStartFailed
 from embedfleet_schema.rings import TASK
 from embedfleet_schema.settings import load_settings
+from embedfleet_schema.store.workers import alive_seconds
 from embedfleet_schema.types import QUEUES, Queue
 from embedfleet_workers.lane.runner import LaneRunner
 from embedfleet_workers.runtime import Launch, Runtime
@@ -23,8 +24,6 @@ log = logging.getLogger(__name__)
 
 # A worker's blocking pop lasts one second; this is what else may hold up an answer.
 SOCKET_TIMEOUT_S = 15.0
-# Heartbeats that a worker may miss before its slots no longer count.
-SILENT_BEATS = 3
 
 settings = load_settings()
 app = celery_app(settings.redis, socket_timeout_s=SOCKET_TIMEOUT_S)
@@ -102,7 +101,7 @@ def start_main(**_: object) -> None:
         Database(settings.database, max_connections=2, lock_wait_s=settings.lock_wait_seconds),
         doorbell,
         every_s=settings.sweep_seconds,
-        alive_s=settings.heartbeat_seconds * SILENT_BEATS,
+        alive_s=alive_seconds(settings.heartbeat_seconds),
     )
     _Process.sweeper.start()
     if _Process.launch is not None and "api" in _Process.launch.queues:

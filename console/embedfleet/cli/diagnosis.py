@@ -224,7 +224,8 @@ def _scans(database: Database) -> Iterator[Finding]:
 
 
 def _workers(database: Database, settings: Settings) -> Iterator[Finding]:
-    listed = workers.list_alive(database)
+    alive_s = workers.alive_seconds(settings.heartbeat_seconds)
+    listed = workers.recent(database, alive_seconds=alive_s)
     alive = [worker for worker in listed if worker.is_alive]
     silent = len(listed) - len(alive)
     if alive:

@@ -44,6 +44,7 @@ def up(
     from embedfleet.progress import activity, command
     from embedfleet_schema.addresses import redacted
     from embedfleet_schema.database import Database
+    from embedfleet_schema.store.workers import alive_seconds
 
     settings = session(context).settings()
     endpoints = ready(settings.data, on_step=note)
@@ -51,7 +52,8 @@ def up(
     if workers:
         with activity("waiting for the workers to sign on"):
             database = Database(endpoints.database_url, max_connections=1)
-            pids = living_workers(database, settings.data, workers)
+            alive_s = alive_seconds(settings.heartbeat_seconds)
+            pids = living_workers(database, settings.data, workers, alive_seconds=alive_s)
             database.close()
     if json:
         print_json(

@@ -8,7 +8,6 @@ from datetime import datetime
 from typing import Literal
 
 from embedfleet_schema.store.spaces import PausedSpace
-from embedfleet_schema.store.workers import ALIVE_SECONDS
 from embedfleet_schema.types import LANE_QUEUE, serving
 
 State = Literal["live", "incomplete", "waiting", "rejected", "unknown"]
@@ -57,6 +56,7 @@ class OpenBatch:
     lease_until: datetime | None
     worker: str | None
     silent_s: float | None
+    worker_alive: bool
     ahead: int | None
     filed_at: datetime | None = None
 
@@ -156,7 +156,7 @@ def _of_batch(batch: OpenBatch) -> Iterator[str]:
         )
     elif batch.state == "leased":
         yield f"{name} is leased by worker {batch.worker or 'unknown'} for {batch.leased_s:.0f} s."
-        if batch.silent_s is None or batch.silent_s > ALIVE_SECONDS:
+        if not batch.worker_alive:
             yield (
                 "That worker is silent; the batch goes to another when its lease ends, "
                 f"at {_clock(batch.lease_until)}."

@@ -7,11 +7,11 @@ import contextlib
 import logging
 import os
 import socket
+from collections.abc import Callable
 from functools import partial
 
-from embedfleet_schema.database import Database
 from embedfleet_schema.errors import EmbedderBusy, EmbedfleetError
-from embedfleet_schema.store.limits import LimitBook, read
+from embedfleet_schema.store.limits import LimitBook
 from embedfleet_workers.limits.fallback import FallbackStore
 from embedfleet_workers.limits.gate import Halted, Lane, Terms
 from embedfleet_workers.limits.memory import MemoryStore
@@ -35,7 +35,7 @@ class Gates:
 
     Args:
         redis_url: where the fleet keeps the state; None keeps it in this process.
-        db: where the limits are that a person set; None: nobody set any.
+        read: the limits that a person set, from PostgreSQL; None: nobody set any.
         target: share of a limit that the fleet uses.
         lease_s: when the place of a request is free again that was never given back.
         store: instead of Redis, for tests.
@@ -44,14 +44,14 @@ class Gates:
     def __init__(
         self,
         redis_url: str | None,
-        db: Database | None,
+        read: Callable[[], LimitBook] | None,
         *,
         target: float = 0.985,
         lease_s: float = LEASE_S,
         store: LimitStore | None = None,
     ) -> None:
         self.book = LimitBook()
-        self._db = db
+        self._read = read
         self._terms = Terms(
             target=target, lease_s=lease_s, by=f"{socket.gethostname()}:{os.getpid()}"
         )
@@ -68,9 +68,9 @@ class Gates:
         Any thread may ask. What a person set is read before the first gate is given out, so that
         the first batch is already cut to it.
         """
-        if self._db is not None and not self._gates:
+        if self._read is not None and not self._gates:
             with contextlib.suppress(EmbedfleetError, OSError):
-                self.book, self._known = read(self._db), True
+                self.book, self._known = self._read(), True
         wanted = (provider, model, account)
         return self._gates.setdefault(wanted, ModelGate(self, *wanted))
 
@@ -91,12 +91,12 @@ class Gates:
             EmbedderBusy: it could not be read even once.
         """
         loop = asyncio.get_running_loop()
-        if self._db is None or (
+        if self._read is None or (
             self._known and self._read_at is not None and loop.time() < self._read_at + REFRESH_S
         ):
             return
         if self._reading is None:
-            self._reading = asyncio.create_task(asyncio.to_thread(read, self._db))
+            self._reading = asyncio.create_task(asyncio.to_thread(self._read))
         reading = self._reading
         try:
             async with asyncio.timeout(PATIENCE_S):
