@@ -13,6 +13,7 @@ from embedfleet_schema.store import limits
 from embedfleet_schema.store.limits import LimitName
 from embedfleet_workers.limits import gates as gates_module
 from embedfleet_workers.limits.gates import Gates
+from embedfleet_workers.stop import Stop
 
 if TYPE_CHECKING:
     from plugins.command_line import Command
@@ -97,7 +98,7 @@ def test_what_running_processes_do_is_shown(command: Command, fleet: Fleet):
         gate = gates.gate("openai", "text-embedding-3-small", ACCOUNT)
         admission = await gate.admit({"requests": 1, "tokens": 600}, max_wait_s=5)
         await admission.limited(3_600.0)
-        await gate.stop("INSUFFICIENT_QUOTA", "no money is left")
+        await gate.stop(Stop("INSUFFICIENT_QUOTA", "no money is left"))
         await gates.close()
 
     asyncio.run(work())

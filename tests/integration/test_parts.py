@@ -6,10 +6,15 @@ import numpy as np
 import pytest
 
 import embedfleet as ef
-from embedfleet_schema.errors import BadAnswer, EmbedderBusy, EmbeddingError, InputAtFault
 from embedfleet_schema.store import usage
 from embedfleet_schema.store.sweep import sweep
 from embedfleet_workers.embedders.protocol import Part, Spent
+from embedfleet_workers.embedding_errors import (
+    BadAnswer,
+    EmbedderBusy,
+    EmbeddingError,
+    InputAtFault,
+)
 from plugins.fleets import ask
 from plugins.invariants import check
 from plugins.pipelines import PartsEmbedder, finish, pipeline_around

@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from embedfleet_schema.errors import ExtraMissing, InputAtFault, KeyMissing
+from embedfleet_schema.errors import ExtraMissing, KeyMissing
 from embedfleet_schema.settings import load_settings
 from embedfleet_schema.types import Space
 from embedfleet_workers.decisions import ELSEWHERE_S, Defer, decide
@@ -12,6 +12,7 @@ from embedfleet_workers.embedders import load_embedder
 from embedfleet_workers.embedders.api.access import ApiAccess
 from embedfleet_workers.embedders.api.counting import Calibration, estimate
 from embedfleet_workers.embedders.api.requests import Request, cut
+from embedfleet_workers.embedding_errors import InputAtFault
 from plugins.open_gates import OpenGate, OpenGates
 from plugins.provider_dialects import KEY, access_to, limited
 

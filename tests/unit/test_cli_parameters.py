@@ -59,7 +59,7 @@ def test_a_condition_is_a_key_and_json_or_else_a_word(condition: str, expected: 
 def test_a_condition_that_makes_no_sense_is_refused(conditions: list[str], reason: str):
     with pytest.raises(BadFilter) as refused:
         parse_where(conditions)
-    assert reason == refused.value.details["reason"]
+    assert reason == refused.value.reason
 
 
 def test_an_argument_that_is_not_unicode_is_refused():

@@ -9,22 +9,25 @@ import psycopg
 from psycopg_pool import PoolTimeout
 
 from embedfleet_schema.errors import (
-    AboveRateLimit,
-    BadAnswer,
     DatabaseUnreachable,
-    EmbedderBusy,
     ExtraMissing,
-    InputAtFault,
-    JobHeld,
     KeyMissing,
     LeaseLost,
     ModelNotFound,
     ModelRefused,
     NotPermitted,
-    ProviderStopped,
-    ReservationSpent,
     WorkerStartFailed,
 )
+from embedfleet_workers.embedding_errors import (
+    AboveRateLimit,
+    BadAnswer,
+    EmbedderBusy,
+    InputAtFault,
+    JobHeld,
+    ProviderStopped,
+    ReservationSpent,
+)
+from embedfleet_workers.stop import Stop
 
 BACKOFF_BASE_S = 1.0
 BACKOFF_LIMIT_S = 60.0
@@ -72,8 +75,7 @@ class Fail:
 class Pause:
     """Pause the whole space: its provider takes nothing more until a person acts."""
 
-    code: str
-    reason: str
+    stop: Stop
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,11 +94,11 @@ def decide(  # noqa: PLR0911, PLR0912, C901 - a table reads best as one
         case LeaseLost():
             return Discard()
         case EmbedderBusy():
-            return _wait(float(str(error.details["seconds"])))
+            return _wait(error.seconds)
         case AboveRateLimit():
             return Split() if texts > 1 else Defer(LONG_WAIT_S)
         case ProviderStopped():
-            return Pause(error.code, str(error.details["reason"]))
+            return Pause(error.stop)
         case ModelNotFound() | ModelRefused() | ExtraMissing() | KeyMissing() | WorkerStartFailed():
             return Defer(ELSEWHERE_S, keeps_place=True)
         case NotPermitted():
@@ -124,7 +126,7 @@ def cooling_s(error: BaseException) -> float:
     """How long this process leaves the whole space alone: what one batch met with, all would."""
     match error:
         case EmbedderBusy():
-            return float(str(error.details["seconds"]))
+            return error.seconds
         case ModelNotFound() | ModelRefused() | ExtraMissing() | KeyMissing() | WorkerStartFailed():
             return ELSEWHERE_S
     return 0.0

@@ -10,7 +10,7 @@ from typing import Protocol
 import psycopg
 from psycopg_pool import PoolTimeout
 
-from embedfleet_schema.errors import BadAnswer, EmbedfleetError, JobHeld
+from embedfleet_schema.errors import EmbedfleetError
 from embedfleet_schema.failpoints import Failpoints
 from embedfleet_schema.store.batches import Batches, Lease
 from embedfleet_schema.store.claims import PriceOf
@@ -18,6 +18,7 @@ from embedfleet_schema.store.usage import Spending, spending
 from embedfleet_schema.types import Space
 from embedfleet_workers.embedders.checks import checked
 from embedfleet_workers.embedders.protocol import EmbedsInParts, Part, Vectors
+from embedfleet_workers.embedding_errors import BadAnswer, JobHeld
 from embedfleet_workers.heartbeat import Held
 from embedfleet_workers.purse import Purse
 from embedfleet_workers.reasons import describe

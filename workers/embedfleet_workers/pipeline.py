@@ -208,8 +208,9 @@ class Pipeline:
             case Defer(after_s, keeps_place):
                 self._batches.defer(lease, delay_s=after_s, reason=reason, keeps_place=keeps_place)
                 return "defer"
-            case Pause(code, why):
-                self._batches.pause_space(lease, code=code, reason=unquoted(why, lease.texts))
+            case Pause(stop):
+                reason = unquoted(stop.reason, lease.texts)
+                self._batches.pause_space(lease, code=stop.code, reason=reason)
                 return "stopped"
             case Split():
                 self._batches.split(lease, reason=reason)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from embedfleet_schema.errors import BadAnswer
 from embedfleet_schema.types import Space
 from embedfleet_workers.embedders.protocol import Vectors
+from embedfleet_workers.embedding_errors import BadAnswer
 
 # Wide enough for vectors that were normalized in float16 or bfloat16.
 UNIT_TOLERANCE = 1e-3

@@ -13,11 +13,11 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from embedfleet_schema.errors import EmbedderBusy, EmbeddingError, InputAtFault
 from embedfleet_schema.types import Kind, Space
 from embedfleet_workers.embedders.checks import checked
 from embedfleet_workers.embedders.faults import Faults, Raised
 from embedfleet_workers.embedders.protocol import Vectors
+from embedfleet_workers.embedding_errors import EmbedderBusy, EmbeddingError, InputAtFault
 
 # Keeps the 64-bit intermediates in the cache of a core.
 _ROWS_AT_ONCE = 256

@@ -18,12 +18,12 @@ from embedfleet_workers.limits.store import (
     Refusal,
     Sight,
     Snapshot,
-    Stopped,
     StoreAway,
     Ticket,
     TooFar,
     Turn,
 )
+from embedfleet_workers.stop import Stop
 
 log = logging.getLogger(__name__)
 
@@ -58,15 +58,15 @@ class FallbackStore:
 
     async def reserve(
         self, key: LimitKey, asks: Mapping[str, Ask], *, target: float, max_wait_s: float
-    ) -> Turn | TooFar | Stopped:
+    ) -> Turn | TooFar | Stop:
         share = max(1, self._share())
         return await self._either(
             lambda store: store.reserve(key, asks, target=target, max_wait_s=max_wait_s),
             lambda own: own.reserve(key, asks, target=target / share, max_wait_s=max_wait_s),
         )
 
-    async def confirm(self, key: LimitKey, ticket: Ticket, costs: Amounts) -> Turn | Lost | Stopped:
-        async def lost(_: LimitStore) -> Turn | Lost | Stopped:
+    async def confirm(self, key: LimitKey, ticket: Ticket, costs: Amounts) -> Turn | Lost | Stop:
+        async def lost(_: LimitStore) -> Turn | Lost | Stop:
             return Lost()
 
         if not self._own.knows(key, ticket):
@@ -134,8 +134,8 @@ class FallbackStore:
 
         await self._either(lambda store: store.release(key, ticket, places=places), owed)
 
-    async def stop(self, key: LimitKey, stopped: Stopped, by: str) -> None:
-        await self._either(lambda store: store.stop(key, stopped, by))
+    async def stop(self, key: LimitKey, stop: Stop, by: str) -> None:
+        await self._either(lambda store: store.stop(key, stop, by))
 
     async def resume(self, key: LimitKey) -> None:
         await self._own.resume(key)

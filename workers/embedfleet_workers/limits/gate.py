@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from uuid import uuid4
 
-from embedfleet_schema.errors import EmbedderBusy
+from embedfleet_workers.embedding_errors import EmbedderBusy
 from embedfleet_workers.limits.adaptive import AdaptiveConcurrency
 from embedfleet_workers.limits.line import AHEAD_S, Line, Spare
 from embedfleet_workers.limits.observed import in_force, is_sane, wait_after_429
@@ -17,15 +17,16 @@ from embedfleet_workers.limits.places import FleetPlace, OwnPlace, Place
 from embedfleet_workers.limits.protocol import Amounts, LimitKey, Observed
 from embedfleet_workers.limits.sleepers import Sleepers
 from embedfleet_workers.limits.store import (
+    STOP_S,
     Ask,
     LimitStore,
     Lost,
     Refusal,
     Sight,
-    Stopped,
     TooFar,
     Turn,
 )
+from embedfleet_workers.stop import Stop
 
 log = logging.getLogger(__name__)
 
@@ -37,10 +38,6 @@ LEAST_BUSY_S = 0.25
 # The head of a line asks again when the free turn is this close, and never without a rest.
 ASK_S = 0.75 * AHEAD_S
 SHORTEST_REST_S = 0.01
-
-
-class Halted(Exception):
-    """Somebody asks the fleet to send nothing for a moment."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,8 +79,7 @@ class Lane:
         """Wait for a place and for the turn.
 
         Raises:
-            EmbedderBusy: it would take longer than `max_wait_s`.
-            Halted: the fleet is asked to hold its calls.
+            EmbedderBusy: it would take longer than `max_wait_s`, or the fleet holds its calls.
         """
         deadline = _now() + max_wait_s
         place = await self._place(max_wait_s)
@@ -94,8 +90,8 @@ class Lane:
             raise
         return LaneAdmission(self, turn, reserved, place)
 
-    async def stop(self, stopped: Stopped) -> None:
-        await self.store.stop(self.key, stopped, self.terms.by)
+    async def stop(self, stop: Stop) -> None:
+        await self.store.stop(self.key, stop, self.terms.by)
         self._sleepers.wake()
 
     def sights(self, seen: Observed | None) -> dict[str, Sight]:
@@ -161,8 +157,8 @@ class Lane:
                 wait_s = max(SHORTEST_REST_S, spare.due - _now())
                 return replace(spare.turn, wait_s=wait_s), spare.costs
             answer = await self._reserve(costs, min(AHEAD_S, max(0.0, deadline - _now())))
-            if isinstance(answer, Stopped):
-                raise Halted
+            if isinstance(answer, Stop):
+                raise _held()
             if isinstance(answer, Turn):
                 self._learn(answer)
                 return answer, costs
@@ -186,7 +182,7 @@ class Lane:
                 known[name] = in_force(quota, known.get(name, 0.0))
         return {name: limit * self.terms.target / 60.0 for name, limit in known.items()}
 
-    async def _reserve(self, costs: Amounts, max_wait_s: float) -> Turn | TooFar | Stopped:
+    async def _reserve(self, costs: Amounts, max_wait_s: float) -> Turn | TooFar | Stop:
         quotas = self._quotas()
         asks = {
             name: Ask(cost, quotas.get(name, 0.0), self._seen.get(name, 0.0))
@@ -215,8 +211,8 @@ class Lane:
                 raise
             if isinstance(answer, Lost):
                 return None
-            if isinstance(answer, Stopped):
-                raise Halted
+            if isinstance(answer, Stop):
+                raise _held()
             turn = answer
         return turn
 
@@ -303,6 +299,12 @@ class LaneAdmission:
         finally:
             size = self._costs.get("tokens", 1.0)
             await self._place.leave(answered=answered, size=size)
+
+
+def _held() -> EmbedderBusy:
+    """Nothing of what others wrote to Redis goes on: it is no reason to pause a model."""
+    reason = "another process was refused by the provider a moment ago"
+    return EmbedderBusy(seconds=STOP_S, reason=reason)
 
 
 def _now() -> float:

@@ -10,13 +10,15 @@ import socket
 from collections.abc import Callable
 from functools import partial
 
-from embedfleet_schema.errors import EmbedderBusy, EmbedfleetError
+from embedfleet_schema.errors import EmbedfleetError
 from embedfleet_schema.store.limits import LimitBook
+from embedfleet_workers.embedding_errors import EmbedderBusy
 from embedfleet_workers.limits.fallback import FallbackStore
-from embedfleet_workers.limits.gate import Halted, Lane, Terms
+from embedfleet_workers.limits.gate import Lane, Terms
 from embedfleet_workers.limits.memory import MemoryStore
 from embedfleet_workers.limits.protocol import Admission, Amounts, LimitKey
-from embedfleet_workers.limits.store import STOP_S, LimitStore, Stopped
+from embedfleet_workers.limits.store import LimitStore
+from embedfleet_workers.stop import Stop
 
 log = logging.getLogger(__name__)
 
@@ -25,7 +27,6 @@ REFRESH_S = 4.0
 # PostgreSQL that does not answer in time is asked on, beside: the limits known so far go on.
 PATIENCE_S = 1.0
 BUSY_S = 5.0
-HELD = "another process was refused by the provider a moment ago"
 # A request is over by the time its own deadline ends; then its place is anybody's.
 LEASE_S = 120.0
 
@@ -147,14 +148,10 @@ class ModelGate:
 
     async def admit(self, costs: Amounts, *, max_wait_s: float) -> Admission:
         await self._gates.refresh()
-        try:
-            return await self._lane.admit(costs, max_wait_s)
-        except Halted:
-            # Nothing of what others wrote to Redis goes on: it is no reason to pause a model.
-            raise EmbedderBusy(seconds=STOP_S, reason=HELD) from None
+        return await self._lane.admit(costs, max_wait_s)
 
-    async def stop(self, code: str, reason: str) -> None:
-        await self._lane.stop(Stopped(code, reason))
+    async def stop(self, stop: Stop) -> None:
+        await self._lane.stop(stop)
 
     @property
     def _lane(self) -> Lane:

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from embedfleet_workers.limits.schedule import SECOND
-from embedfleet_workers.limits.store import DimensionState, Snapshot, Stopped
+from embedfleet_workers.limits.store import DimensionState, Snapshot
+from embedfleet_workers.stop import Stop
 
 MOST_BYTES = 500
 _WORDS_OF_A_DIMENSION = 6
@@ -31,7 +32,7 @@ def snapshot_of(answer: Sequence[Any]) -> Snapshot:
         slowed_to=float(slowed_to),
         in_flight=int(in_flight),
         waiting=int(waiting),
-        stopped=Stopped(code, reason) if stopped else None,
+        stopped=Stop(code, reason) if stopped else None,
         stopped_by=stopped_by,
     )
 

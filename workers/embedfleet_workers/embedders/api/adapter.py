@@ -8,6 +8,7 @@ from typing import Protocol
 
 from embedfleet_schema.types import Kind
 from embedfleet_workers.limits.protocol import Amounts, Observed
+from embedfleet_workers.stop import Stop
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,15 +59,6 @@ class Refused:
 
 
 @dataclass(frozen=True, slots=True)
-class Stopped:
-    """The provider takes nothing more until a person acts. `whole_account`: not of any model."""
-
-    code: str
-    reason: str
-    whole_account: bool = True
-
-
-@dataclass(frozen=True, slots=True)
 class Faulty:
     """No usable answer: a fault of the server, a lost connection, a body that makes no sense.
 
@@ -79,7 +71,7 @@ class Faulty:
     answer: Answer | None = None
 
 
-Reply = Answer | Limited | TooLarge | Refused | Stopped | Faulty
+Reply = Answer | Limited | TooLarge | Refused | Stop | Faulty
 
 
 class Adapter(Protocol):

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from embedfleet_schema.errors import BadAnswer
 from embedfleet_schema.types import Space
 from embedfleet_workers.embedders.checks import checked
 from embedfleet_workers.embedders.protocol import Vectors
+from embedfleet_workers.embedding_errors import BadAnswer
 
 _FLOAT = np.dtype("<f4")
 
