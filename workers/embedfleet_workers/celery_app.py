@@ -16,6 +16,7 @@ from embedfleet_schema.settings import load_settings
 from embedfleet_schema.store.workers import alive_seconds
 from embedfleet_schema.types import QUEUES, Queue
 from embedfleet_workers.lane.runner import LaneRunner
+from embedfleet_workers.pipeline import Outcome
 from embedfleet_workers.runtime import Launch, Runtime
 from embedfleet_workers.sweeper import Sweeper
 from embedfleet_workers.versions import check_packages, check_server
@@ -46,10 +47,12 @@ def embed(queue: Queue) -> None:
     if queue not in QUEUES or _Process.runtime is None:
         log.error("a ring for queue %.20r was not answered", queue)
         return
-    if _Process.runtime.answer(queue) in ("idle", "paused", "unreachable"):
-        return
-    if not doorbell.ring(queue) and _Process.sweeper is not None:
-        _Process.sweeper.hurry()
+    match _Process.runtime.answer(queue):
+        case Outcome.IDLE | Outcome.PAUSED | Outcome.UNREACHABLE:
+            return
+        case _:
+            if not doorbell.ring(queue) and _Process.sweeper is not None:
+                _Process.sweeper.hurry()
 
 
 # A message with the name of one of Celery's own tasks (a chord, a clean-up) is nobody's here.

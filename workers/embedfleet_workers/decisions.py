@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from dataclasses import dataclass
 
 import psycopg
@@ -18,6 +17,7 @@ from embedfleet_schema.errors import (
     NotPermitted,
     WorkerStartFailed,
 )
+from embedfleet_workers.backoff import full_jitter
 from embedfleet_workers.embedding_errors import (
     AboveRateLimit,
     BadAnswer,
@@ -139,12 +139,8 @@ def _wait(seconds: float) -> Decision:
 
 
 def backoff(errors: int) -> float:
-    """Full jitter: uniform between 0 and the capped exponential.
-
-    Source: Marc Brooker, "Exponential Backoff And Jitter", AWS Architecture Blog, 2015.
-    """
-    ceiling = min(BACKOFF_LIMIT_S, BACKOFF_BASE_S * 2.0 ** min(errors, 10))
-    return random.uniform(0.0, ceiling)  # noqa: S311 - no secret depends on it
+    """Seconds until a batch is tried again that was charged `errors` errors before."""
+    return full_jitter(errors + 1, base_s=BACKOFF_BASE_S, limit_s=BACKOFF_LIMIT_S)
 
 
 def _isolate(texts: int, code: str) -> Decision:

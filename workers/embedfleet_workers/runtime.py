@@ -15,6 +15,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
+from embedfleet_schema.breaker import Breaker
 from embedfleet_schema.catalogue import API_PROVIDERS, price_of
 from embedfleet_schema.database import Database
 from embedfleet_schema.failpoints import Failpoints
@@ -23,7 +24,6 @@ from embedfleet_schema.store.batches import Batches
 from embedfleet_schema.store.workers import WorkerIdentity
 from embedfleet_schema.turns import DISK_PROBE, Turn
 from embedfleet_schema.types import Queue, Space
-from embedfleet_workers.breaker import Breaker
 from embedfleet_workers.cooling import Cooling
 from embedfleet_workers.cores import cores
 from embedfleet_workers.decisions import DISK_FULL_S
@@ -169,7 +169,7 @@ class Runtime:
     def answer(self, queue: Queue) -> Outcome:
         """Answer a ring: take batches through for a while, one at least; what the last came to."""
         until = time.monotonic() + STRETCH_S
-        while (outcome := self.run_one(queue)) == "done":
+        while (outcome := self.run_one(queue)) is Outcome.DONE:
             if self._leaving or time.monotonic() >= until:
                 break
         return outcome
@@ -195,7 +195,7 @@ class Runtime:
             stats.embed_s * 1e3,
             stats.commit_s * 1e3,
         )
-        if stats.outcome == "done":
+        if stats.outcome is Outcome.DONE:
             self._heartbeat.count(batches=1, chunks=stats.texts, tokens=stats.tokens)
 
 

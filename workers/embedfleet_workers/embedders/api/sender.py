@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
 import time
 import traceback
 from collections.abc import Callable
@@ -13,6 +12,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from embedfleet_schema.types import Kind, Space
+from embedfleet_workers.backoff import full_jitter
 from embedfleet_workers.embedders.api.adapter import (
     Adapter,
     Answer,
@@ -220,7 +220,6 @@ def _paid(reply: Part | Reply) -> int:
 
 
 def _pause_s(fault: Faulty, faults: int) -> float:
-    """Full jitter, and at least what the server asks for, within reason."""
-    ceiling = min(BACKOFF_LIMIT_S, BACKOFF_BASE_S * 2.0 ** (faults - 1))
-    jitter = random.uniform(0.0, ceiling)  # noqa: S311 - no secret depends on it
+    """At least what the server asks for, within reason."""
+    jitter = full_jitter(faults, base_s=BACKOFF_BASE_S, limit_s=BACKOFF_LIMIT_S)
     return max(jitter, min(fault.retry_after_s or 0.0, BACKOFF_LIMIT_S))
