@@ -188,15 +188,6 @@ def test_two_keys_and_two_servers_are_different_accounts_and_no_key_is_shown():
     assert not any(KEY in account for account in accounts)
 
 
-def test_a_space_has_one_embedder_until_it_is_closed():
-    api = ApiAccess(load_settings(openai_api_key=KEY), OpenGates())
-    space = Space("openai", "m", 8, 512)
-    first = api.embedder(space)
-    assert first is api.embedder(space)
-    first.close()
-    assert first is not api.embedder(space)
-
-
 def whole(tokens):
     return Request(range(len(tokens)), [str(n) for n in range(len(tokens))], tokens)
 

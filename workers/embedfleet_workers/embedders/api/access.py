@@ -77,27 +77,21 @@ class ApiAccess:
         self._loop = EventLoop()
         self._lock = threading.Lock()
         self._client: httpx2.AsyncClient | None = None
-        self._embedders: dict[bytes, ApiEmbedder] = {}
 
     def embedder(self, space: Space) -> ApiEmbedder:
-        """The embedder of an API space, the same one until it is closed: it learns as it goes.
+        """An embedder of an API space: it learns as it goes, so keep it.
 
         Raises:
             KeyMissing: this process was given no key for the provider.
             ExtraMissing: the packages that call APIs are not installed.
         """
-        with self._lock:
-            known = self._embedders.get(space.fingerprint)
-            if known is None or known.closed:
-                known = self._embedders[space.fingerprint] = self._made(space)
-            return known
-
-    def _made(self, space: Space) -> ApiEmbedder:
         key, base_url = self._account(space)
         account = account_of(key, base_url)
+        with self._lock:
+            adapter = self._adapter(space, key, base_url)
         sender = Sender(
             space,
-            self._adapter(space, key, base_url),
+            adapter,
             self._gates.gate(space.provider, space.model, account),
             self._settings.api_timeout_s,
         )
