@@ -9,9 +9,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TypeVar
 
-import numpy as np
 import psycopg
-from numpy.typing import NDArray
 from psycopg_pool import PoolTimeout
 
 from embedfleet_schema.breaker import Breaker
@@ -33,8 +31,8 @@ from embedfleet_workers.decisions import (
     cooling_s,
     decide,
 )
-from embedfleet_workers.embedders.checks import checked
-from embedfleet_workers.embedders.protocol import Embedder, EmbedsInParts
+from embedfleet_workers.embedders.checks import no_vectors
+from embedfleet_workers.embedders.protocol import Embedder, EmbedsInParts, Vectors
 from embedfleet_workers.heartbeat import Heartbeat, Held
 from embedfleet_workers.parts import Parts
 from embedfleet_workers.reasons import describe, unquoted
@@ -164,19 +162,19 @@ class Pipeline:
         )
         return outcome
 
-    def _embed(self, held: Held, queue: Queue) -> NDArray[np.float32] | None:
+    def _embed(self, held: Held, queue: Queue) -> Vectors | None:
         """The vectors to be stored; None where they were stored as they came."""
         held.lease = self._persist(held, lambda: self._batches.reuse(held.lease))
         lease, space = held.lease, held.lease.collection.space
         if not lease.texts:
-            return np.empty((0, space.dimensions), dtype=np.float32)
+            return no_vectors(space)
         embedder = self._embedder_for(space, queue)
         if isinstance(embedder, EmbedsInParts):
             self._parts.take(held, embedder)
             return None
-        return checked(embedder.embed(lease.texts, "document"), len(lease.texts), space)
+        return embedder.embed(lease.texts, "document")
 
-    def _commit(self, held: Held, vectors: NDArray[np.float32]) -> None:
+    def _commit(self, held: Held, vectors: Vectors) -> None:
         self._failpoints.hit("after_embed")
         self._persist(held, lambda: self._batches.commit(held.lease, vectors))
 

@@ -11,10 +11,10 @@ import numpy as np
 
 from embedfleet_schema.errors import ModelRefused
 from embedfleet_schema.types import Kind, Space
-from embedfleet_workers.embedders.checks import checked
+from embedfleet_workers.embedders.checks import checked, no_vectors
 from embedfleet_workers.embedders.forward import Forward, PackedForward, PlainForward, packable
 from embedfleet_workers.embedders.loading import load_model
-from embedfleet_workers.embedders.protocol import Vectors
+from embedfleet_workers.embedders.protocol import Rows, Vectors
 from embedfleet_workers.embedders.tokens import Tokens
 from embedfleet_workers.embedding_errors import BadAnswer, EmbeddingError
 
@@ -64,7 +64,7 @@ class LocalEmbedder:
         if self._closed:
             raise EmbeddingError(reason=f"{self.space.name} is closed")
         if not texts:
-            return np.empty((0, self.space.dimensions), dtype=np.float32)
+            return no_vectors(self.space)
         try:
             vectors = self._forward(texts, kind)
         except RuntimeError as error:  # PyTorch's own, out-of-memory included
@@ -105,7 +105,7 @@ def _probe(forward: Forward, space: Space, texts: Sequence[str]) -> Vectors:
         raise ModelRefused(model=space.name, reason=reason) from error
 
 
-def _agree(model: SentenceTransformer, one: Vectors, other: Vectors) -> bool:
+def _agree(model: SentenceTransformer, one: Rows, other: Rows) -> bool:
     import torch
 
     lengths = np.linalg.norm(one, axis=1) * np.linalg.norm(other, axis=1)

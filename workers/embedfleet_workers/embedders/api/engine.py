@@ -46,7 +46,7 @@ class ApiEmbedder:
         return self._sender.adapter.count_tokens(texts)
 
     def embed(self, texts: Sequence[str], kind: Kind) -> Vectors:
-        vectors = np.empty((len(texts), self.space.dimensions), dtype=np.float32)
+        vectors = Vectors(np.empty((len(texts), self.space.dimensions), dtype=np.float32))
         for part in self.parts(texts, kind):
             vectors[list(part.rows)] = part.vectors
         return vectors

@@ -9,8 +9,6 @@ import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-import numpy as np
-
 from embedfleet_schema.types import Kind, Space
 from embedfleet_workers.backoff import full_jitter
 from embedfleet_workers.embedders.api.adapter import (
@@ -26,6 +24,7 @@ from embedfleet_workers.embedders.api.answers import vectors_of
 from embedfleet_workers.embedders.api.counting import Calibration
 from embedfleet_workers.embedders.api.requests import Request
 from embedfleet_workers.embedders.api.turns import Turns
+from embedfleet_workers.embedders.checks import no_vectors
 from embedfleet_workers.embedders.protocol import Part, Spent
 from embedfleet_workers.embedding_errors import AboveRateLimit, BadAnswer, ProviderStopped
 from embedfleet_workers.limits.protocol import Admission, Amounts, Gate
@@ -153,8 +152,7 @@ class Sender:
 
     def without_rows(self, tokens: int) -> Part:
         """What stands for an answer that was paid for and is of no use to anybody."""
-        nothing = np.empty((0, self.space.dimensions), dtype=np.float32)
-        return Part([], nothing, Spent(1, tokens))
+        return Part([], no_vectors(self.space), Spent(1, tokens))
 
     async def stopped(self, stop: Stop) -> ProviderStopped:
         """The error that stands for a stop; the whole fleet hears of one of the whole account."""
