@@ -92,13 +92,7 @@ def connect(
     if workers is not None:
         from embedfleet.local_workers import living_workers
 
-        living_workers(
-            fleet.db,
-            found.data,
-            workers,
-            alive_seconds=fleet.alive_seconds,
-            queue=found.local_queue,
-        )
+        living_workers(fleet.db, found, workers, queue=found.local_queue)
     return fleet
 
 

@@ -83,10 +83,9 @@ def start_workers(
 
 def living_workers(
     db: Database,
-    data: Path,
+    settings: Settings,
     count: int,
     *,
-    alive_seconds: float,
     queue: Queue = "cpu",
     env: Mapping[str, str] = NO_VARIABLES,
 ) -> list[int]:
@@ -95,11 +94,12 @@ def living_workers(
     Raises:
         WorkerStartFailed: one ended before, or says nothing; the message quotes its log.
     """
-    began = time.time()
+    began, data = time.time(), settings.data
     pids = start_workers(data, count, queue=queue, env=env)
+    alive_s = workers_table.alive_seconds(settings.heartbeat_seconds)
 
     def all_live() -> bool:
-        known = workers_table.recent(db, alive_seconds=alive_seconds)
+        known = workers_table.recent(db, alive_seconds=alive_s)
         lacking = set(pids) - {each.pid for each in known if each.is_alive}
         if lacking - set(running_workers(data)):
             raise WorkerStartFailed(reason=_what_they_said(data, began))

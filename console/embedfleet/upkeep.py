@@ -119,7 +119,7 @@ class Upkeep:
         arguments.text("explain", "key", key)
         self._check_there()
         there = self._connections
-        return explain(there.db, self.info, key, alive_seconds=there.alive_seconds)
+        return explain(there.db, self.info, key, there.alive_seconds)
 
     def retry(self, *, job_id: int | None = None, budget_usd: float | None = None) -> Job | None:
         """Try failed chunks again, of one job or all; None where none failed or all are queued.

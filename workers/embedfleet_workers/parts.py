@@ -78,15 +78,7 @@ class Parts:
         if left:
             raise BadAnswer(reason=f"no answer to {len(left)} of {len(lease.texts)} texts")
 
-    def _store(
-        self,
-        held: Held,
-        lease: Lease,
-        part: Part,
-        spent: Spending,
-        *,
-        last: bool,
-    ) -> bool:
+    def _store(self, held: Held, lease: Lease, part: Part, spent: Spending, *, last: bool) -> bool:
         """Each is one transaction with what it cost, so a batch of one answer is one in all.
 
         Returns whether the job wants more.

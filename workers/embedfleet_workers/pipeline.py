@@ -36,6 +36,7 @@ from embedfleet_workers.embedders.protocol import Embedder, EmbedsInParts, Vecto
 from embedfleet_workers.heartbeat import Heartbeat, Held
 from embedfleet_workers.parts import Parts
 from embedfleet_workers.reasons import describe, unquoted
+from embedfleet_workers.stop import Stop
 
 log = logging.getLogger(__name__)
 
@@ -209,9 +210,8 @@ class Pipeline:
             case Defer(after_s, keeps_place):
                 self._batches.defer(lease, delay_s=after_s, reason=reason, keeps_place=keeps_place)
                 return Outcome.DEFER
-            case Pause(stop):
-                reason = unquoted(stop.reason, lease.texts)
-                self._batches.pause_space(lease, code=stop.code, reason=reason)
+            case Pause(Stop(code, why)):
+                self._batches.pause_space(lease, code=code, reason=unquoted(why, lease.texts))
                 return Outcome.STOPPED
             case Split():
                 self._batches.split(lease, reason=reason)

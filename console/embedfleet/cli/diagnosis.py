@@ -16,11 +16,11 @@ from typing import Literal
 from psycopg import Error
 from redis.exceptions import RedisError
 
-from embedfleet.amounts import quantity
 from embedfleet.progress import command
 from embedfleet.stack import ServerStatus
 from embedfleet.stack import status as stack_status
 from embedfleet_schema import session
+from embedfleet_schema.amounts import quantity
 from embedfleet_schema.database import LOCK_SPACES, Database
 from embedfleet_schema.errors import EmbedfleetError, NotConfigured
 from embedfleet_schema.hub import Hub

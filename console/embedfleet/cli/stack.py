@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from embedfleet.amounts import quantity
 from embedfleet.cli.output import note, print_json, say
 from embedfleet.cli.parameters import Json
 from embedfleet.cli.session import session
+from embedfleet_schema.amounts import quantity
 
 if TYPE_CHECKING:
     from embedfleet_schema.settings import Settings
@@ -44,7 +44,6 @@ def up(
     from embedfleet.progress import activity, command
     from embedfleet_schema.addresses import redacted
     from embedfleet_schema.database import Database
-    from embedfleet_schema.store.workers import alive_seconds
 
     settings = session(context).settings()
     endpoints = ready(settings.data, on_step=note)
@@ -52,8 +51,7 @@ def up(
     if workers:
         with activity("waiting for the workers to sign on"):
             database = Database(endpoints.database_url, max_connections=1)
-            alive_s = alive_seconds(settings.heartbeat_seconds)
-            pids = living_workers(database, settings.data, workers, alive_seconds=alive_s)
+            pids = living_workers(database, settings, workers)
             database.close()
     if json:
         print_json(

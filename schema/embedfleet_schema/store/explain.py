@@ -24,15 +24,12 @@ from embedfleet_schema.types import CollectionInfo
 _SQL = load("explain")
 
 
-def explain(
-    db: Database, collection: CollectionInfo, key: str, *, alive_seconds: float
-) -> Explanation:
-    """Where the document `key` stands, and what it waits for. Changes nothing."""
-    named: dict[str, Any] = {
-        "collection_id": collection.id,
-        "key": key,
-        "alive_seconds": alive_seconds,
-    }
+def explain(db: Database, collection: CollectionInfo, key: str, alive_s: float) -> Explanation:
+    """Where the document `key` stands, and what it waits for. Changes nothing.
+
+    `alive_s` is what `workers.alive_seconds` says.
+    """
+    named: dict[str, Any] = {"collection_id": collection.id, "key": key, "alive_seconds": alive_s}
     with db.transaction() as conn:
         conn.execute(_SQL["one_snapshot"])
         verdicts = conn.cursor(row_factory=class_row(Verdict))
