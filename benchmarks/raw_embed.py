@@ -18,7 +18,7 @@ from pathlib import Path
 
 from embedfleet_schema.model_files import find_model
 from embedfleet_schema.spaces import resolve_space
-from embedfleet_workers.embedders.forward import usable_cores
+from embedfleet_workers.cores import cores
 from embedfleet_workers.embedders.local import LocalEmbedder
 
 TOKENS = 100
@@ -78,7 +78,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--texts", type=int, default=500)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--threads", type=int, default=usable_cores())
+    parser.add_argument("--threads", type=int, default=cores())
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     found = measure(options.texts, options.rounds, options.threads)

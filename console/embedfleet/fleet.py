@@ -91,7 +91,7 @@ def connect(
     if workers is not None:
         from embedfleet.local_workers import living_workers
 
-        living_workers(fleet.db, found.data, workers, queue=found.local_queue)
+        living_workers(fleet.db, found, workers, queue=found.local_queue)
     return fleet
 
 
@@ -265,8 +265,8 @@ class Fleet(Connections):
         return Limits(self.db, self.settings.redis)
 
     def workers(self) -> list[WorkerInfo]:
-        """Worker processes that have not signed off; `silent_s` tells whether they still live."""
-        return workers.list_alive(self.db)
+        """Worker processes that have not signed off; `is_alive` tells whether they still live."""
+        return workers.recent(self.db, alive_seconds=self.alive_seconds)
 
     def queues(self) -> list[QueueInfo]:
         """Open batches by queue."""

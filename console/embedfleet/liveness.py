@@ -14,9 +14,8 @@ if TYPE_CHECKING:
 
 def has_worker(connections: Connections, queue: Queue) -> bool:
     """Whether anyone is there to embed what waits in `queue`."""
-    return any(
-        worker.is_alive and queue in worker.queues for worker in workers.list_alive(connections.db)
-    )
+    with connections.db.connection() as conn:
+        return workers.count_alive(conn, queue, alive_seconds=connections.alive_seconds) > 0
 
 
 def will_have_worker(connections: Connections, queue: Queue) -> bool:

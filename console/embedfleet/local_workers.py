@@ -25,6 +25,7 @@ from embedfleet_schema.errors import WorkerStartFailed
 from embedfleet_schema.settings import Settings
 from embedfleet_schema.store import workers as workers_table
 from embedfleet_schema.types import Queue
+from embedfleet_workers.cores import cores
 
 LOG_BYTES = 10_000_000
 # A worker that is told to stop finishes its batch: seconds with a small model, and never as long
@@ -82,7 +83,7 @@ def start_workers(
 
 def living_workers(
     db: Database,
-    data: Path,
+    settings: Settings,
     count: int,
     *,
     queue: Queue = "cpu",
@@ -93,11 +94,13 @@ def living_workers(
     Raises:
         WorkerStartFailed: one ended before, or says nothing; the message quotes its log.
     """
-    began = time.time()
+    began, data = time.time(), settings.data
     pids = start_workers(data, count, queue=queue, env=env)
+    alive_s = workers_table.alive_seconds(settings.heartbeat_seconds)
 
     def all_live() -> bool:
-        lacking = set(pids) - {each.pid for each in workers_table.list_alive(db) if each.is_alive}
+        known = workers_table.recent(db, alive_seconds=alive_s)
+        lacking = set(pids) - {each.pid for each in known if each.is_alive}
         if lacking - set(running_workers(data)):
             raise WorkerStartFailed(reason=_what_they_said(data, began))
         return not lacking
@@ -237,8 +240,6 @@ def _launch(
 
 def _environment(data: Path, processes: int, env: Mapping[str, str]) -> dict[str, str]:
     """The environment of a worker: ours, but with the embedded stack's servers."""
-    from embedfleet_workers.runtime import cores
-
     inherited = {name: value for name, value in os.environ.items() if name not in _url_names()}
     # Workers that share the cores must not all want all of them.
     threads = {"EMBEDFLEET_TORCH_THREADS": str(max(1, cores() // max(1, processes)))}

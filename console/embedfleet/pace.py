@@ -17,18 +17,14 @@ from embedfleet_schema.model_files import has_weights
 from embedfleet_schema.store import limits, plans
 from embedfleet_schema.store.limits import LimitBook
 from embedfleet_schema.types import Space
+from embedfleet_workers.embedders.api.access import caps_of
+from embedfleet_workers.limits.gate import LARGEST_SHARE
 
 Basis = Literal["nothing", "limits", "history", "measured", "unknown"]
 
 # A try goes on this long, after one text that loads the model and is not counted.
 TRY_SECONDS = 1.5
 _AT_ONCE = 4
-# Texts of one request, where a provider takes more than one; Gemini's quota counts each text.
-_INPUTS = {"openai": 2_048, "cohere": 96, "voyage": 1_000, "gemini": 1, "jina": 512, "mistral": 256}
-# Tokens of one request, where a provider takes fewer than a batch has.
-_TOKENS = {"mistral": 16_000}
-# Workers keep a request to this share of the tokens of a minute, so that limits are not burst.
-_REQUEST_SHARE = 0.01
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,10 +73,11 @@ def _minutes(
     space: Space, counted: Counted, quotas: Mapping[str, float], batch_tokens: int
 ) -> float | None:
     """Minutes at the limit that binds; None without a limit that can be reckoned with."""
-    request_tokens: float = min(batch_tokens, _TOKENS.get(space.provider, batch_tokens))
+    caps = caps_of(space.provider, space.model)
+    request_tokens: float = min(batch_tokens, caps.tokens or batch_tokens)
     if "tokens" in quotas:
-        request_tokens = min(request_tokens, _REQUEST_SHARE * quotas["tokens"])
-    by_inputs = math.ceil(counted.to_embed / _INPUTS[space.provider])
+        request_tokens = min(request_tokens, LARGEST_SHARE * quotas["tokens"])
+    by_inputs = math.ceil(counted.to_embed / (1 if caps.each_counts else caps.inputs))
     by_tokens = math.ceil(counted.tokens_to_pay / max(request_tokens, 1))
     needed = {
         "tokens": counted.tokens_to_pay,

@@ -122,7 +122,8 @@ class Upkeep:
         """Why a document is not searchable yet, or that it is; `str()` of it is a paragraph."""
         arguments.text("explain", "key", key)
         self._check_there()
-        return explain(self._connections.db, self.info, key)
+        there = self._connections
+        return explain(there.db, self.info, key, there.alive_seconds)
 
     def retry(self, *, job_id: int | None = None, budget_usd: float | None = None) -> Job | None:
         """Try failed chunks again, of one job or all; None where none failed or all are queued.

@@ -197,9 +197,8 @@ def _of_api(provider: str, model: str) -> TokenCounter:
     try:
         return _from_file(repository, published_tokenizer(repository))
     except ModelNotFound as error:
-        reason = error.details.get("reason")
         text = "tokens of %s/%s are estimated, its tokenizer is not within reach: %s"
-        log.warning(text, provider, model, reason)
+        log.warning(text, provider, model, error.reason)
         return Cl100kCounter(approximate=True)
 
 

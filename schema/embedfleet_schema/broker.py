@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import logging
 import threading
-import time
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
 
+from embedfleet_schema.breaker import Breaker
 from embedfleet_schema.forks import leave_to_parent, renewed_after_fork
 from embedfleet_schema.redis_clients import tls_options
 from embedfleet_schema.redis_url import RedisAddress, parse_redis_url
@@ -105,10 +105,9 @@ class Doorbell:
     """Rings queues; never raises for a broker that is away."""
 
     def __init__(self, app: Celery, *, silence_s: float = PRODUCER_SILENCE_S) -> None:
-        """`silence_s` is how long a ring that failed is the last one."""
+        """`silence_s` is how long a ring that failed is the last one of this process."""
         self._app = app
-        self._silence_s = silence_s
-        self._silent_until = 0.0
+        self._breaker = Breaker(silence_s)
         self._late: Future[bool] | None = None
         # Its own: kombu keeps one for all applications of a process, and of its forked children.
         self._pool = app.connection_for_write().Pool(MOST_CONNECTIONS)
@@ -122,7 +121,7 @@ class Doorbell:
         ones are not tried.
         """
         late = self._late is not None and not self._late.done()
-        if late or time.monotonic() < self._silent_until:
+        if late or not self._breaker.admits():
             return False
         heard: Future[bool] = Future()
         # A daemon: a process that has done its work does not wait for Redis.
@@ -154,9 +153,10 @@ class Doorbell:
                 for _ in range(min(count, MAX_WAITING - waiting)):
                     self._app.send_task(TASK, args=(queue,), queue=queue, connection=connection)
         except _broker_errors() as error:
-            self._silent_until = time.monotonic() + self._silence_s
+            self._breaker.open()
             log.warning("cannot ring queue %s: %s", queue, type(error).__name__)
             return False
+        self._breaker.close()
         return True
 
 

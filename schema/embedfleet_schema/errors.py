@@ -1,4 +1,6 @@
-"""Every error that embedfleet raises. A class's docstring is its message.
+"""The errors that embedfleet raises. A class's docstring is its message.
+
+Those of embedders are in `embedfleet_workers.embedding_errors`.
 
 Each message says what happened, to what, and what to do next. `exit_code` is what the command
 line returns: 2 for wrong use, 1 for the rest.
@@ -15,7 +17,8 @@ class EmbedfleetError(Exception):
     exit_code = 1
 
     def __init__(self, **details: object) -> None:
-        self.details = details
+        """`details` are what the message names; a class that declares one lets others read it."""
+        vars(self).update(details)
         template = inspect.cleandoc(type(self).__doc__ or "").replace("\n", " ")
         super().__init__(template.format(**details))
 
@@ -154,10 +157,6 @@ class NothingAccepted(EmbedfleetError):
     """
 
 
-class InputUnreadable(EmbedfleetError):
-    """{path} cannot be read: {reason}."""
-
-
 class ExtraMissing(EmbedfleetError):
     """{feature} needs packages that are not installed. Install them with: pip install
     'embedfleet[{extra}]'
@@ -282,55 +281,11 @@ class ModelNotFound(EmbedfleetError):
     a directory that holds the model.
     """
 
+    reason: str
+
 
 class ModelRefused(EmbedfleetError):
     """The model {model!r} is refused: {reason}."""
-
-
-class EmbeddingError(EmbedfleetError):
-    """Embedding failed: {reason}."""
-
-
-class InputAtFault(EmbeddingError):
-    """The embedder cannot take this input: {reason}."""
-
-    code = "INPUT_REJECTED"
-
-
-class BadAnswer(EmbeddingError):
-    """The embedder's answer is not usable: {reason}."""
-
-
-class EmbedderBusy(EmbeddingError):
-    """The embedder asks to wait {seconds:.1f} s: {reason}."""
-
-
-class JobHeld(EmbeddingError):
-    """Its job wants nothing more for now: it, or its model, was paused, or it was cancelled."""
-
-
-class ReservationSpent(EmbeddingError):
-    """What was reserved of its job's budget is spent: the rest of the batch is reserved anew."""
-
-
-class AboveRateLimit(EmbeddingError):
-    """One text alone is larger than the provider's rate limit: {reason}. It waits until the limit
-    is raised; or cut the documents into smaller chunks.
-    """
-
-
-class ProviderStopped(EmbeddingError):
-    """{provider} takes no more work: {reason}. Mend it there, then go on with: embedfleet resume
-    {model}
-    """
-
-    def __init__(self, *, code: str, provider: str, model: str, reason: str) -> None:
-        self.code = code
-        super().__init__(code=code, provider=provider, model=model, reason=reason)
-
-
-class BatchApiError(EmbeddingError):
-    """The batch API of {provider} did not do what it was asked to: {reason}."""
 
 
 class KeyMissing(EmbedfleetError):
@@ -341,10 +296,6 @@ class KeyMissing(EmbedfleetError):
 
 class LeaseLost(EmbedfleetError):
     """Batch {batch} is no longer leased to this worker (attempt {attempt}): its result is void."""
-
-
-class JobFailed(EmbedfleetError):
-    """Job {job} ended {state}: {reason}"""
 
 
 class WaitTimeout(EmbedfleetError):

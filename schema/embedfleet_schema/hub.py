@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import re
-import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from pathlib import Path
 from threading import Thread
 from typing import TypeVar
 
+from embedfleet_schema.breaker import Breaker
 from embedfleet_schema.errors import ModelNotFound
 
 ANSWER_SECONDS = 5.0
@@ -57,7 +57,7 @@ class Hub:
     def __init__(self, answer_seconds: float = ANSWER_SECONDS) -> None:
         self._answer_seconds = answer_seconds
         self._outage = ""
-        self._outage_until = 0.0
+        self._breaker = Breaker(REMEMBERED_SECONDS)
 
     def cached(self, repository: str, patterns: Sequence[str]) -> Path | None:
         """The cached snapshot; None where there is none, or one known to lack files."""
@@ -104,18 +104,20 @@ class Hub:
         from huggingface_hub import HfApi
         from huggingface_hub.errors import RepositoryNotFoundError
 
-        if time.monotonic() < self._outage_until:
+        if not self._breaker.admits():
             raise ModelNotFound(model=repository, reason=self._outage)
         wait = self._answer_seconds
         try:
             _within(wait, lambda: HfApi().model_info(repository, timeout=wait))
         except RepositoryNotFoundError as error:
+            self._breaker.close()
             reason = f"the hub has no public model {repository}; for a private one, set HF_TOKEN"
             raise ModelNotFound(model=repository, reason=reason) from error
         except (HTTPError, OSError) as error:
             self._outage = f"the hub cannot be reached ({_brief(error)})"
-            self._outage_until = time.monotonic() + REMEMBERED_SECONDS
+            self._breaker.open()
             raise ModelNotFound(model=repository, reason=self._outage) from error
+        self._breaker.close()
 
 
 def _brief(error: Exception) -> str:

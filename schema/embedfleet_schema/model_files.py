@@ -201,7 +201,7 @@ def _from_hub(name: str, *, weights: bool) -> Path:
     except ModelNotFound as error:
         if not Path(name).is_dir():
             raise
-        reason = f"{error.details['reason']}; to load the directory, write ./{name}"
+        reason = f"{error.reason}; to load the directory, write ./{name}"
         raise ModelNotFound(model=name, reason=reason) from error
 
 

@@ -83,7 +83,7 @@ class Settings(BaseSettings):
         default=60.0, gt=0, description="How long a batch stays leased without a heartbeat."
     )
     heartbeat_seconds: float = Field(
-        default=15.0, gt=0, description="Time between two heartbeats of a worker."
+        default=15.0, gt=0, description="Time between heartbeats of a worker; three missed: silent."
     )
     sweep_seconds: float = Field(
         default=5.0,

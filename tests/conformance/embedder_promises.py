@@ -10,8 +10,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from embedfleet_schema.errors import InputAtFault
 from embedfleet_workers.embedders.protocol import Embedder, Vectors
+from embedfleet_workers.embedding_errors import InputAtFault
 
 TEXTS = [
     "Read a zip file.",

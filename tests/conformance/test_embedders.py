@@ -7,11 +7,11 @@ from contextlib import contextmanager
 import pytest
 from embedder_promises import PROMISES, TEXTS, Asked, smallest_cosine
 
-from embedfleet_schema.errors import EmbeddingError
 from embedfleet_schema.model_files import find_model
 from embedfleet_schema.spaces import resolve_space
 from embedfleet_schema.types import Space
 from embedfleet_workers.embedders import load_embedder
+from embedfleet_workers.embedding_errors import EmbeddingError
 from plugins.provider_dialects import DialectServer, access_to
 
 FAKE = resolve_space("fake/384")

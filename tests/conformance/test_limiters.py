@@ -17,19 +17,11 @@ from embedfleet_workers.limits import redis_calls
 from embedfleet_workers.limits.memory import MemoryStore
 from embedfleet_workers.limits.protocol import LimitKey
 from embedfleet_workers.limits.redis_store import RedisStore
-from embedfleet_workers.limits.store import (
-    Ask,
-    LimitStore,
-    Lost,
-    Refusal,
-    Sight,
-    Stopped,
-    TooFar,
-    Turn,
-)
+from embedfleet_workers.limits.store import Ask, LimitStore, Lost, Refusal, Sight, TooFar, Turn
+from embedfleet_workers.stop import Stop
 
 KEY = LimitKey("openai", "0123456789abcdef", "text-embedding-3-small")
-STOP = Stopped("INSUFFICIENT_QUOTA", "no money is left")
+STOP = Stop("INSUFFICIENT_QUOTA", "no money is left")
 # 60 a minute at full target: one request a second.
 ONE_A_SECOND = {"requests": Ask(1.0, quota=60.0)}
 
@@ -597,7 +589,7 @@ def plainly(answer: Any) -> list[Any]:
             return numbers + [value for _, value in seen]
         case TooFar():
             return [answer.wait_s]
-        case Stopped() | Lost():
+        case Stop() | Lost():
             return [hash(type(answer).__name__)]
     dimensions = [
         number

@@ -6,9 +6,9 @@ import pytest
 
 import embedfleet as ef
 from embedfleet.fleet import Fleet
-from embedfleet_schema.errors import InputAtFault
 from embedfleet_schema.store.sweep import sweep
 from embedfleet_workers.embedders.fake import fake_vectors
+from embedfleet_workers.embedding_errors import InputAtFault
 from plugins.fleets import ask, claiming
 from plugins.pipelines import ScriptedEmbedder, finish, pipeline_around
 

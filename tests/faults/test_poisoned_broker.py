@@ -17,7 +17,7 @@ from embedfleet_schema.broker import KEY_PREFIX
 from embedfleet_schema.rings import TASK
 from embedfleet_workers.limits.protocol import LimitKey
 from embedfleet_workers.limits.redis_store import PREFIX, RedisStore
-from embedfleet_workers.limits.store import Stopped
+from embedfleet_workers.stop import Stop
 from plugins.failpoints import documents
 from plugins.fleets import ask
 from plugins.worker_processes import WorkerProcess, eventually
@@ -201,7 +201,7 @@ def stop(attacker: Attacker, state: bytes, words: str) -> None:
     async def write() -> None:
         store = RedisStore(attacker.app.conf.broker_url)
         key = LimitKey(*state.decode().removeprefix(PREFIX).split("/", 2))
-        await store.stop(key, Stopped("INSUFFICIENT_QUOTA", words), words)
+        await store.stop(key, Stop("INSUFFICIENT_QUOTA", words), words)
         await store.close()
 
     asyncio.run(write())

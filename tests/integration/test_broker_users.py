@@ -22,7 +22,8 @@ from embedfleet_schema.settings import load_settings
 from embedfleet_workers.limits import redis_calls
 from embedfleet_workers.limits.protocol import LimitKey
 from embedfleet_workers.limits.redis_store import RedisStore
-from embedfleet_workers.limits.store import Ask, Refusal, Sight, Stopped
+from embedfleet_workers.limits.store import Ask, Refusal, Sight
+from embedfleet_workers.stop import Stop
 from plugins.documents import ROOT, blocks
 from plugins.failpoints import leased
 from plugins.worker_processes import TIMEOUT_S, eventually
@@ -151,7 +152,7 @@ async def take_every_step(url: str) -> None:
     await store.release(LIMIT, "one", places=1)
     assert held
     assert await waiting
-    await store.stop(LIMIT, Stopped("INSUFFICIENT_QUOTA", "no money is left"), "a test")
+    await store.stop(LIMIT, Stop("INSUFFICIENT_QUOTA", "no money is left"), "a test")
     await store.glance(LIMIT)
     await store.resume(LIMIT)
     assert [LIMIT] == await store.keys()

@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 
 import embedfleet as ef
 from embedfleet.fleet import Fleet
-from embedfleet_schema.errors import BudgetSpent, JobPaused, ReservationSpent
+from embedfleet_schema.errors import BudgetSpent, JobPaused
 from embedfleet_schema.store import budgets, usage
 from embedfleet_schema.store.sweep import sweep
+from embedfleet_workers.embedding_errors import ReservationSpent
 from embedfleet_workers.purse import Purse
 from plugins.api_fleets import MODEL
 from plugins.fleets import ask, batches_of

@@ -6,9 +6,9 @@ from uuid import uuid4
 import pytest
 
 import embedfleet as ef
-from embedfleet_schema.errors import EmbedderBusy
 from embedfleet_schema.store import transitions
 from embedfleet_workers.cooling import Cooling
+from embedfleet_workers.embedding_errors import EmbedderBusy
 from plugins.fleets import ask, batches_of
 from plugins.pipelines import PartsEmbedder, ScriptedEmbedder, pipeline_around
 from plugins.query_plans import most_read, nodes

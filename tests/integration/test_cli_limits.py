@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
@@ -12,6 +13,7 @@ from embedfleet_schema.store import limits
 from embedfleet_schema.store.limits import LimitName
 from embedfleet_workers.limits import gates as gates_module
 from embedfleet_workers.limits.gates import Gates
+from embedfleet_workers.stop import Stop
 
 if TYPE_CHECKING:
     from plugins.command_line import Command
@@ -50,13 +52,13 @@ def test_models_of_a_group_draw_on_one_limit(command: Command, fleet: Fleet):
     command("limits", "set", large, "--group", "embeddings", "--tokens", 1_000_000)
     (shown,) = command("limits", "show", MODEL, "--json").json
     assert ("openai/embeddings", [large, MODEL]) == (shown["name"], shown["models"])
-    gates = Gates(None, fleet.db)
+    gates = Gates(None, partial(limits.read, fleet.db))
     keys = {str(gates.gate(*name.split("/"), ACCOUNT).key) for name in (MODEL, large)}
     assert {f"openai/{ACCOUNT}/embeddings"} == keys
     command("limits", "clear", MODEL)
-    assert str(Gates(None, fleet.db).gate("openai", MODEL.split("/")[1], ACCOUNT).key) == (
-        f"openai/{ACCOUNT}/text-embedding-3-small"
-    )
+    assert str(
+        Gates(None, partial(limits.read, fleet.db)).gate("openai", MODEL.split("/")[1], ACCOUNT).key
+    ) == (f"openai/{ACCOUNT}/text-embedding-3-small")
 
 
 def test_what_is_set_for_one_account_wins_over_what_is_set_for_all(fleet: Fleet):
@@ -92,11 +94,11 @@ def test_what_running_processes_do_is_shown(command: Command, fleet: Fleet):
     fleet.limits.set(MODEL, {"tokens": 60_000.0})
 
     async def work() -> None:
-        gates = Gates(fleet.settings.redis, fleet.db)
+        gates = Gates(fleet.settings.redis, partial(limits.read, fleet.db))
         gate = gates.gate("openai", "text-embedding-3-small", ACCOUNT)
         admission = await gate.admit({"requests": 1, "tokens": 600}, max_wait_s=5)
         await admission.limited(3_600.0)
-        await gate.stop("INSUFFICIENT_QUOTA", "no money is left")
+        await gate.stop(Stop("INSUFFICIENT_QUOTA", "no money is left"))
         await gates.close()
 
     asyncio.run(work())
@@ -129,7 +131,7 @@ def test_a_limit_takes_effect_in_a_process_that_runs(fleet: Fleet, monkeypatch: 
     monkeypatch.setattr(gates_module, "PATIENCE_S", 60.0)
 
     async def work() -> tuple[int | None, int | None]:
-        gates = Gates(fleet.settings.redis, fleet.db)
+        gates = Gates(fleet.settings.redis, partial(limits.read, fleet.db))
         gate = gates.gate("openai", "text-embedding-3-small", ACCOUNT)
         before = gate.most_tokens
         await asyncio.to_thread(fleet.limits.set, MODEL, {"tokens": 250_000.0})

@@ -30,6 +30,8 @@ def batches(fleet: Fleet) -> Batches:
     worker = WorkerIdentity(uuid4(), "alpha", 4711, ["cpu"], 1, "cpu", "0")
     with fleet.db.connection() as conn:
         workers.register(conn, worker)
+        # It beats no more, and is alive for the test all the same.
+        conn.execute("UPDATE embedfleet.worker SET last_seen = now() + interval '1 minute'")
     return Batches(fleet.db, owner=worker.id, lease_seconds=60)
 
 

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING
 import pytest
 import redis
 
-from embedfleet_schema.errors import EmbedderBusy
 from embedfleet_schema.store.limits import LimitBook, LimitName
+from embedfleet_workers.embedding_errors import EmbedderBusy
 from embedfleet_workers.limits import fallback, redis_calls
 from embedfleet_workers.limits.gates import Gates
 from embedfleet_workers.limits.redis_store import RedisStore
 from embedfleet_workers.limits.store import DimensionState, StoreAway
+from embedfleet_workers.stop import Stop
 
 if TYPE_CHECKING:
     from plugins.tcp_proxy import ProxyMaker, TcpProxy
@@ -141,7 +142,9 @@ def test_a_stop_is_heard_by_another_process(redis_url: str):
         await gate.admit({"tokens": 6_000.0}, max_wait_s=5)
         waiting = asyncio.create_task(gate.admit(TOKENS, max_wait_s=120))
         await asyncio.sleep(0.1)
-        await one.gate("openai", "model", ACCOUNT).stop("INSUFFICIENT_QUOTA", "no money is left")
+        await one.gate("openai", "model", ACCOUNT).stop(
+            Stop("INSUFFICIENT_QUOTA", "no money is left")
+        )
         with pytest.raises(EmbedderBusy, match="another process was refused"):
             # Its turn would come after a minute.
             await asyncio.wait_for(waiting, 30)

@@ -23,6 +23,7 @@ from embedfleet.local_workers import (
     workers,
 )
 from embedfleet_schema.errors import WorkerStartFailed
+from embedfleet_schema.settings import Settings, load_settings
 from plugins.worker_processes import eventually
 
 START = """
@@ -41,6 +42,12 @@ def data(tmp_path: Path) -> Iterator[Path]:
     for pid in running_workers(folder):
         os.kill(pid, signal.SIGCONT)
     stop_workers(folder)
+
+
+@pytest.fixture
+def settings(data: Path) -> Settings:
+    """Those of the workers, which are not the test's fleet's."""
+    return load_settings(data=data)
 
 
 @pytest.fixture
@@ -76,16 +83,16 @@ def test_started_workers_embed_a_job_and_sign_off_when_they_are_stopped(fleet, s
         assert "queue cpu: 1 slot," in (data / "logs" / f"worker-{number}.log").read_text()
 
 
-def test_living_workers_have_signed_on_when_the_call_returns(fleet, servers, data):
-    pids = living_workers(fleet.db, data, 2, env=servers)
+def test_living_workers_have_signed_on_when_the_call_returns(fleet, servers, settings):
+    pids = living_workers(fleet.db, settings, 2, env=servers)
     assert set(pids) == {worker.pid for worker in fleet.workers()}
-    assert pids == living_workers(fleet.db, data, 2, env=servers)
+    assert pids == living_workers(fleet.db, settings, 2, env=servers)
 
 
-def test_a_worker_that_ends_at_once_is_an_error_with_its_last_words(fleet, servers, data):
+def test_a_worker_that_ends_at_once_is_an_error_with_its_last_words(fleet, servers, settings, data):
     broken = servers | {"EMBEDFLEET_LEASE_SECONDS": "-1"}
     with pytest.raises(WorkerStartFailed, match=r"lease_seconds.*\(logs: .*logs\)"):
-        living_workers(fleet.db, data, 2, env=broken)
+        living_workers(fleet.db, settings, 2, env=broken)
     eventually(lambda: [] == running_workers(data))
 
 
@@ -185,7 +192,7 @@ def test_a_worker_serves_the_stack_of_its_folder_whatever_the_environment_names(
 
 def test_workers_share_the_cores_unless_the_environment_says_otherwise(data, monkeypatch):
     monkeypatch.delenv("EMBEDFLEET_TORCH_THREADS", raising=False)
-    monkeypatch.setattr("embedfleet_workers.runtime.cores", lambda: 8)
+    monkeypatch.setattr(local_workers, "cores", lambda: 8)
     threads = "EMBEDFLEET_TORCH_THREADS"
     shares = [local_workers._environment(data, count, {})[threads] for count in (1, 2, 3, 100)]
     assert ["8", "4", "2", "1"] == shares

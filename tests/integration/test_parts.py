@@ -6,10 +6,15 @@ import numpy as np
 import pytest
 
 import embedfleet as ef
-from embedfleet_schema.errors import BadAnswer, EmbedderBusy, EmbeddingError, InputAtFault
 from embedfleet_schema.store import usage
 from embedfleet_schema.store.sweep import sweep
 from embedfleet_workers.embedders.protocol import Part, Spent
+from embedfleet_workers.embedding_errors import (
+    BadAnswer,
+    EmbedderBusy,
+    EmbeddingError,
+    InputAtFault,
+)
 from plugins.fleets import ask
 from plugins.invariants import check
 from plugins.pipelines import PartsEmbedder, finish, pipeline_around
@@ -169,7 +174,7 @@ def test_an_answer_that_is_not_usable_spoils_no_other_and_is_paid_for(fleet, doc
     pipeline, _ = pipeline_around(fleet, embedder)
     assert "retry" == pipeline.run_one("cpu")
     assert (3, 1) == (stored(fleet, docs), len(usage.by_day(fleet.db)))
-    assert [(3, 5)] == [(day.requests, day.texts) for day in usage.by_day(fleet.db)]
+    assert [(3, 3, 50)] == [(day.requests, day.texts, day.tokens) for day in usage.by_day(fleet.db)]
     assert [(BadAnswer(reason="row 0 (and 1 more) is a zero vector").args[0],)] == ask(
         fleet, "SELECT reason FROM embedfleet.batch"
     )

@@ -8,19 +8,13 @@ from pydantic import SecretStr
 
 import embedfleet as ef
 from embedfleet.fleet import Fleet
-from embedfleet_schema.errors import (
-    BudgetSpent,
-    JobPaused,
-    LeaseLost,
-    ProviderStopped,
-    UnknownModel,
-    UsageError,
-)
+from embedfleet_schema.errors import BudgetSpent, JobPaused, LeaseLost, UnknownModel, UsageError
 from embedfleet_schema.store.sweep import sweep
+from embedfleet_workers.embedding_errors import ProviderStopped
 from embedfleet_workers.limits import redis_calls
 from embedfleet_workers.limits.protocol import LimitKey
 from embedfleet_workers.limits.redis_store import RedisStore
-from embedfleet_workers.limits.store import Stopped
+from embedfleet_workers.stop import Stop
 from plugins.fleets import ask, batches_of
 from plugins.invariants import check
 from plugins.pauses import EMPTY, commit, documents, states, stop
@@ -187,9 +181,8 @@ def test_the_pipeline_pauses_the_space_and_says_so_without_quoting_a_text(fleet,
     docs.enqueue([ef.Document("d", private)])
 
     def refuse(_number):
-        raise ProviderStopped(
-            code="invalid_api_key", provider="fake", model="fake/16", reason=f"no: {private}"
-        )
+        stop = Stop("invalid_api_key", f"no: {private}")
+        raise ProviderStopped(stop, provider="fake", model="fake/16")
 
     pipeline, stats = pipeline_around(fleet, PartsEmbedder(docs.info.space, 1, before=refuse))
     assert ["stopped", "idle"] == [pipeline.run_one("cpu"), pipeline.run_one("cpu")]
@@ -216,7 +209,7 @@ def test_resuming_a_model_takes_back_the_alarm_of_its_provider_and_of_no_other(
     fleet, docs, monkeypatch
 ):
     monkeypatch.setattr(redis_calls, "ANSWER_S", 60.0)
-    alarm = Stopped("insufficient_quota", EMPTY)
+    alarm = Stop("insufficient_quota", EMPTY)
 
     async def sound():
         store = RedisStore(fleet.settings.redis)

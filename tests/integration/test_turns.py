@@ -1,8 +1,8 @@
 """A turn belongs to one process of the fleet at a time."""
 
+from embedfleet_schema.breaker import Breaker
 from embedfleet_schema.database import Database
 from embedfleet_schema.turns import DISK_PROBE, Turn
-from embedfleet_workers.breaker import Breaker
 from plugins.worker_processes import eventually
 
 

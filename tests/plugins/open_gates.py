@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from embedfleet_workers.limits.protocol import Amounts, LimitKey, Observed
+from embedfleet_workers.stop import Stop
 
 
 @dataclass
@@ -30,9 +31,6 @@ class OpenAdmission:
         self._end("settled")
         self.told.actual, self.told.seen = actual, seen
 
-    async def refund(self) -> None:
-        self._end("refunded")
-
     async def limited(
         self, retry_after_s: float | None = None, seen: Observed | None = None
     ) -> None:
@@ -55,7 +53,7 @@ class OpenGate:
     most_tokens: int | None = None
     before: Callable[[Told], object] | None = None
     told: list[Told] = field(default_factory=list)
-    stops: list[tuple[str, str]] = field(default_factory=list)
+    stops: list[Stop] = field(default_factory=list)
 
     async def admit(self, costs: Amounts, *, max_wait_s: float) -> OpenAdmission:
         told = Told(dict(costs), max_wait_s)
@@ -64,8 +62,8 @@ class OpenGate:
             await self.before(told)
         return OpenAdmission(told)
 
-    async def stop(self, code: str, reason: str) -> None:
-        self.stops.append((code, reason))
+    async def stop(self, stop: Stop) -> None:
+        self.stops.append(stop)
 
     def ends(self) -> list[str]:
         return [told.end for told in self.told]

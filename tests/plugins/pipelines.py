@@ -3,21 +3,25 @@
 from collections.abc import Callable, Iterator, Sequence
 from uuid import uuid4
 
+from numpy.typing import ArrayLike
+
 from embedfleet.fleet import Fleet
 from embedfleet_schema.failpoints import Failpoints
 from embedfleet_schema.store.batches import Batches
 from embedfleet_schema.store.workers import WorkerIdentity
 from embedfleet_schema.types import Kind, Space
 from embedfleet_workers.cooling import Cooling
+from embedfleet_workers.embedders.checks import checked, no_vectors
 from embedfleet_workers.embedders.fake import fake_vectors
-from embedfleet_workers.embedders.protocol import Embedder, Part, Spent, Vectors
+from embedfleet_workers.embedders.protocol import Embedder, Part, Rows, Spent, Vectors
+from embedfleet_workers.embedding_errors import BadAnswer
 from embedfleet_workers.heartbeat import Heartbeat
 from embedfleet_workers.pipeline import BatchStats, Pipeline
 from embedfleet_workers.purse import UNLIMITED, Purse
 
 LEASE_S = 60.0
-# What it answers reaches the pipeline as it is.
-Answer = Callable[[Sequence[str], Vectors], object]
+# What it answers is checked, as every embedder checks what it gives out.
+Answer = Callable[[Sequence[str], Rows], ArrayLike]
 
 
 class ScriptedEmbedder:
@@ -34,7 +38,9 @@ class ScriptedEmbedder:
 
     def embed(self, texts: Sequence[str], kind: Kind) -> Vectors:
         self.calls += 1
-        return self._answer(texts, fake_vectors(self.space, texts, kind))  # type: ignore[return-value]
+        return checked(
+            self._answer(texts, fake_vectors(self.space, texts, kind)), len(texts), self.space
+        )
 
     def close(self) -> None:
         """Nothing to give back."""
@@ -73,6 +79,7 @@ class PartsEmbedder(ScriptedEmbedder):
         purse: Purse = UNLIMITED,
     ) -> Iterator[Part]:
         rows = list(reversed(range(len(texts))))
+        wrong: BadAnswer | None = None
         try:
             for number, start in enumerate(range(0, len(rows), self._size)):
                 self._before(number)
@@ -80,14 +87,20 @@ class PartsEmbedder(ScriptedEmbedder):
                 asked = [texts[row] for row in chosen]
                 purse.take(chosen)
                 self.sent.extend(asked)
-                vectors, tokens = self.embed(asked, kind), self._bill(asked)
-                purse.settle(chosen, tokens)
-                yield Part(chosen, vectors, Spent(1, tokens))
+                spent = Spent(1, self._bill(asked))
+                try:
+                    part = Part(chosen, self.embed(asked, kind), spent)
+                except BadAnswer as error:
+                    part, wrong = Part([], no_vectors(self.space), spent), wrong or error
+                purse.settle(chosen, spent.tokens)
+                yield part
                 if not wanted():
                     break
         except GeneratorExit:
             self.closed += 1
             raise
+        if wrong is not None:
+            raise wrong
 
 
 def pipeline_around(

@@ -11,8 +11,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from embedfleet_schema.errors import EmbedderBusy
 from embedfleet_schema.store.limits import LimitBook, LimitName
+from embedfleet_workers.embedding_errors import EmbedderBusy
 from embedfleet_workers.limits.gates import Gates
 from embedfleet_workers.limits.memory import MemoryStore
 from embedfleet_workers.limits.protocol import Amounts, Gate, Observed
@@ -195,10 +195,14 @@ class Fleet:
                 admission = await gate.admit(costs, max_wait_s=max_wait_s)
             except EmbedderBusy as busy:
                 self.busy += 1
-                await asyncio.sleep(busy.details["seconds"])
+                await asyncio.sleep(busy.seconds)
                 began = loop.time()
                 continue
-            retry_after, seen = await self.provider.call(costs)
+            try:
+                retry_after, seen = await self.provider.call(costs)
+            except asyncio.CancelledError:
+                await admission.settle(timed=False)
+                raise
             if retry_after is None:
                 self.waits.append(loop.time() - began)
                 await admission.settle(costs, seen)

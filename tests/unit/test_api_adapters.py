@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from embedfleet_schema.errors import ExtraMissing, InputAtFault, KeyMissing
+from embedfleet_schema.errors import ExtraMissing, KeyMissing
 from embedfleet_schema.settings import load_settings
 from embedfleet_schema.types import Space
 from embedfleet_workers.decisions import ELSEWHERE_S, Defer, decide
@@ -12,6 +12,7 @@ from embedfleet_workers.embedders import load_embedder
 from embedfleet_workers.embedders.api.access import ApiAccess
 from embedfleet_workers.embedders.api.counting import Calibration, estimate
 from embedfleet_workers.embedders.api.requests import Request, cut
+from embedfleet_workers.embedding_errors import InputAtFault
 from plugins.open_gates import OpenGate, OpenGates
 from plugins.provider_dialects import KEY, access_to, limited
 
@@ -185,15 +186,6 @@ def test_two_keys_and_two_servers_are_different_accounts_and_no_key_is_shown():
     accounts = [account for _, _, account in gates.opened]
     assert 3 == len(set(accounts))
     assert not any(KEY in account for account in accounts)
-
-
-def test_a_space_has_one_embedder_until_it_is_closed():
-    api = ApiAccess(load_settings(openai_api_key=KEY), OpenGates())
-    space = Space("openai", "m", 8, 512)
-    first = api.embedder(space)
-    assert first is api.embedder(space)
-    first.close()
-    assert first is not api.embedder(space)
 
 
 def whole(tokens):

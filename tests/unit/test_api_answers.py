@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from embedfleet_schema.errors import BadAnswer
 from embedfleet_schema.types import Space
 from embedfleet_workers.embedders.api.answers import vectors_of
+from embedfleet_workers.embedding_errors import BadAnswer
 
 SPACE = Space("openai", "m", 4, 256)
 LOOSE = Space("openai", "m", 4, 256, normalized=False)

@@ -6,7 +6,10 @@ import threading
 import numpy as np
 import pytest
 
-from embedfleet_schema.errors import (
+from embedfleet_schema.types import Space
+from embedfleet_workers.embedders.api import sender as sending
+from embedfleet_workers.embedders.protocol import EmbedsInParts
+from embedfleet_workers.embedding_errors import (
     AboveRateLimit,
     BadAnswer,
     EmbedderBusy,
@@ -15,9 +18,6 @@ from embedfleet_schema.errors import (
     ProviderStopped,
     ReservationSpent,
 )
-from embedfleet_schema.types import Space
-from embedfleet_workers.embedders.api import sender as sending
-from embedfleet_workers.embedders.protocol import EmbedsInParts
 from embedfleet_workers.purse import Purse
 from plugins.open_gates import OpenGate
 from plugins.provider_dialects import Misdeed, access_to, expected_vectors, limited, refusal
@@ -164,7 +164,7 @@ def test_a_batch_whose_turn_is_far_away_sends_nothing(make, server, gate):
     gate.before = busy
     parts, error = collect(make(most_inputs=4))
     assert ([], [], 1) == (parts, server.calls, len(gate.told))
-    assert 17.0 == error.details["seconds"]
+    assert 17.0 == error.seconds
 
 
 def test_a_batch_that_has_begun_keeps_what_it_has_when_turns_run_out(make, gate):
@@ -261,7 +261,7 @@ def test_a_provider_that_is_down_is_left_alone_for_a_while(make, server, fault):
     server.plan = lambda call: fault
     parts, error = collect(make())
     assert ([], EmbedderBusy) == (parts, type(error))
-    assert 15 <= error.details["seconds"] <= 45
+    assert 15 <= error.seconds <= 45
     assert sending.TRIES + 1 == len(server.calls)
     assert ["A probe."] == server.texts()[-1]
 
@@ -358,7 +358,7 @@ def test_what_is_not_answered_costs_a_purse_nothing(make, server):
 def test_a_model_of_another_width_stops_its_space_and_says_so(make, server, gate):
     space = Space("openai", "my-deployment", 4, 8_192)
     parts, error = collect(make(space), ["one", "two"])
-    assert ([], ProviderStopped, "wrong_dimensions") == (parts, type(error), error.code)
+    assert ([], ProviderStopped, "wrong_dimensions") == (parts, type(error), error.stop.code)
     assert "--dimensions 8" in str(error)
     assert ([], sending.TRIES + 1) == (gate.stops, len(server.calls))
 
@@ -411,7 +411,7 @@ def test_one_bad_text_is_found_by_halving_and_its_neighbours_are_embedded_once(m
 def test_before_the_first_text_is_blamed_the_provider_is_tried_with_a_harmless_one(make, server):
     server.plan = lambda call: refusal(400, "", "dimensions are not supported")
     parts, error = collect(make(), ["one"])
-    assert ([], ProviderStopped, "request_refused") == (parts, type(error), error.code)
+    assert ([], ProviderStopped, "request_refused") == (parts, type(error), error.stop.code)
     assert [["one"], ["A probe."]] == server.texts()
 
 
@@ -431,7 +431,7 @@ def test_a_model_that_begins_to_refuse_everything_stops_its_space(make, server):
     assert (None, 1) == (collect(embedder)[1], len(server.calls))
     server.plan = lambda call: refusal(400, "", "this model was retired")
     error = collect(embedder)[1]
-    assert (ProviderStopped, "request_refused") == (type(error), error.code)
+    assert (ProviderStopped, "request_refused") == (type(error), error.stop.code)
 
 
 def test_a_text_that_is_no_unicode_is_never_sent_and_its_neighbours_are(make, server):
@@ -506,8 +506,8 @@ STOPS = {
 def test_a_refused_account_stops_the_fleet_at_once(make, server, gate, stop, code):
     server.plan = lambda call: stop
     parts, error = collect(make(most_inputs=1, api_requests=1))
-    assert ([], ProviderStopped, code) == (parts, type(error), error.code)
-    assert ([code], 1) == ([code for code, _ in gate.stops], len(server.calls))
+    assert ([], ProviderStopped, code) == (parts, type(error), error.stop.code)
+    assert ([code], 1) == ([stop.code for stop in gate.stops], len(server.calls))
 
 
 def test_an_unknown_model_stops_its_space_and_not_the_account(make, server, gate):
@@ -533,10 +533,10 @@ def test_after_a_stop_what_was_under_way_counts_and_nothing_more_is_sent(
         return late
 
     gate_knows = threading.Event()
-    stop = gate.stop
+    tell = gate.stop
 
-    async def stopped(code, reason):
-        await stop(code, reason)
+    async def stopped(stop):
+        await tell(stop)
         gate_knows.set()
 
     gate.stop = stopped

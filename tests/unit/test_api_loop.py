@@ -3,8 +3,8 @@ import threading
 
 import pytest
 
-from embedfleet_schema.errors import EmbeddingError
 from embedfleet_workers.embedders.api.loop import EventLoop
+from embedfleet_workers.embedding_errors import EmbeddingError
 
 
 async def thread_name():

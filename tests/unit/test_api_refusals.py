@@ -4,8 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from embedfleet_workers.embedders.api.adapter import Faulty, Limited, Refused, Stopped, TooLarge
+from embedfleet_workers.embedders.api.adapter import Faulty, Limited, Refused, TooLarge
 from embedfleet_workers.embedders.api.refusals import DAILY_WAIT_S, refusal
+from embedfleet_workers.stop import Stop
 
 STATUSES = [400, 401, 402, 403, 404, 408, 409, 413, 422, 424, 429, 498, 500, 503, 529]
 
@@ -26,47 +27,45 @@ def gemini(code, status, *details):
         (
             401,
             openai("invalid_api_key"),
-            Stopped("invalid_api_key", "it answered 401 (invalid_api_key)"),
+            Stop("invalid_api_key", "it answered 401 (invalid_api_key)"),
         ),
         (
             401,
             b'{"detail": "Provided API key is invalid."}',
-            Stopped("http_401", "it answered 401"),
+            Stop("http_401", "it answered 401"),
         ),
-        (402, b"", Stopped("http_402", "it answered 402")),
-        (403, b"<html>", Stopped("http_403", "it answered 403")),
-        (498, b'{"message": "invalid token"}', Stopped("http_498", "it answered 498")),
+        (402, b"", Stop("http_402", "it answered 402")),
+        (403, b"<html>", Stop("http_403", "it answered 403")),
+        (498, b'{"message": "invalid token"}', Stop("http_498", "it answered 498")),
         (
             403,
             b'{"code": "AUTHZ_INSUFFICIENT_BALANCE", "message": "Insufficient account balance"}',
-            Stopped("authz_insufficient_balance", "it answered 403 (authz_insufficient_balance)"),
+            Stop("authz_insufficient_balance", "it answered 403 (authz_insufficient_balance)"),
         ),
         (
             429,
             openai("insufficient_quota"),
-            Stopped("insufficient_quota", "it answered 429 (insufficient_quota)"),
+            Stop("insufficient_quota", "it answered 429 (insufficient_quota)"),
         ),
         (
             429,
             openai(kind="insufficient_quota"),
-            Stopped("insufficient_quota", "it answered 429 (insufficient_quota)"),
+            Stop("insufficient_quota", "it answered 429 (insufficient_quota)"),
         ),
         (
             429,
             openai("credit_balance_exhausted"),
-            Stopped("credit_balance_exhausted", "it answered 429 (credit_balance_exhausted)"),
+            Stop("credit_balance_exhausted", "it answered 429 (credit_balance_exhausted)"),
         ),
         (
             429,
             openai("project_spend_limit_exceeded"),
-            Stopped(
-                "project_spend_limit_exceeded", "it answered 429 (project_spend_limit_exceeded)"
-            ),
+            Stop("project_spend_limit_exceeded", "it answered 429 (project_spend_limit_exceeded)"),
         ),
         (
             429,
             openai("organization_usage_limit_exceeded"),
-            Stopped(
+            Stop(
                 "organization_usage_limit_exceeded",
                 "it answered 429 (organization_usage_limit_exceeded)",
             ),
@@ -74,7 +73,7 @@ def gemini(code, status, *details):
         (
             400,
             gemini(400, "INVALID_ARGUMENT", {"reason": "API_KEY_INVALID"}),
-            Stopped("api_key_invalid", "it answered 400 (api_key_invalid)"),
+            Stop("api_key_invalid", "it answered 400 (api_key_invalid)"),
         ),
     ],
 )

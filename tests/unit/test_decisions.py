@@ -2,17 +2,7 @@ import psycopg
 import pytest
 
 from embedfleet_schema.database import LockTimeout
-from embedfleet_schema.errors import (
-    AboveRateLimit,
-    BadAnswer,
-    DatabaseUnreachable,
-    EmbedderBusy,
-    InputAtFault,
-    LeaseLost,
-    ModelNotFound,
-    ModelRefused,
-    ProviderStopped,
-)
+from embedfleet_schema.errors import DatabaseUnreachable, LeaseLost, ModelNotFound, ModelRefused
 from embedfleet_workers.decisions import (
     BACKOFF_LIMIT_S,
     Defer,
@@ -24,12 +14,19 @@ from embedfleet_workers.decisions import (
     backoff,
     decide,
 )
+from embedfleet_workers.embedding_errors import (
+    AboveRateLimit,
+    BadAnswer,
+    EmbedderBusy,
+    InputAtFault,
+    ProviderStopped,
+)
+from embedfleet_workers.stop import Stop
 
 POISON = InputAtFault(reason="r")
 ANSWER = BadAnswer(reason="r")
-STOPPED = ProviderStopped(
-    code="insufficient_quota", provider="openai", model="openai/m", reason="the account is empty"
-)
+STOP = Stop("insufficient_quota", "the account is empty")
+STOPPED = ProviderStopped(STOP, provider="openai", model="openai/m")
 
 
 @pytest.mark.parametrize(
@@ -41,7 +38,7 @@ STOPPED = ProviderStopped(
         (EmbedderBusy(seconds=86_400, reason="429"), 9, 99, Defer(600.0)),
         (AboveRateLimit(reason="r"), 9, 99, Split()),
         (AboveRateLimit(reason="r"), 1, 99, Defer(600.0)),
-        (STOPPED, 9, 99, Pause("insufficient_quota", "the account is empty")),
+        (STOPPED, 9, 99, Pause(STOP)),
         (ModelNotFound(model="m", reason="r"), 9, 99, Defer(30.0, keeps_place=True)),
         (ModelRefused(model="m", reason="r"), 9, 99, Defer(30.0, keeps_place=True)),
         (DatabaseUnreachable(url="u", reason="r"), 9, 99, Defer(10.0)),

@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
-from embedfleet_schema.errors import BadAnswer
 from embedfleet_schema.types import Space
 from embedfleet_workers.embedders.checks import checked
+from embedfleet_workers.embedding_errors import BadAnswer
 
 SPACE = Space("fake", "4", 4, 256)
 LOOSE = Space("fake", "4", 4, 256, normalized=False)

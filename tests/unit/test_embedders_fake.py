@@ -7,16 +7,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from embedfleet_schema.errors import (
+from embedfleet_schema.errors import BadSettings
+from embedfleet_schema.types import Space
+from embedfleet_workers.embedders.fake import FakeEmbedder, fake_vectors
+from embedfleet_workers.embedders.faults import Faults
+from embedfleet_workers.embedding_errors import (
     BadAnswer,
-    BadSettings,
     EmbedderBusy,
     EmbeddingError,
     InputAtFault,
 )
-from embedfleet_schema.types import Space
-from embedfleet_workers.embedders.fake import FakeEmbedder, fake_vectors
-from embedfleet_workers.embedders.faults import Faults
 
 SPACE = Space("fake", "8", 8, 256)
 
@@ -99,7 +99,7 @@ def test_every_third_call_fails_and_the_next_succeeds():
 def test_a_busy_embedder_says_how_long_to_wait():
     with pytest.raises(EmbedderBusy) as caught:
         faulty("busy_every=1;busy_seconds=2.5").embed(["a"], "document")
-    assert caught.value.details["seconds"] == 2.5
+    assert caught.value.seconds == 2.5
 
 
 @pytest.mark.parametrize(

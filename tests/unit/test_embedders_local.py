@@ -21,16 +21,12 @@ from transformers import (
     XLMRobertaModel,
 )
 
-from embedfleet_schema.errors import (
-    EmbeddingError,
-    ModelNotFound,
-    ModelRefused,
-    WorkerStartFailed,
-)
+from embedfleet_schema.errors import ModelNotFound, ModelRefused, WorkerStartFailed
 from embedfleet_schema.model_files import find_model
 from embedfleet_schema.types import Space
 from embedfleet_workers.embedders.forward import PackedForward, PlainForward
 from embedfleet_workers.embedders.local import LocalEmbedder
+from embedfleet_workers.embedding_errors import EmbeddingError
 
 SIZES = {
     "vocab_size": 30_522,

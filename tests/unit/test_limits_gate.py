@@ -9,8 +9,8 @@ from typing import Any, cast
 import pytest
 
 from embedfleet_schema.accounts import account_of
-from embedfleet_schema.errors import EmbedderBusy
 from embedfleet_schema.store.limits import LimitBook, LimitName
+from embedfleet_workers.embedding_errors import EmbedderBusy
 from embedfleet_workers.limits.adaptive import FIRST, AdaptiveConcurrency
 from embedfleet_workers.limits.fallback import FallbackStore
 from embedfleet_workers.limits.gates import Gates
@@ -19,6 +19,7 @@ from embedfleet_workers.limits.memory import MemoryStore
 from embedfleet_workers.limits.observed import is_sane, wait_after_429
 from embedfleet_workers.limits.protocol import Gate, LimitKey, Observed
 from embedfleet_workers.limits.store import Ask, Sight, StoreAway, Turn
+from embedfleet_workers.stop import Stop
 from plugins.virtual_time import run_in_virtual_time
 
 ONE = {"requests": 1.0}
@@ -91,7 +92,7 @@ def test_a_stop_is_heard_by_all_who_wait_anywhere_within_a_second():
         ]
         await asyncio.sleep(1.0)
         stopped_at = now()
-        await first.stop("INSUFFICIENT_QUOTA", "no money is left")
+        await first.stop(Stop("INSUFFICIENT_QUOTA", "no money is left"))
         await asyncio.wait(waiting[1:])
         errors = [task.exception() for task in waiting[1:]]
         assert [EmbedderBusy] * 5 == [type(error) for error in errors]
@@ -100,7 +101,7 @@ def test_a_stop_is_heard_by_all_who_wait_anywhere_within_a_second():
             await second.admit(ONE, max_wait_s=60)
         # A hint, and nothing of what it says.
         assert "money" not in str(caught.value)
-        assert 10.0 == caught.value.details["seconds"]
+        assert 10.0 == caught.value.seconds
 
     virtually(test)
 
@@ -226,7 +227,6 @@ def test_an_admission_ends_once():
         admission = await gate.admit(ONE, max_wait_s=60)
         await admission.limited(5.0)
         await admission.limited(50.0)
-        await admission.refund()
         await admission.settle({"requests": 0.0})
         began = now()
         await gate.admit(ONE, max_wait_s=60)
@@ -322,7 +322,7 @@ def test_a_cap_on_requests_at_once_holds_for_the_whole_fleet():
 def test_a_place_comes_back_however_its_request_ends():
     async def test() -> None:
         (gate,) = gates_of({"concurrency": 1.0})
-        for end in ("settle", "refund", "limited", "failed"):
+        for end in ("settle", "limited", "failed"):
             admission = await gate.admit(ONE, max_wait_s=60)
             with pytest.raises(EmbedderBusy, match="all places"):
                 await gate.admit(ONE, max_wait_s=1)
@@ -414,7 +414,7 @@ def test_who_comes_while_the_head_of_the_line_sits_out_a_pause_is_told_so_at_onc
         began = now()
         with pytest.raises(EmbedderBusy) as raised:
             await gate.admit(ONE, max_wait_s=5)
-        assert (0.0, 27.5) == (now() - began, pytest.approx(raised.value.details["seconds"], abs=2))
+        assert (0.0, 27.5) == (now() - began, pytest.approx(raised.value.seconds, abs=2))
         await (await head).settle()
 
     virtually(test)

@@ -3,7 +3,8 @@
 import psycopg
 import pytest
 
-from embedfleet_schema.errors import BadAnswer, DatabaseFull, InputAtFault, ModelNotFound
+from embedfleet_schema.errors import DatabaseFull, ModelNotFound
+from embedfleet_workers.embedding_errors import BadAnswer, InputAtFault
 from embedfleet_workers.reasons import LONGEST, describe
 
 TEXT = "the patient was born on the first of May"

@@ -12,8 +12,8 @@ import pytest
 from embedfleet_schema.settings import load_settings
 from embedfleet_schema.types import Space
 from embedfleet_workers.embedders.api.access import ApiAccess
-from embedfleet_workers.embedders.api.adapter import Stopped
 from embedfleet_workers.lane.batch_api import BatchApi, NotDone
+from embedfleet_workers.stop import Stop
 from plugins.open_gates import OpenGates
 
 STATUSES = (301, 302, 303, 307, 308)
@@ -91,12 +91,12 @@ def test_an_embedder_stops_at_a_redirect(servers, place, provider):
     space = Space(provider, PROVIDERS[provider], 8, 512)
     replies = asyncio.run(sent(access, space, server))
     access.close()
-    assert {(Stopped, "redirected")} == {(type(reply), reply.code) for reply in replies}
+    assert {(Stop, "redirected")} == {(type(reply), reply.code) for reply in replies}
     assert all("_BASE_URL" in reply.reason for reply in replies)
     assert ([], len(STATUSES)) == (other.asked, len(server.asked))
 
 
-async def sent(access: ApiAccess, space: Space, server: Redirecting) -> list[Stopped]:
+async def sent(access: ApiAccess, space: Space, server: Redirecting) -> list[Stop]:
     adapter = access._adapter(space, *access._account(space))
     replies = []
     for server.status in STATUSES:

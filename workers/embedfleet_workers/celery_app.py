@@ -13,8 +13,10 @@ from embedfleet_schema.database import Database
 from embedfleet_schema.errors import DatabaseUnreachable, EmbedfleetError, WorkerStartFailed
 from embedfleet_schema.rings import TASK
 from embedfleet_schema.settings import load_settings
+from embedfleet_schema.store.workers import alive_seconds
 from embedfleet_schema.types import QUEUES, Queue
 from embedfleet_workers.lane.runner import LaneRunner
+from embedfleet_workers.pipeline import Outcome
 from embedfleet_workers.runtime import Launch, Runtime
 from embedfleet_workers.sweeper import Sweeper
 from embedfleet_workers.versions import check_packages, check_server
@@ -23,8 +25,6 @@ log = logging.getLogger(__name__)
 
 # A worker's blocking pop lasts one second; this is what else may hold up an answer.
 SOCKET_TIMEOUT_S = 15.0
-# Heartbeats that a worker may miss before its slots no longer count.
-SILENT_BEATS = 3
 
 settings = load_settings()
 app = celery_app(settings.redis, socket_timeout_s=SOCKET_TIMEOUT_S)
@@ -47,10 +47,12 @@ def embed(queue: Queue) -> None:
     if queue not in QUEUES or _Process.runtime is None:
         log.error("a ring for queue %.20r was not answered", queue)
         return
-    if _Process.runtime.answer(queue) in ("idle", "paused", "unreachable"):
-        return
-    if not doorbell.ring(queue) and _Process.sweeper is not None:
-        _Process.sweeper.hurry()
+    match _Process.runtime.answer(queue):
+        case Outcome.IDLE | Outcome.PAUSED | Outcome.UNREACHABLE:
+            return
+        case _:
+            if not doorbell.ring(queue) and _Process.sweeper is not None:
+                _Process.sweeper.hurry()
 
 
 # A message with the name of one of Celery's own tasks (a chord, a clean-up) is nobody's here.
@@ -102,7 +104,7 @@ def start_main(**_: object) -> None:
         Database(settings.database, max_connections=2, lock_wait_s=settings.lock_wait_seconds),
         doorbell,
         every_s=settings.sweep_seconds,
-        alive_s=settings.heartbeat_seconds * SILENT_BEATS,
+        alive_s=alive_seconds(settings.heartbeat_seconds),
     )
     _Process.sweeper.start()
     if _Process.launch is not None and "api" in _Process.launch.queues:

@@ -2,29 +2,32 @@
 
 from __future__ import annotations
 
-import random
 from dataclasses import dataclass
 
 import psycopg
 from psycopg_pool import PoolTimeout
 
 from embedfleet_schema.errors import (
-    AboveRateLimit,
-    BadAnswer,
     DatabaseUnreachable,
-    EmbedderBusy,
     ExtraMissing,
-    InputAtFault,
-    JobHeld,
     KeyMissing,
     LeaseLost,
     ModelNotFound,
     ModelRefused,
     NotPermitted,
-    ProviderStopped,
-    ReservationSpent,
     WorkerStartFailed,
 )
+from embedfleet_workers.backoff import full_jitter
+from embedfleet_workers.embedding_errors import (
+    AboveRateLimit,
+    BadAnswer,
+    EmbedderBusy,
+    InputAtFault,
+    JobHeld,
+    ProviderStopped,
+    ReservationSpent,
+)
+from embedfleet_workers.stop import Stop
 
 BACKOFF_BASE_S = 1.0
 BACKOFF_LIMIT_S = 60.0
@@ -72,8 +75,7 @@ class Fail:
 class Pause:
     """Pause the whole space: its provider takes nothing more until a person acts."""
 
-    code: str
-    reason: str
+    stop: Stop
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,11 +94,11 @@ def decide(  # noqa: PLR0911, PLR0912, C901 - a table reads best as one
         case LeaseLost():
             return Discard()
         case EmbedderBusy():
-            return _wait(float(str(error.details["seconds"])))
+            return _wait(error.seconds)
         case AboveRateLimit():
             return Split() if texts > 1 else Defer(LONG_WAIT_S)
         case ProviderStopped():
-            return Pause(error.code, str(error.details["reason"]))
+            return Pause(error.stop)
         case ModelNotFound() | ModelRefused() | ExtraMissing() | KeyMissing() | WorkerStartFailed():
             return Defer(ELSEWHERE_S, keeps_place=True)
         case NotPermitted():
@@ -124,7 +126,7 @@ def cooling_s(error: BaseException) -> float:
     """How long this process leaves the whole space alone: what one batch met with, all would."""
     match error:
         case EmbedderBusy():
-            return float(str(error.details["seconds"]))
+            return error.seconds
         case ModelNotFound() | ModelRefused() | ExtraMissing() | KeyMissing() | WorkerStartFailed():
             return ELSEWHERE_S
     return 0.0
@@ -137,12 +139,8 @@ def _wait(seconds: float) -> Decision:
 
 
 def backoff(errors: int) -> float:
-    """Full jitter: uniform between 0 and the capped exponential.
-
-    Source: Marc Brooker, "Exponential Backoff And Jitter", AWS Architecture Blog, 2015.
-    """
-    ceiling = min(BACKOFF_LIMIT_S, BACKOFF_BASE_S * 2.0 ** min(errors, 10))
-    return random.uniform(0.0, ceiling)  # noqa: S311 - no secret depends on it
+    """Seconds until a batch is tried again that was charged `errors` errors before."""
+    return full_jitter(errors + 1, base_s=BACKOFF_BASE_S, limit_s=BACKOFF_LIMIT_S)
 
 
 def _isolate(texts: int, code: str) -> Decision:

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from embedfleet_schema.types import Queue
+from embedfleet_workers.cores import cores
 from embedfleet_workers.embedders.loading import check_device
-from embedfleet_workers.runtime import cores
 
 Pool = Literal["prefork", "threads", "solo"]
 

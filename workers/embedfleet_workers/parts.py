@@ -10,14 +10,13 @@ from typing import Protocol
 import psycopg
 from psycopg_pool import PoolTimeout
 
-from embedfleet_schema.errors import BadAnswer, EmbedfleetError, JobHeld
+from embedfleet_schema.errors import EmbedfleetError
 from embedfleet_schema.failpoints import Failpoints
 from embedfleet_schema.store.batches import Batches, Lease
 from embedfleet_schema.store.claims import PriceOf
 from embedfleet_schema.store.usage import Spending, spending
-from embedfleet_schema.types import Space
-from embedfleet_workers.embedders.checks import checked
-from embedfleet_workers.embedders.protocol import EmbedsInParts, Part, Vectors
+from embedfleet_workers.embedders.protocol import EmbedsInParts, Part
+from embedfleet_workers.embedding_errors import BadAnswer, JobHeld
 from embedfleet_workers.heartbeat import Held
 from embedfleet_workers.purse import Purse
 from embedfleet_workers.reasons import describe
@@ -43,73 +42,62 @@ class Parts:
         self._failpoints = failpoints
 
     def take(self, held: Held, embedder: EmbedsInParts) -> None:
-        """Store every usable answer; the last one closes the batch.
+        """Store every answer; the last one closes the batch.
 
         `held.lease` is narrowed to what is left, so that whoever settles an error speaks of no
-        text that is stored. An answer that is not usable is raised after the others have come:
+        text that is stored. An answer that was not asked for is raised after the others have come:
         they are paid for.
 
         Raises:
+            BadAnswer: some texts have no answer, or two.
             LeaseLost: the batch went to somebody else; what was not sent yet is taken back.
             JobHeld: the rest is not wanted for now, and was not sent.
         """
         lease = held.lease
         left = set(range(len(lease.texts)))
-        wrong: BadAnswer | None = None
-        wanted = True
+        confused, wanted = False, True
         with _left_early(_parts(lease, embedder, lambda: wanted)) as answers:
             for part in answers:
                 spent = self._spent(lease, part)
                 if not part.rows:
                     self._enter(lease, spent)
                     continue
-                try:
-                    vectors = _usable(part, left, lease.collection.space)
-                except BadAnswer as error:
+                if not _answers_some(part, left):
                     self._enter(lease, spent)
-                    wrong = wrong or error
+                    confused = True
                     continue
                 rest = left.difference(part.rows)
-                wanted &= self._store(held, lease, part, vectors, spent, last=not rest)
+                wanted &= self._store(held, lease, part, spent, last=not rest)
                 left = rest
                 held.lease = lease.only(sorted(left))
                 self._failpoints.hit("after_part")
-        if wrong is not None:
-            raise wrong
+        if confused:
+            raise BadAnswer(reason="it answers texts that were not asked for, or twice")
         if left and not wanted:
             raise JobHeld
         if left:
             raise BadAnswer(reason=f"no answer to {len(left)} of {len(lease.texts)} texts")
 
-    def _store(
-        self,
-        held: Held,
-        lease: Lease,
-        part: Part,
-        vectors: Vectors,
-        spent: Spending,
-        *,
-        last: bool,
-    ) -> bool:
+    def _store(self, held: Held, lease: Lease, part: Part, spent: Spending, *, last: bool) -> bool:
         """Each is one transaction with what it cost, so a batch of one answer is one in all.
 
         Returns whether the job wants more.
         """
         write = self._commit if last else self._keep
         try:
-            return self._persist(held, lambda: write(lease, part, vectors, spent))
+            return self._persist(held, lambda: write(lease, part, spent))
         except BaseException:
             # It was paid for all the same. Where a lost connection hid that the transaction had
             # gone through, it is entered twice: rather that than a bill that nobody expects.
             self._enter(lease, spent)
             raise
 
-    def _commit(self, lease: Lease, part: Part, vectors: Vectors, spent: Spending) -> bool:
-        self._batches.commit(lease.only(part.rows), vectors, spent)
+    def _commit(self, lease: Lease, part: Part, spent: Spending) -> bool:
+        self._batches.commit(lease.only(part.rows), part.vectors, spent)
         return True
 
-    def _keep(self, lease: Lease, part: Part, vectors: Vectors, spent: Spending) -> bool:
-        return self._batches.store(lease, part.rows, vectors, spent)
+    def _keep(self, lease: Lease, part: Part, spent: Spending) -> bool:
+        return self._batches.store(lease, part.rows, part.vectors, spent)
 
     def _spent(self, lease: Lease, part: Part) -> Spending:
         return spending(
@@ -134,11 +122,10 @@ def _parts(lease: Lease, embedder: EmbedsInParts, wanted: Callable[[], bool]) ->
     return embedder.parts(lease.texts, "document", wanted, Purse(lease.bounds))
 
 
-def _usable(part: Part, left: set[int], space: Space) -> Vectors:
+def _answers_some(part: Part, left: set[int]) -> bool:
+    """Whether it has a vector for each of its rows, and each of these waits for one."""
     rows = set(part.rows)
-    if len(rows) != len(part.rows) or not rows <= left:
-        raise BadAnswer(reason="it answers texts that were not asked for, or twice")
-    return checked(part.vectors, len(part.rows), space)
+    return len(rows) == len(part.rows) == len(part.vectors) and rows <= left
 
 
 @contextmanager

@@ -6,19 +6,18 @@ import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, TypeVar
+from enum import StrEnum
+from typing import TypeVar
 
-import numpy as np
 import psycopg
-from numpy.typing import NDArray
 from psycopg_pool import PoolTimeout
 
+from embedfleet_schema.breaker import Breaker
 from embedfleet_schema.errors import DatabaseUnreachable, LeaseLost
 from embedfleet_schema.failpoints import Failpoints
 from embedfleet_schema.store.batches import Batches, Lease
 from embedfleet_schema.store.claims import PriceOf
 from embedfleet_schema.types import Queue, Space
-from embedfleet_workers.breaker import Breaker
 from embedfleet_workers.cooling import Cooling
 from embedfleet_workers.decisions import (
     DISK_FULL_S,
@@ -32,26 +31,14 @@ from embedfleet_workers.decisions import (
     cooling_s,
     decide,
 )
-from embedfleet_workers.embedders.checks import checked
-from embedfleet_workers.embedders.protocol import Embedder, EmbedsInParts
+from embedfleet_workers.embedders.checks import no_vectors
+from embedfleet_workers.embedders.protocol import Embedder, EmbedsInParts, Vectors
 from embedfleet_workers.heartbeat import Heartbeat, Held
 from embedfleet_workers.parts import Parts
 from embedfleet_workers.reasons import describe, unquoted
+from embedfleet_workers.stop import Stop
 
 log = logging.getLogger(__name__)
-
-Outcome = Literal[
-    "idle",
-    "done",
-    "retry",
-    "defer",
-    "split",
-    "fail",
-    "stopped",
-    "lost",
-    "paused",
-    "unreachable",
-]
 
 Written = TypeVar("Written")
 
@@ -61,6 +48,21 @@ RECONNECT_S = 2.0
 # The server is there, but has no room: waiting with a lease in hand makes none.
 _SHORT = (psycopg.errors.DiskFull, psycopg.errors.OutOfMemory)
 _AWAY = (psycopg.OperationalError, psycopg.InterfaceError, PoolTimeout, DatabaseUnreachable)
+
+
+class Outcome(StrEnum):
+    """What became of a batch, or why none was taken."""
+
+    IDLE = "idle"
+    DONE = "done"
+    RETRY = "retry"
+    DEFER = "defer"
+    SPLIT = "split"
+    FAIL = "fail"
+    STOPPED = "stopped"
+    LOST = "lost"
+    PAUSED = "paused"
+    UNREACHABLE = "unreachable"
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +117,7 @@ class Pipeline:
         a Celery task kills or wedges the pool's slot, and the batch would wait for its lease.
         """
         if not self._disk.admits():
-            return "paused"
+            return Outcome.PAUSED
         started = time.monotonic()
         try:
             lease = self._batches.claim(
@@ -124,14 +126,14 @@ class Pipeline:
         except BaseException as error:  # noqa: BLE001 - see above
             self._note(error)
             log.error("cannot claim from queue %s: %s", queue, describe(error))  # noqa: TRY400
-            return "unreachable"
+            return Outcome.UNREACHABLE
         if lease is None:
-            return "idle"
+            return Outcome.IDLE
         return self._process(lease, queue, claim_s=time.monotonic() - started)
 
     def _process(self, lease: Lease, queue: Queue, *, claim_s: float) -> Outcome:
         started = embedded = time.monotonic()
-        outcome: Outcome = "done"
+        outcome = Outcome.DONE
         with self._heartbeat.holding(lease) as held:
             try:
                 self._failpoints.hit("after_claim")
@@ -161,19 +163,19 @@ class Pipeline:
         )
         return outcome
 
-    def _embed(self, held: Held, queue: Queue) -> NDArray[np.float32] | None:
+    def _embed(self, held: Held, queue: Queue) -> Vectors | None:
         """The vectors to be stored; None where they were stored as they came."""
         held.lease = self._persist(held, lambda: self._batches.reuse(held.lease))
         lease, space = held.lease, held.lease.collection.space
         if not lease.texts:
-            return np.empty((0, space.dimensions), dtype=np.float32)
+            return no_vectors(space)
         embedder = self._embedder_for(space, queue)
         if isinstance(embedder, EmbedsInParts):
             self._parts.take(held, embedder)
             return None
-        return checked(embedder.embed(lease.texts, "document"), len(lease.texts), space)
+        return embedder.embed(lease.texts, "document")
 
-    def _commit(self, held: Held, vectors: NDArray[np.float32]) -> None:
+    def _commit(self, held: Held, vectors: Vectors) -> None:
         self._failpoints.hit("after_embed")
         self._persist(held, lambda: self._batches.commit(held.lease, vectors))
 
@@ -194,31 +196,31 @@ class Pipeline:
         try:
             return self._persist(held, lambda: self._apply(lease, decision, reason))
         except LeaseLost:
-            return "lost"
+            return Outcome.LOST
         except BaseException as second:  # noqa: BLE001 - see run_one
             # The lease runs out and the sweeper brings the batch back.
             log.error("batch %d is left to its lease: %s", lease.id, describe(second))  # noqa: TRY400
-            return "lost"
+            return Outcome.LOST
 
     def _apply(self, lease: Lease, decision: Decision, reason: str) -> Outcome:
         match decision:
             case Retry(after_s):
                 self._batches.retry(lease, delay_s=after_s, reason=reason)
-                return "retry"
+                return Outcome.RETRY
             case Defer(after_s, keeps_place):
                 self._batches.defer(lease, delay_s=after_s, reason=reason, keeps_place=keeps_place)
-                return "defer"
-            case Pause(code, why):
+                return Outcome.DEFER
+            case Pause(Stop(code, why)):
                 self._batches.pause_space(lease, code=code, reason=unquoted(why, lease.texts))
-                return "stopped"
+                return Outcome.STOPPED
             case Split():
                 self._batches.split(lease, reason=reason)
-                return "split"
+                return Outcome.SPLIT
             case Fail(code):
                 self._batches.fail(lease, code=code, reason=reason)
-                return "fail"
+                return Outcome.FAIL
             case Discard():
-                return "lost"
+                return Outcome.LOST
 
     def _persist(self, held: Held, write: Callable[[], Written]) -> Written:
         """Write to the database, again after it was away: a vector is too dear to be thrown out.

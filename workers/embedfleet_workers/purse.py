@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Sequence
 
-from embedfleet_schema.errors import ReservationSpent
+from embedfleet_workers.embedding_errors import ReservationSpent
 
 
 class Purse:

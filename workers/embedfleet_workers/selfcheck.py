@@ -23,7 +23,7 @@ from embedfleet_schema.store import space_checks
 from embedfleet_schema.store.space_checks import SpaceRecord
 from embedfleet_schema.types import Space
 from embedfleet_workers.embedders import check_allowed
-from embedfleet_workers.embedders.protocol import Embedder, Vectors
+from embedfleet_workers.embedders.protocol import Embedder, Rows
 
 log = logging.getLogger(__name__)
 
@@ -93,7 +93,7 @@ def probe_texts(max_tokens: int) -> list[str]:
     return [_SHORT, _MIXED, " ".join(_TOPICS), long]
 
 
-def agreement(one: Vectors, other: Vectors) -> NDArray[np.float64]:
+def agreement(one: Rows, other: Rows) -> NDArray[np.float64]:
     """The cosine of each row with its counterpart, less where their lengths differ."""
     one, other = one.astype(np.float64), other.astype(np.float64)
     lengths = np.linalg.norm(one, axis=1) * np.linalg.norm(other, axis=1)
@@ -123,7 +123,7 @@ def _recorded(db: Database, embedder: Embedder, files: Mapping[str, str]) -> Spa
     return known
 
 
-def _probed(embedder: Embedder, texts: list[str]) -> Vectors:
+def _probed(embedder: Embedder, texts: list[str]) -> Rows:
     documents = embedder.embed(texts, "document")
     return np.concatenate([documents, embedder.embed(texts[:1], "query")])
 

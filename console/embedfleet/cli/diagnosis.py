@@ -14,11 +14,11 @@ from typing import Literal
 from psycopg import Error
 from redis.exceptions import RedisError
 
-from embedfleet.amounts import quantity
 from embedfleet.progress import command
 from embedfleet.stack import ServerStatus
 from embedfleet.stack import status as stack_status
 from embedfleet_schema import requirements, session
+from embedfleet_schema.amounts import quantity
 from embedfleet_schema.database import LOCK_SPACES, Database
 from embedfleet_schema.errors import EmbedfleetError, NotConfigured
 from embedfleet_schema.hub import Hub
@@ -221,7 +221,8 @@ def _scans(database: Database) -> Iterator[Finding]:
 
 
 def _workers(database: Database, settings: Settings) -> Iterator[Finding]:
-    listed = workers.list_alive(database)
+    alive_s = workers.alive_seconds(settings.heartbeat_seconds)
+    listed = workers.recent(database, alive_seconds=alive_s)
     alive = [worker for worker in listed if worker.is_alive]
     silent = len(listed) - len(alive)
     if alive:

@@ -52,16 +52,17 @@ def doctor(context: typer.Context, worker: OnlyWorker = False, json: Json = Fals
 def _ask_worker(settings: Settings, *, json: bool) -> None:
     """The health check of a container: exit code 0 while its worker's heartbeat is fresh."""
     from embedfleet_schema.database import Database
-    from embedfleet_schema.store.workers import ALIVE_SECONDS, list_alive
+    from embedfleet_schema.store.workers import alive_seconds, recent
 
     host = socket.gethostname()
     database = Database(settings.database, max_connections=1)
     try:
-        ours = [worker for worker in list_alive(database) if worker.hostname == host]
+        listed = recent(database, alive_seconds=alive_seconds(settings.heartbeat_seconds))
     finally:
         database.close()
+    ours = [worker for worker in listed if worker.hostname == host]
     silent_s = min((worker.silent_s for worker in ours), default=None)
-    healthy = silent_s is not None and silent_s < ALIVE_SECONDS
+    healthy = any(worker.is_alive for worker in ours)
     if json:
         print_json({"hostname": host, "silent_s": silent_s, "healthy": healthy})
     elif silent_s is None:

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from embedfleet.amounts import quantity
 from embedfleet.cli.collections import Mode, Overlap, Size, Tokenizer, WhenTooLong, chunking
 from embedfleet.cli.jobs import goes_on
 from embedfleet.cli.output import note, one_line, print_json, say, status_json
@@ -45,6 +44,7 @@ from embedfleet.cli.reading import (
     say_report,
 )
 from embedfleet.cli.session import session
+from embedfleet_schema.amounts import quantity
 from embedfleet_schema.errors import NothingAccepted, UsageError
 from embedfleet_schema.money import money
 from embedfleet_schema.spellings import spellings

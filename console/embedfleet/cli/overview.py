@@ -9,11 +9,11 @@ from typing import Any
 from rich.progress_bar import ProgressBar
 from rich.text import Text
 
-from embedfleet.amounts import quantity
 from embedfleet.cli.listing import Listing
 from embedfleet.cli.output import one_line, status_json, table
 from embedfleet.fleet import Fleet
 from embedfleet.progress import describe, duration, name
+from embedfleet_schema.amounts import quantity
 from embedfleet_schema.store.jobs import JobStatus
 from embedfleet_schema.store.spaces import PausedSpace
 from embedfleet_schema.store.workers import QueueInfo, WorkerInfo
@@ -53,7 +53,7 @@ class Overview:
         return {
             "jobs": [status_json(job) for job in self.jobs],
             "queues": [asdict(queue) for queue in self.queues],
-            "workers": [asdict(worker) | {"alive": worker.is_alive} for worker in self.workers],
+            "workers": [_as_json(worker) for worker in self.workers],
             "paused": [asdict(space) for space in self.paused],
         }
 
@@ -135,6 +135,12 @@ def _queue(queue: QueueInfo, overview: Overview) -> list[str]:
 def _workers(overview: Overview) -> Listing:
     columns = ["worker", "queues", "device", "#slots", "#busy", "#chunks", "up", "heard"]
     return table(columns, [_worker(worker) for worker in overview.workers], title="Workers")
+
+
+def _as_json(worker: WorkerInfo) -> dict[str, Any]:
+    found = asdict(worker)
+    found["alive"] = found.pop("is_alive")
+    return found
 
 
 def _worker(worker: WorkerInfo) -> list[str]:

@@ -57,6 +57,7 @@ SELECT b.id, b.job_id, b.state, b.queue, o.texts, b.attempt, b.reason,
     CASE WHEN b.state = 'leased' THEN w.hostname || ':' || w.pid END AS worker,
     CASE WHEN b.state = 'leased' THEN extract(epoch FROM now() - w.last_seen)::float8 END
         AS silent_s,
+    coalesce({alive}, false) AS worker_alive,
     CASE WHEN b.state = 'pending' THEN (
         SELECT count(*)
         FROM embedfleet.batch AS p
@@ -78,10 +79,3 @@ WITH expected AS (
     WHERE document_id = %(document_id)s AND version = %(version)s
 ), {judged}
 SELECT count(*) AS uncovered FROM judged WHERE NOT (stored OR open OR failed);
-
--- name: live_workers
--- Workers of a queue whose heartbeat is fresh.
-SELECT count(*) AS workers
-FROM embedfleet.worker
-WHERE stopped_at IS NULL AND %(queue)s = ANY (queues)
-    AND last_seen > now() - make_interval(secs => %(alive_seconds)s);

@@ -8,12 +8,6 @@ SELECT provider, model, name
 FROM embedfleet.limit_group
 ORDER BY provider, name, model;
 
--- name: api_workers
--- Worker processes that call APIs: among them a limit is divided while Redis is away.
-SELECT count(*)
-FROM embedfleet.worker
-WHERE stopped_at IS NULL AND last_seen > now() - interval '1 minute' AND 'api' = ANY (queues);
-
 -- name: set
 INSERT INTO embedfleet.rate_limit (provider, account, name, dimension, amount)
 VALUES (%(provider)s, %(account)s, %(name)s, %(dimension)s, %(amount)s)

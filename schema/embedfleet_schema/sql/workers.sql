@@ -20,13 +20,21 @@ UPDATE embedfleet.worker SET stopped_at = now(), last_seen = now() WHERE id = %(
 DELETE FROM embedfleet.worker
 WHERE coalesce(stopped_at, last_seen) < now() - interval '1 day';
 
--- name: list
+-- name: alive
+-- Whether the worker `w` still counts: it has not signed off, and its last heartbeats came.
+(w.stopped_at IS NULL AND w.last_seen > now() - make_interval(secs => %(alive_seconds)s))
+
+-- name: count_alive
+SELECT count(*) FROM embedfleet.worker AS w WHERE {alive} AND %(queue)s = ANY (w.queues);
+
+-- name: recent
 SELECT w.id, w.hostname, w.pid, w.queues, w.slots, w.device, w.version, w.batches, w.chunks,
     w.tokens, w.started_at, w.last_seen, extract(epoch FROM now() - w.last_seen)::float8 AS silent_s,
+    {alive} AS is_alive,
     (SELECT count(*) FROM embedfleet.batch AS b WHERE b.owner = w.id AND b.state = 'leased')
         AS leased
 FROM embedfleet.worker AS w
-WHERE w.stopped_at IS NULL AND w.last_seen > now() - interval '1 hour'
+WHERE {alive} OR (w.stopped_at IS NULL AND w.last_seen > now() - interval '1 hour')
 ORDER BY w.hostname, w.pid;
 
 -- name: queues

@@ -10,7 +10,7 @@ from psycopg.rows import class_row, dict_row
 
 from embedfleet_schema.database import Database, Row
 from embedfleet_schema.statements import load
-from embedfleet_schema.store import spaces
+from embedfleet_schema.store import spaces, workers
 from embedfleet_schema.store.explanation import (
     ChunkFailure,
     Explanation,
@@ -20,18 +20,24 @@ from embedfleet_schema.store.explanation import (
 )
 from embedfleet_schema.store.keys import as_held
 from embedfleet_schema.store.texts import composed
-from embedfleet_schema.store.workers import ALIVE_SECONDS
 from embedfleet_schema.types import CollectionInfo
 
 _SQL = load("explain")
 
 
-def explain(db: Database, collection: CollectionInfo, key: str) -> Explanation:
-    """Where a document stands, by its key in either spelling, and what it waits for."""
+def explain(db: Database, collection: CollectionInfo, key: str, alive_s: float) -> Explanation:
+    """Where a document stands, by its key in either spelling, and what it waits for.
+
+    `alive_s` is what `workers.alive_seconds` says.
+    """
     with db.transaction() as conn:
         conn.execute(_SQL["one_snapshot"])
         (key,) = as_held(conn, collection.id, [key])
-        named: dict[str, Any] = {"collection_id": collection.id, "key": key}
+        named: dict[str, Any] = {
+            "collection_id": collection.id,
+            "key": key,
+            "alive_seconds": alive_s,
+        }
         verdicts = conn.cursor(row_factory=class_row(Verdict))
         rejection = verdicts.execute(_SQL["rejection"], named).fetchone()
         rows = conn.cursor(row_factory=dict_row)
@@ -75,12 +81,12 @@ def _waiting(
     """What the open batches of a document say, and whether somebody is there to take them."""
     batches: Cursor[OpenBatch] = conn.cursor(row_factory=class_row(OpenBatch))
     uncovered = conn.execute(composed(_SQL["uncovered"], collection), named).fetchone()
-    alive = {"queue": collection.queue, "alive_seconds": ALIVE_SECONDS}
-    workers = conn.execute(_SQL["live_workers"], alive).fetchone()
+    open_batches = composed(_SQL["batches"], collection, alive=workers.ALIVE)
+    alive_seconds = named["alive_seconds"]
     return replace(
         found,
-        batches=batches.execute(composed(_SQL["batches"], collection), named).fetchall(),
+        batches=batches.execute(open_batches, named).fetchall(),
         uncovered=uncovered[0] if uncovered else 0,
-        live_workers=workers[0] if workers else 0,
+        live_workers=workers.count_alive(conn, collection.queue, alive_seconds=alive_seconds),
         paused=spaces.pause_of(conn, collection.space_id),
     )

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from embedfleet_schema.database import Database
 from embedfleet_schema.statements import load
+from embedfleet_schema.store import workers
 
 _SQL = load("limits")
 
@@ -42,18 +43,21 @@ class LimitBook:
         return {**every, **self.limits.get(LimitName(provider, account, name), {})}
 
 
-def read(db: Database) -> LimitBook:
+def read(db: Database, *, alive_seconds: float | None = None) -> LimitBook:
+    """What was set; and with `alive_seconds` (see `workers`) how many workers draw on it."""
     with db.transaction() as conn:
         rows = conn.execute(_SQL["limits"]).fetchall()
         groups = conn.execute(_SQL["groups"]).fetchall()
-        workers = conn.execute(_SQL["api_workers"]).fetchone()
+        drawing = 0
+        if alive_seconds is not None:
+            drawing = workers.count_alive(conn, "api", alive_seconds=alive_seconds)
     limits: dict[LimitName, dict[str, float]] = defaultdict(dict)
     for provider, account, name, dimension, amount in rows:
         limits[LimitName(provider, account, name)][dimension] = amount
     return LimitBook(
         dict(limits),
         {(provider, model): name for provider, model, name in groups},
-        workers[0] if workers else 0,
+        drawing,
     )
 
 

@@ -31,7 +31,10 @@ def still_without(
     return [(bytes(sha256), tokens) for sha256, tokens in rows]
 
 
-def composed(statement: sql.SQL, collection: CollectionInfo) -> sql.Composed:
+def composed(
+    statement: sql.SQL, collection: CollectionInfo, **parts: sql.Composable
+) -> sql.Composed:
     """The statement for this collection: {vectors} is its vector table, {judged} that condition."""
     vectors = sql.Identifier(collection.vectors)
-    return statement.format(vectors=vectors, judged=_SQL["judged"].format(vectors=vectors))
+    judged = _SQL["judged"].format(vectors=vectors)
+    return statement.format(vectors=vectors, judged=judged, **parts)

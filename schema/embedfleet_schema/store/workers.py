@@ -16,8 +16,15 @@ from embedfleet_schema.types import Queue
 
 _SQL = load("workers")
 
-# Three missed heartbeats: the sweeper no longer counts on such a worker either.
-ALIVE_SECONDS = 45.0
+# Heartbeats that a worker may miss before nobody counts on it any more.
+MISSED_BEATS = 3
+# The condition of all statements, as {alive}; it takes `alive_seconds`.
+ALIVE = _SQL["alive"]
+
+
+def alive_seconds(heartbeat_seconds: float) -> float:
+    """How long after its last heartbeat a worker counts as alive, where they come this often."""
+    return MISSED_BEATS * heartbeat_seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,11 +57,8 @@ class WorkerInfo:
     started_at: datetime
     last_seen: datetime
     silent_s: float
+    is_alive: bool
     leased: int
-
-    @property
-    def is_alive(self) -> bool:
-        return self.silent_s < ALIVE_SECONDS
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,10 +89,18 @@ def leave(conn: Connection[Any], worker_id: UUID) -> None:
     conn.execute(_SQL["leave"], {"id": worker_id})
 
 
-def list_alive(db: Database) -> list[WorkerInfo]:
-    """Workers that have not signed off and were heard within the hour, silent ones included."""
+def recent(db: Database, *, alive_seconds: float) -> list[WorkerInfo]:
+    """Workers that have not signed off: those alive, and those that fell silent within the hour."""
+    values = {"alive_seconds": alive_seconds}
     with db.connection() as conn, conn.cursor(row_factory=class_row(WorkerInfo)) as cursor:
-        return cursor.execute(_SQL["list"]).fetchall()
+        return cursor.execute(_SQL["recent"].format(alive=ALIVE), values).fetchall()
+
+
+def count_alive(conn: Connection[Any], queue: str, *, alive_seconds: float) -> int:
+    """How many workers are there for `queue`."""
+    values = {"queue": queue, "alive_seconds": alive_seconds}
+    row = conn.execute(_SQL["count_alive"].format(alive=ALIVE), values).fetchone()
+    return int(row[0]) if row else 0
 
 
 def queues(db: Database) -> list[QueueInfo]:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from embedfleet_schema.errors import BadAnswer
 from embedfleet_schema.types import Space
-from embedfleet_workers.embedders.protocol import Vectors
+from embedfleet_workers.embedders.protocol import Rows, Vectors
+from embedfleet_workers.embedding_errors import BadAnswer
 
 # Wide enough for vectors that were normalized in float16 or bfloat16.
 UNIT_TOLERANCE = 1e-3
@@ -41,7 +41,12 @@ def checked(vectors: ArrayLike, count: int, space: Space) -> Vectors:
         )
     if space.storage == "halfvec":
         _check_as_halfvec(matrix)
-    return matrix
+    return Vectors(matrix)
+
+
+def no_vectors(space: Space) -> Vectors:
+    """Those of no texts."""
+    return Vectors(np.empty((0, space.dimensions), dtype=np.float32))
 
 
 def _as_matrix(vectors: ArrayLike) -> NDArray[np.generic]:
@@ -56,14 +61,14 @@ def _as_matrix(vectors: ArrayLike) -> NDArray[np.generic]:
     return rows
 
 
-def _as_float32(rows: NDArray[np.generic]) -> Vectors:
+def _as_float32(rows: NDArray[np.generic]) -> Rows:
     if not (np.issubdtype(rows.dtype, np.floating) or rows.size == 0):
         raise BadAnswer(reason=f"values of type {rows.dtype}, not floating-point numbers")
     with np.errstate(over="ignore"):  # a float64 beyond float32 becomes infinite: found below
         return np.ascontiguousarray(rows, dtype=np.float32)
 
 
-def _lengths(matrix: Vectors) -> NDArray[np.float64]:
+def _lengths(matrix: Rows) -> NDArray[np.float64]:
     """Euclidean lengths; float64 for the rare rows whose squares leave the range of float32."""
     with np.errstate(over="ignore", invalid="ignore"):
         squares: NDArray[np.float64] = np.einsum("ij,ij->i", matrix, matrix).astype(np.float64)
@@ -74,7 +79,7 @@ def _lengths(matrix: Vectors) -> NDArray[np.float64]:
     return lengths
 
 
-def _check_as_halfvec(matrix: Vectors) -> None:
+def _check_as_halfvec(matrix: Rows) -> None:
     with np.errstate(over="ignore"):
         largest = np.abs(matrix.astype(np.float16)).max(axis=1, initial=0)
     _refuse(np.isinf(largest), "has a value too large for halfvec")

@@ -13,11 +13,11 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from embedfleet_schema.errors import EmbedderBusy, EmbeddingError, InputAtFault
 from embedfleet_schema.types import Kind, Space
 from embedfleet_workers.embedders.checks import checked
 from embedfleet_workers.embedders.faults import Faults, Raised
-from embedfleet_workers.embedders.protocol import Vectors
+from embedfleet_workers.embedders.protocol import Rows, Vectors
+from embedfleet_workers.embedding_errors import EmbedderBusy, EmbeddingError, InputAtFault
 
 # Keeps the 64-bit intermediates in the cache of a core.
 _ROWS_AT_ONCE = 256
@@ -69,7 +69,7 @@ class FakeEmbedder:
         if _is_due(faults.error_every, call):
             raise _error(faults.error, call)
 
-    def _spoilt(self, vectors: Vectors) -> Vectors:
+    def _spoilt(self, vectors: Rows) -> Rows:
         match self._faults.wrong:
             case "too_few":
                 return vectors[:-1]
@@ -83,7 +83,7 @@ class FakeEmbedder:
                 return spoilt
 
 
-def fake_vectors(space: Space, texts: Sequence[str], kind: Kind) -> Vectors:
+def fake_vectors(space: Space, texts: Sequence[str], kind: Kind) -> Rows:
     """The vectors of a fake space, shape (len(texts), space.dimensions)."""
     salt = hashlib.sha256(space.fingerprint + kind.encode())
     vectors = np.empty((len(texts), space.dimensions), dtype=np.float32)
@@ -107,7 +107,7 @@ def _utf8(text: str) -> bytes:
         raise InputAtFault(reason=f"it is not Unicode text: {error}") from error
 
 
-def _expand(seeds: NDArray[np.uint64], dimensions: int) -> Vectors:
+def _expand(seeds: NDArray[np.uint64], dimensions: int) -> Rows:
     """Unit vectors from 256-bit seeds, shape (n, 4) to (n, dimensions).
 
     The finalizer of SplitMix64 (Steele, Lea, Flood 2014) over a counter gives 64 bits at a time,
@@ -124,7 +124,7 @@ def _expand(seeds: NDArray[np.uint64], dimensions: int) -> Vectors:
     state ^= state >> np.uint64(31)
     whole = state.astype("<u8").view("<i2")[:, :dimensions].astype(np.float64)
     lengths = np.sqrt(np.einsum("ij,ij->i", whole, whole))
-    vectors: Vectors = (whole / lengths[:, None]).astype(np.float32)
+    vectors: Rows = (whole / lengths[:, None]).astype(np.float32)
     return vectors
 
 

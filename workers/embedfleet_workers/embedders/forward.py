@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Protocol
@@ -10,8 +9,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from embedfleet_schema.types import Kind, Space
+from embedfleet_workers.cores import cores
 from embedfleet_workers.embedders.packing import TokenBudget, pack_by_length
-from embedfleet_workers.embedders.protocol import Vectors
+from embedfleet_workers.embedders.protocol import Rows
 from embedfleet_workers.embedders.tokens import Features, Tokens
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ CUDA_PADDED_TOKENS = 65_536
 class Forward(Protocol):
     """A way to run a model."""
 
-    def __call__(self, texts: Sequence[str], kind: Kind) -> Vectors:
+    def __call__(self, texts: Sequence[str], kind: Kind) -> Rows:
         """Vectors of the texts in their order, not yet checked."""
         ...
 
@@ -58,10 +58,10 @@ class PackedForward:
         self._model = model
         self._tokens = tokens
         self._space = space
-        self._streams = (threads or usable_cores()) if model.device.type == "cpu" else 1
+        self._streams = (threads or cores()) if model.device.type == "cpu" else 1
         self._pool = _single_core_pool(self._streams)
 
-    def __call__(self, texts: Sequence[str], kind: Kind) -> Vectors:
+    def __call__(self, texts: Sequence[str], kind: Kind) -> Rows:
         prompt = prompt_of(self._space, kind)
         encodings = self._tokens.encode([prompt + text for text in texts] if prompt else texts)
         packs = pack_by_length([len(e) for e in encodings], self.budget.tokens, self._streams)
@@ -84,7 +84,7 @@ class PackedForward:
     def close(self) -> None:
         self._pool.shutdown(cancel_futures=True)
 
-    def _run(self, features: Features) -> Vectors:
+    def _run(self, features: Features) -> Rows:
         """One pack through the model; where memory runs out, in two halves."""
         import torch
 
@@ -105,7 +105,7 @@ class PackedForward:
             [self._run({name: f[half] for name, f in features.items()}) for half in halves]
         )
 
-    def _forward(self, features: Features) -> Vectors:
+    def _forward(self, features: Features) -> Rows:
         import torch
 
         inputs: dict[str, object] = {"modality": "text"}
@@ -122,10 +122,10 @@ class PlainForward:
         self._model = model
         self._space = space
         self._pool = ThreadPoolExecutor(
-            1, "embedfleet-encode", initializer=_use_cores, initargs=(threads or usable_cores(),)
+            1, "embedfleet-encode", initializer=_use_cores, initargs=(threads or cores(),)
         )
 
-    def __call__(self, texts: Sequence[str], kind: Kind) -> Vectors:
+    def __call__(self, texts: Sequence[str], kind: Kind) -> Rows:
         return self._pool.submit(self._encode, list(texts), kind).result()
 
     def count(self, texts: Sequence[str]) -> list[int]:
@@ -134,7 +134,7 @@ class PlainForward:
     def close(self) -> None:
         self._pool.shutdown(cancel_futures=True)
 
-    def _encode(self, texts: list[str], kind: Kind) -> Vectors:
+    def _encode(self, texts: list[str], kind: Kind) -> Rows:
         encode = self._model.encode_query if kind == "query" else self._model.encode_document
         prompt = prompt_of(self._space, kind)
         vectors = encode(texts, prompt=prompt, show_progress_bar=False, convert_to_tensor=True)
@@ -178,17 +178,11 @@ def packable(model: SentenceTransformer, space: Space) -> bool:
     )
 
 
-def usable_cores() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
 def _pools_prompt(modules: Iterable[object]) -> bool:
     return all(getattr(module, "include_prompt", True) for module in modules)
 
 
-def _as_numpy(vectors: torch.Tensor, space: Space) -> Vectors:
+def _as_numpy(vectors: torch.Tensor, space: Space) -> Rows:
     """float32 on the host. Half precision leaves lengths a little off 1, so they are set again."""
     import torch
 
@@ -196,7 +190,7 @@ def _as_numpy(vectors: torch.Tensor, space: Space) -> Vectors:
         single = vectors.float()
         if space.normalized and vectors.dtype != torch.float32:
             single = torch.nn.functional.normalize(single, dim=1)
-        matrix: Vectors = single.cpu().numpy()
+        matrix: Rows = single.cpu().numpy()
         return matrix
 
 

@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from embedfleet_schema.errors import BadAnswer, EmbeddingError, ModelRefused
+from embedfleet_schema.errors import ModelRefused
 from embedfleet_schema.types import Kind, Space
-from embedfleet_workers.embedders.checks import checked
+from embedfleet_workers.embedders.checks import checked, no_vectors
 from embedfleet_workers.embedders.forward import Forward, PackedForward, PlainForward, packable
 from embedfleet_workers.embedders.loading import load_model
-from embedfleet_workers.embedders.protocol import Vectors
+from embedfleet_workers.embedders.protocol import Rows, Vectors
 from embedfleet_workers.embedders.tokens import Tokens
+from embedfleet_workers.embedding_errors import BadAnswer, EmbeddingError
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -63,7 +64,7 @@ class LocalEmbedder:
         if self._closed:
             raise EmbeddingError(reason=f"{self.space.name} is closed")
         if not texts:
-            return np.empty((0, self.space.dimensions), dtype=np.float32)
+            return no_vectors(self.space)
         try:
             vectors = self._forward(texts, kind)
         except RuntimeError as error:  # PyTorch's own, out-of-memory included
@@ -100,11 +101,11 @@ def _probe(forward: Forward, space: Space, texts: Sequence[str]) -> Vectors:
     try:
         return checked(forward(texts, "document"), len(texts), space)
     except BadAnswer as error:
-        reason = f"it does not make the vectors of its space: {error.details['reason']}"
+        reason = f"it does not make the vectors of its space: {error.reason}"
         raise ModelRefused(model=space.name, reason=reason) from error
 
 
-def _agree(model: SentenceTransformer, one: Vectors, other: Vectors) -> bool:
+def _agree(model: SentenceTransformer, one: Rows, other: Rows) -> bool:
     import torch
 
     lengths = np.linalg.norm(one, axis=1) * np.linalg.norm(other, axis=1)

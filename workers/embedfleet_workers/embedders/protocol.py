@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import NewType, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +12,9 @@ from numpy.typing import NDArray
 from embedfleet_schema.types import Kind, Space
 from embedfleet_workers.purse import UNLIMITED, Purse
 
-Vectors = NDArray[np.float32]
+Rows = NDArray[np.float32]
+# What `checks.checked` let pass; nobody looks at it again before it is stored.
+Vectors = NewType("Vectors", NDArray[np.float32])
 
 
 @dataclass(frozen=True, slots=True)

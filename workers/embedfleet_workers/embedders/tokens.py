@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Encoding, Tokenizer
 
-from embedfleet_schema.errors import InputAtFault
+from embedfleet_workers.embedding_errors import InputAtFault
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

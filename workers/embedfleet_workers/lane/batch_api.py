@@ -10,12 +10,13 @@ from datetime import datetime, timedelta
 from typing import IO, TYPE_CHECKING, Any, TypeVar
 
 from embedfleet_schema.accounts import account_of
-from embedfleet_schema.errors import BatchApiError, ExtraMissing, KeyMissing
+from embedfleet_schema.errors import ExtraMissing, KeyMissing
 from embedfleet_schema.lanes import PROVIDER, has_batch_api
 from embedfleet_schema.settings import Settings
 from embedfleet_workers.embedders.api.adapter import Faulty, Reply
 from embedfleet_workers.embedders.api.openai_api import NO_KEY, OPENAI
 from embedfleet_workers.embedders.api.refusals import complaint, refusal
+from embedfleet_workers.embedding_errors import BatchApiError
 
 if TYPE_CHECKING:
     from openai import OpenAI

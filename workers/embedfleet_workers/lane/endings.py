@@ -11,9 +11,10 @@ from http import HTTPStatus
 from embedfleet_schema.database import Database
 from embedfleet_schema.store import lane
 from embedfleet_schema.store.lane import NO_ROOM, GivenBack, LaneFile
-from embedfleet_workers.embedders.api.adapter import Faulty, Limited, Reply, Stopped
+from embedfleet_workers.embedders.api.adapter import Faulty, Limited, Reply
 from embedfleet_workers.embedders.api.refusals import refusal
 from embedfleet_workers.lane.batch_api import Fault, NotDone
+from embedfleet_workers.stop import Stop
 
 log = logging.getLogger(__name__)
 
@@ -31,7 +32,7 @@ def refused(db: Database, file: LaneFile, error: NotDone) -> GivenBack:
     """The provider did not take the file."""
     if _is_want_of_room(error.fault):
         return _no_room(db, file, error.fault)
-    return _by_reply(db, file, error.reply, error.fault.code, str(error.details["reason"]))
+    return _by_reply(db, file, error.reply, error.fault.code, error.reason)
 
 
 def failed(db: Database, file: LaneFile, faults: Sequence[Fault]) -> GivenBack:
@@ -58,11 +59,11 @@ def live(
 
 def _by_reply(db: Database, file: LaneFile, reply: Reply, code: str, reason: str) -> GivenBack:
     match reply:
-        case Stopped(stop, why, whole_account=True):
-            log.warning("lane file %d: %s; its model is paused", file.id, why)
+        case Stop(whole_account=True) as stop:
+            log.warning("lane file %d: %s; its model is paused", file.id, stop.reason)
             # First the pause: who dies in between asks again, is refused again, and ends the file.
-            lane.pause(db, file.space_id, stop, why)
-            return lane.give_up(db, file, code=stop, reason=why)
+            lane.pause(db, file.space_id, stop.code, stop.reason)
+            return lane.give_up(db, file, code=stop.code, reason=stop.reason)
         case Limited(retry_after_s):
             wait_s = min(max(retry_after_s or 0.0, RETRY_S), LONGEST_WAIT_S)
             return lane.give_up(db, file, code=code, reason=_told(reason), delay_s=wait_s)

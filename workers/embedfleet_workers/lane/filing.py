@@ -13,12 +13,13 @@ from dataclasses import replace
 from typing import IO
 
 from embedfleet_schema.database import Database
-from embedfleet_schema.errors import BatchApiError, LeaseLost
+from embedfleet_schema.errors import LeaseLost
 from embedfleet_schema.failpoints import Failpoints
 from embedfleet_schema.store import lane, lane_answers
 from embedfleet_schema.store.batches import Batches, Lease
 from embedfleet_schema.store.lane import GivenBack, LaneFile
 from embedfleet_workers.embedders.api.adapter import Faulty
+from embedfleet_workers.embedding_errors import BatchApiError
 from embedfleet_workers.lane import endings
 from embedfleet_workers.lane.batch_api import BatchApi, NotDone, Remote
 from embedfleet_workers.lane.lines import Address, request_line

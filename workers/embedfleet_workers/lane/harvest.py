@@ -14,19 +14,21 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from embedfleet_schema.database import Database
-from embedfleet_schema.errors import BadAnswer, InputAtFault, LeaseLost
+from embedfleet_schema.errors import LeaseLost
 from embedfleet_schema.failpoints import Failpoints
 from embedfleet_schema.store import lane, lane_answers
 from embedfleet_schema.store.batches import Batches, Lease
 from embedfleet_schema.store.lane import LaneFile
 from embedfleet_schema.store.lane_answers import Failed
 from embedfleet_schema.store.usage import Spending, spending
-from embedfleet_workers.embedders.api.adapter import Answer, Refused, Stopped, TooLarge
+from embedfleet_workers.embedders.api.adapter import Answer, Refused, TooLarge
 from embedfleet_workers.embedders.api.answers import vectors_of
 from embedfleet_workers.embedders.protocol import Vectors
+from embedfleet_workers.embedding_errors import BadAnswer, InputAtFault
 from embedfleet_workers.lane.batch_api import BatchApi, Remote
 from embedfleet_workers.lane.lines import Address, Line, only_item, read_line
 from embedfleet_workers.reasons import unquoted
+from embedfleet_workers.stop import Stop
 
 # Vectors in memory before they are stored. Answers come in any order, and what is stored at once
 # is one transaction for each of its batches.
@@ -73,7 +75,7 @@ class Harvest:
         self._tokens: Counter[int | None] = Counter()
         self._refused: defaultdict[int, dict[bytes, str]] = defaultdict(dict)
         self._left: dict[int, str] = {}
-        self._stop: Stopped | None = None
+        self._stop: Stop | None = None
 
     def run(self, remote: Remote) -> frozenset[str]:
         """Take all of it in; returns the queues whose workers have something to do now.
@@ -113,7 +115,7 @@ class Harvest:
                     self._keep(lease, line.address.index, answer)
             case Refused(reason) | TooLarge(reason, by_limit=False) if lease is not None:
                 self._refused[lease.id][lease.hashes[line.address.index]] = reason
-            case Stopped() as stop:
+            case Stop() as stop:
                 self._stop = self._stop or (stop if stop.whole_account else None)
                 self._note(lease, line.code)
             case _:

@@ -19,12 +19,12 @@ from embedfleet_schema.store.batches import Batches
 from embedfleet_schema.store.lane import LaneFile
 from embedfleet_schema.turns import LANE, Turn
 from embedfleet_schema.types import QUEUES, Queue
-from embedfleet_workers.embedders.api.adapter import Stopped
 from embedfleet_workers.lane import endings
 from embedfleet_workers.lane.batch_api import BatchApi, NotDone, Remote
 from embedfleet_workers.lane.filing import DEAD_AFTER_S, Filer
 from embedfleet_workers.lane.harvest import BUFFER_BYTES, Harvest
 from embedfleet_workers.reasons import describe
+from embedfleet_workers.stop import Stop
 
 log = logging.getLogger(__name__)
 
@@ -136,13 +136,13 @@ class LaneRunner(threading.Thread):
 
     def _not_found(self, file: LaneFile, error: NotDone) -> None:
         match error.reply:
-            case Stopped(whole_account=False) if not self._api.may_know(file.account):
+            case Stop(whole_account=False) if not self._api.may_know(file.account):
                 self._stays(file, "it was filed with another account")
-            case Stopped(whole_account=False):
+            case Stop(whole_account=False):
                 reason = "it does not know the batch any more"
                 ended = endings.live(self._db, file, "batch_not_found", reason, answered=True)
                 self._tell(ended.queues)
-            case Stopped(code, reason):
+            case Stop(code, reason):
                 lane.pause(self._db, file.space_id, code, reason)
                 self._stays(file, reason)
             case _:

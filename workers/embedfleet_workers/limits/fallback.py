@@ -8,6 +8,7 @@ import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TypeVar
 
+from embedfleet_schema.breaker import Breaker
 from embedfleet_workers.limits.memory import MemoryStore
 from embedfleet_workers.limits.protocol import Amounts, LimitKey
 from embedfleet_workers.limits.store import (
@@ -18,12 +19,12 @@ from embedfleet_workers.limits.store import (
     Refusal,
     Sight,
     Snapshot,
-    Stopped,
     StoreAway,
     Ticket,
     TooFar,
     Turn,
 )
+from embedfleet_workers.stop import Stop
 
 log = logging.getLogger(__name__)
 
@@ -47,8 +48,7 @@ class FallbackStore:
         self._fleet = fleet
         self._share = share
         self._own = MemoryStore()
-        self._away = False
-        self._quiet_until = 0.0
+        self._breaker = Breaker(PAUSE_S, clock=lambda: asyncio.get_running_loop().time())
         self._blind_until = 0.0
         # Places that the fleet's store gave, with the time at which it takes them back by itself;
         # and those of them that were given back while it was away: it may still count them.
@@ -58,22 +58,22 @@ class FallbackStore:
 
     async def reserve(
         self, key: LimitKey, asks: Mapping[str, Ask], *, target: float, max_wait_s: float
-    ) -> Turn | TooFar | Stopped:
+    ) -> Turn | TooFar | Stop:
         share = max(1, self._share())
         return await self._either(
             lambda store: store.reserve(key, asks, target=target, max_wait_s=max_wait_s),
             lambda own: own.reserve(key, asks, target=target / share, max_wait_s=max_wait_s),
         )
 
-    async def confirm(self, key: LimitKey, ticket: Ticket, costs: Amounts) -> Turn | Lost | Stopped:
-        async def lost(_: LimitStore) -> Turn | Lost | Stopped:
+    async def confirm(self, key: LimitKey, ticket: Ticket, costs: Amounts) -> Turn | Lost | Stop:
+        async def lost(_: LimitStore) -> Turn | Lost | Stop:
             return Lost()
 
         if not self._own.knows(key, ticket):
             return await self._either(lambda store: store.confirm(key, ticket, costs), lost)
         # Does the fleet's store answer again? Then memory's turn is void.
         await self.glance(key)
-        return await self._own.confirm(key, ticket, costs) if self._away else Lost()
+        return await self._own.confirm(key, ticket, costs) if self._breaker.is_open else Lost()
 
     async def refund(self, key: LimitKey, ticket: Ticket, costs: Amounts, *, sent: bool) -> None:
         await self._either(lambda store: store.refund(key, ticket, costs, sent=sent))
@@ -134,8 +134,8 @@ class FallbackStore:
 
         await self._either(lambda store: store.release(key, ticket, places=places), owed)
 
-    async def stop(self, key: LimitKey, stopped: Stopped, by: str) -> None:
-        await self._either(lambda store: store.stop(key, stopped, by))
+    async def stop(self, key: LimitKey, stop: Stop, by: str) -> None:
+        await self._either(lambda store: store.stop(key, stop, by))
 
     async def resume(self, key: LimitKey) -> None:
         await self._own.resume(key)
@@ -158,27 +158,26 @@ class FallbackStore:
     async def _either(
         self, ask: Question[Answer], instead: Question[Answer] | None = None
     ) -> Answer:
-        loop = asyncio.get_running_loop()
-        if not self._away or loop.time() >= self._quiet_until:
-            # Others go on with memory while this call finds out.
-            self._quiet_until = loop.time() + PAUSE_S
+        # Others go on with memory while one call finds out.
+        if self._breaker.admits():
             try:
                 answer = await ask(self._fleet)
             except StoreAway as error:
-                if not self._away:
+                if self._breaker.open():
                     log.warning(
                         "the limiter goes on with 1/%d from memory: %s", self._share(), error
                     )
-                self._away = True
             else:
-                if self._away:
-                    self._away = False
-                    self._blind_until = loop.time() + BLIND_S
-                    log.warning("the limiter is back on Redis")
-                    self._own.forget()
-                    self._paying = asyncio.create_task(self._give_back())
+                if self._breaker.close():
+                    self._rejoin()
                 return answer
         return await (instead or ask)(self._own)
+
+    def _rejoin(self) -> None:
+        self._blind_until = asyncio.get_running_loop().time() + BLIND_S
+        log.warning("the limiter is back on Redis")
+        self._own.forget()
+        self._paying = asyncio.create_task(self._give_back())
 
     def _believed(self, sights: Mapping[str, Sight]) -> Mapping[str, Sight]:
         """What headers said, without what they would make of our own use that nobody wrote down."""

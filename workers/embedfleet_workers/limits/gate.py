@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from uuid import uuid4
 
-from embedfleet_schema.errors import EmbedderBusy
+from embedfleet_workers.embedding_errors import EmbedderBusy
 from embedfleet_workers.limits.adaptive import AdaptiveConcurrency
 from embedfleet_workers.limits.line import AHEAD_S, Line, Spare
 from embedfleet_workers.limits.observed import in_force, is_sane, wait_after_429
@@ -17,15 +17,16 @@ from embedfleet_workers.limits.places import FleetPlace, OwnPlace, Place
 from embedfleet_workers.limits.protocol import Amounts, LimitKey, Observed
 from embedfleet_workers.limits.sleepers import Sleepers
 from embedfleet_workers.limits.store import (
+    STOP_S,
     Ask,
     LimitStore,
     Lost,
     Refusal,
     Sight,
-    Stopped,
     TooFar,
     Turn,
 )
+from embedfleet_workers.stop import Stop
 
 log = logging.getLogger(__name__)
 
@@ -39,10 +40,6 @@ ASK_S = 0.75 * AHEAD_S
 SHORTEST_REST_S = 0.01
 
 
-class Halted(Exception):
-    """Somebody asks the fleet to send nothing for a moment."""
-
-
 @dataclass(frozen=True, slots=True)
 class Terms:
     """What all lanes of a process have in common.
@@ -51,13 +48,11 @@ class Terms:
         target: share of a limit to use.
         lease_s: when the place of a request that was never given back is free again.
         by: host and process, for those who ask who paused the fleet.
-        refused_count: dimensions in which the provider counts requests that it refused.
     """
 
     target: float
     lease_s: float
     by: str
-    refused_count: Collection[str] = ("requests",)
 
 
 class Lane:
@@ -84,8 +79,7 @@ class Lane:
         """Wait for a place and for the turn.
 
         Raises:
-            EmbedderBusy: it would take longer than `max_wait_s`.
-            Halted: the fleet is asked to hold its calls.
+            EmbedderBusy: it would take longer than `max_wait_s`, or the fleet holds its calls.
         """
         deadline = _now() + max_wait_s
         place = await self._place(max_wait_s)
@@ -96,8 +90,8 @@ class Lane:
             raise
         return LaneAdmission(self, turn, reserved, place)
 
-    async def stop(self, stopped: Stopped) -> None:
-        await self.store.stop(self.key, stopped, self.terms.by)
+    async def stop(self, stop: Stop) -> None:
+        await self.store.stop(self.key, stop, self.terms.by)
         self._sleepers.wake()
 
     def sights(self, seen: Observed | None) -> dict[str, Sight]:
@@ -163,8 +157,8 @@ class Lane:
                 wait_s = max(SHORTEST_REST_S, spare.due - _now())
                 return replace(spare.turn, wait_s=wait_s), spare.costs
             answer = await self._reserve(costs, min(AHEAD_S, max(0.0, deadline - _now())))
-            if isinstance(answer, Stopped):
-                raise Halted
+            if isinstance(answer, Stop):
+                raise _held()
             if isinstance(answer, Turn):
                 self._learn(answer)
                 return answer, costs
@@ -188,7 +182,7 @@ class Lane:
                 known[name] = in_force(quota, known.get(name, 0.0))
         return {name: limit * self.terms.target / 60.0 for name, limit in known.items()}
 
-    async def _reserve(self, costs: Amounts, max_wait_s: float) -> Turn | TooFar | Stopped:
+    async def _reserve(self, costs: Amounts, max_wait_s: float) -> Turn | TooFar | Stop:
         quotas = self._quotas()
         asks = {
             name: Ask(cost, quotas.get(name, 0.0), self._seen.get(name, 0.0))
@@ -217,8 +211,8 @@ class Lane:
                 raise
             if isinstance(answer, Lost):
                 return None
-            if isinstance(answer, Stopped):
-                raise Halted
+            if isinstance(answer, Stop):
+                raise _held()
             turn = answer
         return turn
 
@@ -270,12 +264,6 @@ class LaneAdmission:
         told = lane.store.settle(lane.key, self._turn, delta, sights)
         await self._end(told, answered=True if timed else None)
 
-    async def refund(self) -> None:
-        lane = self._lane
-        await self._end(
-            lane.store.refund(lane.key, self._turn.ticket, self._costs, sent=True), answered=None
-        )
-
     async def limited(
         self, retry_after_s: float | None = None, seen: Observed | None = None
     ) -> None:
@@ -288,8 +276,8 @@ class LaneAdmission:
             why=f"the provider answered 429{asked}",
             by=lane.terms.by,
         )
-        counted = lane.terms.refused_count
-        refunds = {name: 0.0 if name in counted else cost for name, cost in self._costs.items()}
+        # Providers count a request that they refuse as one; its tokens they do not.
+        refunds = {**self._costs, "requests": 0.0} if "requests" in self._costs else self._costs
         sights = lane.sights(seen)
         await self._end(
             lane.store.penalize(lane.key, self._turn, refunds, sights, refusal), answered=False
@@ -311,6 +299,12 @@ class LaneAdmission:
         finally:
             size = self._costs.get("tokens", 1.0)
             await self._place.leave(answered=answered, size=size)
+
+
+def _held() -> EmbedderBusy:
+    """Nothing of what others wrote to Redis goes on: it is no reason to pause a model."""
+    reason = "another process was refused by the provider a moment ago"
+    return EmbedderBusy(seconds=STOP_S, reason=reason)
 
 
 def _now() -> float:

@@ -7,17 +7,18 @@ import contextlib
 import logging
 import os
 import socket
-from collections.abc import Collection
+from collections.abc import Callable
 from functools import partial
 
-from embedfleet_schema.database import Database
-from embedfleet_schema.errors import EmbedderBusy, EmbedfleetError
-from embedfleet_schema.store.limits import LimitBook, read
+from embedfleet_schema.errors import EmbedfleetError
+from embedfleet_schema.store.limits import LimitBook
+from embedfleet_workers.embedding_errors import EmbedderBusy
 from embedfleet_workers.limits.fallback import FallbackStore
-from embedfleet_workers.limits.gate import Halted, Lane, Terms
+from embedfleet_workers.limits.gate import Lane, Terms
 from embedfleet_workers.limits.memory import MemoryStore
 from embedfleet_workers.limits.protocol import Admission, Amounts, LimitKey
-from embedfleet_workers.limits.store import STOP_S, LimitStore, Stopped
+from embedfleet_workers.limits.store import LimitStore
+from embedfleet_workers.stop import Stop
 
 log = logging.getLogger(__name__)
 
@@ -26,7 +27,6 @@ REFRESH_S = 4.0
 # PostgreSQL that does not answer in time is asked on, beside: the limits known so far go on.
 PATIENCE_S = 1.0
 BUSY_S = 5.0
-HELD = "another process was refused by the provider a moment ago"
 # A request is over by the time its own deadline ends; then its place is anybody's.
 LEASE_S = 120.0
 
@@ -36,30 +36,25 @@ class Gates:
 
     Args:
         redis_url: where the fleet keeps the state; None keeps it in this process.
-        db: where the limits are that a person set; None: nobody set any.
+        read: the limits that a person set, from PostgreSQL; None: nobody set any.
         target: share of a limit that the fleet uses.
         lease_s: when the place of a request is free again that was never given back.
-        refused_count: dimensions in which providers count requests that they refused.
         store: instead of Redis, for tests.
     """
 
     def __init__(
         self,
         redis_url: str | None,
-        db: Database | None,
+        read: Callable[[], LimitBook] | None,
         *,
         target: float = 0.985,
         lease_s: float = LEASE_S,
-        refused_count: Collection[str] = ("requests",),
         store: LimitStore | None = None,
     ) -> None:
         self.book = LimitBook()
-        self._db = db
+        self._read = read
         self._terms = Terms(
-            target=target,
-            lease_s=lease_s,
-            by=f"{socket.gethostname()}:{os.getpid()}",
-            refused_count=frozenset(refused_count),
+            target=target, lease_s=lease_s, by=f"{socket.gethostname()}:{os.getpid()}"
         )
         self._store = store or self._stored(redis_url)
         self._lanes: dict[LimitKey, Lane] = {}
@@ -74,9 +69,9 @@ class Gates:
         Any thread may ask. What a person set is read before the first gate is given out, so that
         the first batch is already cut to it.
         """
-        if self._db is not None and not self._gates:
+        if self._read is not None and not self._gates:
             with contextlib.suppress(EmbedfleetError, OSError):
-                self.book, self._known = read(self._db), True
+                self.book, self._known = self._read(), True
         wanted = (provider, model, account)
         return self._gates.setdefault(wanted, ModelGate(self, *wanted))
 
@@ -97,12 +92,12 @@ class Gates:
             EmbedderBusy: it could not be read even once.
         """
         loop = asyncio.get_running_loop()
-        if self._db is None or (
+        if self._read is None or (
             self._known and self._read_at is not None and loop.time() < self._read_at + REFRESH_S
         ):
             return
         if self._reading is None:
-            self._reading = asyncio.create_task(asyncio.to_thread(read, self._db))
+            self._reading = asyncio.create_task(asyncio.to_thread(self._read))
         reading = self._reading
         try:
             async with asyncio.timeout(PATIENCE_S):
@@ -153,14 +148,10 @@ class ModelGate:
 
     async def admit(self, costs: Amounts, *, max_wait_s: float) -> Admission:
         await self._gates.refresh()
-        try:
-            return await self._lane.admit(costs, max_wait_s)
-        except Halted:
-            # Nothing of what others wrote to Redis goes on: it is no reason to pause a model.
-            raise EmbedderBusy(seconds=STOP_S, reason=HELD) from None
+        return await self._lane.admit(costs, max_wait_s)
 
-    async def stop(self, code: str, reason: str) -> None:
-        await self._lane.stop(Stopped(code, reason))
+    async def stop(self, stop: Stop) -> None:
+        await self._lane.stop(stop)
 
     @property
     def _lane(self) -> Lane:

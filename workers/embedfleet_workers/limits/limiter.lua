@@ -33,7 +33,7 @@ local function text(number) return string.format('%.17g', number) end
 
 -- State ------------------------------------------------------------------------------------------
 -- Numbers are packed, one field for the schedule and one per dimension: taking thirty of them apart
--- as text would cost more than all the arithmetic. `redis_snapshot.py` knows the order, too.
+-- as text would cost more than all the arithmetic.
 
 local NUMBERS, PARTS = '<ddddddddddddd', '<dddddddddd'
 
@@ -44,12 +44,9 @@ local function unpacked(packed)
         s.counted_from, s.sent, s.strikes, s.stop_until = struct.unpack(NUMBERS, packed)
 end
 
-local function load(first)
+local function fetch()
     local wanted = {'epoch', 'numbers'}
-    for i = first, #ARGV, 4 do
-        names[#names + 1] = ARGV[i]
-        wanted[#wanted + 1] = ':' .. ARGV[i]
-    end
+    for i, name in ipairs(names) do wanted[i + 2] = ':' .. name end
     local found = redis.call('HMGET', STATE, unpack(wanted))
     s.epoch = found[1] or nonce
     s.is_new = not found[1]
@@ -61,7 +58,7 @@ local function load(first)
         unpacked(found[2])
     end
     for i, name in ipairs(names) do
-        local word, d = first + 4 * (i - 1), nil
+        local d
         if found[i + 2] then
             d = {}
             d.turn, d.rate, d.seen, d.foreign, d.left, d.most, d.seen_at, d.use, d.low, d.high =
@@ -72,9 +69,17 @@ local function load(first)
             d = {rate = 0, seen = 0, foreign = 0, left = 1, most = 0, seen_at = 0, use = 0, low = 0,
                 high = 0}
         end
+        dims[name] = d
+    end
+end
+
+local function load(first)
+    for i = first, #ARGV, 4 do names[#names + 1] = ARGV[i] end
+    fetch()
+    for i, name in ipairs(names) do
+        local d, word = dims[name], first + 4 * (i - 1)
         d.amount, d.a, d.b = tonumber(ARGV[word + 1]), tonumber(ARGV[word + 2]),
             tonumber(ARGV[word + 3])
-        dims[name] = d
     end
 end
 
@@ -110,6 +115,14 @@ local function forget(name)
     d.low = math.max(d.low, slot - SLICES + 1)
     if d.high < d.low then d.use = 0 end
     return slot
+end
+
+local function use_of(name)
+    local d, slot, sum = dims[name], math.floor(now / SLICE), 0
+    for each = math.max(d.low, slot - SLICES + 1), d.high do
+        sum = sum + tonumber(redis.call('HGET', USE, name .. ':' .. each) or 0)
+    end
+    return sum
 end
 
 local function used(name, amount)
@@ -430,13 +443,29 @@ function operations.release()
     return {'ok'}
 end
 
+-- What a person may ask: the schedule, then six words per dimension. Nothing is changed.
 function operations.snapshot()
-    local all = redis.call('HGETALL', STATE)
-    if redis.call('HEXISTS', STATE, 'numbers') == 0 then return {} end
-    local slot, use = math.floor(now / SLICE), redis.call('HGETALL', USE)
+    local flat, told = redis.call('HGETALL', STATE), {}
+    for i = 1, #flat, 2 do
+        told[flat[i]] = flat[i + 1]
+        if flat[i]:sub(1, 1) == ':' then names[#names + 1] = flat[i]:sub(2) end
+    end
+    table.sort(names)
+    fetch()
+    if s.is_new then return {} end
     redis.call('ZREMRANGEBYSCORE', TAKEN, '-inf', text(now))
-    return {text(now), slot - SLICES, redis.call('ZCARD', TAKEN), redis.call('ZCARD', QUEUE),
-        all, use}
+    local stop = stopped() or {'', '', ''}
+    local answer = {text(math.max(0, s.starts - now)), told.why or '', told.by or '',
+        text(factor()), redis.call('ZCARD', TAKEN), redis.call('ZCARD', QUEUE),
+        stop[1], stop[2], stop[3], told.stop_by or ''}
+    for _, name in ipairs(names) do
+        local d = dims[name]
+        for _, word in ipairs({name, text(d.seen), text(d.rate), text(use_of(name)),
+            text(wait_for(d.turn or 0)), text(d.foreign)}) do
+            answer[#answer + 1] = word
+        end
+    end
+    return answer
 end
 
 return operations[op]()

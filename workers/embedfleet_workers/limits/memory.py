@@ -20,12 +20,12 @@ from embedfleet_workers.limits.store import (
     Refusal,
     Sight,
     Snapshot,
-    Stopped,
     StoreAway,
     Ticket,
     TooFar,
     Turn,
 )
+from embedfleet_workers.stop import Stop
 
 
 @dataclass(slots=True)
@@ -50,7 +50,7 @@ class MemoryStore:
 
     async def reserve(
         self, key: LimitKey, asks: Mapping[str, Ask], *, target: float, max_wait_s: float
-    ) -> Turn | TooFar | Stopped:
+    ) -> Turn | TooFar | Stop:
         now = self._now()
         schedule = self._schedule(key)
         if (stopped := schedule.stopped(now)) is not None:
@@ -67,7 +67,7 @@ class MemoryStore:
             seen={name: dimensions[name].seen for name in asks if dimensions[name].seen > 0},
         )
 
-    async def confirm(self, key: LimitKey, ticket: Ticket, costs: Amounts) -> Turn | Lost | Stopped:
+    async def confirm(self, key: LimitKey, ticket: Ticket, costs: Amounts) -> Turn | Lost | Stop:
         now = self._now()
         schedule = self._schedules.get(key)
         if schedule is None or schedule.epoch != ticket.epoch:
@@ -139,9 +139,9 @@ class MemoryStore:
         state.queue.pop(ticket, None)
         self._hand_over(state, places)
 
-    async def stop(self, key: LimitKey, stopped: Stopped, by: str) -> None:
+    async def stop(self, key: LimitKey, stop: Stop, by: str) -> None:
         schedule = self._schedule(key)
-        schedule.stop, schedule.stop_by = stopped, by
+        schedule.stop, schedule.stop_by = stop, by
         schedule.stop_until = self._now() + STOP_S * SECOND
 
     async def resume(self, key: LimitKey) -> None:

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from embedfleet_workers.stop import Stop
+
 # Amounts by dimension. A provider counts what it likes: `requests`, `tokens`, `inputs`.
 Amounts = Mapping[str, float]
 
@@ -46,10 +48,6 @@ class Admission(Protocol):
         """
         ...
 
-    async def refund(self) -> None:
-        """The request was never sent."""
-        ...
-
     async def limited(
         self, retry_after_s: float | None = None, seen: Observed | None = None
     ) -> None:
@@ -83,6 +81,6 @@ class Gate(Protocol):
         """
         ...
 
-    async def stop(self, code: str, reason: str) -> None:
+    async def stop(self, stop: Stop) -> None:
         """Tell the whole fleet at once that the provider refuses this account."""
         ...

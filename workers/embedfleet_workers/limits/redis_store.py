@@ -22,12 +22,12 @@ from embedfleet_workers.limits.store import (
     Refusal,
     Sight,
     Snapshot,
-    Stopped,
     StoreAway,
     Ticket,
     TooFar,
     Turn,
 )
+from embedfleet_workers.stop import Stop
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
@@ -57,7 +57,7 @@ class RedisStore:
 
     async def reserve(
         self, key: LimitKey, asks: Mapping[str, Ask], *, target: float, max_wait_s: float
-    ) -> Turn | TooFar | Stopped:
+    ) -> Turn | TooFar | Stop:
         words = [(name, ask.cost, ask.quota, ask.seen) for name, ask in asks.items()]
         answer = await self._ask("reserve", key, target, max_wait_s, words=words)
         if isinstance(answer, list):
@@ -72,7 +72,7 @@ class RedisStore:
             seen={name: limit for name, limit in known if limit > 0},
         )
 
-    async def confirm(self, key: LimitKey, ticket: Ticket, costs: Amounts) -> Turn | Lost | Stopped:
+    async def confirm(self, key: LimitKey, ticket: Ticket, costs: Amounts) -> Turn | Lost | Stop:
         answer = await self._ask("confirm", key, ticket.epoch, ticket.at, words=_plain(costs))
         if answer[0] == b"lost":
             return Lost()
@@ -133,8 +133,8 @@ class RedisStore:
     async def release(self, key: LimitKey, ticket: str, *, places: int) -> None:
         await self._ask("release", key, ticket, places)
 
-    async def stop(self, key: LimitKey, stopped: Stopped, by: str) -> None:
-        await self._ask("stop", key, stopped.code, stopped.reason, by)
+    async def stop(self, key: LimitKey, stop: Stop, by: str) -> None:
+        await self._ask("stop", key, stop.code, stop.reason, by)
 
     async def resume(self, key: LimitKey) -> None:
         await self._ask("resume", key)
@@ -194,5 +194,5 @@ def _with_sights(amounts: Amounts, sights: Mapping[str, Sight]) -> Words:
     ]
 
 
-def _stopped(answer: Sequence[bytes]) -> Stopped:
-    return Stopped(word(answer[1]), word(answer[2]))
+def _stopped(answer: Sequence[bytes]) -> Stop:
+    return Stop(word(answer[1]), word(answer[2]))

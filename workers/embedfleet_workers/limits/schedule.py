@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 
 from embedfleet_workers.limits.observed import in_force
 from embedfleet_workers.limits.protocol import Amounts
-from embedfleet_workers.limits.store import NEAR_S, Ask, Refusal, Sight, Stopped
+from embedfleet_workers.limits.store import NEAR_S, Ask, Refusal, Sight
+from embedfleet_workers.stop import Stop
 
 SECOND = 1e6
 MINUTE = 60 * SECOND
@@ -126,10 +127,10 @@ class Schedule:
         self.refusals, self.refused_at, self.probing = 0, 0.0, False
         self.counted_from, self.sent, self.strikes = now, 0, 0
         self.why, self.by = "", ""
-        self.stop: Stopped | None = None
+        self.stop: Stop | None = None
         self.stop_by, self.stop_until = "", 0.0
 
-    def stopped(self, now: float) -> Stopped | None:
+    def stopped(self, now: float) -> Stop | None:
         return self.stop if now < self.stop_until else None
 
     def time(self, now: float) -> float:

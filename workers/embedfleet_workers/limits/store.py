@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from embedfleet_workers.limits.protocol import Amounts, LimitKey
+from embedfleet_workers.stop import Stop
 
 # A turn that is nearer than this is taken as it is: a second round trip would cost as much.
 NEAR_S = 0.003
@@ -70,14 +71,6 @@ class TooFar:
 
 
 @dataclass(frozen=True, slots=True)
-class Stopped:
-    """Nothing may be sent any more."""
-
-    code: str
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
 class Lost:
     """The store does not know the ticket: it was emptied since."""
 
@@ -106,7 +99,7 @@ class Glance:
     clock: float
     speed: float
     paused: float
-    stopped: Stopped | None
+    stopped: Stop | None
 
     def wait_s(self, at: float) -> float:
         """Seconds until the schedule's clock shows `at`."""
@@ -139,7 +132,7 @@ class Snapshot:
     slowed_to: float = 1.0
     in_flight: int = 0
     waiting: int = 0
-    stopped: Stopped | None = None
+    stopped: Stop | None = None
     stopped_by: str = ""
 
 
@@ -148,12 +141,12 @@ class LimitStore(Protocol):
 
     async def reserve(
         self, key: LimitKey, asks: Mapping[str, Ask], *, target: float, max_wait_s: float
-    ) -> Turn | TooFar | Stopped:
+    ) -> Turn | TooFar | Stop:
         """The next free turn for a request of this cost; it is taken with the answer."""
         ...
 
-    async def confirm(self, key: LimitKey, ticket: Ticket, costs: Amounts) -> Turn | Lost | Stopped:
-        """Ask whether the turn has come: a pause may have moved it. Stopped gives it back."""
+    async def confirm(self, key: LimitKey, ticket: Ticket, costs: Amounts) -> Turn | Lost | Stop:
+        """Ask whether the turn has come: a pause may have moved it. Stop gives it back."""
         ...
 
     async def refund(self, key: LimitKey, ticket: Ticket, costs: Amounts, *, sent: bool) -> None:
@@ -193,7 +186,7 @@ class LimitStore(Protocol):
         """Give a place back, or leave the queue for one."""
         ...
 
-    async def stop(self, key: LimitKey, stopped: Stopped, by: str) -> None:
+    async def stop(self, key: LimitKey, stop: Stop, by: str) -> None:
         """Refuse everything for `STOP_S`."""
         ...
 

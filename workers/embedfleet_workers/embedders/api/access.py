@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 from pydantic import SecretStr
@@ -11,8 +12,10 @@ from embedfleet_schema.accounts import account_of
 from embedfleet_schema.database import Database
 from embedfleet_schema.errors import ExtraMissing, KeyMissing
 from embedfleet_schema.settings import Settings
+from embedfleet_schema.store.limits import read
+from embedfleet_schema.store.workers import alive_seconds
 from embedfleet_schema.types import Space
-from embedfleet_workers.embedders.api.adapter import Adapter
+from embedfleet_workers.embedders.api.adapter import Adapter, Caps
 from embedfleet_workers.embedders.api.cohere_api import CohereApi
 from embedfleet_workers.embedders.api.engine import ApiEmbedder
 from embedfleet_workers.embedders.api.gemini_api import GeminiApi
@@ -47,6 +50,13 @@ _ADAPTERS: dict[str, type[HttpApi]] = {
 }
 
 
+def caps_of(provider: str, model: str) -> Caps:
+    """What one request to an API may hold."""
+    if provider == "openai":
+        return OpenAIApi.caps
+    return _ADAPTERS[provider].caps_of(model)
+
+
 class Gates(Protocol):
     """Where gates come from: `embedfleet_workers.limits.gates.Gates`, or a test's."""
 
@@ -67,27 +77,21 @@ class ApiAccess:
         self._loop = EventLoop()
         self._lock = threading.Lock()
         self._client: httpx2.AsyncClient | None = None
-        self._embedders: dict[bytes, ApiEmbedder] = {}
 
     def embedder(self, space: Space) -> ApiEmbedder:
-        """The embedder of an API space, the same one until it is closed: it learns as it goes.
+        """An embedder of an API space: it learns as it goes, so keep it.
 
         Raises:
             KeyMissing: this process was given no key for the provider.
             ExtraMissing: the packages that call APIs are not installed.
         """
-        with self._lock:
-            known = self._embedders.get(space.fingerprint)
-            if known is None or known.closed:
-                known = self._embedders[space.fingerprint] = self._made(space)
-            return known
-
-    def _made(self, space: Space) -> ApiEmbedder:
         key, base_url = self._account(space)
         account = account_of(key, base_url)
+        with self._lock:
+            adapter = self._adapter(space, key, base_url)
         sender = Sender(
             space,
-            self._adapter(space, key, base_url),
+            adapter,
             self._gates.gate(space.provider, space.model, account),
             self._settings.api_timeout_s,
         )
@@ -160,9 +164,10 @@ def open_access(settings: Settings, db: Database) -> ApiAccess:
     """
     from embedfleet_workers.limits.gates import Gates as SharedGates
 
+    alive_s = alive_seconds(settings.heartbeat_seconds)
     gates = SharedGates(
         settings.redis,
-        db,
+        partial(read, db, alive_seconds=alive_s),
         target=settings.limit_target,
         # Longer than any request waits and lives, so that nobody's place is given away under way.
         lease_s=max(BEGUN_WAIT_S, settings.defer_after_s) + settings.api_timeout_s + GRACE_S,

@@ -8,14 +8,19 @@ from typing import Protocol
 
 from embedfleet_schema.types import Kind
 from embedfleet_workers.limits.protocol import Amounts, Observed
+from embedfleet_workers.stop import Stop
 
 
 @dataclass(frozen=True, slots=True)
 class Caps:
-    """What one request may hold at the most; None where the provider states no limit."""
+    """What one request may hold at the most; None where the provider states no limit.
+
+    `each_counts`: every text of a request counts as a request of the quota.
+    """
 
     inputs: int
     tokens: int | None = None
+    each_counts: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,15 +59,6 @@ class Refused:
 
 
 @dataclass(frozen=True, slots=True)
-class Stopped:
-    """The provider takes nothing more until a person acts. `whole_account`: not of any model."""
-
-    code: str
-    reason: str
-    whole_account: bool = True
-
-
-@dataclass(frozen=True, slots=True)
 class Faulty:
     """No usable answer: a fault of the server, a lost connection, a body that makes no sense.
 
@@ -75,7 +71,7 @@ class Faulty:
     answer: Answer | None = None
 
 
-Reply = Answer | Limited | TooLarge | Refused | Stopped | Faulty
+Reply = Answer | Limited | TooLarge | Refused | Stop | Faulty
 
 
 class Adapter(Protocol):

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from embedfleet_schema.errors import BadAnswer
 from embedfleet_schema.types import Space
 from embedfleet_workers.embedders.checks import checked
-from embedfleet_workers.embedders.protocol import Vectors
+from embedfleet_workers.embedders.protocol import Rows, Vectors
+from embedfleet_workers.embedding_errors import BadAnswer
 
 _FLOAT = np.dtype("<f4")
 
@@ -48,7 +48,7 @@ def width_of(items: Sequence[tuple[object, object]]) -> int | None:
     return (widths.pop() or None) if len(shapes) == len(widths) == 1 else None
 
 
-def _row(vector: object, space: Space) -> Vectors:
+def _row(vector: object, space: Space) -> Rows:
     try:
         row = _read(vector)
     except (TypeError, ValueError, OverflowError) as error:
@@ -60,23 +60,23 @@ def _row(vector: object, space: Space) -> Vectors:
     return row
 
 
-def _read(vector: object) -> Vectors:
+def _read(vector: object) -> Rows:
     return _decoded(vector) if isinstance(vector, str) else _listed(vector)
 
 
-def _decoded(text: str) -> Vectors:
+def _decoded(text: str) -> Rows:
     # Ten times as quick as the standard library's, which would cost as much as all the rest.
     from pybase64 import b64decode
 
     return np.frombuffer(b64decode(text, validate=True), dtype=_FLOAT)
 
 
-def _listed(vector: object) -> Vectors:
+def _listed(vector: object) -> Rows:
     with np.errstate(over="ignore"):  # what is beyond float32 becomes infinite: found later
         return np.asarray(vector, dtype=np.float32)
 
 
-def _normalized(matrix: Vectors) -> Vectors:
+def _normalized(matrix: Rows) -> Rows:
     """Rows divided by their lengths; those without a usable length stay, to be refused by name."""
     with np.errstate(over="ignore", invalid="ignore"):
         lengths = np.sqrt(np.einsum("ij,ij->i", matrix, matrix))

@@ -8,7 +8,14 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 
-from embedfleet_schema.errors import (
+from embedfleet_schema.types import Kind
+from embedfleet_workers.embedders.api.adapter import Faulty, Refused, TooLarge
+from embedfleet_workers.embedders.api.answers import width_of
+from embedfleet_workers.embedders.api.requests import Request
+from embedfleet_workers.embedders.api.sender import GivenUp, Sender
+from embedfleet_workers.embedders.api.turns import Turns
+from embedfleet_workers.embedders.protocol import Part
+from embedfleet_workers.embedding_errors import (
     BadAnswer,
     EmbedderBusy,
     EmbeddingError,
@@ -16,14 +23,8 @@ from embedfleet_schema.errors import (
     ProviderStopped,
     ReservationSpent,
 )
-from embedfleet_schema.types import Kind
-from embedfleet_workers.embedders.api.adapter import Faulty, Refused, Stopped, TooLarge
-from embedfleet_workers.embedders.api.answers import width_of
-from embedfleet_workers.embedders.api.requests import Request
-from embedfleet_workers.embedders.api.sender import GivenUp, Sender
-from embedfleet_workers.embedders.api.turns import Turns
-from embedfleet_workers.embedders.protocol import Part
 from embedfleet_workers.purse import UNLIMITED, Purse
+from embedfleet_workers.stop import Stop
 
 PROBE = Request([0], ["A probe."], [3])
 # A model that is down is left alone for about so long.
@@ -161,13 +162,13 @@ class Batch:
             case GivenUp(Faulty(reason, answer=answer)):
                 width = width_of(answer.items) if answer is not None else None
                 if width is not None and width != sender.space.dimensions:
-                    stop = Stopped("wrong_dimensions", _other_width(width), whole_account=False)
+                    stop = Stop("wrong_dimensions", _other_width(width), whole_account=False)
                     raise await sender.stopped(stop)
                 seconds = random.uniform(0.5, 1.5) * OUTAGE_S  # noqa: S311 - no secret depends on it
                 raise EmbedderBusy(seconds=seconds, reason=f"{sender.space.provider}: {reason}")
             case _:
                 reason = f"it refuses every text: {found.reason}"
-                stop = Stopped("request_refused", reason, whole_account=False)
+                stop = Stop("request_refused", reason, whole_account=False)
                 raise await sender.stopped(stop)
 
 

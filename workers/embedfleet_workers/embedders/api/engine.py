@@ -9,7 +9,6 @@ from queue import SimpleQueue
 
 import numpy as np
 
-from embedfleet_schema.errors import EmbeddingError, InputAtFault
 from embedfleet_schema.types import Kind
 from embedfleet_workers.embedders.api.batch import Batch
 from embedfleet_workers.embedders.api.counting import encoded
@@ -18,6 +17,7 @@ from embedfleet_workers.embedders.api.requests import Request, cut
 from embedfleet_workers.embedders.api.sender import Sender
 from embedfleet_workers.embedders.api.turns import Turns
 from embedfleet_workers.embedders.protocol import Part, Vectors
+from embedfleet_workers.embedding_errors import EmbeddingError, InputAtFault
 from embedfleet_workers.purse import UNLIMITED, Purse
 
 # What was called off gets this long to give back its turns.
@@ -46,7 +46,7 @@ class ApiEmbedder:
         return self._sender.adapter.count_tokens(texts)
 
     def embed(self, texts: Sequence[str], kind: Kind) -> Vectors:
-        vectors = np.empty((len(texts), self.space.dimensions), dtype=np.float32)
+        vectors = Vectors(np.empty((len(texts), self.space.dimensions), dtype=np.float32))
         for part in self.parts(texts, kind):
             vectors[list(part.rows)] = part.vectors
         return vectors

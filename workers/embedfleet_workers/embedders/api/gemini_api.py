@@ -8,7 +8,6 @@ from typing import Any
 from embedfleet_schema.types import Kind
 from embedfleet_workers.embedders.api.adapter import Caps
 from embedfleet_workers.embedders.api.http_api import HttpApi, in_order
-from embedfleet_workers.limits.protocol import Amounts
 
 _TASKS = {"document": "RETRIEVAL_DOCUMENT", "query": "RETRIEVAL_QUERY"}
 
@@ -21,11 +20,8 @@ class GeminiApi(HttpApi):
     gemini-embedding-2, which is told by a prefix instead: the prompts of its space).
     """
 
-    caps = Caps(inputs=100)
+    caps = Caps(inputs=100, each_counts=True)
     path = "/v1beta/models/{model}:batchEmbedContents"
-
-    def costs(self, tokens: Sequence[int]) -> Amounts:
-        return {"requests": len(tokens), "tokens": sum(tokens)}
 
     def _authorization(self) -> dict[str, str]:
         return {"x-goog-api-key": self._key}

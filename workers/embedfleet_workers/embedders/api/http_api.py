@@ -40,8 +40,12 @@ class HttpApi(ABC):
         default = known.dimensions if known else space.dimensions
         self._width = space.dimensions if space.dimensions != default else None
 
+    @classmethod
+    def caps_of(cls, model: str) -> Caps:  # noqa: ARG003 - most providers have the same for all
+        return cls.caps
+
     def costs(self, tokens: Sequence[int]) -> Amounts:
-        return {"requests": 1, "tokens": sum(tokens)}
+        return {"requests": len(tokens) if self.caps.each_counts else 1, "tokens": sum(tokens)}
 
     async def send(self, texts: Sequence[str], kind: Kind) -> Reply:
         import httpx2

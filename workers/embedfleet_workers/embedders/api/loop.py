@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from concurrent.futures import Future
 from typing import Any, TypeVar
 
-from embedfleet_schema.errors import EmbeddingError
+from embedfleet_workers.embedding_errors import EmbeddingError
 
 Result = TypeVar("Result")
 

@@ -9,15 +9,9 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
 
-from embedfleet_workers.embedders.api.adapter import (
-    Faulty,
-    Limited,
-    Refused,
-    Reply,
-    Stopped,
-    TooLarge,
-)
+from embedfleet_workers.embedders.api.adapter import Faulty, Limited, Refused, Reply, TooLarge
 from embedfleet_workers.embedders.api.headers import duration, hinted_wait, observed, retry_after
+from embedfleet_workers.stop import Stop
 
 # A quota of a day is not back within a minute, whatever the provider advises.
 DAILY_WAIT_S = 600.0
@@ -92,7 +86,7 @@ def refusal(status: int, headers: Mapping[str, str], body: bytes, *, key: str = 
     person through `Refused` and `TooLarge` alone, whose readers leave out what quotes their input.
     """
     if status in _REDIRECTING:
-        return Stopped("redirected", f"it answered {status}, {_REDIRECTED}")
+        return Stop("redirected", f"it answered {status}, {_REDIRECTED}")
     found = complaint(body)
     stop = next((code for code in sorted(found.codes) if _is_stop(code)), "")
     unknown = status == HTTPStatus.NOT_FOUND or bool(found.codes & _NO_SUCH_MODEL)
@@ -154,8 +148,8 @@ def _refused(status: int, found: Complaint, key: str) -> Reply:
     return Refused(f"it answered {status}: {reason}")
 
 
-def _stopped(status: int, code: str, *, whole_account: bool = True) -> Stopped:
-    return Stopped(code or f"http_{status}", _said(status, code), whole_account)
+def _stopped(status: int, code: str, *, whole_account: bool = True) -> Stop:
+    return Stop(code or f"http_{status}", _said(status, code), whole_account)
 
 
 def _said(status: int, code: str) -> str:

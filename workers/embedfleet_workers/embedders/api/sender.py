@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
 import time
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-import numpy as np
-
-from embedfleet_schema.errors import AboveRateLimit, BadAnswer, ProviderStopped
 from embedfleet_schema.types import Kind, Space
+from embedfleet_workers.backoff import full_jitter
 from embedfleet_workers.embedders.api.adapter import (
     Adapter,
     Answer,
@@ -21,16 +18,18 @@ from embedfleet_workers.embedders.api.adapter import (
     Limited,
     Refused,
     Reply,
-    Stopped,
     TooLarge,
 )
 from embedfleet_workers.embedders.api.answers import vectors_of
 from embedfleet_workers.embedders.api.counting import Calibration
 from embedfleet_workers.embedders.api.requests import Request
 from embedfleet_workers.embedders.api.turns import Turns
+from embedfleet_workers.embedders.checks import no_vectors
 from embedfleet_workers.embedders.protocol import Part, Spent
+from embedfleet_workers.embedding_errors import AboveRateLimit, BadAnswer, ProviderStopped
 from embedfleet_workers.limits.protocol import Admission, Amounts, Gate
 from embedfleet_workers.purse import UNLIMITED, Purse
+from embedfleet_workers.stop import Stop
 
 log = logging.getLogger(__name__)
 
@@ -124,7 +123,7 @@ class Sender:
                     raise AboveRateLimit(reason=reason)
                 case TooLarge() | Refused() as refused:
                     return refused
-                case Stopped() as stop:
+                case Stop() as stop:
                     raise await self.stopped(stop)
                 case Faulty() as fault:
                     faults += 1
@@ -153,23 +152,17 @@ class Sender:
 
     def without_rows(self, tokens: int) -> Part:
         """What stands for an answer that was paid for and is of no use to anybody."""
-        nothing = np.empty((0, self.space.dimensions), dtype=np.float32)
-        return Part([], nothing, Spent(1, tokens))
+        return Part([], no_vectors(self.space), Spent(1, tokens))
 
-    async def stopped(self, stop: Stopped) -> ProviderStopped:
+    async def stopped(self, stop: Stop) -> ProviderStopped:
         """The error that stands for a stop; the whole fleet hears of one of the whole account."""
         if stop.whole_account:
-            await self.gate.stop(stop.code, stop.reason)
-        return ProviderStopped(
-            code=stop.code,
-            provider=self.space.provider,
-            model=self.space.name,
-            reason=stop.reason,
-        )
+            await self.gate.stop(stop)
+        return ProviderStopped(stop, provider=self.space.provider, model=self.space.name)
 
     async def _sent(
         self, request: Request, kind: Kind, admission: Admission, costs: Amounts
-    ) -> Part | Limited | TooLarge | Refused | Stopped | Faulty:
+    ) -> Part | Limited | TooLarge | Refused | Stop | Faulty:
         """One call, and what became of it told to the gate in every case."""
         try:
             async with asyncio.timeout(self.timeout_s):
@@ -196,7 +189,7 @@ class Sender:
                 await admission.limited(retry_after_s, seen)
             case Faulty():
                 await admission.failed()
-            case TooLarge() | Refused() | Stopped():
+            case TooLarge() | Refused() | Stop():
                 await admission.settle({**costs, "tokens": 0}, timed=False)
         return reply
 
@@ -204,7 +197,7 @@ class Sender:
         try:
             vectors = vectors_of(reply.items, len(request.rows), self.space)
         except BadAnswer as error:
-            return Faulty(str(error.details["reason"]), bad_answer=True, answer=reply)
+            return Faulty(error.reason, bad_answer=True, answer=reply)
         self.health.note()
         if reply.tokens is None:
             tokens = sum(self.calibration.scaled(request.tokens))
@@ -225,7 +218,6 @@ def _paid(reply: Part | Reply) -> int:
 
 
 def _pause_s(fault: Faulty, faults: int) -> float:
-    """Full jitter, and at least what the server asks for, within reason."""
-    ceiling = min(BACKOFF_LIMIT_S, BACKOFF_BASE_S * 2.0 ** (faults - 1))
-    jitter = random.uniform(0.0, ceiling)  # noqa: S311 - no secret depends on it
+    """At least what the server asks for, within reason."""
+    jitter = full_jitter(faults, base_s=BACKOFF_BASE_S, limit_s=BACKOFF_LIMIT_S)
     return max(jitter, min(fault.retry_after_s or 0.0, BACKOFF_LIMIT_S))

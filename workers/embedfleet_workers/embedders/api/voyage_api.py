@@ -33,7 +33,11 @@ class VoyageApi(HttpApi):
 
     def __init__(self, space: Space, client: httpx2.AsyncClient, base_url: str, key: str) -> None:
         super().__init__(space, client, base_url, key)
-        self.caps = Caps(1_000, _MOST_TOKENS.get(space.model, _MOST_TOKENS_OF_OTHERS))
+        self.caps = self.caps_of(space.model)
+
+    @classmethod
+    def caps_of(cls, model: str) -> Caps:
+        return Caps(1_000, _MOST_TOKENS.get(model, _MOST_TOKENS_OF_OTHERS))
 
     def _body(self, texts: Sequence[str], kind: Kind) -> dict[str, Any]:
         body: dict[str, Any] = {

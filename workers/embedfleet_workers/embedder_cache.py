@@ -1,0 +1,111 @@
+"""The embedders of one process: loaded on first use, once for all of its threads."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import OrderedDict
+from typing import TYPE_CHECKING
+
+from embedfleet_schema.catalogue import API_PROVIDERS
+from embedfleet_schema.database import Database
+from embedfleet_schema.settings import Settings
+from embedfleet_schema.types import Space
+from embedfleet_workers.embedders import load_embedder
+from embedfleet_workers.embedders.protocol import Embedder
+from embedfleet_workers.selfcheck import checked_embedder
+
+if TYPE_CHECKING:
+    from embedfleet_workers.embedders.api.access import ApiAccess
+
+log = logging.getLogger(__name__)
+
+
+class EmbedderCache:
+    """Embedders by space and device. Safe to share between threads.
+
+    Those behind an API weigh nothing and learn as they go, so they stay.
+
+    Args:
+        threads: CPU cores that a local model may use; None means all that the process may.
+        records: as for `checked_embedder`.
+        faults: as for `load_embedder`.
+        most: how many models of this machine are kept, those used last; None keeps all.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        db: Database,
+        *,
+        threads: int | None,
+        records: bool,
+        faults: str = "",
+        most: int | None = None,
+    ) -> None:
+        self._settings = settings
+        self._db = db
+        self._threads = threads
+        self._records = records
+        self._faults = faults
+        self._most = most
+        self._lock = threading.Lock()
+        self._loaded: OrderedDict[tuple[bytes, str], Embedder] = OrderedDict()
+        self._api: ApiAccess | None = None
+
+    def get(self, space: Space, device: str) -> Embedder:
+        """The embedder of `space` on a device. Threads that ask at once load it once.
+
+        Raises:
+            What `checked_embedder` and `load_embedder` raise: next time it is tried again.
+        """
+        key = (space.fingerprint, device)
+        with self._lock:
+            if key not in self._loaded:
+                log.info("loading %s on %s", space.name, device)
+                self._loaded[key] = checked_embedder(
+                    self._db,
+                    space,
+                    lambda: self._load(space, device),
+                    allowed_models=self._settings.allowed_models,
+                    records=self._records,
+                )
+            self._loaded.move_to_end(key)
+            self._make_room()
+            return self._loaded[key]
+
+    def close(self, *, models: bool) -> None:
+        """Give back the connections to APIs; and `models`, where no thread is inside one."""
+        with self._lock:
+            loaded, self._loaded = self._loaded, OrderedDict()
+            api, self._api = self._api, None
+        for embedder in loaded.values() if models else ():
+            embedder.close()
+        if api is not None:
+            api.close()
+
+    def _make_room(self) -> None:
+        """A model that leaves is not closed: another thread may be inside it."""
+        here = [
+            key for key, each in self._loaded.items() if each.space.provider not in API_PROVIDERS
+        ]
+        for key in here[: -self._most] if self._most else ():
+            del self._loaded[key]
+
+    def _load(self, space: Space, device: str) -> Embedder:
+        return load_embedder(
+            space,
+            device=device,
+            threads=self._threads,
+            allowed_models=self._settings.allowed_models,
+            faults=self._faults,
+            api=self._access() if space.provider in API_PROVIDERS else None,
+        )
+
+    def _access(self) -> ApiAccess:
+        """Opened by the first space that needs it: most processes have none."""
+        from embedfleet_workers.embedders.api.access import open_access
+
+        if self._api is None:
+            self._api = open_access(self._settings, self._db)
+        return self._api
