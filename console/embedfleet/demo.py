@@ -11,7 +11,6 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import TYPE_CHECKING, NoReturn
 
-from embedfleet.amounts import quantity
 from embedfleet.embedded import ready
 from embedfleet.fleet import Fleet
 from embedfleet.liveness import has_worker
@@ -20,6 +19,7 @@ from embedfleet.progress import command, duration, enqueue_progress, job_progres
 from embedfleet.stack import down, status
 from embedfleet.stack.processes import wait_until
 from embedfleet.stdlib_docs import documents
+from embedfleet_schema.amounts import quantity
 from embedfleet_schema.errors import UnknownCollection, WorkerStartFailed
 from embedfleet_schema.settings import Settings
 from embedfleet_schema.spaces import resolve_space

@@ -35,6 +35,7 @@ from embedfleet_schema.store.spaces import PausedSpace
 from embedfleet_schema.store.usage import UsageOfDay
 from embedfleet_schema.store.workers import QueueInfo, WorkerInfo
 from embedfleet_schema.types import (
+    LARGEST_ID,
     QUEUES,
     Chunking,
     CollectionInfo,
@@ -134,8 +135,8 @@ class Fleet(Connections):
             BadChunking: it is new, and cannot cut documents in this way.
             ModelNotFound, BadModelName: the model cannot be found out about.
         """
-        _check_words("collection", name=name, model=model)
-        _check_words("collection", document_prompt=document_prompt, query_prompt=query_prompt)
+        arguments.words("collection", name=name, model=model)
+        arguments.words("collection", document_prompt=document_prompt, query_prompt=query_prompt)
         _check_numbers("collection", dimensions=dimensions, max_tokens=max_tokens)
         for word, value, values in (
             ("queue", queue, QUEUES),
@@ -208,7 +209,7 @@ class Fleet(Connections):
             ChunkingMismatch: it exists and cuts documents differently.
             BadChunking: it does not exist, and could not cut documents in this way.
         """
-        _check_words("plan", name=name, model=model)
+        arguments.words("plan", name=name, model=model)
         _check_numbers("plan", dimensions=dimensions, max_tokens=max_tokens)
         others = arguments.texts("plan", "compare", compare, '["openai/text-embedding-3-large"]')
         arguments.function("plan", "chunk", chunk)
@@ -245,7 +246,7 @@ class Fleet(Connections):
             UnknownJob: there is none.
         """
         try:
-            number = arguments.whole("job", "job_id", job_id, most=arguments.LARGEST_ID)
+            number = arguments.whole("job", "job_id", job_id, most=LARGEST_ID)
         except BadArgument:
             raise UnknownJob(job=job_id) from None
         job = Job(self, number)
@@ -254,7 +255,7 @@ class Fleet(Connections):
 
     def jobs(self, *, limit: int = 20) -> list[Job]:
         """The jobs that still run, then the newest of the others."""
-        arguments.whole("jobs", "limit", limit, most=arguments.LARGEST_ID)
+        arguments.whole("jobs", "limit", limit, most=LARGEST_ID)
         return [Job(self, job_id) for job_id in jobs.latest(self.db, limit=limit)]
 
     @property
@@ -282,7 +283,7 @@ class Fleet(Connections):
         Raises:
             UnknownModel: no collection uses it.
         """
-        _check_words("resume", model=model)
+        arguments.words("resume", model=model)
         # First, or a worker could take a batch and be stopped again by what is to be cleared.
         clear_stops(self.settings.redis, model)
         resumed = spaces.resume(self.db, model)
@@ -299,12 +300,6 @@ class Fleet(Connections):
         if space.provider == "local":
             return self.settings.local_queue
         return "cpu" if space.provider == "fake" else "api"
-
-
-def _check_words(call: str, **words: str | None) -> None:
-    for name, word in words.items():
-        if word is not None:
-            arguments.text(call, name, word)
 
 
 def _check_numbers(call: str, **numbers: int | None) -> None:

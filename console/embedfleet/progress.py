@@ -13,8 +13,8 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
 from rich.table import Column
 from rich.text import Text
 
-from embedfleet.amounts import money, quantity
 from embedfleet.liveness import will_have_worker
+from embedfleet_schema.amounts import money, quantity
 from embedfleet_schema.settings import Settings, default_data
 from embedfleet_schema.store.jobs import JobStatus
 

@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from embedfleet.amounts import money, quantity, volume
 from embedfleet.cli.entry import explain, split_globals
 from embedfleet.cli.output import one_line, plain, without_passwords
 from embedfleet.cli.parameters import parse_where, unicode_text
 from embedfleet.progress import duration
+from embedfleet_schema.amounts import money, quantity, volume
 from embedfleet_schema.errors import BadFilter, NotConfigured, UsageError
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]))

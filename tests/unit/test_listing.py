@@ -5,8 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from embedfleet.amounts import quantity
 from embedfleet.cli.output import table
+from embedfleet_schema.amounts import quantity
 
 CELL = st.text(st.characters(categories=["Ll", "Nd"], max_codepoint=127), max_size=90)
 

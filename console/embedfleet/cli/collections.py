@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from embedfleet.amounts import quantity
 from embedfleet.cli.output import note, print_json, say, table, terminal
 from embedfleet.cli.parameters import Json, Name
 from embedfleet.cli.session import session
+from embedfleet_schema.amounts import quantity
 from embedfleet_schema.errors import UsageError
 from embedfleet_schema.types import Chunking, ChunkMode, Metric, Queue, Storage, TooLong
 

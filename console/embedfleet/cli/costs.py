@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from embedfleet.amounts import money, quantity, volume
 from embedfleet.cli.collections import (
     Dimensions,
     MaxTokens,
@@ -49,6 +48,7 @@ from embedfleet.cli.reading import (
     say_report,
 )
 from embedfleet.cli.session import session
+from embedfleet_schema.amounts import money, quantity, volume
 from embedfleet_schema.catalogue import PRICES_AS_OF
 from embedfleet_schema.lanes import PRICE_SHARE, has_batch_api
 

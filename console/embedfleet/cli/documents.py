@@ -9,12 +9,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from embedfleet.amounts import money, quantity
 from embedfleet.cli.collections import Mode, Overlap, Size, Tokenizer, WhenTooLong, chunking
 from embedfleet.cli.jobs import goes_on
 from embedfleet.cli.output import note, one_line, print_json, say, status_json
 from embedfleet.cli.parameters import (
-    LARGEST_ID,
     Budget,
     Json,
     Name,
@@ -45,9 +43,10 @@ from embedfleet.cli.reading import (
     say_report,
 )
 from embedfleet.cli.session import session
+from embedfleet_schema.amounts import money, quantity
 from embedfleet_schema.errors import NothingAccepted, UsageError
 from embedfleet_schema.spellings import spellings
-from embedfleet_schema.types import Lane
+from embedfleet_schema.types import LARGEST_ID, Lane
 
 if TYPE_CHECKING:
     from embedfleet import Collection, Fleet, Job, JobStatus, ReadReport

@@ -9,11 +9,11 @@ from typing import Any
 from rich.progress_bar import ProgressBar
 from rich.text import Text
 
-from embedfleet.amounts import quantity
 from embedfleet.cli.listing import Listing
 from embedfleet.cli.output import one_line, status_json, table
 from embedfleet.fleet import Fleet
 from embedfleet.progress import describe, duration, name
+from embedfleet_schema.amounts import quantity
 from embedfleet_schema.store.jobs import JobStatus
 from embedfleet_schema.store.spaces import PausedSpace
 from embedfleet_schema.store.workers import QueueInfo, WorkerInfo

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from embedfleet.amounts import quantity
 from embedfleet.cli.output import note, one_line, say
 from embedfleet.cli.parameters import optional_unicode, path_text, unicode_text
+from embedfleet_schema.amounts import quantity
 
 if TYPE_CHECKING:
     from embedfleet import Document, Rejection

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from embedfleet.amounts import quantity
 from embedfleet.cli.jobs import goes_on
 from embedfleet.cli.output import note, one_line, print_json, say, status_json, table, terminal
 from embedfleet.cli.parameters import Budget, Json, Name, Wait, unicode_text
 from embedfleet.cli.session import session
+from embedfleet_schema.amounts import quantity
 from embedfleet_schema.errors import UnknownJob, UsageError
 
 if TYPE_CHECKING:

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from embedfleet.amounts import quantity
 from embedfleet.cli.output import note, print_json, say
 from embedfleet.cli.parameters import Json
 from embedfleet.cli.session import session
+from embedfleet_schema.amounts import quantity
 
 if TYPE_CHECKING:
     from embedfleet_schema.settings import Settings

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from embedfleet.amounts import quantity
 from embedfleet.cli.output import note, print_json
 from embedfleet.cli.parameters import Json
 from embedfleet.cli.session import session
+from embedfleet_schema.amounts import quantity
 from embedfleet_schema.types import Queue
 
 if TYPE_CHECKING:

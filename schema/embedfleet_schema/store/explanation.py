@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 
+from embedfleet_schema.amounts import quantity
 from embedfleet_schema.store.spaces import PausedSpace
 from embedfleet_schema.store.workers import ALIVE_SECONDS
 from embedfleet_schema.types import LANE_QUEUE, serving
@@ -111,12 +112,12 @@ def _sentences(found: Explanation) -> Iterator[str]:
         case "live":
             yield (
                 f"{found.key!r} is live: version {found.version}, "
-                f"{_count(found.chunks, 'chunk')}, all of them embedded."
+                f"{quantity(found.chunks, 'chunk')}, all of them embedded."
             )
         case "incomplete":
             yield (
                 f"{found.key!r} is live in version {found.version}, without "
-                f"{found.chunks - found.stored} of its {_count(found.chunks, 'chunk')}."
+                f"{found.chunks - found.stored} of its {quantity(found.chunks, 'chunk')}."
             )
             yield from _of_what_is_lacking(found)
         case "waiting":
@@ -128,7 +129,7 @@ def _sentences(found: Explanation) -> Iterator[str]:
 
 
 def _of_waiting(found: Explanation) -> Iterator[str]:
-    done = f"{found.stored} of {_count(found.chunks, 'chunk')}"
+    done = f"{found.stored} of {quantity(found.chunks, 'chunk')}"
     if found.live_version is None:
         yield f"{found.key!r} is not searchable yet: {done} embedded."
     else:
@@ -143,13 +144,14 @@ def _of_what_is_lacking(found: Explanation) -> Iterator[str]:
     for batch in found.batches[:SHOWN]:
         yield from _of_batch(batch)
     if len(found.batches) > SHOWN:
-        yield f"The rest is in {_count(len(found.batches) - SHOWN, 'more batch', 'more batches')}."
+        more = quantity(len(found.batches) - SHOWN, "more batch", "more batches")
+        yield f"The rest is in {more}."
     yield from _of_failures(found)
     yield from _what_to_do(found)
 
 
 def _of_batch(batch: OpenBatch) -> Iterator[str]:
-    name = f"Batch {batch.id} (with {_count(batch.texts, 'text')} of it)"
+    name = f"Batch {batch.id} (with {quantity(batch.texts, 'text')} of it)"
     if batch.filed_at is not None:
         yield (
             f"{name} is filed with the batch API of its provider since {_clock(batch.filed_at)}; "
@@ -172,7 +174,7 @@ def _of_batch(batch: OpenBatch) -> Iterator[str]:
     elif batch.not_before is not None:
         yield f"{name} waits until {_clock(batch.not_before)}{_why(batch)}."
     else:
-        ahead = f", {_count(batch.ahead, 'batch', 'batches')} before it" if batch.ahead else ""
+        ahead = f", {quantity(batch.ahead, 'batch', 'batches')} before it" if batch.ahead else ""
         filing = batch.queue == LANE_QUEUE
         what = "to be filed with its provider's batch API" if filing else "for a worker"
         yield f"{name} waits {what}{ahead}{_why(batch)}."
@@ -196,12 +198,12 @@ def _what_to_do(found: Explanation) -> Iterator[str]:
         )
     if found.uncovered and found.cancelled and found.state == "waiting":
         yield (
-            f"Job {found.job_id} was cancelled before {_count(found.uncovered, 'text')} of it "
+            f"Job {found.job_id} was cancelled before {quantity(found.uncovered, 'text')} of it "
             "had a vector. Enqueue the document again."
         )
     elif found.uncovered:
         yield (
-            f"Nothing works on {_count(found.uncovered, 'text')} of it. "
+            f"Nothing works on {quantity(found.uncovered, 'text')} of it. "
             f"Queue what is missing: embedfleet audit {found.collection} --repair"
         )
     elif found.state == "incomplete" and not found.batches:
@@ -232,7 +234,3 @@ def _because(verdict: Verdict | None) -> str:
 
 def _clock(at: datetime | None) -> str:
     return "once" if at is None else f"{at.astimezone():%H:%M:%S}"
-
-
-def _count(number: int, one: str, many: str = "") -> str:
-    return f"{number:,} {one if number == 1 else many or one + 's'}"
