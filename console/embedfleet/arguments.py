@@ -17,10 +17,9 @@ from numpy.typing import NDArray
 
 from embedfleet_schema.errors import BadArgument, BadFilter, BadVector, WrongType
 from embedfleet_schema.json_values import json_value
-from embedfleet_schema.types import Chunking
+from embedfleet_schema.spellings import is_unicode
+from embedfleet_schema.types import LARGEST_INT, Chunking
 
-# The largest numbers of PostgreSQL's integer types.
-LARGEST_INT, LARGEST_ID = 2**31 - 1, 2**63 - 1
 SHOWN = 60
 
 
@@ -57,13 +56,18 @@ def text(call: str, name: str, value: object) -> str:
     """A string that PostgreSQL can hold."""
     if not isinstance(value, str):
         wrong_type(call, name, "a string", value)
-    try:
-        value.encode()
-    except UnicodeEncodeError:
+    if not is_unicode(value):
         _bad(call, name, "a string of whole Unicode characters", value)
     if "\0" in value:
         _bad(call, name, "a string without NUL", value)
     return value
+
+
+def words(call: str, **values: str | None) -> None:
+    """Such strings by their names, or None."""
+    for name, value in values.items():
+        if value is not None:
+            text(call, name, value)
 
 
 def texts(call: str, name: str, values: object, example: str) -> list[str]:

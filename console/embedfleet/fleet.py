@@ -34,6 +34,7 @@ from embedfleet_schema.store.spaces import PausedSpace
 from embedfleet_schema.store.usage import UsageOfDay
 from embedfleet_schema.store.workers import QueueInfo, WorkerInfo
 from embedfleet_schema.types import (
+    LARGEST_ID,
     QUEUES,
     Chunking,
     CollectionInfo,
@@ -134,7 +135,7 @@ class Fleet(Connections):
             ModelNotFound, BadModelName: the model cannot be found out about.
         """
         arguments.text("collection", "name", name)
-        _check_words(
+        arguments.words(
             "collection", model=model, document_prompt=document_prompt, query_prompt=query_prompt
         )
         _check_numbers("collection", dimensions=dimensions, max_tokens=max_tokens)
@@ -210,7 +211,7 @@ class Fleet(Connections):
             BadChunking: it does not exist, and could not cut documents in this way.
         """
         arguments.text("plan", "name", name)
-        _check_words("plan", model=model)
+        arguments.words("plan", model=model)
         _check_numbers("plan", dimensions=dimensions, max_tokens=max_tokens)
         others = arguments.texts("plan", "compare", compare, '["openai/text-embedding-3-large"]')
         arguments.function("plan", "chunk", chunk)
@@ -247,7 +248,7 @@ class Fleet(Connections):
             UnknownJob: there is none.
         """
         try:
-            number = arguments.whole("job", "job_id", job_id, most=arguments.LARGEST_ID)
+            number = arguments.whole("job", "job_id", job_id, most=LARGEST_ID)
         except BadArgument:
             raise UnknownJob(job=arguments.shown(job_id)) from None
         job = Job(self, number)
@@ -256,7 +257,7 @@ class Fleet(Connections):
 
     def jobs(self, *, limit: int = 20) -> list[Job]:
         """The jobs that still run, then the newest of the others."""
-        arguments.whole("jobs", "limit", limit, most=arguments.LARGEST_ID)
+        arguments.whole("jobs", "limit", limit, most=LARGEST_ID)
         return [Job(self, job_id) for job_id in jobs.latest(self.db, limit=limit)]
 
     @property
@@ -301,12 +302,6 @@ class Fleet(Connections):
         if space.provider == "local":
             return self.settings.local_queue
         return "cpu" if space.provider == "fake" else "api"
-
-
-def _check_words(call: str, **words: str | None) -> None:
-    for name, word in words.items():
-        if word is not None:
-            arguments.text(call, name, word)
 
 
 def _check_numbers(call: str, **numbers: int | None) -> None:

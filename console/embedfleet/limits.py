@@ -102,7 +102,7 @@ class Limits:
             UsageError: an amount is not above 0.
         """
         provider, name = _api_model(model)
-        _check_words("limits.set", account=account, group=group)
+        arguments.words("limits.set", account=account, group=group)
         _check_amounts(amounts)
         if group is not None:
             stored.join_group(self._db, provider, name, group)
@@ -118,7 +118,7 @@ class Limits:
         account.
         """
         provider, name = _api_model(model)
-        _check_words("limits.clear", account=account)
+        arguments.words("limits.clear", account=account)
         left = stored.leave_group(self._db, provider, name) if account is None else None
         return bool(stored.clear_limits(self._db, provider, name, account)) or left is not None
 
@@ -204,12 +204,6 @@ def _limit(name: LimitName, book: stored.LimitBook, state: Snapshot | None) -> L
         stopped=f"{state.stopped.code}: {state.stopped.reason}" if state.stopped else None,
         stopped_by=state.stopped_by,
     )
-
-
-def _check_words(call: str, **words: str | None) -> None:
-    for name, word in words.items():
-        if word is not None:
-            arguments.text(call, name, word)
 
 
 def _check_amounts(amounts: Mapping[str, float]) -> None:

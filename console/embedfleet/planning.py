@@ -16,9 +16,8 @@ from embedfleet_schema import catalogue
 from embedfleet_schema.errors import BadChunking, BadModelName
 from embedfleet_schema.spaces import resolve_space
 from embedfleet_schema.store import plans
+from embedfleet_schema.store.usage import TOKENS_PER_PRICE
 from embedfleet_schema.types import Chunking, Rejection
-
-_TOKENS_PER_PRICE = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +114,7 @@ def _plan(connections: Connections, name: str, target: Target, planner: Planner)
         tokens_to_pay=counted.tokens_to_pay,
         approximate=planner.approximate,
         usd_per_million=price,
-        usd=None if price is None else price * counted.tokens_to_pay / _TOKENS_PER_PRICE,
+        usd=None if price is None else price * counted.tokens_to_pay / TOKENS_PER_PRICE,
         seconds=reckoned.seconds,
         basis=reckoned.basis,
         vector_bytes=plans.vector_bytes(space, counted.to_embed + counted.elsewhere),

@@ -21,7 +21,7 @@ from embedfleet_schema.store.drop import drop
 from embedfleet_schema.store.explain import explain
 from embedfleet_schema.store.explanation import Explanation
 from embedfleet_schema.store.failures import FailureInfo
-from embedfleet_schema.types import CollectionInfo
+from embedfleet_schema.types import LARGEST_ID, CollectionInfo
 
 # What PostgreSQL takes for `maintenance_work_mem` and for parallel maintenance workers.
 MOST_MEMORY_MB, MOST_INDEX_WORKERS = 2_097_151, 1_024
@@ -114,7 +114,7 @@ class Upkeep:
     def failures(self, *, job_id: int | None = None, limit: int = 1_000) -> list[FailureInfo]:
         """Chunks that cannot be embedded and documents that were not accepted, newest first."""
         _check_job("failures", job_id)
-        arguments.whole("failures", "limit", limit, most=arguments.LARGEST_ID)
+        arguments.whole("failures", "limit", limit, most=LARGEST_ID)
         self._check_there()
         return failures.listed(self._connections.db, self.info, job_id=job_id, limit=limit)
 
@@ -220,7 +220,7 @@ class Upkeep:
 
 def _check_job(call: str, job_id: int | None) -> None:
     if job_id is not None:
-        arguments.whole(call, "job_id", job_id, most=arguments.LARGEST_ID)
+        arguments.whole(call, "job_id", job_id, most=LARGEST_ID)
 
 
 def _graph_mb(vectors: int, dimensions: int) -> int:

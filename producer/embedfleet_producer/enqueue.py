@@ -15,7 +15,7 @@ from embedfleet_producer.chunking import Chunker
 from embedfleet_producer.known import Known, known_documents
 from embedfleet_producer.loading import Loading
 from embedfleet_producer.persistence import persistently
-from embedfleet_producer.prepare import Prepared, prepare
+from embedfleet_producer.prepare import Prepared, keep_some, prepare
 from embedfleet_producer.ready_made import ChunkFunction
 from embedfleet_producer.source import Source
 from embedfleet_producer.tokens import counter_for
@@ -30,9 +30,6 @@ from embedfleet_schema.settings import Settings
 from embedfleet_schema.store import documents, ingest, reuse
 from embedfleet_schema.store.jobs import Tally
 from embedfleet_schema.types import CollectionInfo, Document, Lane, Rejection
-
-# Verdicts that a call returns; `failures` lists more, and memory stays flat.
-REJECTIONS_RETURNED = 1_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,8 +68,7 @@ class Enqueued:
             setattr(self, each.name, getattr(self, each.name) + getattr(written.tally, each.name))
         self.batches += written.batches
         self.elsewhere += written.elsewhere
-        room = REJECTIONS_RETURNED - len(self.rejections)
-        self.rejections.extend(written.rejections[:room])
+        keep_some(self.rejections, written.rejections)
         self.rung = self.rung and written.rung
 
 
@@ -147,15 +143,7 @@ class Producer:
         on_window: OnWindow | None,
         outdated: OutdatedVerdicts,
     ) -> None:
-        limits = self._settings
-        cut = windows(
-            source,
-            max_documents=limits.window_documents,
-            max_bytes=limits.window_bytes,
-            max_document_bytes=limits.max_document_bytes,
-            mode=self._chunker.mode,
-            function=self._function,
-        )
+        cut = windows(source, self._settings, mode=self._chunker.mode, function=self._function)
         alike = AlikeVerdicts(of_files=source.tells_ends)
         with ThreadPoolExecutor(1, "embedfleet-writer") as writer:
             writing: deque[Future[Written]] = deque()

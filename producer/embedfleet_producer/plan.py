@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 
 from embedfleet_producer.chunking import Chunker
 from embedfleet_producer.known import Known, known_documents
-from embedfleet_producer.prepare import Prepared, prepare
+from embedfleet_producer.prepare import Prepared, keep_some, prepare
 from embedfleet_producer.ready_made import ChunkFunction
 from embedfleet_producer.source import Source
 from embedfleet_producer.tokens import counter_for
@@ -17,13 +17,12 @@ from embedfleet_producer.windows import Documents, Window, windows
 from embedfleet_schema.database import Database
 from embedfleet_schema.settings import Settings
 from embedfleet_schema.store import plans
-from embedfleet_schema.types import Chunking, ChunkMode, CollectionInfo, Rejection, Space
+from embedfleet_schema.types import Chunking, CollectionInfo, Rejection, Space
 
 # Ids of jobs start at 1.
 _THIS_PLAN = 0
 # Texts that are kept to measure a model with.
 SAMPLES = 32
-REJECTIONS_RETURNED = 1_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,8 +128,7 @@ class Planner:
         counted.unchanged += incoming.unchanged
         counted.rejected += len(prepared.rejected)
         counted.chunks += len(incoming.chunks)
-        room = REJECTIONS_RETURNED - len(counted.rejections)
-        counted.rejections += prepared.rejected[:room]
+        keep_some(counted.rejections, prepared.rejected)
 
     def _missing(self, texts: Mapping[bytes, int]) -> dict[bytes, int]:
         """Those that have no vector yet; counts the others by where they have it."""
@@ -172,24 +170,11 @@ def count_all(
 ) -> None:
     """Show a stream to all planners, window by window; it is read once, and cut in one mode."""
     with closing(Source(stream)) as source:
-        for window in _windows(source, settings, planners[0].mode, chunk):
+        for window in windows(source, settings, mode=planners[0].mode, function=chunk):
             for planner in planners:
                 planner.add(window)
             if on_window is not None:
                 on_window(planners[0].counted)
-
-
-def _windows(
-    stream: Documents, settings: Settings, mode: ChunkMode, chunk: ChunkFunction | None
-) -> Iterable[Window]:
-    return windows(
-        stream,
-        max_documents=settings.window_documents,
-        max_bytes=settings.window_bytes,
-        max_document_bytes=settings.max_document_bytes,
-        mode=mode,
-        function=chunk,
-    )
 
 
 def _short(key: str) -> bytes:

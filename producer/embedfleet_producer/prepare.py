@@ -20,6 +20,9 @@ from embedfleet_producer.windows import Window
 from embedfleet_schema.store.ingest import ChunkRow, DocumentRow, Incoming, Refusal
 from embedfleet_schema.types import Chunk, ChunkMode, Document, Rejection, text_sha256
 
+# Verdicts that a call returns; all of them are in `failures`, and memory stays flat.
+REJECTIONS_RETURNED = 1_000
+
 
 @dataclass(slots=True)
 class Prepared:
@@ -27,6 +30,11 @@ class Prepared:
 
     incoming: Incoming
     rejected: list[Rejection]
+
+
+def keep_some(returned: list[Rejection], rejected: Sequence[Rejection]) -> None:
+    """Take verdicts into those that a call returns, as long as there is room."""
+    returned.extend(rejected[: REJECTIONS_RETURNED - len(returned)])
 
 
 def prepare(

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from embedfleet_producer.judge import Judged, judge
 from embedfleet_producer.origins import duplicate
 from embedfleet_producer.ready_made import ChunkFunction, cut_by
+from embedfleet_schema.settings import Settings
 from embedfleet_schema.types import ChunkMode, Document, Rejection
 
 Documents = Iterable[Document | Rejection]
@@ -63,10 +64,8 @@ def _respelled(document: Document, key: str) -> Document:
 
 def windows(
     stream: Documents,
+    settings: Settings,
     *,
-    max_documents: int,
-    max_bytes: int,
-    max_document_bytes: int,
     mode: ChunkMode = "text",
     function: ChunkFunction | None = None,
 ) -> Iterator[Window]:
@@ -83,11 +82,11 @@ def windows(
             if isinstance(item, Rejection):
                 window.add(item)
             else:
-                judged = judge(item, max_bytes=max_document_bytes, mode=mode)
+                judged = judge(item, max_bytes=settings.max_document_bytes, mode=mode)
                 if function is not None and isinstance(judged, Judged):
                     judged = cut_by(function, judged, mode)
                 window.add(judged)
-            if len(window) >= max_documents or window.size >= max_bytes:
+            if len(window) >= settings.window_documents or window.size >= settings.window_bytes:
                 full, window = window, Window()
                 yield full
     except Exception:

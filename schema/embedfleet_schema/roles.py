@@ -12,6 +12,7 @@ from psycopg import Connection
 
 from embedfleet_schema.database import LOCK_SPACE, Database
 from embedfleet_schema.errors import RolesRefused
+from embedfleet_schema.session import brief
 from embedfleet_schema.statements import load
 
 ROLES = ("embedfleet_owner", "embedfleet_producer", "embedfleet_worker", "embedfleet_search")
@@ -64,8 +65,7 @@ def _run(url: str, names: tuple[str, ...]) -> None:
         try:
             _execute(conn, names)
         except _REFUSALS as error:
-            reason = str(error).splitlines()[0]
-            raise RolesRefused(url=db.name, reason=reason) from error
+            raise RolesRefused(url=db.name, reason=brief(error)) from error
 
 
 def _execute(conn: Connection[Any], names: tuple[str, ...]) -> None:

@@ -9,6 +9,8 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import datetime
 from typing import Any, Literal
 
+# The largest numbers of PostgreSQL's integer types.
+LARGEST_INT, LARGEST_ID = 2**31 - 1, 2**63 - 1
 # Longer texts are rejected: they would not fit into memory several times over.
 MAX_DOCUMENT_BYTES = 64_000_000
 # What reading one file may take; settings of the same names say more.

@@ -5,6 +5,7 @@ from embedfleet_producer.marks import in_force
 from embedfleet_producer.prepare import prepare
 from embedfleet_producer.tokens import counter_for
 from embedfleet_producer.windows import windows
+from embedfleet_schema.settings import Settings
 from embedfleet_schema.spaces import resolve_space
 from embedfleet_schema.types import Chunk, Chunking, Document, Mark
 
@@ -14,8 +15,7 @@ SPACE = resolve_space("fake/8")
 def metadata_of_chunks(document, *, function=None, size=4):
     """What is stored as the metadata of each chunk."""
     chunking = Chunking(size)
-    limits = {"max_documents": 9, "max_bytes": 1_000_000, "max_document_bytes": 1_000_000}
-    (window,) = windows([document], **limits, function=function)
+    (window,) = windows([document], Settings(), function=function)
     chunker = Chunker(SPACE, chunking, counter_for(SPACE, chunking))
     rows = prepare(window, {}, chunker, job_id=1).incoming.chunks
     return [json.loads(row.metadata.dumps(row.metadata.obj)) for row in rows]

@@ -122,7 +122,7 @@ def _redis(settings: Settings) -> Iterator[Finding]:
         ) as redis:
             info = redis.info()
     except (RedisError, OSError, ValueError) as error:
-        yield Finding("broken", "Redis", _brief(error), advice)
+        yield Finding("broken", "Redis", session.brief(error), advice)
         return
     name = str(info.get("server_name", "redis")).capitalize()
     number = str(info.get(f"{name.lower()}_version", info.get("redis_version", "0")))
@@ -155,7 +155,7 @@ def _database(settings: Settings) -> Iterator[Finding]:
     except EmbedfleetError as error:
         yield Finding("broken", "PostgreSQL", str(error))
     except Error as error:
-        yield Finding("broken", "PostgreSQL", _brief(error))
+        yield Finding("broken", "PostgreSQL", session.brief(error))
     finally:
         database.close()
 
@@ -278,7 +278,3 @@ def _directory(model: str) -> Path | None:
 
 def _is_local(info: CollectionInfo) -> bool:
     return info.space.provider == "local"
-
-
-def _brief(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -13,7 +13,6 @@ from embedfleet.cli.collections import Mode, Overlap, Size, Tokenizer, WhenTooLo
 from embedfleet.cli.jobs import goes_on
 from embedfleet.cli.output import note, one_line, print_json, say, status_json
 from embedfleet.cli.parameters import (
-    LARGEST_ID,
     Budget,
     Json,
     Name,
@@ -48,7 +47,7 @@ from embedfleet_schema.amounts import quantity
 from embedfleet_schema.errors import NothingAccepted, UsageError
 from embedfleet_schema.money import money
 from embedfleet_schema.spellings import spellings
-from embedfleet_schema.types import Lane
+from embedfleet_schema.types import LARGEST_ID, Lane
 
 if TYPE_CHECKING:
     from embedfleet import Collection, Fleet, Job, JobStatus, ReadReport

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from embedfleet.cli.output import note, print_json, say, status_json, terminal
-from embedfleet.cli.parameters import LARGEST_ID, JobId, Json, unicode_text
+from embedfleet.cli.parameters import JobId, Json, unicode_text
 from embedfleet.cli.session import session
 from embedfleet_schema.amounts import quantity
 from embedfleet_schema.errors import UnknownJob, UsageError
+from embedfleet_schema.types import LARGEST_ID
 
 if TYPE_CHECKING:
     from embedfleet import Fleet, Job, JobStatus

@@ -9,13 +9,13 @@ from typing import Annotated, Any
 import typer
 
 from embedfleet_schema.errors import BadFilter, UsageError
-
-LARGEST_ID = 2**63 - 1
+from embedfleet_schema.spellings import is_unicode
+from embedfleet_schema.types import LARGEST_ID
 
 
 def unicode_text(value: str) -> str:
     """The argument, if PostgreSQL can hold it."""
-    if not _is_unicode(value):
+    if not is_unicode(value):
         raise UsageError(reason=f"{value!a} is not valid UTF-8; check the terminal's encoding")
     return value
 
@@ -59,7 +59,7 @@ def parse_where(conditions: Sequence[str]) -> dict[str, Any]:
     written: dict[str, str] = {}
     for condition in conditions:
         key, equals, value = condition.partition("=")
-        if not _is_unicode(condition):
+        if not is_unicode(condition):
             raise BadFilter(filter=condition, reason="it is not valid UTF-8")
         if not equals:
             raise BadFilter(filter=condition, reason="there is no = in it")
@@ -86,11 +86,3 @@ def _value(text: str) -> Any:  # noqa: ANN401 - what JSON can say
 def _no_value(reason: str) -> None:
     """What JSON or PostgreSQL cannot say (NaN, 1e999, a NUL escape) stays the word that it is."""
     raise ValueError(reason)
-
-
-def _is_unicode(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True

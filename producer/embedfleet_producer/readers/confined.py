@@ -21,7 +21,6 @@ from embedfleet_producer.readers.rows import Rows
 
 # Under load a process gets less than a processor; it is given up when it gets next to none.
 _WALL_PER_CPU_SECOND = 10
-_OUT_OF_MEMORY = 77
 _FRAME_ALLOWANCE = 16_000_000
 _PROGRAM = (
     "import sys; sys.path[:] = sys.argv[2:]; "
@@ -139,7 +138,7 @@ class ConfinedReader:
                 f"reading it takes more than {seconds:,} seconds; EMBEDFLEET_READER_SECONDS raises "
                 "the limit",
             )
-        if status in (_OUT_OF_MEMORY, -signal.SIGKILL, -signal.SIGABRT):
+        if status in (frames.OUT_OF_MEMORY, -signal.SIGKILL, -signal.SIGABRT):
             return Refused(
                 "TOO_COSTLY",
                 f"reading it takes more than {self._limits.reader_memory_bytes:,} bytes of memory; "

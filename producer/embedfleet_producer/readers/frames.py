@@ -14,6 +14,9 @@ from embedfleet_producer.readers.refusals import Note, Verdict
 from embedfleet_producer.readers.report import Shape
 from embedfleet_schema.types import Document, Mark, Rejection
 
+# How a reader process ends that has no memory left.
+OUT_OF_MEMORY = 77
+
 _LENGTH = struct.Struct("!Q")
 _BLOCK_BYTES = 1 << 20
 _KINDS: tuple[type[Verdict], ...] = (Document, Rejection, Note)

@@ -9,10 +9,11 @@ from io import BufferedReader
 
 from embedfleet_producer.readers.cells import parse_object
 from embedfleet_producer.readers.json_structure import elements
-from embedfleet_producer.readers.refusals import Refused, Verdict, is_unicode
+from embedfleet_producer.readers.refusals import Refused, Verdict
 from embedfleet_producer.readers.rows import Rows
 from embedfleet_producer.readers.tables import jsonl_verdicts
 from embedfleet_producer.readers.text import text_document, text_encoding
+from embedfleet_schema.spellings import is_unicode
 
 _PIECE_CHARACTERS = 65_536
 

@@ -25,7 +25,6 @@ from embedfleet_producer.readers.refusals import Verdict, short_reason
 from embedfleet_producer.readers.rows import Rows
 from embedfleet_schema.types import Document, Rejection
 
-OUT_OF_MEMORY = 77
 _REQUEST_BYTES = 1 << 20
 _FRAME_CHARACTERS = 262_144
 _FRAME_VERDICTS = 256
@@ -61,7 +60,7 @@ def _serve_one(channel: socket.socket) -> bool:
             _answer(channel, _verdicts(request, stream, rows), rows)
         except MemoryError:
             # Nothing that would need memory, such as a message.
-            os._exit(OUT_OF_MEMORY)
+            os._exit(frames.OUT_OF_MEMORY)
     return True
 
 

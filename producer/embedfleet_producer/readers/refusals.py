@@ -30,15 +30,6 @@ class Refused(Exception):
         self.reason = reason
 
 
-def is_unicode(text: str) -> bool:
-    """Whether the text can be stored: a lone surrogate has no UTF-8 form."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
 def printable(path: str | os.PathLike[str]) -> str:
     r"""The name of a file as valid Unicode: bytes that are not UTF-8 are shown as `\xff`."""
     return os.fsencode(path).decode("utf-8", "backslashreplace")

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from embedfleet_producer.readers.cells import parse_object
 from embedfleet_producer.readers.encodings import recoded
-from embedfleet_producer.readers.refusals import Refused, Verdict, is_unicode
+from embedfleet_producer.readers.refusals import Refused, Verdict
 from embedfleet_producer.readers.rows import Rows
 from embedfleet_producer.readers.tables import jsonl_verdicts, read_csv
 from embedfleet_producer.readers.text import Lines, text_document
+from embedfleet_schema.spellings import is_unicode
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer

@@ -8,9 +8,10 @@ from io import BufferedReader
 
 from embedfleet_producer.readers.cells import parse_object
 from embedfleet_producer.readers.columns import Layout
-from embedfleet_producer.readers.refusals import Refused, Verdict, is_unicode
+from embedfleet_producer.readers.refusals import Refused, Verdict
 from embedfleet_producer.readers.rows import NO_ROWS, Row, Rows
 from embedfleet_producer.readers.text import Lines
+from embedfleet_schema.spellings import is_unicode
 from embedfleet_schema.types import Rejection
 
 # A cell of nothing takes a hundred times its length in memory.

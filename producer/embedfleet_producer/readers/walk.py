@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from embedfleet_producer.readers.folders import Entry, Selection, walk
-from embedfleet_producer.readers.refusals import is_unicode, printable
+from embedfleet_producer.readers.refusals import printable
 from embedfleet_schema.errors import InputMissing
-from embedfleet_schema.spellings import composed, spellings
+from embedfleet_schema.spellings import composed, is_unicode, spellings
 from embedfleet_schema.types import Rejection
 
 STDIN = Path("-")

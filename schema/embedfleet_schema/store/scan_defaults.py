@@ -11,6 +11,7 @@ from psycopg import sql
 
 from embedfleet_schema.database import Database
 from embedfleet_schema.errors import NotPermitted, PgvectorMissing
+from embedfleet_schema.session import brief
 from embedfleet_schema.statements import load
 
 _SQL = load("scan_defaults")
@@ -40,7 +41,7 @@ def set_defaults(url: str) -> None:
                     )
                 )
         except psycopg.errors.InsufficientPrivilege as error:
-            raise NotPermitted(url=db.name, reason=str(error).splitlines()[0]) from error
+            raise NotPermitted(url=db.name, reason=brief(error)) from error
 
 
 def are_set(db: Database) -> bool:
