@@ -1,4 +1,6 @@
-"""Each step of a batch is taken, and no other one."""
+"""Each step of a batch is taken, and no other one; and where a job lets its batches stand."""
+
+from itertools import product
 
 import pytest
 
@@ -65,3 +67,17 @@ def test_all_steps_are_taken_and_no_other(fleet, docs):
     docs.enqueue(documents(3, "resumed"))
     spaces.resume(fleet.db, "fake/16")
     assert DECLARED == steps()
+
+
+def test_what_is_paused_or_cancelled_is_not_open(fleet, docs):
+    job = docs.enqueue(documents(1))
+    mark = "SET {} = CASE WHEN %s THEN now() END"
+    for cancelled, paused, space_paused in product([False, True], repeat=3):
+        ask(fleet, "UPDATE embedfleet.job " + mark.format("cancelled_at"), cancelled)
+        ask(fleet, "UPDATE embedfleet.job " + mark.format("paused_at"), paused)
+        ask(fleet, "UPDATE embedfleet.space " + mark.format("paused_at"), space_paused)
+        held = "held" if paused or space_paused else "pending"
+        state = "cancelled" if cancelled else held
+        expected = (job.id, docs.info.id, docs.info.space_id, state, state == "pending", False)
+        found = "SELECT job_id, collection_id, space_id, state, open, limited"
+        assert [expected] == ask(fleet, f"{found} FROM embedfleet.batch_standing")

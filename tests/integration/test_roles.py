@@ -371,7 +371,8 @@ def test_the_rights_in_the_catalog_are_those_of_the_page(fleets):
         rights = conn.execute(RIGHTS).fetchall()
     found: dict[tuple[str, str], set[str]] = {}
     for relation, kind, role, right in rights:
-        name = "view of a collection" if kind == "v" else relation
+        of_ours = kind != "v" or relation == "batch_standing"
+        name = relation if of_ours else "view of a collection"
         name = "vectors of a collection" if relation.startswith("vectors_") else name
         found.setdefault((name, role.removeprefix("embedfleet_")), set()).add(right)
     expected = {

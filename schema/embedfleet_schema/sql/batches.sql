@@ -32,22 +32,19 @@ WHERE NOT EXISTS (SELECT FROM embedfleet.{vectors} AS v WHERE v.sha256 = h.sha25
 -- just embedding some of its texts, because two jobs want the same ones. What is filed with a batch
 -- API is not waited for: that may take a day.
 SELECT CASE
-    WHEN j.paused_at IS NOT NULL OR j.cancelled_at IS NOT NULL OR s.paused_at IS NOT NULL
-    THEN 'halted'
+    WHEN NOT s.open THEN 'halted'
     WHEN EXISTS (
         SELECT
         FROM embedfleet.batch AS o
         CROSS JOIN LATERAL unnest(o.hashes) AS h (sha256)
-        WHERE o.state = 'leased' AND o.collection_id = j.collection_id AND o.id <> %(id)s
+        WHERE o.state = 'leased' AND o.collection_id = s.collection_id AND o.id <> %(id)s
             AND o.queue <> 'lane'
             AND h.sha256 IN (SELECT unnest(%(hashes)s::bytea[]))
     )
     THEN 'overlaps'
-END AS obstacle, j.budget_usd IS NOT NULL AS limited
-FROM embedfleet.job AS j
-JOIN embedfleet.collection AS c ON c.id = j.collection_id
-JOIN embedfleet.space AS s ON s.id = c.space_id
-WHERE j.id = %(job_id)s;
+END AS obstacle, s.limited
+FROM embedfleet.batch_standing AS s
+WHERE s.job_id = %(job_id)s;
 
 -- name: heartbeat
 -- Extend the leases that still stand; one that does not come back is lost. One that is just being

@@ -1,18 +1,17 @@
 -- name: due
 -- Spaces with texts to be filed: enough for a whole file, or all that their jobs will bring. A
 -- producer that died says nothing more, so a long wait ends too.
-SELECT c.space_id, s.provider || '/' || s.model AS model
+SELECT s.id AS space_id, s.provider || '/' || s.model AS model
 FROM embedfleet.batch AS b
-JOIN embedfleet.collection AS c ON c.id = b.collection_id
-JOIN embedfleet.space AS s ON s.id = c.space_id
 JOIN embedfleet.job AS j ON j.id = b.job_id
-WHERE b.state = 'pending' AND b.queue = 'lane' AND b.run_after <= now()
-    AND j.paused_at IS NULL AND j.cancelled_at IS NULL AND s.paused_at IS NULL
-GROUP BY c.space_id, s.id
+JOIN embedfleet.batch_standing AS t ON t.job_id = j.id
+JOIN embedfleet.space AS s ON s.id = t.space_id
+WHERE b.state = 'pending' AND b.queue = 'lane' AND b.run_after <= now() AND t.open
+GROUP BY s.id
 HAVING sum(b.chunks) >= %(texts)s
     OR bool_and(j.loaded_at IS NOT NULL)
     OR min(b.created_at) < now() - make_interval(secs => %(patience_seconds)s)
-ORDER BY c.space_id;
+ORDER BY s.id;
 
 -- name: under_way
 -- What of a model waits at the provider, and how much may do so, if a refusal of the last day said:
@@ -38,14 +37,11 @@ WHERE space_id IN (SELECT id FROM alike);
 
 -- name: candidates
 -- Who knows no price files for jobs without a budget alone.
-SELECT b.id, b.chunks, b.tokens, b.job_id, b.collection_id, j.budget_usd IS NOT NULL AS limited
+SELECT b.id, b.chunks, b.tokens, b.job_id, b.collection_id, s.limited
 FROM embedfleet.batch AS b
-JOIN embedfleet.job AS j ON j.id = b.job_id
-JOIN embedfleet.collection AS c ON c.id = b.collection_id
-JOIN embedfleet.space AS s ON s.id = c.space_id
-WHERE b.state = 'pending' AND b.queue = 'lane' AND b.run_after <= now() AND s.id = %(space_id)s
-    AND j.paused_at IS NULL AND j.cancelled_at IS NULL AND s.paused_at IS NULL
-    AND (%(priced)s OR j.budget_usd IS NULL)
+JOIN embedfleet.batch_standing AS s USING (job_id)
+WHERE b.state = 'pending' AND b.queue = 'lane' AND b.run_after <= now()
+    AND s.space_id = %(space_id)s AND s.open AND (%(priced)s OR NOT s.limited)
 ORDER BY b.priority, b.run_after, b.id
 LIMIT %(limit)s
 FOR UPDATE OF b SKIP LOCKED;

@@ -147,7 +147,9 @@ GRANT SELECT, INSERT, DELETE ON embedfleet.chunk TO embedfleet_producer;
 GRANT SELECT, INSERT, UPDATE ON embedfleet.job TO embedfleet_producer;
 GRANT SELECT, INSERT, UPDATE (state, run_after, finished_at, reason) ON embedfleet.batch
 TO embedfleet_producer;
-GRANT SELECT ON embedfleet.worker, embedfleet.usage, embedfleet.lane_file TO embedfleet_producer;
+GRANT SELECT ON embedfleet.worker, embedfleet.usage, embedfleet.lane_file,
+    embedfleet.batch_standing
+TO embedfleet_producer;
 GRANT INSERT, UPDATE, DELETE ON embedfleet.rate_limit, embedfleet.limit_group
 TO embedfleet_producer;
 
@@ -156,6 +158,7 @@ TO embedfleet_producer;
 -- have been spent on a job without an answer. What the first worker of a space recorded, no other
 -- one may change.
 GRANT SELECT, INSERT, UPDATE ON embedfleet.batch TO embedfleet_worker;
+GRANT SELECT ON embedfleet.batch_standing TO embedfleet_worker;
 GRANT SELECT, UPDATE (paused_at, pause_reason, unsettled_usd) ON embedfleet.job
 TO embedfleet_worker;
 GRANT UPDATE (paused_at, pause_code, pause_reason) ON embedfleet.space TO embedfleet_worker;
@@ -185,7 +188,10 @@ BEGIN
         SELECT format('embedfleet.%I', relname) AS name, relkind = 'v' AS is_view
         FROM pg_class
         WHERE relnamespace = 'embedfleet'::regnamespace
-            AND (relkind = 'v' OR relkind = 'r' AND starts_with(relname::text, 'vectors_'))
+            AND (
+                relkind = 'v' AND relname <> 'batch_standing'
+                OR relkind = 'r' AND starts_with(relname::text, 'vectors_')
+            )
     LOOP
         IF ours.is_view THEN
             EXECUTE format('GRANT SELECT ON %s TO embedfleet_search', ours.name);

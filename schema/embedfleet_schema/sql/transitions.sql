@@ -1,11 +1,6 @@
 -- name: standing
 -- Whether new batches of the job may run, and how.
-SELECT (j.paused_at IS NOT NULL OR s.paused_at IS NOT NULL) AS paused,
-    j.cancelled_at IS NOT NULL AS cancelled, j.lane
-FROM embedfleet.job AS j
-JOIN embedfleet.collection AS c ON c.id = j.collection_id
-JOIN embedfleet.space AS s ON s.id = c.space_id
-WHERE j.id = %(job_id)s;
+SELECT state, lane FROM embedfleet.batch_standing WHERE job_id = %(job_id)s;
 
 -- name: enqueue
 -- A batch of a job, as a producer packs it.
@@ -102,20 +97,16 @@ SELECT unnest(%(ids)s::bigint[]) AS id;
 -- name: fence
 -- The first statement of every way out of a lease, once the collection is shared: no row, and
 -- nothing may be written.
-SELECT b.hashes, (j.paused_at IS NOT NULL OR s.paused_at IS NOT NULL) AS paused,
-    j.cancelled_at IS NOT NULL AS cancelled, j.budget_usd IS NOT NULL AS limited
+SELECT b.hashes, s.state AS standing, s.limited
 FROM embedfleet.batch AS b
-JOIN embedfleet.job AS j ON j.id = b.job_id
-JOIN embedfleet.collection AS c ON c.id = b.collection_id
-JOIN embedfleet.space AS s ON s.id = c.space_id
+JOIN embedfleet.batch_standing AS s USING (job_id)
 WHERE b.id = %(id)s AND b.attempt = %(attempt)s AND b.state = 'leased'
 FOR UPDATE OF b;
 
 -- name: fence_expired
 -- The fence of the sweeper. A row that its late owner is just settling is skipped. An owner that
 -- signed off, or still beats, has not crashed: it was cut off, or gave the batch up.
-SELECT b.hashes, (j.paused_at IS NOT NULL OR s.paused_at IS NOT NULL) AS paused,
-    j.cancelled_at IS NOT NULL AS cancelled, j.budget_usd IS NOT NULL AS limited,
+SELECT b.hashes, s.state AS standing, s.limited,
     CASE WHEN NOT EXISTS (
         SELECT FROM embedfleet.worker AS w
         WHERE w.id = b.owner AND (
@@ -124,9 +115,7 @@ SELECT b.hashes, (j.paused_at IS NOT NULL OR s.paused_at IS NOT NULL) AS paused,
         )
     ) THEN b.crashes + 1 END AS crashes
 FROM embedfleet.batch AS b
-JOIN embedfleet.job AS j ON j.id = b.job_id
-JOIN embedfleet.collection AS c ON c.id = b.collection_id
-JOIN embedfleet.space AS s ON s.id = c.space_id
+JOIN embedfleet.batch_standing AS s USING (job_id)
 WHERE b.id = %(id)s AND b.state = 'leased' AND b.lease_until < now()
 FOR UPDATE OF b SKIP LOCKED;
 
@@ -155,11 +144,7 @@ WHERE b.id = %(id)s AND c.id = b.collection_id;
 -- Batches that a file has go to where job and space stand: some of them, or all; to wait for the
 -- lane again, or for the workers of their collection.
 UPDATE embedfleet.batch AS b
-SET state = CASE
-        WHEN j.cancelled_at IS NOT NULL THEN 'cancelled'
-        WHEN j.paused_at IS NOT NULL OR s.paused_at IS NOT NULL THEN 'held'
-        ELSE 'pending'
-    END,
+SET state = s.state,
     queue = CASE WHEN %(live)s THEN c.queue ELSE b.queue END,
     lease_until = NULL,
     run_after = CASE
@@ -168,11 +153,12 @@ SET state = CASE
         ELSE b.run_after
     END,
     reason = %(reason)s,
-    finished_at = CASE WHEN j.cancelled_at IS NOT NULL THEN now() END
-FROM embedfleet.job AS j, embedfleet.collection AS c, embedfleet.space AS s
+    finished_at = CASE WHEN s.state = 'cancelled' THEN now() END
+FROM embedfleet.batch_standing AS s
+JOIN embedfleet.collection AS c ON c.id = s.collection_id
 WHERE b.lane_file_id = %(file_id)s AND b.state = 'leased' AND b.queue = 'lane'
     AND (%(ids)s::bigint[] IS NULL OR b.id = ANY (%(ids)s::bigint[]))
-    AND j.id = b.job_id AND c.id = b.collection_id AND s.id = c.space_id
+    AND s.job_id = b.job_id
 RETURNING b.state, b.queue;
 
 -- name: missing
@@ -253,21 +239,17 @@ WHERE id = %(id)s;
 -- Some of them to where their job and space stand. One that is just being taken is passed over: of
 -- two who wait for batches in different orders, each would wait for the other.
 WITH misplaced AS (
-    SELECT b.id, j.cancelled_at IS NOT NULL AS cancelled
+    SELECT b.id, s.state
     FROM embedfleet.batch AS b
-    JOIN embedfleet.job AS j ON j.id = b.job_id
-    JOIN embedfleet.collection AS c ON c.id = b.collection_id
-    JOIN embedfleet.space AS s ON s.id = c.space_id
+    JOIN embedfleet.batch_standing AS s USING (job_id)
     WHERE b.id = ANY (%(ids)s::bigint[]) AND (
-        b.state = 'pending'
-        AND (j.cancelled_at IS NOT NULL OR j.paused_at IS NOT NULL OR s.paused_at IS NOT NULL)
-        OR b.state = 'held' AND j.cancelled_at IS NOT NULL
+        b.state = 'pending' AND NOT s.open
+        OR b.state = 'held' AND s.state = 'cancelled'
     )
     FOR UPDATE OF b SKIP LOCKED
 )
 UPDATE embedfleet.batch AS b
-SET state = CASE WHEN m.cancelled THEN 'cancelled' ELSE 'held' END,
-    finished_at = CASE WHEN m.cancelled THEN now() END
+SET state = m.state, finished_at = CASE WHEN m.state = 'cancelled' THEN now() END
 FROM misplaced AS m
 WHERE b.id = m.id;
 
@@ -275,19 +257,12 @@ WHERE b.id = m.id;
 -- Those of a space that is paused stay where they are.
 UPDATE embedfleet.batch AS b
 SET state = 'pending', run_after = now(), reason = NULL
-FROM embedfleet.job AS j
-JOIN embedfleet.collection AS c ON c.id = j.collection_id
-JOIN embedfleet.space AS s ON s.id = c.space_id
-WHERE j.id = %(job_id)s AND b.job_id = j.id AND b.state = 'held'
-    AND j.cancelled_at IS NULL AND s.paused_at IS NULL;
+FROM embedfleet.batch_standing AS s
+WHERE s.job_id = %(job_id)s AND b.job_id = s.job_id AND b.state = 'held' AND s.open;
 
 -- name: resume_spaces
 -- They keep their places in the queue. Those of a job that a person paused stay held.
 UPDATE embedfleet.batch AS b
 SET state = 'pending', reason = NULL
-FROM embedfleet.job AS j
-WHERE j.id = b.job_id AND b.state = 'held'
-    AND j.paused_at IS NULL AND j.cancelled_at IS NULL
-    AND b.collection_id IN (
-        SELECT id FROM embedfleet.collection WHERE space_id = ANY (%(spaces)s)
-    );
+FROM embedfleet.batch_standing AS s
+WHERE s.space_id = ANY (%(spaces)s) AND b.job_id = s.job_id AND b.state = 'held' AND s.open;

@@ -185,12 +185,12 @@ def enqueue(
     row = conn.execute(_SQL["standing"], {"job_id": job_id}).fetchone()
     if row is None:
         raise UnknownJob(job=job_id)
-    paused, cancelled, lane = row
+    state, lane = row
     values = {
         "job_id": job_id,
         "collection_id": collection.id,
         "queue": LANE_QUEUE if lane == "batch" else collection.queue,
-        "state": _standing(paused=paused, cancelled=cancelled),
+        "state": state,
         "priority": 0,
     }
     with conn.cursor() as cursor:
@@ -290,13 +290,5 @@ def _fenced(
     row = conn.execute(_SQL[fence], values).fetchone()
     if row is None:
         return None
-    hashes, paused, cancelled, limited, *crashes = row
-    standing = _standing(paused=paused, cancelled=cancelled)
-    hashes = [bytes(sha256) for sha256 in hashes]
-    return Leaving(conn, values["id"], collection, hashes, standing, limited, *crashes)
-
-
-def _standing(*, paused: bool, cancelled: bool) -> Standing:
-    if cancelled:
-        return "cancelled"
-    return "held" if paused else "pending"
+    hashes, *stands = row
+    return Leaving(conn, values["id"], collection, [bytes(sha256) for sha256 in hashes], *stands)
