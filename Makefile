@@ -30,6 +30,9 @@ USE_EXTRAS := local,api,embedded,readers,demo
 GPU_PYTHON = $(if $(filter command environment,$(firstword $(origin PYTHON))),$(PYTHON),$\
     $(or $(wildcard $(BIN)/python),python3))
 
+# Where it is set, each of the hundreds of processes that tests start compiles our sources anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-light faults check bench bench-limits bench-gpu fleet down clean
 

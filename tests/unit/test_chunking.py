@@ -220,13 +220,19 @@ def test_a_text_that_the_splitter_fails_on_is_cut_without_it_and_spares_its_neig
     assert ["alpha", "beta", "gamma"] == [good[a:b] for a, b, *_ in neighbour]
 
 
-@pytest.mark.parametrize(
-    "text",
-    ["a" * 1_000_000, "👨‍👩‍👧‍👦" * 50_000, "e" + "\u0301" * 500_000, "word, " * 30_000 + "\nend"],
-    ids=["one word", "one line of emoji", "one endless character", "one paragraph"],
-)
+HOSTILE = {
+    "one word": lambda times: "a" * 200_000 * times,
+    "one line of emoji": lambda times: "👨‍👩‍👧‍👦" * 10_000 * times,
+    "one endless character": lambda times: "e" + "\u0301" * 100_000 * times,
+    "one paragraph": lambda times: "word, " * 6_000 * times + "\nend",
+}
+
+
+@pytest.mark.parametrize("times", [1, pytest.param(5, marks=pytest.mark.nightly)])
+@pytest.mark.parametrize("kind", HOSTILE)
 @pytest.mark.parametrize("mode", ["text", "markdown"])
-def test_a_hostile_text_is_cut_in_a_time_that_grows_with_its_length(text, mode):
+def test_a_hostile_text_is_cut_in_a_time_that_grows_with_its_length(mode, kind, times):
+    text = HOSTILE[kind](times)
     check(text, chunker().chunk_many([text], [mode])[0], "bert", 254)
 
 
