@@ -1,6 +1,7 @@
 """Real servers: an embedded stack for the session, an empty database for each test."""
 
 import shutil
+import subprocess
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -40,6 +41,11 @@ def stack_folder() -> Iterator[Path]:
     finally:
         down(parent / "data")
         shutil.rmtree(parent)
+
+
+def copy_stack(source: Path, target: Path) -> None:
+    """Copy the data folder of an embedded stack, with its owners."""
+    subprocess.run(["/bin/cp", "-a", source, target], check=True)
 
 
 @pytest.fixture(scope="session")
