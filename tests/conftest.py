@@ -36,11 +36,6 @@ pytest_plugins = [
 
 # A Python for which there is no torch runs all that does not need it: `make test-light`.
 HAS_TORCH = find_spec("torch") is not None
-# These import it at their top, or embed with a real model.
-NEED_TORCH = ["acceptance/test_demo.py", "acceptance/test_folder.py"]
-NEED_TORCH += ["integration/test_selfcheck.py"]
-NEED_TORCH += ["unit/test_embedders_local.py", "unit/test_model_code.py"]
-collect_ignore = [] if HAS_TORCH else NEED_TORCH
 
 
 def pytest_collection_modifyitems(config, items):

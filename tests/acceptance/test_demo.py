@@ -18,6 +18,8 @@ from embedfleet_schema.settings import load_settings
 from plugins.servers import stack_folder
 from plugins.worker_processes import eventually
 
+pytestmark = pytest.mark.torch
+
 CHUNKS = 60
 SERVERS = re.compile("URL|^EMBEDFLEET_")
 HIT = re.compile(r"^  (-?\d\.\d{3})  \S+ +\S", re.MULTILINE)

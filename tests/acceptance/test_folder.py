@@ -7,13 +7,14 @@ import sys
 
 import numpy as np
 import pytest
-from sentence_transformers import SentenceTransformer
 
 from embedfleet.fleet import Fleet
 from embedfleet.stdlib_docs import documents
 from embedfleet_schema.model_files import find_model
 from embedfleet_schema.settings import load_settings
 from plugins.servers import stack_folder
+
+pytestmark = pytest.mark.torch
 
 FILES = 510
 
@@ -85,6 +86,8 @@ def test_every_chunk_has_exactly_one_vector(docs, embedfleet):
 
 
 def test_every_vector_equals_plain_sentence_transformers(docs):
+    from sentence_transformers import SentenceTransformer
+
     texts, stored = vectors(docs)
     plain = SentenceTransformer(str(find_model("all-MiniLM-L6-v2")), device="cpu")
     expected = plain.encode(texts, batch_size=8, normalize_embeddings=True)

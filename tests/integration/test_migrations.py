@@ -66,9 +66,8 @@ def test_an_upgraded_database_is_equal_to_a_fresh_one(database_url, migrated_url
     versions = ROOT / "schema/embedfleet_schema/migrations/versions"
     revisions = sorted(path.name.partition("_")[0] for path in versions.glob("[0-9]*.py"))
     assert newest() == revisions[-1]
-    for revision in revisions:
-        alembic(database_url, revision)
-        assert revision == Database(database_url).revision()
+    assert revisions == alembic(database_url, *revisions)
+    assert newest() == Database(database_url).revision()
     catalogs = []
     for url in (database_url, migrated_url):
         with Database(url).connect() as conn:
@@ -78,7 +77,7 @@ def test_an_upgraded_database_is_equal_to_a_fresh_one(database_url, migrated_url
 
 
 def test_plain_alembic_migrates_too(database_url):
-    alembic(database_url, "head")
+    assert [newest()] == alembic(database_url, "head")
     assert newest() == Database(database_url).revision()
 
 

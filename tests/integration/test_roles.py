@@ -27,6 +27,7 @@ from embedfleet_workers.embedders.fake import fake_vectors
 from embedfleet_workers.runtime import Launch, Runtime
 from plugins.documents import ROOT
 from plugins.fleets import drain
+from plugins.servers import fresh_database
 
 PAGE = (ROOT / "docs/security.md").read_text()
 PARTS = ("owner", "producer", "worker", "search")
@@ -41,19 +42,11 @@ def declared(heading: str) -> dict[str, tuple[str, ...]]:
     return {first.strip("` "): tuple(cells) for first, *cells in rows}
 
 
-def own_database(url: str, template: str) -> Iterator[str]:
-    name = f"test_{uuid4().hex}"
-    with psycopg.connect(url, autocommit=True) as conn:
-        create = sql.SQL("CREATE DATABASE {} TEMPLATE {}")
-        conn.execute(create.format(sql.Identifier(name), sql.Identifier(template)))
-        yield urlsplit(url)._replace(path=f"/{name}").geturl()
-        conn.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
-
-
 @pytest.fixture(scope="module")
 def admin_url(stack, template_database) -> Iterator[str]:
     """A database where the roles are set up; they go with it."""
-    yield from own_database(stack.database_url, template_database)
+    with fresh_database(stack, template_database) as url:
+        yield url
     with psycopg.connect(stack.database_url, autocommit=True) as conn:
         for role in ROLES:
             conn.execute(sql.SQL("DROP ROLE IF EXISTS {}").format(sql.Identifier(role)))

@@ -5,7 +5,6 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-import torch
 
 import embedfleet as ef
 from embedfleet.fleet import Fleet
@@ -22,6 +21,8 @@ from plugins.local_models import LocalModel
 from plugins.pipelines import ScriptedEmbedder, pipeline_around
 
 TEXTS = [f"The cat number {n} sits beside the dog and reads." for n in range(20)]
+pytestmark = pytest.mark.torch
+
 HOW_THEY_STAND = "SELECT state, attempt, errors, reason FROM embedfleet.batch ORDER BY id"
 
 
@@ -158,11 +159,13 @@ def test_weights_that_are_nearly_the_same_are_other_weights(fleet, space, local_
         checked_embedder(fleet.db, space, load(space, disturbed.directory), records=True)
 
 
-@pytest.mark.parametrize("precision", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
 def test_half_precision_is_the_same_model(fleet, space, local_model, precision):
+    import torch
+
     def halved():
         embedder = LocalEmbedder(space, local_model.directory, threads=1)
-        embedder._forward._model.to(precision)
+        embedder._forward._model.to(getattr(torch, precision))
         return embedder
 
     embedder = checked_embedder(fleet.db, space, halved, records=True)

@@ -23,7 +23,7 @@ from embedfleet.stack.processes import Account, find_all, wait_until
 from embedfleet.stack.valkey import Valkey
 from embedfleet_schema.errors import ExtraMissing, StackError
 from embedfleet_schema.settings import STACK_FILE, Settings
-from plugins.servers import stack_folder
+from plugins.servers import copy_stack, stack_folder
 
 UP = """
 import sys
@@ -54,7 +54,7 @@ def stopped() -> Iterator[Path]:
 @pytest.fixture
 def data(fresh: Path, stopped: Path) -> Path:
     """A stopped stack of the test's own, made without the time that a first start takes."""
-    copy(stopped, fresh)
+    copy_stack(stopped, fresh)
     return fresh
 
 
@@ -64,10 +64,6 @@ def sleeper() -> Iterator[psutil.Process]:
     with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"]) as process:
         yield psutil.Process(process.pid)
         process.kill()
-
-
-def copy(source: Path, target: Path) -> None:
-    subprocess.run(["/bin/cp", "-a", source, target], check=True)  # with the owners
 
 
 def start_elsewhere(data: Path, prologue: str = "") -> "subprocess.Popen[str]":
@@ -364,7 +360,7 @@ def test_a_moved_data_folder_works_even_at_a_long_and_odd_path(data: Path) -> No
 def test_a_copy_of_a_running_data_folder_is_not_taken_for_it(data: Path) -> None:
     first = up(data)
     twin = data.parent / "twin"
-    copy(data, twin)
+    copy_stack(data, twin)
     assert not status(twin).running
     assert not down(twin)
     assert ping(first)

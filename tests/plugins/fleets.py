@@ -16,6 +16,7 @@ from embedfleet_schema.migrate import migrate
 from embedfleet_schema.settings import load_settings
 from embedfleet_schema.store.batches import Batches
 from embedfleet_workers.runtime import Launch, Runtime
+from plugins.servers import fresh_database
 
 
 @pytest.fixture(scope="session")
@@ -31,12 +32,8 @@ def template_database(stack: Endpoints) -> str:
 @pytest.fixture
 def migrated_url(stack: Endpoints, template_database: str) -> Iterator[str]:
     """The URL of a fresh database with our tables."""
-    name = f"test_{uuid4().hex}"
-    with psycopg.connect(stack.database_url, autocommit=True) as connection:
-        create = sql.SQL("CREATE DATABASE {} TEMPLATE {}")
-        connection.execute(create.format(sql.Identifier(name), sql.Identifier(template_database)))
-        yield urlsplit(stack.database_url)._replace(path=f"/{name}").geturl()
-        connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+    with fresh_database(stack, template_database) as url:
+        yield url
 
 
 @pytest.fixture

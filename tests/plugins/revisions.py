@@ -5,14 +5,27 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
+# What the command `alembic` does, once for each revision.
+UPGRADES = """
+import sys
+from alembic.config import main
+for revision in sys.argv[1:]:
+    main(["upgrade", revision])
+    main(["current"])
+"""
 
 
-def alembic(url: str, revision: str) -> None:
-    """Upgrade with plain Alembic, as its own command does."""
-    subprocess.run(
-        [sys.executable, "-m", "alembic", "upgrade", revision],
+def alembic(url: str, *revisions: str) -> list[str]:
+    """Upgrade with plain Alembic, as its own command does, to one revision after the other.
+
+    Returns the revision that it finds after each.
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", UPGRADES, *revisions],
         cwd=ROOT,
         env={"EMBEDFLEET_DATABASE_URL": url, "PATH": ""},
         check=True,
         capture_output=True,
+        text=True,
     )
+    return [line.split()[0] for line in done.stdout.splitlines()]

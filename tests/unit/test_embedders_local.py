@@ -6,20 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
-from sentence_transformers import SentenceTransformer
-from sentence_transformers.base.modules import Dense, Normalize, Transformer
-from sentence_transformers.sentence_transformer.modules import Pooling, StaticEmbedding
 from tokenizers import Tokenizer
-from transformers import (
-    AutoTokenizer,
-    BertConfig,
-    BertModel,
-    Qwen3Config,
-    Qwen3Model,
-    XLMRobertaConfig,
-    XLMRobertaModel,
-)
 
 from embedfleet_schema.errors import ModelNotFound, ModelRefused, WorkerStartFailed
 from embedfleet_schema.model_files import find_model
@@ -27,6 +14,8 @@ from embedfleet_schema.types import Space
 from embedfleet_workers.embedders.forward import PackedForward, PlainForward
 from embedfleet_workers.embedders.local import LocalEmbedder
 from embedfleet_workers.embedding_errors import EmbeddingError
+
+pytestmark = pytest.mark.torch
 
 SIZES = {
     "vocab_size": 30_522,
@@ -49,6 +38,11 @@ TEXTS = [
 
 def saved(directory: Path, model, pooling="mean", side="right", extra=(), **options) -> Path:
     """A sentence-transformers model in a directory, with the tokenizer of MiniLM."""
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.base.modules import Transformer
+    from sentence_transformers.sentence_transformer.modules import Pooling
+    from transformers import AutoTokenizer
+
     backbone = directory / "backbone"
     model.save_pretrained(backbone)
     tokenizer = AutoTokenizer.from_pretrained(find_model("all-MiniLM-L6-v2"), padding_side=side)
@@ -61,6 +55,9 @@ def saved(directory: Path, model, pooling="mean", side="right", extra=(), **opti
 
 
 def bert(seed=0):
+    import torch
+    from transformers import BertConfig, BertModel
+
     torch.manual_seed(seed)
     return BertModel(BertConfig(**SIZES), add_pooling_layer=False)
 
@@ -75,6 +72,8 @@ def smallest_cosine(one, other):
 
 
 def assert_equals_encode(directory, embedder, prompt=""):
+    from sentence_transformers import SentenceTransformer
+
     plain = SentenceTransformer(str(directory), device="cpu", local_files_only=True)
     expected = plain.encode(TEXTS, prompt=prompt, show_progress_bar=False)
     kind = "query" if prompt else "document"
@@ -90,6 +89,8 @@ def test_every_pooling_gives_the_vectors_of_encode(tmp_path, pooling):
 
 
 def test_a_causal_model_that_pads_on_the_left_gives_the_vectors_of_encode(tmp_path):
+    from transformers import Qwen3Config, Qwen3Model
+
     config = Qwen3Config(**SIZES, num_key_value_heads=2, head_dim=8)
     directory = saved(tmp_path, Qwen3Model(config), "lasttoken", "left")
     embedder = LocalEmbedder(space(), directory, threads=2)
@@ -98,11 +99,15 @@ def test_a_causal_model_that_pads_on_the_left_gives_the_vectors_of_encode(tmp_pa
 
 
 def test_positions_counted_from_the_padding_give_the_vectors_of_encode(tmp_path):
+    from transformers import XLMRobertaConfig, XLMRobertaModel
+
     directory = saved(tmp_path, XLMRobertaModel(XLMRobertaConfig(**SIZES), add_pooling_layer=False))
     assert_equals_encode(directory, LocalEmbedder(space(), directory, threads=2))
 
 
 def test_dense_and_normalize_modules_are_run(tmp_path):
+    from sentence_transformers.base.modules import Dense, Normalize
+
     directory = saved(tmp_path, bert(), extra=(Dense(32, 16), Normalize()))
     embedder = LocalEmbedder(space(16, normalized=True), directory, threads=2)
     assert_equals_encode(directory, embedder)
@@ -123,6 +128,9 @@ def test_pooling_that_leaves_the_prompt_out_gives_the_vectors_of_encode(tmp_path
 
 
 def test_a_static_model_goes_through_encode_and_is_counted_without_special_tokens(tmp_path):
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.sentence_transformer.modules import StaticEmbedding
+
     tokenizer = Tokenizer.from_file(str(find_model("all-MiniLM-L6-v2") / "tokenizer.json"))
     tokenizer.no_truncation()
     static = StaticEmbedding(tokenizer, embedding_dim=32)
@@ -178,7 +186,7 @@ def test_damaged_weights_are_reported_with_their_directory(tmp_path):
 
 
 def test_a_cuda_device_that_is_not_there_is_a_clear_error(tmp_path, monkeypatch):
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     with pytest.raises(WorkerStartFailed, match=r"'cuda'.*finds no CUDA device"):
         LocalEmbedder(space(), tmp_path, "cuda")
 
@@ -199,6 +207,8 @@ class Scarce:
         self.sizes = []
 
     def __call__(self, features):
+        import torch
+
         self.sizes.append(features["input_ids"].size)
         if features["input_ids"].size > self.tokens:
             raise torch.OutOfMemoryError

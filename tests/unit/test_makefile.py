@@ -16,8 +16,8 @@ from packaging.utils import canonicalize_name
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 TARGETS = [
-    *("help", "demo", "test", "test-light", "faults", "check", "bench", "bench-limits"),
-    *("bench-gpu", "fleet", "down", "clean"),
+    *("help", "demo", "test", "test-fast", "test-light", "faults", "check", "bench"),
+    *("bench-limits", "bench-gpu", "fleet", "down", "clean"),
 ]
 
 
@@ -32,13 +32,14 @@ def declared() -> list[Requirement]:
     return [Requirement(line) for lines in (PROJECT["dependencies"], *extras) for line in lines]
 
 
-def make(*arguments: str) -> str:
+def make(*arguments: str, **run: object) -> str:
     # A make that runs these tests hands its own variables down; these are other runs.
     environment = {name: value for name, value in os.environ.items() if "MAKE" not in name}
     done = subprocess.run(
         [shutil.which("make"), "--no-print-directory", *arguments],
         cwd=ROOT,
         env=environment,
+        **run,
         capture_output=True,
         text=True,
         check=True,
@@ -86,7 +87,7 @@ def test_make_alone_lists_every_target():
 
 
 @pytest.mark.parametrize(
-    "target", ["demo", "test", "faults", "check", "bench", "bench-limits", "fleet"]
+    "target", ["demo", "test", "test-fast", "faults", "check", "bench", "bench-limits", "fleet"]
 )
 def test_a_target_installs_what_it_needs_first(tmp_path, target):
     plan = make("--dry-run", target, f"VENV={tmp_path / 'new'}")
@@ -94,7 +95,9 @@ def test_a_target_installs_what_it_needs_first(tmp_path, target):
     assert "local,api,embedded,readers,demo" in plan
 
 
-@pytest.mark.parametrize("target", ["demo", "test", "check", "bench", "bench-limits", "fleet"])
+@pytest.mark.parametrize(
+    "target", ["demo", "test", "test-fast", "check", "bench", "bench-limits", "fleet"]
+)
 def test_a_second_run_installs_nothing(installed, target):
     assert ".ci/venv.py" not in make("--dry-run", target, f"VENV={installed}")
 
@@ -112,9 +115,24 @@ def test_an_install_that_was_cut_off_is_made_again(installed):
 
 
 def test_arguments_reach_pytest(installed):
-    assert f"{installed}/bin/pytest -n 4 --dist loadfile -k chunk" in make(
-        "--dry-run", "test", f"VENV={installed}", "ARGS=-k chunk"
-    )
+    plan = make("--dry-run", "test", f"VENV={installed}", "ARGS=-k chunk")
+    assert re.fullmatch(rf"{installed}/bin/pytest -n 4 .* -k chunk\n", plan)
+
+
+def test_the_slowest_tests_are_told(installed):
+    for target in ("test", "test-fast", "test-light"):
+        assert "--durations 10" in make("--dry-run", target, f"VENV={installed}")
+
+
+def test_the_quick_tests_are_those_of_units_and_promises_without_a_model(installed):
+    plan = make("--dry-run", "test-fast", f"VENV={installed}")
+    assert 'tests/conformance tests/unit -m "not torch and not nightly"' in plan
+
+
+def test_what_tests_start_reads_compiled_sources(monkeypatch):
+    monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
+    told = f"include {ROOT / 'Makefile'}\ntold: ; @echo [$$PYTHONDONTWRITEBYTECODE]\n"
+    assert "[]\n" == make("-f", "-", "told", input=told)
 
 
 def test_a_machine_with_a_gpu_runs_its_own_python_and_installs_nothing(tmp_path):

@@ -4,14 +4,9 @@ import pickle
 from pathlib import Path
 
 import pytest
-import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from sentence_transformers import SentenceTransformer
-from sentence_transformers.base.modules import Dense, Transformer
-from sentence_transformers.sentence_transformer.modules import Pooling
 from tiny_models import NEW, write_json, write_model
-from transformers import AutoTokenizer, BertConfig, BertModel
 
 from embedfleet_schema.errors import ModelNotFound, ModelRefused
 from embedfleet_schema.model_code import files_below, refuse_code, refuse_pickles
@@ -20,6 +15,8 @@ from embedfleet_schema.spaces import resolve_space
 from embedfleet_schema.types import Space
 from embedfleet_workers.embedders.loading import _only_shown
 from embedfleet_workers.embedders.local import LocalEmbedder
+
+pytestmark = pytest.mark.torch
 
 PLACES = [
     "training_args.bin",
@@ -60,22 +57,31 @@ def trap(tmp_path):
     return lay
 
 
-def real_model(directory: Path, extra=()) -> Path:
+def real_model(directory: Path, *, dense: bool = False) -> Path:
     """A model that loads, of random weights, with the tokenizer of MiniLM."""
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.base.modules import Dense, Transformer
+    from sentence_transformers.sentence_transformer.modules import Pooling
+    from transformers import AutoTokenizer, BertConfig, BertModel
+
     sizes = {"vocab_size": 30_522, "hidden_size": 8, "max_position_embeddings": 64}
     layers = {"num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
     config = BertConfig(**sizes, **layers)
     BertModel(config, add_pooling_layer=False).save_pretrained(directory / "backbone")
     tokenizer = AutoTokenizer.from_pretrained(find_model("all-MiniLM-L6-v2"), model_max_length=32)
     tokenizer.save_pretrained(directory / "backbone")
-    modules = [Transformer(str(directory / "backbone")), Pooling(8, "mean"), *extra]
+    modules = [Transformer(str(directory / "backbone")), Pooling(8, "mean")]
+    modules += [Dense(8, 4)] if dense else []
     SentenceTransformer(modules=modules, device="cpu").save(str(directory / "model"))
     return directory / "model"
 
 
 def with_pickled_dense(directory: Path) -> Path:
     """The same with a dense module that was saved as sentence-transformers once saved it."""
-    model = real_model(directory, [Dense(8, 4)])
+    import torch
+    from sentence_transformers.base.modules import Dense
+
+    model = real_model(directory, dense=True)
     (weights,) = model.glob("2_Dense/model.safetensors")
     torch.save(Dense(8, 4).state_dict(), weights.with_name("pytorch_model.bin"))
     weights.unlink()
@@ -121,7 +127,7 @@ def test_no_folder_and_no_name_hides_a_pickle(folder, stem, suffix):
 
 
 def test_what_lies_beside_its_safetensors_is_no_obstacle_and_never_read(tmp_path, trap):
-    model = real_model(tmp_path, [Dense(8, 4)])
+    model = real_model(tmp_path, dense=True)
     for folder in ("", "2_Dense"):
         mark = trap(model / folder / "pytorch_model.bin")
 

@@ -16,7 +16,6 @@ from embedfleet_schema.types import Chunking, Space
 from embedfleet_schema.vocabulary import cl100k_count
 
 MINILM = "all-MiniLM-L6-v2"
-CL100K = Cl100kCounter()
 
 
 def counts(counter: TokenCounter, texts: list[str]) -> list[int]:
@@ -52,6 +51,11 @@ def hub_of(monkeypatch, tmp_path):
 @pytest.fixture(scope="module")
 def minilm() -> TokenCounter:
     return counter_for(resolve_space(MINILM), Chunking())
+
+
+@pytest.fixture(scope="module")
+def cl100k() -> Cl100kCounter:
+    return Cl100kCounter()
 
 
 def test_a_model_counts_with_its_own_tokenizer_without_special_tokens(minilm):
@@ -139,10 +143,10 @@ def test_openais_models_are_counted_exactly_and_offline():
     )
 
 
-def test_what_looks_like_a_special_token_is_counted_as_the_text_that_it_is():
+def test_what_looks_like_a_special_token_is_counted_as_the_text_that_it_is(cl100k):
     text = "<|endoftext|> and <|fim_prefix|><|endofprompt|>"
     pieces = ["<|endoftext|>", " and", " <|fim_prefix|><|endofprompt|>"]
-    alone, whole = counts(CL100K, pieces), counts(CL100K, [text])
+    alone, whole = counts(cl100k, pieces), counts(cl100k, [text])
 
     assert [7, 1] == alone[:2]
     assert [sum(alone)] == whole
@@ -150,29 +154,29 @@ def test_what_looks_like_a_special_token_is_counted_as_the_text_that_it_is():
 
 @settings(max_examples=300)
 @given(st.text(st.characters(exclude_categories=["Cs"])), st.sampled_from(["", "\n", " "]))
-def test_two_writings_of_the_vocabulary_count_alike(text, tail):
+def test_two_writings_of_the_vocabulary_count_alike(cl100k, text, tail):
     """The splitter's is another library: a piece that it leaves whole has no more than its size."""
     text = (text + tail) * 3
-    (tokens,) = counts(CL100K, [text])
+    (tokens,) = counts(cl100k, [text])
     if not text.strip() or tokens < 2:
         return
 
-    exact = CL100K.splitter("text", tokens, 0, trim=False)
-    tight = CL100K.splitter("text", tokens - 1, 0, trim=False)
+    exact = cl100k.splitter("text", tokens, 0, trim=False)
+    tight = cl100k.splitter("text", tokens - 1, 0, trim=False)
     assert [text] == exact.chunks(text)
     assert [text] != tight.chunks(text)
 
 
 @given(st.lists(st.text(st.characters(exclude_categories=["Cs"])), max_size=5))
-def test_openais_vocabulary_has_something_for_every_text(texts):
-    found = counts(CL100K, texts)
+def test_openais_vocabulary_has_something_for_every_text(cl100k, texts):
+    found = counts(cl100k, texts)
 
     assert [bool(text) for text in texts] == [count > 0 for count in found]
     assert all(count <= len(text.encode()) for text, count in zip(texts, found, strict=True))
 
 
-def test_a_text_of_millions_of_characters_is_counted():
-    assert [400_001] == counts(CL100K, ["word, " * 200_000 + "\n"])
+def test_a_text_of_millions_of_characters_is_counted(cl100k):
+    assert [400_001] == counts(cl100k, ["word, " * 200_000 + "\n"])
 
 
 def test_a_model_that_keeps_its_tokenizer_to_itself_is_estimated_with_openais():
