@@ -88,7 +88,7 @@ def given_codes() -> set[str]:
     paths = [
         *(ROOT / "producer").rglob("*.py"),
         ROOT / "workers/embedfleet_workers/decisions.py",
-        ROOT / "schema/embedfleet_schema/errors.py",
+        ROOT / "workers/embedfleet_workers/embedding_errors.py",
         ROOT / "schema/embedfleet_schema/store/sweep.py",
     ]
     written = {code for path in paths for code in CODE.findall(path.read_text())}
