@@ -51,7 +51,7 @@ def enqueue_for_cancelled(fleet, docs):
 def refuse_one_in_a_file(fleet, docs):
     docs.enqueue(documents(3, "filed"))
     ask(fleet, "UPDATE embedfleet.batch SET queue = 'lane' WHERE state = 'pending'")
-    file = lane.take(fleet.db, docs.info.space_id, price=None)
+    file = lane.take(fleet.db, docs.info.space_id, "fake/16", price=None)
     (lease,) = lane_answers.leases(fleet.db, file.id)
     refused = {lease.hashes[0]: Failed("INPUT_REJECTED", "?")}
     assert "live" == lane_answers.settle(fleet.db, lease, refused, "r")
