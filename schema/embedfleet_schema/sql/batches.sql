@@ -110,8 +110,8 @@ UPDATE embedfleet.batch SET crashes = crashes + 1 WHERE id = %(id)s;
 SELECT w.queue, w.slots - coalesce(l.leased, 0) AS idle
 FROM (
     SELECT queue, sum(slots) AS slots
-    FROM embedfleet.worker CROSS JOIN LATERAL unnest(queues) AS queue
-    WHERE stopped_at IS NULL AND last_seen > now() - make_interval(secs => %(alive_seconds)s)
+    FROM embedfleet.worker AS w CROSS JOIN LATERAL unnest(w.queues) AS queue
+    WHERE {alive}
     GROUP BY queue
 ) AS w
 LEFT JOIN (

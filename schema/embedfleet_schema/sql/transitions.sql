@@ -109,10 +109,7 @@ FOR UPDATE OF b;
 SELECT b.hashes, s.state AS standing, s.limited,
     CASE WHEN NOT EXISTS (
         SELECT FROM embedfleet.worker AS w
-        WHERE w.id = b.owner AND (
-            w.stopped_at IS NOT NULL
-            OR w.last_seen > now() - make_interval(secs => %(alive_seconds)s)
-        )
+        WHERE w.id = b.owner AND (w.stopped_at IS NOT NULL OR {alive})
     ) THEN b.crashes + 1 END AS crashes
 FROM embedfleet.batch AS b
 JOIN embedfleet.batch_standing AS s USING (job_id)

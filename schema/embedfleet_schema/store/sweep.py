@@ -12,7 +12,7 @@ from embedfleet_schema.database import LOCK_SPACE, Database
 from embedfleet_schema.errors import UnknownCollection
 from embedfleet_schema.session import Holder
 from embedfleet_schema.statements import load
-from embedfleet_schema.store import budgets, collections, halts, locks, transitions
+from embedfleet_schema.store import budgets, collections, halts, locks, transitions, workers
 from embedfleet_schema.store.transitions import Leaving
 from embedfleet_schema.types import CollectionInfo, Queue
 
@@ -56,7 +56,9 @@ def sweep(db: Database, *, alive_seconds: float, reclaim: bool = True) -> Swept 
                 collection = collections.by_id(conn, collection_id)
                 left += _reclaim(impatient, swept, batch_id, collection, alive_seconds)
         halts.carry_out_some(db)
-        rows = conn.execute(_SQL["idle_slots"], {"alive_seconds": alive_seconds})
+        rows = conn.execute(
+            _SQL["idle_slots"].format(alive=workers.ALIVE), {"alive_seconds": alive_seconds}
+        )
         swept.idle = {queue: int(idle) for queue, idle in rows if idle > 0}
     for batch in left:
         batch.prune(db)

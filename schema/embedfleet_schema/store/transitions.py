@@ -18,7 +18,7 @@ from embedfleet_schema.database import Database
 from embedfleet_schema.errors import LeaseLost, UnknownJob
 from embedfleet_schema.packing import Packed
 from embedfleet_schema.statements import load
-from embedfleet_schema.store import documents, locks
+from embedfleet_schema.store import documents, locks, workers
 from embedfleet_schema.store.leases import Lease
 from embedfleet_schema.types import LANE_QUEUE, CollectionInfo
 
@@ -156,7 +156,7 @@ def leaving(db: Database, lease: Lease, *, pausing: bool = False) -> Iterator[Le
         else:
             locks.share(conn, lease.collection.id)
         values = {"id": lease.id, "attempt": lease.attempt}
-        batch = _fenced(conn, "fence", lease.collection, values)
+        batch = _fenced(conn, _SQL["fence"], lease.collection, values)
         if batch is None:
             raise LeaseLost(batch=lease.id, attempt=lease.attempt)
         yield batch
@@ -171,7 +171,8 @@ def expired(
     """
     locks.share(conn, collection.id)
     values = {"id": batch_id, "alive_seconds": alive_seconds}
-    return _fenced(conn, "fence_expired", collection, values)
+    fence = _SQL["fence_expired"].format(alive=workers.ALIVE)
+    return _fenced(conn, fence, collection, values)
 
 
 def enqueue(
@@ -285,9 +286,12 @@ def resume(conn: Connection[Any], *, job_id: int | None = None, spaces: Sequence
 
 
 def _fenced(
-    conn: Connection[Any], fence: str, collection: CollectionInfo, values: Mapping[str, Any]
+    conn: Connection[Any],
+    fence: sql.SQL | sql.Composed,
+    collection: CollectionInfo,
+    values: Mapping[str, Any],
 ) -> Leaving | None:
-    row = conn.execute(_SQL[fence], values).fetchone()
+    row = conn.execute(fence, values).fetchone()
     if row is None:
         return None
     hashes, *stands = row
