@@ -70,8 +70,8 @@ class EmbedderCache:
                     allowed_models=self._settings.allowed_models,
                     records=self._records,
                 )
+                self._make_room()
             self._loaded.move_to_end(key)
-            self._make_room()
             return self._loaded[key]
 
     def close(self, *, models: bool) -> None:
