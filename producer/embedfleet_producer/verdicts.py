@@ -9,6 +9,7 @@ from dataclasses import replace
 from embedfleet_producer.judge import printable, storable_source
 from embedfleet_producer.persistence import persistently
 from embedfleet_producer.source import Source
+from embedfleet_schema.amounts import quantity
 from embedfleet_schema.database import Database
 from embedfleet_schema.store import ingest
 from embedfleet_schema.store.ingest import VerdictRow
@@ -88,10 +89,9 @@ def _alike(verdict: Rejection) -> tuple[str, str]:
 
 
 def _more(last: Rejection, count: int) -> Rejection:
-    rows = "row" if count == 1 else "rows"
     have = "has" if count == 1 else "have"
-    key = "#".join(_alike(last))
-    return replace(last, key=key, reason=f"{count:,} more {rows} of it {have} the same fault")
+    reason = f"{quantity(count, 'more row')} of it {have} the same fault"
+    return replace(last, key="#".join(_alike(last)), reason=reason)
 
 
 def rows(verdicts: Sequence[Rejection]) -> list[VerdictRow]:
