@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
-from typing import TypeGuard, cast, get_args
+from typing import TypeGuard, TypeVar, cast, get_args
 
 from embedfleet_producer.stand_ins import RefusedChunk
+from embedfleet_producer.visible import has_text
 from embedfleet_schema.types import Chunk, ChunkMode, Document, Mark, Rejection
+
+Given = TypeVar("Given")
+Found = TypeVar("Found")
 
 MAX_KEY_BYTES = 512
 MAX_SOURCE_BYTES = 4_096
@@ -19,25 +23,6 @@ MAX_METADATA_DEPTH = 32
 
 # Offsets are stored as int4.
 MAX_OFFSET = 2**31 - 1
-
-# What Unicode calls default-ignorable (DerivedCoreProperties.txt): it leaves no mark on paper.
-_IGNORABLE = (
-    *(0xAD, 0x34F, 0x61C, 0x115F, 0x1160, 0x17B4, 0x17B5, 0x3164, 0xFEFF, 0xFFA0, 0xE0001),
-    *range(0x180B, 0x1810),
-    *range(0x200B, 0x2010),
-    *range(0x202A, 0x202F),
-    *range(0x2060, 0x2070),
-    *range(0xFE00, 0xFE10),
-    *range(0xFFF0, 0xFFF9),
-    *range(0x1BCA0, 0x1BCA4),
-    *range(0x1D173, 0x1D17B),
-    *range(0xE0020, 0xE0080),
-    *range(0xE0100, 0xE01F0),
-)
-_LAST_SPACE = 0x3000
-_BLANK = "".join(filter(str.isspace, map(chr, range(_LAST_SPACE + 1)))) + "".join(
-    map(chr, _IGNORABLE)
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,8 +104,11 @@ def checked(piece: object) -> str | Chunk:
 
 def _with_stand_ins(document: Document) -> Document | None:
     """The document without its faulty chunks; None where they are not what is wrong with it."""
-    given = document.chunks
-    if document.text is not None or not _is_list(given):
+    if document.text is not None:
+        return None
+    try:
+        given = _listed(document.chunks)
+    except _Refused:
         return None
     chunks = [checked(piece) for piece in given]
     is_same = all(one is other for one, other in zip(chunks, given, strict=True))
@@ -155,21 +143,17 @@ def _digest(
 
 def printable(key: object) -> str:
     """A key that PostgreSQL can hold, for reports about one that it cannot."""
-    text = (key if isinstance(key, str) else _repr(key))[:MAX_KEY_BYTES]
+    text = (key if isinstance(key, str) else shown(key))[:MAX_KEY_BYTES]
     text = text.replace("\0", "\\0").encode("utf-8", "backslashreplace").decode()
     return text.encode()[:MAX_KEY_BYTES].decode(errors="ignore")
 
 
-def _repr(value: object) -> str:
+def shown(value: object) -> str:
+    """Its `repr`; that may be code of the caller's and fail, or the value is nested too deeply."""
     try:
         return repr(value)
-    except Exception:  # noqa: BLE001 - code of the caller's, or nested too deeply: say what it is
+    except Exception:  # noqa: BLE001
         return f"<{type(value).__name__}>"
-
-
-def has_text(text: str) -> bool:
-    """Whether anything visible is in the text."""
-    return "!" <= text[:1] <= "~" or bool(text.strip(_BLANK))
 
 
 def _check_key(key: object) -> None:
@@ -228,9 +212,20 @@ def _listed(chunks: object) -> Sequence[object]:
     """The chunks of a document; an iterator would be used up by its own verdict."""
     if not _is_list(chunks):
         raise _Refused("NOT_TEXT", f"chunks come as a list, not as {type(chunks).__name__}")
-    if not chunks:
+    listed = _read("NOT_TEXT", "the list of chunks cannot be read", list, chunks)
+    if not listed:
         raise _Refused("EMPTY", "the list of chunks is empty")
-    return chunks
+    return listed
+
+
+def _read(code: str, fault: str, reading: Callable[[Given], Found], given: Given) -> Found:
+    """What a caller's object holds; what its own code raises is a fault of that object alone."""
+    try:
+        return reading(given)
+    except _Refused:
+        raise
+    except Exception as error:  # noqa: BLE001
+        raise _Refused(code, printable(f"{fault}: {shown(error)}")) from None
 
 
 def _is_list(value: object) -> TypeGuard[Sequence[object]]:
@@ -268,7 +263,7 @@ def _marks(document: Document) -> str:
 def _marks_listed(marks: object) -> Sequence[object]:
     if not _is_list(marks):
         raise _Refused("BAD_MARKS", f"marks come as a list, not as {type(marks).__name__}")
-    return marks
+    return _read("BAD_MARKS", "the list of marks cannot be read", list, marks)
 
 
 def _mark(mark: object, length: int) -> str:
@@ -314,19 +309,18 @@ def metadata_fault(metadata: object) -> str | None:
 def _metadata_json(metadata: object) -> str:
     if not isinstance(metadata, Mapping):
         raise _Refused("BAD_METADATA", f"metadata is a mapping, not {type(metadata).__name__}")
-    if not metadata:
-        return "{}"
-    _check_values(metadata, MAX_METADATA_DEPTH)
-    try:
-        text = _written(dict(metadata))
-        size = len(text.encode())
-    except (TypeError, ValueError) as error:
-        # UnicodeEncodeError is a ValueError: a lone surrogate in the metadata ends here too.
-        reason = f"metadata is not JSON: {error}"
-        raise _Refused("BAD_METADATA", printable(reason)) from None
+    # What is no JSON, a lone surrogate too, and what the code of a caller's own mapping raises.
+    text, size = _read("BAD_METADATA", "metadata is not JSON", _written_whole, metadata)
     if size > MAX_METADATA_BYTES:
         raise _Refused("BAD_METADATA", f"metadata has at most {MAX_METADATA_BYTES:,} bytes")
     return text
+
+
+def _written_whole(metadata: Mapping[object, object]) -> tuple[str, int]:
+    own = dict(metadata)
+    _check_values(own, MAX_METADATA_DEPTH)
+    text = _written(own)
+    return text, len(text.encode())
 
 
 def _check_values(value: object, depth: int) -> None:

@@ -18,7 +18,7 @@ from embedfleet_producer.stand_ins import RefusedChunk
 from embedfleet_producer.unknown import UNREADABLE_SHARE
 from embedfleet_producer.windows import Window
 from embedfleet_schema.store.ingest import ChunkRow, DocumentRow, Incoming, Refusal
-from embedfleet_schema.types import Chunk, ChunkMode, Document, Rejection, text_sha256
+from embedfleet_schema.types import Document, Rejection, text_sha256
 
 # Verdicts that a call returns; all of them are in `failures`, and memory stays flat.
 REJECTIONS_RETURNED = 1_000
@@ -66,10 +66,7 @@ def prepare(
             reason = "no visible text is left after cutting"
             rejected.append(Rejection(document.key, "EMPTY", reason, document.place))
             continue
-        rows = _rows(judged, chunks, chunker.mode)
-        incoming.documents.append(DocumentRow(document.key, judged.digest, document.source))
-        incoming.chunks.extend(rows)
-        incoming.refused.update(_refused(rows, chunks, chunker.limit))
+        _take(incoming, judged, chunks, chunker)
     incoming.rejected = len(rejected)
     return Prepared(incoming, rejected)
 
@@ -111,66 +108,45 @@ def _cut(documents: Sequence[Judged], chunker: Chunker) -> list[list[PreparedChu
     return [cut[index] for index in range(len(documents))]
 
 
-def _refused(
-    rows: Sequence[ChunkRow], chunks: Sequence[PreparedChunk], limit: int
-) -> dict[bytes, Refusal]:
-    """The texts that no worker needs to try; their neighbours are embedded."""
-    refused: dict[bytes, Refusal] = {}
-    if all(
-        chunk.tokens <= limit and not chunk.unread and type(chunk.chunk) is Chunk
-        for chunk in chunks
-    ):
-        return refused
-    for row, chunk in zip(rows, chunks, strict=True):
-        if isinstance(chunk.chunk, RefusedChunk):
-            refused[row.sha256] = Refusal(chunk.chunk.code, chunk.chunk.reason)
-        elif chunk.tokens > limit:
-            # The model would cut it off in silence, and part of it could never be found.
-            reason = f"it has {chunk.tokens:,} tokens, the model takes {limit:,}"
-            refused[row.sha256] = Refusal("TOO_LONG", reason)
-        elif chunk.unread >= UNREADABLE_SHARE:
-            reason = (
-                f"the model's tokenizer does not know {chunk.unread:.0%} of it: its vector would "
-                "be that of any other such text. A model for this language or script reads it"
-            )
-            refused[row.sha256] = Refusal("UNREADABLE_BY_MODEL", reason)
-    return refused
-
-
-def _rows(judged: Judged, chunks: Sequence[PreparedChunk], mode: ChunkMode) -> list[ChunkRow]:
-    key = judged.document.key
-    metadata = _metadata(judged, chunks, mode)
-    return [
-        ChunkRow(
-            key,
-            position,
-            prepared.chunk.start,
-            prepared.chunk.end,
-            prepared.tokens,
-            _address(prepared.chunk),
-            prepared.chunk.content,
-            merged,
-        )
-        for position, (prepared, merged) in enumerate(zip(chunks, metadata, strict=True))
-    ]
-
-
-def _address(chunk: Chunk) -> bytes:
-    return chunk.sha256 if isinstance(chunk, RefusedChunk) else text_sha256(chunk.content)
-
-
-def _metadata(judged: Judged, chunks: Sequence[PreparedChunk], mode: ChunkMode) -> list[Jsonb]:
-    """The metadata of each chunk: the document's, over it that of marks, over it its own."""
-    whole = _json(judged.metadata)
-    marks = marks_of(judged.document, mode)
-    if not marks and all(not each.chunk.metadata for each in chunks):
-        return [whole] * len(chunks)
+def _take(
+    incoming: Incoming, judged: Judged, chunks: Sequence[PreparedChunk], chunker: Chunker
+) -> None:
+    """A document and its chunks, each with the document's metadata, over it that of marks, over
+    it its own.
+    """
+    document = judged.document
+    key, whole = document.key, _json(judged.metadata)
+    marks = marks_of(document, chunker.mode)
     parts = in_force(marks, [each.chunk.start for each in chunks]) if marks else []
-    merged = []
-    for index, chunk in enumerate(each.chunk for each in chunks):
-        own = {**parts[index], **chunk.metadata} if parts else chunk.metadata
-        merged.append(_over(judged.document.metadata, own) if own else whole)
-    return merged
+    incoming.documents.append(DocumentRow(key, judged.digest, document.source))
+    for position, prepared in enumerate(chunks):
+        chunk, tokens = prepared.chunk, prepared.tokens
+        start, end, content = chunk.start, chunk.end, chunk.content
+        sha256 = chunk.sha256 if isinstance(chunk, RefusedChunk) else text_sha256(content)
+        own = {**parts[position], **chunk.metadata} if parts else chunk.metadata
+        metadata = _over(document.metadata, own) if own else whole
+        incoming.chunks.append(
+            ChunkRow(key, position, start, end, tokens, sha256, content, metadata)
+        )
+        if refusal := _refusal(prepared, chunker.limit):
+            incoming.refused[sha256] = refusal
+
+
+def _refusal(prepared: PreparedChunk, limit: int) -> Refusal | None:
+    """Why no worker needs to try this text; its neighbours are embedded."""
+    chunk, tokens = prepared.chunk, prepared.tokens
+    if isinstance(chunk, RefusedChunk):
+        return Refusal(chunk.code, chunk.reason)
+    if tokens > limit:
+        # The model would cut it off in silence, and part of it could never be found.
+        return Refusal("TOO_LONG", f"it has {tokens:,} tokens, the model takes {limit:,}")
+    if prepared.unread >= UNREADABLE_SHARE:
+        reason = (
+            f"the model's tokenizer does not know {prepared.unread:.0%} of it: its vector would "
+            "be that of any other such text. A model for this language or script reads it"
+        )
+        return Refusal("UNREADABLE_BY_MODEL", reason)
+    return None
 
 
 def _over(document: Mapping[str, Any], own: Mapping[str, Any]) -> Jsonb:

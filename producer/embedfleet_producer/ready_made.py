@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 
-from embedfleet_producer.judge import Judged, checked, has_text, judge, printable
+from embedfleet_producer.judge import Judged, checked, judge, printable, shown
 from embedfleet_producer.marks import in_force, marks_of
+from embedfleet_producer.visible import has_text
 from embedfleet_schema.errors import BadChunking
 from embedfleet_schema.types import Chunk, ChunkMode, Rejection
 
@@ -25,7 +26,7 @@ def cut_by(function: ChunkFunction, judged: Judged, mode: ChunkMode) -> Judged |
     try:
         found = located(as_chunks(function(document.text)), document.text)
     except Exception as error:  # noqa: BLE001 - the user's code; it fails this document alone
-        reason = printable(f"the chunk function raised {error!r}")
+        reason = printable(f"the chunk function raised {shown(error)}")
         return Rejection(document.key, "CHUNKER_FAILED", reason, document.place)
     chunks = [chunk for chunk in map(checked, found) if isinstance(chunk, Chunk)]
     marks = in_force(marks_of(document, mode), [chunk.start for chunk in chunks])

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from embedfleet_producer.clusters import cluster_start
-from embedfleet_producer.judge import has_text
 from embedfleet_producer.tokens import TokenCounter
+from embedfleet_producer.visible import has_text
 
 # More characters than a token usually has: what is read at first of a text of any length.
 _CHARACTERS_PER_TOKEN = 32

@@ -1,12 +1,14 @@
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from embedfleet_producer.judge import MAX_KEY_BYTES, Judged, has_text, judge, printable
+from embedfleet_producer.judge import MAX_KEY_BYTES, Judged, judge, printable
 from embedfleet_producer.stand_ins import RefusedChunk
+from embedfleet_producer.visible import has_text
 from embedfleet_schema.types import Chunk, Document, Mark, Rejection
 
 any_text = st.text(st.characters(), max_size=50)
@@ -112,6 +114,67 @@ def test_a_bad_document_gets_its_code(document, code):
 )
 def test_a_good_document_is_accepted(document):
     assert isinstance(verdict(document), Judged)
+
+
+class Unspeakable(Exception):
+    def __str__(self):
+        raise RuntimeError
+
+    __repr__ = __str__
+
+
+class OwnDict(dict):
+    """Its items are read by code of the caller's, which fails."""
+
+    def items(self):
+        raise Unspeakable
+
+    __iter__ = keys = items
+
+
+class OwnMapping(Mapping):
+    def __getitem__(self, name):
+        raise Unspeakable
+
+    def __iter__(self):
+        return iter(["page"])
+
+    def __len__(self):
+        return 1
+
+
+class Countless(OwnMapping):
+    def __len__(self):
+        raise Unspeakable
+
+
+class OwnList(Sequence):
+    def __getitem__(self, index):
+        raise Unspeakable
+
+    def __len__(self):
+        return 1
+
+
+@pytest.mark.parametrize("metadata", [OwnDict(page=1), OwnMapping(), Countless()])
+def test_metadata_that_raises_costs_what_it_belongs_to(metadata):
+    whole = [
+        Document("k", "text", metadata),
+        Document("k", "text", {"within": metadata}),
+        Document("k", "text", {"within": [metadata]}),
+        Document("k", "text", marks=[Mark(0, metadata)]),
+        Document("k", chunks=[Chunk("text", metadata=metadata)]),
+    ]
+    assert ["BAD_METADATA"] * len(whole) == [verdict(document).code for document in whole]
+    beside = verdict(Document("k", chunks=["good", Chunk("text", metadata=metadata)]))
+    assert ["BAD_METADATA"] == [
+        piece.code for piece in beside.document.chunks if isinstance(piece, RefusedChunk)
+    ]
+
+
+def test_lists_that_raise_are_refused():
+    assert verdict(Document("k", chunks=OwnList())).code == "NOT_TEXT"
+    assert verdict(Document("k", "text", marks=OwnList())).code == "BAD_MARKS"
 
 
 @given(any_text, any_text, st.dictionaries(any_text, json_values, max_size=3))

@@ -104,3 +104,16 @@ def test_what_a_function_does_wrong_is_the_verdict_on_its_document(function, cod
 
 def test_what_a_function_made_is_accepted_beside_what_cannot_be_seen():
     assert isinstance(cut(lambda _: ["\u200b", "text"], Document("k", "text")), Judged)
+
+
+def test_a_function_that_raises_what_has_no_words_fails_this_document_alone():
+    class Unspeakable(Exception):
+        def __str__(self):
+            raise RuntimeError
+
+        __repr__ = __str__
+
+    def function(_):
+        raise Unspeakable
+
+    assert cut(function, Document("k", "text")).code == "CHUNKER_FAILED"
