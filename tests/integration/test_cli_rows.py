@@ -6,6 +6,7 @@ import pytest
 
 import embedfleet as ef
 from embedfleet.cli.stack import _is_served
+from embedfleet.stack.processes import wait_until
 from plugins.fleets import ask, drain
 
 
@@ -155,4 +156,4 @@ def test_a_worker_that_runs_is_not_asked_for(command, handbook, corpus, embeddin
 def test_a_worker_of_the_queue_is_seen_and_one_of_none_is_not(fleet, worker):
     assert not _is_served(fleet.settings)
     worker()
-    assert _is_served(fleet.settings)
+    assert wait_until(lambda: _is_served(fleet.settings), 30)

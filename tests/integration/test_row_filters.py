@@ -20,6 +20,8 @@ from embedfleet_schema.store.filters import containment
 
 # The database is the same for all examples, and nothing is written there.
 many = settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+# A process is started for the files of each example.
+several_files = settings(many, max_examples=25)
 texts = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1)
 numbers = st.integers() | st.floats(allow_nan=False, allow_infinity=False)
 values = st.recursive(
@@ -50,13 +52,11 @@ looks_like_json = st.sampled_from(
 
 
 @pytest.fixture
-def matches(stack):
-    """Whether a condition holds for the metadata of the one document of a file."""
+def holds(stack):
+    """Whether a condition holds for metadata as it is stored."""
     with psycopg.connect(stack.database_url, autocommit=True) as connection:
 
-        def ask(path, where):
-            [document] = read_paths([path])
-            metadata = judge(document, max_bytes=1_000_000).metadata
+        def ask(metadata, where):
             row = "SELECT {} FROM (SELECT {}::jsonb) AS t (metadata)"
             query = sql.SQL(row).format(containment(where), sql.Literal(metadata))
             return connection.execute(query).fetchone()[0]
@@ -64,21 +64,37 @@ def matches(stack):
         yield ask
 
 
-def csv_file(folder, cell):
-    path = folder / "t.csv"
+@pytest.fixture
+def matches(holds):
+    """Whether a condition holds for the metadata of the one document of a file."""
+
+    def ask(path, where):
+        [metadata] = read([path])
+        return holds(metadata, where)
+
+    return ask
+
+
+def read(paths):
+    """The metadata of files of one document, as it is stored; one process reads all Parquet."""
+    return [judge(document, max_bytes=1_000_000).metadata for document in read_paths(paths)]
+
+
+def csv_file(folder, cell, stem="t"):
+    path = folder / f"{stem}.csv"
     with path.open("w", newline="", encoding="utf-8") as file:
         csv.writer(file).writerows([["text", "x"], ["t", cell]])
     return path
 
 
-def jsonl_file(folder, value):
-    path = folder / "t.jsonl"
+def jsonl_file(folder, value, stem="t"):
+    path = folder / f"{stem}.jsonl"
     path.write_text(json.dumps({"text": "t", "x": value}))
     return path
 
 
-def parquet_file(folder, value, kind=None):
-    path = folder / "t.parquet"
+def parquet_file(folder, value, kind=None, stem="t"):
+    path = folder / f"{stem}.parquet"
     pq.write_table(pa.table({"text": ["t"], "x": pa.array([value], kind)}), path)
     return path
 
@@ -101,9 +117,8 @@ def test_a_value_of_json_lines_is_found_by_itself(matches, tmp_path_factory, val
     assert matches(path, {"x": value})
 
 
-@many
-@given(
-    value=st.integers(-(2**63), 2**63 - 1)
+cells_of_parquet = (
+    st.integers(-(2**63), 2**63 - 1)
     | st.floats(allow_nan=False, allow_infinity=False)
     | st.booleans()
     | texts
@@ -113,29 +128,42 @@ def test_a_value_of_json_lines_is_found_by_itself(matches, tmp_path_factory, val
     | st.decimals(-(10**9), 10**9, places=2)
     | st.lists(st.integers(-5, 5), max_size=3)
 )
-def test_a_value_of_parquet_is_found_by_itself(matches, tmp_path_factory, value):
-    path = parquet_file(tmp_path_factory.getbasetemp(), value)
-    assert matches(path, {"x": value})
+
+
+def word_of(value):
+    """As a person writes it."""
     if isinstance(value, dt.date):
-        word = value.isoformat()
-    elif isinstance(value, bool | list):
-        word = json.dumps(value)
-    else:
-        word = str(value)
-    assert matches(path, parse_where([f"x={word}"]))
+        return value.isoformat()
+    return json.dumps(value) if isinstance(value, bool | list) else str(value)
 
 
-@many
-@given(number=numbers)
-def test_a_number_is_found_alike_wherever_it_was_read(matches, tmp_path_factory, number):
+@several_files
+@given(cells=st.lists(cells_of_parquet, min_size=5, max_size=20))
+def test_a_value_of_parquet_is_found_by_itself(holds, tmp_path_factory, cells):
     folder = tmp_path_factory.getbasetemp()
-    kind = pa.float64() if isinstance(number, float) else None
-    files = [csv_file(folder, json.dumps(number)), jsonl_file(folder, number)]
-    if isinstance(number, float) or abs(number) < 2**63:
-        files.append(parquet_file(folder, number, kind))
-    for path in files:
-        assert matches(path, {"x": number})
-        assert matches(path, parse_where([f"x={json.dumps(number)}"]))
+    files = [parquet_file(folder, cell, stem=f"t{n}") for n, cell in enumerate(cells)]
+    for cell, metadata in zip(cells, read(files), strict=True):
+        assert holds(metadata, {"x": cell})
+        assert holds(metadata, parse_where([f"x={word_of(cell)}"]))
+
+
+@several_files
+@given(found=st.lists(numbers, min_size=5, max_size=20))
+def test_a_number_is_found_alike_wherever_it_was_read(holds, tmp_path_factory, found):
+    folder = tmp_path_factory.getbasetemp()
+    files = []
+    for n, number in enumerate(found):
+        kind = pa.float64() if isinstance(number, float) else None
+        written = [
+            csv_file(folder, json.dumps(number), f"t{n}"),
+            jsonl_file(folder, number, f"t{n}"),
+        ]
+        if isinstance(number, float) or abs(number) < 2**63:
+            written.append(parquet_file(folder, number, kind, f"t{n}"))
+        files += [(number, path) for path in written]
+    for (number, path), metadata in zip(files, read([path for _, path in files]), strict=True):
+        assert holds(metadata, {"x": number}), path
+        assert holds(metadata, parse_where([f"x={json.dumps(number)}"])), path
 
 
 def test_a_text_that_is_asked_for_is_no_number(matches, tmp_path):

@@ -5,6 +5,7 @@ import asyncio
 import pytest
 
 import embedfleet as ef
+from embedfleet.stack.processes import wait_until
 from embedfleet_schema.errors import NoWorker, WaitTimeout, WorkersElsewhere
 from plugins.fleets import ask, drain
 
@@ -30,6 +31,7 @@ def test_a_job_that_nobody_can_embed_is_not_waited_for_in_vain(docs):
 def test_a_job_is_waited_for_while_a_worker_of_its_queue_lives(fleet, docs, worker):
     job = docs.enqueue(documents(3))
     worker()
+    assert wait_until(lambda: bool(fleet.workers()), 30)
     with pytest.raises(WaitTimeout):
         job.wait(no_worker_s=0.2, timeout_s=1.5)
     ask(fleet, "UPDATE embedfleet.worker SET queues = '{api}'")
