@@ -72,6 +72,9 @@ class Connections:
         """Give back connections and models."""
         with self._lock:
             cache, self._cache = self._cache, None
+            doorbell, self._doorbell = self._doorbell, None
+        if doorbell is not None:
+            doorbell.close()
         if cache is not None:
             cache.close(models=True)
         self.db.close()

@@ -135,6 +135,10 @@ class Doorbell:
             log.warning("queue %s: Redis does not answer within %.0f s", queue, RING_S)
             return False
 
+    def close(self) -> None:
+        """Give the connections to Redis back, those of a ring that is late too."""
+        self._pool.force_close_all()
+
     def _renew(self) -> None:
         leave_to_parent(self._pool, self._late)
         self._pool = self._app.connection_for_write().Pool(MOST_CONNECTIONS)

@@ -1,10 +1,12 @@
 """The door: collections opened and created, jobs, asynchronous callers, rejected documents."""
 
 import asyncio
+import gc
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+import redis
 
 import embedfleet as ef
 from embedfleet_schema.errors import (
@@ -16,11 +18,8 @@ from embedfleet_schema.errors import (
     UnknownJob,
     WaitTimeout,
 )
-from plugins.fleets import drain
-
-
-def documents(count):
-    return [ef.Document(f"d{n}", f"text number {n}") for n in range(count)]
+from plugins.fleets import documents, drain
+from plugins.worker_processes import eventually
 
 
 def test_a_collection_that_was_made_without_a_size_has_400_and_is_opened_by_the_same_words(fleet):
@@ -267,3 +266,19 @@ def test_metadata_of_a_chunk_goes_over_that_of_its_document(fleet, worker):
     assert {"page": 2, "lang": "de"} == hit.metadata
     (hit,) = docs.search("x", where={"lang": "en"})
     assert "more" == hit.content
+
+
+def test_a_fleet_that_is_closed_leaves_no_connection_to_redis(migrated_url, redis_url):
+    """Not even until the garbage is collected."""
+    gc.disable()
+    try:
+        with redis.Redis.from_url(redis_url) as watching:
+            before = {each["id"] for each in watching.client_list()}
+            for _ in range(3):
+                with ef.connect(migrated_url, redis_url) as fleet:
+                    docs = fleet.collection("docs", model="fake/16")
+                    assert docs.enqueue(documents(1)).enqueued.rung
+                    docs.drop()
+            eventually(lambda: {each["id"] for each in watching.client_list()} <= before)
+    finally:
+        gc.enable()

@@ -10,11 +10,13 @@ import psycopg
 import pytest
 from psycopg import sql
 
+from embedfleet.collection import Collection
 from embedfleet.fleet import Fleet
 from embedfleet.stack import Endpoints
 from embedfleet_schema.migrate import migrate
 from embedfleet_schema.settings import load_settings
 from embedfleet_schema.store.batches import Batches
+from embedfleet_schema.types import Document
 from embedfleet_workers.runtime import Launch, Runtime
 from plugins.servers import fresh_database
 
@@ -48,6 +50,17 @@ def fleet(migrated_url: str, redis_url: str) -> Iterator[Fleet]:
     )
     with Fleet(settings) as fleet:
         yield fleet
+
+
+@pytest.fixture
+def docs(fleet: Fleet) -> Collection:
+    """An empty collection of the fake model."""
+    return fleet.collection("docs", model="fake/16")
+
+
+def documents(count: int, *, word: str = "text") -> list[Document]:
+    """Small ones, each of a text of its own."""
+    return [Document(f"d{n}", f"{word} number {n}") for n in range(count)]
 
 
 WorkerMaker = Callable[..., Runtime]
