@@ -204,7 +204,8 @@ class Batch(Base):
     `attempt` counts claims and fences the commit; `errors` and `crashes` are what is charged.
     `stored` counts those of its `chunks` that got their vector: answers are stored as they arrive.
     Of a batch that ended, `chunks` are those that got a vector or failed: what was deleted before
-    is in no count. A lease in queue `lane` has no owner but its file.
+    is in no count. Workers claim what is in the lane `live`; a lease in the other has no owner but
+    its file.
     `reserved_usd` is what a lease may still cost a job that has a budget.
     """
 
@@ -214,6 +215,7 @@ class Batch(Base):
     job_id: Mapped[int] = belongs_to("job")
     collection_id: Mapped[int] = belongs_to("collection")
     queue: Mapped[str]
+    lane: Mapped[str] = mapped_column(server_default=text("'live'"))
     state: Mapped[str]
     priority: Mapped[int] = mapped_column(SmallInteger, server_default=text("0"))
     run_after: Mapped[datetime] = timestamp()
@@ -241,6 +243,7 @@ class Batch(Base):
             "state IN ('pending', 'held', 'leased', 'done', 'split', 'dead', 'cancelled')",
             name="state",
         ),
+        CheckConstraint("lane IN ('live', 'batch')", name="lane"),
         CheckConstraint("(state = 'leased') = (lease_until IS NOT NULL)", name="lease"),
         Index(
             "ix_batch_claim",
@@ -248,7 +251,7 @@ class Batch(Base):
             "priority",
             "run_after",
             "id",
-            postgresql_where=text("state = 'pending'"),
+            postgresql_where=text("state = 'pending' AND lane = 'live'"),
         ),
         Index(
             "ix_batch_claim_beside",
@@ -257,7 +260,14 @@ class Batch(Base):
             "priority",
             "run_after",
             "id",
-            postgresql_where=text("state = 'pending'"),
+            postgresql_where=text("state = 'pending' AND lane = 'live'"),
+        ),
+        Index(
+            "ix_batch_file",
+            "priority",
+            "run_after",
+            "id",
+            postgresql_where=text("state = 'pending' AND lane = 'batch'"),
         ),
         Index("ix_batch_lease", "lease_until", postgresql_where=text("state = 'leased'")),
         Index("ix_batch_job_id_state", "job_id", "state"),

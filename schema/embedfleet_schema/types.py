@@ -32,13 +32,11 @@ Queue = Literal["cpu", "cuda", "api"]
 QUEUES: tuple[Queue, ...] = ("cpu", "cuda", "api")
 # How a job is embedded: now, or within a day by a provider's batch API at half the price.
 Lane = Literal["live", "batch"]
-# Where batches of the batch lane wait. No worker claims from it: its runner files them.
-LANE_QUEUE = "lane"
 
 
-def serving(queue: str) -> str:
-    """The queue whose workers see to what waits in `queue`: the lane's runner lives with `api`."""
-    return "api" if queue == LANE_QUEUE else queue
+def serving(queue: Queue, lane: Lane) -> Queue:
+    """The queue whose workers see to batches: the runner of the batch lane lives with `api`."""
+    return queue if lane == "live" else "api"
 
 
 def text_sha256(text: str) -> bytes:

@@ -6,6 +6,7 @@ from uuid import uuid4
 import pytest
 
 import embedfleet as ef
+from embedfleet_schema.statements import load
 from embedfleet_schema.store import transitions
 from embedfleet_workers.cooling import Cooling
 from embedfleet_workers.embedding_errors import EmbedderBusy
@@ -86,6 +87,19 @@ def test_a_backlog_of_a_space_that_cools_is_not_read_by_claims_beside_it(fleet, 
             explained = conn.execute(explain, values).fetchall()
     assert "ix_batch_claim_beside" in {node.get("Index Name") for node in nodes(explained)}
     assert 10 > most_read(explained)
+
+
+def test_of_a_long_lane_no_more_is_read_than_one_file_takes(fleet, busy):
+    """Its batches come from the index in their order, whatever else there is."""
+    put_many(fleet, busy)
+    ask(fleet, "UPDATE embedfleet.batch SET lane = 'batch'")
+    ask(fleet, "ANALYZE embedfleet.batch")
+    values = {"space_id": busy.info.space_id, "limit": 100, "priced": True}
+    with fleet.db.connection() as conn, conn.transaction(force_rollback=True):
+        candidates = load("lane")["candidates"].as_string()
+        explained = conn.execute(f"EXPLAIN (ANALYZE, FORMAT JSON) {candidates}", values).fetchall()
+    assert "ix_batch_file" in {node.get("Index Name") for node in nodes(explained)}
+    assert 100 == most_read(explained)
 
 
 def refuse(seconds):

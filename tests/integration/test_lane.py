@@ -213,7 +213,7 @@ def test_where_no_room_is_left_the_texts_wait_and_go_in_smaller_files(lane_fleet
         f"Enqueued token limit reached for a-model. Limit: {limit:,} enqueued tokens.",
     )
     lane_fleet.look()
-    assert {("pending", "lane"): 5} == lane_fleet.states()
+    assert {("pending", "batch"): 5} == lane_fleet.states()
     assert f"it lets {limit:,} tokens wait" in str(job.status.reason)
     lane_fleet.look()
     assert 1 == len(lane_fleet.server.batches), "it waits"
@@ -257,7 +257,7 @@ def test_a_batch_that_lost_its_credit_pauses_the_model_too(lane_fleet: LaneFleet
     lane_fleet.look()
     lane_fleet.server.fail("billing_hard_limit_reached")
     lane_fleet.look()
-    assert {("held", "lane")} == set(lane_fleet.states())
+    assert {("held", "batch")} == set(lane_fleet.states())
     assert "billing_hard_limit_reached" == lane_fleet.fleet.paused()[0].code
 
 
@@ -266,7 +266,7 @@ def test_another_failure_of_the_whole_batch_goes_to_the_workers(lane_fleet: Lane
     lane_fleet.look()
     lane_fleet.server.fail("invalid_json_line")
     lane_fleet.look()
-    assert {("pending", "api")} == set(lane_fleet.states())
+    assert {("pending", "live")} == set(lane_fleet.states())
     lane_fleet.work()
     assert names(10) == lane_fleet.stored()
     assert (["failed"], {}) == (lane_fleet.files(), lane_fleet.server.files)
@@ -285,7 +285,7 @@ def test_a_provider_that_is_down_is_asked_again_later(lane_fleet: LaneFleet):
     lane_fleet.enqueue(*names(10))
     lane_fleet.server.refusals["POST", "/files"] = (503, "", "down")
     lane_fleet.look()
-    assert {("pending", "lane")} == set(lane_fleet.states())
+    assert {("pending", "batch")} == set(lane_fleet.states())
     lane_fleet.server.refusals.clear()
     lane_fleet.look()
     assert [] == lane_fleet.filed()
@@ -299,7 +299,7 @@ def test_a_batch_that_the_provider_forgot_goes_to_the_workers(lane_fleet: LaneFl
     lane_fleet.look()
     lane_fleet.server.batches.clear()
     lane_fleet.look()
-    assert {("pending", "api")} == set(lane_fleet.states())
+    assert {("pending", "live")} == set(lane_fleet.states())
 
 
 def test_a_late_batch_is_called_off_and_its_answers_are_kept(lane_fleet: LaneFleet):
@@ -328,7 +328,7 @@ def test_what_cannot_be_asked_for_goes_to_the_workers_in_the_end(state: str, lan
         lane_fleet.look()
     for route in (("POST", "/cancel"), ("GET", "/batches")):
         lane_fleet.server.refusals[route] = (503, "", "down")
-    for hours, left in ((27, {("leased", "lane")}), (29, {("pending", "api")})):
+    for hours, left in ((27, {("leased", "batch")}), (29, {("pending", "live")})):
         with lane_fleet.fleet.db.connection() as conn:
             conn.execute(
                 "UPDATE embedfleet.lane_file SET created_at = now() - make_interval(hours => %s),"
@@ -347,7 +347,7 @@ def test_another_account_that_does_not_know_a_batch_leaves_it_to_its_own(lane_fl
         conn.execute("UPDATE embedfleet.lane_file SET account = 'of somebody'")
     lane_fleet.server.batches.clear()
     lane_fleet.look()
-    assert {("leased", "lane")} == set(lane_fleet.states())
+    assert {("leased", "batch")} == set(lane_fleet.states())
     lane_fleet.server.batches.update(batches)
     lane_fleet.server.complete()
     lane_fleet.look()
@@ -372,7 +372,7 @@ def test_cancelled_jobs_end_at_once_and_so_does_their_batch(lane_fleet: LaneFlee
     lane_fleet.look()
     (batch,) = lane_fleet.server.batches.values()
     assert "cancelling" == batch.status
-    assert {("cancelled", "lane")} == set(lane_fleet.states())
+    assert {("cancelled", "batch")} == set(lane_fleet.states())
     lane_fleet.server.complete(lambda text: "missing" if text[-1] > "3" else None, as_="cancelled")
     lane_fleet.look()
     (spent,) = lane_fleet.fleet.usage()

@@ -76,6 +76,33 @@ def test_an_upgraded_database_is_equal_to_a_fresh_one(database_url, migrated_url
     assert catalogs[1] == catalogs[0]
 
 
+# Batches of a job of the batch lane, from when their queue told it: one to be filed, and one that
+# went to the workers.
+WAITING = """
+INSERT INTO embedfleet.space (fingerprint, provider, model, dimensions, max_tokens, revision,
+    pooling, normalized, document_prompt, query_prompt, storage, metric)
+VALUES ('\\x00', 'openai', 'm', 8, 100, '', '', true, '', '', 'vector', 'cosine');
+INSERT INTO embedfleet.collection
+    (name, space_id, queue, chunk_size, chunk_overlap, chunk_mode, tokenizer)
+VALUES ('docs', 1, 'api', 10, 0, 'text', '');
+INSERT INTO embedfleet.job (collection_id, kind, lane) VALUES (1, 'enqueue', 'batch');
+INSERT INTO embedfleet.batch (job_id, collection_id, queue, state, chunks, tokens, hashes)
+VALUES (1, 1, 'lane', 'pending', 1, 1, '{}'), (1, 1, 'api', 'done', 1, 1, '{}');
+"""
+
+
+def test_batches_of_the_lane_stay_in_it_and_get_the_queue_of_their_collection(database_url):
+    alembic(database_url, "0013")
+    with Database(database_url).connect() as conn:
+        conn.execute(WAITING)
+    migrate(database_url)
+    with Database(database_url).connect() as conn:
+        found = conn.execute(
+            "SELECT lane, queue, state FROM embedfleet.batch ORDER BY id"
+        ).fetchall()
+    assert [("batch", "api", "pending"), ("live", "api", "done")] == found
+
+
 def test_plain_alembic_migrates_too(database_url):
     assert [newest()] == alembic(database_url, "head")
     assert newest() == Database(database_url).revision()

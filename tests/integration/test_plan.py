@@ -18,14 +18,10 @@ from embedfleet_schema.errors import (
 from embedfleet_schema.spaces import resolve_space
 from embedfleet_schema.store import limits, plans
 from embedfleet_schema.store.limits import LimitName
-from plugins.fleets import drain
+from plugins.fleets import documents, drain
 
 SMALL = "openai/text-embedding-3-small"
 TABLES = ("document", "chunk", "job", "batch", "failure", "usage", "collection", "space")
-
-
-def documents(count, *, word="text"):
-    return [ef.Document(f"d{n}", f"{word} number {n}") for n in range(count)]
 
 
 def rows(fleet):
@@ -247,7 +243,7 @@ def test_a_local_model_is_timed_by_its_newest_job(fleet, worker):
     assert pytest.approx(30 / speed) == plan.seconds
     # What waited for hours at a batch API says nothing of the ordinary way.
     with fleet.db.connection() as conn:
-        conn.execute("UPDATE embedfleet.batch SET queue = 'lane'")
+        conn.execute("UPDATE embedfleet.batch SET lane = 'batch'")
     assert plans.speed(fleet.db, docs.info.space) is None
 
 

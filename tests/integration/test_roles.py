@@ -223,7 +223,7 @@ def pause_space(scene: Scene) -> None:
 
 def file_and_harvest(scene: Scene) -> None:
     with scene.admin.db.connection() as conn:
-        conn.execute("UPDATE embedfleet.batch SET queue = 'lane' WHERE state = 'pending'")
+        conn.execute("UPDATE embedfleet.batch SET lane = 'batch' WHERE state = 'pending'")
     db, space_id = scene.fleet.db, scene.prepared.info.space_id
     try:
         assert [(space_id, "fake/16")] == lane.due(db, patience_s=0)
@@ -233,7 +233,8 @@ def file_and_harvest(scene: Scene) -> None:
         assert lane.filed(db, file, "b", "f")
         for lease in lane_answers.leases(db, file.id):
             refused = {lease.hashes[0]: lane_answers.Failed("INPUT_REJECTED", "?")}
-            assert lane_answers.settle(db, lease, refused, "?") in ("failed", "live")
+            lane_answers.settle(db, lease, refused, "?")
+        assert not lane_answers.leases(db, file.id)
         assert lane.finish(db, file, {None: usage.Spending(1, 1, 5, Decimal(1))})
     finally:
         scene.clear()

@@ -66,9 +66,9 @@ class LaneFleet:
             return conn.execute(statement, values).fetchall()
 
     def states(self) -> dict[tuple[str, str], int]:
-        """How many batches there are by state and queue."""
-        rows = self.ask("SELECT state, queue, count(*) FROM embedfleet.batch GROUP BY 1, 2")
-        return {(state, queue): count for state, queue, count in rows}
+        """How many batches there are by state and lane."""
+        rows = self.ask("SELECT state, lane, count(*) FROM embedfleet.batch GROUP BY 1, 2")
+        return {(state, lane): count for state, lane, count in rows}
 
     def files(self) -> list[str]:
         return [

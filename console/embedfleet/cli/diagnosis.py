@@ -230,11 +230,10 @@ def _workers(database: Database, settings: Settings) -> Iterator[Finding]:
     if silent:
         advice = "look for their processes; what they held goes to others by itself"
         yield Finding("warning", "workers", f"{silent} fell silent within the hour", advice)
-    for queue in workers.queues(database):
-        needed = serving(queue.queue)
-        if not any(needed in worker.queues for worker in alive):
-            start = command(settings, f"worker --queue {needed}")
-            found = f"nobody serves queue {queue.queue}, where batches wait"
+    for queue in sorted({serving(each.queue, each.lane) for each in workers.queues(database)}):
+        if not any(queue in worker.queues for worker in alive):
+            start = command(settings, f"worker --queue {queue}")
+            found = f"nobody serves queue {queue}, where batches wait"
             yield Finding("warning", "workers", found, start)
     if not listed:
         start = command(settings, "worker --queue cpu")

@@ -125,11 +125,12 @@ def _queues(overview: Overview) -> Listing:
 
 
 def _queue(queue: QueueInfo, overview: Overview) -> list[str]:
-    needed = serving(queue.queue)
+    needed = serving(queue.queue, queue.lane)
     workers = sum(needed in worker.queues for worker in overview.alive)
     counts = (queue.ready, queue.deferred, queue.held, queue.leased, queue.tokens)
     start = f"none. Start one: embedfleet worker --queue {needed}"
-    return [queue.queue, *(f"{count:,}" for count in counts), str(workers) if workers else start]
+    called = queue.queue if queue.lane == "live" else f"{queue.queue}, lane {queue.lane}"
+    return [called, *(f"{count:,}" for count in counts), str(workers) if workers else start]
 
 
 def _workers(overview: Overview) -> Listing:

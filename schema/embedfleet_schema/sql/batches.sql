@@ -5,8 +5,8 @@ SELECT EXISTS (
     FROM (
         SELECT collection_id, hashes
         FROM embedfleet.batch
-        WHERE job_id = %(job_id)s AND state = 'pending' AND queue = %(queue)s
-            AND id <> ALL (%(tried)s::bigint[])
+        WHERE job_id = %(job_id)s AND state = 'pending' AND lane = 'live'
+            AND queue = %(queue)s AND id <> ALL (%(tried)s::bigint[])
         ORDER BY tokens / chunks, id
         LIMIT 20
     ) AS s
@@ -38,7 +38,7 @@ SELECT CASE
         FROM embedfleet.batch AS o
         CROSS JOIN LATERAL unnest(o.hashes) AS h (sha256)
         WHERE o.state = 'leased' AND o.collection_id = s.collection_id AND o.id <> %(id)s
-            AND o.queue <> 'lane'
+            AND o.lane = 'live'
             AND h.sha256 IN (SELECT unnest(%(hashes)s::bytea[]))
     )
     THEN 'overlaps'
@@ -98,7 +98,7 @@ WHERE id = %(id)s;
 -- its file's: the answers are paid for, and fetched even if no worker lived for days.
 SELECT id, collection_id
 FROM embedfleet.batch
-WHERE state = 'leased' AND lease_until < now() AND queue <> 'lane'
+WHERE state = 'leased' AND lease_until < now() AND lane = 'live'
 ORDER BY lease_until
 LIMIT 100;
 
@@ -115,11 +115,15 @@ FROM (
     GROUP BY queue
 ) AS w
 LEFT JOIN (
-    SELECT queue, count(*) AS leased FROM embedfleet.batch WHERE state = 'leased' GROUP BY queue
+    SELECT queue, count(*) AS leased
+    FROM embedfleet.batch
+    WHERE state = 'leased' AND lane = 'live'
+    GROUP BY queue
 ) AS l ON l.queue = w.queue
 WHERE EXISTS (
     SELECT FROM embedfleet.batch AS b
-    WHERE b.queue = w.queue AND b.state = 'pending' AND b.run_after <= now()
+    WHERE b.queue = w.queue AND b.lane = 'live' AND b.state = 'pending'
+        AND b.run_after <= now()
 );
 
 -- name: try_sweep_lock

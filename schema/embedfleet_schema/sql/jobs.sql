@@ -68,8 +68,8 @@ CROSS JOIN LATERAL (
         coalesce(sum(reserved_usd) FILTER (WHERE state = 'leased'), 0) AS reserved_usd,
         max(finished_at) AS finished_at,
         max(reason) FILTER (WHERE state IN ('pending', 'held')) AS waiting_reason,
-        count(*) FILTER (WHERE state = 'leased' AND queue = 'lane') AS filed_batches,
-        min(leased_at) FILTER (WHERE state = 'leased' AND queue = 'lane') AS filed_at
+        count(*) FILTER (WHERE state = 'leased' AND lane = 'batch') AS filed_batches,
+        min(leased_at) FILTER (WHERE state = 'leased' AND lane = 'batch') AS filed_at
     FROM embedfleet.batch
     WHERE job_id = j.id
 ) AS b

@@ -6,7 +6,7 @@ FROM embedfleet.batch AS b
 JOIN embedfleet.job AS j ON j.id = b.job_id
 JOIN embedfleet.batch_standing AS t ON t.job_id = j.id
 JOIN embedfleet.space AS s ON s.id = t.space_id
-WHERE b.state = 'pending' AND b.queue = 'lane' AND b.run_after <= now() AND t.open
+WHERE b.state = 'pending' AND b.lane = 'batch' AND b.run_after <= now() AND t.open
 GROUP BY s.id
 HAVING sum(b.chunks) >= %(texts)s
     OR bool_and(j.loaded_at IS NOT NULL)
@@ -36,15 +36,24 @@ FROM embedfleet.lane_file
 WHERE space_id IN (SELECT id FROM alike);
 
 -- name: candidates
--- Who knows no price files for jobs without a budget alone.
+-- Who knows no price files for jobs without a budget alone. The jobs are few and come first: then
+-- the index gives the batches in their order, and those beyond the limit are not read.
 SELECT b.id, b.chunks, b.tokens, b.job_id, b.collection_id, s.limited
-FROM embedfleet.batch AS b
+FROM (
+    SELECT id, chunks, tokens, job_id, collection_id, priority, run_after
+    FROM embedfleet.batch
+    WHERE state = 'pending' AND lane = 'batch' AND run_after <= now()
+        AND job_id = ANY (ARRAY(
+            SELECT job_id
+            FROM embedfleet.batch_standing
+            WHERE space_id = %(space_id)s AND open AND (%(priced)s OR NOT limited)
+        ))
+    ORDER BY priority, run_after, id
+    LIMIT %(limit)s
+    FOR UPDATE SKIP LOCKED
+) AS b
 JOIN embedfleet.batch_standing AS s USING (job_id)
-WHERE b.state = 'pending' AND b.queue = 'lane' AND b.run_after <= now()
-    AND s.space_id = %(space_id)s AND s.open AND (%(priced)s OR NOT s.limited)
-ORDER BY b.priority, b.run_after, b.id
-LIMIT %(limit)s
-FOR UPDATE OF b SKIP LOCKED;
+ORDER BY b.priority, b.run_after, b.id;
 
 -- name: leave_to_others
 -- Say once of the batches of jobs with a budget why they wait; they keep their places.
@@ -55,7 +64,7 @@ FROM (
     FROM embedfleet.batch AS w
     JOIN embedfleet.job AS j ON j.id = w.job_id
     JOIN embedfleet.collection AS c ON c.id = w.collection_id
-    WHERE w.state = 'pending' AND w.queue = 'lane' AND c.space_id = %(space_id)s
+    WHERE w.state = 'pending' AND w.lane = 'batch' AND c.space_id = %(space_id)s
         AND j.budget_usd IS NOT NULL AND w.reason IS DISTINCT FROM %(reason)s
     FOR UPDATE OF w SKIP LOCKED
 ) AS w
@@ -108,7 +117,7 @@ CROSS JOIN LATERAL (
     SELECT count(*) AS leased, count(*) FILTER (WHERE j.cancelled_at IS NULL) AS wanted
     FROM embedfleet.batch AS b
     JOIN embedfleet.job AS j ON j.id = b.job_id
-    WHERE b.lane_file_id = f.id AND b.state = 'leased' AND b.queue = 'lane'
+    WHERE b.lane_file_id = f.id AND b.state = 'leased' AND b.lane = 'batch'
 ) AS b
 WHERE f.state IN ('filing', 'filed') AND (%(id)s::bigint IS NULL OR f.id = %(id)s)
 ORDER BY f.id;
@@ -155,7 +164,7 @@ WHERE f.space_id = %(space_id)s AND f.code = %(code)s
 -- name: leases
 SELECT id, attempt, errors, job_id, collection_id, tokens, hashes
 FROM embedfleet.batch
-WHERE lane_file_id = %(file_id)s AND state = 'leased' AND queue = 'lane'
+WHERE lane_file_id = %(file_id)s AND state = 'leased' AND lane = 'batch'
 ORDER BY id;
 
 -- name: jobs

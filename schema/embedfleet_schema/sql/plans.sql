@@ -15,13 +15,13 @@ FROM (
         FROM (
             SELECT d.id, d.owner, d.tokens, d.leased_at, d.finished_at
             FROM embedfleet.batch AS d
-            WHERE d.state = 'done' AND d.queue <> 'lane' AND d.leased_at < d.finished_at
+            WHERE d.state = 'done' AND d.lane = 'live' AND d.leased_at < d.finished_at
                 AND d.job_id = (
                     SELECT f.job_id
                     FROM embedfleet.batch AS f
                     JOIN embedfleet.collection AS c ON c.id = f.collection_id
                     JOIN embedfleet.space AS s ON s.id = c.space_id
-                    WHERE f.state = 'done' AND f.queue <> 'lane' AND f.tokens > 0
+                    WHERE f.state = 'done' AND f.lane = 'live' AND f.tokens > 0
                         AND s.provider = %(provider)s AND s.model = %(model)s
                     ORDER BY f.id DESC
                     LIMIT 1

@@ -5,10 +5,10 @@ SELECT state, lane FROM embedfleet.batch_standing WHERE job_id = %(job_id)s;
 -- name: enqueue
 -- A batch of a job, as a producer packs it.
 INSERT INTO embedfleet.batch
-    (job_id, collection_id, queue, state, priority, chunks, tokens, hashes, finished_at)
+    (job_id, collection_id, queue, lane, state, priority, chunks, tokens, hashes, finished_at)
 VALUES
-    (%(job_id)s, %(collection_id)s, %(queue)s, %(state)s, %(priority)s, %(chunks)s, %(tokens)s,
-        %(hashes)s, CASE WHEN %(state)s = 'cancelled' THEN now() END);
+    (%(job_id)s, %(collection_id)s, %(queue)s, %(lane)s, %(state)s, %(priority)s, %(chunks)s,
+        %(tokens)s, %(hashes)s, CASE WHEN %(state)s = 'cancelled' THEN now() END);
 
 -- name: claim
 -- Lease what `best` is, to a worker, or to a file of the lane: that has no owner, and no heartbeat.
@@ -32,7 +32,7 @@ RETURNING b.id, b.attempt, b.errors, b.job_id, b.collection_id, b.tokens, b.hash
 -- SKIP LOCKED: claimers never wait for each other.
 SELECT id
 FROM embedfleet.batch
-WHERE state = 'pending' AND queue = %(queue)s AND run_after <= now()
+WHERE state = 'pending' AND lane = 'live' AND queue = %(queue)s AND run_after <= now()
     AND job_id <> ALL (%(aside)s::bigint[])
 ORDER BY priority, run_after, id
 FOR UPDATE SKIP LOCKED
@@ -48,8 +48,8 @@ FROM (
     CROSS JOIN LATERAL (
         SELECT f.priority, f.run_after, f.id
         FROM embedfleet.batch AS f
-        WHERE f.collection_id = c.id AND f.queue = %(queue)s AND f.state = 'pending'
-            AND f.run_after <= now() AND f.job_id <> ALL (%(aside)s::bigint[])
+        WHERE f.collection_id = c.id AND f.queue = %(queue)s AND f.lane = 'live'
+            AND f.state = 'pending' AND f.run_after <= now() AND f.job_id <> ALL (%(aside)s::bigint[])
         ORDER BY f.priority, f.run_after, f.id
         LIMIT 1
     ) AS first
@@ -59,8 +59,8 @@ FROM (
 CROSS JOIN LATERAL (
     SELECT l.id
     FROM embedfleet.batch AS l
-    WHERE l.collection_id = c.id AND l.queue = %(queue)s AND l.state = 'pending'
-        AND l.run_after <= now() AND l.job_id <> ALL (%(aside)s::bigint[])
+    WHERE l.collection_id = c.id AND l.queue = %(queue)s AND l.lane = 'live'
+        AND l.state = 'pending' AND l.run_after <= now() AND l.job_id <> ALL (%(aside)s::bigint[])
     ORDER BY l.priority, l.run_after, l.id
     FOR UPDATE SKIP LOCKED
     LIMIT 1
@@ -73,8 +73,8 @@ LIMIT 1;
 WITH shortest AS MATERIALIZED (
     SELECT id, collection_id, hashes
     FROM embedfleet.batch
-    WHERE job_id = %(job_id)s AND state = 'pending' AND queue = %(queue)s AND run_after <= now()
-        AND id <> ALL (%(tried)s::bigint[])
+    WHERE job_id = %(job_id)s AND state = 'pending' AND lane = 'live' AND queue = %(queue)s
+        AND run_after <= now() AND id <> ALL (%(tried)s::bigint[])
     ORDER BY tokens / chunks, id
     LIMIT 20
 )
@@ -123,7 +123,7 @@ FOR UPDATE OF b SKIP LOCKED;
 -- lane to the workers of its collection.
 UPDATE embedfleet.batch AS b
 SET state = %(state)s,
-    queue = CASE WHEN %(live)s THEN c.queue ELSE b.queue END,
+    lane = CASE WHEN %(live)s THEN 'live' ELSE b.lane END,
     lease_until = NULL,
     owner = NULL,
     reserved_usd = NULL,
@@ -134,15 +134,14 @@ SET state = %(state)s,
         'HH24:MI:SS "UTC"'
     ), ''),
     finished_at = CASE WHEN %(state)s = 'cancelled' THEN now() END
-FROM embedfleet.collection AS c
-WHERE b.id = %(id)s AND c.id = b.collection_id;
+WHERE b.id = %(id)s;
 
 -- name: release_file
 -- Batches that a file has go to where job and space stand: some of them, or all; to wait for the
 -- lane again, or for the workers of their collection.
 UPDATE embedfleet.batch AS b
 SET state = s.state,
-    queue = CASE WHEN %(live)s THEN c.queue ELSE b.queue END,
+    lane = CASE WHEN %(live)s THEN 'live' ELSE b.lane END,
     lease_until = NULL,
     run_after = CASE
         WHEN %(delay_s)s::float8 > 0
@@ -152,8 +151,7 @@ SET state = s.state,
     reason = %(reason)s,
     finished_at = CASE WHEN s.state = 'cancelled' THEN now() END
 FROM embedfleet.batch_standing AS s
-JOIN embedfleet.collection AS c ON c.id = s.collection_id
-WHERE b.lane_file_id = %(file_id)s AND b.state = 'leased' AND b.queue = 'lane'
+WHERE b.lane_file_id = %(file_id)s AND b.state = 'leased' AND b.lane = 'batch'
     AND (%(ids)s::bigint[] IS NULL OR b.id = ANY (%(ids)s::bigint[]))
     AND s.job_id = b.job_id
 RETURNING b.state, b.queue;
@@ -208,15 +206,14 @@ WHERE b.id = c.id;
 -- them: a half, what goes on without the texts that failed, these, or what a budget does not pay for
 -- now. It says why, until it is claimed. `live`: it goes to the workers of its collection.
 INSERT INTO embedfleet.batch
-    (job_id, collection_id, queue, state, priority, run_after, chunks, tokens, hashes, parent_id,
-        reason, finished_at)
-SELECT b.job_id, b.collection_id, CASE WHEN %(live)s THEN c.queue ELSE b.queue END, %(state)s,
-    b.priority, CASE WHEN %(keeps_place)s THEN b.run_after ELSE now() END, %(chunks)s,
+    (job_id, collection_id, queue, lane, state, priority, run_after, chunks, tokens, hashes,
+        parent_id, reason, finished_at)
+SELECT b.job_id, b.collection_id, b.queue, CASE WHEN %(live)s THEN 'live' ELSE b.lane END,
+    %(state)s, b.priority, CASE WHEN %(keeps_place)s THEN b.run_after ELSE now() END, %(chunks)s,
     coalesce(%(tokens)s::bigint, b.tokens * %(chunks)s / b.chunks),
     CASE WHEN %(state)s <> 'dead' THEN %(hashes)s::bytea[] ELSE '{}' END, b.id, %(reason)s,
     CASE WHEN %(state)s IN ('cancelled', 'dead') THEN now() END
 FROM embedfleet.batch AS b
-JOIN embedfleet.collection AS c ON c.id = b.collection_id
 WHERE b.id = %(id)s;
 
 -- name: shrink

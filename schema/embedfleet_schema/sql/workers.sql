@@ -38,7 +38,7 @@ WHERE {alive} OR (w.stopped_at IS NULL AND w.last_seen > now() - interval '1 hou
 ORDER BY w.hostname, w.pid;
 
 -- name: queues
-SELECT queue,
+SELECT queue, lane,
     count(*) FILTER (WHERE state = 'pending' AND run_after <= now()) AS ready,
     count(*) FILTER (WHERE state = 'pending' AND run_after > now()) AS deferred,
     count(*) FILTER (WHERE state = 'held') AS held,
@@ -46,5 +46,5 @@ SELECT queue,
     coalesce(sum(tokens), 0) AS tokens
 FROM embedfleet.batch
 WHERE state IN ('pending', 'held', 'leased')
-GROUP BY queue
-ORDER BY queue;
+GROUP BY queue, lane
+ORDER BY queue, lane DESC;

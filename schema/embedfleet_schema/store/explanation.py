@@ -9,7 +9,7 @@ from typing import Literal
 
 from embedfleet_schema.amounts import quantity
 from embedfleet_schema.store.spaces import PausedSpace
-from embedfleet_schema.types import LANE_QUEUE, serving
+from embedfleet_schema.types import Lane, Queue, serving
 
 State = Literal["live", "incomplete", "waiting", "rejected", "unknown"]
 
@@ -42,13 +42,14 @@ class OpenBatch:
     While it is leased, `worker` is host:pid, `leased_s` the time since the claim and `silent_s` the
     time since the worker's heartbeat; or `filed_at` is set, where no worker has it but the batch
     API of its provider. While it is pending, `not_before` is set if it must wait, and
-    `ahead` counts the batches that come first. `reason` is how its last attempt ended.
+    `ahead` counts the batches that workers take first. `reason` is how its last attempt ended.
     """
 
     id: int
     job_id: int
     state: Literal["pending", "held", "leased"]
-    queue: str
+    queue: Queue
+    lane: Lane
     texts: int
     attempt: int
     reason: str | None
@@ -175,7 +176,7 @@ def _of_batch(batch: OpenBatch) -> Iterator[str]:
         yield f"{name} waits until {_clock(batch.not_before)}{_why(batch)}."
     else:
         ahead = f", {quantity(batch.ahead, 'batch', 'batches')} before it" if batch.ahead else ""
-        filing = batch.queue == LANE_QUEUE
+        filing = batch.lane == "batch"
         what = "to be filed with its provider's batch API" if filing else "for a worker"
         yield f"{name} waits {what}{ahead}{_why(batch)}."
 
@@ -190,7 +191,7 @@ def _of_failures(found: Explanation) -> Iterator[str]:
 def _what_to_do(found: Explanation) -> Iterator[str]:
     if found.paused is not None:
         yield f"{found.paused}. Go on with: embedfleet resume {found.paused.model}."
-    pending = [serving(batch.queue) for batch in found.batches if batch.state == "pending"]
+    pending = [serving(each.queue, each.lane) for each in found.batches if each.state == "pending"]
     if pending and not found.live_workers:
         yield (
             f"No live worker serves queue {pending[0]}. "

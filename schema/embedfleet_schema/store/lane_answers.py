@@ -9,7 +9,6 @@ from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal
 
 from psycopg import sql
 
@@ -23,8 +22,6 @@ from embedfleet_schema.types import CollectionInfo
 
 _SQL = load("lane")
 _BATCHES = load("batches")
-
-Settled = Literal["done", "failed", "live", "lost"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,11 +66,12 @@ def jobs(db: Database, file_id: int) -> dict[int, int]:
         return dict(conn.execute(_SQL["jobs"], {"file_id": file_id}).fetchall())
 
 
-def settle(db: Database, lease: Lease, failed: Mapping[bytes, Failed], reason: str) -> Settled:
-    """Close a batch whose answers are stored.
+def settle(db: Database, lease: Lease, failed: Mapping[bytes, Failed], reason: str) -> bool:
+    """Close a batch whose answers are stored; whether some of it is for workers now.
 
     Texts of `failed` get a failure; what has neither goes to the workers of its collection, for
-    `reason`, which is a state for the whole batch unless some of it failed.
+    `reason`, which is a state for the whole batch unless some of it failed. A lease that was lost
+    meanwhile is left alone.
     """
     try:
         with transitions.leaving(db, lease) as batch:
@@ -81,14 +79,14 @@ def settle(db: Database, lease: Lease, failed: Mapping[bytes, Failed], reason: s
             dead = _record(batch, {each: failed[each] for each in missing if each in failed})
             return _close(batch, [each for each in missing if each not in failed], dead, reason)
     except LeaseLost:
-        return "lost"
+        return False
 
 
-def _close(batch: Leaving, left: list[bytes], dead: list[bytes], reason: str) -> Settled:
+def _close(batch: Leaving, left: list[bytes], dead: list[bytes], reason: str) -> bool:
     given_up = f"the batch API refused {len(dead)} of its texts" if dead else None
     if not left:
         batch.finish("dead" if dead else "done", given_up, failed=len(dead))
-        return "failed" if dead else "done"
+        return False
     if dead:
         divide = partial(transitions.divide, batch.conn, batch.id)
         divide(left, target=batch.standing, reason=reason, live=True)
@@ -97,7 +95,7 @@ def _close(batch: Leaving, left: list[bytes], dead: list[bytes], reason: str) ->
     else:
         batch.go_live(batch.hashes)
         batch.release(reason=reason, delay_s=0.0, live=True)
-    return "live"
+    return True
 
 
 def _record(batch: Leaving, failed: Mapping[bytes, Failed]) -> list[bytes]:

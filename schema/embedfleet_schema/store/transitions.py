@@ -20,7 +20,7 @@ from embedfleet_schema.packing import Packed
 from embedfleet_schema.statements import load
 from embedfleet_schema.store import documents, locks, workers
 from embedfleet_schema.store.leases import Lease
-from embedfleet_schema.types import LANE_QUEUE, CollectionInfo
+from embedfleet_schema.types import CollectionInfo
 
 _SQL = load("transitions")
 
@@ -190,7 +190,8 @@ def enqueue(
     values = {
         "job_id": job_id,
         "collection_id": collection.id,
-        "queue": LANE_QUEUE if lane == "batch" else collection.queue,
+        "queue": collection.queue,
+        "lane": lane,
         "state": state,
         "priority": 0,
     }

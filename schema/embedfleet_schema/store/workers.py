@@ -12,7 +12,7 @@ from psycopg.rows import class_row
 
 from embedfleet_schema.database import Database
 from embedfleet_schema.statements import load
-from embedfleet_schema.types import Queue
+from embedfleet_schema.types import Lane, Queue
 
 _SQL = load("workers")
 
@@ -63,9 +63,10 @@ class WorkerInfo:
 
 @dataclass(frozen=True, slots=True)
 class QueueInfo:
-    """The open batches of a queue; `tokens` is the sum over all of them."""
+    """The open batches of a queue in one lane; `tokens` is the sum over all of them."""
 
-    queue: str
+    queue: Queue
+    lane: Lane
     ready: int
     deferred: int
     held: int

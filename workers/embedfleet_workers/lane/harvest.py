@@ -173,7 +173,7 @@ class Harvest:
                 refused, code = {}, "every text was refused"
             reason = f"the batch API: {remote.status}, {code or MISSING}"
             verdicts = self._verdicts(lease, refused)
-            if lane_answers.settle(self._db, lease, verdicts, reason) == "live":
+            if lane_answers.settle(self._db, lease, verdicts, reason):
                 queues.add(lease.collection.queue)
         return frozenset(queues)
 
