@@ -34,7 +34,9 @@ GPU_PYTHON = $(if $(filter command environment,$(firstword $(origin PYTHON))),$(
 unexport PYTHONDONTWRITEBYTECODE
 
 # Whole files, as they are collected: acceptance and faults come first and take longest. More
-# processes than cores, because many tests wait.
+# processes than cores, because many tests wait. Threads of a model that wait for each other sleep
+# instead of spinning: the other processes need the cores.
+export OMP_WAIT_POLICY = PASSIVE
 PYTEST := $(BIN)/pytest -n 4 --dist loadfile --no-loadscope-reorder --durations 10
 
 .DEFAULT_GOAL := help

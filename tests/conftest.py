@@ -20,6 +20,7 @@ settings.load_profile("repeatable")
 
 pytest_plugins = [
     "plugins.servers",
+    "plugins.patience",
     "plugins.fleets",
     "plugins.worker_processes",
     "plugins.command_line",

@@ -13,12 +13,13 @@ import redis
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from embedfleet_workers.limits import redis_calls
 from embedfleet_workers.limits.memory import MemoryStore
 from embedfleet_workers.limits.protocol import LimitKey
 from embedfleet_workers.limits.redis_store import RedisStore
 from embedfleet_workers.limits.store import Ask, LimitStore, Lost, Refusal, Sight, TooFar, Turn
 from embedfleet_workers.stop import Stop
+
+pytestmark = pytest.mark.usefixtures("patient")
 
 KEY = LimitKey("openai", "0123456789abcdef", "text-embedding-3-small")
 STOP = Stop("INSUFFICIENT_QUOTA", "no money is left")
@@ -53,12 +54,6 @@ class Bench:
 
     async def waits(self, count: int) -> list[float]:
         return [round((await self.reserve()).wait_s, 3) for _ in range(count)]
-
-
-@pytest.fixture(autouse=True)
-def patient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Redis is not away because the machine is busy."""
-    monkeypatch.setattr(redis_calls, "ANSWER_S", 60.0)
 
 
 Tested = Callable[[Callable[[Bench], Coroutine[Any, Any, None]]], None]

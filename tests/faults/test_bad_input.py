@@ -99,11 +99,6 @@ BAD = [
 GRAPHEMES = ["👨‍👩‍👧‍👦", "🇩🇪", "👍🏽", "❤️‍🔥", "e\u0301", "Z̯̯̯", "각", "1️⃣", "नि", "שָׁ", "مَّ"]
 
 
-@pytest.fixture
-def docs(fleet):
-    return fleet.collection("docs", model="fake/16")
-
-
 def contents(fleet, docs, key):
     statement = f"SELECT content FROM embedfleet.{docs.name} WHERE document = %s ORDER BY position"
     return [content for (content,) in ask(fleet, statement, key)]

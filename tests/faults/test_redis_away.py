@@ -11,11 +11,8 @@ import embedfleet as ef
 from embedfleet.stack import status, up
 from embedfleet_schema.broker import celery_app
 from embedfleet_schema.rings import TASK
+from plugins.failpoints import documents
 from plugins.worker_processes import eventually
-
-
-def documents(count):
-    return [ef.Document(f"d{n}", f"text number {n} of the job") for n in range(count)]
 
 
 @pytest.fixture

@@ -5,12 +5,8 @@ import signal
 import pytest
 
 import embedfleet as ef
-from plugins.failpoints import stopped
+from plugins.failpoints import documents, stopped
 from plugins.worker_processes import eventually
-
-
-def documents(count):
-    return [ef.Document(f"d{n}", f"text number {n} of the job") for n in range(count)]
 
 
 def leased(fleet):

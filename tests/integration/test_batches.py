@@ -11,10 +11,7 @@ from embedfleet_schema.store.batches import Lease
 from embedfleet_schema.store.sweep import sweep
 from embedfleet_workers.embedders.fake import FakeEmbedder
 from plugins.fleets import batches_of, drain
-
-
-def documents(count, words=5):
-    return [ef.Document(f"d{n}", " ".join(f"w{n}x{i}" for i in range(words))) for n in range(count)]
+from plugins.pauses import documents
 
 
 def rows(fleet: Fleet, statement: str, *values):
@@ -35,11 +32,6 @@ def expire(fleet, lease: Lease):
 
 def vectors_for(lease: Lease):
     return FakeEmbedder(lease.collection.space).embed(lease.texts, "document")
-
-
-@pytest.fixture
-def docs(fleet):
-    return fleet.collection("docs", model="fake/16")
 
 
 def test_a_claimed_batch_carries_the_texts_that_lack_a_vector(fleet, docs):

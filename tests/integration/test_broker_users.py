@@ -13,20 +13,20 @@ from pydantic import SecretStr
 from redis.exceptions import NoPermissionError
 
 import embedfleet as ef
-from embedfleet import connections
 from embedfleet.fleet import Fleet
 from embedfleet.stack.ports import candidates
 from embedfleet.stack.wheels import valkey_program
-from embedfleet_schema import broker as broker_module
 from embedfleet_schema.settings import load_settings
-from embedfleet_workers.limits import redis_calls
 from embedfleet_workers.limits.protocol import LimitKey
 from embedfleet_workers.limits.redis_store import RedisStore
 from embedfleet_workers.limits.store import Ask, Refusal, Sight
 from embedfleet_workers.stop import Stop
 from plugins.documents import ROOT, blocks
 from plugins.failpoints import leased
+from plugins.fleets import documents
 from plugins.worker_processes import TIMEOUT_S, eventually
+
+pytestmark = pytest.mark.usefixtures("patient")
 
 SECRET = "SECRET"  # noqa: S105 - the page's own word
 # Only the test sends these.
@@ -100,14 +100,6 @@ def broker(tmp_path) -> Iterator[Broker]:
         server.wait(30)
 
 
-@pytest.fixture(autouse=True)
-def patient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No call counts as unanswered because the machine is busy."""
-    monkeypatch.setattr(broker_module, "RING_S", 60.0)
-    monkeypatch.setattr(connections, "SOCKET_TIMEOUT_S", 60.0)
-    monkeypatch.setattr(redis_calls, "ANSWER_S", 60.0)
-
-
 @pytest.fixture
 def fleet(migrated_url: str, broker: Broker) -> Iterator[Fleet]:
     """A producer's fleet."""
@@ -116,10 +108,6 @@ def fleet(migrated_url: str, broker: Broker) -> Iterator[Fleet]:
     )
     with Fleet(settings) as fleet:
         yield fleet
-
-
-def documents(count: int) -> list[ef.Document]:
-    return [ef.Document(f"d{n}", f"text number {n}") for n in range(count)]
 
 
 def test_the_page_names_three_users():

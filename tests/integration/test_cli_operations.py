@@ -16,9 +16,9 @@ from embedfleet import Document, connect
 from embedfleet.fleet import Fleet
 from embedfleet.liveness import has_worker
 from embedfleet.stack import Endpoints
-from embedfleet.stack.processes import wait_until
 from embedfleet_schema.revisions import newest
 from plugins.fleets import WorkerMaker
+from plugins.worker_processes import eventually
 
 if TYPE_CHECKING:
     from plugins.command_line import Command
@@ -40,7 +40,7 @@ def test_status_shows_jobs_queues_and_workers(command: Command, handbook: str, f
 
 def test_a_worker_is_listed_while_it_lives(command: Command, fleet: Fleet, worker: WorkerMaker):
     worker()
-    assert wait_until(lambda: bool(fleet.workers()), 30)
+    eventually(lambda: bool(fleet.workers()))
     (listed,) = command("status", "--json").json["workers"]
     assert (os.getpid(), ["cpu"], True) == (listed["pid"], listed["queues"], listed["alive"])
     assert f":{os.getpid()}" in command("status").out
@@ -51,7 +51,7 @@ def test_a_worker_lives_until_it_has_missed_three_heartbeats_however_long_they_a
     command: Command, fleet: Fleet, worker: WorkerMaker, monkeypatch: pytest.MonkeyPatch
 ):
     worker(heartbeat_seconds=3_600.0)
-    assert wait_until(lambda: bool(fleet.workers()), 30)
+    eventually(lambda: bool(fleet.workers()))
 
     def told(heartbeat_s: float, silent_s: float) -> list[bool]:
         """What each way to ask says of a worker that was heard so long ago."""

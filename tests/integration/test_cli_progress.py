@@ -8,9 +8,9 @@ from rich.console import Console
 from embedfleet import progress
 from embedfleet.fleet import Fleet
 from embedfleet.job import Job
-from embedfleet.stack.processes import wait_until
 from embedfleet_schema.types import Document
 from plugins.fleets import WorkerMaker, drain
+from plugins.worker_processes import eventually
 
 NOBODY = "No worker serves queue cpu. Start one: embedfleet worker --queue cpu"
 
@@ -66,7 +66,7 @@ def test_a_job_that_a_worker_serves_gets_no_hint(
     fleet: Fleet, job: Job, worker: WorkerMaker, capsys: pytest.CaptureFixture[str]
 ):
     worker()
-    assert wait_until(lambda: bool(fleet.workers()), 30)
+    eventually(lambda: bool(fleet.workers()))
     with progress.job_progress(fleet) as show:
         for _ in range(3):
             show(job.status)

@@ -6,8 +6,8 @@ import pytest
 
 import embedfleet as ef
 from embedfleet.cli.stack import _is_served
-from embedfleet.stack.processes import wait_until
 from plugins.fleets import ask, drain
+from plugins.worker_processes import eventually
 
 
 @pytest.fixture
@@ -156,4 +156,4 @@ def test_a_worker_that_runs_is_not_asked_for(command, handbook, corpus, embeddin
 def test_a_worker_of_the_queue_is_seen_and_one_of_none_is_not(fleet, worker):
     assert not _is_served(fleet.settings)
     worker()
-    assert wait_until(lambda: _is_served(fleet.settings), 30)
+    eventually(lambda: _is_served(fleet.settings))

@@ -12,11 +12,6 @@ FIVE = [f"d{n}" for n in range(5)]
 
 
 @pytest.fixture
-def docs(fleet):
-    return fleet.collection("docs", model="fake/16")
-
-
-@pytest.fixture
 def job(docs):
     """Five texts in one batch."""
     return docs.enqueue(ef.Document(key, f"text {key}") for key in FIVE)

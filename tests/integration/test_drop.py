@@ -24,11 +24,6 @@ BUILT = {
 }
 
 
-@pytest.fixture
-def docs(fleet):
-    return fleet.collection("docs", model="fake/16")
-
-
 @pytest.mark.parametrize("name", BUILT)
 def test_what_others_built_on_a_collection_is_named_and_stays(fleet, docs, name):
     statement, named = BUILT[name]

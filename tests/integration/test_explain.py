@@ -14,11 +14,6 @@ from embedfleet_schema.store.workers import WorkerIdentity
 from plugins.fleets import WorkerMaker, drain
 
 
-@pytest.fixture
-def docs(fleet: Fleet) -> ef.Collection:
-    return fleet.collection("docs", model="fake/16")
-
-
 def long_text(first: str = "") -> str:
     """Enough for several chunks, and for several batches of 64 tokens."""
     return first + " ".join(f"Sentence number {n} says something." for n in range(300))

@@ -9,11 +9,6 @@ import embedfleet as ef
 COMPOSED, APART = (unicodedata.normalize(form, "Grüße.txt") for form in ("NFC", "NFD"))
 
 
-@pytest.fixture
-def docs(fleet):
-    return fleet.collection("docs", model="fake/16")
-
-
 @pytest.mark.parametrize("stored", [COMPOSED, APART])
 @pytest.mark.parametrize("named", [COMPOSED, APART])
 def test_a_file_is_found_under_the_key_of_before_in_either_form(docs, tmp_path, stored, named):

@@ -11,12 +11,8 @@ import threading
 import pytest
 
 import embedfleet as ef
-from plugins.fleets import ask, drain
+from plugins.fleets import ask, documents, drain
 from plugins.worker_processes import eventually
-
-
-def documents(count):
-    return [ef.Document(f"d{n}", f"text number {n}") for n in range(count)]
 
 
 @pytest.fixture
@@ -25,11 +21,6 @@ def fleet(migrated_url, redis_url):
     settings = {"window_documents": 10, "lease_seconds": 2.0, "heartbeat_seconds": 0.2}
     with ef.connect(migrated_url, redis_url, batch_tokens_cpu=64, **settings) as fleet:
         yield fleet
-
-
-@pytest.fixture
-def docs(fleet):
-    return fleet.collection("docs", model="fake/16")
 
 
 class Endless:

@@ -20,6 +20,8 @@ from embedfleet_workers.stop import Stop
 if TYPE_CHECKING:
     from plugins.tcp_proxy import ProxyMaker, TcpProxy
 
+pytestmark = pytest.mark.usefixtures("patient")
+
 ACCOUNT = "0123456789abcdef"
 TOKENS = {"tokens": 1_000.0}
 # 6,000 a minute: a request of ten seconds, so that a reservation stays visible.
@@ -27,9 +29,8 @@ BOOK = LimitBook({LimitName("openai", "", "model"): {"tokens": 6_000.0}}, {}, ap
 
 
 @pytest.fixture(autouse=True)
-def patient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Redis is away when it refuses, and never because the machine is busy; its return is seen."""
-    monkeypatch.setattr(redis_calls, "ANSWER_S", 60.0)
+def seen_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """That Redis is back."""
     monkeypatch.setattr(fallback, "PAUSE_S", 0.05)
 
 

@@ -11,16 +11,10 @@ import embedfleet as ef
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from embedfleet.fleet import Fleet
     from plugins.command_line import Command
 
 BAD = "id,text\n1,one\n2,\n3,\n"
 BETTER = "id,text\n1,one\n2,two\n3,\n"
-
-
-@pytest.fixture
-def docs(fleet: Fleet) -> ef.Collection:
-    return fleet.collection("docs", model="fake/16")
 
 
 def places(docs: ef.Collection) -> list[str | None]:

@@ -11,7 +11,6 @@ from embedfleet.fleet import Fleet
 from embedfleet_schema.errors import BudgetSpent, JobPaused, LeaseLost, UnknownModel, UsageError
 from embedfleet_schema.store.sweep import sweep
 from embedfleet_workers.embedding_errors import ProviderStopped
-from embedfleet_workers.limits import redis_calls
 from embedfleet_workers.limits.protocol import LimitKey
 from embedfleet_workers.limits.redis_store import RedisStore
 from embedfleet_workers.stop import Stop
@@ -19,11 +18,6 @@ from plugins.fleets import ask, batches_of
 from plugins.invariants import check
 from plugins.pauses import EMPTY, commit, documents, states, stop
 from plugins.pipelines import PartsEmbedder, ScriptedEmbedder, finish, pipeline_around
-
-
-@pytest.fixture
-def docs(fleet):
-    return fleet.collection("docs", model="fake/16")
 
 
 @pytest.fixture
@@ -205,10 +199,8 @@ def stopped(url):
     return asyncio.run(look())
 
 
-def test_resuming_a_model_takes_back_the_alarm_of_its_provider_and_of_no_other(
-    fleet, docs, monkeypatch
-):
-    monkeypatch.setattr(redis_calls, "ANSWER_S", 60.0)
+@pytest.mark.usefixtures("patient")
+def test_resuming_a_model_takes_back_the_alarm_of_its_provider_and_of_no_other(fleet, docs):
     alarm = Stop("insufficient_quota", EMPTY)
 
     async def sound():

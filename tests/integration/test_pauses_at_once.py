@@ -24,11 +24,6 @@ from plugins.query_plans import most_read
 TRANSITIONS = load("transitions")
 
 
-@pytest.fixture
-def docs(fleet):
-    return fleet.collection("docs", model="fake/16")
-
-
 def pause(fleet, job):
     job.pause()
 

@@ -13,9 +13,7 @@ import embedfleet as ef
 from embedfleet.fleet import Fleet
 from embedfleet.stack.ports import candidates
 from embedfleet.stack.wheels import valkey_program
-from embedfleet_schema import broker
 from embedfleet_schema.settings import load_settings
-from embedfleet_workers.limits import redis_calls
 from embedfleet_workers.limits.store import Turn
 from plugins.limiter_asks import reserve
 from plugins.worker_processes import eventually
@@ -114,11 +112,10 @@ def documents(count: int, prefix: str) -> list[ef.Document]:
     return [ef.Document(f"{prefix}{n}", f"text {n} of {prefix}") for n in range(count)]
 
 
+@pytest.mark.usefixtures("patient")
 def test_everybody_finds_the_master_and_follows_it(
     trio, fleet, worker_process, command, monkeypatch
 ):
-    monkeypatch.setattr(broker, "RING_S", 60.0)
-    monkeypatch.setattr(redis_calls, "ANSWER_S", 60.0)
     worker = worker_process()
     docs = fleet.collection("docs", model="fake/16")
     job = docs.enqueue(documents(50, "a"))

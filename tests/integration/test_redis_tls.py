@@ -7,27 +7,17 @@ from urllib.parse import urlsplit
 import pytest
 import redis
 
-import embedfleet as ef
 from embedfleet.fleet import Fleet
-from embedfleet_schema import broker
 from embedfleet_schema.settings import load_settings
-from embedfleet_workers.limits import redis_calls
 from embedfleet_workers.limits.store import StoreAway, Turn
 from plugins.command_line import Answer, Command
+from plugins.fleets import documents
 from plugins.limiter_asks import reserve
 from plugins.worker_processes import WorkerProcess, eventually
 
+pytestmark = pytest.mark.usefixtures("patient")
+
 HANDSHAKE = b"\x16\x03"
-
-
-def documents(count: int) -> list[ef.Document]:
-    return [ef.Document(f"d{n}", f"text number {n}") for n in range(count)]
-
-
-@pytest.fixture(autouse=True)
-def patient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(broker, "RING_S", 60.0)
-    monkeypatch.setattr(redis_calls, "ANSWER_S", 60.0)
 
 
 @pytest.fixture

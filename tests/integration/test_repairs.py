@@ -2,17 +2,10 @@
 
 import hashlib
 
-import pytest
-
 import embedfleet as ef
 from embedfleet_schema.store import audit, locks
 from embedfleet_schema.store.texts import still_without
 from plugins.fleets import drain
-
-
-@pytest.fixture
-def docs(fleet):
-    return fleet.collection("docs", model="fake/16")
 
 
 def test_a_repair_and_a_retry_wait_for_nobody_who_adds(fleet, docs):

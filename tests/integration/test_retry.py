@@ -14,11 +14,6 @@ REFUSED = ("INPUT_REJECTED", "the model refuses it")
 
 
 @pytest.fixture
-def docs(fleet):
-    return fleet.collection("docs", model="fake/16")
-
-
-@pytest.fixture
 def store(fleet):
     return Batches(fleet.db, owner=uuid4(), lease_seconds=60)
 

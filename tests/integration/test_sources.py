@@ -11,11 +11,6 @@ from embedfleet_producer.known import known_documents
 from plugins.fleets import ask, drain
 
 
-@pytest.fixture
-def docs(fleet):
-    return fleet.collection("docs", model="fake/16")
-
-
 def document(text, source=None, key="1"):
     return ef.Document(key, text, source=source)
 

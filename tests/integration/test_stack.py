@@ -19,11 +19,12 @@ import redis
 
 from embedfleet.stack import Endpoints, down, status, up, wheels
 from embedfleet.stack.postgres_settings import settings_for
-from embedfleet.stack.processes import Account, find_all, wait_until
+from embedfleet.stack.processes import Account, find_all
 from embedfleet.stack.valkey import Valkey
 from embedfleet_schema.errors import ExtraMissing, StackError
 from embedfleet_schema.settings import STACK_FILE, Settings
 from plugins.servers import copy_stack, stack_folder
+from plugins.worker_processes import eventually
 
 UP = """
 import sys
@@ -103,7 +104,7 @@ def end(data: Path, server: str, how: signal.Signals) -> int:
     pid = getattr(status(data), server).pid
     assert isinstance(pid, int)
     os.kill(pid, how)
-    assert wait_until(lambda: not getattr(status(data), server).running, seconds=60)
+    eventually(lambda: not getattr(status(data), server).running)
     return pid
 
 

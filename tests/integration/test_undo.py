@@ -24,11 +24,6 @@ def keys(docs: ef.Collection) -> list[str]:
     return [key for (key,) in rows]
 
 
-@pytest.fixture
-def docs(fleet: Fleet) -> ef.Collection:
-    return fleet.collection("docs", model="fake/16")
-
-
 def test_what_a_job_stored_is_gone_and_nothing_else(docs: ef.Collection, worker: WorkerMaker):
     docs.enqueue([ef.Document("a", "first"), ef.Document("b", "second")])
     job = docs.enqueue([ef.Document("b", "changed"), ef.Document("c", "third"), ef.Document("d")])

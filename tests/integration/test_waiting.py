@@ -5,18 +5,9 @@ import asyncio
 import pytest
 
 import embedfleet as ef
-from embedfleet.stack.processes import wait_until
 from embedfleet_schema.errors import NoWorker, WaitTimeout, WorkersElsewhere
-from plugins.fleets import ask, drain
-
-
-@pytest.fixture
-def docs(fleet):
-    return fleet.collection("docs", model="fake/16")
-
-
-def documents(count):
-    return [ef.Document(f"d{n}", f"text number {n}") for n in range(count)]
+from plugins.fleets import ask, documents, drain
+from plugins.worker_processes import eventually
 
 
 def test_a_job_that_nobody_can_embed_is_not_waited_for_in_vain(docs):
@@ -31,7 +22,7 @@ def test_a_job_that_nobody_can_embed_is_not_waited_for_in_vain(docs):
 def test_a_job_is_waited_for_while_a_worker_of_its_queue_lives(fleet, docs, worker):
     job = docs.enqueue(documents(3))
     worker()
-    assert wait_until(lambda: bool(fleet.workers()), 30)
+    eventually(lambda: bool(fleet.workers()))
     with pytest.raises(WaitTimeout):
         job.wait(no_worker_s=0.2, timeout_s=1.5)
     ask(fleet, "UPDATE embedfleet.worker SET queues = '{api}'")
