@@ -14,7 +14,6 @@ from embedfleet_schema.broker import Doorbell, celery_app
 from embedfleet_schema.database import Database
 from embedfleet_schema.forks import leave_to_parent, renewed_after_fork
 from embedfleet_schema.settings import Settings
-from embedfleet_schema.store.workers import alive_seconds
 from embedfleet_schema.types import CollectionInfo, Space
 
 if TYPE_CHECKING:
@@ -45,11 +44,6 @@ class Connections:
         self._cache: EmbedderCache | None = None
         self._lock = threading.Lock()
         renewed_after_fork(self, "_renew")
-
-    @property
-    def alive_seconds(self) -> float:
-        """How long after its last heartbeat a worker counts as alive."""
-        return alive_seconds(self.settings.heartbeat_seconds)
 
     @property
     def doorbell(self) -> Doorbell:

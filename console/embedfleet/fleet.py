@@ -267,7 +267,7 @@ class Fleet(Connections):
 
     def workers(self) -> list[WorkerInfo]:
         """Worker processes that have not signed off; `is_alive` tells whether they still live."""
-        return workers.recent(self.db, alive_seconds=self.alive_seconds)
+        return workers.recent(self.db)
 
     def queues(self) -> list[QueueInfo]:
         """Open batches by queue."""

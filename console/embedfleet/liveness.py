@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 def has_worker(connections: Connections, queue: Queue) -> bool:
     """Whether anyone is there to embed what waits in `queue`."""
     with connections.db.connection() as conn:
-        return workers.count_alive(conn, queue, alive_seconds=connections.alive_seconds) > 0
+        return workers.count_alive(conn, queue) > 0
 
 
 def will_have_worker(connections: Connections, queue: Queue) -> bool:

@@ -96,10 +96,9 @@ def living_workers(
     """
     began, data = time.time(), settings.data
     pids = start_workers(data, count, queue=queue, env=env)
-    alive_s = workers_table.alive_seconds(settings.heartbeat_seconds)
 
     def all_live() -> bool:
-        known = workers_table.recent(db, alive_seconds=alive_s)
+        known = workers_table.recent(db)
         lacking = set(pids) - {each.pid for each in known if each.is_alive}
         if lacking - set(running_workers(data)):
             raise WorkerStartFailed(reason=_what_they_said(data, began))

@@ -122,8 +122,7 @@ class Upkeep:
         """Why a document is not searchable yet, or that it is; `str()` of it is a paragraph."""
         arguments.text("explain", "key", key)
         self._check_there()
-        there = self._connections
-        return explain(there.db, self.info, key, there.alive_seconds)
+        return explain(self._connections.db, self.info, key)
 
     def retry(self, *, job_id: int | None = None, budget_usd: float | None = None) -> Job | None:
         """Try failed chunks again, of one job or all; None where none failed or all are queued.

@@ -330,6 +330,7 @@ class Worker(Base):
     slots: Mapped[int]
     device: Mapped[str]
     version: Mapped[str]
+    heartbeat_seconds: Mapped[float] = mapped_column(server_default=text("15"))
     batches: Mapped[int] = tally()
     chunks: Mapped[int] = tally()
     tokens: Mapped[int] = tally()

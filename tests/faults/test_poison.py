@@ -64,7 +64,7 @@ def test_a_text_that_kills_its_worker_is_found_with_two_crashes_per_level(wide, 
                 "UPDATE embedfleet.batch SET lease_until = now() - interval '1 s'"
                 " WHERE state = 'leased' RETURNING id",
             )
-            assert sweep(wide.db, alive_seconds=60).reclaimed == 1
+            assert sweep(wide.db).reclaimed == 1
     assert poisoned.audit().stored == TEXTS - 1
     assert [("bad", "WORKER_CRASH")] == [(f.document, f.code) for f in poisoned.failures()]
     assert dict.fromkeys((256, 128, 64, 32, 16, 8, 4, 2, 1), 2) == crashes

@@ -218,7 +218,7 @@ class BatchMachine(RuleBasedStateMachine):
 
     @rule()
     def sweep(self):
-        assert sweep(self.fleet.db, alive_seconds=60.0) is not None
+        assert sweep(self.fleet.db) is not None
         self.model.sweep(self.children)
 
     @rule()

@@ -70,7 +70,7 @@ def test_a_late_commit_is_refused_and_changes_nothing(fleet, docs):
     first, second = batches_of(fleet), batches_of(fleet)
     late = first.claim("cpu")
     expire(fleet, late)
-    sweep(fleet.db, alive_seconds=60)
+    sweep(fleet.db)
     lease = second.claim("cpu")
     assert late.id == lease.id
     with pytest.raises(LeaseLost):
@@ -87,7 +87,7 @@ def test_no_way_out_of_a_lost_lease_writes_anything(fleet, docs, leave):
     store = batches_of(fleet)
     late = store.claim("cpu")
     expire(fleet, late)
-    sweep(fleet.db, alive_seconds=60)
+    sweep(fleet.db)
     details = {
         "defer": {"delay_s": 0, "reason": "r"},
         "retry": {"delay_s": 0, "reason": "r"},
@@ -146,7 +146,7 @@ def test_a_heartbeat_keeps_a_lease_and_tells_a_lost_one(fleet, docs):
     store = batches_of(fleet)
     kept, lost = store.claim("cpu"), store.claim("cpu")
     expire(fleet, lost)
-    sweep(fleet.db, alive_seconds=60)
+    sweep(fleet.db)
     with fleet.db.connection() as conn:
         pairs = [(kept.id, kept.attempt), (lost.id, lost.attempt)]
         assert {kept.id} == store.heartbeat(pairs, conn)
@@ -157,7 +157,7 @@ def test_a_batch_whose_worker_dies_twice_is_split(fleet, docs):
     store = batches_of(fleet)
     for _ in range(2):
         expire(fleet, store.claim("cpu"))
-        sweep(fleet.db, alive_seconds=60)
+        sweep(fleet.db)
     assert {"split": 1, "pending": 2} == states(fleet)
 
 
@@ -166,7 +166,7 @@ def test_a_single_text_that_kills_two_workers_is_given_up(fleet, docs):
     store = batches_of(fleet)
     for _ in range(2):
         expire(fleet, store.claim("cpu"))
-        sweep(fleet.db, alive_seconds=60)
+        sweep(fleet.db)
     assert ["WORKER_CRASH"] == [failure.code for failure in docs.failures()]
     assert {"dead": 1} == states(fleet)
 

@@ -176,9 +176,9 @@ def test_a_commit_that_is_kept_waiting_is_repeated_and_nothing_is_lost(
 def test_who_keeps_all_others_from_sweeping_is_named(fleet, stranger, monkeypatch, caplog):
     conn, role = stranger
     conn.execute("SELECT pg_advisory_lock(%s, 0)", (LOCK_SPACE,))
-    assert sweep(fleet.db, alive_seconds=60) is None
+    assert sweep(fleet.db) is None
     monkeypatch.setattr(sweeper, "STUCK_S", 0.0)
-    watching = Sweeper(fleet.db, fleet.doorbell, every_s=60, alive_s=60)
+    watching = Sweeper(fleet.db, fleet.doorbell, every_s=60)
     watching._sweep()
     watching._sweep()
     assert f"pid {conn.info.backend_pid}, role {role}" in caplog.text

@@ -129,7 +129,7 @@ def work(fleet, job, docs, crash_share):
             "UPDATE embedfleet.batch SET lease_until = now() - interval '1 s'"
             " WHERE state = 'leased' AND leased_at < now() - interval '3 s'",
         )
-        sweep(fleet.db, alive_seconds=0)
+        sweep(fleet.db)
         make_due(fleet)
     over.set()
     for thread in threads:
@@ -209,7 +209,7 @@ def test_what_a_lost_worker_had_reserved_counts_until_its_answers_are_heard_of(f
         "UPDATE embedfleet.batch SET lease_until = now() - interval '1 s' WHERE id = %s",
         lease.id,
     )
-    sweep(fleet.db, alive_seconds=45)
+    sweep(fleet.db)
     assert (0, reserved) == (job.status.reserved_usd, position(fleet, job)[1])
     spent = usage.spending(requests=1, texts=20, tokens=260, price=PRICE)
     late.spend(lease, spent)

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from embedfleet import Document, connect
+from embedfleet import Document
 from embedfleet.fleet import Fleet
 from embedfleet.liveness import has_worker
 from embedfleet.stack import Endpoints
@@ -23,7 +23,10 @@ from plugins.worker_processes import eventually
 if TYPE_CHECKING:
     from plugins.command_line import Command
 
-HEARD = "UPDATE embedfleet.worker SET last_seen = now() - make_interval(secs => %s)"
+HEARD = """
+UPDATE embedfleet.worker
+SET heartbeat_seconds = %s, last_seen = now() - make_interval(secs => %s)
+"""
 
 
 def test_status_shows_jobs_queues_and_workers(command: Command, handbook: str, folder: Path):
@@ -48,28 +51,28 @@ def test_a_worker_is_listed_while_it_lives(command: Command, fleet: Fleet, worke
 
 
 def test_a_worker_lives_until_it_has_missed_three_heartbeats_however_long_they_are(
-    command: Command, fleet: Fleet, worker: WorkerMaker, monkeypatch: pytest.MonkeyPatch
+    command: Command, fleet: Fleet, worker: WorkerMaker
 ):
+    """Its own: whoever asks may be configured otherwise."""
     worker(heartbeat_seconds=3_600.0)
     eventually(lambda: bool(fleet.workers()))
+    docs = fleet.collection("docs", model="fake/32")
+    docs.enqueue([Document("a", "some text")])
 
     def told(heartbeat_s: float, silent_s: float) -> list[bool]:
-        """What each way to ask says of a worker that was heard so long ago."""
-        monkeypatch.setenv("EMBEDFLEET_HEARTBEAT_SECONDS", str(heartbeat_s))
+        """What each way to ask says of a worker that beats so often and was heard so long ago."""
         with fleet.db.connection() as conn:
-            conn.execute(HEARD, [silent_s])
+            conn.execute(HEARD, [heartbeat_s, silent_s])
         doctor = command("doctor", "--json").json
         (listed,) = command("status", "--json").json["workers"]
-        with connect(fleet.settings.database, heartbeat_seconds=heartbeat_s) as asked:
-            return [
-                command("doctor", "--worker").code == 0,
-                "1 alive" in [each["found"] for each in doctor],
-                listed["alive"],
-                has_worker(asked, "cpu"),
-                bool(asked.collection("docs", model="fake/32").explain("a").live_workers),
-            ]
+        return [
+            command("doctor", "--worker").code == 0,
+            "1 alive" in [each["found"] for each in doctor],
+            listed["alive"],
+            has_worker(fleet, "cpu"),
+            bool(docs.explain("a").live_workers),
+        ]
 
-    fleet.collection("docs", model="fake/32").enqueue([Document("a", "some text")])
     assert ([True] * 5, [False] * 5) == (told(60.0, 170.0), told(60.0, 190.0))
     assert ([True] * 5, [False] * 5) == (told(4.0, 2.0), told(4.0, 13.0))
     assert [True] * 5 == told(3_000.0, 8_000.0)

@@ -22,7 +22,7 @@ def long_text(first: str = "") -> str:
 @pytest.fixture
 def batches(fleet: Fleet) -> Batches:
     """The store as a worker on host alpha sees it."""
-    worker = WorkerIdentity(uuid4(), "alpha", 4711, ["cpu"], 1, "cpu", "0")
+    worker = WorkerIdentity(uuid4(), "alpha", 4711, ["cpu"], 1, "cpu", "0", heartbeat_seconds=15)
     with fleet.db.connection() as conn:
         workers.register(conn, worker)
         # It beats no more, and is alive for the test all the same.

@@ -446,7 +446,7 @@ def test_the_sweep_leaves_what_is_filed_alone(lane_fleet: LaneFleet):
     lane_fleet.look()
     with lane_fleet.fleet.db.connection() as conn:
         conn.execute("UPDATE embedfleet.batch SET lease_until = now() - interval '3 days'")
-    swept = sweep(lane_fleet.fleet.db, alive_seconds=45)
+    swept = sweep(lane_fleet.fleet.db)
     assert swept is not None
     assert (0, {}) == (swept.reclaimed, swept.idle)
     lane_fleet.server.complete()

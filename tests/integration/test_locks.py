@@ -28,7 +28,7 @@ def test_a_process_that_freezes_in_a_sweep_does_not_keep_the_others_from_sweepin
     def freeze():
         with frozen.transaction() as conn:
             assert (True,) == conn.execute(SQL["try_sweep_lock"], {"space": LOCK_SPACE}).fetchone()
-            eventually(lambda: sweep(fleet.db, alive_seconds=1.0) is not None)
+            eventually(lambda: sweep(fleet.db) is not None)
 
     with pytest.raises(psycopg.OperationalError, match="idle-in-transaction"):
         freeze()

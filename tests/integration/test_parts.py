@@ -117,7 +117,7 @@ def test_a_lease_that_ends_in_the_middle_stops_the_answers_and_is_paid_for(fleet
     def lose(number):
         if number == 1:
             ask(fleet, "UPDATE embedfleet.batch SET lease_until = now() - interval '1 s'")
-            sweep(fleet.db, alive_seconds=60)
+            sweep(fleet.db)
 
     embedder = PartsEmbedder(docs.info.space, 2, before=lose)
     pipeline, _ = pipeline_around(fleet, embedder, price=1.0)

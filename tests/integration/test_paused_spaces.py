@@ -70,7 +70,7 @@ def test_who_lost_the_lease_pauses_nothing(fleet, docs):
     late = store.claim("cpu")
     past = "UPDATE embedfleet.batch SET lease_until = now() - interval '1 s' WHERE id = %s"
     ask(fleet, past, late.id)
-    sweep(fleet.db, alive_seconds=60)
+    sweep(fleet.db)
     with pytest.raises(LeaseLost):
         store.pause_space(late, code="c", reason="r")
     assert [] == fleet.paused()
@@ -94,7 +94,7 @@ def test_a_batch_that_comes_back_from_a_dead_worker_is_held(fleet, docs):
     stop(fleet)
     past = "UPDATE embedfleet.batch SET lease_until = now() - interval '1 s' WHERE id = %s"
     ask(fleet, past, lost.id)
-    sweep(fleet.db, alive_seconds=60)
+    sweep(fleet.db)
     assert ["held"] == states(fleet, job)
 
 
@@ -102,7 +102,7 @@ def test_the_sweep_holds_what_slipped_through(fleet, docs):
     job = docs.enqueue(documents(60))
     stop(fleet)
     ask(fleet, "UPDATE embedfleet.batch SET state = 'pending'")
-    sweep(fleet.db, alive_seconds=60)
+    sweep(fleet.db)
     assert ["held"] == states(fleet, job)
 
 

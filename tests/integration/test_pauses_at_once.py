@@ -48,7 +48,7 @@ def test_who_is_just_taking_a_batch_is_not_waited_for(fleet, docs, halt, state):
         end(beside(lambda: halt(fleet, job)))
         others = "SELECT DISTINCT state FROM embedfleet.batch WHERE id <> %s"
         assert [(state,)] == ask(fleet, others, taken)
-    sweep(fleet.db, alive_seconds=60)
+    sweep(fleet.db)
     assert [state] == states(fleet, job)
 
 
@@ -129,7 +129,7 @@ def test_a_sweep_beside_a_resumption_holds_nothing_for_good(fleet, docs, monkeyp
     with fleet.db.transaction() as conn:
         locks.own_spaces(conn, [docs.info.space_id])
         conn.execute("UPDATE embedfleet.space SET paused_at = NULL")
-        sweeping = beside(lambda: sweep(fleet.db, alive_seconds=60))
+        sweeping = beside(lambda: sweep(fleet.db))
         until_somebody_waits(fleet)
     end(sweeping)
     assert ["pending"] == states(fleet, job)
@@ -195,7 +195,7 @@ def test_a_pause_holds_although_its_batches_cannot_follow(fleet, docs, monkeypat
         job.pause()
     assert "put aside by the next sweep (OperationalError)" in caplog.text
     assert ("paused", ["pending"]) == (job.status.state, states(fleet, job))
-    sweep(fleet.db, alive_seconds=60)
+    sweep(fleet.db)
     assert ["held"] == states(fleet, job)
 
 
@@ -205,7 +205,7 @@ def test_what_waits_of_a_cancelled_job_is_missing_at_once(fleet, docs):
     ask(fleet, "UPDATE embedfleet.job SET cancelled_at = now()")
     assert (0, 3) == (docs.audit().waiting, docs.audit().missing)
     assert 3 == fleet.job(docs.audit(repair=True).job_id).status.queued
-    sweep(fleet.db, alive_seconds=60)
+    sweep(fleet.db)
     assert ["cancelled"] == states(fleet, job)
     assert (3, 0) == (docs.audit().waiting, docs.audit().missing)
 
@@ -226,7 +226,7 @@ def test_the_sweep_cancels_what_was_locked_when_its_paused_job_was_cancelled(fle
         looking.execute("SELECT id FROM embedfleet.batch LIMIT 2 FOR UPDATE")
         job.cancel()
         assert ["cancelled", "held"] == states(fleet, job)
-    sweep(fleet.db, alive_seconds=60)
+    sweep(fleet.db)
     assert ["cancelled"] == states(fleet, job)
 
 
@@ -240,9 +240,9 @@ def test_a_sweep_leaves_what_others_lock_for_long_to_the_next_one(fleet, docs, m
     ask(fleet, past, lost.id)
     with fleet.db.transaction() as removing:
         locks.own(removing, docs.info.id)
-        assert sweep(fleet.db, alive_seconds=60) is not None
+        assert sweep(fleet.db) is not None
         assert ["leased", "pending"] == states(fleet, job)
-    assert 1 == sweep(fleet.db, alive_seconds=60).reclaimed
+    assert 1 == sweep(fleet.db).reclaimed
     assert ["held"] == states(fleet, job)
 
 
@@ -259,7 +259,7 @@ def test_a_collection_that_is_owned_for_long_keeps_no_other_from_being_swept(
     ask(fleet, "UPDATE embedfleet.batch SET lease_until = now() - interval '1 s'")
     with fleet.db.transaction() as removing:
         locks.own(removing, docs.info.id)
-        assert 1 == sweep(fleet.db, alive_seconds=60).reclaimed
+        assert 1 == sweep(fleet.db).reclaimed
         assert ["pending"] == states(fleet, job)
 
 
@@ -369,5 +369,5 @@ def test_jobs_and_their_space_are_paused_and_resumed_at_once_beside_a_worker(fle
     finally:
         ended.set()
     end(working)
-    sweep(fleet.db, alive_seconds=60)
+    sweep(fleet.db)
     assert {"pending"} == {state for job in made for state in states(fleet, job)}

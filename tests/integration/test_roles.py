@@ -174,7 +174,7 @@ def audit(scene: Scene) -> None:
 
 
 def sign_on(scene: Scene) -> None:
-    identity = WorkerIdentity(uuid4(), "host", 1, ["cpu"], 1, "cpu", "0")
+    identity = WorkerIdentity(uuid4(), "host", 1, ["cpu"], 1, "cpu", "0", heartbeat_seconds=15)
     with scene.fleet.db.connection() as conn:
         workers.register(conn, identity)
         assert workers.beat(conn, identity.id, batches=1, chunks=1, tokens=1)
@@ -243,7 +243,7 @@ def file_and_harvest(scene: Scene) -> None:
 def sweep_once(scene: Scene) -> None:
     set_budgets(scene)
     scene.lease(seconds=-1.0)
-    swept = sweep(scene.fleet.db, alive_seconds=45)
+    swept = sweep(scene.fleet.db)
     assert swept is not None
     assert swept.reclaimed
 

@@ -27,9 +27,7 @@ def docs(fleet):
 @pytest.fixture
 def registered(fleet, docs):
     """A worker that has said who it is."""
-    identity = WorkerIdentity(
-        id=uuid4(), hostname="h", pid=1, queues=["cpu"], slots=1, device="cpu", version="0"
-    )
+    identity = WorkerIdentity(uuid4(), "h", 1, ["cpu"], 1, "cpu", "0", heartbeat_seconds=20)
     with fleet.db.connection() as conn:
         workers.register(conn, identity)
     return identity
@@ -54,7 +52,7 @@ def crashes_of(fleet, lease):
 
 def test_a_worker_that_fell_silent_is_charged_with_a_crash(fleet, registered):
     lease = claimed_and_expired(fleet, registered)
-    sweep(fleet.db, alive_seconds=60)
+    sweep(fleet.db)
     assert [(1, "pending")] == crashes_of(fleet, lease)
 
 
@@ -62,7 +60,7 @@ def test_a_worker_that_was_cut_off_and_lives_is_charged_with_nothing(fleet, regi
     lease = claimed_and_expired(fleet, registered)
     with fleet.db.connection() as conn:
         workers.beat(conn, registered.id, batches=0, chunks=0, tokens=0)
-    sweep(fleet.db, alive_seconds=60)
+    sweep(fleet.db)
     assert [(0, "pending")] == crashes_of(fleet, lease)
 
 
@@ -70,39 +68,39 @@ def test_a_worker_that_signed_off_is_charged_with_nothing(fleet, registered):
     lease = claimed_and_expired(fleet, registered)
     with fleet.db.connection() as conn:
         workers.leave(conn, registered.id)
-    sweep(fleet.db, alive_seconds=60)
+    sweep(fleet.db)
     assert [(0, "pending")] == crashes_of(fleet, lease)
 
 
 def test_the_last_text_that_is_left_of_many_is_not_accused_before_it_stood_alone(fleet, registered):
     failures = "SELECT code FROM embedfleet.failure"
     first = claimed_and_expired(fleet, registered)
-    sweep(fleet.db, alive_seconds=60)
+    sweep(fleet.db)
     second = claimed_and_expired(fleet, registered)
     assert first.id == second.id
     rest = range(1, len(second.hashes))
     vectors = np.ones((len(rest), 16), dtype=np.float32)
     batches = Batches(fleet.db, owner=registered.id, lease_seconds=60)
     batches.store(second, rest, vectors)
-    sweep(fleet.db, alive_seconds=60)
+    sweep(fleet.db)
     (alone,) = rows(fleet, "SELECT id, hashes FROM embedfleet.batch WHERE parent_id = %s", first.id)
     assert ([second.hashes[0]], []) == (alone[1], rows(fleet, failures))
     while batches.claim("cpu").id != alone[0]:
         """The others come first."""
     for _ in range(2):
         expire(fleet, alone[0])
-        sweep(fleet.db, alive_seconds=60)
+        sweep(fleet.db)
         batches.claim("cpu")
     assert [("WORKER_CRASH",)] == rows(fleet, failures)
 
 
 def test_a_reclaimed_batch_is_the_next_one_however_long_the_backlog(fleet, registered):
     lease = claimed_and_expired(fleet, registered)
-    sweep(fleet.db, alive_seconds=60)
+    sweep(fleet.db)
     assert lease.id == Batches(fleet.db, owner=registered.id, lease_seconds=60).claim("cpu").id
 
 
 def test_a_sweep_that_only_rings_reclaims_nothing(fleet, registered):
     lease = claimed_and_expired(fleet, registered)
-    assert 0 == sweep(fleet.db, alive_seconds=60, reclaim=False).reclaimed
+    assert 0 == sweep(fleet.db, reclaim=False).reclaimed
     assert [(0, "leased")] == crashes_of(fleet, lease)

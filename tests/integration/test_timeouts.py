@@ -72,7 +72,7 @@ OPERATIONS = {
     "pause": lambda fleet, docs: fleet.jobs()[0].pause(),
     "drop": lambda fleet, docs: docs.drop(),
     "create": lambda fleet, docs: fleet.collection("more", model="fake/16"),
-    "sweep": lambda fleet, docs: sweep(fleet.db, alive_seconds=60),
+    "sweep": lambda fleet, docs: sweep(fleet.db),
     "migrate": lambda fleet, docs: migrate(fleet.settings.database),
     "counts": lambda fleet, docs: docs.counts(),
 }

@@ -73,7 +73,7 @@ def make_quiet(fleet: Fleet) -> None:
     deadline = time.monotonic() + QUIET_S
     try:
         while _open(fleet) and time.monotonic() < deadline:
-            sweep(fleet.db, alive_seconds=60)
+            sweep(fleet.db)
             while runtime.run_one("cpu") != "idle":
                 pass
             time.sleep(0.05)

@@ -113,9 +113,9 @@ def pipeline_around(
 ) -> tuple[Pipeline, list[BatchStats]]:
     """A pipeline without a heartbeat thread, and what it tells of each batch."""
     stats: list[BatchStats] = []
-    worker = WorkerIdentity(uuid4(), "here", 1, ["cpu"], 1, "cpu", "0")
+    worker = WorkerIdentity(uuid4(), "here", 1, ["cpu"], 1, "cpu", "0", LEASE_S / 4)
     batches = Batches(fleet.db, owner=worker.id, lease_seconds=LEASE_S)
-    heartbeat = Heartbeat(fleet.db, batches, worker, every_s=LEASE_S / 4, lease_s=LEASE_S)
+    heartbeat = Heartbeat(fleet.db, batches, worker, lease_s=LEASE_S)
     pipeline = Pipeline(
         batches,
         lambda *_: embedder,

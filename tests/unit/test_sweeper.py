@@ -45,7 +45,7 @@ def idle() -> Swept:
 def test_a_ring_that_is_not_heard_is_tried_again_before_the_next_sweep(sweeps):
     sweeps += [idle() for _ in range(4)]
     bell = Bell(deaf_for=3)
-    sweeper = Sweeper(None, bell, every_s=LONG_S, alive_s=1)
+    sweeper = Sweeper(None, bell, every_s=LONG_S)
     sweeper.start()
     assert bell.heard.wait(30)
     sweeper.stop()
@@ -55,7 +55,7 @@ def test_a_ring_that_is_not_heard_is_tried_again_before_the_next_sweep(sweeps):
 
 def test_a_slot_whose_ring_was_not_heard_makes_it_hurry(sweeps):
     bell = Bell(deaf_for=0)
-    sweeper = Sweeper(None, bell, every_s=LONG_S, alive_s=1)
+    sweeper = Sweeper(None, bell, every_s=LONG_S)
     sweeper.start()
     # Another process is just sweeping, and may have looked too early.
     sweeps += [None, idle()]

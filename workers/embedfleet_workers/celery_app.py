@@ -13,7 +13,6 @@ from embedfleet_schema.database import Database
 from embedfleet_schema.errors import DatabaseUnreachable, EmbedfleetError, WorkerStartFailed
 from embedfleet_schema.rings import TASK
 from embedfleet_schema.settings import load_settings
-from embedfleet_schema.store.workers import alive_seconds
 from embedfleet_schema.types import QUEUES, Queue
 from embedfleet_workers.lane.runner import LaneRunner
 from embedfleet_workers.pipeline import Outcome
@@ -104,7 +103,6 @@ def start_main(**_: object) -> None:
         Database(settings.database, max_connections=2, lock_wait_s=settings.lock_wait_seconds),
         doorbell,
         every_s=settings.sweep_seconds,
-        alive_s=alive_seconds(settings.heartbeat_seconds),
     )
     _Process.sweeper.start()
     if _Process.launch is not None and "api" in _Process.launch.queues:

@@ -43,14 +43,13 @@ class Heartbeat(threading.Thread):
         batches: Batches,
         worker: WorkerIdentity,
         *,
-        every_s: float,
         lease_s: float,
     ) -> None:
         super().__init__(name="embedfleet-heartbeat", daemon=True)
         self._db = db
         self._batches = batches
         self._worker = worker
-        self._every_s = every_s
+        self._every_s = worker.heartbeat_seconds
         self._give_up_s = lease_s * GIVE_UP_SHARE
         self._lock = threading.Lock()
         self._held: dict[int, Held] = {}

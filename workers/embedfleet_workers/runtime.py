@@ -68,6 +68,7 @@ class Runtime:
             slots=launch.slots,
             device=device_of(launch.queues[0]),
             version=version("embedfleet"),
+            heartbeat_seconds=settings.heartbeat_seconds,
         )
         failpoints = Failpoints.parse(settings.failpoints)
         batches = Batches(
@@ -80,7 +81,6 @@ class Runtime:
             self.db,
             batches,
             worker,
-            every_s=settings.heartbeat_seconds,
             lease_s=settings.lease_seconds,
         )
         self._leaving = False

@@ -30,12 +30,11 @@ STUCK_S = 60.0
 class Sweeper(threading.Thread):
     """Sweeps on a timer for as long as the worker runs."""
 
-    def __init__(self, db: Database, doorbell: Doorbell, *, every_s: float, alive_s: float) -> None:
+    def __init__(self, db: Database, doorbell: Doorbell, *, every_s: float) -> None:
         super().__init__(name="embedfleet-sweeper", daemon=True)
         self._db = db
         self._doorbell = doorbell
         self._every_s = every_s
-        self._alive_s = alive_s
         self._stopping = threading.Event()
         self._woken = threading.Event()
         self._was_away = self._unheard = False
@@ -69,7 +68,7 @@ class Sweeper(threading.Thread):
     def _sweep(self) -> None:
         # Leases ran out while the database was away: their owners get the time of one sweep to
         # beat first, or living workers would be charged with crashes.
-        swept = sweep(self._db, alive_seconds=self._alive_s, reclaim=not self._was_away)
+        swept = sweep(self._db, reclaim=not self._was_away)
         self._was_away = False
         if swept is None:
             self._watch_who_sweeps()

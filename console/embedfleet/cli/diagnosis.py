@@ -221,8 +221,7 @@ def _scans(database: Database) -> Iterator[Finding]:
 
 
 def _workers(database: Database, settings: Settings) -> Iterator[Finding]:
-    alive_s = workers.alive_seconds(settings.heartbeat_seconds)
-    listed = workers.recent(database, alive_seconds=alive_s)
+    listed = workers.recent(database)
     alive = [worker for worker in listed if worker.is_alive]
     silent = len(listed) - len(alive)
     if alive:

@@ -52,12 +52,12 @@ def doctor(context: typer.Context, worker: OnlyWorker = False, json: Json = Fals
 def _ask_worker(settings: Settings, *, json: bool) -> None:
     """The health check of a container: exit code 0 while its worker's heartbeat is fresh."""
     from embedfleet_schema.database import Database
-    from embedfleet_schema.store.workers import alive_seconds, recent
+    from embedfleet_schema.store.workers import recent
 
     host = socket.gethostname()
     database = Database(settings.database, max_connections=1)
     try:
-        listed = recent(database, alive_seconds=alive_seconds(settings.heartbeat_seconds))
+        listed = recent(database)
     finally:
         database.close()
     ours = [worker for worker in listed if worker.hostname == host]

@@ -1,6 +1,9 @@
 -- name: register
-INSERT INTO embedfleet.worker (id, hostname, pid, queues, slots, device, version)
-VALUES (%(id)s, %(hostname)s, %(pid)s, %(queues)s, %(slots)s, %(device)s, %(version)s)
+INSERT INTO embedfleet.worker
+    (id, hostname, pid, queues, slots, device, version, heartbeat_seconds)
+VALUES
+    (%(id)s, %(hostname)s, %(pid)s, %(queues)s, %(slots)s, %(device)s, %(version)s,
+        %(heartbeat_seconds)s)
 ON CONFLICT (id) DO UPDATE SET last_seen = now(), stopped_at = NULL;
 
 -- name: beat
@@ -21,8 +24,9 @@ DELETE FROM embedfleet.worker
 WHERE coalesce(stopped_at, last_seen) < now() - interval '1 day';
 
 -- name: alive
--- Whether the worker `w` still counts: it has not signed off, and its last heartbeats came.
-(w.stopped_at IS NULL AND w.last_seen > now() - make_interval(secs => %(alive_seconds)s))
+-- Whether the worker `w` still counts: it has not signed off, and one of its last three heartbeats
+-- came.
+(w.stopped_at IS NULL AND w.last_seen > now() - make_interval(secs => 3 * w.heartbeat_seconds))
 
 -- name: count_alive
 SELECT count(*) FROM embedfleet.worker AS w WHERE {alive} AND %(queue)s = ANY (w.queues);

@@ -25,19 +25,12 @@ from embedfleet_schema.types import CollectionInfo
 _SQL = load("explain")
 
 
-def explain(db: Database, collection: CollectionInfo, key: str, alive_s: float) -> Explanation:
-    """Where a document stands, by its key in either spelling, and what it waits for.
-
-    `alive_s` is what `workers.alive_seconds` says.
-    """
+def explain(db: Database, collection: CollectionInfo, key: str) -> Explanation:
+    """Where a document stands, by its key in either spelling, and what it waits for."""
     with db.transaction() as conn:
         conn.execute(_SQL["one_snapshot"])
         (key,) = as_held(conn, collection.id, [key])
-        named: dict[str, Any] = {
-            "collection_id": collection.id,
-            "key": key,
-            "alive_seconds": alive_s,
-        }
+        named: dict[str, Any] = {"collection_id": collection.id, "key": key}
         verdicts = conn.cursor(row_factory=class_row(Verdict))
         rejection = verdicts.execute(_SQL["rejection"], named).fetchone()
         rows = conn.cursor(row_factory=dict_row)
@@ -82,11 +75,10 @@ def _waiting(
     batches: Cursor[OpenBatch] = conn.cursor(row_factory=class_row(OpenBatch))
     uncovered = conn.execute(composed(_SQL["uncovered"], collection), named).fetchone()
     open_batches = composed(_SQL["batches"], collection, alive=workers.ALIVE)
-    alive_seconds = named["alive_seconds"]
     return replace(
         found,
         batches=batches.execute(open_batches, named).fetchall(),
         uncovered=uncovered[0] if uncovered else 0,
-        live_workers=workers.count_alive(conn, collection.queue, alive_seconds=alive_seconds),
+        live_workers=workers.count_alive(conn, collection.queue),
         paused=spaces.pause_of(conn, collection.space_id),
     )

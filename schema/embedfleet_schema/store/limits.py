@@ -43,14 +43,12 @@ class LimitBook:
         return {**every, **self.limits.get(LimitName(provider, account, name), {})}
 
 
-def read(db: Database, *, alive_seconds: float | None = None) -> LimitBook:
-    """What was set; and with `alive_seconds` (see `workers`) how many workers draw on it."""
+def read(db: Database) -> LimitBook:
+    """What was set, and how many workers draw on it."""
     with db.transaction() as conn:
         rows = conn.execute(_SQL["limits"]).fetchall()
         groups = conn.execute(_SQL["groups"]).fetchall()
-        drawing = 0
-        if alive_seconds is not None:
-            drawing = workers.count_alive(conn, "api", alive_seconds=alive_seconds)
+        drawing = workers.count_alive(conn, "api")
     limits: dict[LimitName, dict[str, float]] = defaultdict(dict)
     for provider, account, name, dimension, amount in rows:
         limits[LimitName(provider, account, name)][dimension] = amount

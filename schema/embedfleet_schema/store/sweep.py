@@ -36,12 +36,9 @@ class Swept:
     idle: dict[Queue, int] = field(default_factory=dict)
 
 
-def sweep(db: Database, *, alive_seconds: float, reclaim: bool = True) -> Swept | None:
-    """Sweep once; None where another process is just doing it.
-
-    Args:
-        alive_seconds: how long after its last heartbeat a worker still counts.
-        reclaim: whether expired leases are taken back.
+def sweep(db: Database, *, reclaim: bool = True) -> Swept | None:
+    """Sweep once, and take expired leases back unless told not to; None where another process is
+    just doing it.
     """
     swept = Swept()
     left: list[Leaving] = []
@@ -54,11 +51,9 @@ def sweep(db: Database, *, alive_seconds: float, reclaim: bool = True) -> Swept 
         for batch_id, collection_id in expired:
             with suppress(psycopg.errors.LockNotAvailable, UnknownCollection):
                 collection = collections.by_id(conn, collection_id)
-                left += _reclaim(impatient, swept, batch_id, collection, alive_seconds)
+                left += _reclaim(impatient, swept, batch_id, collection)
         halts.carry_out_some(db)
-        rows = conn.execute(
-            _SQL["idle_slots"].format(alive=workers.ALIVE), {"alive_seconds": alive_seconds}
-        )
+        rows = conn.execute(_SQL["idle_slots"].format(alive=workers.ALIVE))
         swept.idle = {queue: int(idle) for queue, idle in rows if idle > 0}
     for batch in left:
         batch.prune(db)
@@ -76,13 +71,12 @@ def _reclaim(
     swept: Swept,
     batch_id: int,
     collection: CollectionInfo,
-    alive_seconds: float,
 ) -> list[Leaving]:
     """One expired batch in its own transaction, its locks taken in the order of a commit; returns
     what is to be pruned.
     """
     with impatient.transaction() as conn:
-        batch = transitions.expired(conn, collection, batch_id, alive_seconds=alive_seconds)
+        batch = transitions.expired(conn, collection, batch_id)
         if batch is None:
             return []
         budgets.leave_unsettled(conn, batch_id)

@@ -163,16 +163,13 @@ def leaving(db: Database, lease: Lease, *, pausing: bool = False) -> Iterator[Le
     batch.prune(db)
 
 
-def expired(
-    conn: Connection[Any], collection: CollectionInfo, batch_id: int, *, alive_seconds: float
-) -> Leaving | None:
+def expired(conn: Connection[Any], collection: CollectionInfo, batch_id: int) -> Leaving | None:
     """The same of a lease that ran out, in a transaction of the sweeper, who prunes later; None
     where it was settled meanwhile, or is just being so.
     """
     locks.share(conn, collection.id)
-    values = {"id": batch_id, "alive_seconds": alive_seconds}
     fence = _SQL["fence_expired"].format(alive=workers.ALIVE)
-    return _fenced(conn, fence, collection, values)
+    return _fenced(conn, fence, collection, {"id": batch_id})
 
 
 def enqueue(

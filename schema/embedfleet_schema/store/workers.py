@@ -16,15 +16,8 @@ from embedfleet_schema.types import Lane, Queue
 
 _SQL = load("workers")
 
-# Heartbeats that a worker may miss before nobody counts on it any more.
-MISSED_BEATS = 3
-# The condition of all statements, as {alive}; it takes `alive_seconds`.
+# The condition of all statements, as {alive}, over a worker `w`.
 ALIVE = _SQL["alive"]
-
-
-def alive_seconds(heartbeat_seconds: float) -> float:
-    """How long after its last heartbeat a worker counts as alive, where they come this often."""
-    return MISSED_BEATS * heartbeat_seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +31,7 @@ class WorkerIdentity:
     slots: int
     device: str
     version: str
+    heartbeat_seconds: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,17 +84,15 @@ def leave(conn: Connection[Any], worker_id: UUID) -> None:
     conn.execute(_SQL["leave"], {"id": worker_id})
 
 
-def recent(db: Database, *, alive_seconds: float) -> list[WorkerInfo]:
+def recent(db: Database) -> list[WorkerInfo]:
     """Workers that have not signed off: those alive, and those that fell silent within the hour."""
-    values = {"alive_seconds": alive_seconds}
     with db.connection() as conn, conn.cursor(row_factory=class_row(WorkerInfo)) as cursor:
-        return cursor.execute(_SQL["recent"].format(alive=ALIVE), values).fetchall()
+        return cursor.execute(_SQL["recent"].format(alive=ALIVE)).fetchall()
 
 
-def count_alive(conn: Connection[Any], queue: str, *, alive_seconds: float) -> int:
+def count_alive(conn: Connection[Any], queue: str) -> int:
     """How many workers are there for `queue`."""
-    values = {"queue": queue, "alive_seconds": alive_seconds}
-    row = conn.execute(_SQL["count_alive"].format(alive=ALIVE), values).fetchone()
+    row = conn.execute(_SQL["count_alive"].format(alive=ALIVE), {"queue": queue}).fetchone()
     return int(row[0]) if row else 0
 
 

@@ -13,7 +13,6 @@ from embedfleet_schema.database import Database
 from embedfleet_schema.errors import ExtraMissing, KeyMissing
 from embedfleet_schema.settings import Settings
 from embedfleet_schema.store.limits import read
-from embedfleet_schema.store.workers import alive_seconds
 from embedfleet_schema.types import Space
 from embedfleet_workers.embedders.api.adapter import Adapter, Caps
 from embedfleet_workers.embedders.api.cohere_api import CohereApi
@@ -164,10 +163,9 @@ def open_access(settings: Settings, db: Database) -> ApiAccess:
     """
     from embedfleet_workers.limits.gates import Gates as SharedGates
 
-    alive_s = alive_seconds(settings.heartbeat_seconds)
     gates = SharedGates(
         settings.redis,
-        partial(read, db, alive_seconds=alive_s),
+        partial(read, db),
         target=settings.limit_target,
         # Longer than any request waits and lives, so that nobody's place is given away under way.
         lease_s=max(BEGUN_WAIT_S, settings.defer_after_s) + settings.api_timeout_s + GRACE_S,
