@@ -257,7 +257,9 @@ class Settings(BaseSettings):
     log_level: str = Field(default="INFO", description="Level of the workers' log.")
 
     @model_validator(mode="after")
-    def _encrypted(self) -> Settings:
+    def _safe(self) -> Settings:
+        if 2 * self.heartbeat_seconds > self.lease_seconds:
+            raise ValueError("heartbeat_seconds: must be at most half of lease_seconds")
         for name in type(self).model_fields:
             own = name.endswith("_base_url") and not self.insecure
             if own and is_exposed(getattr(self, name)):

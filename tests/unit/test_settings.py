@@ -80,8 +80,16 @@ def test_a_bad_value_is_named_and_no_secret_is_shown(monkeypatch):
     monkeypatch.setenv("EMBEDFLEET_LEASE_SECONDS", "soon")
     with pytest.raises(BadSettings, match="lease_seconds"):
         load_settings(database_url="postgresql://u:hunter2@h/d")
-    settings = load_settings(database_url="postgresql://u:hunter2@h/d", lease_seconds=5)
+    settings = load_settings(database_url="postgresql://u:hunter2@h/d", lease_seconds=50)
     assert "hunter2" not in repr(settings)
+
+
+@pytest.mark.parametrize("given", [{"heartbeat_seconds": 31}, {"lease_seconds": 29}])
+def test_a_lease_that_ends_before_two_heartbeats_is_refused(given):
+    """Others would take what is being worked on."""
+    with pytest.raises(BadSettings, match="heartbeat_seconds: must be at most half of lease_sec"):
+        load_settings(**given)
+    assert 30 == load_settings(heartbeat_seconds=30).heartbeat_seconds
 
 
 def test_a_damaged_stack_file_is_named(tmp_path):
