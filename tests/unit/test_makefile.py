@@ -32,9 +32,16 @@ def declared() -> list[Requirement]:
     return [Requirement(line) for lines in (PROJECT["dependencies"], *extras) for line in lines]
 
 
+HANDED_DOWN = {"PYTHON", "VENV", "ARGS", "BENCH"}
+
+
 def make(*arguments: str, **run: object) -> str:
-    # A make that runs these tests hands its own variables down; these are other runs.
-    environment = {name: value for name, value in os.environ.items() if "MAKE" not in name}
+    # A make that runs these tests hands its variables down, those of its own command line too.
+    environment = {
+        name: value
+        for name, value in os.environ.items()
+        if "MAKE" not in name and name not in HANDED_DOWN
+    }
     done = subprocess.run(
         [shutil.which("make"), "--no-print-directory", *arguments],
         cwd=ROOT,
