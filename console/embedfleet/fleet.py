@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 from embedfleet import arguments
 from embedfleet.collection import Collection
@@ -148,34 +148,15 @@ class Fleet(Connections):
                 arguments.choice("collection", word, value, values)
         if chunking is not None:
             arguments.chunking("collection", chunking)
-        options = (dimensions, max_tokens, storage, metric, document_prompt, query_prompt)
-        try:
-            known = collections.find(self.db, name)
-        except UnknownCollection:
-            if model is None:
-                raise
-            known = None
-        is_plain = all(option is None for option in options)
-        if known is not None and is_plain and _is_of(known, model):
-            collections.check_chunking(known, chunking)
-            return Collection(self, known)
-        if model is None:
-            raise UsageError(reason=f"to compare options of collection {name!r}, name its model")
-        space = resolve_space(
-            model,
-            dimensions=dimensions,
-            max_tokens=max_tokens,
-            storage=storage,
-            metric=metric or "cosine",
-            document_prompt=document_prompt,
-            query_prompt=query_prompt,
-        )
-        if known is None:
-            wanted = settled(space, chunking or Chunking())
-        else:
-            wanted = chunking or known.chunking
-        chosen = queue or self._queue_for(space)
-        return Collection(self, collections.create_or_open(self.db, name, space, wanted, chosen))
+        options = {
+            "dimensions": dimensions,
+            "max_tokens": max_tokens,
+            "storage": storage,
+            "metric": metric,
+            "document_prompt": document_prompt,
+            "query_prompt": query_prompt,
+        }
+        return Collection(self, self._opened(name, model, chunking, queue, options))
 
     def plan(
         self,
@@ -297,6 +278,35 @@ class Fleet(Connections):
 
     def _translated(self) -> AbstractContextManager[None]:
         return translated(self.db)
+
+    def _opened(
+        self,
+        name: str,
+        model: str | None,
+        chunking: Chunking | None,
+        queue: Queue | None,
+        options: Mapping[str, Any],
+    ) -> CollectionInfo:
+        """A collection that is there as it is wanted, or is made so."""
+        try:
+            known = collections.find(self.db, name)
+        except UnknownCollection:
+            if model is None:
+                raise
+            known = None
+        named = {word: value for word, value in options.items() if value is not None}
+        if known is not None and not named and _is_of(known, model):
+            collections.check_chunking(known, chunking)
+            return known
+        if model is None:
+            raise UsageError(reason=f"to compare options of collection {name!r}, name its model")
+        space = resolve_space(model, **named)
+        if known is None:
+            wanted = settled(space, chunking or Chunking())
+        else:
+            wanted = chunking or known.chunking
+        chosen = queue or self._queue_for(space)
+        return collections.create_or_open(self.db, name, space, wanted, chosen)
 
     def _queue_for(self, space: Space) -> Queue:
         if space.provider == "local":

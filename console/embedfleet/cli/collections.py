@@ -6,11 +6,12 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from embedfleet.cli.option_groups import ungrouped
 from embedfleet.cli.output import note, print_json, say, table, terminal
 from embedfleet.cli.parameters import Json, Name
 from embedfleet.cli.session import session
@@ -47,6 +48,24 @@ WhenTooLong = Annotated[
         show_default="reject",
     ),
 ]
+
+
+@dataclass(frozen=True, slots=True)
+class Cutting:
+    """How a collection cuts its documents, as far as it is named."""
+
+    size: Size = None
+    overlap: Overlap = None
+    mode: Mode = None
+    tokenizer: Tokenizer = None
+    too_long: WhenTooLong = None
+
+    def chunking(self) -> Chunking | None:
+        """None where nothing is named."""
+        named = {key: value for key, value in asdict(self).items() if value is not None}
+        return Chunking(**named) if named else None
+
+
 OnQueue = Annotated[Queue | None, typer.Option(help="Which workers embed it.")]
 Dimensions = Annotated[
     int | None, typer.Option(min=1, help="Length of the vectors, where a model offers several.")
@@ -64,7 +83,7 @@ Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
 
 def add_to(app: typer.Typer) -> None:
     group = typer.Typer(help="Create, list, show and drop collections.", rich_markup_mode=None)
-    group.command()(create)
+    group.command()(ungrouped(create))
     group.command("list")(list_all)
     group.command()(show)
     group.command()(drop)
@@ -78,11 +97,7 @@ def create(
     name: Name,
     *,
     model: Model,
-    size: Size = None,
-    overlap: Overlap = None,
-    mode: Mode = None,
-    tokenizer: Tokenizer = None,
-    too_long: WhenTooLong = None,
+    cutting: Cutting,
     queue: OnQueue = None,
     dimensions: Dimensions = None,
     max_tokens: MaxTokens = None,
@@ -91,12 +106,11 @@ def create(
     json: Json = False,
 ) -> None:
     """Create a collection; nothing happens where it exists just so."""
-    wanted = chunking(size=size, overlap=overlap, mode=mode, tokenizer=tokenizer, too_long=too_long)
     with session(context).fleet() as fleet:
         collection = fleet.collection(
             name,
             model,
-            chunking=wanted,
+            chunking=cutting.chunking(),
             queue=queue,
             dimensions=dimensions,
             max_tokens=max_tokens,
@@ -110,12 +124,6 @@ def create(
         width = quantity(info.space.dimensions, "dimension")
         say(f"{name}: {info.space.name}, {width}, queue {info.queue}")
         note(f"Next: embedfleet enqueue {name} PATH")
-
-
-def chunking(**given: Any) -> Chunking | None:  # noqa: ANN401 - values of Chunking, or None
-    """The chunking that options name; None where they name nothing."""
-    named = {key: value for key, value in given.items() if value is not None}
-    return Chunking(**named) if named else None
 
 
 def list_all(context: typer.Context, json: Json = False) -> None:

@@ -9,16 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from embedfleet.cli.collections import (
-    Dimensions,
-    MaxTokens,
-    Mode,
-    Overlap,
-    Size,
-    Tokenizer,
-    WhenTooLong,
-    chunking,
-)
+from embedfleet.cli.collections import Cutting, Dimensions, MaxTokens
+from embedfleet.cli.option_groups import ungrouped
 from embedfleet.cli.output import (
     note,
     print_json,
@@ -28,19 +20,9 @@ from embedfleet.cli.output import (
 )
 from embedfleet.cli.parameters import Json, Name
 from embedfleet.cli.reading import (
-    Delimiter,
-    Encoding,
-    Exclude,
-    FollowLinks,
-    Include,
-    KeyColumn,
-    KeyPrefix,
-    MetadataColumns,
     Paths,
+    Reading,
     Replace,
-    SourceName,
-    StdinKey,
-    TextColumn,
     note_shapes,
     read,
     report_json,
@@ -75,7 +57,7 @@ Days = Annotated[int, typer.Option(min=1, max=36_500, help="How far to look back
 
 
 def add_to(app: typer.Typer) -> None:
-    app.command()(plan)
+    app.command()(ungrouped(plan))
     app.command()(usage)
 
 
@@ -85,25 +67,11 @@ def plan(
     paths: Paths,
     *,
     model: Model = None,
-    include: Include = None,
-    exclude: Exclude = None,
-    follow_links: FollowLinks = False,
     dimensions: Dimensions = None,
     max_tokens: MaxTokens = None,
-    size: Size = None,
-    overlap: Overlap = None,
-    mode: Mode = None,
-    tokenizer: Tokenizer = None,
-    too_long: WhenTooLong = None,
+    cutting: Cutting,
     compare: Compare = "",
-    text_column: TextColumn = None,
-    key_column: KeyColumn = None,
-    metadata_columns: MetadataColumns = None,
-    delimiter: Delimiter = None,
-    encoding: Encoding = None,
-    key: StdinKey = None,
-    key_prefix: KeyPrefix = "",
-    source: SourceName = None,
+    reading: Reading,
     replace: Replace = False,
     json: Json = False,
 ) -> None:
@@ -112,30 +80,14 @@ def plan(
 
     here = session(context)
     report = ReadReport()
-    documents = read(
-        here.settings(),
-        paths,
-        report,
-        include=include,
-        exclude=exclude,
-        follow_links=follow_links,
-        text_column=text_column,
-        key_column=key_column,
-        metadata_columns=metadata_columns,
-        delimiter=delimiter,
-        encoding=encoding,
-        key=key,
-        key_prefix=key_prefix,
-        source=source,
-    )
-    wanted = chunking(size=size, overlap=overlap, mode=mode, tokenizer=tokenizer, too_long=too_long)
+    documents = read(here.settings(), paths, reading, report)
     with here.fleet(looks_only=True) as fleet, _progress() as show:
         plans = fleet.plan(
             name,
             documents,
             model,
             compare=[each.strip() for each in compare.split(",") if each.strip()],
-            chunking=wanted,
+            chunking=cutting.chunking(),
             dimensions=dimensions,
             max_tokens=max_tokens,
             replace=replace,

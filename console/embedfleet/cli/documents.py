@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from embedfleet.cli.collections import Mode, Overlap, Size, Tokenizer, WhenTooLong, chunking
+from embedfleet.cli.collections import Cutting
 from embedfleet.cli.jobs import goes_on
+from embedfleet.cli.option_groups import ungrouped
 from embedfleet.cli.output import note, one_line, print_json, say, status_json
 from embedfleet.cli.parameters import (
     Budget,
@@ -23,19 +24,9 @@ from embedfleet.cli.parameters import (
     unicode_text,
 )
 from embedfleet.cli.reading import (
-    Delimiter,
-    Encoding,
-    Exclude,
-    FollowLinks,
-    Include,
-    KeyColumn,
-    KeyPrefix,
-    MetadataColumns,
     Paths,
+    Reading,
     Replace,
-    SourceName,
-    StdinKey,
-    TextColumn,
     note_shapes,
     read,
     report_json,
@@ -78,7 +69,7 @@ LaneOption = Annotated[
 
 
 def add_to(app: typer.Typer) -> None:
-    app.command()(enqueue)
+    app.command()(ungrouped(enqueue))
     app.command()(delete)
 
 
@@ -88,24 +79,10 @@ def enqueue(
     paths: Paths,
     *,
     model: Model = None,
-    size: Size = None,
-    overlap: Overlap = None,
-    mode: Mode = None,
-    tokenizer: Tokenizer = None,
-    too_long: WhenTooLong = None,
-    include: Include = None,
-    exclude: Exclude = None,
-    follow_links: FollowLinks = False,
+    cutting: Cutting,
     budget: Budget = None,
     lane: LaneOption = "live",
-    text_column: TextColumn = None,
-    key_column: KeyColumn = None,
-    metadata_columns: MetadataColumns = None,
-    delimiter: Delimiter = None,
-    encoding: Encoding = None,
-    key: StdinKey = None,
-    key_prefix: KeyPrefix = "",
-    source: SourceName = None,
+    reading: Reading,
     replace: Replace = False,
     wait: Wait = False,
     strict: Strict = False,
@@ -117,25 +94,9 @@ def enqueue(
 
     here = session(context)
     report = ReadReport()
-    wanted = chunking(size=size, overlap=overlap, mode=mode, tokenizer=tokenizer, too_long=too_long)
-    documents = read(
-        here.settings(),
-        paths,
-        report,
-        include=include,
-        exclude=exclude,
-        follow_links=follow_links,
-        text_column=text_column,
-        key_column=key_column,
-        metadata_columns=metadata_columns,
-        delimiter=delimiter,
-        encoding=encoding,
-        key=key,
-        key_prefix=key_prefix,
-        source=source,
-    )
+    documents = read(here.settings(), paths, reading, report)
     with here.fleet() as fleet:
-        collection = fleet.collection(name, model, chunking=wanted)
+        collection = fleet.collection(name, model, chunking=cutting.chunking())
         with enqueue_progress() as show, _stays_queued():
             job = collection.enqueue(
                 documents, budget_usd=budget, lane=lane, replace=replace, on_window=show

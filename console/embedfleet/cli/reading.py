@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -71,22 +71,25 @@ Replace = Annotated[
 ]
 
 
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What is read of the paths, and how."""
+
+    include: Include = None
+    exclude: Exclude = None
+    follow_links: FollowLinks = False
+    text_column: TextColumn = None
+    key_column: KeyColumn = None
+    metadata_columns: MetadataColumns = None
+    delimiter: Delimiter = None
+    encoding: Encoding = None
+    key: StdinKey = None
+    key_prefix: KeyPrefix = ""
+    source: SourceName = None
+
+
 def read(
-    settings: Settings,
-    paths: Sequence[str],
-    report: ReadReport,
-    *,
-    include: Sequence[str] | None,
-    exclude: Sequence[str] | None,
-    follow_links: bool,
-    text_column: str | None,
-    key_column: str | None,
-    metadata_columns: str | None,
-    delimiter: str | None,
-    encoding: str | None,
-    key: str | None,
-    key_prefix: str,
-    source: str | None,
+    settings: Settings, paths: Sequence[str], reading: Reading, report: ReadReport
 ) -> Iterator[Document | Rejection]:
     """The documents of the paths, read as the options say, with the limits of the settings.
 
@@ -96,21 +99,21 @@ def read(
     from embedfleet import ReaderLimits, ReadOptions, read_paths
 
     options = ReadOptions(
-        text_column=text_column,
-        key_column=key_column,
-        metadata_columns=_names(metadata_columns),
-        delimiter=delimiter,
-        encoding=encoding,
-        key=key,
-        key_prefix=key_prefix,
-        source=source,
+        text_column=reading.text_column,
+        key_column=reading.key_column,
+        metadata_columns=_names(reading.metadata_columns),
+        delimiter=reading.delimiter,
+        encoding=reading.encoding,
+        key=reading.key,
+        key_prefix=reading.key_prefix,
+        source=reading.source,
     )
     documents = read_paths(
         map(Path, paths),
         max_bytes=settings.max_document_bytes,
-        include=include or (),
-        exclude=exclude or (),
-        follow_links=follow_links,
+        include=reading.include or (),
+        exclude=reading.exclude or (),
+        follow_links=reading.follow_links,
         limits=ReaderLimits.of(settings),
         options=options,
         report=report,

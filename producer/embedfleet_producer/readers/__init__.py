@@ -25,10 +25,12 @@ from embedfleet_producer.readers.standard_input import read_stdin
 from embedfleet_producer.readers.unknown import UnknownFiles
 from embedfleet_producer.readers.unpacking import on_disk, unpacked
 from embedfleet_producer.readers.walk import STDIN, Root, Source, plan_roots
-from embedfleet_schema.errors import BadReadOption, InputMissing, WrongType
+from embedfleet_schema.errors import BadReadOption, InputMissing
 from embedfleet_schema.types import MAX_DOCUMENT_BYTES, Document, Rejection
 
 __all__ = ["READERS", "ROW_READERS", "ReadOptions", "ReadReport", "ReaderLimits", "read_paths"]
+
+_STDIN_ALONE = "only what comes from standard input (-) is called by it"
 
 
 def read_paths(
@@ -78,21 +80,16 @@ def read_paths(
         BadReadOption: a key was named for standard input, which is not read.
         WrongType: one path was given, and not a list of them.
     """
-    if isinstance(paths, str | bytes | Path):
-        wanted, given = 'a list of paths such as ["docs"]', type(paths).__name__
-        raise WrongType(call="read_paths", name="paths", wanted=wanted, given=given)
     selection = Selection(Patterns.of(include), Patterns.of(exclude), follow_links)
     roots = plan_roots(paths, selection)
     options = options or ReadOptions()
     reads_stdin = any(root.path == STDIN for root in roots)
-    if options.key is not None and not reads_stdin:
-        reason = "only what comes from standard input (-) is called by it"
-        raise BadReadOption(option="key", value=options.key, reason=reason)
-    if stdin is None and reads_stdin:
-        stdin = _own_stdin()
-    limits = limits or ReaderLimits()
+    if reads_stdin:
+        stdin = stdin or _own_stdin()
+    elif options.key is not None:
+        raise BadReadOption(option="key", value=options.key, reason=_STDIN_ALONE)
     report = LoggedReport() if report is None else report
-    reading = _Reading(selection, max_bytes, limits, options, report)
+    reading = _Reading(selection, max_bytes, limits or ReaderLimits(), options, report)
     return reading.of(roots, stdin)
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from embedfleet_producer.readers.folders import Entry, Selection, walk
 from embedfleet_producer.readers.refusals import printable
-from embedfleet_schema.errors import InputMissing
+from embedfleet_schema.errors import InputMissing, WrongType
 from embedfleet_schema.spellings import composed, is_unicode, spellings
 from embedfleet_schema.types import Rejection
 
@@ -73,7 +73,11 @@ def plan_roots(paths: Iterable[str | Path], selection: Selection) -> list[Root]:
 
     Raises:
         InputMissing: a path does not exist, or is a folder without a file in it that is wanted.
+        WrongType: one path was given, and not a list of them.
     """
+    if isinstance(paths, str | bytes | Path):
+        wanted, kind = 'a list of paths such as ["docs"]', type(paths).__name__
+        raise WrongType(call="read_paths", name="paths", wanted=wanted, given=kind)
     given = list(dict.fromkeys(Path(path) for path in paths))
     for path in given:
         _check_exists(path)
