@@ -33,9 +33,8 @@ GPU_PYTHON = $(if $(filter command environment,$(firstword $(origin PYTHON))),$(
 # Where it is set, each of the hundreds of processes that tests start compiles our sources anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-# Whole files, as they are collected: acceptance and faults come first and take longest. More
-# processes than cores, because many tests wait. Threads of a model that wait for each other sleep
-# instead of spinning: the other processes need the cores.
+# Whole files, in the order of tests/conftest.py; more processes than cores, because many tests wait.
+# Threads of a model that wait for each other sleep instead of spinning: others need the cores.
 export OMP_WAIT_POLICY = PASSIVE
 PYTEST := $(BIN)/pytest -n 4 --dist loadfile --no-loadscope-reorder --durations 10
 

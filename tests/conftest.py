@@ -40,8 +40,22 @@ HAS_TORCH = find_spec("torch") is not None
 
 
 def pytest_collection_modifyitems(config, items):
-    if HAS_TORCH:
-        return
-    left_out = [item for item in items if item.get_closest_marker("torch")]
-    config.hook.pytest_deselected(items=left_out)
-    items[:] = [item for item in items if item not in left_out]
+    if not HAS_TORCH:
+        left_out = [item for item in items if item.get_closest_marker("torch")]
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in left_out]
+    items[:] = mixed(items)
+
+
+def mixed(items):
+    """The tests file by file: those that wait for processes among those that keep a core busy."""
+    waiting, busy = {}, {}
+    for item in items:
+        files = waiting if item.path.parent.name in ("acceptance", "faults") else busy
+        files.setdefault(item.path, []).append(item)
+    order, rest = [], list(busy.values())
+    between = len(rest) // (len(waiting) + 1)
+    for tests in waiting.values():
+        order += [tests, *rest[:between]]
+        del rest[:between]
+    return [test for tests in [*order, *rest] for test in tests]
