@@ -48,13 +48,15 @@ def pytest_collection_modifyitems(config, items):
 
 
 def mixed(items):
-    """The tests file by file: those that wait for processes among those that keep a core busy."""
+    """The tests file by file: those that wait for processes among those that keep a core busy, of
+    which some are left for the end, when nothing long may be left over.
+    """
     waiting, busy = {}, {}
     for item in items:
         files = waiting if item.path.parent.name in ("acceptance", "faults") else busy
         files.setdefault(item.path, []).append(item)
     order, rest = [], list(busy.values())
-    between = len(rest) // (len(waiting) + 1)
+    between = 2 * len(rest) // 3 // (len(waiting) + 1)
     for tests in waiting.values():
         order += [tests, *rest[:between]]
         del rest[:between]

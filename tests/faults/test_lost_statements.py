@@ -62,7 +62,7 @@ class _Uncounted(psycopg.Cursor):
 
 @pytest.fixture
 def fleet(migrated_url, redis_url):
-    settings = {"batch_tokens_cpu": 64, "heartbeat_seconds": 600}
+    settings = {"batch_tokens_cpu": 64, "heartbeat_seconds": 600, "lease_seconds": 1_200}
     with ef.connect(migrated_url, redis_url, **settings) as fleet:
         yield fleet
 
