@@ -34,8 +34,6 @@ GPU_PYTHON = $(if $(filter command environment,$(firstword $(origin PYTHON))),$(
 unexport PYTHONDONTWRITEBYTECODE
 
 # Whole files, in the order of tests/conftest.py; more processes than cores, because many tests wait.
-# Threads of a model that wait for each other sleep instead of spinning: others need the cores.
-export OMP_WAIT_POLICY = PASSIVE
 PYTEST := $(BIN)/pytest -n 4 --dist loadfile --no-loadscope-reorder --durations 10
 
 .DEFAULT_GOAL := help
@@ -46,6 +44,9 @@ help: ## list the targets
 
 demo: $(FOR_USE) ## embed the docstrings of Python's standard library, then search them
 	@$(BIN)/embedfleet demo $(ARGS)
+
+# Threads of a model that wait for each other sleep instead of spinning: others need the cores.
+test test-fast test-light: export OMP_WAIT_POLICY = PASSIVE
 
 test: $(FOR_DEVELOPMENT) ## run all tests; they start the servers they need
 	@$(PYTEST) $(ARGS)

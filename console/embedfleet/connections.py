@@ -66,9 +66,8 @@ class Connections:
         """Give back connections and models."""
         with self._lock:
             cache, self._cache = self._cache, None
-            doorbell, self._doorbell = self._doorbell, None
-        if doorbell is not None:
-            doorbell.close()
+        if self._doorbell is not None:
+            self._doorbell.close()
         if cache is not None:
             cache.close(models=True)
         self.db.close()

@@ -109,8 +109,7 @@ class Doorbell:
         self._app = app
         self._breaker = Breaker(silence_s)
         self._late: Future[bool] | None = None
-        # Its own: kombu keeps one for all applications of a process, and of its forked children.
-        self._pool = app.connection_for_write().Pool(MOST_CONNECTIONS)
+        self._pool = self._new_pool()
         renewed_after_fork(self, "_renew")
 
     def ring(self, queue: Queue, count: int = 1) -> bool:
@@ -136,13 +135,23 @@ class Doorbell:
             return False
 
     def close(self) -> None:
-        """Give the connections to Redis back, those of a ring that is late too."""
-        self._pool.force_close_all()
+        """Give the connections to Redis back, those of a ring that is late too. A ring that comes
+        after it, of a call that goes on in another thread, makes a new one.
+        """
+        pool, self._pool = self._pool, self._new_pool()
+        pool.force_close_all()
 
     def _renew(self) -> None:
         leave_to_parent(self._pool, self._late)
-        self._pool = self._app.connection_for_write().Pool(MOST_CONNECTIONS)
+        self._pool = self._new_pool()
         self._late = None
+
+    def _new_pool(self) -> Any:  # noqa: ANN401 - kombu's, which has no types
+        """Its own: kombu keeps one for all applications of a process, and of its forked children.
+
+        Nothing is connected before a ring.
+        """
+        return self._app.connection_for_write().Pool(MOST_CONNECTIONS)
 
     def _answer(self, heard: Future[bool], queue: Queue, count: int) -> None:
         try:

@@ -282,3 +282,11 @@ def test_a_fleet_that_is_closed_leaves_no_connection_to_redis(migrated_url, redi
             eventually(lambda: {each["id"] for each in watching.client_list()} <= before)
     finally:
         gc.enable()
+
+
+def test_a_ring_of_a_call_that_goes_on_while_its_fleet_is_closed_is_heard(migrated_url, redis_url):
+    with ef.connect(migrated_url, redis_url) as fleet:
+        doorbell = fleet.doorbell
+        assert doorbell.ring("cpu")
+    assert doorbell.ring("cpu")
+    doorbell.close()
