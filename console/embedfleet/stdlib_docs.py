@@ -80,9 +80,9 @@ def _modules(library: Path) -> dict[str, list[tuple[str, Path]]]:
     """The source files by top-level module, as (name of the module, path)."""
     found: dict[str, list[tuple[str, Path]]] = {}
     # The public module speaks first where a private one says the same.
-    for path in sorted(library.rglob("*.py"), key=lambda path: (path.stem in HOMES, path)):
+    for path in sorted(_sources(library), key=lambda path: (path.stem in HOMES, path)):
         parts = path.relative_to(library).with_suffix("").parts
-        if parts[0] not in sys.stdlib_module_names or not LEFT_OUT.isdisjoint(parts):
+        if not LEFT_OUT.isdisjoint(parts):
             continue
         dotted = ".".join(parts).removesuffix(".__init__")
         name = HOMES.get(dotted, dotted)
@@ -91,6 +91,15 @@ def _modules(library: Path) -> dict[str, list[tuple[str, Path]]]:
     if not found:
         raise LibraryMissing(path=library)
     return found
+
+
+def _sources(library: Path) -> Iterator[Path]:
+    # Nothing is looked for below other names: ten times as many files may be installed there.
+    for entry in library.iterdir() if library.is_dir() else ():
+        if entry.suffix == ".py" and entry.stem in sys.stdlib_module_names:
+            yield entry
+        elif entry.name in sys.stdlib_module_names:
+            yield from entry.rglob("*.py")
 
 
 def _documents(module: str, path: Path) -> Iterator[Document]:

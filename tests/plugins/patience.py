@@ -1,8 +1,10 @@
-"""Patience with Redis: on a busy machine an answer that is late is none that is missing."""
+"""How long tests wait: for Redis as long as a busy machine needs, for a model's rate hardly."""
+
+from collections.abc import Iterator
 
 import pytest
 
-from embedfleet import connections
+from embedfleet import connections, pace
 from embedfleet_schema import broker
 from embedfleet_workers.limits import redis_calls
 
@@ -13,3 +15,11 @@ def patient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(broker, "RING_S", 60.0)
     monkeypatch.setattr(connections, "SOCKET_TIMEOUT_S", 60.0)
     monkeypatch.setattr(redis_calls, "ANSWER_S", 60.0)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _short_tries() -> Iterator[None]:
+    """A plan tries the model for a moment: what it finds is no matter to any test."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pace, "TRY_SECONDS", 0.05)
+        yield

@@ -50,7 +50,7 @@ class EmbedderCache:
         self._faults = faults
         self._most = most
         self._lock = threading.Lock()
-        self._loaded: OrderedDict[tuple[bytes, str], Embedder] = OrderedDict()
+        self._loaded: OrderedDict[tuple[Space, str], Embedder] = OrderedDict()
         self._api: ApiAccess | None = None
 
     def get(self, space: Space, device: str) -> Embedder:
@@ -59,7 +59,7 @@ class EmbedderCache:
         Raises:
             What `checked_embedder` and `load_embedder` raise: next time it is tried again.
         """
-        key = (space.fingerprint, device)
+        key = (space, device)
         with self._lock:
             if key not in self._loaded:
                 log.info("loading %s on %s", space.name, device)

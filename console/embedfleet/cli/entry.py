@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import cache
 from io import TextIOWrapper
 
 from embedfleet_schema.errors import EmbedfleetError
@@ -70,18 +71,23 @@ def explain(error: Exception) -> tuple[str, int]:
 
 
 def _run(words: list[str]) -> int:
-    from typer.main import get_command
-
-    from embedfleet.cli.app import app
-
     if isinstance(sys.stdout, TextIOWrapper):
         # A terminal that cannot show a character of a document shows its number.
         sys.stdout.reconfigure(errors="backslashreplace")
-    code = get_command(app).main(words, prog_name="embedfleet", standalone_mode=False)
+    code = _command()(words, prog_name="embedfleet", standalone_mode=False)
     if code == INTERRUPTED:
         raise KeyboardInterrupt
     sys.stdout.flush()
     return code if isinstance(code, int) else 0
+
+
+@cache
+def _command() -> Callable[..., object]:
+    from typer.main import get_command
+
+    from embedfleet.cli.app import app
+
+    return get_command(app).main
 
 
 def _of_driver(kind: type[Exception]) -> bool:

@@ -9,6 +9,7 @@ import re
 import signal
 import time
 from collections.abc import Sequence
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -85,13 +86,18 @@ class FakeEmbedder:
 
 def fake_vectors(space: Space, texts: Sequence[str], kind: Kind) -> Rows:
     """The vectors of a fake space, shape (len(texts), space.dimensions)."""
-    salt = hashlib.sha256(space.fingerprint + kind.encode())
+    salt = _salt(space, kind)
     vectors = np.empty((len(texts), space.dimensions), dtype=np.float32)
     for start in range(0, len(texts), _ROWS_AT_ONCE):
         digests = b"".join(_digest(salt, text) for text in texts[start : start + _ROWS_AT_ONCE])
         seeds = np.frombuffer(digests, dtype="<u8").astype(np.uint64).reshape(-1, 4)
         vectors[start : start + len(seeds)] = _expand(seeds, space.dimensions)
     return vectors
+
+
+@cache
+def _salt(space: Space, kind: Kind) -> hashlib._Hash:
+    return hashlib.sha256(space.fingerprint + kind.encode())
 
 
 def _digest(salt: hashlib._Hash, text: str) -> bytes:
