@@ -18,6 +18,12 @@ def most_read(explained: list[Any]) -> float:
     )
 
 
+def buffers_read(explained: list[Any]) -> int:
+    """Pages that the whole statement looked at, asked for with BUFFERS."""
+    top, *_ = nodes(explained)
+    return int(top["Shared Hit Blocks"] + top["Shared Read Blocks"])
+
+
 def _walk(node: dict[str, Any]) -> Iterator[dict[str, Any]]:
     yield node
     for child in node.get("Plans", []):

@@ -40,7 +40,9 @@ LIMIT 1;
 
 -- name: best_beside
 -- The same, beside the spaces that this process lets cool. Each collection is asked for its first
--- batch, and only one batch is locked, so that 100,000 batches of a cooling space cost nothing.
+-- batch, and only one batch is locked, so that 100,000 batches of a cooling space cost nothing. Rows
+-- are compared, and the order names what is equal: only the index by collection gives that, where a
+-- planner may take the other one for as good, and read the backlog.
 SELECT b.id
 FROM (
     SELECT c.id
@@ -48,9 +50,10 @@ FROM (
     CROSS JOIN LATERAL (
         SELECT f.priority, f.run_after, f.id
         FROM embedfleet.batch AS f
-        WHERE f.collection_id = c.id AND f.queue = %(queue)s AND f.lane = 'live'
+        WHERE (f.collection_id, f.queue) >= (c.id, %(queue)s)
+            AND (f.collection_id, f.queue) <= (c.id, %(queue)s) AND f.lane = 'live'
             AND f.state = 'pending' AND f.run_after <= now() AND f.job_id <> ALL (%(aside)s::bigint[])
-        ORDER BY f.priority, f.run_after, f.id
+        ORDER BY f.collection_id, f.queue, f.priority, f.run_after, f.id
         LIMIT 1
     ) AS first
     WHERE c.space_id <> ALL (%(beside)s::bigint[])
@@ -59,9 +62,10 @@ FROM (
 CROSS JOIN LATERAL (
     SELECT l.id
     FROM embedfleet.batch AS l
-    WHERE l.collection_id = c.id AND l.queue = %(queue)s AND l.lane = 'live'
+    WHERE (l.collection_id, l.queue) >= (c.id, %(queue)s)
+        AND (l.collection_id, l.queue) <= (c.id, %(queue)s) AND l.lane = 'live'
         AND l.state = 'pending' AND l.run_after <= now() AND l.job_id <> ALL (%(aside)s::bigint[])
-    ORDER BY l.priority, l.run_after, l.id
+    ORDER BY l.collection_id, l.queue, l.priority, l.run_after, l.id
     FOR UPDATE SKIP LOCKED
     LIMIT 1
 ) AS b
