@@ -269,6 +269,7 @@ class Batch(Base):
             "id",
             postgresql_where=text("state = 'pending' AND lane = 'batch'"),
         ),
+        Index("ix_batch_held", "job_id", postgresql_where=text("state = 'held'")),
         Index("ix_batch_lease", "lease_until", postgresql_where=text("state = 'leased'")),
         Index("ix_batch_job_id_state", "job_id", "state"),
         Index(

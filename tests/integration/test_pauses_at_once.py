@@ -36,7 +36,16 @@ def cancel(fleet, job):
     job.cancel()
 
 
+def resume(fleet, job):
+    job.resume()
+
+
+def resume_space(fleet, job):
+    spaces.resume(fleet.db, "fake/16")
+
+
 HALTS = [(pause, "held"), (pause_space, "held"), (cancel, "cancelled")]
+RESUMPTIONS = [(pause, resume), (pause_space, resume_space)]
 
 
 @pytest.mark.parametrize(("halt", "state"), HALTS)
@@ -185,6 +194,62 @@ def test_all_batches_follow_although_one_is_being_taken(fleet, docs, monkeypatch
         assert [(state,)] == ask(fleet, others, taken)
 
 
+@pytest.mark.parametrize(("halt", "go_on"), RESUMPTIONS)
+def test_the_batches_go_on_in_pages_too(fleet, docs, monkeypatch, halt, go_on):
+    monkeypatch.setattr(halts, "PAGE", 2)
+    monkeypatch.setattr(halts, "BLOCK", 3)
+    job = docs.enqueue(documents(60))
+    halt(fleet, job)
+    go_on(fleet, job)
+    assert ["pending"] == states(fleet, job)
+
+
+@pytest.mark.parametrize(("halt", "go_on"), RESUMPTIONS)
+def test_others_commit_while_many_batches_go_on(fleet, docs, monkeypatch, halt, go_on):
+    """Between two pages nobody owns the collection."""
+    monkeypatch.setattr(halts, "PAGE", 2)
+    job = docs.enqueue(documents(60))
+    halt(fleet, job)
+    follow, seen = transitions.align, []
+
+    def align(conn, ids):
+        with fleet.db.transaction() as committing:
+            committing.execute("SET LOCAL lock_timeout = '5s'")
+            locks.share(committing, docs.info.id)
+        seen.append(ids)
+        return follow(conn, ids)
+
+    monkeypatch.setattr(transitions, "align", align)
+    go_on(fleet, job)
+    assert (["pending"], 1 < len(seen)) == (states(fleet, job), True)
+
+
+@pytest.mark.parametrize(("halt", "go_on"), RESUMPTIONS)
+def test_the_next_sweep_takes_on_what_a_resumption_left(fleet, docs, monkeypatch, halt, go_on):
+    job = docs.enqueue(documents(60))
+    halt(fleet, job)
+    with monkeypatch.context() as dying:
+        dying.setattr(halts, "carry_out", lambda _db: None)
+        go_on(fleet, job)
+    assert ["held"] == states(fleet, job)
+    sweep(fleet.db)
+    assert ["pending"] == states(fleet, job)
+
+
+def test_what_goes_on_keeps_its_place_and_waits_for_nothing_else(fleet, docs):
+    job = docs.enqueue(documents(60))
+    due = "UPDATE embedfleet.batch SET run_after = now() + %s * interval '1 h' WHERE id {} 1"
+    ask(fleet, due.format("="), -1)
+    ask(fleet, due.format(">"), 1)
+    job.pause()
+    job.resume()
+    assert [(True, False), (False, True)] == ask(
+        fleet,
+        "SELECT DISTINCT run_after < now() - interval '30 min', run_after > now() - interval '30"
+        " min' AND run_after <= now() FROM embedfleet.batch ORDER BY 2",
+    )
+
+
 def test_a_pause_holds_although_its_batches_cannot_follow(fleet, docs, monkeypatch, caplog):
     def fail(_db):
         raise psycopg.OperationalError("away")
@@ -193,7 +258,7 @@ def test_a_pause_holds_although_its_batches_cannot_follow(fleet, docs, monkeypat
     with monkeypatch.context() as away:
         away.setattr(halts, "carry_out_some", fail)
         job.pause()
-    assert "put aside by the next sweep (OperationalError)" in caplog.text
+    assert "follow with the next sweep (OperationalError)" in caplog.text
     assert ("paused", ["pending"]) == (job.status.state, states(fleet, job))
     sweep(fleet.db)
     assert ["held"] == states(fleet, job)
@@ -266,7 +331,9 @@ def test_a_collection_that_is_owned_for_long_keeps_no_other_from_being_swept(
 def test_what_is_stopped_is_found_without_reading_the_backlog(fleet, docs):
     """Every sweep looks for it."""
     stopped, busy = docs.enqueue(documents(1)), docs.enqueue(documents(1, "o"))
-    for job, state in ((stopped, "done"), (busy, "pending")):
+    held = docs.enqueue(documents(1, "h"))
+    held.pause()
+    for job, state in ((stopped, "done"), (busy, "pending"), (held, "held")):
         ask(
             fleet,
             "INSERT INTO embedfleet.batch (job_id, collection_id, queue, state, chunks, tokens,"

@@ -190,7 +190,7 @@ class Model:
     def resume(self, job: int) -> None:
         self.jobs[job].paused = False
         if not self.space_paused:
-            self._move(job, ("held",), "pending", next(self.clock))
+            self._go_on(job, next(self.clock))
 
     def pause_space(self, number: int) -> None:
         """The worker of a batch learns that the provider refuses: the batch keeps its place."""
@@ -201,9 +201,10 @@ class Model:
 
     def resume_space(self) -> None:
         self.space_paused = False
-        for batch in self.batches.values():
-            if batch.state == "held" and not self.jobs[batch.job].paused:
-                batch.state = "pending"
+        ready = next(self.clock)
+        for number, job in self.jobs.items():
+            if not job.paused:
+                self._go_on(number, ready)
 
     def cancel(self, job: int) -> None:
         if any(each.job == job and each.state in OPEN for each in self.batches.values()):
@@ -237,6 +238,10 @@ class Model:
     @property
     def _open_texts(self) -> set[str]:
         return {t for each in self.batches.values() if each.state in OPEN for t in each.texts}
+
+    def _go_on(self, job: int, ready: float) -> None:
+        """Batches keep their places, and wait for nothing else."""
+        self._move(job, ("held",), "pending", ready, only_later=True)
 
     def _move(
         self,

@@ -1,6 +1,20 @@
 -- name: misplaced
--- Waiting batches that a pause or a cancellation has not come to, with their collections. Jobs are
--- compared as rows: a planner that is told `state = 'pending'` may expect many and read the table.
+-- Waiting batches that a pause, a resumption or a cancellation has not come to, with their
+-- collections. Jobs are compared as rows: a planner that is told `state = 'pending'` may expect many
+-- and read the table. Of jobs whose batches are held, one after the other is found in the index.
+WITH RECURSIVE holding AS (
+    (SELECT job_id FROM embedfleet.batch WHERE state = 'held' ORDER BY job_id LIMIT 1)
+    UNION ALL
+    SELECT (
+        SELECT b.job_id
+        FROM embedfleet.batch AS b
+        WHERE b.state = 'held' AND b.job_id > h.job_id
+        ORDER BY b.job_id
+        LIMIT 1
+    )
+    FROM holding AS h
+    WHERE h.job_id IS NOT NULL
+)
 (
     SELECT b.id, b.collection_id
     FROM embedfleet.job AS j
@@ -29,5 +43,14 @@ UNION
         LIMIT %(limit)s
     ) AS b
     WHERE c.space_id IN (SELECT id FROM embedfleet.space WHERE paused_at IS NOT NULL)
+    LIMIT %(limit)s
+)
+UNION
+(
+    SELECT b.id, b.collection_id
+    FROM holding AS h
+    JOIN embedfleet.batch_standing AS s USING (job_id)
+    JOIN embedfleet.batch AS b ON b.state = 'held' AND b.job_id = s.job_id
+    WHERE s.open
     LIMIT %(limit)s
 );

@@ -233,34 +233,22 @@ SET chunks = chunks - cardinality(%(rest)s::bytea[]),
     )
 WHERE id = %(id)s;
 
--- name: halt
--- Some of them to where their job and space stand. One that is just being taken is passed over: of
--- two who wait for batches in different orders, each would wait for the other.
+-- name: align
+-- Some that wait to where their job and space stand. One that is just being taken is passed over: of
+-- two who wait for batches in different orders, each would wait for the other. What goes on keeps its
+-- place in the queue, and waits for nothing else.
 WITH misplaced AS (
     SELECT b.id, s.state
     FROM embedfleet.batch AS b
     JOIN embedfleet.batch_standing AS s USING (job_id)
-    WHERE b.id = ANY (%(ids)s::bigint[]) AND (
-        b.state = 'pending' AND NOT s.open
-        OR b.state = 'held' AND s.state = 'cancelled'
-    )
+    WHERE b.id = ANY (%(ids)s::bigint[]) AND b.state IN ('pending', 'held')
+        AND b.state <> s.state
     FOR UPDATE OF b SKIP LOCKED
 )
 UPDATE embedfleet.batch AS b
-SET state = m.state, finished_at = CASE WHEN m.state = 'cancelled' THEN now() END
+SET state = m.state,
+    run_after = CASE WHEN m.state = 'pending' THEN least(b.run_after, now()) ELSE b.run_after END,
+    reason = CASE WHEN m.state <> 'pending' THEN b.reason END,
+    finished_at = CASE WHEN m.state = 'cancelled' THEN now() END
 FROM misplaced AS m
 WHERE b.id = m.id;
-
--- name: resume_job
--- Those of a space that is paused stay where they are.
-UPDATE embedfleet.batch AS b
-SET state = 'pending', run_after = now(), reason = NULL
-FROM embedfleet.batch_standing AS s
-WHERE s.job_id = %(job_id)s AND b.job_id = s.job_id AND b.state = 'held' AND s.open;
-
--- name: resume_spaces
--- They keep their places in the queue. Those of a job that a person paused stay held.
-UPDATE embedfleet.batch AS b
-SET state = 'pending', reason = NULL
-FROM embedfleet.batch_standing AS s
-WHERE s.space_id = ANY (%(spaces)s) AND b.job_id = s.job_id AND b.state = 'held' AND s.open;

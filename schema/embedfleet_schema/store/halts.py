@@ -1,8 +1,8 @@
-"""Pauses and cancellations, carried to the batches that wait.
+"""Pauses, resumptions and cancellations, carried to the batches that wait.
 
-What is paused is said in the row of the job or space, and that is all a pause has to commit. Then
-the batches follow, a page at a time, so that workers of the same collection go on in between. Who
-claims one before its turn puts it back; whatever is left, the next sweeps find.
+What is paused is said in the row of the job or space, and that is all that a pause or a resumption
+has to commit. Then the batches follow, a page at a time, so that workers of the same collection go
+on in between. Who claims one before its turn puts it back; whatever is left, the next sweeps find.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 
 _SQL = load("halts")
 
-# Batches that are put aside in one transaction, and those that are looked for at once.
+# Batches that are moved in one transaction, and those that are looked for at once.
 PAGE = 5_000
 BLOCK = 50_000
 
@@ -30,17 +30,17 @@ BLOCK = 50_000
 def carry_out(db: Database) -> None:
     """Put every waiting batch where its job and its space stand.
 
-    The pause is committed, so it is no failure of it where the database refuses, or is away.
+    What was said is committed, so it is no failure of it where the database refuses, or is away.
     """
     try:
         while carry_out_some(db):
             pass
     except (psycopg.OperationalError, psycopg.InterfaceError, DatabaseUnreachable) as error:
-        log.warning("waiting batches are put aside by the next sweep (%s)", type(error).__name__)
+        log.warning("waiting batches follow with the next sweep (%s)", type(error).__name__)
 
 
 def carry_out_some(db: Database) -> bool:
-    """The same with a block of them; returns whether any was put aside.
+    """The same with a block of them; returns whether any was moved.
 
     What others lock or own is left to them, or to the next sweep.
     """
@@ -61,4 +61,4 @@ def carry_out_some(db: Database) -> bool:
 def _align(impatient: locks.Impatient, collection_id: int, ids: list[int]) -> int:
     with impatient.transaction() as conn:
         locks.share(conn, collection_id)
-        return transitions.halt(conn, ids)
+        return transitions.align(conn, ids)

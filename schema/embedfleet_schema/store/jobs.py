@@ -207,7 +207,7 @@ def resume(db: Database, job_id: int, *, budget_usd: float | Decimal | None = No
         spent = usage.spent_on(conn, job_id) + unsettled
         if unfinished and budget is not None and spent >= budget:
             raise BudgetSpent(job=job_id, spent=money(spent), budget=money(budget))
-        transitions.resume(conn, job_id=job_id)
+    halts.carry_out(db)
 
 
 def cancel(db: Database, job_id: int) -> None:

@@ -12,7 +12,7 @@ from psycopg.rows import class_row
 from embedfleet_schema.database import Database
 from embedfleet_schema.errors import UnknownModel
 from embedfleet_schema.statements import load
-from embedfleet_schema.store import locks, transitions
+from embedfleet_schema.store import halts, locks
 from embedfleet_schema.types import Queue
 
 _SQL = load("spaces")
@@ -71,8 +71,8 @@ def resume(db: Database, model: str) -> Resumed:
             raise UnknownModel(model=model)
         locks.own_spaces(conn, spaces)
         rows = conn.execute(_SQL["resume"], {"spaces": spaces}).fetchall()
-        transitions.resume(conn, spaces=spaces)
         queues = [queue for (queue,) in conn.execute(_SQL["queues"], {"spaces": spaces})]
+    halts.carry_out(db)
     return Resumed(queues, paused=bool(rows))
 
 

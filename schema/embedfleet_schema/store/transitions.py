@@ -46,9 +46,8 @@ EDGES = (
     Edge(name="claim", source="pending", targets=("leased",)),
     Edge(name="release", source="leased", targets=("pending", "held", "cancelled")),
     Edge(name="finish", source="leased", targets=("done", "split", "dead")),
-    Edge(name="halt", source="pending", targets=("held", "cancelled")),
-    Edge(name="halt", source="held", targets=("cancelled",)),
-    Edge(name="resume", source="held", targets=("pending",)),
+    Edge(name="align", source="pending", targets=("held", "cancelled")),
+    Edge(name="align", source="held", targets=("pending", "cancelled")),
 )
 
 
@@ -266,21 +265,11 @@ def release_file(
     return conn.execute(_SQL["release_file"], values | chosen).fetchall()
 
 
-def halt(conn: Connection[Any], ids: Sequence[int]) -> int:
+def align(conn: Connection[Any], ids: Sequence[int]) -> int:
     """Put waiting batches where job and space stand; how many that were. The caller shares their
     collection.
     """
-    return conn.execute(_SQL["halt"], {"ids": list(ids)}).rowcount
-
-
-def resume(conn: Connection[Any], *, job_id: int | None = None, spaces: Sequence[int] = ()) -> None:
-    """Let what is held of a job, or of some spaces, wait for workers again, as far as nothing else
-    is paused. The caller owns the collections.
-    """
-    if job_id is not None:
-        conn.execute(_SQL["resume_job"], {"job_id": job_id})
-    else:
-        conn.execute(_SQL["resume_spaces"], {"spaces": list(spaces)})
+    return conn.execute(_SQL["align"], {"ids": list(ids)}).rowcount
 
 
 def _fenced(
