@@ -34,7 +34,7 @@ GPU_PYTHON = $(if $(filter command environment,$(firstword $(origin PYTHON))),$(
 unexport PYTHONDONTWRITEBYTECODE
 
 # Whole files, in the order of tests/conftest.py; more processes than cores, because many tests wait.
-PYTEST := $(BIN)/pytest -n 4 --dist loadfile --no-loadscope-reorder --durations 10
+PYTEST := $(BIN)/pytest -n 4 --dist loadgroup --no-loadscope-reorder --durations 10
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-fast test-light faults check bench bench-limits bench-gpu fleet down clean

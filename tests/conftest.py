@@ -3,7 +3,9 @@
 import signal
 from importlib.util import find_spec
 
+import pytest
 from hypothesis import HealthCheck, settings
+from xdist.scheduler import LoadGroupScheduling
 
 # A shell ignores Ctrl-C for what runs in the background, and nohup the end of the terminal, and
 # processes that the tests start would inherit that. Handlers are not inherited.
@@ -37,14 +39,37 @@ pytest_plugins = [
 
 # A Python for which there is no torch runs all that does not need it: `make test-light`.
 HAS_TORCH = find_spec("torch") is not None
+# Tests that need it, and leave it to processes that they start.
+IN_OTHER_PROCESSES = ("test_bench_gpu.py", "test_demo.py")
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config, items):
     if not HAS_TORCH:
         left_out = [item for item in items if item.get_closest_marker("torch")]
         config.hook.pytest_deselected(items=left_out)
         items[:] = [item for item in items if item not in left_out]
+    for item in items:
+        if item.get_closest_marker("torch") and item.path.name not in IN_OTHER_PROCESSES:
+            item.add_marker(pytest.mark.xdist_group("torch"))
     items[:] = mixed(items)
+
+
+class ByFile(LoadGroupScheduling):
+    """Whole files to one process of the tests, but for those of a group.
+
+    All that load a model go to the same one: to import torch and what belongs to it takes five
+    seconds of a core.
+    """
+
+    def _split_scope(self, nodeid):
+        group = super()._split_scope(nodeid)
+        return group if group != nodeid else nodeid.split("::", 1)[0]
+
+
+@pytest.hookimpl(tryfirst=True, optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    return ByFile(config, log) if config.getvalue("dist") == "loadgroup" else None
 
 
 def mixed(items):

@@ -17,6 +17,7 @@ from embedfleet_workers.embedders.api.adapter import Faulty, Reply
 from embedfleet_workers.embedders.api.openai_api import NO_KEY, OPENAI
 from embedfleet_workers.embedders.api.refusals import complaint, refusal
 from embedfleet_workers.embedding_errors import BatchApiError
+from embedfleet_workers.tls import tls_context
 
 if TYPE_CHECKING:
     from openai import OpenAI
@@ -208,7 +209,7 @@ def _official_client(key: str, base_url: str, timeout_s: float) -> OpenAI:
     except ImportError as error:
         raise ExtraMissing(feature="the batch lane", extra="api") from error
     # The client of its own would follow redirects, with the file.
-    client = httpx2.Client(follow_redirects=False, timeout=timeout_s)
+    client = httpx2.Client(verify=tls_context(), follow_redirects=False, timeout=timeout_s)
     return OpenAI(
         api_key=key, base_url=base_url, max_retries=0, timeout=timeout_s, http_client=client
     )

@@ -27,6 +27,7 @@ from embedfleet_workers.embedders.api.sender import Sender
 from embedfleet_workers.embedders.api.turns import BEGUN_WAIT_S
 from embedfleet_workers.embedders.api.voyage_api import VoyageApi
 from embedfleet_workers.limits.protocol import Gate
+from embedfleet_workers.tls import tls_context
 
 if TYPE_CHECKING:
     import httpx2
@@ -152,7 +153,9 @@ class ApiAccess:
                 keepalive_expiry=KEPT_S,
             )
             # The sender limits a request as a whole, so that dripping bodies cannot stretch it.
-            self._client = httpx2.AsyncClient(limits=limits, timeout=None, follow_redirects=False)
+            self._client = httpx2.AsyncClient(
+                verify=tls_context(), limits=limits, timeout=None, follow_redirects=False
+            )
         return self._client
 
 
