@@ -234,9 +234,9 @@ class UnknownRole(UsageError):
 
 
 class GrantUseless(UsageError):
-    """Role {role!r} can read the fleet's tables or views already ({readable}), and a plain view
-    keeps no text of any collection from its readers, so a grant on {name!r} would restrict nothing.
-    Take those rights away first, or grant to another role.
+    """Role {role!r} can read {name!r} already ({readable}), and neither a table nor a plain view
+    keeps from its readers what is not live, so a grant would restrict nothing. Take those rights
+    away first, or grant to another role.
     """
 
 

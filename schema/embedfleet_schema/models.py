@@ -1,14 +1,13 @@
 """The fixed tables as SQLAlchemy models: the ecosystem's way to read and evolve them.
 
-Hot paths use the named SQL in `sql/`; the vector tables and views, one per collection, are made in
-`store.collections`.
+Hot paths use the named SQL in `sql/`; the tables and the view of each collection are made by a
+function of migration 0017.
 """
 
 from __future__ import annotations
 
 from datetime import datetime
 from decimal import Decimal
-from typing import Any
 from uuid import UUID
 
 from sqlalchemy import (
@@ -33,9 +32,7 @@ __all__ = [
     "SCHEMA",
     "Base",
     "Batch",
-    "Chunk",
     "Collection",
-    "Document",
     "Failure",
     "Job",
     "LaneFile",
@@ -100,58 +97,6 @@ class Collection(Base):
         # The number of an advisory lock, which is an int4 beside our own space.
         CheckConstraint("id BETWEEN 1 AND 2147483647", name="id"),
         CheckConstraint("too_long IN ('reject', 'truncate', 'split')", name="too_long"),
-    )
-
-
-class Document(Base):
-    """A caller's document. Readers see the chunks of `live_version`; `version` is the newest.
-
-    `source` is where it came from: a file, or a name; NULL where nobody said.
-    """
-
-    __tablename__ = "document"
-
-    id: Mapped[int] = identity()
-    collection_id: Mapped[int] = belongs_to("collection")
-    key: Mapped[str]
-    digest: Mapped[bytes]
-    version: Mapped[int]
-    live_version: Mapped[int | None]
-    job_id: Mapped[int | None] = mapped_column(BigInteger)
-    updated_at: Mapped[datetime] = timestamp()
-    source: Mapped[str | None]
-
-    __table_args__ = (
-        UniqueConstraint("collection_id", "key"),
-        CheckConstraint("live_version <= version", name="live_version"),
-        Index(
-            "ix_document_waiting",
-            "collection_id",
-            postgresql_where=text("live_version IS DISTINCT FROM version"),
-        ),
-    )
-
-
-class Chunk(Base):
-    """A piece of one version of a document; `sha256` addresses its vector."""
-
-    __tablename__ = "chunk"
-
-    id: Mapped[int] = identity()
-    collection_id: Mapped[int] = belongs_to("collection")
-    document_id: Mapped[int] = belongs_to("document")
-    version: Mapped[int]
-    position: Mapped[int]
-    start_offset: Mapped[int | None]
-    end_offset: Mapped[int | None]
-    tokens: Mapped[int]
-    sha256: Mapped[bytes]
-    content: Mapped[str]
-    metadata_: Mapped[dict[str, Any]] = mapped_column("metadata")
-
-    __table_args__ = (
-        UniqueConstraint("document_id", "version", "position"),
-        Index("ix_chunk_collection_id_sha256", "collection_id", "sha256"),
     )
 
 

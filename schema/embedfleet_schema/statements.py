@@ -11,6 +11,8 @@ from typing import LiteralString
 
 from psycopg import sql
 
+from embedfleet_schema.types import CollectionInfo
+
 _HEADER = re.compile(r"^-- name: (\w+)\n", re.MULTILINE)
 
 
@@ -30,6 +32,18 @@ class Statements(Mapping[str, sql.SQL]):
 
     def __len__(self) -> int:
         return len(self._named)
+
+
+def composed(
+    statement: sql.SQL, collection: CollectionInfo, **parts: sql.Composable
+) -> sql.Composed:
+    """The statement for one collection: {documents}, {chunks} and {vectors} are its tables."""
+    return statement.format(
+        documents=sql.Identifier(collection.documents),
+        chunks=sql.Identifier(collection.chunks),
+        vectors=sql.Identifier(collection.vectors),
+        **parts,
+    )
 
 
 def _trusted(body: str) -> LiteralString:

@@ -199,9 +199,29 @@ class CollectionInfo:
     created_at: datetime
 
     @property
+    def documents(self) -> str:
+        """The name of its table of documents. No collection's name begins with an underscore."""
+        return f"_documents_{self.id}"
+
+    @property
+    def chunks(self) -> str:
+        """The name of its table of chunks."""
+        return f"_chunks_{self.id}"
+
+    @property
     def vectors(self) -> str:
-        """The name of the vector table."""
-        return f"vectors_{self.id}_{self.space_id}"
+        """The name of its vector table."""
+        return vector_table(self.id, self.space_id)
+
+    @property
+    def tables(self) -> tuple[str, str, str]:
+        """The names of all three."""
+        return self.documents, self.chunks, self.vectors
+
+
+def vector_table(collection_id: int, space_id: int) -> str:
+    """The name of the table with the vectors of a collection."""
+    return f"_vectors_{collection_id}_{space_id}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,7 @@ CODES = {
     *("NOT_A_DOCUMENT", "BAD_KEY", "KEY_TOO_LONG", "DUPLICATE_KEY", "BAD_MODE", "BAD_METADATA"),
     *("NOT_TEXT", "EMPTY", "NUL_BYTE", "BAD_UNICODE", "TOO_LONG", "BAD_OFFSETS"),
 }
-INJECTION = "'; DROP TABLE embedfleet.document CASCADE; --"
+INJECTION = "'; DROP TABLE embedfleet._documents_1 CASCADE; --"
 
 
 class Unprintable:
@@ -168,7 +168,7 @@ def test_no_chunk_begins_or_ends_inside_a_character_that_a_reader_sees(fleet, wo
 def test_sql_in_names_keys_texts_and_filters_stays_text(fleet, docs, worker):
     with pytest.raises(BadName):
         fleet.collection(INJECTION, model="fake/16")
-    for name in ('docs"; --', "docs; DROP SCHEMA embedfleet", "a b", "vectors_1_1", "chunk", ""):
+    for name in ('docs"; --', "docs; DROP SCHEMA embedfleet", "a b", "_vectors_1_1", "batch", ""):
         with pytest.raises(BadName):
             fleet.collection(name, model="fake/16")
     docs.enqueue([ef.Document(INJECTION, INJECTION, {INJECTION: INJECTION})])
@@ -273,8 +273,8 @@ def check_stored(fleet: Fleet, docs, stream, rejections: list[Rejection]):
     stored = {}
     for key, start, end, content in ask(
         fleet,
-        "SELECT d.key, start_offset, end_offset, content FROM embedfleet.document AS d"
-        " JOIN embedfleet.chunk AS c ON c.document_id = d.id AND c.version = d.version"
+        "SELECT d.key, start_offset, end_offset, content FROM embedfleet._documents_1 AS d"
+        " JOIN embedfleet._chunks_1 AS c ON c.document_id = d.id AND c.version = d.version"
         " WHERE d.key = ANY (%s) ORDER BY d.key, position",
         [item.key for item in given],
     ):

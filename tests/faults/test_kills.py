@@ -97,7 +97,8 @@ def test_workers_that_stop_between_taking_a_message_and_acking_it_lose_nothing(
 
 def fingerprint(fleet, docs) -> list[str]:
     """A digest of every row that a commit could change."""
-    tables = ("batch", "document", "chunk", "failure", docs.info.vectors)
+    info = docs.info
+    tables = ("batch", "failure", info.documents, info.chunks, info.vectors)
     digest = (
         "SELECT md5(coalesce(string_agg(t::text, '' ORDER BY t::text), '')) FROM embedfleet.{} t"
     )

@@ -280,11 +280,11 @@ class BatchMachine(RuleBasedStateMachine):
     def readers_see_whole_documents(self):
         documents = {
             key: (waiting, tuple(newest))
-            for key, waiting, newest in self.rows(
+            for key, waiting, newest in self.execute(
                 "SELECT key, live_version IS DISTINCT FROM version, ARRAY("
-                " SELECT content FROM embedfleet.chunk AS c WHERE c.document_id = d.id"
+                f" SELECT content FROM {self.chunks} AS c WHERE c.document_id = d.id"
                 " AND c.version = d.version ORDER BY position)"
-                " FROM embedfleet.document AS d WHERE collection_id = %s"
+                f" FROM {self.documents} AS d"
             )
         }
         expected = {key: (each.waiting, each.newest) for key, each in self.model.documents.items()}
@@ -296,7 +296,7 @@ class BatchMachine(RuleBasedStateMachine):
             for text in each.live
             if text in self.model.vectors
         ] == self.execute(view)
-        chunks = self.rows("SELECT DISTINCT content FROM embedfleet.chunk WHERE collection_id = %s")
+        chunks = self.execute(f"SELECT DISTINCT content FROM {self.chunks}")
         assert self.model.used == {content for (content,) in chunks}
 
     def no_text_is_embedded_twice_at_once(self):
@@ -307,15 +307,15 @@ class BatchMachine(RuleBasedStateMachine):
         """Every text of a job that was not cancelled is stored, queued, or failed."""
         assert set() == self.model.stranded()
         stranded = self.rows(
-            "SELECT c.content FROM embedfleet.document AS d"
+            f"SELECT c.content FROM {self.documents} AS d"
             " JOIN embedfleet.job AS j ON j.id = d.job_id AND j.cancelled_at IS NULL"
-            " JOIN embedfleet.chunk AS c ON c.document_id = d.id AND c.version = d.version"
-            " WHERE d.collection_id = %s"
+            f" JOIN {self.chunks} AS c ON c.document_id = d.id AND c.version = d.version"
+            " WHERE j.collection_id = %s"
             f" AND NOT EXISTS (SELECT FROM {self.table} AS v WHERE v.sha256 = c.sha256)"
             " AND NOT EXISTS (SELECT FROM embedfleet.failure AS f"
-            " WHERE f.collection_id = d.collection_id AND f.sha256 = c.sha256)"
+            " WHERE f.collection_id = j.collection_id AND f.sha256 = c.sha256)"
             " AND NOT EXISTS (SELECT FROM embedfleet.batch AS b"
-            " WHERE b.collection_id = d.collection_id AND c.sha256 = ANY (b.hashes)"
+            " WHERE b.collection_id = j.collection_id AND c.sha256 = ANY (b.hashes)"
             " AND b.state IN ('pending', 'held', 'leased'))"
         )
         assert {text for (text,) in stranded} <= self.model.lost
@@ -384,6 +384,14 @@ class BatchMachine(RuleBasedStateMachine):
     @property
     def table(self) -> str:
         return f"embedfleet.{self.docs.info.vectors}"
+
+    @property
+    def documents(self) -> str:
+        return f"embedfleet.{self.docs.info.documents}"
+
+    @property
+    def chunks(self) -> str:
+        return f"embedfleet.{self.docs.info.chunks}"
 
     def adopt(self, job, texts):
         """Take over how the texts of a new job were packed, and that they are all there."""

@@ -137,7 +137,7 @@ def test_a_failed_text_has_a_failure_and_its_document_is_live(fleet, docs):
     store.fail(store.claim("cpu"), code="INPUT_REJECTED", reason="no")
     (failure,) = docs.failures()
     assert ("d0", 0, "INPUT_REJECTED") == (failure.document, failure.position, failure.code)
-    assert [(1,)] == rows(fleet, "SELECT live_version FROM embedfleet.document")
+    assert [(1,)] == rows(fleet, "SELECT live_version FROM embedfleet._documents_1")
     assert 1 == fleet.job(1).status.failed
 
 

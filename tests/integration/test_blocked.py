@@ -91,7 +91,7 @@ def test_who_holds_a_public_number_is_named_by_all_who_wait_for_it(impatient, do
 def test_who_holds_a_table_is_named_too(impatient, docs, fleet, name):
     with psycopg.connect(fleet.settings.database) as holding:
         holding.execute(
-            "LOCK TABLE embedfleet.document, embedfleet.job, embedfleet.batch, embedfleet.space"
+            "LOCK TABLE embedfleet._documents_1, embedfleet.job, embedfleet.batch, embedfleet.space"
         )
         with pytest.raises(Blocked, match=f"pid {holding.info.backend_pid}, role embedfleet"):
             OPERATIONS[name](impatient, docs)

@@ -36,7 +36,7 @@ WHERE j.id = %s
 """
 UNPAID = """
 SELECT min(c.tokens)
-FROM embedfleet.chunk AS c
+FROM embedfleet._chunks_1 AS c
 WHERE NOT EXISTS (SELECT FROM embedfleet.{vectors} AS v WHERE v.sha256 = c.sha256)
     AND NOT EXISTS (SELECT FROM embedfleet.failure AS f WHERE f.sha256 = c.sha256)
 """

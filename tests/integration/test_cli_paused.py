@@ -47,7 +47,7 @@ def test_doctor_says_it_too_and_calls_nothing_broken(command: Command, stopped: 
 
 def test_explain_says_what_a_document_waits_for(command: Command, stopped: int, fleet: Fleet):
     with fleet.db.connection() as conn:
-        ((key,),) = conn.execute("SELECT key FROM embedfleet.document LIMIT 1").fetchall()
+        ((key,),) = conn.execute("SELECT key FROM embedfleet._documents_1 LIMIT 1").fetchall()
     told = command("explain", "handbook", key).out
     assert "is held because its model is paused." in told
     assert "Go on with: embedfleet resume fake/32" in told

@@ -60,7 +60,7 @@ def test_repairs_and_retries_take_a_budget_too(fleet, docs, command):
         conn.execute("UPDATE embedfleet.batch SET state = 'dead', hashes = '{}'")
         conn.execute(
             "INSERT INTO embedfleet.failure (collection_id, sha256, code, reason, attempts)"
-            " SELECT collection_id, sha256, 'BAD', 'r', 1 FROM embedfleet.chunk"
+            " SELECT 1, sha256, 'BAD', 'r', 1 FROM embedfleet._chunks_1"
         )
     job_id = command("retry", "docs", "--budget", 0.25, "--json").json["job_id"]
     assert 0.25 == fleet.job(job_id).status.budget_usd

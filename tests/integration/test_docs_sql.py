@@ -59,12 +59,13 @@ class Reader:
 
     def _value(self, variable: re.Match[str]) -> str:
         docs = self._fleet.collection("handbook")
-        values: dict[str, object] = {
-            "vector": str(docs.embed_query(QUESTION).tolist()),
-            "question": QUESTION,
-            "collection_id": docs.info.id,
+        values: dict[str, sql.Composable] = {
+            "vector": sql.Literal(str(docs.embed_query(QUESTION).tolist())),
+            "question": sql.Literal(QUESTION),
+            "documents": sql.Identifier("embedfleet", docs.info.documents),
+            "chunks": sql.Identifier("embedfleet", docs.info.chunks),
         }
-        return sql.Literal(values[variable[1] or variable[2]]).as_string(self._connection)
+        return values[variable[1] or variable[2]].as_string(self._connection)
 
     def _run_python(self, block: Block) -> None:
         exec(compile(_with_our_model(block.text), str(block), "exec"), self._names)  # noqa: S102

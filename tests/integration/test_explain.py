@@ -143,7 +143,7 @@ def test_a_document_that_nothing_works_on_is_to_be_repaired(docs, fleet):
 def test_a_document_that_is_whole_and_not_live_is_to_be_repaired(docs, fleet, worker: WorkerMaker):
     docs.enqueue([ef.Document("a", "some text")])
     drain(worker())
-    change(fleet, "UPDATE embedfleet.document SET live_version = NULL")
+    change(fleet, "UPDATE embedfleet._documents_1 SET live_version = NULL")
     assert "Nothing is left to embed, and yet it was not taken live." in str(docs.explain("a"))
     docs.audit(repair=True)
     assert "live" == docs.explain("a").state

@@ -119,7 +119,7 @@ def test_another_way_to_cut_is_refused(fleet):
 
 
 @pytest.mark.parametrize(
-    "name", ["Docs", "1docs", "a-b", "", "a" * 64, "vectors_1_1", "chunk", "document", "x;y", 'x"y']
+    "name", ["Docs", "1docs", "a-b", "", "a" * 64, "_vectors_1_1", "batch", "job", "x;y", 'x"y']
 )
 def test_a_name_that_cannot_be_a_view_is_refused(fleet, name):
     with pytest.raises(BadName):
@@ -132,9 +132,9 @@ def test_a_dropped_collection_leaves_nothing(fleet, worker):
     drain(worker())
     docs.drop()
     with fleet.db.connection() as conn:
-        for table in ("collection", "document", "chunk", "batch", "job", "failure"):
+        for table in ("collection", "batch", "job", "failure"):
             assert [(0,)] == conn.execute(f"SELECT count(*) FROM embedfleet.{table}").fetchall()
-        left = "SELECT relname FROM pg_class WHERE relname ~ '^vectors_' AND relkind = 'r'"
+        left = "SELECT relname FROM pg_class WHERE relname ~ '^_+(documents|chunks|vectors)_'"
         assert [] == conn.execute(left).fetchall()
 
 
@@ -252,7 +252,8 @@ def test_a_function_of_the_callers_own_cuts_the_text(fleet, worker):
     drain(worker())
     with fleet.db.connection() as conn:
         rows = conn.execute(
-            "SELECT position, start_offset, end_offset, content FROM embedfleet.chunk ORDER BY id"
+            "SELECT position, start_offset, end_offset, content FROM embedfleet._chunks_1"
+            " ORDER BY id"
         ).fetchall()
     assert [(0, 0, 8, "one line"), (1, 10, 17, "another")] == rows
 

@@ -1,5 +1,6 @@
 """Migrations: once, twice, at the same time, and equal to the models."""
 
+import re
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -7,11 +8,14 @@ import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 
+from embedfleet.fleet import Fleet
 from embedfleet_schema.database import Database
 from embedfleet_schema.errors import DatabaseUnreachable, SchemaMissing, SchemaOutdated
 from embedfleet_schema.migrate import engine_for, migrate
 from embedfleet_schema.models import Base
 from embedfleet_schema.revisions import newest
+from embedfleet_schema.settings import load_settings
+from embedfleet_schema.types import Document
 from plugins.revisions import alembic
 
 ROOT = Path(__file__).parents[2]
@@ -85,6 +89,7 @@ VALUES ('\\x00', 'openai', 'm', 8, 100, '', '', true, '', '', 'vector', 'cosine'
 INSERT INTO embedfleet.collection
     (name, space_id, queue, chunk_size, chunk_overlap, chunk_mode, tokenizer)
 VALUES ('docs', 1, 'api', 10, 0, 'text', '');
+SELECT embedfleet.create_relations(1);
 INSERT INTO embedfleet.job (collection_id, kind, lane) VALUES (1, 'enqueue', 'batch');
 INSERT INTO embedfleet.batch (job_id, collection_id, queue, state, chunks, tokens, hashes)
 VALUES (1, 1, 'lane', 'pending', 1, 1, '{}'), (1, 1, 'api', 'done', 1, 1, '{}');
@@ -101,6 +106,82 @@ def test_batches_of_the_lane_stay_in_it_and_get_the_queue_of_their_collection(da
             "SELECT lane, queue, state FROM embedfleet.batch ORDER BY id"
         ).fetchall()
     assert [("batch", "api", "pending"), ("live", "api", "done")] == found
+
+
+# Two collections from when all documents and chunks stood in the same two tables: one document that
+# is live, with a draft of its next version, and another one.
+SHARED = """
+INSERT INTO embedfleet.space (fingerprint, provider, model, dimensions, max_tokens, revision,
+    pooling, normalized, document_prompt, query_prompt, storage, metric)
+VALUES ('\\x00', 'fake', '2', 2, 100, '', '', true, '', '', 'vector', 'cosine');
+INSERT INTO embedfleet.collection
+    (name, space_id, queue, chunk_size, chunk_overlap, chunk_mode, tokenizer)
+VALUES ('docs', 1, 'cpu', 10, 0, 'text', ''), ('documents_2', 1, 'cpu', 10, 0, 'text', '');
+SELECT embedfleet.create_relations(1);
+SELECT embedfleet.create_relations(2);
+INSERT INTO embedfleet.document (collection_id, key, digest, version, live_version, source)
+VALUES (2, 'b', 'digest', 1, 1, NULL), (1, 'a', 'digest', 2, 1, 'a.txt');
+INSERT INTO embedfleet.chunk (collection_id, document_id, version, position, start_offset,
+    end_offset, tokens, sha256, content, metadata)
+VALUES (2, 1, 1, 0, 0, 1, 1, 'hash b', 'text b', '{"n": 1}'),
+    (1, 2, 1, 0, 0, 1, 1, 'hash a', 'text a', '{}'),
+    (1, 2, 2, 0, NULL, NULL, 1, 'hash c', 'draft', '{}');
+INSERT INTO embedfleet.vectors_1_1 VALUES ('hash a', '[1,0]', 1, 1);
+INSERT INTO embedfleet.vectors_2_1 VALUES ('hash b', '[0,1]', 1, 1);
+CREATE INDEX vectors_1_1_hnsw ON embedfleet.vectors_1_1
+USING hnsw (embedding public.vector_cosine_ops);
+CREATE VIEW public.mine AS SELECT content FROM embedfleet.docs;
+"""
+COLUMNS = "id, document, position, content, metadata, embedding::text"
+
+
+def test_collections_of_shared_tables_get_their_own_with_all_that_they_held(database_url):
+    alembic(database_url, "0016")
+    views = ("docs", "documents_2")
+    seen = {}
+    with Database(database_url).connect() as conn:
+        conn.execute(SHARED)
+        for view in views:
+            seen[view] = conn.execute(f"SELECT {COLUMNS} FROM embedfleet.{view}").fetchall()
+    migrate(database_url)
+    with Database(database_url).connect() as conn:
+        for view in views:
+            assert seen[view]
+            rows = conn.execute(f"SELECT {COLUMNS} FROM embedfleet.{view}").fetchall()
+            assert seen[view] == rows
+        assert [("text a",)] == conn.execute("SELECT content FROM public.mine").fetchall()
+        documents = conn.execute("SELECT * FROM embedfleet._documents_1").fetchall()
+        assert [(2, "a", b"digest", 2, 1, None, "a.txt")] == [
+            (*row[:6], row[7]) for row in documents
+        ]
+        chunks = "SELECT id, sha256, start_offset FROM embedfleet._chunks_1 ORDER BY id"
+        assert [(2, b"hash a", 0), (3, b"hash c", None)] == conn.execute(chunks).fetchall()
+        names = "SELECT relname FROM pg_class WHERE relname ~ '^_?vectors_' ORDER BY 1"
+        assert ["_vectors_1_1", "_vectors_1_1_hnsw", "_vectors_1_1_pkey"] == [
+            name for (name,) in conn.execute(names) if name.startswith("_vectors_1")
+        ]
+        assert [] == [name for (name,) in conn.execute(names) if name.startswith("vectors_")]
+
+
+def test_collections_of_before_go_on_as_new_ones_do(database_url, redis_url):
+    alembic(database_url, "0016")
+    with Database(database_url).connect() as conn:
+        conn.execute(SHARED)
+    migrate(database_url)
+    catalogs = []
+    with Fleet(load_settings(database_url=database_url, redis_url=redis_url)) as fleet:
+        fleet.collection("new", model="fake/2")
+        for number in (2, 3):
+            with fleet.db.connection() as conn:
+                rows = conn.execute(CATALOG).fetchall()
+            mine = re.compile(rf"_(documents|chunks|vectors)_{number}(?:_[0-9])?(?=_|\b)")
+            of_it = [tuple(mine.sub(r"_\1_N", str(cell)) for cell in row) for row in rows]
+            catalogs.append({row for row in of_it if "_N" in "".join(row)})
+        docs = fleet.collection("documents_2")
+        docs.enqueue([Document("new", "a text")])
+        assert [("b", True), ("new", False)] == [(each.key, each.live) for each in docs.documents()]
+    assert catalogs[0]
+    assert catalogs[0] == catalogs[1]
 
 
 def test_plain_alembic_migrates_too(database_url):

@@ -375,7 +375,7 @@ def test_a_collection_is_dropped_when_those_are_through_who_commit_to_it(fleet, 
         locks.share(committing, docs.info.id)
         dropping = beside(docs.drop)
         until_somebody_waits(fleet)
-        committing.execute("SELECT FROM embedfleet.document FOR UPDATE")
+        committing.execute("SELECT FROM embedfleet._documents_1 FOR UPDATE")
     end(dropping)
     assert [] == fleet.collections()
 

@@ -121,7 +121,7 @@ def test_a_collection_can_truncate_what_is_too_long(fleet, worker):
     assert ("word " * 512).strip() == hit.content
     assert {"page": 1, "truncated": True, "original_tokens": 600} == hit.metadata
     assert (1, 2, {}) == (hit.position, docs.counts().vectors, verdicts(docs))
-    assert [(len(hit.content),)] == ask(fleet, "SELECT max(end_offset) FROM embedfleet.chunk")
+    assert [(len(hit.content),)] == ask(fleet, "SELECT max(end_offset) FROM embedfleet._chunks_1")
 
 
 def test_a_collection_can_split_what_is_too_long(fleet, worker):

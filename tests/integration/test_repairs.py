@@ -26,7 +26,7 @@ def test_what_a_repair_found_and_is_stored_or_gone_by_now_is_not_queued(fleet, d
     with fleet.db.transaction() as conn:
         found = [
             (bytes(sha256), tokens)
-            for sha256, tokens in conn.execute("SELECT sha256, tokens FROM embedfleet.chunk")
+            for sha256, tokens in conn.execute("SELECT sha256, tokens FROM embedfleet._chunks_1")
         ]
     assert 3 == len(found)
     docs.delete(["b"])

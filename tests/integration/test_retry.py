@@ -142,13 +142,13 @@ def test_what_a_job_stores_after_its_cancellation_goes_live_with_the_failures_th
     ) as own:
         later = [ef.Document("c", "text of c"), ef.Document("d", "text of a")]
         own.collection("docs").enqueue(later, on_window=lambda done: own.job(done.job_id).cancel())
-    live = "SELECT key, live_version FROM embedfleet.document WHERE key > 'b' ORDER BY key"
+    live = "SELECT key, live_version FROM embedfleet._documents_1 WHERE key > 'b' ORDER BY key"
     assert [("c", None), ("d", 1)] == ask(fleet, live)
 
 
 def test_a_document_waits_for_a_failed_text_that_is_tried_anew(fleet, failed, store, worker):
     failed.enqueue([ef.Document("c", "text of a")])
-    live = "SELECT live_version FROM embedfleet.document WHERE key = 'c'"
+    live = "SELECT live_version FROM embedfleet._documents_1 WHERE key = 'c'"
     assert [(None,)] == ask(fleet, live)
     fail_all(store)
     assert [(1,)] == ask(fleet, live)

@@ -360,14 +360,15 @@ WHERE c.relnamespace = 'embedfleet'::regnamespace AND a.grantee <> c.relowner
 def test_the_rights_in_the_catalog_are_those_of_the_page(fleets):
     fleets["producer"].collection("granted", model="fake/16")
     with fleets["admin"].db.connection() as conn:
-        conn.execute("GRANT TRUNCATE ON embedfleet.chunk TO embedfleet_search")
+        conn.execute("GRANT TRUNCATE ON embedfleet.batch TO embedfleet_search")
         renew_grants(fleets["admin"].settings.database)
         rights = conn.execute(RIGHTS).fetchall()
     found: dict[tuple[str, str], set[str]] = {}
     for relation, kind, role, right in rights:
         of_ours = kind != "v" or relation == "batch_standing"
         name = relation if of_ours else "view of a collection"
-        name = "vectors of a collection" if relation.startswith("vectors_") else name
+        if relation.startswith("_"):
+            name = f"{relation.split('_')[1]} of a collection"
         found.setdefault((name, role.removeprefix("embedfleet_")), set()).add(right)
     expected = {
         (table, role): set(cell.split(", "))
@@ -395,7 +396,9 @@ def test_everything_belongs_to_the_owner_role_and_nobody_else_may_call_its_funct
     assert [("embedfleet_owner",)] == owners
     assert [
         ("create_relations", "embedfleet_owner", True, path, ["embedfleet_producer"]),
+        ("create_texts", "embedfleet_owner", False, path, []),
         ("grant_relations", "embedfleet_owner", False, path, []),
+        ("view_of", "embedfleet_owner", False, path, []),
     ] == functions
 
 
@@ -407,7 +410,8 @@ def test_a_searcher_sees_live_texts_and_nothing_below_the_view(fleets):
     with scene.fleet.db.connection() as conn:
         rows = conn.execute(f"SELECT document, content FROM embedfleet.{scene.name} ORDER BY 1")
         assert [("a", "new words"), ("b", "other words")] == rows.fetchall()
-    for table in ("chunk", "document", scene.prepared.info.vectors):
+    info = scene.prepared.info
+    for table in (info.chunks, info.documents, info.vectors):
         with pytest.raises(NotPermitted, match=table), scene.fleet.db.connection() as conn:
             conn.execute(f"SELECT FROM embedfleet.{table}")
 
@@ -420,9 +424,9 @@ def test_a_producer_cannot_make_the_function_create_something_else(fleets):
             " chunk_mode, tokenizer, queue) VALUES (%s, %s, 0, 0, 'text', '', 'cpu') RETURNING id"
         )
         for name, error in (
-            ('x"; DROP TABLE embedfleet.chunk; --', psycopg.errors.CheckViolation),
-            ("chunk", psycopg.errors.DuplicateTable),
-            ("vectors_1_1", psycopg.errors.ReservedName),
+            ('x"; DROP TABLE embedfleet.batch; --', psycopg.errors.CheckViolation),
+            ("batch", psycopg.errors.DuplicateTable),
+            ("_vectors_1_1", psycopg.errors.CheckViolation),
         ):
             with pytest.raises(error), conn.transaction():  # noqa: PT012 - either may refuse it
                 (made,) = conn.execute(insert, (name, space_id)).fetchone()

@@ -128,8 +128,8 @@ def test_rows_that_are_not_live_cost_no_hits(fleet: Fleet):
     docs = filled(fleet, 4_000)
     ask(
         fleet,
-        "UPDATE embedfleet.document SET live_version = NULL WHERE id IN ("
-        " SELECT document_id FROM embedfleet.chunk WHERE metadata @> %s::jsonb)",
+        "UPDATE embedfleet._documents_1 SET live_version = NULL WHERE id IN ("
+        " SELECT document_id FROM embedfleet._chunks_1 WHERE metadata @> %s::jsonb)",
         json.dumps({"side": "near"}),
     )
     check(fleet, docs, [10, 100])

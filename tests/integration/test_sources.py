@@ -16,11 +16,11 @@ def document(text, source=None, key="1"):
 
 
 def stored(fleet):
-    return dict(ask(fleet, "SELECT key, source FROM embedfleet.document ORDER BY key"))
+    return dict(ask(fleet, "SELECT key, source FROM embedfleet._documents_1 ORDER BY key"))
 
 
 def versions(fleet):
-    return dict(ask(fleet, "SELECT key, version FROM embedfleet.document"))
+    return dict(ask(fleet, "SELECT key, version FROM embedfleet._documents_1"))
 
 
 def test_a_source_is_stored_and_filled_in_where_nobody_had_named_one(fleet, docs, worker):

@@ -76,7 +76,7 @@ OPERATIONS = {
     "migrate": lambda fleet, docs: migrate(fleet.settings.database),
     "counts": lambda fleet, docs: docs.counts(),
 }
-TABLES = "embedfleet.document, embedfleet.chunk, embedfleet.job, embedfleet.batch"
+TABLES = "embedfleet._documents_1, embedfleet._chunks_1, embedfleet.job, embedfleet.batch"
 
 
 @pytest.mark.parametrize("name", OPERATIONS)
@@ -103,4 +103,4 @@ def test_a_connection_that_was_idle_for_longer_is_still_good(hurried, docs):
         assert ("1min",) == conn.execute("SHOW idle_in_transaction_session_timeout").fetchone()
         if conn.info.server_version >= 170_000:
             assert ("0",) == conn.execute("SHOW transaction_timeout").fetchone()
-    assert [(3,)] == ask(hurried, "SELECT count(*) FROM embedfleet.document")
+    assert [(3,)] == ask(hurried, "SELECT count(*) FROM embedfleet._documents_1")

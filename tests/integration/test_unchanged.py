@@ -54,8 +54,8 @@ def test_markdown_from_before_gets_its_headings_and_nothing_is_embedded_again(fl
     drain(worker())
     text = document.text.encode()
     former = hashlib.sha256(b"markdown{}%d:%b" % (len(text), text)).digest()
-    ask(fleet, "UPDATE embedfleet.document SET digest = %s", former)
-    ask(fleet, "UPDATE embedfleet.chunk SET metadata = '{}'")
+    ask(fleet, "UPDATE embedfleet._documents_1 SET digest = %s", former)
+    ask(fleet, "UPDATE embedfleet._chunks_1 SET metadata = '{}'")
     assert (True, 0) == cut(docs, document)
     assert (False, 0) == cut(docs, document)
     assert [{"headings": ["One"]}] == [hit.metadata for hit in docs.search("x")]
@@ -88,7 +88,7 @@ def test_a_function_is_called_once_for_each_document_of_a_call(fleet):
 
     docs.enqueue([ef.Document(f"d{n}", f"text {n}") for n in range(3)], chunk=whole)
     assert ["text 0", "text 1", "text 2"] == seen
-    assert 3 == ask(fleet, "SELECT count(*) FROM embedfleet.chunk")[0][0]
+    assert 3 == ask(fleet, "SELECT count(*) FROM embedfleet._chunks_1")[0][0]
 
 
 def test_headings_of_markdown_can_be_filtered_by(fleet, worker):

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 def keys(docs: ef.Collection) -> list[str]:
     with docs._connections.db.connection() as conn:
-        rows = conn.execute("SELECT key FROM embedfleet.document ORDER BY key").fetchall()
+        rows = conn.execute("SELECT key FROM embedfleet._documents_1 ORDER BY key").fetchall()
     return [key for (key,) in rows]
 
 

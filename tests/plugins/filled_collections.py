@@ -10,6 +10,7 @@ from psycopg.types.json import Jsonb
 
 from embedfleet.collection import Collection
 from embedfleet.fleet import Fleet
+from embedfleet_schema.statements import composed
 from embedfleet_schema.vectors import vector_array
 
 # One text to a row, so that each has a vector of its own.
@@ -19,13 +20,13 @@ WITH given AS (
     FROM unnest(%(texts)s::text[], %(metadata)s::jsonb[], %(vectors)s)
         AS u (text, metadata, embedding)
 ), documents AS (
-    INSERT INTO embedfleet.document (collection_id, key, digest, version, live_version)
-    SELECT %(collection)s, text, sha256, 1, 1 FROM given
+    INSERT INTO embedfleet.{documents} (key, digest, version, live_version)
+    SELECT text, sha256, 1, 1 FROM given
     RETURNING id, digest
 ), chunks AS (
-    INSERT INTO embedfleet.chunk
-        (collection_id, document_id, version, position, tokens, sha256, content, metadata)
-    SELECT %(collection)s, d.id, 1, 0, 1, g.sha256, g.text, g.metadata
+    INSERT INTO embedfleet.{chunks}
+        (document_id, version, position, tokens, sha256, content, metadata)
+    SELECT d.id, 1, 0, 1, g.sha256, g.text, g.metadata
     FROM given AS g JOIN documents AS d ON d.digest = g.sha256
 )
 INSERT INTO embedfleet.{vectors} (sha256, embedding, batch_id, attempt)
@@ -41,7 +42,7 @@ def fill(
 ) -> None:
     """Store document `d<n>` with vector and metadata n, for all of them."""
     info = docs.info
-    statement = sql.SQL(INSERT).format(vectors=sql.Identifier(info.vectors))
+    statement = composed(sql.SQL(INSERT), info)
     with fleet.db.transaction() as conn:
         conn.execute(
             statement,
@@ -49,6 +50,5 @@ def fill(
                 "texts": [f"d{number}" for number in range(len(vectors))],
                 "metadata": [Jsonb(each) for each in metadata],
                 "vectors": vector_array(vectors, info.space.storage, fleet.db.oids),
-                "collection": info.id,
             },
         )

@@ -15,6 +15,7 @@ from psycopg import sql
 
 from embedfleet.collection import Collection
 from embedfleet.fleet import Fleet
+from embedfleet_schema.statements import composed
 from embedfleet_schema.store.sweep import sweep
 from embedfleet_workers.embedders.fake import fake_vectors
 from embedfleet_workers.runtime import Launch, Runtime
@@ -24,13 +25,12 @@ QUIET_S = 90.0
 
 WITHOUT_VECTOR = """
 SELECT d.key, c.position
-FROM embedfleet.document AS d
-JOIN embedfleet.chunk AS c ON c.document_id = d.id AND c.version = d.live_version
-WHERE d.collection_id = %(collection)s
-    AND NOT EXISTS (SELECT FROM embedfleet.{vectors} AS v WHERE v.sha256 = c.sha256)
+FROM embedfleet.{documents} AS d
+JOIN embedfleet.{chunks} AS c ON c.document_id = d.id AND c.version = d.live_version
+WHERE NOT EXISTS (SELECT FROM embedfleet.{vectors} AS v WHERE v.sha256 = c.sha256)
     AND NOT EXISTS (
         SELECT FROM embedfleet.failure AS f
-        WHERE f.collection_id = c.collection_id AND f.sha256 = c.sha256 AND f.code <> ''
+        WHERE f.collection_id = %(collection)s AND f.sha256 = c.sha256 AND f.code <> ''
     )
 """
 UNEXPLAINED = """
@@ -39,8 +39,7 @@ WHERE state = 'leased' OR state = 'pending' AND (reason IS NULL OR run_after <= 
 """
 STORED = """
 SELECT v.sha256, (
-    SELECT content FROM embedfleet.chunk AS c
-    WHERE c.collection_id = %(collection)s AND c.sha256 = v.sha256 LIMIT 1
+    SELECT content FROM embedfleet.{chunks} AS c WHERE c.sha256 = v.sha256 LIMIT 1
 ), v.embedding
 FROM embedfleet.{vectors} AS v
 """
@@ -90,12 +89,11 @@ def check(fleet: Fleet) -> None:
 
 def check_collection(fleet: Fleet, collection: Collection) -> None:
     info = collection.info
-    vectors = sql.Identifier(info.vectors)
-    values = {"collection": info.id}
     with fleet.db.connection() as conn:
-        bare = conn.execute(sql.SQL(WITHOUT_VECTOR).format(vectors=vectors), values).fetchall()
-        losing = conn.execute(sql.SQL(NOT_WINNING).format(vectors=vectors)).fetchall()
-        stored = conn.execute(sql.SQL(STORED).format(vectors=vectors), values).fetchall()
+        without_vector = composed(sql.SQL(WITHOUT_VECTOR), info)
+        bare = conn.execute(without_vector, {"collection": info.id}).fetchall()
+        losing = conn.execute(composed(sql.SQL(NOT_WINNING), info)).fetchall()
+        stored = conn.execute(composed(sql.SQL(STORED), info)).fetchall()
     assert [] == bare
     assert [] == losing
     texts = [content for _, content, _ in stored]

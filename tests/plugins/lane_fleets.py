@@ -94,11 +94,11 @@ class LaneFleet:
 
     def stored(self) -> list[str]:
         """Names of the documents that have their vector, one entry for each vector."""
-        vectors = self.docs.info.vectors
+        info = self.docs.info
         rows = self.ask(
-            f"SELECT d.key FROM embedfleet.{vectors} AS v"
-            " JOIN embedfleet.chunk AS c USING (sha256)"
-            " JOIN embedfleet.document AS d ON d.id = c.document_id ORDER BY 1"
+            f"SELECT d.key FROM embedfleet.{info.vectors} AS v"
+            f" JOIN embedfleet.{info.chunks} AS c USING (sha256)"
+            f" JOIN embedfleet.{info.documents} AS d ON d.id = c.document_id ORDER BY 1"
         )
         return [name for (name,) in rows]
 

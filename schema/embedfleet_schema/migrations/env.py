@@ -12,10 +12,10 @@ from embedfleet_schema.settings import load_settings
 
 
 def _ours(name: str | None, kind: str, _parents: object) -> bool:
-    """Vector tables are made per collection, outside of the migrations."""
+    """Tables of a collection are made with it, outside of the migrations."""
     if kind == "schema":
         return name == SCHEMA
-    return not (kind == "table" and name is not None and name.startswith("vectors_"))
+    return not (kind == "table" and name is not None and name.startswith("_"))
 
 
 def _run(connection: Connection) -> None:

@@ -1,15 +1,13 @@
 -- name: count
 -- What is stored against what should be. `missing` has neither vector, failure nor open batch.
 WITH expected AS (
-    SELECT DISTINCT sha256 FROM embedfleet.chunk WHERE collection_id = %(collection_id)s
+    SELECT DISTINCT sha256 FROM embedfleet.{chunks}
 ), {judged}
 SELECT
-    (SELECT count(*) FROM embedfleet.document WHERE collection_id = %(collection_id)s)
-        AS documents,
-    (SELECT count(*) FROM embedfleet.document
-        WHERE collection_id = %(collection_id)s AND live_version IS DISTINCT FROM version)
+    (SELECT count(*) FROM embedfleet.{documents}) AS documents,
+    (SELECT count(*) FROM embedfleet.{documents} WHERE live_version IS DISTINCT FROM version)
         AS waiting_documents,
-    (SELECT count(*) FROM embedfleet.chunk WHERE collection_id = %(collection_id)s) AS chunks,
+    (SELECT count(*) FROM embedfleet.{chunks}) AS chunks,
     count(*) AS texts,
     count(*) FILTER (WHERE stored) AS stored,
     count(*) FILTER (WHERE NOT stored AND open) AS waiting,
@@ -22,25 +20,20 @@ FROM judged;
 -- name: missing_texts
 WITH expected AS (
     SELECT DISTINCT ON (sha256) sha256, tokens
-    FROM embedfleet.chunk
-    WHERE collection_id = %(collection_id)s
+    FROM embedfleet.{chunks}
 ), {judged}
 SELECT sha256, tokens FROM judged WHERE NOT (stored OR open OR failed);
 
 -- name: extra
 SELECT v.sha256
 FROM embedfleet.{vectors} AS v
-WHERE NOT EXISTS (
-    SELECT FROM embedfleet.chunk AS c
-    WHERE c.collection_id = %(collection_id)s AND c.sha256 = v.sha256
-);
+WHERE NOT EXISTS (SELECT FROM embedfleet.{chunks} AS c WHERE c.sha256 = v.sha256);
 
 -- name: lock_waiting_page
 -- Documents that wait, a page at a time, locked in the order that everyone keeps.
 SELECT d.id
-FROM embedfleet.document AS d
-WHERE d.collection_id = %(collection_id)s AND d.id > %(after)s
-    AND d.live_version IS DISTINCT FROM d.version
+FROM embedfleet.{documents} AS d
+WHERE d.id > %(after)s AND d.live_version IS DISTINCT FROM d.version
 ORDER BY d.id
 LIMIT 5000
 FOR UPDATE;
@@ -48,7 +41,6 @@ FOR UPDATE;
 -- name: superseded_documents
 -- Documents whose old chunks stayed behind when a process died right after its commit.
 SELECT DISTINCT d.id
-FROM embedfleet.document AS d
-JOIN embedfleet.chunk AS c ON c.document_id = d.id
-WHERE d.collection_id = %(collection_id)s
-    AND c.version <> d.version AND c.version IS DISTINCT FROM d.live_version;
+FROM embedfleet.{documents} AS d
+JOIN embedfleet.{chunks} AS c ON c.document_id = d.id
+WHERE c.version <> d.version AND c.version IS DISTINCT FROM d.live_version;

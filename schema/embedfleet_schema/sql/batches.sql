@@ -3,7 +3,7 @@
 SELECT EXISTS (
     SELECT
     FROM (
-        SELECT collection_id, hashes
+        SELECT hashes
         FROM embedfleet.batch
         WHERE job_id = %(job_id)s AND state = 'pending' AND lane = 'live'
             AND queue = %(queue)s AND id <> ALL (%(tried)s::bigint[])
@@ -11,7 +11,7 @@ SELECT EXISTS (
         LIMIT 20
     ) AS s
     CROSS JOIN LATERAL unnest(s.hashes) AS h (sha256)
-    JOIN embedfleet.chunk AS c ON c.collection_id = s.collection_id AND c.sha256 = h.sha256
+    JOIN embedfleet.{chunks} AS c USING (sha256)
     WHERE c.tokens <= %(most)s
 ) AS later;
 
@@ -21,8 +21,8 @@ SELECT h.sha256, c.content, c.tokens
 FROM unnest(%(hashes)s::bytea[]) AS h (sha256)
 CROSS JOIN LATERAL (
     SELECT content, tokens
-    FROM embedfleet.chunk
-    WHERE collection_id = %(collection_id)s AND sha256 = h.sha256
+    FROM embedfleet.{chunks}
+    WHERE sha256 = h.sha256
     LIMIT 1
 ) AS c
 WHERE NOT EXISTS (SELECT FROM embedfleet.{vectors} AS v WHERE v.sha256 = h.sha256);
@@ -71,10 +71,7 @@ SELECT b.id FROM mine JOIN embedfleet.batch AS b USING (id, attempt) WHERE b.sta
 INSERT INTO embedfleet.{vectors} (sha256, embedding, batch_id, attempt)
 SELECT u.sha256, u.embedding, %(id)s, %(attempt)s
 FROM unnest(%(hashes)s::bytea[], %(vectors)s) AS u (sha256, embedding)
-WHERE EXISTS (
-    SELECT FROM embedfleet.chunk AS c
-    WHERE c.collection_id = %(collection_id)s AND c.sha256 = u.sha256
-)
+WHERE EXISTS (SELECT FROM embedfleet.{chunks} AS c WHERE c.sha256 = u.sha256)
 ORDER BY u.sha256
 ON CONFLICT (sha256) DO NOTHING;
 

@@ -40,8 +40,8 @@ SELECT h.sha256, c.tokens
 FROM unnest(%(hashes)s::bytea[]) WITH ORDINALITY AS h (sha256, number)
 CROSS JOIN LATERAL (
     SELECT tokens
-    FROM embedfleet.chunk
-    WHERE collection_id = %(collection_id)s AND sha256 = h.sha256
+    FROM embedfleet.{chunks}
+    WHERE sha256 = h.sha256
     LIMIT 1
 ) AS c
 ORDER BY h.number;

@@ -26,14 +26,14 @@ VALUES
 RETURNING id;
 
 -- name: create_relations
--- The vector table and the view, made by a function of the schema's owner (see migration 0002).
+-- Its tables and its view, made by a function of the schema's owner (see migration 0017).
 SELECT embedfleet.create_relations(%(collection_id)s);
 
 -- name: drop_view
 DROP VIEW IF EXISTS embedfleet.{name} {behaviour};
 
--- name: drop_vectors
-DROP TABLE IF EXISTS embedfleet.{vectors} {behaviour};
+-- name: drop_tables
+DROP TABLE IF EXISTS embedfleet.{vectors}, embedfleet.{chunks}, embedfleet.{documents} {behaviour};
 
 -- name: delete
 DELETE FROM embedfleet.collection WHERE id = %(collection_id)s;
@@ -61,8 +61,7 @@ SELECT count(*) AS documents,
         JOIN pg_am AS a ON a.oid = k.relam
         WHERE i.indrelid = 'embedfleet.{vectors}'::regclass AND a.amname = 'hnsw' AND i.indisvalid
     ) AS indexed
-FROM embedfleet.document
-WHERE collection_id = %(collection_id)s;
+FROM embedfleet.{documents};
 
 -- name: indexes
 -- The HNSW indexes of a vector table and whether each is usable.
@@ -94,7 +93,7 @@ CREATE INDEX CONCURRENTLY {index} ON embedfleet.{vectors} USING hnsw (embedding 
 
 -- name: analyze
 -- Fresh statistics: without them the planner takes the view for a handful of rows and sorts it all.
-ANALYZE embedfleet.{vectors}, embedfleet.chunk, embedfleet.document;
+ANALYZE embedfleet.{vectors}, embedfleet.{chunks}, embedfleet.{documents};
 
 -- name: index_progress
 SELECT p.phase, p.current_locker_pid, p.tuples_done, p.tuples_total, p.blocks_done, p.blocks_total

@@ -1,12 +1,12 @@
 -- name: lock_waiting
 -- Documents that wait for one of these texts, locked in one order everywhere.
 SELECT d.id, d.live_version
-FROM embedfleet.document AS d
+FROM embedfleet.{documents} AS d
 WHERE d.live_version IS DISTINCT FROM d.version
     AND d.id IN (
         SELECT c.document_id
-        FROM embedfleet.chunk AS c
-        WHERE c.collection_id = %(collection_id)s AND c.sha256 = ANY (%(hashes)s::bytea[])
+        FROM embedfleet.{chunks} AS c
+        WHERE c.sha256 = ANY (%(hashes)s::bytea[])
     )
 ORDER BY d.id
 FOR UPDATE;
@@ -15,18 +15,18 @@ FOR UPDATE;
 -- A document goes live whole: each chunk of its newest version has a vector or a failure. A failure
 -- whose text another job tries anew does not count, unless that job was cancelled. That is asked by
 -- a scalar subquery, so that a planner does not join the failures with all jobs.
-UPDATE embedfleet.document AS d
+UPDATE embedfleet.{documents} AS d
 SET live_version = d.version
 WHERE d.id = ANY (%(documents)s)
     AND d.live_version IS DISTINCT FROM d.version
     AND NOT EXISTS (
         SELECT
-        FROM embedfleet.chunk AS c
+        FROM embedfleet.{chunks} AS c
         WHERE c.document_id = d.id AND c.version = d.version
             AND NOT EXISTS (SELECT FROM embedfleet.{vectors} AS v WHERE v.sha256 = c.sha256)
             AND NOT EXISTS (
                 SELECT FROM embedfleet.failure AS f
-                WHERE f.collection_id = d.collection_id AND f.sha256 = c.sha256
+                WHERE f.collection_id = %(collection_id)s AND f.sha256 = c.sha256
                     AND coalesce((
                         SELECT j.cancelled_at IS NOT NULL
                         FROM embedfleet.job AS j
@@ -38,8 +38,8 @@ RETURNING d.id;
 
 -- name: remove_superseded
 -- Chunks that no reader sees any more: older than the live version, or abandoned on the way.
-DELETE FROM embedfleet.chunk AS c
-USING embedfleet.document AS d
+DELETE FROM embedfleet.{chunks} AS c
+USING embedfleet.{documents} AS d
 WHERE d.id = ANY (%(documents)s) AND c.document_id = d.id
     AND c.version <> d.version AND c.version IS DISTINCT FROM d.live_version
 RETURNING c.sha256;
@@ -47,30 +47,24 @@ RETURNING c.sha256;
 -- name: remove_unused_vectors
 DELETE FROM embedfleet.{vectors} AS v
 WHERE v.sha256 = ANY (%(hashes)s::bytea[])
-    AND NOT EXISTS (
-        SELECT FROM embedfleet.chunk AS c
-        WHERE c.collection_id = %(collection_id)s AND c.sha256 = v.sha256
-    );
+    AND NOT EXISTS (SELECT FROM embedfleet.{chunks} AS c WHERE c.sha256 = v.sha256);
 
 -- name: remove_unused_failures
 DELETE FROM embedfleet.failure AS f
 WHERE f.collection_id = %(collection_id)s AND f.sha256 = ANY (%(hashes)s::bytea[])
-    AND NOT EXISTS (
-        SELECT FROM embedfleet.chunk AS c
-        WHERE c.collection_id = f.collection_id AND c.sha256 = f.sha256
-    );
+    AND NOT EXISTS (SELECT FROM embedfleet.{chunks} AS c WHERE c.sha256 = f.sha256);
 
 -- name: remove_documents
 -- Returns the hashes of the chunks that the cascade takes along.
 WITH gone AS (
-    DELETE FROM embedfleet.document
-    WHERE collection_id = %(collection_id)s AND key = ANY (%(keys)s)
+    DELETE FROM embedfleet.{documents}
+    WHERE key = ANY (%(keys)s)
         AND (%(job_id)s::bigint IS NULL OR job_id = %(job_id)s)
     RETURNING id, key
 )
 SELECT g.key, c.sha256
 FROM gone AS g
-LEFT JOIN embedfleet.chunk AS c ON c.document_id = g.id;
+LEFT JOIN embedfleet.{chunks} AS c ON c.document_id = g.id;
 
 -- name: remove_rejections
 DELETE FROM embedfleet.failure
@@ -80,7 +74,7 @@ RETURNING document_key;
 
 -- name: held_keys
 -- Those of some keys that have a document, or a verdict on one.
-SELECT key FROM embedfleet.document WHERE collection_id = %(collection_id)s AND key = ANY (%(keys)s)
+SELECT key FROM embedfleet.{documents} WHERE key = ANY (%(keys)s)
 UNION
 SELECT document_key
 FROM embedfleet.failure
@@ -95,14 +89,14 @@ starts_with({key}, {prefix});
 SELECT d.key, d.source, c.chunks, d.live_version IS NOT DISTINCT FROM d.version AS live, d.updated_at
 FROM (
     SELECT id, key, source, version, live_version, updated_at
-    FROM embedfleet.document
-    WHERE collection_id = %(collection_id)s AND key > %(after)s AND {begins}
+    FROM embedfleet.{documents}
+    WHERE key > %(after)s AND {begins}
     ORDER BY key
     LIMIT %(limit)s
 ) AS d
 CROSS JOIN LATERAL (
     SELECT count(*) AS chunks
-    FROM embedfleet.chunk
+    FROM embedfleet.{chunks}
     WHERE document_id = d.id AND version = d.version
 ) AS c
 ORDER BY d.key;
@@ -112,8 +106,8 @@ ORDER BY d.key;
 -- alike, or of which a chunk has some metadata; and what was rejected likewise, which has none.
 (
     SELECT d.key
-    FROM embedfleet.document AS d
-    WHERE d.collection_id = %(collection_id)s AND d.key > %(after)s
+    FROM embedfleet.{documents} AS d
+    WHERE d.key > %(after)s
         AND (%(job_id)s::bigint IS NULL OR d.job_id = %(job_id)s)
         AND {begins}{and_where}
     ORDER BY d.key
@@ -136,7 +130,7 @@ LIMIT %(limit)s;
 -- name: has_metadata
 -- A part of `matching`.
 AND EXISTS (
-    SELECT FROM embedfleet.chunk AS c
+    SELECT FROM embedfleet.{chunks} AS c
     WHERE c.document_id = d.id AND c.version = d.version AND ({where})
 );
 

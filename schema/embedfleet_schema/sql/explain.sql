@@ -7,11 +7,11 @@ SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY;
 SELECT d.id, d.version, d.live_version, d.job_id, d.source, j.cancelled_at IS NOT NULL AS cancelled,
     count(c.id) AS chunks,
     count(c.id) FILTER (WHERE v.sha256 IS NOT NULL) AS stored
-FROM embedfleet.document AS d
+FROM embedfleet.{documents} AS d
 LEFT JOIN embedfleet.job AS j ON j.id = d.job_id
-LEFT JOIN embedfleet.chunk AS c ON c.document_id = d.id AND c.version = d.version
+LEFT JOIN embedfleet.{chunks} AS c ON c.document_id = d.id AND c.version = d.version
 LEFT JOIN embedfleet.{vectors} AS v ON v.sha256 = c.sha256
-WHERE d.collection_id = %(collection_id)s AND d.key = %(key)s
+WHERE d.key = %(key)s
 GROUP BY d.id, j.id;
 
 -- name: rejection
@@ -23,8 +23,8 @@ WHERE collection_id = %(collection_id)s AND document_key = %(key)s;
 -- name: failures
 -- Chunks of the newest version that have a failure and no vector.
 SELECT c.position, f.code, f.reason, f.attempts
-FROM embedfleet.chunk AS c
-JOIN embedfleet.failure AS f ON f.collection_id = c.collection_id AND f.sha256 = c.sha256
+FROM embedfleet.{chunks} AS c
+JOIN embedfleet.failure AS f ON f.collection_id = %(collection_id)s AND f.sha256 = c.sha256
 WHERE c.document_id = %(document_id)s AND c.version = %(version)s
     AND NOT EXISTS (SELECT FROM embedfleet.{vectors} AS v WHERE v.sha256 = c.sha256)
 ORDER BY c.position;
@@ -34,7 +34,7 @@ ORDER BY c.position;
 -- `ahead` counts the batches that are claimed before one that waits for a worker.
 WITH missing AS MATERIALIZED (
     SELECT DISTINCT c.sha256
-    FROM embedfleet.chunk AS c
+    FROM embedfleet.{chunks} AS c
     WHERE c.document_id = %(document_id)s AND c.version = %(version)s
         AND NOT EXISTS (SELECT FROM embedfleet.{vectors} AS v WHERE v.sha256 = c.sha256)
 ), open AS (
@@ -76,7 +76,7 @@ ORDER BY b.state = 'leased' DESC, b.state = 'pending' DESC, b.run_after, b.id;
 -- embed them.
 WITH expected AS (
     SELECT DISTINCT sha256
-    FROM embedfleet.chunk
+    FROM embedfleet.{chunks}
     WHERE document_id = %(document_id)s AND version = %(version)s
 ), {judged}
 SELECT count(*) AS uncovered FROM judged WHERE NOT (stored OR open OR failed);

@@ -7,12 +7,12 @@ SELECT f.code, f.reason, f.attempts, f.job_id, f.created_at,
 FROM embedfleet.failure AS f
 LEFT JOIN LATERAL (
     SELECT document_id, position
-    FROM embedfleet.chunk
-    WHERE collection_id = f.collection_id AND sha256 = f.sha256
+    FROM embedfleet.{chunks}
+    WHERE sha256 = f.sha256
     ORDER BY id
     LIMIT 1
 ) AS c ON true
-LEFT JOIN embedfleet.document AS d ON d.id = c.document_id
+LEFT JOIN embedfleet.{documents} AS d ON d.id = c.document_id
 WHERE f.collection_id = %(collection_id)s
     AND (%(job_id)s::bigint IS NULL OR f.job_id = %(job_id)s)
 ORDER BY f.id DESC
@@ -25,7 +25,7 @@ LIMIT %(limit)s;
 WITH expected AS (
     SELECT DISTINCT ON (c.sha256) c.sha256, c.tokens
     FROM embedfleet.failure AS f
-    JOIN embedfleet.chunk AS c ON c.collection_id = f.collection_id AND c.sha256 = f.sha256
+    JOIN embedfleet.{chunks} AS c USING (sha256)
     WHERE f.collection_id = %(collection_id)s AND f.attempts > 0
         AND (%(job_id)s::bigint IS NULL OR f.job_id = %(job_id)s)
 ), {judged}

@@ -2,11 +2,12 @@
 SELECT EXISTS (SELECT FROM pg_roles WHERE rolname = %(role)s) AS found;
 
 -- name: readable
--- Tables and views of ours that a role can read already, by itself or as another that it may become.
+-- Those of some relations of ours that a role can read already, by itself or as another that it may
+-- become.
 SELECT DISTINCT c.relname
 FROM pg_class AS c
 LEFT JOIN LATERAL aclexplode(c.relacl) AS a ON a.privilege_type = 'SELECT'
-WHERE c.relnamespace = 'embedfleet'::regnamespace AND c.relkind IN ('r', 'p', 'v', 'm')
+WHERE c.relnamespace = 'embedfleet'::regnamespace AND c.relname = ANY (%(relations)s)
     AND (
         pg_has_role(%(role)s, c.relowner, 'MEMBER')
         OR pg_has_role(%(role)s, 'pg_read_all_data', 'MEMBER')

@@ -15,8 +15,8 @@ CREATE TEMP TABLE IF NOT EXISTS incoming_chunk (
 -- What the collection already holds under these keys, whether readers see it, whose it is and where
 -- it came from.
 SELECT key, digest, live_version IS NOT DISTINCT FROM version AS live, job_id, source
-FROM embedfleet.document
-WHERE collection_id = %(collection_id)s AND key = ANY (%(keys)s);
+FROM embedfleet.{documents}
+WHERE key = ANY (%(keys)s);
 
 -- name: copy_documents
 COPY incoming_document (key, digest, source) FROM STDIN (FORMAT BINARY);
@@ -29,8 +29,8 @@ FROM STDIN (FORMAT BINARY);
 -- Rows that exist are locked in id order, as commits lock them. By an array: a join with the
 -- temporary table, which has no statistics, would read all documents.
 SELECT id
-FROM embedfleet.document
-WHERE collection_id = %(collection_id)s AND key = ANY (%(keys)s)
+FROM embedfleet.{documents}
+WHERE key = ANY (%(keys)s)
 ORDER BY id
 FOR UPDATE;
 
@@ -38,11 +38,11 @@ FOR UPDATE;
 -- A new version of each document; the live one stays until the new one is whole. A key that another
 -- source took since it was looked up is left alone.
 WITH merged AS (
-    INSERT INTO embedfleet.document AS d (collection_id, key, digest, version, job_id, source)
-    SELECT %(collection_id)s, i.key, i.digest, 1, %(job_id)s, i.source
+    INSERT INTO embedfleet.{documents} AS d (key, digest, version, job_id, source)
+    SELECT i.key, i.digest, 1, %(job_id)s, i.source
     FROM incoming_document AS i
     ORDER BY i.key
-    ON CONFLICT (collection_id, key) DO UPDATE
+    ON CONFLICT (key) DO UPDATE
     SET digest = excluded.digest, version = d.version + 1, job_id = excluded.job_id,
         updated_at = now(), source = excluded.source
     WHERE %(replace)s OR d.digest = excluded.digest OR d.source = excluded.source
@@ -59,18 +59,16 @@ WHERE m.key = i.key;
 
 -- name: set_sources
 -- Documents that are as they were, with the source that nobody had named.
-UPDATE embedfleet.document AS d
+UPDATE embedfleet.{documents} AS d
 SET source = s.source
 FROM unnest(%(keys)s::text[], %(sources)s::text[]) AS s (key, source)
-WHERE d.collection_id = %(collection_id)s AND d.key = s.key
-    AND (d.source IS NULL OR %(replace)s);
+WHERE d.key = s.key AND (d.source IS NULL OR %(replace)s);
 
 -- name: merge_chunks
-INSERT INTO embedfleet.chunk
-    (collection_id, document_id, version, position, start_offset, end_offset, tokens, sha256,
-        content, metadata)
-SELECT %(collection_id)s, d.id, d.version, c.position, c.start_offset, c.end_offset, c.tokens,
-    c.sha256, c.content, c.metadata
+INSERT INTO embedfleet.{chunks}
+    (document_id, version, position, start_offset, end_offset, tokens, sha256, content, metadata)
+SELECT d.id, d.version, c.position, c.start_offset, c.end_offset, c.tokens, c.sha256, c.content,
+    c.metadata
 FROM incoming_chunk AS c
 JOIN incoming_document AS d USING (key)
 ORDER BY d.id, c.position;
@@ -85,13 +83,13 @@ WHERE NOT EXISTS (SELECT FROM embedfleet.{vectors} AS v WHERE v.sha256 = c.sha25
 -- Texts that unchanged documents still wait for: their batch may be held, cancelled or far back.
 -- What was refused before anyone tried (no attempts) would be refused again.
 SELECT DISTINCT ON (c.sha256) c.sha256, c.tokens
-FROM embedfleet.document AS d
-JOIN embedfleet.chunk AS c ON c.document_id = d.id AND c.version = d.version
-WHERE d.collection_id = %(collection_id)s AND d.key = ANY (%(keys)s)
+FROM embedfleet.{documents} AS d
+JOIN embedfleet.{chunks} AS c ON c.document_id = d.id AND c.version = d.version
+WHERE d.key = ANY (%(keys)s)
     AND NOT EXISTS (SELECT FROM embedfleet.{vectors} AS v WHERE v.sha256 = c.sha256)
     AND NOT EXISTS (
         SELECT FROM embedfleet.failure AS f
-        WHERE f.collection_id = d.collection_id AND f.sha256 = c.sha256 AND f.attempts = 0
+        WHERE f.collection_id = %(collection_id)s AND f.sha256 = c.sha256 AND f.attempts = 0
     );
 
 -- name: refuse_texts

@@ -24,10 +24,7 @@ INSERT INTO embedfleet.{vectors} (sha256, embedding, batch_id, attempt)
 SELECT s.sha256, s.embedding, %(id)s, %(attempt)s
 FROM embedfleet.{sibling} AS s
 WHERE s.sha256 = ANY (%(hashes)s::bytea[])
-    AND EXISTS (
-        SELECT FROM embedfleet.chunk AS c
-        WHERE c.collection_id = %(collection_id)s AND c.sha256 = s.sha256
-    )
+    AND EXISTS (SELECT FROM embedfleet.{chunks} AS c WHERE c.sha256 = s.sha256)
 ORDER BY s.sha256
 ON CONFLICT (sha256) DO NOTHING
 RETURNING sha256;

@@ -141,9 +141,7 @@ GRANT INSERT ON embedfleet.space, embedfleet.collection TO embedfleet_producer;
 GRANT UPDATE (fingerprint, paused_at, pause_code, pause_reason) ON embedfleet.space
 TO embedfleet_producer;
 GRANT EXECUTE ON FUNCTION embedfleet.create_relations(bigint) TO embedfleet_producer;
-GRANT SELECT, INSERT, UPDATE, DELETE ON embedfleet.document, embedfleet.failure
-TO embedfleet_producer;
-GRANT SELECT, INSERT, DELETE ON embedfleet.chunk TO embedfleet_producer;
+GRANT SELECT, INSERT, UPDATE, DELETE ON embedfleet.failure TO embedfleet_producer;
 GRANT SELECT, INSERT, UPDATE ON embedfleet.job TO embedfleet_producer;
 GRANT SELECT, INSERT, UPDATE (state, run_after, finished_at, reason) ON embedfleet.batch
 TO embedfleet_producer;
@@ -164,8 +162,6 @@ TO embedfleet_worker;
 GRANT UPDATE (paused_at, pause_code, pause_reason) ON embedfleet.space TO embedfleet_worker;
 GRANT SELECT, INSERT, UPDATE ON embedfleet.usage, embedfleet.lane_file TO embedfleet_worker;
 GRANT INSERT ON embedfleet.space_check TO embedfleet_worker;
-GRANT SELECT, UPDATE (live_version) ON embedfleet.document TO embedfleet_worker;
-GRANT SELECT, DELETE ON embedfleet.chunk TO embedfleet_worker;
 GRANT SELECT, INSERT, UPDATE, DELETE ON embedfleet.failure, embedfleet.worker
 TO embedfleet_worker;
 -- Who sweeps also clears the cache of queries.
@@ -177,28 +173,40 @@ GRANT SELECT, INSERT, UPDATE (used_at) ON embedfleet.query_vector
 TO embedfleet_search, embedfleet_producer;
 
 -- name: grant_relations
--- The tables and views of the collections that are there; later ones get theirs as they are made.
+-- The tables and views of the collections that are there; later ones get theirs as they are made (by
+-- a function of migration 0017, which has this list too).
 -- Only catalogs are read: what is stored in the schema may be its former owner's, and would run
 -- with the rights of whoever sets up the roles.
 DO $$
 DECLARE
     ours record;
+    rights text;
 BEGIN
     FOR ours IN
-        SELECT format('embedfleet.%I', relname) AS name, relkind = 'v' AS is_view
+        SELECT format('embedfleet.%I', relname) AS name,
+            CASE WHEN relkind = 'v' THEN 'view' ELSE split_part(relname, '_', 2) END AS what
         FROM pg_class
         WHERE relnamespace = 'embedfleet'::regnamespace
             AND (
                 relkind = 'v' AND relname <> 'batch_standing'
-                OR relkind = 'r' AND starts_with(relname::text, 'vectors_')
+                OR relkind = 'r' AND relname ~ '^_(documents|chunks|vectors)_[0-9]'
             )
     LOOP
-        IF ours.is_view THEN
-            EXECUTE format('GRANT SELECT ON %s TO embedfleet_search', ours.name);
-        ELSE
-            EXECUTE format('GRANT SELECT, DELETE ON %s TO embedfleet_producer', ours.name);
-            EXECUTE format('GRANT SELECT, INSERT, DELETE ON %s TO embedfleet_worker', ours.name);
-        END IF;
+        FOR rights IN
+            SELECT r.rights
+            FROM (VALUES
+                ('documents', 'SELECT, INSERT, UPDATE, DELETE ON %s TO embedfleet_producer'),
+                ('documents', 'SELECT, UPDATE (live_version) ON %s TO embedfleet_worker'),
+                ('chunks', 'SELECT, INSERT, DELETE ON %s TO embedfleet_producer'),
+                ('chunks', 'SELECT, DELETE ON %s TO embedfleet_worker'),
+                ('vectors', 'SELECT, DELETE ON %s TO embedfleet_producer'),
+                ('vectors', 'SELECT, INSERT, DELETE ON %s TO embedfleet_worker'),
+                ('view', 'SELECT ON %s TO embedfleet_search')
+            ) AS r (what, rights)
+            WHERE r.what = ours.what
+        LOOP
+            EXECUTE format('GRANT ' || rights, ours.name);
+        END LOOP;
     END LOOP;
 END
 $$;

@@ -14,7 +14,7 @@ ON CONFLICT (space_id) DO NOTHING;
 
 -- name: collections
 -- The newest ones of a space: where a thousand tenants share a model, not all of them are asked.
-SELECT c.id, c.space_id
+SELECT c.id
 FROM embedfleet.collection AS c
 JOIN embedfleet.space AS s ON s.id = c.space_id
 WHERE s.fingerprint = %(fingerprint)s
@@ -27,7 +27,7 @@ SELECT c.content, v.embedding::real[] AS embedding
 FROM (SELECT sha256, embedding FROM embedfleet.{vectors} ORDER BY sha256 LIMIT %(count)s) AS v
 CROSS JOIN LATERAL (
     SELECT content
-    FROM embedfleet.chunk
-    WHERE collection_id = %(collection_id)s AND sha256 = v.sha256
+    FROM embedfleet.{chunks}
+    WHERE sha256 = v.sha256
     LIMIT 1
 ) AS c;

@@ -2,10 +2,7 @@
 -- Of texts that were found a while ago, those that are still used and still have no vector.
 SELECT u.sha256, u.tokens
 FROM unnest(%(hashes)s::bytea[], %(tokens)s::integer[]) AS u (sha256, tokens)
-WHERE EXISTS (
-        SELECT FROM embedfleet.chunk AS c
-        WHERE c.collection_id = %(collection_id)s AND c.sha256 = u.sha256
-    )
+WHERE EXISTS (SELECT FROM embedfleet.{chunks} AS c WHERE c.sha256 = u.sha256)
     AND NOT EXISTS (SELECT FROM embedfleet.{vectors} AS v WHERE v.sha256 = u.sha256);
 
 -- name: judged

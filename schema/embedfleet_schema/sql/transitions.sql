@@ -75,7 +75,7 @@ LIMIT 1;
 -- The same: one of the batches of a job with the shortest texts, if it has a text of at most so many
 -- tokens.
 WITH shortest AS MATERIALIZED (
-    SELECT id, collection_id, hashes
+    SELECT id, hashes
     FROM embedfleet.batch
     WHERE job_id = %(job_id)s AND state = 'pending' AND lane = 'live' AND queue = %(queue)s
         AND run_after <= now() AND id <> ALL (%(tried)s::bigint[])
@@ -88,7 +88,7 @@ JOIN embedfleet.batch AS b USING (id)
 WHERE b.state = 'pending' AND EXISTS (
     SELECT
     FROM unnest(s.hashes) AS h (sha256)
-    JOIN embedfleet.chunk AS c ON c.collection_id = s.collection_id AND c.sha256 = h.sha256
+    JOIN embedfleet.{chunks} AS c USING (sha256)
     WHERE c.tokens <= %(most)s
 )
 FOR UPDATE OF b SKIP LOCKED
@@ -175,10 +175,7 @@ SELECT b.collection_id, h.sha256, %(code)s, %(reason)s, b.errors + b.crashes + 1
 FROM embedfleet.batch AS b
 CROSS JOIN unnest(%(hashes)s::bytea[]) AS h (sha256)
 WHERE b.id = %(id)s
-    AND EXISTS (
-        SELECT FROM embedfleet.chunk AS c
-        WHERE c.collection_id = b.collection_id AND c.sha256 = h.sha256
-    )
+    AND EXISTS (SELECT FROM embedfleet.{chunks} AS c WHERE c.sha256 = h.sha256)
     AND NOT EXISTS (SELECT FROM embedfleet.{vectors} AS v WHERE v.sha256 = h.sha256)
 ON CONFLICT (collection_id, sha256) DO UPDATE
 SET code = excluded.code, reason = excluded.reason, attempts = excluded.attempts,

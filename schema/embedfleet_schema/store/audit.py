@@ -7,10 +7,10 @@ from dataclasses import dataclass, replace
 from psycopg.rows import dict_row
 
 from embedfleet_schema.database import Database
-from embedfleet_schema.statements import load
+from embedfleet_schema.statements import composed, load
 from embedfleet_schema.store import documents, locks
 from embedfleet_schema.store.requeue import requeue
-from embedfleet_schema.store.texts import composed
+from embedfleet_schema.store.texts import judging
 from embedfleet_schema.types import CollectionInfo
 
 _SQL = load("audit")
@@ -49,7 +49,7 @@ class Audit:
 def audit(db: Database, collection: CollectionInfo) -> Audit:
     """Count in one snapshot; reads every chunk's hash, so large collections take a while."""
     with db.connection() as conn, conn.cursor(row_factory=dict_row) as cursor:
-        cursor.execute(composed(_SQL["count"], collection), {"collection_id": collection.id})
+        cursor.execute(judging(_SQL["count"], collection), {"collection_id": collection.id})
         return Audit(**(cursor.fetchone() or {}))
 
 
@@ -65,22 +65,22 @@ def repair(
     _remove_extra(db, collection)
     with db.transaction() as conn:
         locks.repair_alone(conn, collection.id)
-        rows = conn.execute(composed(_SQL["missing_texts"], collection), values).fetchall()
+        rows = conn.execute(judging(_SQL["missing_texts"], collection), values).fetchall()
         job_id = requeue(conn, collection, "repair", rows, budget=budget, budget_usd=budget_usd)
     after = 0
     while page := _take_page_live(db, collection, after):
         after = page
+    superseded = composed(_SQL["superseded_documents"], collection)
     with db.connection() as conn:
-        left = [document for (document,) in conn.execute(_SQL["superseded_documents"], values)]
+        left = [document for (document,) in conn.execute(superseded)]
     documents.prune(db, collection, left)
     return job_id
 
 
 def _remove_extra(db: Database, collection: CollectionInfo) -> None:
     """Looked for without a lock, because that takes long; removed a page at a time with it."""
-    values = {"collection_id": collection.id}
     with db.connection() as conn:
-        rows = conn.execute(composed(_SQL["extra"], collection), values).fetchall()
+        rows = conn.execute(composed(_SQL["extra"], collection)).fetchall()
     hashes = [bytes(sha256) for (sha256,) in rows]
     for start in range(0, len(hashes), PAGE):
         with db.transaction() as conn:
@@ -91,8 +91,7 @@ def _remove_extra(db: Database, collection: CollectionInfo) -> None:
 def _take_page_live(db: Database, collection: CollectionInfo, after: int) -> int | None:
     with db.transaction() as conn:
         locks.share(conn, collection.id)
-        rows = conn.execute(
-            _SQL["lock_waiting_page"], {"collection_id": collection.id, "after": after}
-        ).fetchall()
+        page = composed(_SQL["lock_waiting_page"], collection)
+        rows = conn.execute(page, {"after": after}).fetchall()
         documents.take_live(conn, collection, [(document, None) for (document,) in rows])
     return rows[-1][0] if rows else None

@@ -15,12 +15,12 @@ from uuid import UUID
 import numpy as np
 import psycopg
 from numpy.typing import NDArray
-from psycopg import Connection, sql
+from psycopg import Connection
 
 from embedfleet_schema.database import Database
 from embedfleet_schema.errors import LeaseLost
 from embedfleet_schema.failpoints import Failpoints
-from embedfleet_schema.statements import load
+from embedfleet_schema.statements import composed, load
 from embedfleet_schema.store import budgets, claims, halts, reuse, spaces, transitions, usage
 from embedfleet_schema.store.budgets import Aside
 from embedfleet_schema.store.claims import PriceOf
@@ -238,8 +238,7 @@ class Batches:
         space = part.collection.space
         texts = {"collection_id": part.collection.id, "hashes": part.hashes}
         rows = {"vectors": vector_array(matrix, space.storage, self._db.oids)}
-        vectors = sql.Identifier(part.collection.vectors)
-        insert = _SQL["insert_vectors"].format(vectors=vectors)
+        insert = composed(_SQL["insert_vectors"], part.collection)
         whose = {"id": part.id, "attempt": part.attempt}
         inserted = conn.execute(insert, whose | texts | rows).rowcount
         conn.execute(_SQL["forget_cured"], texts)

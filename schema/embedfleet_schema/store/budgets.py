@@ -17,10 +17,10 @@ from psycopg import Connection
 
 from embedfleet_schema.database import BUDGET_LOCK_SPACE, Database
 from embedfleet_schema.money import money
-from embedfleet_schema.statements import load
+from embedfleet_schema.statements import composed, load
 from embedfleet_schema.store import transitions, usage
 from embedfleet_schema.store.leases import Lease
-from embedfleet_schema.types import Space
+from embedfleet_schema.types import CollectionInfo, Space
 
 _SQL = load("budgets")
 
@@ -194,11 +194,11 @@ def affordable(
 
 
 def counts_of(
-    conn: Connection[Any], collection_id: int, hashes: Sequence[bytes]
+    conn: Connection[Any], collection: CollectionInfo, hashes: Sequence[bytes]
 ) -> list[tuple[bytes, int]]:
     """The tokens of texts, in their order."""
-    values = {"collection_id": collection_id, "hashes": list(hashes)}
-    return [(bytes(sha256), count) for sha256, count in conn.execute(_SQL["counts"], values)]
+    rows = conn.execute(composed(_SQL["counts"], collection), {"hashes": list(hashes)})
+    return [(bytes(sha256), count) for sha256, count in rows]
 
 
 def settle(conn: Connection[Any], lease: Lease, usd: Decimal | None) -> None:

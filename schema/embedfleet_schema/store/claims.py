@@ -6,9 +6,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from psycopg import Connection, sql
+from psycopg import Connection
 
-from embedfleet_schema.statements import load
+from embedfleet_schema.statements import composed, load
 from embedfleet_schema.store import budgets, collections, transitions
 from embedfleet_schema.store.budgets import Aside, Short, Wait
 from embedfleet_schema.store.leases import Lease
@@ -89,8 +89,9 @@ def _smaller(
     """A batch of the same job that can be paid for, claimed; and whether one comes later."""
     values["job_id"] = lease.job_id
     values["most"] = budgets.counted_within(short.tokens, lease.collection.space)
-    row = transitions.claim(conn, "smallest", values)
-    later = row or conn.execute(_SQL["smaller_later"], values).fetchone()
+    row = transitions.claim(conn, "smallest", values, lease.collection)
+    smaller_later = composed(_SQL["smaller_later"], lease.collection)
+    later = row or conn.execute(smaller_later, values).fetchone()
     return row, bool(later and later[0])
 
 
@@ -99,8 +100,7 @@ def _read(conn: Connection[Any], row: tuple[Any, ...]) -> tuple[Lease, list[int]
     batch_id, attempt, errors, job_id, collection_id, tokens, hashes = row
     collection = collections.by_id(conn, collection_id)
     missing = conn.execute(
-        _SQL["missing_texts"].format(vectors=sql.Identifier(collection.vectors)),
-        {"hashes": hashes, "collection_id": collection_id},
+        composed(_SQL["missing_texts"], collection), {"hashes": hashes}
     ).fetchall()
     lease = Lease(
         id=batch_id,

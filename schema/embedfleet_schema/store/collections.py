@@ -1,4 +1,4 @@
-"""Collections: their row, their vector table, their view, their index."""
+"""Collections: their row, their tables, their view, their index."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from embedfleet_schema.errors import (
     ModelMismatch,
     UnknownCollection,
 )
-from embedfleet_schema.statements import load
+from embedfleet_schema.statements import composed, load
 from embedfleet_schema.types import Chunking, CollectionInfo, Metric, Queue, Space
 
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,62}")
@@ -46,14 +46,12 @@ def check_name(name: str) -> None:
     """Raise BadName unless `name` can be a view in the schema."""
     if not _NAME.fullmatch(name):
         raise BadName(name=name, reason="it becomes a view in PostgreSQL")
-    if name.startswith("vectors_"):
-        raise BadName(name=name, reason="names that start with vectors_ are taken")
 
 
 def create_or_open(
     db: Database, name: str, space: Space, chunking: Chunking, queue: Queue
 ) -> CollectionInfo:
-    """The collection `name` in `space`, made with its table and view where it is new.
+    """The collection `name` in `space`, made with its tables and view where it is new.
 
     Raises:
         BadName: the name cannot be a view, or is taken by something else.
@@ -119,7 +117,7 @@ def list_all(db: Database) -> list[CollectionInfo]:
 
 def counts(db: Database, collection: CollectionInfo) -> CollectionCounts:
     with db.connection() as conn, conn.cursor(row_factory=dict_row) as cursor:
-        cursor.execute(_composed("counts", collection), {"collection_id": collection.id})
+        cursor.execute(composed(_SQL["counts"], collection), {"collection_id": collection.id})
         return CollectionCounts(**(cursor.fetchone() or {}))
 
 
@@ -153,7 +151,7 @@ def build_index(
                     operators=sql.Identifier(db.vector_schema, operators),
                 )
             )
-            conn.execute(_composed("analyze", collection))
+            conn.execute(composed(_SQL["analyze"], collection))
         finally:
             conn.execute(_SQL["reset_build"], {"lock_timeout": f"{db.lock_wait_s * 1e3:.0f}"})
     return name
@@ -164,10 +162,6 @@ def index_progress(db: Database, collection: CollectionInfo) -> Row | None:
     with db.connection() as conn, conn.cursor(row_factory=dict_row) as cursor:
         cursor.execute(_SQL["index_progress"], {"table": f"embedfleet.{collection.vectors}"})
         return cursor.fetchone()
-
-
-def _composed(statement: str, collection: CollectionInfo) -> sql.Composed:
-    return _SQL[statement].format(vectors=sql.Identifier(collection.vectors))
 
 
 def _create(

@@ -12,7 +12,7 @@ from psycopg.rows import class_row
 
 from embedfleet_schema.database import Database
 from embedfleet_schema.errors import UsageError
-from embedfleet_schema.statements import load
+from embedfleet_schema.statements import composed, load
 from embedfleet_schema.store import locks
 from embedfleet_schema.store.filters import containment
 from embedfleet_schema.store.keys import as_held, begins, can_be
@@ -41,9 +41,9 @@ def listed(db: Database, collection: CollectionInfo, *, prefix: str = "") -> Ite
     """The documents in the order of their keys, a page at a time: any number, in flat memory."""
     if not can_be(prefix):
         return
-    statement = _SQL["list"].format(begins=begins(sql.Identifier("key"), prefix))
+    statement = composed(_SQL["list"], collection, begins=begins(sql.Identifier("key"), prefix))
     # No key is empty.
-    values = {"collection_id": collection.id, "after": "", "limit": PAGE}
+    values: dict[str, Any] = {"after": "", "limit": PAGE}
     while True:
         with db.connection() as conn, conn.cursor(row_factory=class_row(DocumentInfo)) as cursor:
             page = cursor.execute(statement, values).fetchall()
@@ -86,10 +86,8 @@ def go_live(
     The lock comes first and the check is a statement of its own: of two commits that finish the
     two halves of a document, the later one sees the vectors of the earlier.
     """
-    waiting = conn.execute(
-        _SQL["lock_waiting"], {"collection_id": collection.id, "hashes": list(hashes)}
-    ).fetchall()
-    return take_live(conn, collection, waiting)
+    waiting = conn.execute(composed(_SQL["lock_waiting"], collection), {"hashes": list(hashes)})
+    return take_live(conn, collection, waiting.fetchall())
 
 
 def take_live(
@@ -99,8 +97,8 @@ def take_live(
     if not locked:
         return []
     rows = conn.execute(
-        _SQL["go_live"].format(vectors=sql.Identifier(collection.vectors)),
-        {"documents": [document for document, _ in locked]},
+        composed(_SQL["go_live"], collection),
+        {"collection_id": collection.id, "documents": [document for document, _ in locked]},
     )
     live = {document for (document,) in rows}
     return [document for document, former in locked if former is not None and document in live]
@@ -112,14 +110,15 @@ def prune(db: Database, collection: CollectionInfo, replaced: Sequence[int]) -> 
         return
     with db.transaction() as conn:
         locks.own(conn, collection.id)
-        rows = conn.execute(_SQL["remove_superseded"], {"documents": list(replaced)})
+        superseded = composed(_SQL["remove_superseded"], collection)
+        rows = conn.execute(superseded, {"documents": list(replaced)})
         remove_unused(conn, collection, {bytes(sha256) for (sha256,) in rows})
 
 
 def delete(db: Database, collection: CollectionInfo, keys: Sequence[str]) -> list[str]:
     """Remove documents, each by its key in either spelling; returns the keys that were there."""
     with db.connection() as conn:
-        held = as_held(conn, collection.id, keys)
+        held = as_held(conn, collection, keys)
     return remove(db, collection, held)
 
 
@@ -134,7 +133,7 @@ def remove(
     with db.transaction() as conn:
         locks.own(conn, collection.id)
         values = {"collection_id": collection.id, "keys": list(keys), "job_id": job_id}
-        rows = conn.execute(_SQL["remove_documents"], values).fetchall()
+        rows = conn.execute(composed(_SQL["remove_documents"], collection), values).fetchall()
         rejected = conn.execute(_SQL["remove_rejections"], values).fetchall()
         remove_unused(conn, collection, {bytes(sha256) for _, sha256 in rows if sha256})
     return sorted({key for key, _ in rows} | {key for (key,) in rejected})
@@ -166,22 +165,24 @@ def _matching(
         "limit": DELETED_AT_ONCE,
     }
     prefix = selection.prefix or ""
-    statement = _SQL["matching"].format(
+    statement = composed(
+        _SQL["matching"],
+        collection,
         begins=begins(sql.Identifier("d", "key"), prefix),
         verdict_begins=begins(sql.Identifier("document_key"), prefix),
-        and_where=_and_where(selection.where),
+        and_where=_and_where(collection, selection.where),
     )
     with db.connection() as conn:
         return [key for (key,) in conn.execute(statement, values)]
 
 
-def _and_where(where: Mapping[str, Any] | None) -> sql.Composable:
+def _and_where(collection: CollectionInfo, where: Mapping[str, Any] | None) -> sql.Composable:
     """The rest of the condition on a document, for a statement that has parameters."""
     if not where:
         return sql.SQL("")
-    return sql.SQL("\n        {}").format(
-        _SQL["has_metadata"].format(where=containment(where, beside_parameters=True))
-    )
+    condition = containment(where, beside_parameters=True)
+    has_metadata = composed(_SQL["has_metadata"], collection, where=condition)
+    return sql.SQL("\n        {}").format(has_metadata)
 
 
 def remove_unused(
@@ -191,6 +192,5 @@ def remove_unused(
     if not hashes:
         return
     values = {"collection_id": collection.id, "hashes": list(hashes)}
-    vectors = sql.Identifier(collection.vectors)
-    conn.execute(_SQL["remove_unused_vectors"].format(vectors=vectors), values)
-    conn.execute(_SQL["remove_unused_failures"], values)
+    conn.execute(composed(_SQL["remove_unused_vectors"], collection), values)
+    conn.execute(composed(_SQL["remove_unused_failures"], collection), values)

@@ -8,7 +8,7 @@ from psycopg.errors import Diagnostic
 
 from embedfleet_schema.database import Database
 from embedfleet_schema.errors import ViewsInTheWay
-from embedfleet_schema.statements import load
+from embedfleet_schema.statements import composed, load
 from embedfleet_schema.store import collections, grants, locks
 from embedfleet_schema.types import CollectionInfo
 
@@ -29,20 +29,17 @@ def drop(db: Database, collection: CollectionInfo, *, cascade: bool = False) -> 
     def listen(notice: Diagnostic) -> None:
         told.extend((notice.message_detail or notice.message_primary or "").splitlines())
 
-    parts = {
-        "name": sql.Identifier(collection.name),
-        "vectors": sql.Identifier(collection.vectors),
-        "behaviour": sql.SQL("CASCADE" if cascade else "RESTRICT"),
-    }
+    behaviour = sql.SQL("CASCADE" if cascade else "RESTRICT")
+    name = sql.Identifier(collection.name)
     with db.transaction() as conn:
         locks.own(conn, collection.id)
         collections.check_there(conn, collection)
         conn.add_notice_handler(listen)
         try:
-            conn.execute(_SQL["drop_view"].format(**parts))
-            grants.remove(conn, db, collection, parts["behaviour"])
+            conn.execute(_SQL["drop_view"].format(name=name, behaviour=behaviour))
+            grants.remove(conn, db, collection, behaviour)
             conn.execute(_SQL["delete"], {"collection_id": collection.id})
-            conn.execute(_SQL["drop_vectors"].format(**parts))
+            conn.execute(composed(_SQL["drop_tables"], collection, behaviour=behaviour))
         except psycopg.errors.DependentObjectsStillExist as error:
             dependents = "; ".join((error.diag.message_detail or str(error)).splitlines())
             raise ViewsInTheWay(name=collection.name, dependents=dependents) from error

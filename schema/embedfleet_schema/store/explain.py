@@ -9,7 +9,7 @@ from psycopg import Connection, Cursor
 from psycopg.rows import class_row, dict_row
 
 from embedfleet_schema.database import Database, Row
-from embedfleet_schema.statements import load
+from embedfleet_schema.statements import composed, load
 from embedfleet_schema.store import spaces, workers
 from embedfleet_schema.store.explanation import (
     ChunkFailure,
@@ -19,7 +19,7 @@ from embedfleet_schema.store.explanation import (
     Verdict,
 )
 from embedfleet_schema.store.keys import as_held
-from embedfleet_schema.store.texts import composed
+from embedfleet_schema.store.texts import judging
 from embedfleet_schema.types import CollectionInfo
 
 _SQL = load("explain")
@@ -29,7 +29,7 @@ def explain(db: Database, collection: CollectionInfo, key: str) -> Explanation:
     """Where a document stands, by its key in either spelling, and what it waits for."""
     with db.transaction() as conn:
         conn.execute(_SQL["one_snapshot"])
-        (key,) = as_held(conn, collection.id, [key])
+        (key,) = as_held(conn, collection, [key])
         named: dict[str, Any] = {"collection_id": collection.id, "key": key}
         verdicts = conn.cursor(row_factory=class_row(Verdict))
         rejection = verdicts.execute(_SQL["rejection"], named).fetchone()
@@ -73,7 +73,7 @@ def _waiting(
 ) -> Explanation:
     """What the open batches of a document say, and whether somebody is there to take them."""
     batches: Cursor[OpenBatch] = conn.cursor(row_factory=class_row(OpenBatch))
-    uncovered = conn.execute(composed(_SQL["uncovered"], collection), named).fetchone()
+    uncovered = conn.execute(judging(_SQL["uncovered"], collection), named).fetchone()
     open_batches = composed(_SQL["batches"], collection, alive=workers.ALIVE)
     return replace(
         found,

@@ -8,7 +8,7 @@ from datetime import datetime
 from psycopg.rows import class_row
 
 from embedfleet_schema.database import Database
-from embedfleet_schema.statements import load
+from embedfleet_schema.statements import composed, load
 from embedfleet_schema.types import CollectionInfo
 
 _SQL = load("failures")
@@ -34,7 +34,7 @@ def listed(
     """The failures of a collection, or of one of its jobs; the newest first."""
     with db.connection() as conn, conn.cursor(row_factory=class_row(FailureInfo)) as cursor:
         cursor.execute(
-            _SQL["list"],
+            composed(_SQL["list"], collection),
             {"collection_id": collection.id, "job_id": job_id, "limit": limit},
         )
         return cursor.fetchall()

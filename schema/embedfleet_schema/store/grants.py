@@ -28,8 +28,6 @@ _SCAN = load("scan_defaults")
 
 PREFIX = "search_"
 LONGEST_NAME = 63
-# Of many relations that a role can read, a message names so many.
-NAMED = 3
 
 
 def function_name(collection: CollectionInfo) -> str:
@@ -42,7 +40,7 @@ def grant(db: Database, collection: CollectionInfo, role: str) -> str:
     Raises:
         CollectionGone: it was dropped.
         UnknownRole: the server has no such role.
-        GrantUseless: the role can read tables or views of the fleet already.
+        GrantUseless: the role can read the view or the tables of the collection already.
         LongName: the collection's name leaves no room for the function's.
         NotPermitted: the user neither owns the schema nor may act as its owner.
     """
@@ -92,11 +90,10 @@ def remove(
 
 def _check(conn: Connection[Any], role: str, collection: CollectionInfo) -> None:
     _check_role(conn, role)
-    readable = [name for (name,) in conn.execute(_SQL["readable"], {"role": role})]
+    values = {"role": role, "relations": [collection.name, *collection.tables]}
+    readable = [name for (name,) in conn.execute(_SQL["readable"], values)]
     if readable:
-        more = ", ..." if len(readable) > NAMED else ""
-        found = ", ".join(readable[:NAMED]) + more
-        raise GrantUseless(role=role, name=collection.name, readable=found)
+        raise GrantUseless(role=role, name=collection.name, readable=", ".join(readable))
 
 
 def _check_role(conn: Connection[Any], role: str) -> None:

@@ -6,12 +6,12 @@ from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from psycopg import Connection, sql
+from psycopg import Connection
 from psycopg.errors import SerializationFailure
 from psycopg.types.json import Jsonb
 
 from embedfleet_schema.database import Database
-from embedfleet_schema.statements import load
+from embedfleet_schema.statements import composed, load
 from embedfleet_schema.store import documents, jobs, locks
 from embedfleet_schema.types import CollectionInfo
 
@@ -110,9 +110,10 @@ def known_documents(
     db: Database, collection: CollectionInfo, keys: Sequence[str]
 ) -> list[KnownRow]:
     """What the collection holds under these keys."""
-    values = {"collection_id": collection.id, "keys": list(keys)}
+    values = {"keys": list(keys)}
     with db.connection() as conn:
-        return [KnownRow(*row) for row in conn.execute(_SQL["known_digests"], values).fetchall()]
+        rows = conn.execute(composed(_SQL["known_digests"], collection), values)
+        return [KnownRow(*row) for row in rows]
 
 
 def merge(
@@ -138,7 +139,7 @@ def merge(
         retried = conn.execute(_SQL["retry_failures"], values | {"hashes": list(missing)}).rowcount
         conn.execute(_SQL["forget_rejections"], values | {"keys": window.keys})
         _reject(conn, values, window.verdicts)
-        _merge_documents(conn, values, window)
+        _merge_documents(conn, collection, values, window)
         batches = jobs.put_batches(conn, collection, job_id, missing.items(), budget=budget)
         # A failure that is tried again counts, if the job is cancelled: there PostgreSQL is asked.
         awaited = missing.keys() if not retried else ()
@@ -152,7 +153,7 @@ def missing_waiting(
     conn: Connection[Any], collection: CollectionInfo, keys: Sequence[str]
 ) -> dict[bytes, int]:
     """Tokens by hash of the texts that documents still wait for."""
-    statement = _SQL["missing_waiting"].format(vectors=sql.Identifier(collection.vectors))
+    statement = composed(_SQL["missing_waiting"], collection)
     values = {"collection_id": collection.id, "keys": list(keys)}
     return {bytes(sha256): tokens for sha256, tokens in conn.execute(statement, values)}
 
@@ -194,8 +195,7 @@ def _missing(
     """Tokens by hash of every distinct text that needs a vector."""
     missing: dict[bytes, int] = {}
     if window.documents:
-        vectors = sql.Identifier(collection.vectors)
-        rows = conn.execute(_SQL["missing_incoming"].format(vectors=vectors))
+        rows = conn.execute(composed(_SQL["missing_incoming"], collection))
         missing.update((bytes(sha256), tokens) for sha256, tokens in rows)
     if window.waiting:
         missing |= missing_waiting(conn, collection, window.waiting)
@@ -237,18 +237,22 @@ def _reject(conn: Connection[Any], values: dict[str, Any], verdicts: Sequence[Ve
         )
 
 
-def _merge_documents(conn: Connection[Any], values: dict[str, Any], window: Incoming) -> None:
+def _merge_documents(
+    conn: Connection[Any], collection: CollectionInfo, values: dict[str, Any], window: Incoming
+) -> None:
+    def execute(statement: str, **lists: list[str]) -> int:
+        return conn.execute(composed(_SQL[statement], collection), {**values, **lists}).rowcount
+
     keys = [document.key for document in window.documents]
     if keys or window.sources:
-        conn.execute(_SQL["lock_documents"], values | {"keys": [*keys, *window.sources]})
+        execute("lock_documents", keys=[*keys, *window.sources])
     if window.sources:
-        sources = {"keys": list(window.sources), "sources": list(window.sources.values())}
-        conn.execute(_SQL["set_sources"], values | sources)
+        sources = list(window.sources.values())
+        execute("set_sources", keys=list(window.sources), sources=sources)
     if keys:
-        merged = conn.execute(_SQL["merge_documents"], values)
-        if merged.rowcount < len(keys):
+        if execute("merge_documents") < len(keys):
             raise SerializationFailure("a key was taken by another source in between")
-        conn.execute(_SQL["merge_chunks"], values)
+        execute("merge_chunks")
 
 
 def _take_live(

@@ -8,7 +8,8 @@ from typing import Any
 from psycopg import Connection, sql
 
 from embedfleet_schema.spellings import spellings
-from embedfleet_schema.statements import load
+from embedfleet_schema.statements import composed, load
+from embedfleet_schema.types import CollectionInfo
 
 _SQL = load("documents")
 
@@ -18,15 +19,15 @@ def can_be(key: str) -> bool:
     return key == key.replace("\0", "").encode(errors="ignore").decode()
 
 
-def as_held(conn: Connection[Any], collection_id: int, keys: Iterable[str]) -> list[str]:
+def as_held(conn: Connection[Any], collection: CollectionInfo, keys: Iterable[str]) -> list[str]:
     """The keys as the collection holds them, of documents and of verdicts.
 
     A key that it holds as it is means that one, also where it holds another spelling of it.
     """
     asked = {key: spellings(key) for key in keys if can_be(key)}
     every = [spelling for each in asked.values() for spelling in each]
-    values = {"collection_id": collection_id, "keys": every}
-    held = {key for (key,) in conn.execute(_SQL["held_keys"], values)}
+    values = {"collection_id": collection.id, "keys": every}
+    held = {key for (key,) in conn.execute(composed(_SQL["held_keys"], collection), values)}
     return [next(filter(held.__contains__, asked[key]), key) for key in asked]
 
 

@@ -10,11 +10,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 
-from psycopg import sql
-
 from embedfleet_schema.database import Database
 from embedfleet_schema.errors import LeaseLost
-from embedfleet_schema.statements import load
+from embedfleet_schema.statements import composed, load
 from embedfleet_schema.store import collections, transitions
 from embedfleet_schema.store.leases import Lease
 from embedfleet_schema.store.transitions import Leaving
@@ -54,9 +52,9 @@ def leases(db: Database, file_id: int) -> list[Lease]:
 
 def texts(db: Database, collection: CollectionInfo, hashes: list[bytes]) -> dict[bytes, str]:
     """Those of the texts that have no vector yet."""
-    statement = _BATCHES["missing_texts"].format(vectors=sql.Identifier(collection.vectors))
+    statement = composed(_BATCHES["missing_texts"], collection)
     with db.connection() as conn:
-        rows = conn.execute(statement, {"hashes": hashes, "collection_id": collection.id})
+        rows = conn.execute(statement, {"hashes": hashes})
         return {bytes(sha256): content for sha256, content, _ in rows}
 
 

@@ -73,7 +73,8 @@ class Purses:
         assert self._price is not None  # noqa: S101 - see pay
         assert self._space is not None  # noqa: S101
         (hashes,) = self._conn.execute(_SQL["hashes"], {"id": batch.id}).fetchone() or ([],)
-        counted = budgets.counts_of(self._conn, batch.collection_id, hashes)
+        collection = collections.by_id(self._conn, batch.collection_id)
+        counted = budgets.counts_of(self._conn, collection, hashes)
         needed = budgets.bounds([count for _, count in counted], self._space)
         filed = room.filed or batch.job_id in self.costs
         rows = budgets.affordable(replace(room, filed=filed), needed, self._price, batch.job_id)

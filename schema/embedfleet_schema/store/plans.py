@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
-from psycopg import sql
-
 from embedfleet_schema.database import Database
-from embedfleet_schema.statements import load
+from embedfleet_schema.statements import composed, load
 from embedfleet_schema.store import collections, ingest
 from embedfleet_schema.store.reuse import SIBLINGS_ASKED
 from embedfleet_schema.types import CollectionInfo, Space, Storage
@@ -29,7 +27,7 @@ def stored(db: Database, collection: CollectionInfo, hashes: Collection[bytes]) 
     """Those of the texts that have a vector in this collection."""
     if not hashes:
         return set()
-    statement = _SQL["stored"].format(vectors=sql.Identifier(collection.vectors))
+    statement = composed(_SQL["stored"], collection)
     with db.connection() as conn:
         rows = conn.execute(statement, {"hashes": list(hashes)}).fetchall()
     return {bytes(sha256) for (sha256,) in rows}

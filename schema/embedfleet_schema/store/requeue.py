@@ -11,7 +11,7 @@ from embedfleet_schema.database import Database
 from embedfleet_schema.statements import load
 from embedfleet_schema.store import jobs, locks
 from embedfleet_schema.store.jobs import JobKind, Tally
-from embedfleet_schema.store.texts import composed, still_without
+from embedfleet_schema.store.texts import judging, still_without
 from embedfleet_schema.types import CollectionInfo
 
 _SQL = load("failures")
@@ -32,7 +32,7 @@ def retry_failures(
     with db.transaction() as conn:
         locks.repair_alone(conn, collection.id)
         rows = conn.execute(
-            composed(_SQL["to_retry"], collection),
+            judging(_SQL["to_retry"], collection),
             {"collection_id": collection.id, "job_id": job_id},
         ).fetchall()
         return requeue(conn, collection, "retry", rows, budget=budget, budget_usd=budget_usd)

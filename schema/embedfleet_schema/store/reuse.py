@@ -9,8 +9,8 @@ from psycopg import Connection, sql
 from psycopg.errors import UndefinedTable
 
 from embedfleet_schema.database import Database
-from embedfleet_schema.statements import load
-from embedfleet_schema.types import CollectionInfo
+from embedfleet_schema.statements import composed, load
+from embedfleet_schema.types import CollectionInfo, vector_table
 
 _SQL = load("reuse")
 
@@ -27,7 +27,7 @@ def siblings(conn: Connection[Any], collection: CollectionInfo) -> list[str]:
         "limit": SIBLINGS_ASKED,
     }
     rows = conn.execute(_SQL["siblings"], values)
-    return [f"vectors_{sibling}_{collection.space_id}" for (sibling,) in rows]
+    return [vector_table(sibling, collection.space_id) for (sibling,) in rows]
 
 
 class Elsewhere:
@@ -59,9 +59,7 @@ class Elsewhere:
         if not tables:
             return 0
         held = [_SQL["held"].format(sibling=sql.Identifier(table)) for table in tables]
-        statement = _SQL["count"].format(
-            vectors=sql.Identifier(self._collection.vectors), held=sql.SQL(" OR ").join(held)
-        )
+        statement = composed(_SQL["count"], self._collection, held=sql.SQL(" OR ").join(held))
         with self._db.connection() as conn:
             row = conn.execute(statement, {"hashes": list(hashes)}).fetchone()
         return int(row[0]) if row else 0
@@ -81,15 +79,8 @@ def copy(
     for table in tables:
         if not left:
             break
-        values = {
-            "id": batch_id,
-            "attempt": attempt,
-            "hashes": sorted(left),
-            "collection_id": collection.id,
-        }
-        statement = _SQL["copy"].format(
-            vectors=sql.Identifier(collection.vectors), sibling=sql.Identifier(table)
-        )
+        values = {"id": batch_id, "attempt": attempt, "hashes": sorted(left)}
+        statement = composed(_SQL["copy"], collection, sibling=sql.Identifier(table))
         found = {bytes(sha256) for (sha256,) in conn.execute(statement, values)}
         left -= found
         copied |= found

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 import psycopg
 from numpy.typing import NDArray
-from psycopg import sql
 from psycopg.types.json import Jsonb
 
 from embedfleet_schema.database import Database
-from embedfleet_schema.errors import ModelRefused
-from embedfleet_schema.statements import load
+from embedfleet_schema.errors import ModelRefused, UnknownCollection
+from embedfleet_schema.statements import composed, load
+from embedfleet_schema.store import collections
 from embedfleet_schema.types import Space
 
 _SQL = load("space_checks")
@@ -67,12 +67,11 @@ def stored(db: Database, space: Space, count: int) -> tuple[list[str], NDArray[n
     rows: list[Sequence[float]] = []
     with db.connection() as conn:
         found = conn.execute(_SQL["collections"], {"fingerprint": space.fingerprint}).fetchall()
-        for collection_id, space_id in found:
-            table = sql.Identifier(f"vectors_{collection_id}_{space_id}")
-            values = {"collection_id": collection_id, "count": count - len(texts)}
+        for (collection_id,) in found:
             try:
-                samples = conn.execute(_SQL["stored"].format(vectors=table), values).fetchall()
-            except psycopg.errors.UndefinedTable:
+                statement = composed(_SQL["stored"], collections.by_id(conn, collection_id))
+                samples = conn.execute(statement, {"count": count - len(texts)}).fetchall()
+            except (UnknownCollection, psycopg.errors.UndefinedTable):
                 continue  # it was dropped at this moment
             texts += [text for text, _ in samples]
             rows += [row for _, row in samples]

@@ -7,7 +7,7 @@ from typing import Any
 
 from psycopg import Connection, sql
 
-from embedfleet_schema.statements import load
+from embedfleet_schema.statements import composed, load
 from embedfleet_schema.types import CollectionInfo
 
 _SQL = load("texts")
@@ -23,7 +23,6 @@ def still_without(
     put off while the first is under way, and then finds the vector.
     """
     values = {
-        "collection_id": collection.id,
         "hashes": [sha256 for sha256, _ in found],
         "tokens": [tokens for _, tokens in found],
     }
@@ -31,10 +30,6 @@ def still_without(
     return [(bytes(sha256), tokens) for sha256, tokens in rows]
 
 
-def composed(
-    statement: sql.SQL, collection: CollectionInfo, **parts: sql.Composable
-) -> sql.Composed:
-    """The statement for this collection: {vectors} is its vector table, {judged} that condition."""
-    vectors = sql.Identifier(collection.vectors)
-    judged = _SQL["judged"].format(vectors=vectors)
-    return statement.format(vectors=vectors, judged=judged, **parts)
+def judging(statement: sql.SQL, collection: CollectionInfo) -> sql.Composed:
+    """The statement for this collection: {judged} is that condition."""
+    return composed(statement, collection, judged=composed(_SQL["judged"], collection))

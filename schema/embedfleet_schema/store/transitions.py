@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import cache
+from functools import lru_cache
 from typing import Any, Literal, NamedTuple
 
 from psycopg import Connection, sql
@@ -17,7 +17,7 @@ from psycopg import Connection, sql
 from embedfleet_schema.database import Database
 from embedfleet_schema.errors import LeaseLost, UnknownJob
 from embedfleet_schema.packing import Packed
-from embedfleet_schema.statements import load
+from embedfleet_schema.statements import composed, load
 from embedfleet_schema.store import documents, locks, workers
 from embedfleet_schema.store.leases import Lease
 from embedfleet_schema.types import CollectionInfo
@@ -136,7 +136,7 @@ class Leaving:
         documents.prune(db, self.collection, self._replaced)
 
     def _of(self, statement: str) -> sql.Composed:
-        return _SQL[statement].format(vectors=sql.Identifier(self.collection.vectors))
+        return composed(_SQL[statement], self.collection)
 
 
 @contextmanager
@@ -228,15 +228,21 @@ def carve(conn: Connection[Any], batch_id: int, rest: list[bytes], *, tokens: in
     conn.execute(_SQL["shrink"], {"id": batch_id, "rest": rest, "tokens": tokens})
 
 
-@cache
-def claiming(best: Best) -> sql.Composed:
-    """The statement that leases what another finds."""
-    return _SQL["claim"].format(best=_SQL[best])
+@lru_cache
+def claiming(best: Best, collection: CollectionInfo | None = None) -> sql.Composed:
+    """The statement that leases what another finds, in any collection or in one."""
+    found = _SQL[best] if collection is None else composed(_SQL[best], collection)
+    return _SQL["claim"].format(best=found)
 
 
-def claim(conn: Connection[Any], best: Best, values: Mapping[str, Any]) -> tuple[Any, ...] | None:
+def claim(
+    conn: Connection[Any],
+    best: Best,
+    values: Mapping[str, Any],
+    collection: CollectionInfo | None = None,
+) -> tuple[Any, ...] | None:
     """Lease the first batch that a statement finds, to a worker."""
-    return conn.execute(claiming(best), {"file_id": None, **values}).fetchone()
+    return conn.execute(claiming(best, collection), {"file_id": None, **values}).fetchone()
 
 
 def claim_for_file(

@@ -1,0 +1,21 @@
+"""Documents and chunks in tables of their collection, so that whoever reads one collection reads
+nothing of another.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from alembic import op
+
+from embedfleet_schema.statements import Statements
+
+revision = "0017"
+down_revision = "0016"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    for statement in Statements(Path(__file__).with_suffix(".sql").read_text()).values():
+        op.execute(statement.as_string(None))
