@@ -14,12 +14,16 @@ BAD_MODEL = "mistral/other-model"
 DEADLINE_S = 10.0
 
 OF_THE_DEAD = """
-SELECT sha256 FROM embedfleet.batch AS b
+SELECT sha256(convert_to(t.content, 'UTF8')) FROM embedfleet.batch AS b
 JOIN embedfleet.worker AS w ON w.id = b.owner
-CROSS JOIN LATERAL unnest(b.hashes) AS sha256
+JOIN embedfleet.{texts} AS t ON t.id = ANY (b.texts)
 WHERE b.state = 'leased' AND w.pid = ANY (%s)
 """
-STORED = "SELECT sha256 FROM embedfleet.{vectors}"
+STORED = """
+SELECT sha256(convert_to(t.content, 'UTF8'))
+FROM embedfleet.{vectors} AS v
+JOIN embedfleet.{texts} AS t ON t.id = v.text_id
+"""
 
 
 def halve_limits(stand: Stand) -> None:
@@ -51,9 +55,11 @@ def kill_two(stand: Stand) -> None:
     # What was written to a socket before they stopped is admitted by now, and what was answered
     # before they stopped cannot be stored any more.
     time.sleep(0.5)
-    held = {bytes(row[0]) for row in stand.ask(OF_THE_DEAD, [each.pid for each in victims])}
-    vectors = stand.fleet.collection("docs").info.vectors
-    stored = {bytes(row[0]) for row in stand.ask(STORED.format(vectors=vectors))}
+    info = stand.fleet.collection("docs").info
+    tables = {"texts": info.texts, "vectors": info.vectors}
+    of_the_dead = OF_THE_DEAD.format(**tables)
+    held = {bytes(row[0]) for row in stand.ask(of_the_dead, [each.pid for each in victims])}
+    stored = {bytes(row[0]) for row in stand.ask(STORED.format(**tables))}
     requests, texts = stand.provider.paid(held - stored)
     for name, more in (("requests_in_flight", requests), ("texts_in_flight", texts)):
         stand.figures[name] = stand.figures.get(name, 0) + more

@@ -8,12 +8,18 @@ from typing import Any
 import numpy as np
 from psycopg import sql
 
+from embedfleet_schema.statements import composed
+from embedfleet_schema.types import CollectionInfo
 from limits.stand import DIMENSIONS, Stand
 from plugins.provider_server.answers import vectors_of
 
 # What a worker logs of each batch.
 BATCH = re.compile(r"batch \d+: done, .* embed (\d+) ms")
-STORED = "SELECT sha256, embedding FROM embedfleet.{vectors}"
+STORED = """
+SELECT sha256(convert_to(t.content, 'UTF8')), v.embedding
+FROM embedfleet.{vectors} AS v
+JOIN embedfleet.{texts} AS t ON t.id = v.text_id
+"""
 # Vectors are normalized once more on their way, which may cost a last bit.
 TOLERANCE = 1e-5
 
@@ -49,7 +55,7 @@ def of_the_end(stand: Stand, model: str, *, to_the_end: bool) -> dict[str, float
         "lost": found.missing if to_the_end else account["texts_answered"] - found.stored,
         "stored": found.stored,
         "dead": len(docs.failures()),
-        "bad_rows": bad_rows(stand, docs.info.vectors),
+        "bad_rows": bad_rows(stand, docs.info),
         "paid_twice": totals["repeated_texts"],
         "repeated_requests": totals["repeated_requests"],
         "calls_per_answer": totals["received"] / max(1, totals["answered"]),
@@ -70,9 +76,9 @@ def longest_wait(stand: Stand) -> float:
     return max(found) / 1e3
 
 
-def bad_rows(stand: Stand, vectors: str) -> int:
+def bad_rows(stand: Stand, collection: CollectionInfo) -> int:
     """Rows whose vector is not that of their text."""
-    statement = sql.SQL(STORED).format(vectors=sql.Identifier(vectors))
+    statement = composed(sql.SQL(STORED), collection)
     with stand.fleet.db.connection() as conn:
         rows = conn.execute(statement).fetchall()
     if not rows:

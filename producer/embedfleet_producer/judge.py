@@ -11,7 +11,7 @@ from typing import TypeGuard, TypeVar, cast, get_args
 
 from embedfleet_producer.stand_ins import RefusedChunk
 from embedfleet_producer.visible import has_text
-from embedfleet_schema.types import Chunk, ChunkMode, Document, Mark, Rejection
+from embedfleet_schema.types import Chunk, ChunkMode, Document, Mark, Rejection, text_hash
 
 Given = TypeVar("Given")
 Found = TypeVar("Found")
@@ -97,8 +97,7 @@ def checked(piece: object) -> str | Chunk:
         given = chunk.content if isinstance(chunk.content, str) else shown
         # No text holds a NUL: nothing else has this address.
         said = f"\0{fault.code}\0{fault.reason}\0{given}".encode("utf-8", "surrogatepass")
-        sha256 = hashlib.sha256(said).digest()
-        return RefusedChunk(shown, code=fault.code, reason=fault.reason, sha256=sha256)
+        return RefusedChunk(shown, code=fault.code, reason=fault.reason, hash=text_hash(said))
     return piece if isinstance(piece, str) else chunk
 
 
@@ -196,7 +195,7 @@ def _texts(document: Document) -> Iterator[tuple[str, str]]:
         if isinstance(chunk, RefusedChunk):
             if fault.code == "EMPTY":
                 fault = _Refused(chunk.code, chunk.reason)
-            yield chunk.content, f"!{chunk.sha256.hex()}"
+            yield chunk.content, f"!{chunk.hash.hex()}"
             continue
         if isinstance(chunk, Chunk):
             text, extra = _string(chunk.content), _metadata_json(chunk.metadata) + _offsets(chunk)

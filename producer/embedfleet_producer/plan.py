@@ -97,18 +97,18 @@ class Planner:
                 document.digest, live=True, job_id=_THIS_PLAN, source=document.source
             )
         self._count_documents(prepared)
-        chunks = {chunk.sha256: chunk for chunk in incoming.chunks}
-        fresh = {sha256: chunk for sha256, chunk in chunks.items() if sha256 not in self._texts}
+        chunks = {chunk.hash: chunk for chunk in incoming.chunks}
+        fresh = {hash_: chunk for hash_, chunk in chunks.items() if hash_ not in self._texts}
         self._texts.update(fresh)
         self.counted.texts += len(fresh)
         self.counted.tokens += sum(chunk.tokens for chunk in fresh.values())
-        missing = self._missing({sha256: chunk.tokens for sha256, chunk in fresh.items()})
-        for sha256 in missing.keys() & incoming.refused.keys():
-            del missing[sha256]
+        missing = self._missing({hash_: chunk.tokens for hash_, chunk in fresh.items()})
+        for hash_ in missing.keys() & incoming.refused.keys():
+            del missing[hash_]
             self.counted.failed += 1
         self._pay(missing)
         room = SAMPLES - len(self.counted.samples)
-        self.counted.samples += [fresh[sha256].content for sha256 in list(missing)[:room]]
+        self.counted.samples += [fresh[hash_].content for hash_ in list(missing)[:room]]
         self._pay(self._missing(self._waiting(incoming.waiting)))
 
     def _known(self, window: Window) -> dict[str, Known]:
@@ -142,8 +142,8 @@ class Planner:
     def _take(self, missing: dict[bytes, int], collection: CollectionInfo | None) -> int:
         """Take out what a collection has; returns how many that are."""
         found = plans.stored(self._db, collection, missing.keys()) if collection else set()
-        for sha256 in found:
-            del missing[sha256]
+        for hash_ in found:
+            del missing[hash_]
         return len(found)
 
     def _waiting(self, keys: Sequence[str]) -> dict[bytes, int]:
@@ -151,7 +151,7 @@ class Planner:
         if not keys or self._collection is None:
             return {}
         texts = plans.waiting(self._db, self._collection, keys)
-        fresh = {sha256: tokens for sha256, tokens in texts.items() if sha256 not in self._texts}
+        fresh = {hash_: tokens for hash_, tokens in texts.items() if hash_ not in self._texts}
         self._texts.update(fresh)
         return fresh
 

@@ -18,7 +18,7 @@ from embedfleet_producer.stand_ins import RefusedChunk
 from embedfleet_producer.unknown import UNREADABLE_SHARE
 from embedfleet_producer.windows import Window
 from embedfleet_schema.store.ingest import ChunkRow, DocumentRow, Incoming, Refusal
-from embedfleet_schema.types import Document, Rejection, text_sha256
+from embedfleet_schema.types import Document, Rejection, text_hash
 
 # Verdicts that a call returns; all of them are in `failures`, and memory stays flat.
 REJECTIONS_RETURNED = 1_000
@@ -122,14 +122,14 @@ def _take(
     for position, prepared in enumerate(chunks):
         chunk, tokens = prepared.chunk, prepared.tokens
         start, end, content = chunk.start, chunk.end, chunk.content
-        sha256 = chunk.sha256 if isinstance(chunk, RefusedChunk) else text_sha256(content)
+        hash_ = chunk.hash if isinstance(chunk, RefusedChunk) else text_hash(content)
         own = {**parts[position], **chunk.metadata} if parts else chunk.metadata
         metadata = _over(document.metadata, own) if own else whole
         incoming.chunks.append(
-            ChunkRow(key, position, start, end, tokens, sha256, content, metadata)
+            ChunkRow(key, position, start, end, tokens, hash_, content, metadata)
         )
         if refusal := _refusal(prepared, chunker.limit):
-            incoming.refused[sha256] = refusal
+            incoming.refused[hash_] = refusal
 
 
 def _refusal(prepared: PreparedChunk, limit: int) -> Refusal | None:

@@ -11,10 +11,10 @@ from embedfleet_schema.types import Chunk
 class RefusedChunk(Chunk):
     """It keeps the place of the chunk and says in `content` how that began, escaped.
 
-    `sha256` stands for the chunk as it was given, and is that of no text: one that reads the same
+    `hash` stands for the chunk as it was given, and is that of no text: one that reads the same
     does not share the failure.
     """
 
     code: str = ""
     reason: str = ""
-    sha256: bytes = b""
+    hash: bytes = b""

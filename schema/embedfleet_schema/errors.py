@@ -157,6 +157,13 @@ class NothingAccepted(EmbedfleetError):
     """
 
 
+class HashCollision(EmbedfleetError):
+    """A text of {keys} has the same hash as another text of the collection, which does not happen
+    by chance. Nothing of these documents and of those read with them was stored. Find out who made
+    them, and enqueue the others without them.
+    """
+
+
 class ExtraMissing(EmbedfleetError):
     """{feature} needs packages that are not installed. Install them with: pip install
     'embedfleet[{extra}]'

@@ -16,7 +16,6 @@ from sqlalchemy import (
     CheckConstraint,
     ForeignKey,
     Index,
-    LargeBinary,
     SmallInteger,
     Text,
     UniqueConstraint,
@@ -167,7 +166,7 @@ class Batch(Base):
     chunks: Mapped[int]
     stored: Mapped[int] = mapped_column(server_default=text("0"))
     tokens: Mapped[int] = mapped_column(BigInteger)
-    hashes: Mapped[list[bytes]] = mapped_column(ARRAY(LargeBinary))
+    texts: Mapped[list[int]] = mapped_column(ARRAY(BigInteger))
     attempt: Mapped[int] = mapped_column(server_default=text("0"))
     errors: Mapped[int] = mapped_column(server_default=text("0"))
     crashes: Mapped[int] = mapped_column(server_default=text("0"))
@@ -237,7 +236,7 @@ class Batch(Base):
 
 
 class Failure(Base):
-    """A chunk that can not be embedded (`sha256` is set), or a document that was not accepted.
+    """A text that can not be embedded (`text_id` is set), or a document that was not accepted.
 
     `retried_by` is the job that enqueued the text again: while it is not cancelled, documents wait
     for what becomes of it. `source` is the file that a document which was not accepted lies in.
@@ -247,7 +246,7 @@ class Failure(Base):
 
     id: Mapped[int] = identity()
     collection_id: Mapped[int] = belongs_to("collection")
-    sha256: Mapped[bytes | None]
+    text_id: Mapped[int | None] = mapped_column(BigInteger)
     document_key: Mapped[str | None]
     code: Mapped[str]
     reason: Mapped[str]
@@ -258,8 +257,8 @@ class Failure(Base):
     source: Mapped[str | None]
 
     __table_args__ = (
-        CheckConstraint("(sha256 IS NULL) <> (document_key IS NULL)", name="subject"),
-        UniqueConstraint("collection_id", "sha256"),
+        CheckConstraint("(text_id IS NULL) <> (document_key IS NULL)", name="subject"),
+        UniqueConstraint("collection_id", "text_id"),
         UniqueConstraint("collection_id", "document_key"),
     )
 

@@ -37,10 +37,11 @@ class Statements(Mapping[str, sql.SQL]):
 def composed(
     statement: sql.SQL, collection: CollectionInfo, **parts: sql.Composable
 ) -> sql.Composed:
-    """The statement for one collection: {documents}, {chunks} and {vectors} are its tables."""
+    """The statement of one collection: {documents}, {chunks}, {texts}, {vectors} are its tables."""
     return statement.format(
         documents=sql.Identifier(collection.documents),
         chunks=sql.Identifier(collection.chunks),
+        texts=sql.Identifier(collection.texts),
         vectors=sql.Identifier(collection.vectors),
         **parts,
     )

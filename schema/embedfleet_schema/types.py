@@ -39,9 +39,13 @@ def serving(queue: Queue, lane: Lane) -> Queue:
     return queue if lane == "live" else "api"
 
 
-def text_sha256(text: str) -> bytes:
-    """The 32-byte address of a text inside a space: SHA-256 of its UTF-8 bytes."""
-    return hashlib.sha256(text.encode()).digest()
+def text_hash(text: str | bytes) -> bytes:
+    """By what a collection finds a text again: half of the SHA-256 of its UTF-8 bytes, 16 bytes.
+
+    An index of half the width. What is found is compared: two texts of one hash, which take 2^64
+    trials to make, are never taken for each other.
+    """
+    return hashlib.sha256(text.encode() if isinstance(text, str) else text).digest()[:16]
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,14 +213,24 @@ class CollectionInfo:
         return f"_chunks_{self.id}"
 
     @property
+    def texts(self) -> str:
+        """The name of its table of distinct texts."""
+        return text_table(self.id)
+
+    @property
     def vectors(self) -> str:
         """The name of its vector table."""
         return vector_table(self.id, self.space_id)
 
     @property
-    def tables(self) -> tuple[str, str, str]:
-        """The names of all three."""
-        return self.documents, self.chunks, self.vectors
+    def tables(self) -> tuple[str, str, str, str]:
+        """The names of all four."""
+        return self.documents, self.chunks, self.texts, self.vectors
+
+
+def text_table(collection_id: int) -> str:
+    """The name of the table with the distinct texts of a collection."""
+    return f"_texts_{collection_id}"
 
 
 def vector_table(collection_id: int, space_id: int) -> str:

@@ -275,6 +275,7 @@ def check_stored(fleet: Fleet, docs, stream, rejections: list[Rejection]):
         fleet,
         "SELECT d.key, start_offset, end_offset, content FROM embedfleet._documents_1 AS d"
         " JOIN embedfleet._chunks_1 AS c ON c.document_id = d.id AND c.version = d.version"
+        " JOIN embedfleet._texts_1 AS t ON t.id = c.text_id"
         " WHERE d.key = ANY (%s) ORDER BY d.key, position",
         [item.key for item in given],
     ):

@@ -18,10 +18,15 @@ FAULTS = [
     *("limited", "error", "stall", "reset", "drip", "truncated", "html", "floats", "quarter"),
 ]
 HELD_BY = """
-SELECT sha256 FROM embedfleet.batch AS b
+SELECT sha256(convert_to(t.content, 'UTF8')) FROM embedfleet.batch AS b
 JOIN embedfleet.worker AS w ON w.id = b.owner
-CROSS JOIN LATERAL unnest(b.hashes) AS sha256
+JOIN embedfleet.{texts} AS t ON t.id = ANY (b.texts)
 WHERE b.state = 'leased' AND w.pid = %s
+"""
+STORED = """
+SELECT sha256(convert_to(t.content, 'UTF8'))
+FROM embedfleet.{vectors} AS v
+JOIN embedfleet.{texts} AS t ON t.id = v.text_id
 """
 
 
@@ -34,12 +39,13 @@ def assert_all_is_there(api, count):
 
 def under_way(api, worker):
     """How many texts a stopped worker had sent, and not stored."""
-    vectors = api.fleet.collection("docs").info.vectors
+    info = api.fleet.collection("docs").info
+    tables = {"texts": info.texts, "vectors": info.vectors}
     sent = api.counts()["admitted"]
     # It may have stored answers until it stood still; each request takes equally long.
     eventually(lambda: stopped(worker) and api.counts()["answered"] >= sent)
-    held = {bytes(row[0]) for row in ask(api.fleet, HELD_BY, worker.pid)}
-    stored = {bytes(row[0]) for row in ask(api.fleet, f"SELECT sha256 FROM embedfleet.{vectors}")}
+    held = {bytes(row[0]) for row in ask(api.fleet, HELD_BY.format(**tables), worker.pid)}
+    stored = {bytes(row[0]) for row in ask(api.fleet, STORED.format(**tables))}
     return api.provider.paid(held - stored)[1]
 
 

@@ -23,7 +23,6 @@ from embedfleet_schema.store import claims, spaces
 from embedfleet_schema.store.batches import Batches, Lease
 from embedfleet_schema.store.sweep import sweep
 from embedfleet_schema.store.usage import Spending
-from embedfleet_schema.types import text_sha256
 from embedfleet_workers.embedders.fake import fake_vectors
 from plugins.batch_model import OPEN, Claim, Model
 from plugins.batch_steps import DECLARED, watched
@@ -31,8 +30,8 @@ from plugins.batch_steps import DECLARED, watched
 STEPS_PER_EXAMPLE = 50
 # Twelve tokens each, so that the smallest budget of a batch takes five of them.
 TEXTS = [" ".join(f"{letter}{n}" for n in range(12)) for letter in "abcdefghijkl"]
-TEXT_OF = {text_sha256(text): text for text in TEXTS}
-STRAY = bytes(32)
+# The number of no text.
+STRAY = 0
 WAYS = ["commit", "store", "defer", "retry", "split", "fail", "pause_space"]
 
 keys = st.sampled_from(["one", "two", "three", "four"])
@@ -59,6 +58,8 @@ class BatchMachine(RuleBasedStateMachine):
         self.workers = [Batches(fleet.db, owner=uuid4(), lease_seconds=3600.0) for _ in range(3)]
         self.model = Model()
         self.claims: list[tuple[Lease, Claim]] = []
+        # The texts by their numbers, also of those that are gone.
+        self.contents: dict[int, str] = {}
         steps["examples"] += 1
 
     # What producers and people do.
@@ -93,8 +94,8 @@ class BatchMachine(RuleBasedStateMachine):
     def repair(self):
         vectors, missing = len(self.model.vectors), self.model.repair()
         self.execute(
-            f"INSERT INTO {self.table} VALUES (%s, '[1,0,0,0]', 0, 0)"
-            " ON CONFLICT (sha256) DO NOTHING",
+            f"INSERT INTO {self.table} (text_id, embedding, batch_id, attempt)"
+            " VALUES (%s, '[1,0,0,0]', 0, 0) ON CONFLICT (text_id) DO NOTHING",
             STRAY,
         )
         found = self.docs.audit(repair=True)
@@ -108,7 +109,8 @@ class BatchMachine(RuleBasedStateMachine):
     def lose_a_vector(self, pick):
         """What only a person with SQL can do; the next repair or enqueue makes it good."""
         text = chosen(self.model.vectors, pick)
-        self.execute(f"DELETE FROM {self.table} WHERE sha256 = %s", text_sha256(text))
+        numbers = f"SELECT id FROM {self.texts} WHERE content = %s"
+        self.execute(f"DELETE FROM {self.table} WHERE text_id = ({numbers})", text)
         del self.model.vectors[text]
         self.model.lost.add(text)
 
@@ -242,7 +244,7 @@ class BatchMachine(RuleBasedStateMachine):
         self.nothing_counts_as_embedded_that_got_no_vector()
 
     def the_rows_are_those_of_the_model(self):
-        model, texts = self.model, lambda hashes: [TEXT_OF[bytes(each)] for each in hashes]
+        model = self.model
         assert {
             number: (
                 each.job,
@@ -256,22 +258,26 @@ class BatchMachine(RuleBasedStateMachine):
             )
             for number, each in model.batches.items()
         } == {
-            number: (job, state, texts(hashes), *counts)
-            for number, job, state, hashes, *counts in self.rows(
-                "SELECT id, job_id, state, hashes, attempt, errors, crashes, chunks, stored"
+            number: (job, state, [self.contents[each] for each in texts], *rest)
+            for number, job, state, texts, *rest in self.rows(
+                "SELECT id, job_id, state, texts, attempt, errors, crashes, chunks, stored"
                 " FROM embedfleet.batch WHERE collection_id = %s"
             )
         }
         assert model.failures == {
-            TEXT_OF[bytes(sha256)]: (code, job)
-            for sha256, code, job in self.rows(
-                "SELECT sha256, code, job_id FROM embedfleet.failure WHERE collection_id = %s"
+            text: (code, job)
+            for text, code, job in self.rows(
+                f"SELECT content, code, job_id FROM embedfleet.failure JOIN {self.texts} AS t"
+                " ON t.id = text_id WHERE collection_id = %s"
             )
         }
 
     def each_vector_is_that_of_its_text_and_of_the_attempt_that_won(self):
-        found = self.execute(f"SELECT sha256, embedding, batch_id, attempt FROM {self.table}")
-        stored = {TEXT_OF[bytes(sha256)]: rest for sha256, *rest in found}
+        found = self.execute(
+            f"SELECT content, embedding, batch_id, attempt FROM {self.table}"
+            f" LEFT JOIN {self.texts} AS t ON t.id = text_id"
+        )
+        stored = {text: rest for text, *rest in found}
         assert self.model.vectors == {text: (rest[1], rest[2]) for text, rest in stored.items()}
         for text, (embedding, *_) in stored.items():
             assert vector_of(self.docs.info.space, text) == embedding.to_numpy().tobytes()
@@ -282,7 +288,8 @@ class BatchMachine(RuleBasedStateMachine):
             key: (waiting, tuple(newest))
             for key, waiting, newest in self.execute(
                 "SELECT key, live_version IS DISTINCT FROM version, ARRAY("
-                f" SELECT content FROM {self.chunks} AS c WHERE c.document_id = d.id"
+                f" SELECT content FROM {self.chunks} AS c JOIN {self.texts} AS t"
+                " ON t.id = c.text_id WHERE c.document_id = d.id"
                 " AND c.version = d.version ORDER BY position)"
                 f" FROM {self.documents} AS d"
             )
@@ -296,8 +303,10 @@ class BatchMachine(RuleBasedStateMachine):
             for text in each.live
             if text in self.model.vectors
         ] == self.execute(view)
-        chunks = self.execute(f"SELECT DISTINCT content FROM {self.chunks}")
-        assert self.model.used == {content for (content,) in chunks}
+        used = f"SELECT content FROM {self.texts} WHERE id IN (SELECT text_id FROM {self.chunks})"
+        texts = f"SELECT content FROM {self.texts}"
+        assert self.model.used == {content for (content,) in self.execute(used)}
+        assert self.model.used == {content for (content,) in self.execute(texts)}
 
     def no_text_is_embedded_twice_at_once(self):
         at_work = [text for _, claim in self.leased for text in claim.texts]
@@ -307,15 +316,16 @@ class BatchMachine(RuleBasedStateMachine):
         """Every text of a job that was not cancelled is stored, queued, or failed."""
         assert set() == self.model.stranded()
         stranded = self.rows(
-            f"SELECT c.content FROM {self.documents} AS d"
+            f"SELECT t.content FROM {self.documents} AS d"
             " JOIN embedfleet.job AS j ON j.id = d.job_id AND j.cancelled_at IS NULL"
             f" JOIN {self.chunks} AS c ON c.document_id = d.id AND c.version = d.version"
+            f" JOIN {self.texts} AS t ON t.id = c.text_id"
             " WHERE j.collection_id = %s"
-            f" AND NOT EXISTS (SELECT FROM {self.table} AS v WHERE v.sha256 = c.sha256)"
+            f" AND NOT EXISTS (SELECT FROM {self.table} AS v WHERE v.text_id = t.id)"
             " AND NOT EXISTS (SELECT FROM embedfleet.failure AS f"
-            " WHERE f.collection_id = j.collection_id AND f.sha256 = c.sha256)"
+            " WHERE f.collection_id = j.collection_id AND f.text_id = t.id)"
             " AND NOT EXISTS (SELECT FROM embedfleet.batch AS b"
-            " WHERE b.collection_id = j.collection_id AND c.sha256 = ANY (b.hashes)"
+            " WHERE b.collection_id = j.collection_id AND t.id = ANY (b.texts)"
             " AND b.state IN ('pending', 'held', 'leased'))"
         )
         assert {text for (text,) in stranded} <= self.model.lost
@@ -390,15 +400,20 @@ class BatchMachine(RuleBasedStateMachine):
         return f"embedfleet.{self.docs.info.documents}"
 
     @property
+    def texts(self) -> str:
+        return f"embedfleet.{self.docs.info.texts}"
+
+    @property
     def chunks(self) -> str:
         return f"embedfleet.{self.docs.info.chunks}"
 
     def adopt(self, job, texts):
         """Take over how the texts of a new job were packed, and that they are all there."""
         found = self.execute(
-            "SELECT id, hashes FROM embedfleet.batch WHERE job_id = %s ORDER BY id", job
+            "SELECT id, texts FROM embedfleet.batch WHERE job_id = %s ORDER BY id", job
         )
-        packed = {number: [TEXT_OF[bytes(each)] for each in hashes] for number, hashes in found}
+        self.contents |= dict(self.execute(f"SELECT id, content FROM {self.texts}"))
+        packed = {number: [self.contents[each] for each in texts] for number, texts in found}
         assert sorted(texts) == sorted(text for each in packed.values() for text in each)
         self.model.put(job, packed)
 

@@ -46,7 +46,7 @@ def refuse_one_in_a_file(fleet, docs):
     ask(fleet, "UPDATE embedfleet.batch SET lane = 'batch' WHERE state = 'pending'")
     file = lane.take(fleet.db, docs.info.space_id, "fake/16", price=None)
     (lease,) = lane_answers.leases(fleet.db, file.id)
-    refused = {lease.hashes[0]: Failed("INPUT_REJECTED", "?")}
+    refused = {lease.text_ids[0]: Failed("INPUT_REJECTED", "?")}
     assert lane_answers.settle(fleet.db, lease, refused, "r")
 
 

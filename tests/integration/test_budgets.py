@@ -35,10 +35,10 @@ FROM embedfleet.job AS j
 WHERE j.id = %s
 """
 UNPAID = """
-SELECT min(c.tokens)
-FROM embedfleet._chunks_1 AS c
-WHERE NOT EXISTS (SELECT FROM embedfleet.{vectors} AS v WHERE v.sha256 = c.sha256)
-    AND NOT EXISTS (SELECT FROM embedfleet.failure AS f WHERE f.sha256 = c.sha256)
+SELECT min(t.tokens)
+FROM embedfleet._texts_1 AS t
+WHERE NOT EXISTS (SELECT FROM embedfleet.{vectors} AS v WHERE v.text_id = t.id)
+    AND NOT EXISTS (SELECT FROM embedfleet.failure AS f WHERE f.text_id = t.id)
 """
 
 

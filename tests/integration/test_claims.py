@@ -36,8 +36,8 @@ def put_many(fleet, docs, count=BACKLOG, *, counted=True):
     ask(
         fleet,
         "INSERT INTO embedfleet.batch (job_id, collection_id, queue, state, run_after, chunks,"
-        " tokens, hashes) SELECT 1, %s, 'cpu', 'pending', now() - interval '1 h', 1, 5,"
-        " ARRAY[int8send(n)] FROM generate_series(1, %s) AS n",
+        " tokens, texts) SELECT 1, %s, 'cpu', 'pending', now() - interval '1 h', 1, 5,"
+        " ARRAY[n] FROM generate_series(1, %s) AS n",
         *(docs.info.id, count),
     )
     if counted:

@@ -46,8 +46,9 @@ def test_columns_are_chosen_by_option(command, fleet, handbook, tmp_path):
     assert (0, 1) == (done.code, done.json["documents"])
     [row] = ask(
         fleet,
-        "SELECT d.key, d.source, c.content, c.metadata FROM embedfleet._documents_1 AS d "
-        "JOIN embedfleet._chunks_1 AS c ON c.document_id = d.id",
+        "SELECT d.key, d.source, t.content, c.metadata FROM embedfleet._documents_1 AS d "
+        "JOIN embedfleet._chunks_1 AS c ON c.document_id = d.id "
+        "JOIN embedfleet._texts_1 AS t ON t.id = c.text_id",
     )
     assert ("p/7", "wiki", "Grün", {"jahr": "2024"}) == row
     assert 1 == command("plan", handbook, path, *options, *columns, "--json").json[0]["unchanged"]

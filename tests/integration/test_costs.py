@@ -57,10 +57,10 @@ def test_repairs_and_retries_take_a_budget_too(fleet, docs, command):
         docs.retry(budget_usd=-1)
     assert "one of --repair" in command("audit", "docs", "--budget", 1).err
     with fleet.db.transaction() as conn:
-        conn.execute("UPDATE embedfleet.batch SET state = 'dead', hashes = '{}'")
+        conn.execute("UPDATE embedfleet.batch SET state = 'dead', texts = '{}'")
         conn.execute(
-            "INSERT INTO embedfleet.failure (collection_id, sha256, code, reason, attempts)"
-            " SELECT 1, sha256, 'BAD', 'r', 1 FROM embedfleet._chunks_1"
+            "INSERT INTO embedfleet.failure (collection_id, text_id, code, reason, attempts)"
+            " SELECT 1, id, 'BAD', 'r', 1 FROM embedfleet._texts_1"
         )
     job_id = command("retry", "docs", "--budget", 0.25, "--json").json["job_id"]
     assert 0.25 == fleet.job(job_id).status.budget_usd

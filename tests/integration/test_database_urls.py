@@ -97,7 +97,7 @@ def test_all_commands_read_it(
     with Fleet(settings) as fleet:
         fleet.collection("docs").enqueue([ef.Document("a", "Grüße aus Łódź 🚀")])
         with fleet.db.connection() as conn:
-            stored = conn.execute("SELECT content FROM embedfleet._chunks_1").fetchone()
+            stored = conn.execute("SELECT content FROM embedfleet._texts_1").fetchone()
     assert ("Grüße aus Łódź 🚀",) == stored
 
 

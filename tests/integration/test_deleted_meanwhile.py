@@ -123,7 +123,7 @@ def test_of_a_batch_that_was_filed_the_deleted_texts_are_in_no_count(fleet, docs
     lease = batches.claim("cpu")
     store_some(batches, lease, FIVE[:1])
     docs.delete(FIVE[1:3])
-    refused = {lease.hashes[row_of(lease, key)]: Failed("BAD", "refused") for key in FIVE[1:4]}
+    refused = {lease.text_ids[row_of(lease, key)]: Failed("BAD", "refused") for key in FIVE[1:4]}
     assert settle(fleet.db, lease, refused, "not answered")
     lease = batches.claim("cpu")
     batches.commit(lease, vectors_for(lease))

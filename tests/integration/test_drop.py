@@ -14,7 +14,7 @@ BUILT = {
         "materialized view public.mine",
     ),
     "a view of the vectors": (
-        "CREATE VIEW public.mine AS SELECT sha256 FROM embedfleet.{vectors}",
+        "CREATE VIEW public.mine AS SELECT text_id FROM embedfleet.{vectors}",
         "view public.mine",
     ),
     "a function": (

@@ -134,7 +134,7 @@ def test_a_dropped_collection_leaves_nothing(fleet, worker):
     with fleet.db.connection() as conn:
         for table in ("collection", "batch", "job", "failure"):
             assert [(0,)] == conn.execute(f"SELECT count(*) FROM embedfleet.{table}").fetchall()
-        left = "SELECT relname FROM pg_class WHERE relname ~ '^_+(documents|chunks|vectors)_'"
+        left = "SELECT relname FROM pg_class WHERE relname ~ '^_+(documents|chunks|texts|vectors)_'"
         assert [] == conn.execute(left).fetchall()
 
 
@@ -252,8 +252,8 @@ def test_a_function_of_the_callers_own_cuts_the_text(fleet, worker):
     drain(worker())
     with fleet.db.connection() as conn:
         rows = conn.execute(
-            "SELECT position, start_offset, end_offset, content FROM embedfleet._chunks_1"
-            " ORDER BY id"
+            "SELECT position, start_offset, end_offset, content FROM embedfleet._chunks_1 AS c"
+            " JOIN embedfleet._texts_1 AS t ON t.id = c.text_id ORDER BY c.id"
         ).fetchall()
     assert [(0, 0, 8, "one line"), (1, 10, 17, "another")] == rows
 

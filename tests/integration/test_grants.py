@@ -147,6 +147,7 @@ RELATIONS = [
     "theirs",
     "_documents_1",
     "_chunks_1",
+    "_texts_1",
     "_vectors_1_1",
     "failure",
     "batch",
@@ -247,7 +248,9 @@ def test_a_filter_gets_its_rows_however_far_they_are(fleet, worker, reader, logi
 
 def test_a_role_that_can_read_already_is_not_granted_anything(fleet, docs, reader):
     superuser = ask(fleet, "SELECT current_user")[0][0]
-    with pytest.raises(GrantUseless, match=r"\(_chunks_1, _documents_1, _vectors_1_1, mine\)"):
+    with pytest.raises(
+        GrantUseless, match=r"\(_chunks_1, _documents_1, _texts_1, _vectors_1_1, mine\)"
+    ):
         docs.grant(superuser)
     ask(fleet, f"GRANT SELECT ON embedfleet.theirs TO {reader}")
     docs.grant(reader)

@@ -123,13 +123,20 @@ INSERT INTO embedfleet.document (collection_id, key, digest, version, live_versi
 VALUES (2, 'b', 'digest', 1, 1, NULL), (1, 'a', 'digest', 2, 1, 'a.txt');
 INSERT INTO embedfleet.chunk (collection_id, document_id, version, position, start_offset,
     end_offset, tokens, sha256, content, metadata)
-VALUES (2, 1, 1, 0, 0, 1, 1, 'hash b', 'text b', '{"n": 1}'),
-    (1, 2, 1, 0, 0, 1, 1, 'hash a', 'text a', '{}'),
-    (1, 2, 2, 0, NULL, NULL, 1, 'hash c', 'draft', '{}');
-INSERT INTO embedfleet.vectors_1_1 VALUES ('hash a', '[1,0]', 1, 1);
-INSERT INTO embedfleet.vectors_2_1 VALUES ('hash b', '[0,1]', 1, 1);
+VALUES (2, 1, 1, 0, 0, 1, 1, repeat('b', 32)::bytea, 'text b', '{"n": 1}'),
+    (1, 2, 1, 0, 0, 1, 1, repeat('a', 32)::bytea, 'text a', '{}'),
+    (1, 2, 2, 0, NULL, NULL, 1, repeat('c', 32)::bytea, 'draft', '{}');
+INSERT INTO embedfleet.vectors_1_1 VALUES (repeat('a', 32)::bytea, '[1,0]', 1, 1);
+INSERT INTO embedfleet.vectors_2_1 VALUES (repeat('b', 32)::bytea, '[0,1]', 1, 1);
 CREATE INDEX vectors_1_1_hnsw ON embedfleet.vectors_1_1
 USING hnsw (embedding public.vector_cosine_ops);
+INSERT INTO embedfleet.job (collection_id, kind) VALUES (1, 'enqueue');
+INSERT INTO embedfleet.batch (job_id, collection_id, queue, state, chunks, tokens, hashes)
+VALUES (1, 1, 'cpu', 'pending', 2, 2, ARRAY[repeat('c', 32)::bytea, repeat('a', 32)::bytea]),
+    (1, 1, 'cpu', 'done', 1, 1, '{}');
+INSERT INTO embedfleet.failure (collection_id, sha256, document_key, code, reason)
+VALUES (1, repeat('c', 32)::bytea, NULL, 'BAD', 'r'), (1, NULL, 'd', 'BAD', 'r'),
+    (1, repeat('x', 32)::bytea, NULL, 'BAD', 'of no chunk');
 CREATE VIEW public.mine AS SELECT content FROM embedfleet.docs;
 """
 COLUMNS = "id, document, position, content, metadata, embedding::text"
@@ -154,8 +161,17 @@ def test_collections_of_shared_tables_get_their_own_with_all_that_they_held(data
         assert [(2, "a", b"digest", 2, 1, None, "a.txt")] == [
             (*row[:6], row[7]) for row in documents
         ]
-        chunks = "SELECT id, sha256, start_offset FROM embedfleet._chunks_1 ORDER BY id"
-        assert [(2, b"hash a", 0), (3, b"hash c", None)] == conn.execute(chunks).fetchall()
+        chunks = "SELECT id, text_id, start_offset FROM embedfleet._chunks_1 ORDER BY id"
+        assert [(2, 1, 0), (3, 2, None)] == conn.execute(chunks).fetchall()
+        texts = "SELECT id, hash, tokens, content FROM embedfleet._texts_1 ORDER BY id"
+        assert [(1, bytes([97] * 16), 1, "text a"), (2, bytes([99] * 16), 1, "draft")] == (
+            conn.execute(texts).fetchall()
+        )
+        assert [([2, 1],), ([],)] == conn.execute(
+            "SELECT texts FROM embedfleet.batch ORDER BY id"
+        ).fetchall()
+        failures = "SELECT text_id, document_key FROM embedfleet.failure ORDER BY id"
+        assert [(2, None), (None, "d")] == conn.execute(failures).fetchall()
         names = "SELECT relname FROM pg_class WHERE relname ~ '^_?vectors_' ORDER BY 1"
         assert ["_vectors_1_1", "_vectors_1_1_hnsw", "_vectors_1_1_pkey"] == [
             name for (name,) in conn.execute(names) if name.startswith("_vectors_1")
@@ -174,7 +190,7 @@ def test_collections_of_before_go_on_as_new_ones_do(database_url, redis_url):
         for number in (2, 3):
             with fleet.db.connection() as conn:
                 rows = conn.execute(CATALOG).fetchall()
-            mine = re.compile(rf"_(documents|chunks|vectors)_{number}(?:_[0-9])?(?=_|\b)")
+            mine = re.compile(rf"_(documents|chunks|texts|vectors)_{number}(?:_[0-9])?(?=_|\b)")
             of_it = [tuple(mine.sub(r"_\1_N", str(cell)) for cell in row) for row in rows]
             catalogs.append({row for row in of_it if "_N" in "".join(row)})
         docs = fleet.collection("documents_2")

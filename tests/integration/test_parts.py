@@ -145,7 +145,7 @@ def test_a_batch_at_fault_is_halved_without_what_is_stored(fleet, docs):
     pipeline, _ = pipeline_around(fleet, embedder)
     # Two texts are stored, the third is poison: three are left.
     assert "split" == pipeline.run_one("cpu")
-    halves = ask(fleet, "SELECT cardinality(hashes) FROM embedfleet.batch WHERE state = 'pending'")
+    halves = ask(fleet, "SELECT cardinality(texts) FROM embedfleet.batch WHERE state = 'pending'")
     assert [(1,), (2,)] == sorted(halves)
     finish(fleet, pipeline)
     status = fleet.job(1).status

@@ -111,7 +111,7 @@ def test_a_pause_waits_for_an_enqueue_and_holds_its_batches(fleet, docs):
     with fleet.db.transaction() as conn:
         locks.share(conn, docs.info.id)
         job_id = jobs.create(conn, docs.info, "enqueue")
-        jobs.put_batches(conn, docs.info, job_id, [(bytes(32), 5)], budget=64)
+        jobs.put_batches(conn, docs.info, job_id, [(1, 5)], budget=64)
         pausing = beside(lambda: stop(fleet))
         until_somebody_waits(fleet)
     end(pausing)
@@ -337,7 +337,7 @@ def test_what_is_stopped_is_found_without_reading_the_backlog(fleet, docs):
         ask(
             fleet,
             "INSERT INTO embedfleet.batch (job_id, collection_id, queue, state, chunks, tokens,"
-            " hashes) SELECT %s, %s, 'cpu', %s, 1, 5, ARRAY[int8send(n)]"
+            " texts) SELECT %s, %s, 'cpu', %s, 1, 5, ARRAY[n]"
             " FROM generate_series(1, 20000) AS n",
             *(job.id, docs.info.id, state),
         )

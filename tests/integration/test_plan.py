@@ -21,15 +21,16 @@ from embedfleet_schema.store.limits import LimitName
 from plugins.fleets import documents, drain
 
 SMALL = "openai/text-embedding-3-small"
-TABLES = ("document", "chunk", "job", "batch", "failure", "usage", "collection", "space")
+TABLES = ("job", "batch", "failure", "usage", "collection", "space")
 
 
 def rows(fleet):
     """How many rows each table has."""
+    own = [table for docs in fleet.collections() for table in docs.info.tables]
     with fleet.db.connection() as conn:
         return {
             table: conn.execute(f"SELECT count(*) FROM embedfleet.{table}").fetchone()[0]
-            for table in TABLES
+            for table in (*TABLES, *own)
         }
 
 

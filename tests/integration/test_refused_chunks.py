@@ -3,6 +3,7 @@
 import pytest
 
 import embedfleet as ef
+from embedfleet_schema.types import text_hash
 from plugins.fleets import ask, drain
 
 THAI, LAO, EMOJI = "สวัสดีครับผม", "ສະບາຍດີ", "👍 🦄"
@@ -104,8 +105,7 @@ def test_a_text_that_has_its_vector_is_not_refused(fleet, docs, worker):
     drain(worker())
     with fleet.db.connection() as conn:
         conn.execute(
-            f"UPDATE embedfleet.{docs.info.vectors} SET sha256 = sha256(convert_to(%s, 'UTF8'))",
-            [THAI],
+            "UPDATE embedfleet._texts_1 SET content = %s, hash = %s", [THAI, text_hash(THAI)]
         )
     done = docs.enqueue([ef.Document("b", THAI)]).enqueued
     assert (0, 1) == (done.failed, done.reused)

@@ -1,11 +1,9 @@
 """Repairs and retries beside everybody else: what they look at, and for whom they wait."""
 
-import hashlib
-
 import embedfleet as ef
 from embedfleet_schema.store import audit, locks
 from embedfleet_schema.store.texts import still_without
-from plugins.fleets import drain
+from plugins.fleets import ask, drain
 
 
 def test_a_repair_and_a_retry_wait_for_nobody_who_adds(fleet, docs):
@@ -24,15 +22,13 @@ def test_what_a_repair_found_and_is_stored_or_gone_by_now_is_not_queued(fleet, d
     drain(worker())
     docs.enqueue([ef.Document("a", "some text"), ef.Document("b", "other text")]).cancel()
     with fleet.db.transaction() as conn:
-        found = [
-            (bytes(sha256), tokens)
-            for sha256, tokens in conn.execute("SELECT sha256, tokens FROM embedfleet._chunks_1")
-        ]
+        found = conn.execute("SELECT id, tokens FROM embedfleet._texts_1").fetchall()
     assert 3 == len(found)
     docs.delete(["b"])
     with fleet.db.transaction() as conn:
         left = still_without(conn, docs.info, found)
-    assert [hashlib.sha256(b"some text").digest()] == [sha256 for sha256, _ in left]
+    ((number,),) = ask(fleet, "SELECT id FROM embedfleet._texts_1 WHERE content = 'some text'")
+    assert [number] == [text_id for text_id, _ in left]
 
 
 def test_extra_vectors_go_in_pages_and_those_in_use_stay(fleet, docs, worker, monkeypatch):
@@ -41,8 +37,8 @@ def test_extra_vectors_go_in_pages_and_those_in_use_stay(fleet, docs, worker, mo
     drain(worker())
     with fleet.db.transaction() as conn:
         conn.execute(
-            f"INSERT INTO embedfleet.{docs.info.vectors} (sha256, embedding, batch_id, attempt)"
-            f" SELECT sha256(n::text::bytea), embedding, 1, 1"
+            f"INSERT INTO embedfleet.{docs.info.vectors} (text_id, embedding, batch_id, attempt)"
+            f" SELECT -n, embedding, 1, 1"
             f" FROM embedfleet.{docs.info.vectors}, generate_series(1, 5) AS n"
         )
     assert 5 == docs.audit(repair=True).extra

@@ -4,6 +4,7 @@ import psycopg
 
 from embedfleet import Document
 from embedfleet_schema.store import reuse
+from embedfleet_schema.types import text_table
 from plugins.pipelines import ScriptedEmbedder, finish, pipeline_around
 
 
@@ -67,10 +68,10 @@ def test_a_collection_that_is_dropped_at_that_moment_is_no_obstacle(fleet, monke
     found = reuse.siblings
 
     def dropped_now(conn, collection):
-        tables = found(conn, collection)
+        others = found(conn, collection)
         with psycopg.connect(fleet.db.url, autocommit=True) as other:
-            other.execute(f"DROP TABLE embedfleet.{tables[0]} CASCADE")
-        return tables
+            other.execute(f"DROP TABLE embedfleet.{text_table(others[0])} CASCADE")
+        return others
 
     monkeypatch.setattr(reuse, "siblings", dropped_now)
     finish(fleet, pipeline)

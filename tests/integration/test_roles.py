@@ -232,7 +232,7 @@ def file_and_harvest(scene: Scene) -> None:
         assert lane.touch(db, file, requests=1, tokens=1, input_file_id="f")
         assert lane.filed(db, file, "b", "f")
         for lease in lane_answers.leases(db, file.id):
-            refused = {lease.hashes[0]: lane_answers.Failed("INPUT_REJECTED", "?")}
+            refused = {lease.text_ids[0]: lane_answers.Failed("INPUT_REJECTED", "?")}
             lane_answers.settle(db, lease, refused, "?")
         assert not lane_answers.leases(db, file.id)
         assert lane.finish(db, file, {None: usage.Spending(1, 1, 5, Decimal(1))})
@@ -396,7 +396,7 @@ def test_everything_belongs_to_the_owner_role_and_nobody_else_may_call_its_funct
     assert [("embedfleet_owner",)] == owners
     assert [
         ("create_relations", "embedfleet_owner", True, path, ["embedfleet_producer"]),
-        ("create_texts", "embedfleet_owner", False, path, []),
+        ("create_tables", "embedfleet_owner", False, path, []),
         ("grant_relations", "embedfleet_owner", False, path, []),
         ("view_of", "embedfleet_owner", False, path, []),
     ] == functions

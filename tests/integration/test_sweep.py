@@ -78,13 +78,13 @@ def test_the_last_text_that_is_left_of_many_is_not_accused_before_it_stood_alone
     sweep(fleet.db)
     second = claimed_and_expired(fleet, registered)
     assert first.id == second.id
-    rest = range(1, len(second.hashes))
+    rest = range(1, len(second.text_ids))
     vectors = np.ones((len(rest), 16), dtype=np.float32)
     batches = Batches(fleet.db, owner=registered.id, lease_seconds=60)
     batches.store(second, rest, vectors)
     sweep(fleet.db)
-    (alone,) = rows(fleet, "SELECT id, hashes FROM embedfleet.batch WHERE parent_id = %s", first.id)
-    assert ([second.hashes[0]], []) == (alone[1], rows(fleet, failures))
+    (alone,) = rows(fleet, "SELECT id, texts FROM embedfleet.batch WHERE parent_id = %s", first.id)
+    assert ([second.text_ids[0]], []) == (alone[1], rows(fleet, failures))
     while batches.claim("cpu").id != alone[0]:
         """The others come first."""
     for _ in range(2):

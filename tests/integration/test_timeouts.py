@@ -76,7 +76,7 @@ OPERATIONS = {
     "migrate": lambda fleet, docs: migrate(fleet.settings.database),
     "counts": lambda fleet, docs: docs.counts(),
 }
-TABLES = "embedfleet._documents_1, embedfleet._chunks_1, embedfleet.job, embedfleet.batch"
+TABLES = "embedfleet._documents_1, embedfleet._texts_1, embedfleet.job, embedfleet.batch"
 
 
 @pytest.mark.parametrize("name", OPERATIONS)

@@ -13,6 +13,7 @@ from pydantic import SecretStr
 from embedfleet.collection import Collection
 from embedfleet.fleet import Fleet
 from embedfleet.job import Job
+from embedfleet_schema.statements import composed
 from embedfleet_schema.store.limits import LimitName, set_limits
 from embedfleet_schema.types import Document
 from embedfleet_workers.runtime import Launch, Runtime
@@ -106,8 +107,12 @@ class ApiFleet:
 
 def wrong_rows(collection: Collection, fleet: Fleet) -> int:
     """Stored vectors that are not those of their texts."""
-    statement = sql.SQL("SELECT sha256, embedding FROM embedfleet.{}").format(
-        sql.Identifier(collection.info.vectors)
+    statement = composed(
+        sql.SQL(
+            "SELECT sha256(convert_to(t.content, 'UTF8')), v.embedding"
+            " FROM embedfleet.{vectors} AS v JOIN embedfleet.{texts} AS t ON t.id = v.text_id"
+        ),
+        collection.info,
     )
     with fleet.db.connection() as conn:
         rows = conn.execute(statement).fetchall()

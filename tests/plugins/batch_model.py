@@ -41,6 +41,12 @@ class Batch:
     got: int = 0
     # When its lease ran out; 0 while it stands.
     expired: int = 0
+    # Those of its texts whose last chunk is gone: should they come again, they are others.
+    gone: set[str] = field(default_factory=set)
+
+    @property
+    def known(self) -> set[str]:
+        return set(self.texts) - self.gone
 
 
 @dataclass(frozen=True)
@@ -110,8 +116,8 @@ class Model:
                 break
             batch = self.batches[number]
             batch.attempt += 1
-            texts = {t for t in batch.texts if t in self.used and t not in self.vectors}
-            if any(texts & set(each.texts) for each in self.leased().values()):
+            texts = batch.known - self.vectors.keys()
+            if any(texts & each.known for each in self.leased().values()):
                 batch.ready = LATER
             else:
                 batch.state, batch.expired = "leased", 0
@@ -144,7 +150,7 @@ class Model:
         """Some texts get their vector, and the lease goes on."""
         texts, batch = set(part), self.batches[claim.batch]
         inserted = self._insert(claim, texts)
-        self._settled(texts)
+        self._settled(texts & batch.known)
         batch.stored = min(batch.chunks, batch.stored + inserted)
 
     def put_back(self, number: int, *, charge: int, later: bool) -> None:
@@ -159,12 +165,14 @@ class Model:
         half, state, ready = len(left) // 2, self.standing(batch.job), next(self.clock)
         halves = filter(None, (left[:half], left[half:]))
         for child, texts in zip(children, halves, strict=True):
-            self.batches[child] = Batch(batch.job, texts, state, ready, chunks=len(texts))
+            self.batches[child] = Batch(
+                batch.job, texts, state, ready, chunks=len(texts), gone=batch.gone & set(texts)
+            )
         self._close(number, "split" if left else "done")
 
     def fail(self, number: int, texts: Iterable[str], code: str) -> None:
         batch = self.batches[number]
-        failed = {text for text in texts if text in self.used and text not in self.vectors}
+        failed = set(texts) & batch.known - self.vectors.keys()
         self.failures |= dict.fromkeys(failed, (code, batch.job))
         self.retried = {text: by for text, by in self.retried.items() if text not in failed}
         self._close(number, "dead" if failed else "done", failed=len(failed))
@@ -237,7 +245,7 @@ class Model:
 
     @property
     def _open_texts(self) -> set[str]:
-        return {t for each in self.batches.values() if each.state in OPEN for t in each.texts}
+        return {t for each in self.batches.values() if each.state in OPEN for t in each.known}
 
     def _go_on(self, job: int, ready: float) -> None:
         """Batches keep their places, and wait for nothing else."""
@@ -259,7 +267,7 @@ class Model:
                     batch.ready = ready
 
     def _left(self, batch: Batch) -> list[str]:
-        return [text for text in batch.texts if text not in self.vectors]
+        return [each for each in batch.texts if each in batch.gone or each not in self.vectors]
 
     def _settled(self, texts: Iterable[str]) -> None:
         settled = set(texts)
@@ -277,6 +285,8 @@ class Model:
         used = self.used
         self.vectors = {text: of for text, of in self.vectors.items() if text in used}
         self._forget(self.failures.keys() - used)
+        for batch in self.batches.values():
+            batch.gone |= set(batch.texts) - used
 
     def _forget(self, texts: Iterable[str]) -> None:
         for text in set(texts):
@@ -288,7 +298,8 @@ class Model:
 
     def _insert(self, claim: Claim, texts: Iterable[str]) -> int:
         """Returns how many texts got their vector by this claim."""
-        new = {text for text in texts if text in self.used and text not in self.vectors}
+        texts = set(texts) & self.batches[claim.batch].known
+        new = texts - self.vectors.keys()
         self.vectors |= dict.fromkeys(new, (claim.batch, claim.attempt))
         self.batches[claim.batch].got += len(new)
         self._forget(texts)
@@ -296,7 +307,7 @@ class Model:
 
     def _close(self, number: int, state: str, *, inserted: int = 0, failed: int = 0) -> None:
         batch = self.batches[number]
-        held = [self.vectors[text] for text in batch.texts if text in self.vectors]
+        held = [self.vectors[text] for text in batch.known if text in self.vectors]
         batch.got += sum(of != number for of, _ in held)
         batch.stored = min(batch.chunks - failed, max(batch.stored + inserted, len(held)))
         batch.chunks = batch.stored + failed

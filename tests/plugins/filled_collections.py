@@ -23,14 +23,20 @@ WITH given AS (
     INSERT INTO embedfleet.{documents} (key, digest, version, live_version)
     SELECT text, sha256, 1, 1 FROM given
     RETURNING id, digest
+), texts AS (
+    INSERT INTO embedfleet.{texts} (hash, tokens, content)
+    SELECT substr(sha256, 1, 16), 1, text FROM given ORDER BY number
+    RETURNING id, content
 ), chunks AS (
     INSERT INTO embedfleet.{chunks}
-        (document_id, version, position, tokens, sha256, content, metadata)
-    SELECT d.id, 1, 0, 1, g.sha256, g.text, g.metadata
-    FROM given AS g JOIN documents AS d ON d.digest = g.sha256
+        (document_id, version, position, text_id, metadata)
+    SELECT d.id, 1, 0, t.id, g.metadata
+    FROM given AS g
+    JOIN documents AS d ON d.digest = g.sha256
+    JOIN texts AS t ON t.content = g.text
 )
-INSERT INTO embedfleet.{vectors} (sha256, embedding, batch_id, attempt)
-SELECT sha256, embedding, 0, 0 FROM given ORDER BY number
+INSERT INTO embedfleet.{vectors} (text_id, embedding, batch_id, attempt)
+SELECT t.id, g.embedding, 0, 0 FROM given AS g JOIN texts AS t ON t.content = g.text ORDER BY number
 """
 
 

@@ -27,10 +27,10 @@ WITHOUT_VECTOR = """
 SELECT d.key, c.position
 FROM embedfleet.{documents} AS d
 JOIN embedfleet.{chunks} AS c ON c.document_id = d.id AND c.version = d.live_version
-WHERE NOT EXISTS (SELECT FROM embedfleet.{vectors} AS v WHERE v.sha256 = c.sha256)
+WHERE NOT EXISTS (SELECT FROM embedfleet.{vectors} AS v WHERE v.text_id = c.text_id)
     AND NOT EXISTS (
         SELECT FROM embedfleet.failure AS f
-        WHERE f.collection_id = %(collection)s AND f.sha256 = c.sha256 AND f.code <> ''
+        WHERE f.collection_id = %(collection)s AND f.text_id = c.text_id AND f.code <> ''
     )
 """
 UNEXPLAINED = """
@@ -38,8 +38,10 @@ SELECT id, state, run_after, reason FROM embedfleet.batch
 WHERE state = 'leased' OR state = 'pending' AND (reason IS NULL OR run_after <= now())
 """
 STORED = """
-SELECT v.sha256, (
-    SELECT content FROM embedfleet.{chunks} AS c WHERE c.sha256 = v.sha256 LIMIT 1
+SELECT v.text_id, (
+    SELECT content FROM embedfleet.{texts} AS t WHERE t.id = v.text_id AND EXISTS (
+        SELECT FROM embedfleet.{chunks} AS c WHERE c.text_id = t.id
+    )
 ), v.embedding
 FROM embedfleet.{vectors} AS v
 """

@@ -97,7 +97,7 @@ class LaneFleet:
         info = self.docs.info
         rows = self.ask(
             f"SELECT d.key FROM embedfleet.{info.vectors} AS v"
-            f" JOIN embedfleet.{info.chunks} AS c USING (sha256)"
+            f" JOIN embedfleet.{info.chunks} AS c USING (text_id)"
             f" JOIN embedfleet.{info.documents} AS d ON d.id = c.document_id ORDER BY 1"
         )
         return [name for (name,) in rows]

@@ -1,7 +1,7 @@
 -- name: count
 -- What is stored against what should be. `missing` has neither vector, failure nor open batch.
 WITH expected AS (
-    SELECT DISTINCT sha256 FROM embedfleet.{chunks}
+    SELECT id AS text_id FROM embedfleet.{texts}
 ), {judged}
 SELECT
     (SELECT count(*) FROM embedfleet.{documents}) AS documents,
@@ -14,20 +14,19 @@ SELECT
     count(*) FILTER (WHERE NOT stored AND NOT open AND failed) AS failed,
     count(*) FILTER (WHERE NOT (stored OR open OR failed)) AS missing,
     (SELECT count(*) FROM embedfleet.{vectors} AS v
-        WHERE NOT EXISTS (SELECT FROM expected AS e WHERE e.sha256 = v.sha256)) AS extra
+        WHERE NOT EXISTS (SELECT FROM expected AS e WHERE e.text_id = v.text_id)) AS extra
 FROM judged;
 
 -- name: missing_texts
 WITH expected AS (
-    SELECT DISTINCT ON (sha256) sha256, tokens
-    FROM embedfleet.{chunks}
+    SELECT id AS text_id, tokens FROM embedfleet.{texts}
 ), {judged}
-SELECT sha256, tokens FROM judged WHERE NOT (stored OR open OR failed);
+SELECT text_id, tokens FROM judged WHERE NOT (stored OR open OR failed);
 
 -- name: extra
-SELECT v.sha256
+SELECT v.text_id
 FROM embedfleet.{vectors} AS v
-WHERE NOT EXISTS (SELECT FROM embedfleet.{chunks} AS c WHERE c.sha256 = v.sha256);
+WHERE NOT EXISTS (SELECT FROM embedfleet.{chunks} AS c WHERE c.text_id = v.text_id);
 
 -- name: lock_waiting_page
 -- Documents that wait, a page at a time, locked in the order that everyone keeps.

@@ -3,29 +3,25 @@
 SELECT EXISTS (
     SELECT
     FROM (
-        SELECT hashes
+        SELECT texts
         FROM embedfleet.batch
         WHERE job_id = %(job_id)s AND state = 'pending' AND lane = 'live'
             AND queue = %(queue)s AND id <> ALL (%(tried)s::bigint[])
         ORDER BY tokens / chunks, id
         LIMIT 20
     ) AS s
-    CROSS JOIN LATERAL unnest(s.hashes) AS h (sha256)
-    JOIN embedfleet.{chunks} AS c USING (sha256)
-    WHERE c.tokens <= %(most)s
+    CROSS JOIN LATERAL unnest(s.texts) AS h (text_id)
+    JOIN embedfleet.{texts} AS t ON t.id = h.text_id
+    WHERE t.tokens <= %(most)s
 ) AS later;
 
 -- name: missing_texts
--- The texts of a batch that still lack a vector: one row per hash, whichever chunk holds it.
-SELECT h.sha256, c.content, c.tokens
-FROM unnest(%(hashes)s::bytea[]) AS h (sha256)
-CROSS JOIN LATERAL (
-    SELECT content, tokens
-    FROM embedfleet.{chunks}
-    WHERE sha256 = h.sha256
-    LIMIT 1
-) AS c
-WHERE NOT EXISTS (SELECT FROM embedfleet.{vectors} AS v WHERE v.sha256 = h.sha256);
+-- The texts of a batch that still lack a vector, in their order.
+SELECT t.id, t.content, t.tokens
+FROM unnest(%(texts)s::bigint[]) WITH ORDINALITY AS h (text_id, number)
+JOIN embedfleet.{texts} AS t ON t.id = h.text_id
+WHERE NOT EXISTS (SELECT FROM embedfleet.{vectors} AS v WHERE v.text_id = t.id)
+ORDER BY h.number;
 
 -- name: obstacle
 -- `halted`: a pause or a cancellation has not come to the batch yet. `overlaps`: another worker is
@@ -36,10 +32,10 @@ SELECT CASE
     WHEN EXISTS (
         SELECT
         FROM embedfleet.batch AS o
-        CROSS JOIN LATERAL unnest(o.hashes) AS h (sha256)
+        CROSS JOIN LATERAL unnest(o.texts) AS h (text_id)
         WHERE o.state = 'leased' AND o.collection_id = s.collection_id AND o.id <> %(id)s
             AND o.lane = 'live'
-            AND h.sha256 IN (SELECT unnest(%(hashes)s::bytea[]))
+            AND h.text_id IN (SELECT unnest(%(texts)s::bigint[]))
     )
     THEN 'overlaps'
 END AS obstacle, s.limited
@@ -66,19 +62,19 @@ WITH mine AS (
 SELECT b.id FROM mine JOIN embedfleet.batch AS b USING (id, attempt) WHERE b.state = 'leased';
 
 -- name: insert_vectors
--- Sorted by hash, so that two commits sharing texts cannot deadlock. A text whose last chunk was
+-- Sorted by their numbers, so that two commits sharing texts cannot deadlock. A text whose last chunk was
 -- deleted in the meantime is left out, or its vector would be an orphan.
-INSERT INTO embedfleet.{vectors} (sha256, embedding, batch_id, attempt)
-SELECT u.sha256, u.embedding, %(id)s, %(attempt)s
-FROM unnest(%(hashes)s::bytea[], %(vectors)s) AS u (sha256, embedding)
-WHERE EXISTS (SELECT FROM embedfleet.{chunks} AS c WHERE c.sha256 = u.sha256)
-ORDER BY u.sha256
-ON CONFLICT (sha256) DO NOTHING;
+INSERT INTO embedfleet.{vectors} (text_id, embedding, batch_id, attempt)
+SELECT u.text_id, u.embedding, %(id)s, %(attempt)s
+FROM unnest(%(texts)s::bigint[], %(vectors)s) AS u (text_id, embedding)
+WHERE EXISTS (SELECT FROM embedfleet.{texts} AS t WHERE t.id = u.text_id)
+ORDER BY u.text_id
+ON CONFLICT (text_id) DO NOTHING;
 
 -- name: forget_cured
 -- Failures of texts that have their vector now: another batch had given them up.
 DELETE FROM embedfleet.failure
-WHERE collection_id = %(collection_id)s AND sha256 = ANY (%(hashes)s::bytea[]);
+WHERE collection_id = %(collection_id)s AND text_id = ANY (%(texts)s::bigint[]);
 
 -- name: limited
 SELECT budget_usd IS NOT NULL AS limited FROM embedfleet.job WHERE id = %(job_id)s;

@@ -35,15 +35,10 @@ WHERE j.id = %(job_id)s;
 UPDATE embedfleet.batch SET reserved_usd = %(usd)s WHERE id = %(id)s;
 
 -- name: counts
--- The tokens of texts, in their order; whichever chunk holds one.
-SELECT h.sha256, c.tokens
-FROM unnest(%(hashes)s::bytea[]) WITH ORDINALITY AS h (sha256, number)
-CROSS JOIN LATERAL (
-    SELECT tokens
-    FROM embedfleet.{chunks}
-    WHERE sha256 = h.sha256
-    LIMIT 1
-) AS c
+-- The tokens of texts, in their order.
+SELECT t.id, t.tokens
+FROM unnest(%(texts)s::bigint[]) WITH ORDINALITY AS h (text_id, number)
+JOIN embedfleet.{texts} AS t ON t.id = h.text_id
 ORDER BY h.number;
 
 -- name: settle

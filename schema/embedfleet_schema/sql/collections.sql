@@ -33,7 +33,8 @@ SELECT embedfleet.create_relations(%(collection_id)s);
 DROP VIEW IF EXISTS embedfleet.{name} {behaviour};
 
 -- name: drop_tables
-DROP TABLE IF EXISTS embedfleet.{vectors}, embedfleet.{chunks}, embedfleet.{documents} {behaviour};
+DROP TABLE IF EXISTS embedfleet.{vectors}, embedfleet.{texts}, embedfleet.{chunks},
+    embedfleet.{documents} {behaviour};
 
 -- name: delete
 DELETE FROM embedfleet.collection WHERE id = %(collection_id)s;
@@ -93,7 +94,7 @@ CREATE INDEX CONCURRENTLY {index} ON embedfleet.{vectors} USING hnsw (embedding 
 
 -- name: analyze
 -- Fresh statistics: without them the planner takes the view for a handful of rows and sorts it all.
-ANALYZE embedfleet.{vectors}, embedfleet.{chunks}, embedfleet.{documents};
+ANALYZE embedfleet.{vectors}, embedfleet.{texts}, embedfleet.{chunks}, embedfleet.{documents};
 
 -- name: index_progress
 SELECT p.phase, p.current_locker_pid, p.tuples_done, p.tuples_total, p.blocks_done, p.blocks_total

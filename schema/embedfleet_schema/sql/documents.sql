@@ -6,7 +6,7 @@ WHERE d.live_version IS DISTINCT FROM d.version
     AND d.id IN (
         SELECT c.document_id
         FROM embedfleet.{chunks} AS c
-        WHERE c.sha256 = ANY (%(hashes)s::bytea[])
+        WHERE c.text_id = ANY (%(texts)s::bigint[])
     )
 ORDER BY d.id
 FOR UPDATE;
@@ -23,10 +23,10 @@ WHERE d.id = ANY (%(documents)s)
         SELECT
         FROM embedfleet.{chunks} AS c
         WHERE c.document_id = d.id AND c.version = d.version
-            AND NOT EXISTS (SELECT FROM embedfleet.{vectors} AS v WHERE v.sha256 = c.sha256)
+            AND NOT EXISTS (SELECT FROM embedfleet.{vectors} AS v WHERE v.text_id = c.text_id)
             AND NOT EXISTS (
                 SELECT FROM embedfleet.failure AS f
-                WHERE f.collection_id = %(collection_id)s AND f.sha256 = c.sha256
+                WHERE f.collection_id = %(collection_id)s AND f.text_id = c.text_id
                     AND coalesce((
                         SELECT j.cancelled_at IS NOT NULL
                         FROM embedfleet.job AS j
@@ -42,27 +42,32 @@ DELETE FROM embedfleet.{chunks} AS c
 USING embedfleet.{documents} AS d
 WHERE d.id = ANY (%(documents)s) AND c.document_id = d.id
     AND c.version <> d.version AND c.version IS DISTINCT FROM d.live_version
-RETURNING c.sha256;
+RETURNING c.text_id;
 
 -- name: remove_unused_vectors
 DELETE FROM embedfleet.{vectors} AS v
-WHERE v.sha256 = ANY (%(hashes)s::bytea[])
-    AND NOT EXISTS (SELECT FROM embedfleet.{chunks} AS c WHERE c.sha256 = v.sha256);
+WHERE v.text_id = ANY (%(texts)s::bigint[])
+    AND NOT EXISTS (SELECT FROM embedfleet.{chunks} AS c WHERE c.text_id = v.text_id);
+
+-- name: remove_unused_texts
+DELETE FROM embedfleet.{texts} AS t
+WHERE t.id = ANY (%(texts)s::bigint[])
+    AND NOT EXISTS (SELECT FROM embedfleet.{chunks} AS c WHERE c.text_id = t.id);
 
 -- name: remove_unused_failures
 DELETE FROM embedfleet.failure AS f
-WHERE f.collection_id = %(collection_id)s AND f.sha256 = ANY (%(hashes)s::bytea[])
-    AND NOT EXISTS (SELECT FROM embedfleet.{chunks} AS c WHERE c.sha256 = f.sha256);
+WHERE f.collection_id = %(collection_id)s AND f.text_id = ANY (%(texts)s::bigint[])
+    AND NOT EXISTS (SELECT FROM embedfleet.{chunks} AS c WHERE c.text_id = f.text_id);
 
 -- name: remove_documents
--- Returns the hashes of the chunks that the cascade takes along.
+-- Returns the texts of the chunks that the cascade takes along.
 WITH gone AS (
     DELETE FROM embedfleet.{documents}
     WHERE key = ANY (%(keys)s)
         AND (%(job_id)s::bigint IS NULL OR job_id = %(job_id)s)
     RETURNING id, key
 )
-SELECT g.key, c.sha256
+SELECT g.key, c.text_id
 FROM gone AS g
 LEFT JOIN embedfleet.{chunks} AS c ON c.document_id = g.id;
 

@@ -6,11 +6,11 @@ SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY;
 -- Where a document stands: the chunks of its newest version by whether they have a vector.
 SELECT d.id, d.version, d.live_version, d.job_id, d.source, j.cancelled_at IS NOT NULL AS cancelled,
     count(c.id) AS chunks,
-    count(c.id) FILTER (WHERE v.sha256 IS NOT NULL) AS stored
+    count(c.id) FILTER (WHERE v.text_id IS NOT NULL) AS stored
 FROM embedfleet.{documents} AS d
 LEFT JOIN embedfleet.job AS j ON j.id = d.job_id
 LEFT JOIN embedfleet.{chunks} AS c ON c.document_id = d.id AND c.version = d.version
-LEFT JOIN embedfleet.{vectors} AS v ON v.sha256 = c.sha256
+LEFT JOIN embedfleet.{vectors} AS v ON v.text_id = c.text_id
 WHERE d.key = %(key)s
 GROUP BY d.id, j.id;
 
@@ -24,24 +24,24 @@ WHERE collection_id = %(collection_id)s AND document_key = %(key)s;
 -- Chunks of the newest version that have a failure and no vector.
 SELECT c.position, f.code, f.reason, f.attempts
 FROM embedfleet.{chunks} AS c
-JOIN embedfleet.failure AS f ON f.collection_id = %(collection_id)s AND f.sha256 = c.sha256
+JOIN embedfleet.failure AS f ON f.collection_id = %(collection_id)s AND f.text_id = c.text_id
 WHERE c.document_id = %(document_id)s AND c.version = %(version)s
-    AND NOT EXISTS (SELECT FROM embedfleet.{vectors} AS v WHERE v.sha256 = c.sha256)
+    AND NOT EXISTS (SELECT FROM embedfleet.{vectors} AS v WHERE v.text_id = c.text_id)
 ORDER BY c.position;
 
 -- name: batches
 -- The open batches that hold texts which the newest version still lacks, the first to come first;
 -- `ahead` counts the batches that are claimed before one that waits for a worker.
 WITH missing AS MATERIALIZED (
-    SELECT DISTINCT c.sha256
+    SELECT DISTINCT c.text_id
     FROM embedfleet.{chunks} AS c
     WHERE c.document_id = %(document_id)s AND c.version = %(version)s
-        AND NOT EXISTS (SELECT FROM embedfleet.{vectors} AS v WHERE v.sha256 = c.sha256)
+        AND NOT EXISTS (SELECT FROM embedfleet.{vectors} AS v WHERE v.text_id = c.text_id)
 ), open AS (
     SELECT b.id, count(*) AS texts
     FROM embedfleet.batch AS b
-    CROSS JOIN LATERAL unnest(b.hashes) AS h (sha256)
-    JOIN missing USING (sha256)
+    CROSS JOIN LATERAL unnest(b.texts) AS h (text_id)
+    JOIN missing USING (text_id)
     JOIN embedfleet.job AS j ON j.id = b.job_id
     WHERE b.collection_id = %(collection_id)s AND b.state IN ('pending', 'held', 'leased')
         AND (b.state = 'leased' OR j.cancelled_at IS NULL)
@@ -75,7 +75,7 @@ ORDER BY b.state = 'leased' DESC, b.state = 'pending' DESC, b.run_after, b.id;
 -- How many distinct texts have neither a vector nor a failure nor an open batch: nobody would ever
 -- embed them.
 WITH expected AS (
-    SELECT DISTINCT sha256
+    SELECT DISTINCT text_id
     FROM embedfleet.{chunks}
     WHERE document_id = %(document_id)s AND version = %(version)s
 ), {judged}

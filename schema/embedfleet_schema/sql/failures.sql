@@ -8,7 +8,7 @@ FROM embedfleet.failure AS f
 LEFT JOIN LATERAL (
     SELECT document_id, position
     FROM embedfleet.{chunks}
-    WHERE sha256 = f.sha256
+    WHERE text_id = f.text_id
     ORDER BY id
     LIMIT 1
 ) AS c ON true
@@ -23,10 +23,10 @@ LIMIT %(limit)s;
 -- stands until its text has a vector or a new verdict: so nothing is lost with a cancelled job.
 -- What was refused before anyone tried (no attempts) would be refused again.
 WITH expected AS (
-    SELECT DISTINCT ON (c.sha256) c.sha256, c.tokens
+    SELECT t.id AS text_id, t.tokens
     FROM embedfleet.failure AS f
-    JOIN embedfleet.{chunks} AS c USING (sha256)
+    JOIN embedfleet.{texts} AS t ON t.id = f.text_id
     WHERE f.collection_id = %(collection_id)s AND f.attempts > 0
         AND (%(job_id)s::bigint IS NULL OR f.job_id = %(job_id)s)
 ), {judged}
-SELECT sha256, tokens FROM judged WHERE NOT (stored OR open);
+SELECT text_id, tokens FROM judged WHERE NOT (stored OR open);

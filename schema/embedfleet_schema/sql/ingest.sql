@@ -8,7 +8,7 @@ CREATE TEMP TABLE IF NOT EXISTS incoming_document (
 -- name: create_incoming_chunk
 CREATE TEMP TABLE IF NOT EXISTS incoming_chunk (
     key text NOT NULL, position int NOT NULL, start_offset int, end_offset int,
-    tokens int NOT NULL, sha256 bytea NOT NULL, content text NOT NULL, metadata jsonb NOT NULL
+    tokens int NOT NULL, hash bytea NOT NULL, content text NOT NULL, metadata jsonb NOT NULL
 ) ON COMMIT DELETE ROWS;
 
 -- name: known_digests
@@ -22,7 +22,7 @@ WHERE key = ANY (%(keys)s);
 COPY incoming_document (key, digest, source) FROM STDIN (FORMAT BINARY);
 
 -- name: copy_chunks
-COPY incoming_chunk (key, position, start_offset, end_offset, tokens, sha256, content, metadata)
+COPY incoming_chunk (key, position, start_offset, end_offset, tokens, hash, content, metadata)
 FROM STDIN (FORMAT BINARY);
 
 -- name: lock_documents
@@ -64,42 +64,61 @@ SET source = s.source
 FROM unnest(%(keys)s::text[], %(sources)s::text[]) AS s (key, source)
 WHERE d.key = s.key AND (d.source IS NULL OR %(replace)s);
 
+-- name: register
+-- The texts of this window that the collection does not know yet get their numbers. Sorted, so that
+-- two producers of the same texts cannot deadlock.
+INSERT INTO embedfleet.{texts} (hash, tokens, content)
+SELECT DISTINCT ON (hash) hash, tokens, content
+FROM incoming_chunk
+ORDER BY hash
+ON CONFLICT (hash) DO NOTHING;
+
+-- name: collisions
+-- Documents with a text whose hash is that of another text.
+SELECT DISTINCT c.key
+FROM incoming_chunk AS c
+JOIN embedfleet.{texts} AS t USING (hash)
+WHERE t.content <> c.content
+ORDER BY c.key;
+
 -- name: merge_chunks
 INSERT INTO embedfleet.{chunks}
-    (document_id, version, position, start_offset, end_offset, tokens, sha256, content, metadata)
-SELECT d.id, d.version, c.position, c.start_offset, c.end_offset, c.tokens, c.sha256, c.content,
-    c.metadata
+    (document_id, version, position, start_offset, end_offset, text_id, metadata)
+SELECT d.id, d.version, c.position, c.start_offset, c.end_offset, t.id, c.metadata
 FROM incoming_chunk AS c
 JOIN incoming_document AS d USING (key)
+JOIN embedfleet.{texts} AS t USING (hash)
 ORDER BY d.id, c.position;
 
 -- name: missing_incoming
 -- Distinct texts of this window without a vector; an old failure of the same text is tried anew.
-SELECT DISTINCT ON (c.sha256) c.sha256, c.tokens
-FROM incoming_chunk AS c
-WHERE NOT EXISTS (SELECT FROM embedfleet.{vectors} AS v WHERE v.sha256 = c.sha256);
+SELECT t.hash, t.id, t.tokens
+FROM embedfleet.{texts} AS t
+WHERE t.hash IN (SELECT hash FROM incoming_chunk)
+    AND NOT EXISTS (SELECT FROM embedfleet.{vectors} AS v WHERE v.text_id = t.id);
 
 -- name: missing_waiting
 -- Texts that unchanged documents still wait for: their batch may be held, cancelled or far back.
 -- What was refused before anyone tried (no attempts) would be refused again.
-SELECT DISTINCT ON (c.sha256) c.sha256, c.tokens
+SELECT DISTINCT t.hash, t.id, t.tokens
 FROM embedfleet.{documents} AS d
 JOIN embedfleet.{chunks} AS c ON c.document_id = d.id AND c.version = d.version
+JOIN embedfleet.{texts} AS t ON t.id = c.text_id
 WHERE d.key = ANY (%(keys)s)
-    AND NOT EXISTS (SELECT FROM embedfleet.{vectors} AS v WHERE v.sha256 = c.sha256)
+    AND NOT EXISTS (SELECT FROM embedfleet.{vectors} AS v WHERE v.text_id = c.text_id)
     AND NOT EXISTS (
         SELECT FROM embedfleet.failure AS f
-        WHERE f.collection_id = %(collection_id)s AND f.sha256 = c.sha256 AND f.attempts = 0
+        WHERE f.collection_id = %(collection_id)s AND f.text_id = c.text_id AND f.attempts = 0
     );
 
 -- name: refuse_texts
 -- Failures of texts that no worker will see, sorted as everywhere.
-INSERT INTO embedfleet.failure (collection_id, sha256, code, reason, job_id)
-SELECT %(collection_id)s, u.sha256, u.code, u.reason, %(job_id)s
-FROM unnest(%(hashes)s::bytea[], %(codes)s::text[], %(reasons)s::text[])
-    AS u (sha256, code, reason)
-ORDER BY u.sha256
-ON CONFLICT (collection_id, sha256) DO UPDATE
+INSERT INTO embedfleet.failure (collection_id, text_id, code, reason, job_id)
+SELECT %(collection_id)s, u.text_id, u.code, u.reason, %(job_id)s
+FROM unnest(%(texts)s::bigint[], %(codes)s::text[], %(reasons)s::text[])
+    AS u (text_id, code, reason)
+ORDER BY u.text_id
+ON CONFLICT (collection_id, text_id) DO UPDATE
 SET code = excluded.code, reason = excluded.reason, attempts = 0, job_id = excluded.job_id,
     retried_by = NULL, created_at = now();
 
@@ -108,7 +127,7 @@ SET code = excluded.code, reason = excluded.reason, attempts = 0, job_id = exclu
 -- so they are not lost with a job that is cancelled.
 UPDATE embedfleet.failure
 SET retried_by = %(job_id)s
-WHERE collection_id = %(collection_id)s AND sha256 = ANY (%(hashes)s::bytea[]);
+WHERE collection_id = %(collection_id)s AND text_id = ANY (%(texts)s::bigint[]);
 
 -- name: forget_rejections
 -- Of documents that are accepted now.

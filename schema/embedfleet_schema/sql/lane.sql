@@ -70,27 +70,27 @@ FROM (
 ) AS w
 WHERE b.id = w.id;
 
--- name: hashes
-SELECT hashes FROM embedfleet.batch WHERE id = %(id)s;
+-- name: texts
+SELECT texts FROM embedfleet.batch WHERE id = %(id)s;
 
 -- name: overlapping
 -- Those of the batches that share a text with one that is leased, or with an earlier one of them.
 WITH mine AS (
-    SELECT b.id, b.collection_id, h.sha256
+    SELECT b.id, b.collection_id, h.text_id
     FROM embedfleet.batch AS b
-    CROSS JOIN LATERAL unnest(b.hashes) AS h (sha256)
+    CROSS JOIN LATERAL unnest(b.texts) AS h (text_id)
     WHERE b.id = ANY (%(ids)s::bigint[])
 ), leased AS (
-    SELECT b.collection_id, h.sha256
+    SELECT b.collection_id, h.text_id
     FROM embedfleet.batch AS b
-    CROSS JOIN LATERAL unnest(b.hashes) AS h (sha256)
+    CROSS JOIN LATERAL unnest(b.texts) AS h (text_id)
     WHERE b.state = 'leased' AND b.collection_id IN (SELECT collection_id FROM mine)
 )
-SELECT m.id FROM mine AS m JOIN leased AS l USING (collection_id, sha256)
+SELECT m.id FROM mine AS m JOIN leased AS l USING (collection_id, text_id)
 UNION
 SELECT m.id
 FROM mine AS m
-JOIN mine AS other USING (collection_id, sha256)
+JOIN mine AS other USING (collection_id, text_id)
 WHERE other.id < m.id;
 
 -- name: put_off
@@ -162,7 +162,7 @@ WHERE f.space_id = %(space_id)s AND f.code = %(code)s
     ), 0);
 
 -- name: leases
-SELECT id, attempt, errors, job_id, collection_id, tokens, hashes
+SELECT id, attempt, errors, job_id, collection_id, tokens, texts
 FROM embedfleet.batch
 WHERE lane_file_id = %(file_id)s AND state = 'leased' AND lane = 'batch'
 ORDER BY id;

@@ -1,6 +1,9 @@
 -- name: stored
--- Which of these texts have a vector in one vector table.
-SELECT sha256 FROM embedfleet.{vectors} WHERE sha256 = ANY (%(hashes)s::bytea[]);
+-- Which of these texts, by hash, have a vector in one collection.
+SELECT t.hash
+FROM embedfleet.{texts} AS t
+JOIN embedfleet.{vectors} AS v ON v.text_id = t.id
+WHERE t.hash = ANY (%(hashes)s::bytea[]);
 
 -- name: speed
 -- Tokens per second of the newest job of a model that has finished batches, while any of them was

@@ -9,22 +9,33 @@ LIMIT %(limit)s;
 -- name: count
 -- How many texts have their vector in a sibling alone.
 SELECT count(*) AS texts
-FROM unnest(%(hashes)s::bytea[]) AS w (sha256)
-WHERE NOT EXISTS (SELECT FROM embedfleet.{vectors} AS v WHERE v.sha256 = w.sha256)
+FROM unnest(%(hashes)s::bytea[]) AS w (hash)
+WHERE NOT EXISTS (
+        SELECT
+        FROM embedfleet.{texts} AS t
+        JOIN embedfleet.{vectors} AS v ON v.text_id = t.id
+        WHERE t.hash = w.hash
+    )
     AND ({held});
 
 -- name: held
 -- A part of `count`, once per sibling.
-EXISTS (SELECT FROM embedfleet.{sibling} AS s WHERE s.sha256 = w.sha256);
+EXISTS (
+    SELECT
+    FROM embedfleet.{other_texts} AS o
+    JOIN embedfleet.{other_vectors} AS s ON s.text_id = o.id
+    WHERE o.hash = w.hash
+);
 
 -- name: copy
--- Take over what a sibling has, under our own claim. Sorted by hash and checked for a chunk as a
--- commit does.
-INSERT INTO embedfleet.{vectors} (sha256, embedding, batch_id, attempt)
-SELECT s.sha256, s.embedding, %(id)s, %(attempt)s
-FROM embedfleet.{sibling} AS s
-WHERE s.sha256 = ANY (%(hashes)s::bytea[])
-    AND EXISTS (SELECT FROM embedfleet.{chunks} AS c WHERE c.sha256 = s.sha256)
-ORDER BY s.sha256
-ON CONFLICT (sha256) DO NOTHING
-RETURNING sha256;
+-- Take over what a sibling has, under our own claim; of the very same text, whatever its hash. Sorted
+-- as a commit sorts.
+INSERT INTO embedfleet.{vectors} (text_id, embedding, batch_id, attempt)
+SELECT t.id, s.embedding, %(id)s, %(attempt)s
+FROM embedfleet.{texts} AS t
+JOIN embedfleet.{other_texts} AS o ON o.hash = t.hash AND o.content = t.content
+JOIN embedfleet.{other_vectors} AS s ON s.text_id = o.id
+WHERE t.id = ANY (%(texts)s::bigint[])
+ORDER BY t.id
+ON CONFLICT (text_id) DO NOTHING
+RETURNING text_id;

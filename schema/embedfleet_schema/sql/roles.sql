@@ -189,7 +189,7 @@ BEGIN
         WHERE relnamespace = 'embedfleet'::regnamespace
             AND (
                 relkind = 'v' AND relname <> 'batch_standing'
-                OR relkind = 'r' AND relname ~ '^_(documents|chunks|vectors)_[0-9]'
+                OR relkind = 'r' AND relname ~ '^_(documents|chunks|texts|vectors)_[0-9]'
             )
     LOOP
         FOR rights IN
@@ -199,6 +199,8 @@ BEGIN
                 ('documents', 'SELECT, UPDATE (live_version) ON %s TO embedfleet_worker'),
                 ('chunks', 'SELECT, INSERT, DELETE ON %s TO embedfleet_producer'),
                 ('chunks', 'SELECT, DELETE ON %s TO embedfleet_worker'),
+                ('texts', 'SELECT, INSERT, DELETE ON %s TO embedfleet_producer'),
+                ('texts', 'SELECT, DELETE ON %s TO embedfleet_worker'),
                 ('vectors', 'SELECT, DELETE ON %s TO embedfleet_producer'),
                 ('vectors', 'SELECT, INSERT, DELETE ON %s TO embedfleet_worker'),
                 ('view', 'SELECT ON %s TO embedfleet_search')

@@ -22,12 +22,7 @@ ORDER BY c.id DESC
 LIMIT 16;
 
 -- name: stored
--- The first by hash are as good as any by chance. The inner limit keeps it to a few look-ups.
-SELECT c.content, v.embedding::real[] AS embedding
-FROM (SELECT sha256, embedding FROM embedfleet.{vectors} ORDER BY sha256 LIMIT %(count)s) AS v
-CROSS JOIN LATERAL (
-    SELECT content
-    FROM embedfleet.{chunks}
-    WHERE sha256 = v.sha256
-    LIMIT 1
-) AS c;
+-- The first that came. The inner limit keeps it to a few look-ups.
+SELECT t.content, v.embedding::real[] AS embedding
+FROM (SELECT text_id, embedding FROM embedfleet.{vectors} ORDER BY text_id LIMIT %(count)s) AS v
+JOIN embedfleet.{texts} AS t ON t.id = v.text_id;

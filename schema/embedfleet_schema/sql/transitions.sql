@@ -5,10 +5,10 @@ SELECT state, lane FROM embedfleet.batch_standing WHERE job_id = %(job_id)s;
 -- name: enqueue
 -- A batch of a job, as a producer packs it.
 INSERT INTO embedfleet.batch
-    (job_id, collection_id, queue, lane, state, priority, chunks, tokens, hashes, finished_at)
+    (job_id, collection_id, queue, lane, state, priority, chunks, tokens, texts, finished_at)
 VALUES
     (%(job_id)s, %(collection_id)s, %(queue)s, %(lane)s, %(state)s, %(priority)s, %(chunks)s,
-        %(tokens)s, %(hashes)s, CASE WHEN %(state)s = 'cancelled' THEN now() END);
+        %(tokens)s, %(texts)s, CASE WHEN %(state)s = 'cancelled' THEN now() END);
 
 -- name: claim
 -- Lease what `best` is, to a worker, or to a file of the lane: that has no owner, and no heartbeat.
@@ -25,7 +25,7 @@ SET state = 'leased',
     reason = NULL
 FROM best
 WHERE b.id = best.id
-RETURNING b.id, b.attempt, b.errors, b.job_id, b.collection_id, b.tokens, b.hashes;
+RETURNING b.id, b.attempt, b.errors, b.job_id, b.collection_id, b.tokens, b.texts;
 
 -- name: best
 -- A part of `claim`: the best pending batch of a queue, of no job that this process leaves alone.
@@ -75,7 +75,7 @@ LIMIT 1;
 -- The same: one of the batches of a job with the shortest texts, if it has a text of at most so many
 -- tokens.
 WITH shortest AS MATERIALIZED (
-    SELECT id, hashes
+    SELECT id, texts
     FROM embedfleet.batch
     WHERE job_id = %(job_id)s AND state = 'pending' AND lane = 'live' AND queue = %(queue)s
         AND run_after <= now() AND id <> ALL (%(tried)s::bigint[])
@@ -87,9 +87,9 @@ FROM shortest AS s
 JOIN embedfleet.batch AS b USING (id)
 WHERE b.state = 'pending' AND EXISTS (
     SELECT
-    FROM unnest(s.hashes) AS h (sha256)
-    JOIN embedfleet.{chunks} AS c USING (sha256)
-    WHERE c.tokens <= %(most)s
+    FROM unnest(s.texts) AS h (text_id)
+    JOIN embedfleet.{texts} AS t ON t.id = h.text_id
+    WHERE t.tokens <= %(most)s
 )
 FOR UPDATE OF b SKIP LOCKED
 LIMIT 1;
@@ -101,7 +101,7 @@ SELECT unnest(%(ids)s::bigint[]) AS id;
 -- name: fence
 -- The first statement of every way out of a lease, once the collection is shared: no row, and
 -- nothing may be written.
-SELECT b.hashes, s.state AS standing, s.limited
+SELECT b.texts, s.state AS standing, s.limited
 FROM embedfleet.batch AS b
 JOIN embedfleet.batch_standing AS s USING (job_id)
 WHERE b.id = %(id)s AND b.attempt = %(attempt)s AND b.state = 'leased'
@@ -110,7 +110,7 @@ FOR UPDATE OF b;
 -- name: fence_expired
 -- The fence of the sweeper. A row that its late owner is just settling is skipped. An owner that
 -- signed off, or still beats, has not crashed: it was cut off, or gave the batch up.
-SELECT b.hashes, s.state AS standing, s.limited,
+SELECT b.texts, s.state AS standing, s.limited,
     CASE WHEN NOT EXISTS (
         SELECT FROM embedfleet.worker AS w
         WHERE w.id = b.owner AND (w.stopped_at IS NOT NULL OR {alive})
@@ -162,41 +162,41 @@ RETURNING b.state, b.queue;
 
 -- name: missing
 -- The texts of a batch that have no vector yet, in their order.
-SELECT h.sha256
-FROM unnest(%(hashes)s::bytea[]) WITH ORDINALITY AS h (sha256, number)
-WHERE NOT EXISTS (SELECT FROM embedfleet.{vectors} AS v WHERE v.sha256 = h.sha256)
+SELECT h.text_id
+FROM unnest(%(texts)s::bigint[]) WITH ORDINALITY AS h (text_id, number)
+WHERE NOT EXISTS (SELECT FROM embedfleet.{vectors} AS v WHERE v.text_id = h.text_id)
 ORDER BY h.number;
 
 -- name: record_failure
 -- One row per text that cannot be embedded; the latest verdict stands. Not for a text that got its
 -- vector from another batch, or whose last chunk is gone.
-INSERT INTO embedfleet.failure (collection_id, sha256, code, reason, attempts, job_id)
-SELECT b.collection_id, h.sha256, %(code)s, %(reason)s, b.errors + b.crashes + 1, b.job_id
+INSERT INTO embedfleet.failure (collection_id, text_id, code, reason, attempts, job_id)
+SELECT b.collection_id, h.text_id, %(code)s, %(reason)s, b.errors + b.crashes + 1, b.job_id
 FROM embedfleet.batch AS b
-CROSS JOIN unnest(%(hashes)s::bytea[]) AS h (sha256)
+CROSS JOIN unnest(%(texts)s::bigint[]) AS h (text_id)
 WHERE b.id = %(id)s
-    AND EXISTS (SELECT FROM embedfleet.{chunks} AS c WHERE c.sha256 = h.sha256)
-    AND NOT EXISTS (SELECT FROM embedfleet.{vectors} AS v WHERE v.sha256 = h.sha256)
-ON CONFLICT (collection_id, sha256) DO UPDATE
+    AND EXISTS (SELECT FROM embedfleet.{texts} AS t WHERE t.id = h.text_id)
+    AND NOT EXISTS (SELECT FROM embedfleet.{vectors} AS v WHERE v.text_id = h.text_id)
+ON CONFLICT (collection_id, text_id) DO UPDATE
 SET code = excluded.code, reason = excluded.reason, attempts = excluded.attempts,
     job_id = excluded.job_id, created_at = now(), retried_by = NULL
-RETURNING sha256;
+RETURNING text_id;
 
 -- name: finish
 -- A batch that is through keeps the numbers of its texts that got a vector, from whomever, and of
 -- those that failed: what was deleted before is in neither. A text that was deleted after its part
 -- was stored has no vector to be found any more, so what was counted then is the least. It gives
--- its hashes back: they are many and no longer needed.
+-- the numbers of its texts back: they are many and no longer needed.
 UPDATE embedfleet.batch AS b
 SET state = %(state)s, lease_until = NULL, finished_at = now(), reason = %(reason)s,
-    reserved_usd = NULL, hashes = ARRAY[]::bytea[],
+    reserved_usd = NULL, texts = ARRAY[]::bigint[],
     stored = c.stored, chunks = c.stored + %(failed)s
 FROM (
     SELECT m.id,
-        least(m.chunks - %(failed)s, greatest(m.stored + %(inserted)s, count(v.sha256))) AS stored
+        least(m.chunks - %(failed)s, greatest(m.stored + %(inserted)s, count(v.text_id))) AS stored
     FROM embedfleet.batch AS m
-    LEFT JOIN LATERAL unnest(m.hashes) AS h (sha256) ON true
-    LEFT JOIN embedfleet.{vectors} AS v USING (sha256)
+    LEFT JOIN LATERAL unnest(m.texts) AS h (text_id) ON true
+    LEFT JOIN embedfleet.{vectors} AS v USING (text_id)
     WHERE m.id = %(id)s
     GROUP BY m.id
 ) AS c
@@ -207,12 +207,12 @@ WHERE b.id = c.id;
 -- them: a half, what goes on without the texts that failed, these, or what a budget does not pay for
 -- now. It says why, until it is claimed. `live`: it goes to the workers of its collection.
 INSERT INTO embedfleet.batch
-    (job_id, collection_id, queue, lane, state, priority, run_after, chunks, tokens, hashes,
+    (job_id, collection_id, queue, lane, state, priority, run_after, chunks, tokens, texts,
         parent_id, reason, finished_at)
 SELECT b.job_id, b.collection_id, b.queue, CASE WHEN %(live)s THEN 'live' ELSE b.lane END,
     %(state)s, b.priority, CASE WHEN %(keeps_place)s THEN b.run_after ELSE now() END, %(chunks)s,
     coalesce(%(tokens)s::bigint, b.tokens * %(chunks)s / b.chunks),
-    CASE WHEN %(state)s <> 'dead' THEN %(hashes)s::bytea[] ELSE '{}' END, b.id, %(reason)s,
+    CASE WHEN %(state)s <> 'dead' THEN %(texts)s::bigint[] ELSE '{}' END, b.id, %(reason)s,
     CASE WHEN %(state)s IN ('cancelled', 'dead') THEN now() END
 FROM embedfleet.batch AS b
 WHERE b.id = %(id)s;
@@ -220,12 +220,12 @@ WHERE b.id = %(id)s;
 -- name: shrink
 -- The texts that a batch gave to another leave it.
 UPDATE embedfleet.batch
-SET chunks = chunks - cardinality(%(rest)s::bytea[]),
+SET chunks = chunks - cardinality(%(rest)s::bigint[]),
     tokens = greatest(0, tokens - %(tokens)s),
-    hashes = ARRAY(
-        SELECT h.sha256
-        FROM unnest(hashes) WITH ORDINALITY AS h (sha256, number)
-        WHERE h.sha256 <> ALL (%(rest)s::bytea[])
+    texts = ARRAY(
+        SELECT h.text_id
+        FROM unnest(texts) WITH ORDINALITY AS h (text_id, number)
+        WHERE h.text_id <> ALL (%(rest)s::bigint[])
         ORDER BY h.number
     )
 WHERE id = %(id)s;

@@ -81,11 +81,11 @@ def _remove_extra(db: Database, collection: CollectionInfo) -> None:
     """Looked for without a lock, because that takes long; removed a page at a time with it."""
     with db.connection() as conn:
         rows = conn.execute(composed(_SQL["extra"], collection)).fetchall()
-    hashes = [bytes(sha256) for (sha256,) in rows]
-    for start in range(0, len(hashes), PAGE):
+    text_ids = [text_id for (text_id,) in rows]
+    for start in range(0, len(text_ids), PAGE):
         with db.transaction() as conn:
             locks.own(conn, collection.id)
-            documents.remove_unused(conn, collection, hashes[start : start + PAGE])
+            documents.remove_unused(conn, collection, text_ids[start : start + PAGE])
 
 
 def _take_page_live(db: Database, collection: CollectionInfo, after: int) -> int | None:

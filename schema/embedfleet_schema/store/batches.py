@@ -116,16 +116,16 @@ class Batches:
             LeaseLost: the batch went to somebody else; nothing was written.
         """
         with self._db.connection() as conn:
-            tables = reuse.siblings(conn, lease.collection)
-        if not (tables and lease.hashes):
+            others = reuse.siblings(conn, lease.collection)
+        if not (others and lease.text_ids):
             return lease
         try:
             with self._leaving(lease) as batch:
                 copied = reuse.copy(
                     batch.conn,
                     lease.collection,
-                    lease.hashes,
-                    tables,
+                    lease.text_ids,
+                    others,
                     batch_id=lease.id,
                     attempt=lease.attempt,
                 )
@@ -134,12 +134,13 @@ class Batches:
         except psycopg.errors.UndefinedTable:
             # One of them was dropped at this moment: what it had is embedded.
             return lease
-        return lease.only([row for row, sha256 in enumerate(lease.hashes) if sha256 not in copied])
+        left = [row for row, text_id in enumerate(lease.text_ids) if text_id not in copied]
+        return lease.only(left)
 
     def commit(
         self, lease: Lease, matrix: NDArray[np.float32], spent: Spending | None = None
     ) -> None:
-        """Store `matrix` (len(lease.hashes), dimensions), take documents live, close the batch.
+        """Store `matrix` (len(lease.text_ids), dimensions), take documents live, close the batch.
 
         Raises:
             LeaseLost: the batch went to somebody else; nothing was written.
@@ -169,7 +170,7 @@ class Batches:
         part = lease.only(rows)
         with self._leaving(lease) as batch:
             inserted = self._insert(batch.conn, part, matrix)
-            batch.go_live(part.hashes)
+            batch.go_live(part.text_ids)
             usd = spent and spent.usd
             values = {"id": lease.id, "texts": inserted, "usd": usd or 0}
             batch.conn.execute(_SQL["count_stored"], values)
@@ -222,7 +223,7 @@ class Batches:
     def fail(self, lease: Lease, *, code: str, reason: str) -> None:
         """Record a failure for the texts that still had no vector, and close the batch."""
         with self._leaving(lease) as batch:
-            batch.fail(lease.hashes, code=code, reason=reason)
+            batch.fail(lease.text_ids, code=code, reason=reason)
 
     @contextmanager
     def _leaving(self, lease: Lease, *, pausing: bool = False) -> Iterator[Leaving]:
@@ -233,10 +234,10 @@ class Batches:
 
     def _insert(self, conn: Connection[Any], part: Lease, matrix: NDArray[np.float32]) -> int:
         """Returns how many of the texts got their vector here: others had it, or were deleted."""
-        if not part.hashes:
+        if not part.text_ids:
             return 0
         space = part.collection.space
-        texts = {"collection_id": part.collection.id, "hashes": part.hashes}
+        texts = {"collection_id": part.collection.id, "texts": part.text_ids}
         rows = {"vectors": vector_array(matrix, space.storage, self._db.oids)}
         insert = composed(_SQL["insert_vectors"], part.collection)
         whose = {"id": part.id, "attempt": part.attempt}

@@ -170,7 +170,7 @@ def reserve(
         return rows
     if len(rows) < len(needed):
         left = sorted(set(range(len(needed))).difference(rows))
-        rest = [lease.hashes[row] for row in left]
+        rest = [lease.text_ids[row] for row in left]
         transitions.carve(conn, lease.id, rest, tokens=sum(counts[row] for row in left))
     lease = lease.with_bounds(needed).only(rows)
     cost = usage.usd_of(sum(lease.bounds or ()), usd)
@@ -194,11 +194,11 @@ def affordable(
 
 
 def counts_of(
-    conn: Connection[Any], collection: CollectionInfo, hashes: Sequence[bytes]
-) -> list[tuple[bytes, int]]:
+    conn: Connection[Any], collection: CollectionInfo, text_ids: Sequence[int]
+) -> list[tuple[int, int]]:
     """The tokens of texts, in their order."""
-    rows = conn.execute(composed(_SQL["counts"], collection), {"hashes": list(hashes)})
-    return [(bytes(sha256), count) for sha256, count in rows]
+    rows = conn.execute(composed(_SQL["counts"], collection), {"texts": list(text_ids)})
+    return rows.fetchall()
 
 
 def settle(conn: Connection[Any], lease: Lease, usd: Decimal | None) -> None:

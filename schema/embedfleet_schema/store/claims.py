@@ -74,7 +74,7 @@ def claim(
 
 def _claimed(conn: Connection[Any], lease: Lease) -> Leaving:
     """What was claimed in this transaction is still ours, and of a job that nobody has stopped."""
-    return Leaving(conn, lease.id, lease.collection, lease.hashes, "pending", limited=False)
+    return Leaving(conn, lease.id, lease.collection, lease.text_ids, "pending", limited=False)
 
 
 def _put_back(conn: Connection[Any], lease: Lease, wait: Wait, aside: Aside) -> None:
@@ -97,10 +97,10 @@ def _smaller(
 
 def _read(conn: Connection[Any], row: tuple[Any, ...]) -> tuple[Lease, list[int]]:
     """The lease, and the tokens of each of its texts."""
-    batch_id, attempt, errors, job_id, collection_id, tokens, hashes = row
+    batch_id, attempt, errors, job_id, collection_id, tokens, text_ids = row
     collection = collections.by_id(conn, collection_id)
     missing = conn.execute(
-        composed(_SQL["missing_texts"], collection), {"hashes": hashes}
+        composed(_SQL["missing_texts"], collection), {"texts": text_ids}
     ).fetchall()
     lease = Lease(
         id=batch_id,
@@ -108,8 +108,8 @@ def _read(conn: Connection[Any], row: tuple[Any, ...]) -> tuple[Lease, list[int]
         errors=errors,
         job_id=job_id,
         collection=collection,
-        tokens=tokens * len(missing) // max(1, len(hashes)),
-        hashes=[bytes(sha256) for sha256, _, _ in missing],
+        tokens=tokens * len(missing) // max(1, len(text_ids)),
+        text_ids=[text_id for text_id, _, _ in missing],
         texts=[content for _, content, _ in missing],
     )
     return lease, [count for _, _, count in missing]
@@ -117,6 +117,6 @@ def _read(conn: Connection[Any], row: tuple[Any, ...]) -> tuple[Lease, list[int]
 
 def _obstacle(conn: Connection[Any], lease: Lease) -> tuple[str | None, bool]:
     """What is in the way, and whether the job has a budget."""
-    values = {"id": lease.id, "job_id": lease.job_id, "hashes": lease.hashes}
+    values = {"id": lease.id, "job_id": lease.job_id, "texts": lease.text_ids}
     row = conn.execute(_SQL["obstacle"], values).fetchone()
     return (None, False) if row is None else (row[0], row[1])

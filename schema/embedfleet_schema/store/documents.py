@@ -79,14 +79,14 @@ class Selection:
 
 
 def go_live(
-    conn: Connection[Any], collection: CollectionInfo, hashes: Sequence[bytes]
+    conn: Connection[Any], collection: CollectionInfo, text_ids: Sequence[int]
 ) -> list[int]:
-    """Take live what waited only for `hashes`; returns the documents that replaced a version.
+    """Take live what waited only for `text_ids`; returns the documents that replaced a version.
 
     The lock comes first and the check is a statement of its own: of two commits that finish the
     two halves of a document, the later one sees the vectors of the earlier.
     """
-    waiting = conn.execute(composed(_SQL["lock_waiting"], collection), {"hashes": list(hashes)})
+    waiting = conn.execute(composed(_SQL["lock_waiting"], collection), {"texts": list(text_ids)})
     return take_live(conn, collection, waiting.fetchall())
 
 
@@ -112,7 +112,7 @@ def prune(db: Database, collection: CollectionInfo, replaced: Sequence[int]) -> 
         locks.own(conn, collection.id)
         superseded = composed(_SQL["remove_superseded"], collection)
         rows = conn.execute(superseded, {"documents": list(replaced)})
-        remove_unused(conn, collection, {bytes(sha256) for (sha256,) in rows})
+        remove_unused(conn, collection, {text_id for (text_id,) in rows})
 
 
 def delete(db: Database, collection: CollectionInfo, keys: Sequence[str]) -> list[str]:
@@ -135,7 +135,7 @@ def remove(
         values = {"collection_id": collection.id, "keys": list(keys), "job_id": job_id}
         rows = conn.execute(composed(_SQL["remove_documents"], collection), values).fetchall()
         rejected = conn.execute(_SQL["remove_rejections"], values).fetchall()
-        remove_unused(conn, collection, {bytes(sha256) for _, sha256 in rows if sha256})
+        remove_unused(conn, collection, {text_id for _, text_id in rows if text_id})
     return sorted({key for key, _ in rows} | {key for (key,) in rejected})
 
 
@@ -186,11 +186,14 @@ def _and_where(collection: CollectionInfo, where: Mapping[str, Any] | None) -> s
 
 
 def remove_unused(
-    conn: Connection[Any], collection: CollectionInfo, hashes: Collection[bytes]
+    conn: Connection[Any], collection: CollectionInfo, text_ids: Collection[int]
 ) -> None:
-    """Remove vectors and failures of texts that no chunk has; the caller owns the collection."""
-    if not hashes:
+    """Remove texts that no chunk has, with their vectors and failures; the caller owns the
+    collection.
+    """
+    if not text_ids:
         return
-    values = {"collection_id": collection.id, "hashes": list(hashes)}
+    values = {"collection_id": collection.id, "texts": list(text_ids)}
     conn.execute(composed(_SQL["remove_unused_vectors"], collection), values)
     conn.execute(composed(_SQL["remove_unused_failures"], collection), values)
+    conn.execute(composed(_SQL["remove_unused_texts"], collection), values)

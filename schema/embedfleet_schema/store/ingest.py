@@ -11,6 +11,7 @@ from psycopg.errors import SerializationFailure
 from psycopg.types.json import Jsonb
 
 from embedfleet_schema.database import Database
+from embedfleet_schema.errors import HashCollision
 from embedfleet_schema.statements import composed, load
 from embedfleet_schema.store import documents, jobs, locks
 from embedfleet_schema.types import CollectionInfo
@@ -44,7 +45,7 @@ class ChunkRow(NamedTuple):
     start_offset: int | None
     end_offset: int | None
     tokens: int
-    sha256: bytes
+    hash: bytes
     content: str
     metadata: Jsonb
 
@@ -94,7 +95,7 @@ class Incoming:
 
     def texts(self) -> set[bytes]:
         """The distinct texts of its chunks, by hash."""
-        return {chunk.sha256 for chunk in self.chunks}
+        return {chunk.hash for chunk in self.chunks}
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,14 +134,17 @@ def merge(
         }
         if window.documents:
             _copy(conn, window)
+            _register(conn, collection)
         missing = _missing(conn, collection, window)
         # Failures before documents, as commits lock them.
         failed = _refuse(conn, values, missing, window.refused)
-        retried = conn.execute(_SQL["retry_failures"], values | {"hashes": list(missing)}).rowcount
+        wanted = list(missing.values())
+        texts = [text_id for text_id, _ in wanted]
+        retried = conn.execute(_SQL["retry_failures"], values | {"texts": texts}).rowcount
         conn.execute(_SQL["forget_rejections"], values | {"keys": window.keys})
         _reject(conn, values, window.verdicts)
         _merge_documents(conn, collection, values, window)
-        batches = jobs.put_batches(conn, collection, job_id, missing.items(), budget=budget)
+        batches = jobs.put_batches(conn, collection, job_id, wanted, budget=budget)
         # A failure that is tried again counts, if the job is cancelled: there PostgreSQL is asked.
         awaited = missing.keys() if not retried else ()
         left_behind = _take_live(conn, collection, window, awaited) if window.documents else []
@@ -151,11 +155,11 @@ def merge(
 
 def missing_waiting(
     conn: Connection[Any], collection: CollectionInfo, keys: Sequence[str]
-) -> dict[bytes, int]:
-    """Tokens by hash of the texts that documents still wait for."""
+) -> dict[bytes, tuple[int, int]]:
+    """The number and the tokens, by hash, of the texts that documents still wait for."""
     statement = composed(_SQL["missing_waiting"], collection)
-    values = {"collection_id": collection.id, "keys": list(keys)}
-    return {bytes(sha256): tokens for sha256, tokens in conn.execute(statement, values)}
+    rows = conn.execute(statement, {"collection_id": collection.id, "keys": list(keys)})
+    return {bytes(hash_): (text_id, tokens) for hash_, text_id, tokens in rows}
 
 
 def rejected_sources(db: Database, collection: CollectionInfo) -> set[str]:
@@ -189,14 +193,26 @@ def _copy(conn: Connection[Any], window: Incoming) -> None:
                 copy.write_row(chunk)
 
 
+def _register(conn: Connection[Any], collection: CollectionInfo) -> None:
+    """Number the texts of the window.
+
+    Raises:
+        HashCollision: one of them has the hash of another text.
+    """
+    conn.execute(composed(_SQL["register"], collection))
+    collisions = conn.execute(composed(_SQL["collisions"], collection)).fetchall()
+    if collisions:
+        raise HashCollision(keys=", ".join(repr(key) for (key,) in collisions))
+
+
 def _missing(
     conn: Connection[Any], collection: CollectionInfo, window: Incoming
-) -> dict[bytes, int]:
-    """Tokens by hash of every distinct text that needs a vector."""
-    missing: dict[bytes, int] = {}
+) -> dict[bytes, tuple[int, int]]:
+    """The number and the tokens, by hash, of every distinct text that needs a vector."""
+    missing: dict[bytes, tuple[int, int]] = {}
     if window.documents:
         rows = conn.execute(composed(_SQL["missing_incoming"], collection))
-        missing.update((bytes(sha256), tokens) for sha256, tokens in rows)
+        missing.update((bytes(hash_), (text_id, tokens)) for hash_, text_id, tokens in rows)
     if window.waiting:
         missing |= missing_waiting(conn, collection, window.waiting)
     return missing
@@ -205,22 +221,20 @@ def _missing(
 def _refuse(
     conn: Connection[Any],
     values: dict[str, Any],
-    missing: dict[bytes, int],
+    missing: dict[bytes, tuple[int, int]],
     refused: Mapping[bytes, Refusal],
 ) -> int:
     """Take out of `missing` what is refused, with a failure each; returns how many that are."""
-    found = sorted(missing.keys() & refused.keys())
+    found = {missing.pop(hash_)[0]: refused[hash_] for hash_ in missing.keys() & refused.keys()}
     if not found:
         return 0
-    for sha256 in found:
-        del missing[sha256]
     conn.execute(
         _SQL["refuse_texts"],
         values
         | {
-            "hashes": found,
-            "codes": [refused[sha256].code for sha256 in found],
-            "reasons": [refused[sha256].reason for sha256 in found],
+            "texts": list(found),
+            "codes": [refusal.code for refusal in found.values()],
+            "reasons": [refusal.reason for refusal in found.values()],
         },
     )
     return len(found)
@@ -265,14 +279,14 @@ def _take_live(
 
     A document with a text that is `awaited` cannot be whole, and is not looked at.
     """
-    parts = {chunk.key for chunk in window.chunks if chunk.sha256 in awaited}
+    parts = {chunk.key for chunk in window.chunks if chunk.hash in awaited}
     rows = conn.execute(_SQL["incoming_documents"]).fetchall()
     whole = [(document, live) for document, key, _, live in rows if key not in parts]
     replaced = documents.take_live(conn, collection, whole)
     return sorted({*replaced, *(document for document, _, had_pending, _ in rows if had_pending)})
 
 
-def _tally(window: Incoming, missing: dict[bytes, int], failed: int) -> jobs.Tally:
+def _tally(window: Incoming, missing: dict[bytes, tuple[int, int]], failed: int) -> jobs.Tally:
     texts = window.texts()
     return jobs.Tally(
         documents=len(window.documents),

@@ -150,11 +150,11 @@ def put_batches(
     conn: Connection[Any],
     collection: CollectionInfo,
     job_id: int,
-    texts: Iterable[tuple[bytes, int]],
+    texts: Iterable[tuple[int, int]],
     *,
     budget: int,
 ) -> int:
-    """Pack (sha256, tokens) pairs into batches of a job; returns how many there are.
+    """Pack (text_id, tokens) pairs into batches of a job; returns how many there are.
 
     The caller shares the collection: a pause of the job waits, or is seen.
     """

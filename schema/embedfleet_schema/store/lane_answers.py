@@ -31,7 +31,9 @@ class Failed:
 
 
 def leases(db: Database, file_id: int) -> list[Lease]:
-    """The open batches of a file, all their hashes, and empty strings for texts: see `texts`."""
+    """The open batches of a file with the numbers of all their texts, and empty strings for the
+    texts: see `texts`.
+    """
     with db.connection() as conn:
         rows = conn.execute(_SQL["leases"], {"file_id": file_id}).fetchall()
         infos = {row[4]: collections.by_id(conn, row[4]) for row in rows}
@@ -43,19 +45,19 @@ def leases(db: Database, file_id: int) -> list[Lease]:
             job_id=job_id,
             collection=infos[collection_id],
             tokens=tokens,
-            hashes=[bytes(sha256) for sha256 in hashes],
-            texts=[""] * len(hashes),
+            text_ids=text_ids,
+            texts=[""] * len(text_ids),
         )
-        for batch_id, attempt, errors, job_id, collection_id, tokens, hashes in rows
+        for batch_id, attempt, errors, job_id, collection_id, tokens, text_ids in rows
     ]
 
 
-def texts(db: Database, collection: CollectionInfo, hashes: list[bytes]) -> dict[bytes, str]:
+def texts(db: Database, collection: CollectionInfo, text_ids: list[int]) -> dict[int, str]:
     """Those of the texts that have no vector yet."""
     statement = composed(_BATCHES["missing_texts"], collection)
     with db.connection() as conn:
-        rows = conn.execute(statement, {"hashes": hashes})
-        return {bytes(sha256): content for sha256, content, _ in rows}
+        rows = conn.execute(statement, {"texts": text_ids})
+        return {text_id: content for text_id, content, _ in rows}
 
 
 def jobs(db: Database, file_id: int) -> dict[int, int]:
@@ -64,7 +66,7 @@ def jobs(db: Database, file_id: int) -> dict[int, int]:
         return dict(conn.execute(_SQL["jobs"], {"file_id": file_id}).fetchall())
 
 
-def settle(db: Database, lease: Lease, failed: Mapping[bytes, Failed], reason: str) -> bool:
+def settle(db: Database, lease: Lease, failed: Mapping[int, Failed], reason: str) -> bool:
     """Close a batch whose answers are stored; whether some of it is for workers now.
 
     Texts of `failed` get a failure; what has neither goes to the workers of its collection, for
@@ -80,7 +82,7 @@ def settle(db: Database, lease: Lease, failed: Mapping[bytes, Failed], reason: s
         return False
 
 
-def _close(batch: Leaving, left: list[bytes], dead: list[bytes], reason: str) -> bool:
+def _close(batch: Leaving, left: list[int], dead: list[int], reason: str) -> bool:
     given_up = f"the batch API refused {len(dead)} of its texts" if dead else None
     if not left:
         batch.finish("dead" if dead else "done", given_up, failed=len(dead))
@@ -91,18 +93,18 @@ def _close(batch: Leaving, left: list[bytes], dead: list[bytes], reason: str) ->
         divide(dead, target="dead", reason=given_up)
         batch.finish("split", reason)
     else:
-        batch.go_live(batch.hashes)
+        batch.go_live(batch.text_ids)
         batch.release(reason=reason, delay_s=0.0, live=True)
     return True
 
 
-def _record(batch: Leaving, failed: Mapping[bytes, Failed]) -> list[bytes]:
+def _record(batch: Leaving, failed: Mapping[int, Failed]) -> list[int]:
     """A failure for each text that still has a chunk; returns which those are."""
-    by_verdict: dict[Failed, list[bytes]] = defaultdict(list)
-    for sha256, verdict in failed.items():
-        by_verdict[verdict].append(sha256)
+    by_verdict: dict[Failed, list[int]] = defaultdict(list)
+    for text_id, verdict in failed.items():
+        by_verdict[verdict].append(text_id)
     return [
-        sha256
-        for verdict, hashes in by_verdict.items()
-        for sha256 in batch.record(hashes, code=verdict.code, reason=verdict.reason)
+        text_id
+        for verdict, text_ids in by_verdict.items()
+        for text_id in batch.record(text_ids, code=verdict.code, reason=verdict.reason)
     ]

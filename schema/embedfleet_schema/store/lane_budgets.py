@@ -72,9 +72,9 @@ class Purses:
         """The last that the job pays for in this file."""
         assert self._price is not None  # noqa: S101 - see pay
         assert self._space is not None  # noqa: S101
-        (hashes,) = self._conn.execute(_SQL["hashes"], {"id": batch.id}).fetchone() or ([],)
+        (text_ids,) = self._conn.execute(_SQL["texts"], {"id": batch.id}).fetchone() or ([],)
         collection = collections.by_id(self._conn, batch.collection_id)
-        counted = budgets.counts_of(self._conn, collection, hashes)
+        counted = budgets.counts_of(self._conn, collection, text_ids)
         needed = budgets.bounds([count for _, count in counted], self._space)
         filed = room.filed or batch.job_id in self.costs
         rows = budgets.affordable(replace(room, filed=filed), needed, self._price, batch.job_id)
@@ -88,7 +88,7 @@ class Purses:
         tokens = sum(counted[row][1] for row in rows)
         if rest:
             left = sum(count for _, count in rest)
-            left_out = [sha256 for sha256, _ in rest]
+            left_out = [text_id for text_id, _ in rest]
             transitions.carve(self._conn, batch.id, left_out, tokens=left)
         self._spend(batch.job_id, room, sum(needed[row] for row in rows))
         self._rooms[batch.job_id] = None

@@ -11,7 +11,7 @@ from embedfleet_schema.types import CollectionInfo
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """A claimed batch: `texts[i]` is what still needs a vector, `hashes[i]` its address.
+    """A claimed batch: `texts[i]` is what still needs a vector, `text_ids[i]` its number.
 
     `attempt` fences every write; `errors` is how often the batch failed by its own fault before.
     `bounds[i]` is how many tokens the job's budget pays for text i; None where it has no budget.
@@ -23,7 +23,7 @@ class Lease:
     job_id: int
     collection: CollectionInfo
     tokens: int
-    hashes: list[bytes]
+    text_ids: list[int]
     texts: list[str]
     bounds: list[int] | None = None
 
@@ -34,8 +34,8 @@ class Lease:
         """The same lease of some of its texts."""
         return replace(
             self,
-            tokens=self.tokens * len(rows) // max(1, len(self.hashes)),
-            hashes=[self.hashes[row] for row in rows],
+            tokens=self.tokens * len(rows) // max(1, len(self.text_ids)),
+            text_ids=[self.text_ids[row] for row in rows],
             texts=[self.texts[row] for row in rows],
             bounds=None if self.bounds is None else [self.bounds[row] for row in rows],
         )

@@ -24,19 +24,20 @@ _INDEX_ENTRY = 80
 
 
 def stored(db: Database, collection: CollectionInfo, hashes: Collection[bytes]) -> set[bytes]:
-    """Those of the texts that have a vector in this collection."""
+    """Those of the texts, by hash, that have a vector in this collection."""
     if not hashes:
         return set()
     statement = composed(_SQL["stored"], collection)
     with db.connection() as conn:
         rows = conn.execute(statement, {"hashes": list(hashes)}).fetchall()
-    return {bytes(sha256) for (sha256,) in rows}
+    return {bytes(found) for (found,) in rows}
 
 
 def waiting(db: Database, collection: CollectionInfo, keys: Sequence[str]) -> dict[bytes, int]:
     """Tokens by hash of the texts that these documents still wait for."""
     with db.connection() as conn:
-        return ingest.missing_waiting(conn, collection, keys)
+        waiting = ingest.missing_waiting(conn, collection, keys)
+    return {hash_: tokens for hash_, (_, tokens) in waiting.items()}
 
 
 def siblings(db: Database, space: Space, collection: CollectionInfo | None) -> list[CollectionInfo]:

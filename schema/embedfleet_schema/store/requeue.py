@@ -42,7 +42,7 @@ def requeue(
     conn: Connection[Any],
     collection: CollectionInfo,
     kind: JobKind,
-    found: Sequence[tuple[bytes, int]],
+    found: Sequence[tuple[int, int]],
     *,
     budget: int,
     budget_usd: float | None = None,

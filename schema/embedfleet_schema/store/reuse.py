@@ -10,7 +10,7 @@ from psycopg.errors import UndefinedTable
 
 from embedfleet_schema.database import Database
 from embedfleet_schema.statements import composed, load
-from embedfleet_schema.types import CollectionInfo, vector_table
+from embedfleet_schema.types import CollectionInfo, text_table, vector_table
 
 _SQL = load("reuse")
 
@@ -19,15 +19,23 @@ _SQL = load("reuse")
 SIBLINGS_ASKED = 16
 
 
-def siblings(conn: Connection[Any], collection: CollectionInfo) -> list[str]:
-    """The vector tables of the newest other collections of the space."""
+def siblings(conn: Connection[Any], collection: CollectionInfo) -> list[int]:
+    """The newest other collections of the space, by their numbers."""
     values = {
         "space_id": collection.space_id,
         "collection_id": collection.id,
         "limit": SIBLINGS_ASKED,
     }
     rows = conn.execute(_SQL["siblings"], values)
-    return [vector_table(sibling, collection.space_id) for (sibling,) in rows]
+    return [sibling for (sibling,) in rows]
+
+
+def _of(sibling: int, collection: CollectionInfo) -> dict[str, sql.Identifier]:
+    """The tables of a sibling, as statements name them."""
+    return {
+        "other_texts": sql.Identifier(text_table(sibling)),
+        "other_vectors": sql.Identifier(vector_table(sibling, collection.space_id)),
+    }
 
 
 class Elsewhere:
@@ -36,29 +44,29 @@ class Elsewhere:
     def __init__(self, db: Database, collection: CollectionInfo) -> None:
         self._db = db
         self._collection = collection
-        self._tables: list[str] | None = None
+        self._siblings: list[int] | None = None
 
     def count(self, hashes: Collection[bytes]) -> int:
         """How many of the texts a worker will copy: those that only siblings have a vector of."""
         if not hashes:
             return 0
-        if self._tables is None:
-            self._tables = self._listed()
+        if self._siblings is None:
+            self._siblings = self._listed()
         try:
-            return self._count(hashes, self._tables)
+            return self._count(hashes, self._siblings)
         except UndefinedTable:
             # A sibling was dropped since it was listed: a new list is without it.
-            self._tables = self._listed()
-            return self._count(hashes, self._tables)
+            self._siblings = self._listed()
+            return self._count(hashes, self._siblings)
 
-    def _listed(self) -> list[str]:
+    def _listed(self) -> list[int]:
         with self._db.connection() as conn:
             return siblings(conn, self._collection)
 
-    def _count(self, hashes: Collection[bytes], tables: Sequence[str]) -> int:
-        if not tables:
+    def _count(self, hashes: Collection[bytes], others: Sequence[int]) -> int:
+        if not others:
             return 0
-        held = [_SQL["held"].format(sibling=sql.Identifier(table)) for table in tables]
+        held = [_SQL["held"].format(**_of(sibling, self._collection)) for sibling in others]
         statement = composed(_SQL["count"], self._collection, held=sql.SQL(" OR ").join(held))
         with self._db.connection() as conn:
             row = conn.execute(statement, {"hashes": list(hashes)}).fetchone()
@@ -68,20 +76,20 @@ class Elsewhere:
 def copy(
     conn: Connection[Any],
     collection: CollectionInfo,
-    hashes: Sequence[bytes],
-    tables: Sequence[str],
+    text_ids: Sequence[int],
+    others: Sequence[int],
     *,
     batch_id: int,
     attempt: int,
-) -> set[bytes]:
-    """Copy the vectors of `hashes` that are in `tables`; returns whose they are."""
-    left, copied = set(hashes), set[bytes]()
-    for table in tables:
+) -> set[int]:
+    """Copy the vectors of these texts that siblings have; returns whose they are."""
+    left, copied = set(text_ids), set[int]()
+    for sibling in others:
         if not left:
             break
-        values = {"id": batch_id, "attempt": attempt, "hashes": sorted(left)}
-        statement = composed(_SQL["copy"], collection, sibling=sql.Identifier(table))
-        found = {bytes(sha256) for (sha256,) in conn.execute(statement, values)}
+        values = {"id": batch_id, "attempt": attempt, "texts": sorted(left)}
+        statement = composed(_SQL["copy"], collection, **_of(sibling, collection))
+        found = {text_id for (text_id,) in conn.execute(statement, values)}
         left -= found
         copied |= found
     return copied

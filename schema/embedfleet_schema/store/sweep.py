@@ -94,8 +94,8 @@ def _charge(batch: Leaving, crashes: int, swept: Swept) -> None:
     reason = f"its worker went silent {crashes} times"
     if crashes < CRASHES_TO_SUSPECT:
         batch.release(reason=reason)
-    elif len(batch.hashes) > 1:
+    elif len(batch.text_ids) > 1:
         swept.split += batch.split(reason)
     else:
-        batch.fail(batch.hashes, code=CRASH_CODE, reason=reason)
+        batch.fail(batch.text_ids, code=CRASH_CODE, reason=reason)
         swept.failed += 1

@@ -14,20 +14,19 @@ _SQL = load("texts")
 
 
 def still_without(
-    conn: Connection[Any], collection: CollectionInfo, found: Sequence[tuple[bytes, int]]
-) -> list[tuple[bytes, int]]:
-    """Of (sha256, tokens) pairs that were found without the collection's lock, those that are still
-    used and have no vector, now that it is held.
+    conn: Connection[Any], collection: CollectionInfo, found: Sequence[tuple[int, int]]
+) -> list[tuple[int, int]]:
+    """Of texts, as (number, tokens), that were found without the collection's lock, those that are
+    still used and have no vector, now that it is held.
 
     A text that somebody queued meanwhile is queued twice, and embedded once: its second batch is
     put off while the first is under way, and then finds the vector.
     """
     values = {
-        "hashes": [sha256 for sha256, _ in found],
+        "texts": [text_id for text_id, _ in found],
         "tokens": [tokens for _, tokens in found],
     }
-    rows = conn.execute(composed(_SQL["still_without"], collection), values)
-    return [(bytes(sha256), tokens) for sha256, tokens in rows]
+    return conn.execute(composed(_SQL["still_without"], collection), values).fetchall()
 
 
 def judging(statement: sql.SQL, collection: CollectionInfo) -> sql.Composed:

@@ -55,33 +55,33 @@ EDGES = (
 class Leaving:
     """A lease whose row is locked, in the transaction that takes its batch on.
 
-    `hashes` are all texts of the batch; `limited`: its job has a budget. Where the lease ran out
+    `text_ids` are all texts of the batch; `limited`: its job has a budget. Where the lease ran out
     because its worker is gone, `crashes` is how often that happened to the batch.
     """
 
     conn: Connection[Any]
     id: int
     collection: CollectionInfo
-    hashes: list[bytes]
+    text_ids: list[int]
     standing: Standing
     limited: bool
     crashes: int | None = None
     _replaced: list[int] = field(default_factory=list)
 
-    def missing(self) -> list[bytes]:
+    def missing(self) -> list[int]:
         """Those of its texts that have no vector, in their order."""
-        rows = self.conn.execute(self._of("missing"), {"hashes": self.hashes})
-        return [bytes(sha256) for (sha256,) in rows]
+        rows = self.conn.execute(self._of("missing"), {"texts": self.text_ids})
+        return [text_id for (text_id,) in rows]
 
-    def go_live(self, hashes: Sequence[bytes]) -> None:
+    def go_live(self, text_ids: Sequence[int]) -> None:
         """Take documents live that waited only for these texts."""
-        self._replaced += documents.go_live(self.conn, self.collection, hashes)
+        self._replaced += documents.go_live(self.conn, self.collection, text_ids)
 
-    def record(self, hashes: Sequence[bytes], *, code: str, reason: str) -> list[bytes]:
+    def record(self, text_ids: Sequence[int], *, code: str, reason: str) -> list[int]:
         """A failure for each text that has a chunk and no vector; returns which those are."""
-        values = {"id": self.id, "hashes": list(hashes), "code": code, "reason": reason}
+        values = {"id": self.id, "texts": list(text_ids), "code": code, "reason": reason}
         rows = self.conn.execute(self._of("record_failure"), values)
-        return [bytes(sha256) for (sha256,) in rows]
+        return [text_id for (text_id,) in rows]
 
     def release(
         self,
@@ -112,14 +112,14 @@ class Leaving:
         """Close the batch and take live what waited for it; `inserted` are vectors of it that are
         not counted yet.
         """
-        self.go_live(self.hashes)
+        self.go_live(self.text_ids)
         values = {"id": self.id, "state": target, "reason": reason}
         counts = {"inserted": inserted, "failed": failed}
         self.conn.execute(self._of("finish"), values | counts)
 
-    def fail(self, hashes: Sequence[bytes], *, code: str, reason: str) -> None:
+    def fail(self, text_ids: Sequence[int], *, code: str, reason: str) -> None:
         """Close it with a failure for those of these texts that have no vector."""
-        failed = len(self.record(hashes, code=code, reason=reason))
+        failed = len(self.record(text_ids, code=code, reason=reason))
         self.finish("dead" if failed else "done", f"{code}: {reason}", failed=failed)
 
     def split(self, reason: str) -> bool:
@@ -195,7 +195,8 @@ def enqueue(
         cursor.executemany(
             _SQL["enqueue"],
             [
-                values | {"chunks": len(each.hashes), "tokens": each.tokens, "hashes": each.hashes}
+                values
+                | {"chunks": len(each.text_ids), "tokens": each.tokens, "texts": each.text_ids}
                 for each in packs
             ],
         )
@@ -204,7 +205,7 @@ def enqueue(
 def divide(
     conn: Connection[Any],
     batch_id: int,
-    hashes: Sequence[bytes],
+    text_ids: Sequence[int],
     *,
     target: Standing | Literal["dead"],
     reason: str | None = None,
@@ -217,12 +218,12 @@ def divide(
     `tokens` are its share of them where they were not counted. `live`: it goes from the batch lane
     to the workers of its collection.
     """
-    texts = {"hashes": list(hashes), "chunks": len(hashes), "tokens": tokens}
+    texts = {"texts": list(text_ids), "chunks": len(text_ids), "tokens": tokens}
     values = {"id": batch_id, "state": target, "reason": reason, "live": live}
     conn.execute(_SQL["divide"], values | texts | {"keeps_place": keeps_place})
 
 
-def carve(conn: Connection[Any], batch_id: int, rest: list[bytes], *, tokens: int) -> None:
+def carve(conn: Connection[Any], batch_id: int, rest: list[int], *, tokens: int) -> None:
     """Give some texts of a batch, of so many tokens, a batch of their own in its place."""
     divide(conn, batch_id, rest, target="pending", tokens=tokens, keeps_place=True)
     conn.execute(_SQL["shrink"], {"id": batch_id, "rest": rest, "tokens": tokens})
@@ -287,5 +288,5 @@ def _fenced(
     row = conn.execute(fence, values).fetchone()
     if row is None:
         return None
-    hashes, *stands = row
-    return Leaving(conn, values["id"], collection, [bytes(sha256) for sha256 in hashes], *stands)
+    text_ids, *stands = row
+    return Leaving(conn, values["id"], collection, text_ids, *stands)

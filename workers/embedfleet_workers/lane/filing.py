@@ -108,7 +108,7 @@ class Filer:
                 continue
             content.write(body)
             requests += len(lines)
-            tokens += lease.tokens * len(lines) // max(1, len(lease.hashes))
+            tokens += lease.tokens * len(lines) // max(1, len(lease.text_ids))
         if surplus:
             lane.spare(self._db, file, surplus)
         return requests, tokens
@@ -119,15 +119,15 @@ class Filer:
             self._batches.reuse(lease)
         except LeaseLost:
             return None
-        texts = lane_answers.texts(self._db, lease.collection, lease.hashes)
+        texts = lane_answers.texts(self._db, lease.collection, lease.text_ids)
         if not texts:
             lane_answers.settle(self._db, lease, {}, "")
             return None
         space = lease.collection.space
         return [
-            request_line(Address(lease.id, lease.attempt, index), space, texts[sha256])
-            for index, sha256 in enumerate(lease.hashes)
-            if sha256 in texts
+            request_line(Address(lease.id, lease.attempt, index), space, texts[text_id])
+            for index, text_id in enumerate(lease.text_ids)
+            if text_id in texts
         ]
 
     def _send(self, file: LaneFile, content: IO[bytes], requests: int, tokens: int) -> GivenBack:

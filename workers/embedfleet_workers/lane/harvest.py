@@ -73,7 +73,7 @@ class Harvest:
         self._bytes = 0
         self._texts: Counter[int | None] = Counter()
         self._tokens: Counter[int | None] = Counter()
-        self._refused: defaultdict[int, dict[bytes, str]] = defaultdict(dict)
+        self._refused: defaultdict[int, dict[int, str]] = defaultdict(dict)
         self._left: dict[int, str] = {}
         self._stop: Stop | None = None
 
@@ -114,7 +114,7 @@ class Harvest:
                 if lease is not None:
                     self._keep(lease, line.address.index, answer)
             case Refused(reason) | TooLarge(reason, by_limit=False) if lease is not None:
-                self._refused[lease.id][lease.hashes[line.address.index]] = reason
+                self._refused[lease.id][lease.text_ids[line.address.index]] = reason
             case Stop() as stop:
                 self._stop = self._stop or (stop if stop.whole_account else None)
                 self._note(lease, line.code)
@@ -126,7 +126,7 @@ class Harvest:
         lease = self._leases.get(address.batch)
         if lease is None or lease.attempt != address.attempt:
             return None
-        return lease if address.index < len(lease.hashes) else None
+        return lease if address.index < len(lease.text_ids) else None
 
     def _count(self, address: Address, answer: Answer) -> None:
         """It was paid for, whether or not it is still wanted."""
@@ -177,14 +177,14 @@ class Harvest:
                 queues.add(lease.collection.queue)
         return frozenset(queues)
 
-    def _verdicts(self, lease: Lease, refused: dict[bytes, str]) -> dict[bytes, Failed]:
+    def _verdicts(self, lease: Lease, refused: dict[int, str]) -> dict[int, Failed]:
         """Failures with reasons that quote no text."""
         if not refused:
             return {}
         texts = lane_answers.texts(self._db, lease.collection, list(refused))
         return {
-            sha256: Failed(InputAtFault.code, unquoted(reason, [texts.get(sha256, "")]))
-            for sha256, reason in refused.items()
+            text_id: Failed(InputAtFault.code, unquoted(reason, [texts.get(text_id, "")]))
+            for text_id, reason in refused.items()
         }
 
     def _spent(self) -> dict[int | None, Spending]:

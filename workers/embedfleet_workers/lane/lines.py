@@ -21,7 +21,7 @@ _CUSTOM_ID = re.compile(r"(\d{1,18})-(\d{1,9})-(\d{1,9})", re.ASCII)
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """Whose line it is: a batch, the attempt that filed it, the place in the batch's hashes."""
+    """Whose line it is: a batch, the attempt that filed it, the place among the batch's texts."""
 
     batch: int
     attempt: int

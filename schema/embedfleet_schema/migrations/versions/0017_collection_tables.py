@@ -1,5 +1,5 @@
-"""Documents and chunks in tables of their collection, so that whoever reads one collection reads
-nothing of another.
+"""Documents, chunks and texts in tables of their collection: whoever reads one collection reads
+nothing of another; and texts by number, so that only their hashes are written in random order.
 """
 
 from __future__ import annotations
