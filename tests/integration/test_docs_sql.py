@@ -64,6 +64,7 @@ class Reader:
             "question": sql.Literal(QUESTION),
             "documents": sql.Identifier("embedfleet", docs.info.documents),
             "chunks": sql.Identifier("embedfleet", docs.info.chunks),
+            "texts": sql.Identifier("embedfleet", docs.info.texts),
         }
         return values[variable[1] or variable[2]].as_string(self._connection)
 
