@@ -38,7 +38,7 @@ def enqueue_for_cancelled(fleet, docs):
     with fleet.db.transaction() as conn:
         job_id = jobs.create(conn, docs.info, "enqueue")
         conn.execute("UPDATE embedfleet.job SET cancelled_at = now() WHERE id = %s", [job_id])
-        transitions.enqueue(conn, docs.info, job_id, [Packed([bytes(32)], 5)])
+        transitions.enqueue(conn, docs.info, job_id, [Packed([1], 5)])
 
 
 def refuse_one_in_a_file(fleet, docs):

@@ -182,8 +182,8 @@ def test_every_function_of_ours_has_the_path(migrated_url):
             "SELECT proname, proconfig FROM pg_proc"
             " WHERE pronamespace = 'embedfleet'::regnamespace ORDER BY proname"
         ).fetchall()
-    path = [f"search_path={FIXED}"]
-    assert [("create_relations", path), ("grant_relations", path)] == found
+    names = ["create_relations", "create_tables", "grant_relations", "view_of"]
+    assert [(name, [f"search_path={FIXED}"]) for name in names] == found
 
 
 @pytest.mark.parametrize("schema", ["public", "Vec tors"])

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
 def keys(docs: ef.Collection) -> list[str]:
     with docs._connections.db.connection() as conn:
-        rows = conn.execute("SELECT key FROM embedfleet._documents_1 ORDER BY key").fetchall()
+        table = docs.info.documents
+        rows = conn.execute(f"SELECT key FROM embedfleet.{table} ORDER BY key").fetchall()
     return [key for (key,) in rows]
 
 
@@ -78,10 +79,11 @@ def test_a_selection_of_everything_or_of_nothing_is_refused(
 
 
 def test_a_job_of_another_collection_selects_nothing(fleet: Fleet, docs: ef.Collection):
-    job = fleet.collection("other", model="fake/16").enqueue([ef.Document("a", "text")])
+    other = fleet.collection("other", model="fake/16")
+    job = other.enqueue([ef.Document("a", "text")])
     with pytest.raises(UnknownJob):
         docs.delete_matching(job_id=job.id)
-    assert ["a"] == keys(docs)
+    assert ["a"] == keys(other)
 
 
 def test_documents_with_some_metadata_go_whatever_type_it_has(docs: ef.Collection):

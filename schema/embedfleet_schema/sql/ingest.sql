@@ -74,10 +74,11 @@ ORDER BY hash
 ON CONFLICT (hash) DO NOTHING;
 
 -- name: collisions
--- Documents with a text whose hash is that of another text.
+-- Documents with a text whose hash is that of another text. Here and below each hash is looked up: of
+-- the temporary table a planner knows nothing, and may read all texts of the collection instead.
 SELECT DISTINCT c.key
 FROM incoming_chunk AS c
-JOIN embedfleet.{texts} AS t USING (hash)
+CROSS JOIN LATERAL (SELECT content FROM embedfleet.{texts} WHERE hash = c.hash OFFSET 0) AS t
 WHERE t.content <> c.content
 ORDER BY c.key;
 
@@ -87,15 +88,17 @@ INSERT INTO embedfleet.{chunks}
 SELECT d.id, d.version, c.position, c.start_offset, c.end_offset, t.id, c.metadata
 FROM incoming_chunk AS c
 JOIN incoming_document AS d USING (key)
-JOIN embedfleet.{texts} AS t USING (hash)
+CROSS JOIN LATERAL (SELECT id FROM embedfleet.{texts} WHERE hash = c.hash OFFSET 0) AS t
 ORDER BY d.id, c.position;
 
 -- name: missing_incoming
 -- Distinct texts of this window without a vector; an old failure of the same text is tried anew.
 SELECT t.hash, t.id, t.tokens
-FROM embedfleet.{texts} AS t
-WHERE t.hash IN (SELECT hash FROM incoming_chunk)
-    AND NOT EXISTS (SELECT FROM embedfleet.{vectors} AS v WHERE v.text_id = t.id);
+FROM (SELECT DISTINCT hash FROM incoming_chunk) AS c
+CROSS JOIN LATERAL (
+    SELECT hash, id, tokens FROM embedfleet.{texts} WHERE hash = c.hash OFFSET 0
+) AS t
+WHERE NOT EXISTS (SELECT FROM embedfleet.{vectors} AS v WHERE v.text_id = t.id);
 
 -- name: missing_waiting
 -- Texts that unchanged documents still wait for: their batch may be held, cancelled or far back.
