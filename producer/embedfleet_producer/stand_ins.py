@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from uuid import UUID
 
 from embedfleet_schema.types import Chunk
+
+
+NO_TEXT = UUID(int=0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,4 +21,4 @@ class RefusedChunk(Chunk):
 
     code: str = ""
     reason: str = ""
-    hash: bytes = b""
+    hash: UUID = NO_TEXT

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import datetime
 from typing import Any, Literal
+from uuid import UUID
 
 # The largest numbers of PostgreSQL's integer types.
 LARGEST_INT, LARGEST_ID = 2**31 - 1, 2**63 - 1
@@ -39,13 +40,14 @@ def serving(queue: Queue, lane: Lane) -> Queue:
     return queue if lane == "live" else "api"
 
 
-def text_hash(text: str | bytes) -> bytes:
+def text_hash(text: str | bytes) -> UUID:
     """By what a collection finds a text again: half of the SHA-256 of its UTF-8 bytes, 16 bytes.
 
     An index of half the width. What is found is compared: two texts of one hash, which take 2^64
     trials to make, are never taken for each other.
     """
-    return hashlib.sha256(text.encode() if isinstance(text, str) else text).digest()[:16]
+    encoded = text.encode() if isinstance(text, str) else text
+    return UUID(bytes=hashlib.sha256(encoded).digest()[:16])
 
 
 @dataclass(frozen=True, slots=True)

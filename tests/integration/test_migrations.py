@@ -3,6 +3,7 @@
 import re
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from uuid import UUID
 
 import pytest
 from alembic.autogenerate import compare_metadata
@@ -164,9 +165,10 @@ def test_collections_of_shared_tables_get_their_own_with_all_that_they_held(data
         chunks = "SELECT id, text_id, start_offset FROM embedfleet._chunks_1 ORDER BY id"
         assert [(2, 1, 0), (3, 2, None)] == conn.execute(chunks).fetchall()
         texts = "SELECT id, hash, tokens, content FROM embedfleet._texts_1 ORDER BY id"
-        assert [(1, bytes([97] * 16), 1, "text a"), (2, bytes([99] * 16), 1, "draft")] == (
-            conn.execute(texts).fetchall()
-        )
+        assert [
+            (1, UUID(bytes=b"a" * 16), 1, "text a"),
+            (2, UUID(bytes=b"c" * 16), 1, "draft"),
+        ] == (conn.execute(texts).fetchall())
         assert [([2, 1],), ([],)] == conn.execute(
             "SELECT texts FROM embedfleet.batch ORDER BY id"
         ).fetchall()

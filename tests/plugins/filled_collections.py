@@ -25,7 +25,7 @@ WITH given AS (
     RETURNING id, digest
 ), texts AS (
     INSERT INTO embedfleet.{texts} (hash, tokens, content)
-    SELECT substr(sha256, 1, 16), 1, text FROM given ORDER BY number
+    SELECT encode(substr(sha256, 1, 16), 'hex')::uuid, 1, text FROM given ORDER BY number
     RETURNING id, content
 ), chunks AS (
     INSERT INTO embedfleet.{chunks}

@@ -8,7 +8,7 @@ CREATE TEMP TABLE IF NOT EXISTS incoming_document (
 -- name: create_incoming_chunk
 CREATE TEMP TABLE IF NOT EXISTS incoming_chunk (
     key text NOT NULL, position int NOT NULL, start_offset int, end_offset int,
-    tokens int NOT NULL, hash bytea NOT NULL, content text NOT NULL, metadata jsonb NOT NULL
+    tokens int NOT NULL, hash uuid NOT NULL, content text NOT NULL, metadata jsonb NOT NULL
 ) ON COMMIT DELETE ROWS;
 
 -- name: known_digests

@@ -3,7 +3,7 @@
 SELECT t.hash
 FROM embedfleet.{texts} AS t
 JOIN embedfleet.{vectors} AS v ON v.text_id = t.id
-WHERE t.hash = ANY (%(hashes)s::bytea[]);
+WHERE t.hash = ANY (%(hashes)s::uuid[]);
 
 -- name: speed
 -- Tokens per second of the newest job of a model that has finished batches, while any of them was

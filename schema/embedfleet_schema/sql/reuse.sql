@@ -9,7 +9,7 @@ LIMIT %(limit)s;
 -- name: count
 -- How many texts have their vector in a sibling alone.
 SELECT count(*) AS texts
-FROM unnest(%(hashes)s::bytea[]) AS w (hash)
+FROM unnest(%(hashes)s::uuid[]) AS w (hash)
 WHERE NOT EXISTS (
         SELECT
         FROM embedfleet.{texts} AS t

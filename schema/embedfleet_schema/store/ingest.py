@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
+from uuid import UUID
 
 from psycopg import Connection
 from psycopg.errors import SerializationFailure
@@ -45,14 +46,14 @@ class ChunkRow(NamedTuple):
     start_offset: int | None
     end_offset: int | None
     tokens: int
-    hash: bytes
+    hash: UUID
     content: str
     metadata: Jsonb
 
 
 # As `set_types` wants them, for the fields of those two.
 _DOCUMENT_TYPES = ("text", "bytea", "text")
-_CHUNK_TYPES = ("text", "int4", "int4", "int4", "int4", "bytea", "text", "jsonb")
+_CHUNK_TYPES = ("text", "int4", "int4", "int4", "int4", "uuid", "text", "jsonb")
 
 
 class VerdictRow(NamedTuple):
@@ -85,7 +86,7 @@ class Incoming:
     keys: list[str] = field(default_factory=list)
     documents: list[DocumentRow] = field(default_factory=list)
     chunks: list[ChunkRow] = field(default_factory=list)
-    refused: dict[bytes, Refusal] = field(default_factory=dict)
+    refused: dict[UUID, Refusal] = field(default_factory=dict)
     waiting: list[str] = field(default_factory=list)
     unchanged: int = 0
     rejected: int = 0
@@ -93,7 +94,7 @@ class Incoming:
     sources: dict[str, str] = field(default_factory=dict)
     replace: bool = False
 
-    def texts(self) -> set[bytes]:
+    def texts(self) -> set[UUID]:
         """The distinct texts of its chunks, by hash."""
         return {chunk.hash for chunk in self.chunks}
 
@@ -155,11 +156,11 @@ def merge(
 
 def missing_waiting(
     conn: Connection[Any], collection: CollectionInfo, keys: Sequence[str]
-) -> dict[bytes, tuple[int, int]]:
+) -> dict[UUID, tuple[int, int]]:
     """The number and the tokens, by hash, of the texts that documents still wait for."""
     statement = composed(_SQL["missing_waiting"], collection)
     rows = conn.execute(statement, {"collection_id": collection.id, "keys": list(keys)})
-    return {bytes(hash_): (text_id, tokens) for hash_, text_id, tokens in rows}
+    return {hash_: (text_id, tokens) for hash_, text_id, tokens in rows}
 
 
 def rejected_sources(db: Database, collection: CollectionInfo) -> set[str]:
@@ -207,12 +208,12 @@ def _register(conn: Connection[Any], collection: CollectionInfo) -> None:
 
 def _missing(
     conn: Connection[Any], collection: CollectionInfo, window: Incoming
-) -> dict[bytes, tuple[int, int]]:
+) -> dict[UUID, tuple[int, int]]:
     """The number and the tokens, by hash, of every distinct text that needs a vector."""
-    missing: dict[bytes, tuple[int, int]] = {}
+    missing: dict[UUID, tuple[int, int]] = {}
     if window.documents:
         rows = conn.execute(composed(_SQL["missing_incoming"], collection))
-        missing.update((bytes(hash_), (text_id, tokens)) for hash_, text_id, tokens in rows)
+        missing.update((hash_, (text_id, tokens)) for hash_, text_id, tokens in rows)
     if window.waiting:
         missing |= missing_waiting(conn, collection, window.waiting)
     return missing
@@ -221,8 +222,8 @@ def _missing(
 def _refuse(
     conn: Connection[Any],
     values: dict[str, Any],
-    missing: dict[bytes, tuple[int, int]],
-    refused: Mapping[bytes, Refusal],
+    missing: dict[UUID, tuple[int, int]],
+    refused: Mapping[UUID, Refusal],
 ) -> int:
     """Take out of `missing` what is refused, with a failure each; returns how many that are."""
     found = {missing.pop(hash_)[0]: refused[hash_] for hash_ in missing.keys() & refused.keys()}
@@ -273,7 +274,7 @@ def _take_live(
     conn: Connection[Any],
     collection: CollectionInfo,
     window: Incoming,
-    awaited: Container[bytes],
+    awaited: Container[UUID],
 ) -> list[int]:
     """Take live what is whole already; returns documents that have chunks nobody sees any more.
 
@@ -286,7 +287,7 @@ def _take_live(
     return sorted({*replaced, *(document for document, _, had_pending, _ in rows if had_pending)})
 
 
-def _tally(window: Incoming, missing: dict[bytes, tuple[int, int]], failed: int) -> jobs.Tally:
+def _tally(window: Incoming, missing: dict[UUID, tuple[int, int]], failed: int) -> jobs.Tally:
     texts = window.texts()
     return jobs.Tally(
         documents=len(window.documents),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from uuid import UUID
 
 from embedfleet_schema.database import Database
 from embedfleet_schema.statements import composed, load
@@ -23,17 +24,17 @@ _IN_LINE, _PIECE, _POINTER_OUT = 7_900, 1_996, 18
 _INDEX_ENTRY = 80
 
 
-def stored(db: Database, collection: CollectionInfo, hashes: Collection[bytes]) -> set[bytes]:
+def stored(db: Database, collection: CollectionInfo, hashes: Collection[UUID]) -> set[UUID]:
     """Those of the texts, by hash, that have a vector in this collection."""
     if not hashes:
         return set()
     statement = composed(_SQL["stored"], collection)
     with db.connection() as conn:
         rows = conn.execute(statement, {"hashes": list(hashes)}).fetchall()
-    return {bytes(found) for (found,) in rows}
+    return {found for (found,) in rows}
 
 
-def waiting(db: Database, collection: CollectionInfo, keys: Sequence[str]) -> dict[bytes, int]:
+def waiting(db: Database, collection: CollectionInfo, keys: Sequence[str]) -> dict[UUID, int]:
     """Tokens by hash of the texts that these documents still wait for."""
     with db.connection() as conn:
         waiting = ingest.missing_waiting(conn, collection, keys)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from typing import Any
+from uuid import UUID
 
 from psycopg import Connection, sql
 from psycopg.errors import UndefinedTable
@@ -46,7 +47,7 @@ class Elsewhere:
         self._collection = collection
         self._siblings: list[int] | None = None
 
-    def count(self, hashes: Collection[bytes]) -> int:
+    def count(self, hashes: Collection[UUID]) -> int:
         """How many of the texts a worker will copy: those that only siblings have a vector of."""
         if not hashes:
             return 0
@@ -63,7 +64,7 @@ class Elsewhere:
         with self._db.connection() as conn:
             return siblings(conn, self._collection)
 
-    def _count(self, hashes: Collection[bytes], others: Sequence[int]) -> int:
+    def _count(self, hashes: Collection[UUID], others: Sequence[int]) -> int:
         if not others:
             return 0
         held = [_SQL["held"].format(**_of(sibling, self._collection)) for sibling in others]

@@ -89,7 +89,7 @@ BEGIN
         'CREATE TABLE embedfleet.%I (
             id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
             tokens int NOT NULL,
-            hash bytea NOT NULL UNIQUE CHECK (octet_length(hash) = 16),
+            hash uuid NOT NULL UNIQUE,
             content text NOT NULL
         )',
         texts
@@ -167,6 +167,13 @@ ALTER TABLE embedfleet.batch ADD COLUMN texts bigint[];
 -- name: number_texts_of_failures
 ALTER TABLE embedfleet.failure ADD COLUMN text_id bigint;
 
+-- name: create_hash_of
+-- The first half of a hash.
+CREATE FUNCTION embedfleet.hash_of(sha256 bytea) RETURNS uuid
+LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
+    SELECT encode(substr(sha256, 1, 16), 'hex')::uuid
+$$;
+
 -- name: move
 -- What there is: copied while readers go on, then the views change at once. Texts are numbered in the
 -- order in which they came, and an index on their vectors is built anew.
@@ -207,7 +214,7 @@ BEGIN
         );
         EXECUTE format(
             'INSERT INTO embedfleet.%I (hash, tokens, content)
-            SELECT substr(f.sha256, 1, 16), f.tokens, f.content
+            SELECT embedfleet.hash_of(f.sha256), f.tokens, f.content
             FROM (
                 SELECT DISTINCT ON (sha256) id, sha256, tokens, content
                 FROM embedfleet.chunk
@@ -224,7 +231,7 @@ BEGIN
             SELECT c.id, c.document_id, c.version, c.position, c.start_offset, c.end_offset, t.id,
                 c.metadata
             FROM embedfleet.chunk AS c
-            JOIN embedfleet.%I AS t ON t.hash = substr(c.sha256, 1, 16)
+            JOIN embedfleet.%I AS t ON t.hash = embedfleet.hash_of(c.sha256)
             WHERE c.collection_id = %s
             ORDER BY c.id',
             chunks, texts, each.id
@@ -233,7 +240,7 @@ BEGIN
             'INSERT INTO embedfleet.%I (text_id, batch_id, attempt, embedding)
             SELECT t.id, v.batch_id, v.attempt, v.embedding
             FROM embedfleet.%I AS v
-            JOIN embedfleet.%I AS t ON t.hash = substr(v.sha256, 1, 16)
+            JOIN embedfleet.%I AS t ON t.hash = embedfleet.hash_of(v.sha256)
             ORDER BY t.id',
             vectors, old, texts
         );
@@ -241,7 +248,7 @@ BEGIN
             'UPDATE embedfleet.failure AS f
             SET text_id = t.id
             FROM embedfleet.%I AS t
-            WHERE f.collection_id = %s AND t.hash = substr(f.sha256, 1, 16)',
+            WHERE f.collection_id = %s AND t.hash = embedfleet.hash_of(f.sha256)',
             texts, each.id
         );
         EXECUTE format(
@@ -249,7 +256,7 @@ BEGIN
             SET texts = ARRAY(
                 SELECT t.id
                 FROM unnest(b.hashes) WITH ORDINALITY AS h (sha256, number)
-                JOIN embedfleet.%I AS t ON t.hash = substr(h.sha256, 1, 16)
+                JOIN embedfleet.%I AS t ON t.hash = embedfleet.hash_of(h.sha256)
                 ORDER BY h.number
             )
             WHERE b.collection_id = %s AND b.hashes <> ARRAY[]::bytea[]',
@@ -306,6 +313,9 @@ ALTER TABLE embedfleet.failure DROP COLUMN sha256;
 ALTER TABLE embedfleet.failure
     ADD CONSTRAINT ck_failure_subject CHECK ((text_id IS NULL) <> (document_key IS NULL)),
     ADD CONSTRAINT uq_failure_collection_id_text_id UNIQUE (collection_id, text_id);
+
+-- name: drop_hash_of
+DROP FUNCTION embedfleet.hash_of(bytea);
 
 -- name: drop_shared
 DROP TABLE embedfleet.chunk, embedfleet.document;
