@@ -7,7 +7,6 @@ from uuid import UUID
 
 from embedfleet_schema.types import Chunk
 
-
 NO_TEXT = UUID(int=0)
 
 
