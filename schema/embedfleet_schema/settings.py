@@ -44,9 +44,9 @@ class Settings(BaseSettings):
     """What can be set from the environment. Each name is prefixed with EMBEDFLEET_."""
 
     model_config = SettingsConfigDict(
+        allow_inf_nan=False,
         env_prefix="EMBEDFLEET_",
-        # A compose file hands an unset variable on as an empty one.
-        env_ignore_empty=True,
+        env_ignore_empty=True,  # a compose file hands an unset variable on as an empty one
         extra="ignore",
         frozen=True,
         populate_by_name=True,

@@ -5,7 +5,7 @@ import pytest
 from embedfleet.connections import Connections
 from embedfleet_schema.addresses import redacted
 from embedfleet_schema.errors import BadSettings, NotConfigured
-from embedfleet_schema.settings import STACK_FILE, load_settings
+from embedfleet_schema.settings import STACK_FILE, Settings, load_settings
 
 
 @pytest.fixture(autouse=True)
@@ -138,6 +138,16 @@ def test_a_key_is_taken_without_the_line_end_of_its_file():
 def test_an_address_that_cannot_be_called_is_refused(url):
     with pytest.raises(BadSettings, match="cohere_base_url"):
         load_settings(cohere_base_url=url)
+
+
+FRACTIONS = [n for n, field in Settings.model_fields.items() if "float" in str(field.annotation)]
+
+
+@pytest.mark.parametrize("name", FRACTIONS)
+@pytest.mark.parametrize("value", ["inf", "-inf", "nan"])
+def test_what_is_no_number_is_refused_by_every_setting(name, value):
+    with pytest.raises(BadSettings, match=name):
+        load_settings(**{name: value})
 
 
 @pytest.mark.parametrize("price", [-0.1, float("nan"), float("inf")])
