@@ -44,6 +44,12 @@ class Batch:
     # Those of its texts whose last chunk is gone: should they come again, they are others.
     gone: set[str] = field(default_factory=set)
 
+    def stand(self, state: str) -> None:
+        """Of a batch that is cancelled, nobody wants the texts any more."""
+        self.state = state
+        if state == "cancelled":
+            self.texts = []
+
     @property
     def known(self) -> set[str]:
         return set(self.texts) - self.gone
@@ -155,7 +161,7 @@ class Model:
 
     def put_back(self, number: int, *, charge: int, later: bool) -> None:
         batch = self.batches[number]
-        batch.state = self.standing(batch.job)
+        batch.stand(self.standing(batch.job))
         batch.errors += charge
         batch.ready = LATER if later else next(self.clock)
 
@@ -165,9 +171,10 @@ class Model:
         half, state, ready = len(left) // 2, self.standing(batch.job), next(self.clock)
         halves = filter(None, (left[:half], left[half:]))
         for child, texts in zip(children, halves, strict=True):
-            self.batches[child] = Batch(
-                batch.job, texts, state, ready, chunks=len(texts), gone=batch.gone & set(texts)
-            )
+            made = Batch(batch.job, texts, state, ready, chunks=len(texts))
+            made.gone = batch.gone & set(texts)
+            made.stand(state)
+            self.batches[child] = made
         self._close(number, "split" if left else "done")
 
     def fail(self, number: int, texts: Iterable[str], code: str) -> None:
@@ -185,7 +192,7 @@ class Model:
             batch.crashes += 1
             if batch.crashes < CRASHES_TO_SUSPECT:
                 # It keeps its place in the queue.
-                batch.state = self.standing(batch.job)
+                batch.stand(self.standing(batch.job))
             elif len(batch.texts) > 1:
                 self.split(number, children(number))
             else:
@@ -204,7 +211,7 @@ class Model:
         """The worker of a batch learns that the provider refuses: the batch keeps its place."""
         self.space_paused = True
         batch = self.batches[number]
-        batch.state = self.standing(batch.job)
+        batch.stand(self.standing(batch.job))
         self._move(None, ("pending",), "held")
 
     def resume_space(self) -> None:
@@ -262,7 +269,7 @@ class Model:
     ) -> None:
         for batch in self.batches.values():
             if batch.state in states and job in (None, batch.job):
-                batch.state = to
+                batch.stand(to)
                 if ready is not None and (batch.ready == LATER or not only_later):
                     batch.ready = ready
 

@@ -3,12 +3,15 @@
 SELECT state, lane FROM embedfleet.batch_standing WHERE job_id = %(job_id)s;
 
 -- name: enqueue
--- A batch of a job, as a producer packs it.
+-- A batch of a job, as a producer packs it. Here and below, one that is cancelled keeps no texts:
+-- nobody asks for them again.
 INSERT INTO embedfleet.batch
     (job_id, collection_id, queue, lane, state, priority, chunks, tokens, texts, finished_at)
 VALUES
     (%(job_id)s, %(collection_id)s, %(queue)s, %(lane)s, %(state)s, %(priority)s, %(chunks)s,
-        %(tokens)s, %(texts)s, CASE WHEN %(state)s = 'cancelled' THEN now() END);
+        %(tokens)s,
+        CASE WHEN %(state)s <> 'cancelled' THEN %(texts)s::bigint[] ELSE '{}' END,
+        CASE WHEN %(state)s = 'cancelled' THEN now() END);
 
 -- name: claim
 -- Lease what `best` is, to a worker, or to a file of the lane: that has no owner, and no heartbeat.
@@ -137,6 +140,7 @@ SET state = %(state)s,
         (now() + make_interval(secs => %(wait_s)s::float8)) AT TIME ZONE 'UTC',
         'HH24:MI:SS "UTC"'
     ), ''),
+    texts = CASE WHEN %(state)s <> 'cancelled' THEN b.texts ELSE '{}' END,
     finished_at = CASE WHEN %(state)s = 'cancelled' THEN now() END
 WHERE b.id = %(id)s;
 
@@ -153,6 +157,7 @@ SET state = s.state,
         ELSE b.run_after
     END,
     reason = %(reason)s,
+    texts = CASE WHEN s.state <> 'cancelled' THEN b.texts ELSE '{}' END,
     finished_at = CASE WHEN s.state = 'cancelled' THEN now() END
 FROM embedfleet.batch_standing AS s
 WHERE b.lane_file_id = %(file_id)s AND b.state = 'leased' AND b.lane = 'batch'
@@ -212,7 +217,8 @@ INSERT INTO embedfleet.batch
 SELECT b.job_id, b.collection_id, b.queue, CASE WHEN %(live)s THEN 'live' ELSE b.lane END,
     %(state)s, b.priority, CASE WHEN %(keeps_place)s THEN b.run_after ELSE now() END, %(chunks)s,
     coalesce(%(tokens)s::bigint, b.tokens * %(chunks)s / b.chunks),
-    CASE WHEN %(state)s <> 'dead' THEN %(texts)s::bigint[] ELSE '{}' END, b.id, %(reason)s,
+    CASE WHEN %(state)s NOT IN ('cancelled', 'dead') THEN %(texts)s::bigint[] ELSE '{}' END, b.id,
+    %(reason)s,
     CASE WHEN %(state)s IN ('cancelled', 'dead') THEN now() END
 FROM embedfleet.batch AS b
 WHERE b.id = %(id)s;
@@ -246,6 +252,7 @@ UPDATE embedfleet.batch AS b
 SET state = m.state,
     run_after = CASE WHEN m.state = 'pending' THEN least(b.run_after, now()) ELSE b.run_after END,
     reason = CASE WHEN m.state <> 'pending' THEN b.reason END,
+    texts = CASE WHEN m.state <> 'cancelled' THEN b.texts ELSE '{}' END,
     finished_at = CASE WHEN m.state = 'cancelled' THEN now() END
 FROM misplaced AS m
 WHERE b.id = m.id;

@@ -259,7 +259,7 @@ BEGIN
                 JOIN embedfleet.%I AS t ON t.hash = embedfleet.hash_of(h.sha256)
                 ORDER BY h.number
             )
-            WHERE b.collection_id = %s AND b.hashes <> ARRAY[]::bytea[]',
+            WHERE b.collection_id = %s AND b.state <> ''cancelled'' AND b.hashes <> ARRAY[]::bytea[]',
             texts, each.id
         );
         FOREACH one IN ARRAY ARRAY[documents, chunks] LOOP
