@@ -8,8 +8,10 @@ from uuid import UUID
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
+from sqlalchemy.exc import ProgrammingError
 
 from embedfleet.fleet import Fleet
+from embedfleet_schema import revisions
 from embedfleet_schema.database import Database
 from embedfleet_schema.errors import DatabaseUnreachable, SchemaMissing, SchemaOutdated
 from embedfleet_schema.migrate import engine_for, migrate
@@ -179,6 +181,50 @@ def test_collections_of_shared_tables_get_their_own_with_all_that_they_held(data
             name for (name,) in conn.execute(names) if name.startswith("_vectors_1")
         ]
         assert [] == [name for (name,) in conn.execute(names) if name.startswith("vectors_")]
+
+
+def test_a_migration_that_is_cut_off_between_collections_goes_on_where_it_was(database_url):
+    alembic(database_url, "0016")
+    with Database(database_url).connect() as conn:
+        conn.execute(SHARED)
+        seen = conn.execute(f"SELECT {COLUMNS} FROM embedfleet.docs").fetchall()
+        conn.execute("CREATE TABLE embedfleet._texts_2 ()")
+    with pytest.raises(ProgrammingError, match="_texts_2"):
+        migrate(database_url)
+    with Database(database_url).connect() as conn:
+        assert seen == conn.execute(f"SELECT {COLUMNS} FROM embedfleet.docs").fetchall()
+        assert "0016" == revisions.stored(conn)
+        conn.execute("DROP TABLE embedfleet._texts_2")
+    migrate(database_url)
+    with Database(database_url).connect() as conn:
+        assert seen == conn.execute(f"SELECT {COLUMNS} FROM embedfleet.docs").fetchall()
+        assert [("text b",)] == conn.execute(
+            "SELECT content FROM embedfleet.documents_2"
+        ).fetchall()
+        assert 2 == conn.execute("SELECT count(*) FROM embedfleet.failure").fetchone()[0]
+
+
+def test_more_collections_are_migrated_than_one_transaction_has_locks_for(database_url):
+    alembic(database_url, "0016")
+    with Database(database_url).connect() as conn:
+        conn.execute(SHARED)
+        (locks,) = conn.execute(
+            "SELECT current_setting('max_locks_per_transaction')::int"
+            " * current_setting('max_connections')::int"
+        ).fetchone()
+        many = locks // 70 + 20
+        conn.execute(
+            "INSERT INTO embedfleet.collection (name, space_id, queue, chunk_size, chunk_overlap,"
+            " chunk_mode, tokenizer) SELECT 'c' || n, 1, 'cpu', 10, 0, 'text', ''"
+            " FROM generate_series(3, %s) AS n",
+            (many,),
+        )
+        for number in range(3, many + 1):
+            conn.execute("SELECT embedfleet.create_relations(%s)", (number,))
+    migrate(database_url)
+    with Database(database_url).connect() as conn:
+        made = "SELECT count(*) FROM pg_class WHERE relname ~ '^_texts_[0-9]+$' AND relkind = 'r'"
+        assert (many,) == conn.execute(made).fetchone()
 
 
 def test_collections_of_before_go_on_as_new_ones_do(database_url, redis_url):

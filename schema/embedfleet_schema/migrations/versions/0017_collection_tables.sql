@@ -1,10 +1,10 @@
 -- name: drop_grant_relations
-DROP FUNCTION embedfleet.grant_relations(text, text);
+DROP FUNCTION IF EXISTS embedfleet.grant_relations(text, text);
 
 -- name: create_grant_relations
 -- Who may do what with the tables and the view of one collection. Where the roles are not in use the
 -- function belongs to another user, and nothing is granted.
-CREATE FUNCTION embedfleet.grant_relations(collection_id bigint, space_id bigint, view text)
+CREATE OR REPLACE FUNCTION embedfleet.grant_relations(collection_id bigint, space_id bigint, view text)
 RETURNS void
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
@@ -36,7 +36,7 @@ $$;
 -- row must fit an 8 kB page to stay in line: 7,900 bytes of floats leave room for the key. The norm is
 -- checked because pgvector accepts a zero vector, whose cosine distance is NaN and which no HNSW
 -- index has.
-CREATE FUNCTION embedfleet.create_tables(
+CREATE OR REPLACE FUNCTION embedfleet.create_tables(
     collection_id bigint, space_id bigint, dimensions int, storage text
 )
 RETURNS void
@@ -113,7 +113,7 @@ $$;
 
 -- name: create_view_of
 -- What the view of a collection shows: the live chunks that have a vector.
-CREATE FUNCTION embedfleet.view_of(collection_id bigint, space_id bigint) RETURNS text
+CREATE OR REPLACE FUNCTION embedfleet.view_of(collection_id bigint, space_id bigint) RETURNS text
 LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     RETURN format(
@@ -162,22 +162,24 @@ REVOKE ALL ON FUNCTION
 FROM PUBLIC;
 
 -- name: number_texts_of_batches
-ALTER TABLE embedfleet.batch ADD COLUMN texts bigint[];
+ALTER TABLE embedfleet.batch ADD COLUMN IF NOT EXISTS texts bigint[];
 
 -- name: number_texts_of_failures
-ALTER TABLE embedfleet.failure ADD COLUMN text_id bigint;
+ALTER TABLE embedfleet.failure ADD COLUMN IF NOT EXISTS text_id bigint;
 
 -- name: create_hash_of
 -- The first half of a hash.
-CREATE FUNCTION embedfleet.hash_of(sha256 bytea) RETURNS uuid
+CREATE OR REPLACE FUNCTION embedfleet.hash_of(sha256 bytea) RETURNS uuid
 LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
     SELECT encode(substr(sha256, 1, 16), 'hex')::uuid
 $$;
 
--- name: move
--- What there is: copied while readers go on, then the views change at once. Texts are numbered in the
--- order in which they came, and an index on their vectors is built anew.
-DO $$
+-- name: create_move
+-- What there is of one collection: copied while readers go on, then its view changes at once. Texts are
+-- numbered in the order in which they came, and an index on their vectors is built anew. Each in a
+-- transaction of its own, because it takes some eighty locks; one that was moved before is left alone.
+CREATE OR REPLACE FUNCTION embedfleet.move_collection(number bigint) RETURNS void
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     each record;
     old text;
@@ -190,109 +192,107 @@ DECLARE
 BEGIN
     LOCK TABLE embedfleet.document, embedfleet.chunk, embedfleet.batch, embedfleet.failure
     IN SHARE ROW EXCLUSIVE MODE;
-    FOR each IN
-        SELECT c.id, c.name, c.space_id, s.dimensions, s.storage
-        FROM embedfleet.collection AS c
-        JOIN embedfleet.space AS s ON s.id = c.space_id
-        ORDER BY c.id
-    LOOP
-        old := format('vectors_%s_%s', each.id, each.space_id);
-        documents := '_documents_' || each.id;
-        chunks := '_chunks_' || each.id;
-        texts := '_texts_' || each.id;
-        vectors := '_' || old;
-        PERFORM embedfleet.create_tables(each.id, each.space_id, each.dimensions, each.storage);
-        EXECUTE format(
-            'INSERT INTO embedfleet.%I
-                (id, key, digest, version, live_version, job_id, updated_at, source)
-            OVERRIDING SYSTEM VALUE
-            SELECT id, key, digest, version, live_version, job_id, updated_at, source
-            FROM embedfleet.document
+    SELECT c.id, c.name, c.space_id, s.dimensions, s.storage INTO STRICT each
+    FROM embedfleet.collection AS c
+    JOIN embedfleet.space AS s ON s.id = c.space_id
+    WHERE c.id = number;
+    old := format('vectors_%s_%s', each.id, each.space_id);
+    documents := '_documents_' || each.id;
+    chunks := '_chunks_' || each.id;
+    texts := '_texts_' || each.id;
+    vectors := '_' || old;
+    IF to_regclass(format('embedfleet.%I', documents)) IS NOT NULL THEN
+        RETURN;
+    END IF;
+    PERFORM embedfleet.create_tables(each.id, each.space_id, each.dimensions, each.storage);
+    EXECUTE format(
+        'INSERT INTO embedfleet.%I
+            (id, key, digest, version, live_version, job_id, updated_at, source)
+        OVERRIDING SYSTEM VALUE
+        SELECT id, key, digest, version, live_version, job_id, updated_at, source
+        FROM embedfleet.document
+        WHERE collection_id = %s
+        ORDER BY id',
+        documents, each.id
+    );
+    EXECUTE format(
+        'INSERT INTO embedfleet.%I (hash, tokens, content)
+        SELECT embedfleet.hash_of(f.sha256), f.tokens, f.content
+        FROM (
+            SELECT DISTINCT ON (sha256) id, sha256, tokens, content
+            FROM embedfleet.chunk
             WHERE collection_id = %s
-            ORDER BY id',
-            documents, each.id
-        );
+            ORDER BY sha256, id
+        ) AS f
+        ORDER BY f.id',
+        texts, each.id
+    );
+    EXECUTE format(
+        'INSERT INTO embedfleet.%I
+            (id, document_id, version, position, start_offset, end_offset, text_id, metadata)
+        OVERRIDING SYSTEM VALUE
+        SELECT c.id, c.document_id, c.version, c.position, c.start_offset, c.end_offset, t.id,
+            c.metadata
+        FROM embedfleet.chunk AS c
+        JOIN embedfleet.%I AS t ON t.hash = embedfleet.hash_of(c.sha256)
+        WHERE c.collection_id = %s
+        ORDER BY c.id',
+        chunks, texts, each.id
+    );
+    EXECUTE format(
+        'INSERT INTO embedfleet.%I (text_id, batch_id, attempt, embedding)
+        SELECT t.id, v.batch_id, v.attempt, v.embedding
+        FROM embedfleet.%I AS v
+        JOIN embedfleet.%I AS t ON t.hash = embedfleet.hash_of(v.sha256)
+        ORDER BY t.id',
+        vectors, old, texts
+    );
+    EXECUTE format(
+        'UPDATE embedfleet.failure AS f
+        SET text_id = t.id
+        FROM embedfleet.%I AS t
+        WHERE f.collection_id = %s AND t.hash = embedfleet.hash_of(f.sha256)',
+        texts, each.id
+    );
+    EXECUTE format(
+        'UPDATE embedfleet.batch AS b
+        SET texts = ARRAY(
+            SELECT t.id
+            FROM unnest(b.hashes) WITH ORDINALITY AS h (sha256, number)
+            JOIN embedfleet.%I AS t ON t.hash = embedfleet.hash_of(h.sha256)
+            ORDER BY h.number
+        )
+        WHERE b.collection_id = %s AND b.state <> ''cancelled'' AND b.hashes <> ARRAY[]::bytea[]',
+        texts, each.id
+    );
+    FOREACH one IN ARRAY ARRAY[documents, chunks] LOOP
         EXECUTE format(
-            'INSERT INTO embedfleet.%I (hash, tokens, content)
-            SELECT embedfleet.hash_of(f.sha256), f.tokens, f.content
-            FROM (
-                SELECT DISTINCT ON (sha256) id, sha256, tokens, content
-                FROM embedfleet.chunk
-                WHERE collection_id = %s
-                ORDER BY sha256, id
-            ) AS f
-            ORDER BY f.id',
-            texts, each.id
-        );
-        EXECUTE format(
-            'INSERT INTO embedfleet.%I
-                (id, document_id, version, position, start_offset, end_offset, text_id, metadata)
-            OVERRIDING SYSTEM VALUE
-            SELECT c.id, c.document_id, c.version, c.position, c.start_offset, c.end_offset, t.id,
-                c.metadata
-            FROM embedfleet.chunk AS c
-            JOIN embedfleet.%I AS t ON t.hash = embedfleet.hash_of(c.sha256)
-            WHERE c.collection_id = %s
-            ORDER BY c.id',
-            chunks, texts, each.id
-        );
-        EXECUTE format(
-            'INSERT INTO embedfleet.%I (text_id, batch_id, attempt, embedding)
-            SELECT t.id, v.batch_id, v.attempt, v.embedding
-            FROM embedfleet.%I AS v
-            JOIN embedfleet.%I AS t ON t.hash = embedfleet.hash_of(v.sha256)
-            ORDER BY t.id',
-            vectors, old, texts
-        );
-        EXECUTE format(
-            'UPDATE embedfleet.failure AS f
-            SET text_id = t.id
-            FROM embedfleet.%I AS t
-            WHERE f.collection_id = %s AND t.hash = embedfleet.hash_of(f.sha256)',
-            texts, each.id
-        );
-        EXECUTE format(
-            'UPDATE embedfleet.batch AS b
-            SET texts = ARRAY(
-                SELECT t.id
-                FROM unnest(b.hashes) WITH ORDINALITY AS h (sha256, number)
-                JOIN embedfleet.%I AS t ON t.hash = embedfleet.hash_of(h.sha256)
-                ORDER BY h.number
-            )
-            WHERE b.collection_id = %s AND b.state <> ''cancelled'' AND b.hashes <> ARRAY[]::bytea[]',
-            texts, each.id
-        );
-        FOREACH one IN ARRAY ARRAY[documents, chunks] LOOP
-            EXECUTE format(
-                'SELECT setval(pg_get_serial_sequence(%L, %L), max(id)) FROM embedfleet.%I',
-                format('embedfleet.%I', one), 'id', one
-            );
-        END LOOP;
-        SELECT array_agg(format('%I.%I', n.nspname, o.opcname)) INTO index_methods
-        FROM pg_index AS i
-        JOIN pg_class AS k ON k.oid = i.indexrelid AND k.relname = old || '_hnsw'
-        JOIN pg_opclass AS o ON o.oid = i.indclass[0]
-        JOIN pg_namespace AS n ON n.oid = o.opcnamespace
-        WHERE i.indrelid = format('embedfleet.%I', old)::regclass AND i.indisvalid;
-        FOREACH one IN ARRAY coalesce(index_methods, ARRAY[]::text[]) LOOP
-            EXECUTE format(
-                'CREATE INDEX %I ON embedfleet.%I USING hnsw (embedding %s)',
-                vectors || '_hnsw', vectors, one
-            );
-        END LOOP;
-        EXECUTE format(
-            'ANALYZE embedfleet.%I, embedfleet.%I, embedfleet.%I, embedfleet.%I',
-            documents, chunks, texts, vectors
+            'SELECT setval(pg_get_serial_sequence(%L, %L), max(id)) FROM embedfleet.%I',
+            format('embedfleet.%I', one), 'id', one
         );
     END LOOP;
-    FOR each IN SELECT id, name, space_id FROM embedfleet.collection ORDER BY id LOOP
+    SELECT array_agg(format('%I.%I', n.nspname, o.opcname)) INTO index_methods
+    FROM pg_index AS i
+    JOIN pg_class AS k ON k.oid = i.indexrelid AND k.relname = old || '_hnsw'
+    JOIN pg_opclass AS o ON o.oid = i.indclass[0]
+    JOIN pg_namespace AS n ON n.oid = o.opcnamespace
+    WHERE i.indrelid = format('embedfleet.%I', old)::regclass AND i.indisvalid;
+    FOREACH one IN ARRAY coalesce(index_methods, ARRAY[]::text[]) LOOP
         EXECUTE format(
-            'CREATE OR REPLACE VIEW embedfleet.%I AS %s',
-            each.name, embedfleet.view_of(each.id, each.space_id)
+            'CREATE INDEX %I ON embedfleet.%I USING hnsw (embedding %s)',
+            vectors || '_hnsw', vectors, one
         );
-        PERFORM embedfleet.grant_relations(each.id, each.space_id, each.name);
-        EXECUTE format('DROP TABLE embedfleet.%I', format('vectors_%s_%s', each.id, each.space_id));
     END LOOP;
+    EXECUTE format(
+        'ANALYZE embedfleet.%I, embedfleet.%I, embedfleet.%I, embedfleet.%I',
+        documents, chunks, texts, vectors
+    );
+    EXECUTE format(
+        'CREATE OR REPLACE VIEW embedfleet.%I AS %s',
+        each.name, embedfleet.view_of(each.id, each.space_id)
+    );
+    PERFORM embedfleet.grant_relations(each.id, each.space_id, each.name);
+    EXECUTE format('DROP TABLE embedfleet.%I', old);
 END
 $$;
 
@@ -313,6 +313,9 @@ ALTER TABLE embedfleet.failure DROP COLUMN sha256;
 ALTER TABLE embedfleet.failure
     ADD CONSTRAINT ck_failure_subject CHECK ((text_id IS NULL) <> (document_key IS NULL)),
     ADD CONSTRAINT uq_failure_collection_id_text_id UNIQUE (collection_id, text_id);
+
+-- name: drop_move
+DROP FUNCTION embedfleet.move_collection(bigint);
 
 -- name: drop_hash_of
 DROP FUNCTION embedfleet.hash_of(bytea);
