@@ -143,7 +143,7 @@ TO embedfleet_producer;
 GRANT EXECUTE ON FUNCTION embedfleet.create_relations(bigint) TO embedfleet_producer;
 GRANT SELECT, INSERT, UPDATE, DELETE ON embedfleet.failure TO embedfleet_producer;
 GRANT SELECT, INSERT, UPDATE ON embedfleet.job TO embedfleet_producer;
-GRANT SELECT, INSERT, UPDATE (state, run_after, finished_at, reason) ON embedfleet.batch
+GRANT SELECT, INSERT, UPDATE (state, run_after, finished_at, reason, texts) ON embedfleet.batch
 TO embedfleet_producer;
 GRANT SELECT ON embedfleet.worker, embedfleet.usage, embedfleet.lane_file,
     embedfleet.batch_standing
