@@ -15,13 +15,13 @@ _SQL = load("plans")
 
 _PAGE, _PAGE_HEADER = 8_192, 24
 _POINTER, _TUPLE_HEADER = 4, 24
-_KEY, _BATCH_AND_ATTEMPT, _PADDING = 33, 12, 8
+_KEY, _BATCH_AND_ATTEMPT, _PADDING = 8, 12, 4
 _VECTOR_HEADER = 8
 _FLOAT: dict[Storage, int] = {"vector": 4, "halfvec": 2}
 # What fits no page beside its key is stored out of line, in pieces of a quarter of a page.
 _IN_LINE, _PIECE, _POINTER_OUT = 7_900, 1_996, 18
-# An entry of the primary key, in pages that random order leaves two thirds full.
-_INDEX_ENTRY = 80
+# An entry of the primary key, in pages that numbers in their order leave nearly full.
+_INDEX_ENTRY = 23
 
 
 def stored(db: Database, collection: CollectionInfo, hashes: Collection[UUID]) -> set[UUID]:
