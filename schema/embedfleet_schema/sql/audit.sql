@@ -1,7 +1,9 @@
 -- name: count
 -- What is stored against what should be. `missing` has neither vector, failure nor open batch.
 WITH expected AS (
-    SELECT id AS text_id FROM embedfleet.{texts}
+    SELECT t.id AS text_id
+    FROM embedfleet.{texts} AS t
+    WHERE EXISTS (SELECT FROM embedfleet.{chunks} AS c WHERE c.text_id = t.id)
 ), {judged}
 SELECT
     (SELECT count(*) FROM embedfleet.{documents}) AS documents,
@@ -19,14 +21,21 @@ FROM judged;
 
 -- name: missing_texts
 WITH expected AS (
-    SELECT id AS text_id, tokens FROM embedfleet.{texts}
+    SELECT t.id AS text_id, t.tokens
+    FROM embedfleet.{texts} AS t
+    WHERE EXISTS (SELECT FROM embedfleet.{chunks} AS c WHERE c.text_id = t.id)
 ), {judged}
 SELECT text_id, tokens FROM judged WHERE NOT (stored OR open OR failed);
 
 -- name: extra
+-- Vectors and texts that no chunk has.
 SELECT v.text_id
 FROM embedfleet.{vectors} AS v
-WHERE NOT EXISTS (SELECT FROM embedfleet.{chunks} AS c WHERE c.text_id = v.text_id);
+WHERE NOT EXISTS (SELECT FROM embedfleet.{chunks} AS c WHERE c.text_id = v.text_id)
+UNION
+SELECT t.id
+FROM embedfleet.{texts} AS t
+WHERE NOT EXISTS (SELECT FROM embedfleet.{chunks} AS c WHERE c.text_id = t.id);
 
 -- name: lock_waiting_page
 -- Documents that wait, a page at a time, locked in the order that everyone keeps.
