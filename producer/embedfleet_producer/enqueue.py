@@ -46,9 +46,10 @@ class Written:
 @dataclass(slots=True)
 class Enqueued:
     """What a call of enqueue did. Of the texts, `reused` had their vector in the collection,
-    `elsewhere` in another one of the space, from which workers copy it, and `failed` cannot be
-    embedded by the model, whoever tries. `rung` is False when Redis did not hear it: workers that
-    run find the batches all the same, a few seconds later.
+    `elsewhere` in another one of the space, from which workers copy it, `awaited` wait in batches
+    of other jobs already, and `failed` cannot be embedded by the model, whoever tries. `rung` is
+    False when Redis did not hear it: workers that run find the batches all the same, a few seconds
+    later.
     """
 
     job_id: int
@@ -59,6 +60,7 @@ class Enqueued:
     reused: int = 0
     elsewhere: int = 0
     failed: int = 0
+    awaited: int = 0
     batches: int = 0
     rejections: list[Rejection] = field(default_factory=list)
     rung: bool = True
@@ -197,7 +199,7 @@ class Producer:
             wanted = self._prepare(window, job_id) if again else prepared
             incoming = wanted.incoming
             incoming.verdicts = rows(alike.cut(wanted.rejected))
-            elsewhere = self._elsewhere.count(incoming.texts())
+            elsewhere = self._elsewhere.count({chunk.hash for chunk in incoming.chunks})
             merged = ingest.merge(self._db, self._collection, job_id, incoming, budget=budget)
             return wanted, merged, elsewhere
 

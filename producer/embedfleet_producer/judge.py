@@ -195,7 +195,7 @@ def _texts(document: Document) -> Iterator[tuple[str, str]]:
         if isinstance(chunk, RefusedChunk):
             if fault.code == "EMPTY":
                 fault = _Refused(chunk.code, chunk.reason)
-            yield chunk.content, f"!{chunk.hash.hex}"
+            yield chunk.content, f"!{chunk.hash.hex()}"
             continue
         if isinstance(chunk, Chunk):
             text, extra = _string(chunk.content), _metadata_json(chunk.metadata) + _offsets(chunk)

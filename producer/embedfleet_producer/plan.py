@@ -6,7 +6,6 @@ import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
-from uuid import UUID
 
 from embedfleet_producer.chunking import Chunker
 from embedfleet_producer.known import Known, known_documents
@@ -75,7 +74,7 @@ class Planner:
         self._chunker = Chunker(target.space, target.chunking, counter)
         self._others = plans.siblings(db, target.space, target.collection)
         self._documents: dict[bytes, Known] = {}
-        self._texts: set[UUID] = set()
+        self._texts: set[bytes] = set()
         self.mode = self._chunker.mode
         self.approximate = counter.approximate
         self.counted = Counted()
@@ -131,7 +130,7 @@ class Planner:
         counted.chunks += len(incoming.chunks)
         keep_some(counted.rejections, prepared.rejected)
 
-    def _missing(self, texts: Mapping[UUID, int]) -> dict[UUID, int]:
+    def _missing(self, texts: Mapping[bytes, int]) -> dict[bytes, int]:
         """Those that have no vector yet; counts the others by where they have it."""
         missing = dict(texts)
         here = self._take(missing, self._collection)
@@ -140,14 +139,14 @@ class Planner:
             self.counted.elsewhere += self._take(missing, other)
         return missing
 
-    def _take(self, missing: dict[UUID, int], collection: CollectionInfo | None) -> int:
+    def _take(self, missing: dict[bytes, int], collection: CollectionInfo | None) -> int:
         """Take out what a collection has; returns how many that are."""
         found = plans.stored(self._db, collection, missing.keys()) if collection else set()
         for hash_ in found:
             del missing[hash_]
         return len(found)
 
-    def _waiting(self, keys: Sequence[str]) -> dict[UUID, int]:
+    def _waiting(self, keys: Sequence[str]) -> dict[bytes, int]:
         """Texts without a vector of documents that readers do not see yet."""
         if not keys or self._collection is None:
             return {}
@@ -156,7 +155,7 @@ class Planner:
         self._texts.update(fresh)
         return fresh
 
-    def _pay(self, missing: Mapping[UUID, int]) -> None:
+    def _pay(self, missing: Mapping[bytes, int]) -> None:
         self.counted.to_embed += len(missing)
         self.counted.tokens_to_pay += sum(missing.values()) + self._chunker.added * len(missing)
 

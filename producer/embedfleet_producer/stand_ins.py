@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from uuid import UUID
 
 from embedfleet_schema.types import Chunk
 
-NO_TEXT = UUID(int=0)
+NO_TEXT = bytes(16)
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,4 +19,4 @@ class RefusedChunk(Chunk):
 
     code: str = ""
     reason: str = ""
-    hash: UUID = NO_TEXT
+    hash: bytes = NO_TEXT

@@ -29,6 +29,7 @@ from embedfleet_schema.provider_models import LaneFile, LimitGroup, QueryVector,
 
 __all__ = [
     "SCHEMA",
+    "AwaitedBatch",
     "Base",
     "Batch",
     "Collection",
@@ -102,6 +103,7 @@ class Collection(Base):
 class Job(Base):
     """One call of enqueue, repair or retry: what a person waits for, pauses, cancels.
 
+    `awaited` counts texts of its documents that batches of other jobs had already.
     `unsettled_usd` is what was reserved for calls whose answers never came: they may be paid for.
     Until it is loaded its producer says again and again that it lives, as workers extend leases.
     """
@@ -129,6 +131,7 @@ class Job(Base):
         server_default=text("(now() + '1 day'::interval)")
     )
     interrupted_at: Mapped[datetime | None]
+    awaited: Mapped[int] = tally()
 
     __table_args__ = (
         CheckConstraint("lane IN ('live', 'batch')", name="lane"),
@@ -232,6 +235,31 @@ class Batch(Base):
             "lane_file_id",
             postgresql_where=text("lane_file_id IS NOT NULL"),
         ),
+    )
+
+
+class AwaitedBatch(Base):
+    """A batch of another job, `owner_id`, that has texts which this job waits for.
+
+    Where the owner is paused or cancelled, the batch goes to a job that waits for it. The row goes
+    with the end of the batch.
+    """
+
+    __tablename__ = "awaited_batch"
+
+    batch_id: Mapped[int] = mapped_column(
+        BigInteger, ForeignKey(f"{SCHEMA}.batch.id", ondelete="CASCADE"), primary_key=True
+    )
+    job_id: Mapped[int] = mapped_column(
+        BigInteger, ForeignKey(f"{SCHEMA}.job.id", ondelete="CASCADE"), primary_key=True
+    )
+    owner_id: Mapped[int] = mapped_column(
+        BigInteger, ForeignKey(f"{SCHEMA}.job.id", ondelete="CASCADE")
+    )
+
+    __table_args__ = (
+        Index("ix_awaited_batch_job_id", "job_id"),
+        Index("ix_awaited_batch_owner_id", "owner_id"),
     )
 
 

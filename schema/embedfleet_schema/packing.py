@@ -4,21 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 # OpenAI takes as many inputs in one request, and their numbers are 16 kB of a row.
 MAX_TEXTS = 2_048
 
 
-@dataclass(frozen=True, slots=True)
-class Packed:
-    """The texts of one batch, by their numbers, and the sum of their tokens."""
+# What tells a text from others: its number, or its hash where it has none yet.
+T = TypeVar("T")
 
-    text_ids: list[int]
+
+@dataclass(frozen=True, slots=True)
+class Packed(Generic[T]):
+    """The texts of one batch, and the sum of their tokens."""
+
+    texts: list[T]
     tokens: int
 
 
-def pack(texts: Iterable[tuple[int, int]], budget: int) -> list[Packed]:
-    """Cut (text_id, tokens) pairs into batches of at most `budget` tokens, longest texts first.
+def pack(texts: Iterable[tuple[T, int]], budget: int) -> list[Packed[T]]:
+    """Cut (text, tokens) pairs into batches of at most `budget` tokens, longest texts first.
 
     The load is spread evenly: 1.1 budgets become two batches of 0.55, so no worker idles over a
     remainder. A single text above the budget makes a batch of its own.
@@ -26,16 +31,16 @@ def pack(texts: Iterable[tuple[int, int]], budget: int) -> list[Packed]:
     ordered = sorted(texts, key=lambda text: text[1], reverse=True)
     total = sum(tokens for _, tokens in ordered)
     share = total / max(1, -(-total // budget))
-    packs: list[Packed] = []
-    text_ids: list[int] = []
+    packs: list[Packed[T]] = []
+    taken: list[T] = []
     held = 0
-    for text_id, tokens in ordered:
-        full = held + tokens > budget or held >= share or len(text_ids) == MAX_TEXTS
-        if text_ids and full:
-            packs.append(Packed(text_ids, held))
-            text_ids, held = [], 0
-        text_ids.append(text_id)
+    for text, tokens in ordered:
+        full = held + tokens > budget or held >= share or len(taken) == MAX_TEXTS
+        if taken and full:
+            packs.append(Packed(taken, held))
+            taken, held = [], 0
+        taken.append(text)
         held += tokens
-    if text_ids:
-        packs.append(Packed(text_ids, held))
+    if taken:
+        packs.append(Packed(taken, held))
     return packs

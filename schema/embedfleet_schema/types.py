@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import datetime
 from typing import Any, Literal
-from uuid import UUID
 
 # The largest numbers of PostgreSQL's integer types.
 LARGEST_INT, LARGEST_ID = 2**31 - 1, 2**63 - 1
@@ -40,14 +39,19 @@ def serving(queue: Queue, lane: Lane) -> Queue:
     return queue if lane == "live" else "api"
 
 
-def text_hash(text: str | bytes) -> UUID:
+def text_hash(text: str | bytes) -> bytes:
     """By what a collection finds a text again: half of the SHA-256 of its UTF-8 bytes, 16 bytes.
 
     An index of half the width. What is found is compared: two texts of one hash, which take 2^64
     trials to make, are never taken for each other.
     """
     encoded = text.encode() if isinstance(text, str) else text
-    return UUID(bytes=hashlib.sha256(encoded).digest()[:16])
+    return hashlib.sha256(encoded).digest()[:16]
+
+
+def as_uuids(hashes: Iterable[bytes]) -> str:
+    """Hashes as an array of PostgreSQL's type for 16 bytes, in its own words."""
+    return f"{{{','.join(each.hex() for each in hashes)}}}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -274,7 +274,7 @@ class BatchMachine(RuleBasedStateMachine):
 
     def each_vector_is_that_of_its_text_and_of_the_attempt_that_won(self):
         found = self.execute(
-            f"SELECT content, embedding, batch_id, attempt FROM {self.table}"
+            f"SELECT content, embedding, v.batch_id, attempt FROM {self.table} AS v"
             f" LEFT JOIN {self.texts} AS t ON t.id = text_id"
         )
         stored = {text: rest for text, *rest in found}
@@ -338,9 +338,11 @@ class BatchMachine(RuleBasedStateMachine):
             mine = [each for each in model.batches.values() if each.job == job]
             is_open = [each for each in mine if each.state in OPEN]
             dead = [each for each in mine if each.state == "dead"]
+            awaited, waits = model.jobs[job].awaited, model.is_waiting(job)
+            came = not (waits or model.jobs[job].cancelled)
             assert (
-                sum(each.stored for each in mine),
-                sum(each.chunks - each.stored for each in is_open),
+                sum(each.stored for each in mine) + awaited * came,
+                sum(each.chunks - each.stored for each in is_open) + awaited * waits,
                 sum(each.chunks - each.stored for each in dead),
             ) == (found.embedded, found.queued, found.failed)
 
@@ -413,7 +415,12 @@ class BatchMachine(RuleBasedStateMachine):
             "SELECT id, texts FROM embedfleet.batch WHERE job_id = %s ORDER BY id", job
         )
         self.contents |= dict(self.execute(f"SELECT id, content FROM {self.texts}"))
-        packed = {number: [self.contents[each] for each in texts] for number, texts in found}
+        # It may have got batches of others too, which it waits for.
+        packed = {
+            number: [self.contents[each] for each in numbers]
+            for number, numbers in found
+            if number not in self.model.batches
+        }
         assert sorted(texts) == sorted(text for each in packed.values() for text in each)
         self.model.put(job, packed)
 

@@ -2,8 +2,7 @@
 
 from itertools import product
 
-from embedfleet_schema.packing import Packed
-from embedfleet_schema.store import jobs, lane, lane_answers, spaces, transitions
+from embedfleet_schema.store import jobs, lane, lane_answers, spaces
 from embedfleet_schema.store.lane_answers import Failed
 from plugins.batch_steps import DECLARED, watched
 from plugins.fleets import ask, batches_of
@@ -38,7 +37,7 @@ def enqueue_for_cancelled(fleet, docs):
     with fleet.db.transaction() as conn:
         job_id = jobs.create(conn, docs.info, "enqueue")
         conn.execute("UPDATE embedfleet.job SET cancelled_at = now() WHERE id = %s", [job_id])
-        transitions.enqueue(conn, docs.info, job_id, [Packed([1], 5)])
+        jobs.put_batches(conn, docs.info, job_id, [(1, 5)], budget=64)
 
 
 def refuse_one_in_a_file(fleet, docs):

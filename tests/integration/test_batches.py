@@ -10,7 +10,7 @@ from embedfleet_schema.store import jobs
 from embedfleet_schema.store.batches import Lease
 from embedfleet_schema.store.sweep import sweep
 from embedfleet_workers.embedders.fake import FakeEmbedder
-from plugins.fleets import batches_of, drain
+from plugins.fleets import batches_of, drain, queue_again
 from plugins.pauses import documents
 
 
@@ -238,7 +238,7 @@ def test_a_ring_is_answered_with_one_batch_at_least_and_a_last_one_at_most(
 
 def test_texts_that_got_a_vector_elsewhere_are_not_embedded_again(fleet, docs, worker):
     docs.enqueue(documents(3))
-    again = docs.enqueue(documents(3))
+    again = fleet.job(queue_again(fleet, docs))
     runtime = worker()
     assert "done" == runtime.run_one("cpu")
     lease = batches_of(fleet).claim("cpu")
@@ -249,7 +249,7 @@ def test_texts_that_got_a_vector_elsewhere_are_not_embedded_again(fleet, docs, w
 
 def test_a_batch_waits_while_another_embeds_its_texts(fleet, docs):
     docs.enqueue(documents(3))
-    docs.enqueue(documents(3))
+    queue_again(fleet, docs)
     first, second = batches_of(fleet), batches_of(fleet)
     lease = first.claim("cpu")
     assert second.claim("cpu") is None

@@ -6,7 +6,7 @@ import pytest
 import embedfleet as ef
 from embedfleet_schema.store.lane_answers import Failed, settle
 from embedfleet_workers.embedders.fake import FakeEmbedder
-from plugins.fleets import ask, batches_of, drain
+from plugins.fleets import ask, batches_of, drain, queue_again
 
 FIVE = [f"d{n}" for n in range(5)]
 
@@ -85,7 +85,7 @@ def test_what_was_embedded_counts_although_it_is_deleted_later(fleet, docs, job)
 def test_what_another_batch_embedded_meanwhile_counts(fleet, docs, job):
     batches = batches_of(fleet)
     job.pause()
-    docs.enqueue([ef.Document("other", "text d0")])
+    queue_again(fleet, docs, "text d0")
     lease = batches.claim("cpu")
     batches.commit(lease, vectors_for(lease))
     docs.delete(FIVE[3:])

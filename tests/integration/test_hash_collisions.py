@@ -1,7 +1,5 @@
 """Two texts of one hash, as somebody may make them who can spend 2^64 trials."""
 
-from uuid import UUID
-
 import pytest
 
 import embedfleet as ef
@@ -12,7 +10,7 @@ from plugins.fleets import ask, drain
 
 @pytest.fixture(autouse=True)
 def _one_hash_for_all(monkeypatch):
-    monkeypatch.setattr(prepare, "text_hash", lambda _text: UUID(int=0))
+    monkeypatch.setattr(prepare, "text_hash", lambda _text: bytes(16))
 
 
 def test_a_text_is_never_taken_for_another_one_of_its_hash(fleet, docs, worker):

@@ -204,6 +204,25 @@ def test_a_migration_that_is_cut_off_between_collections_goes_on_where_it_was(da
         assert 2 == conn.execute("SELECT count(*) FROM embedfleet.failure").fetchone()[0]
 
 
+def test_texts_that_wait_know_their_batch_after_a_migration_that_was_cut_off(database_url):
+    alembic(database_url, "0016")
+    with Database(database_url).connect() as conn:
+        conn.execute(SHARED)
+    alembic(database_url, "0017")
+    with Database(database_url).connect() as conn:
+        conn.execute("ALTER TABLE embedfleet._texts_2 RENAME TO kept")
+    with pytest.raises(ProgrammingError, match="_texts_2"):
+        migrate(database_url)
+    with Database(database_url).connect() as conn:
+        assert "0020" > (revisions.stored(conn) or "")
+        conn.execute("ALTER TABLE embedfleet.kept RENAME TO _texts_2")
+    migrate(database_url)
+    with Database(database_url).connect() as conn:
+        waiting = "SELECT batch_id FROM embedfleet._texts_{} ORDER BY id"
+        assert [(1,), (1,)] == conn.execute(waiting.format(1)).fetchall()
+        assert [(None,)] == conn.execute(waiting.format(2)).fetchall()
+
+
 def test_more_collections_are_migrated_than_one_transaction_has_locks_for(database_url):
     alembic(database_url, "0016")
     with Database(database_url).connect() as conn:

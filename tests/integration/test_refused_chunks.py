@@ -105,7 +105,7 @@ def test_a_text_that_has_its_vector_is_not_refused(fleet, docs, worker):
     drain(worker())
     with fleet.db.connection() as conn:
         conn.execute(
-            "UPDATE embedfleet._texts_1 SET content = %s, hash = %s", [THAI, text_hash(THAI)]
+            "UPDATE embedfleet._texts_1 SET content = %s, hash = %s", [THAI, text_hash(THAI).hex()]
         )
     done = docs.enqueue([ef.Document("b", THAI)]).enqueued
     assert (0, 1) == (done.failed, done.reused)

@@ -24,6 +24,8 @@ class Document:
 class Job:
     paused: bool = False
     cancelled: bool = False
+    # Texts that batches of other jobs had as it was made.
+    awaited: int = 0
 
 
 @dataclass
@@ -81,6 +83,10 @@ class Model:
     clock: count = field(default_factory=lambda: count(1))
     # Whether the space of the collection is paused.
     space_paused: bool = False
+    # Pairs of a batch and a job, of which it is not, that waits for it.
+    waits: set[tuple[int, int]] = field(default_factory=set)
+    # What the job that is just being made waits for: batches by text.
+    awaited: dict[str, int] = field(default_factory=dict)
 
     @property
     def used(self) -> set[str]:
@@ -95,9 +101,12 @@ class Model:
             document.newest, document.waiting, document.job = texts, True, 0
         waiting = [texts for key, texts in given.items() if self.documents[key].waiting]
         missing = {text for texts in waiting for text in texts if text not in self.vectors}
-        self.retried |= dict.fromkeys(missing & self.failures.keys(), 0)
+        holders = self._holders
+        self.awaited = {text: holders[text] for text in missing & holders.keys()}
+        queued = missing - holders.keys()
+        self.retried |= dict.fromkeys(queued & self.failures.keys(), 0)
         self._take_live(self.documents[key] for key in changed)
-        return missing
+        return queued
 
     def delete(self, keys: Iterable[str]) -> list[str]:
         gone = sorted(key for key in keys if self.documents.pop(key, None))
@@ -106,7 +115,9 @@ class Model:
 
     def put(self, job: int, batches: Mapping[int, list[str]]) -> None:
         """The batches of a new job, as the database packed them."""
-        self.jobs[job] = Job()
+        self.jobs[job] = Job(awaited=len(self.awaited))
+        self.waits |= {(batch, job) for batch in self.awaited.values()}
+        self.awaited = {}
         self.retried = {text: by or job for text, by in self.retried.items()}
         for document in self.documents.values():
             document.job = document.job or job
@@ -114,6 +125,7 @@ class Model:
         for batch, texts in batches.items():
             state = self.standing(job)
             self.batches[batch] = Batch(job, texts, state, ready, chunks=len(texts))
+        self._align()
 
     def claim(self) -> Claim | None:
         pending = [(each.ready, n) for n, each in self.batches.items() if each.state == "pending"]
@@ -161,20 +173,22 @@ class Model:
 
     def put_back(self, number: int, *, charge: int, later: bool) -> None:
         batch = self.batches[number]
-        batch.stand(self.standing(batch.job))
+        batch.stand(self._destination(number))
         batch.errors += charge
         batch.ready = LATER if later else next(self.clock)
 
     def split(self, number: int, children: Iterable[int]) -> None:
         batch = self.batches[number]
         left = self._left(batch)
-        half, state, ready = len(left) // 2, self.standing(batch.job), next(self.clock)
+        half, state, ready = len(left) // 2, self._destination(number), next(self.clock)
         halves = filter(None, (left[:half], left[half:]))
         for child, texts in zip(children, halves, strict=True):
             made = Batch(batch.job, texts, state, ready, chunks=len(texts))
             made.gone = batch.gone & set(texts)
             made.stand(state)
             self.batches[child] = made
+            if state != "cancelled":
+                self.waits |= {(child, job) for parent, job in self.waits if parent == number}
         self._close(number, "split" if left else "done")
 
     def fail(self, number: int, texts: Iterable[str], code: str) -> None:
@@ -192,7 +206,7 @@ class Model:
             batch.crashes += 1
             if batch.crashes < CRASHES_TO_SUSPECT:
                 # It keeps its place in the queue.
-                batch.stand(self.standing(batch.job))
+                batch.stand(self._destination(number))
             elif len(batch.texts) > 1:
                 self.split(number, children(number))
             else:
@@ -200,31 +214,31 @@ class Model:
 
     def pause(self, job: int) -> None:
         self.jobs[job].paused = True
-        self._move(job, ("pending",), "held")
+        self._align()
 
     def resume(self, job: int) -> None:
         self.jobs[job].paused = False
-        if not self.space_paused:
-            self._go_on(job, next(self.clock))
+        self._align()
 
     def pause_space(self, number: int) -> None:
         """The worker of a batch learns that the provider refuses: the batch keeps its place."""
         self.space_paused = True
-        batch = self.batches[number]
-        batch.stand(self.standing(batch.job))
-        self._move(None, ("pending",), "held")
+        self.batches[number].stand(self._destination(number))
+        self._align()
 
     def resume_space(self) -> None:
         self.space_paused = False
-        ready = next(self.clock)
-        for number, job in self.jobs.items():
-            if not job.paused:
-                self._go_on(number, ready)
+        self._align()
 
     def cancel(self, job: int) -> None:
-        if any(each.job == job and each.state in OPEN for each in self.batches.values()):
+        is_open = any(each.job == job and each.state in OPEN for each in self.batches.values())
+        if is_open or self.is_waiting(job):
             self.jobs[job].cancelled = True
-        self._move(job, ("pending", "held"), "cancelled")
+        self._align()
+
+    def is_waiting(self, job: int) -> bool:
+        """Whether it waits for batches of others; a job that was cancelled waits for nothing."""
+        return any(by == job for _, by in self.waits) and not self.jobs[job].cancelled
 
     def retry(self, job: int | None) -> set[str]:
         """Returns the texts that a retry has to queue; each failure stands until a new verdict."""
@@ -248,30 +262,54 @@ class Model:
         return self.missing() & wanted - self.lost
 
     def time_passes(self) -> None:
-        self._move(None, ("pending",), "pending", next(self.clock), only_later=True)
+        ready = next(self.clock)
+        for batch in self.batches.values():
+            if batch.state == "pending" and batch.ready == LATER:
+                batch.ready = ready
 
     @property
     def _open_texts(self) -> set[str]:
-        return {t for each in self.batches.values() if each.state in OPEN for t in each.known}
+        return set(self._holders)
 
-    def _go_on(self, job: int, ready: float) -> None:
-        """Batches keep their places, and wait for nothing else."""
-        self._move(job, ("held",), "pending", ready, only_later=True)
+    @property
+    def _holders(self) -> dict[str, int]:
+        """The open batch that has a text: there is never more than one."""
+        held = [
+            (text, number)
+            for number, each in self.batches.items()
+            if each.state in OPEN
+            for text in each.known
+        ]
+        assert len(dict(held)) == len(held)
+        return dict(held)
 
-    def _move(
-        self,
-        job: int | None,
-        states: tuple[str, ...],
-        to: str,
-        ready: float | None = None,
-        *,
-        only_later: bool = False,
-    ) -> None:
-        for batch in self.batches.values():
-            if batch.state in states and job in (None, batch.job):
-                batch.stand(to)
-                if ready is not None and (batch.ready == LATER or not only_later):
-                    batch.ready = ready
+    def _align(self) -> None:
+        """Waiting batches go where their jobs stand. They keep their places; what goes on waits for
+        nothing else.
+        """
+        ready = next(self.clock)
+        for number, batch in self.batches.items():
+            if batch.state not in ("pending", "held"):
+                continue
+            before, state = batch.state, self._destination(number)
+            batch.stand(state)
+            if (before, state, batch.ready) == ("held", "pending", LATER):
+                batch.ready = ready
+
+    def _destination(self, number: int) -> str:
+        """Where a batch goes; that of a job that was stopped goes to one that waits for it."""
+        batch = self.batches[number]
+        former, stands = batch.job, self.standing(batch.job)
+        heirs = [job for of, job in self.waits if of == number]
+        going_on = [job for job in heirs if self.standing(job) == "pending"]
+        held = [job for job in heirs if self.standing(job) == "held"]
+        if stands == "pending" or not (going_on or (stands == "cancelled" and held)):
+            return stands
+        batch.job = min(going_on or held)
+        self.waits.remove((number, batch.job))
+        if stands != "cancelled":
+            self.waits.add((number, former))
+        return self.standing(batch.job)
 
     def _left(self, batch: Batch) -> list[str]:
         return [each for each in batch.texts if each in batch.gone or each not in self.vectors]
@@ -319,5 +357,6 @@ class Model:
         batch.stored = min(batch.chunks - failed, max(batch.stored + inserted, len(held)))
         batch.chunks = batch.stored + failed
         texts, batch.state, batch.texts = batch.texts, state, []
+        self.waits = {(of, job) for of, job in self.waits if of != number}
         # What nobody uses any more goes when the batch is closed.
         self._settled(texts)

@@ -15,6 +15,8 @@ from embedfleet.fleet import Fleet
 from embedfleet.stack import Endpoints
 from embedfleet_schema.migrate import migrate
 from embedfleet_schema.settings import load_settings
+from embedfleet_schema.statements import composed
+from embedfleet_schema.store import jobs
 from embedfleet_schema.store.batches import Batches
 from embedfleet_schema.types import Document
 from embedfleet_workers.runtime import Launch, Runtime
@@ -92,6 +94,20 @@ def ask(fleet: Fleet, statement: str, *values: object) -> list[Any]:
 def batches_of(fleet: Fleet, lease_seconds: float = 60.0) -> Batches:
     """The batches, as one more worker sees them."""
     return Batches(fleet.db, owner=uuid4(), lease_seconds=lease_seconds)
+
+
+def queue_again(fleet: Fleet, collection: Collection, *contents: str) -> int:
+    """Some texts, or all, in batches of one more job, as a batch API makes it of texts that wait in
+    it for a day; returns the job.
+    """
+    info = collection.info
+    texts = sql.SQL("SELECT id, tokens FROM embedfleet.{texts} WHERE content = ANY (%s) OR %s")
+    with fleet.db.transaction() as conn:
+        job_id = jobs.create(conn, info, "retry")
+        wanted = conn.execute(composed(texts, info), (list(contents), not contents)).fetchall()
+        jobs.put_batches(conn, info, job_id, wanted, budget=64)
+        jobs.loaded(conn, job_id)
+    return job_id
 
 
 def drain(runtime: Runtime) -> list[str]:

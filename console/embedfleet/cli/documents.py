@@ -235,6 +235,8 @@ def _summary(done: Enqueued) -> str:
         _reused(done),
         quantity(done.batches, "batch", "batches"),
     ]
+    if done.awaited:
+        parts.append(f"{done.awaited:,} queued by other jobs already")
     if done.failed:
         parts.append(f"{done.failed:,} failed")
     if done.rejected:

@@ -33,18 +33,18 @@ ORDER BY c.position;
 -- The open batches that hold texts which the newest version still lacks, the first to come first;
 -- `ahead` counts the batches that are claimed before one that waits for a worker.
 WITH missing AS MATERIALIZED (
-    SELECT DISTINCT c.text_id
+    SELECT DISTINCT t.id AS text_id, t.batch_id
     FROM embedfleet.{chunks} AS c
+    JOIN embedfleet.{texts} AS t ON t.id = c.text_id
     WHERE c.document_id = %(document_id)s AND c.version = %(version)s
         AND NOT EXISTS (SELECT FROM embedfleet.{vectors} AS v WHERE v.text_id = c.text_id)
 ), open AS (
     SELECT b.id, count(*) AS texts
-    FROM embedfleet.batch AS b
-    CROSS JOIN LATERAL unnest(b.texts) AS h (text_id)
-    JOIN missing USING (text_id)
+    FROM missing AS m
+    JOIN embedfleet.batch AS b
+        ON b.id = m.batch_id AND b.state IN ('pending', 'held', 'leased')
     JOIN embedfleet.job AS j ON j.id = b.job_id
-    WHERE b.collection_id = %(collection_id)s AND b.state IN ('pending', 'held', 'leased')
-        AND (b.state = 'leased' OR j.cancelled_at IS NULL)
+    WHERE b.state = 'leased' OR j.cancelled_at IS NULL
     GROUP BY b.id
 )
 SELECT b.id, b.job_id, b.state, b.queue, b.lane, o.texts, b.attempt, b.reason,

@@ -1,6 +1,6 @@
 -- name: misplaced
 -- Waiting batches that a pause, a resumption or a cancellation has not come to, with their
--- collections. Jobs are compared as rows: a planner that is told `state = 'pending'` may expect many
+-- collections; the last are held, and a job that goes on waits for them. Jobs are compared as rows: a planner that is told `state = 'pending'` may expect many
 -- and read the table. Of jobs whose batches are held, one after the other is found in the index.
 WITH RECURSIVE holding AS (
     (SELECT job_id FROM embedfleet.batch WHERE state = 'held' ORDER BY job_id LIMIT 1)
@@ -52,5 +52,15 @@ UNION
     JOIN embedfleet.batch_standing AS s USING (job_id)
     JOIN embedfleet.batch AS b ON b.state = 'held' AND b.job_id = s.job_id
     WHERE s.open
+    LIMIT %(limit)s
+)
+UNION
+(
+    SELECT b.id, b.collection_id
+    FROM embedfleet.job AS j
+    JOIN embedfleet.awaited_batch AS a ON a.owner_id = j.id
+    JOIN embedfleet.batch_standing AS s ON s.job_id = a.job_id
+    JOIN embedfleet.batch AS b ON b.id = a.batch_id AND b.state = 'held'
+    WHERE (j.paused_at IS NOT NULL OR j.cancelled_at IS NOT NULL) AND s.open
     LIMIT %(limit)s
 );

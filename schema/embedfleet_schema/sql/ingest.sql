@@ -8,7 +8,7 @@ CREATE TEMP TABLE IF NOT EXISTS incoming_document (
 -- name: create_incoming_chunk
 CREATE TEMP TABLE IF NOT EXISTS incoming_chunk (
     key text NOT NULL, position int NOT NULL, start_offset int, end_offset int,
-    tokens int NOT NULL, hash uuid NOT NULL, content text NOT NULL, metadata jsonb NOT NULL
+    text_id bigint NOT NULL, metadata jsonb NOT NULL
 ) ON COMMIT DELETE ROWS;
 
 -- name: known_digests
@@ -22,7 +22,7 @@ WHERE key = ANY (%(keys)s);
 COPY incoming_document (key, digest, source) FROM STDIN (FORMAT BINARY);
 
 -- name: copy_chunks
-COPY incoming_chunk (key, position, start_offset, end_offset, tokens, hash, content, metadata)
+COPY incoming_chunk (key, position, start_offset, end_offset, text_id, metadata)
 FROM STDIN (FORMAT BINARY);
 
 -- name: lock_documents
@@ -64,55 +64,13 @@ SET source = s.source
 FROM unnest(%(keys)s::text[], %(sources)s::text[]) AS s (key, source)
 WHERE d.key = s.key AND (d.source IS NULL OR %(replace)s);
 
--- name: register
--- The texts of this window that the collection does not know yet get their numbers. Sorted, so that
--- two producers of the same texts cannot deadlock.
-INSERT INTO embedfleet.{texts} (hash, tokens, content)
-SELECT DISTINCT ON (hash) hash, tokens, content
-FROM incoming_chunk
-ORDER BY hash
-ON CONFLICT (hash) DO NOTHING;
-
--- name: collisions
--- Documents with a text whose hash is that of another text. Here and below each hash is looked up: of
--- the temporary table a planner knows nothing, and may read all texts of the collection instead.
-SELECT DISTINCT c.key
-FROM incoming_chunk AS c
-CROSS JOIN LATERAL (SELECT content FROM embedfleet.{texts} WHERE hash = c.hash OFFSET 0) AS t
-WHERE t.content <> c.content
-ORDER BY c.key;
-
 -- name: merge_chunks
 INSERT INTO embedfleet.{chunks}
     (document_id, version, position, start_offset, end_offset, text_id, metadata)
-SELECT d.id, d.version, c.position, c.start_offset, c.end_offset, t.id, c.metadata
+SELECT d.id, d.version, c.position, c.start_offset, c.end_offset, c.text_id, c.metadata
 FROM incoming_chunk AS c
 JOIN incoming_document AS d USING (key)
-CROSS JOIN LATERAL (SELECT id FROM embedfleet.{texts} WHERE hash = c.hash OFFSET 0) AS t
 ORDER BY d.id, c.position;
-
--- name: missing_incoming
--- Distinct texts of this window without a vector; an old failure of the same text is tried anew.
-SELECT t.hash, t.id, t.tokens
-FROM (SELECT DISTINCT hash FROM incoming_chunk) AS c
-CROSS JOIN LATERAL (
-    SELECT hash, id, tokens FROM embedfleet.{texts} WHERE hash = c.hash OFFSET 0
-) AS t
-WHERE NOT EXISTS (SELECT FROM embedfleet.{vectors} AS v WHERE v.text_id = t.id);
-
--- name: missing_waiting
--- Texts that unchanged documents still wait for: their batch may be held, cancelled or far back.
--- What was refused before anyone tried (no attempts) would be refused again.
-SELECT DISTINCT t.hash, t.id, t.tokens
-FROM embedfleet.{documents} AS d
-JOIN embedfleet.{chunks} AS c ON c.document_id = d.id AND c.version = d.version
-JOIN embedfleet.{texts} AS t ON t.id = c.text_id
-WHERE d.key = ANY (%(keys)s)
-    AND NOT EXISTS (SELECT FROM embedfleet.{vectors} AS v WHERE v.text_id = c.text_id)
-    AND NOT EXISTS (
-        SELECT FROM embedfleet.failure AS f
-        WHERE f.collection_id = %(collection_id)s AND f.text_id = c.text_id AND f.attempts = 0
-    );
 
 -- name: refuse_texts
 -- Failures of texts that no worker will see, sorted as everywhere.

@@ -11,7 +11,8 @@ SET documents = documents + %(documents)s,
     rejected = rejected + %(rejected)s,
     chunks = chunks + %(chunks)s,
     reused = reused + %(reused)s,
-    failed = failed + %(failed)s
+    failed = failed + %(failed)s,
+    awaited = awaited + %(awaited)s
 WHERE id = %(job_id)s;
 
 -- name: loaded
@@ -33,7 +34,13 @@ WHERE id = %(job_id)s AND loaded_at IS NULL AND interrupted_at IS NULL;
 -- Everything a person asks of a job, from the rows themselves. The rate looks back 30 seconds, or
 -- to the end of the first batch of a younger job: before that, models were being loaded.
 SELECT j.id, j.kind, c.name AS collection, c.queue, j.documents, j.unchanged, j.rejected, j.chunks,
-    j.reused, j.created_at, j.loaded_at,
+    j.reused, j.awaited, j.created_at, j.loaded_at,
+    (
+        SELECT a.owner_id
+        FROM embedfleet.awaited_batch AS a
+        WHERE a.job_id = j.id AND j.cancelled_at IS NULL
+        LIMIT 1
+    ) AS awaited_job,
     CASE WHEN j.loaded_at IS NULL
         THEN coalesce(j.interrupted_at, CASE WHEN j.loading_until < now() THEN j.loading_until END)
     END AS interrupted_at, j.paused_at, j.cancelled_at, j.pause_reason,
@@ -104,6 +111,7 @@ LIMIT %(limit)s;
         SELECT FROM embedfleet.batch AS b
         WHERE b.job_id = j.id AND b.state IN ('pending', 'held', 'leased')
     )
+    OR EXISTS (SELECT FROM embedfleet.awaited_batch AS a WHERE a.job_id = j.id)
 ))
 
 -- name: pause

@@ -1,6 +1,6 @@
 -- name: stored
 -- Which of these texts, by hash, have a vector in one collection.
-SELECT t.hash
+SELECT uuid_send(t.hash)
 FROM embedfleet.{texts} AS t
 JOIN embedfleet.{vectors} AS v ON v.text_id = t.id
 WHERE t.hash = ANY (%(hashes)s::uuid[]);

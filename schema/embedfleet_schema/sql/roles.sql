@@ -124,6 +124,8 @@ SET LOCAL ROLE embedfleet_owner;
 -- The grants below are the whole truth: what another version or a person granted goes.
 REVOKE ALL ON ALL TABLES IN SCHEMA embedfleet
 FROM embedfleet_producer, embedfleet_worker, embedfleet_search;
+REVOKE ALL ON ALL SEQUENCES IN SCHEMA embedfleet
+FROM embedfleet_producer, embedfleet_worker, embedfleet_search;
 REVOKE ALL ON ALL ROUTINES IN SCHEMA embedfleet
 FROM embedfleet_producer, embedfleet_worker, embedfleet_search;
 
@@ -143,8 +145,12 @@ TO embedfleet_producer;
 GRANT EXECUTE ON FUNCTION embedfleet.create_relations(bigint) TO embedfleet_producer;
 GRANT SELECT, INSERT, UPDATE, DELETE ON embedfleet.failure TO embedfleet_producer;
 GRANT SELECT, INSERT, UPDATE ON embedfleet.job TO embedfleet_producer;
-GRANT SELECT, INSERT, UPDATE (state, run_after, finished_at, reason, texts) ON embedfleet.batch
+GRANT SELECT, INSERT, UPDATE (state, run_after, finished_at, reason, texts, job_id) ON embedfleet.batch
 TO embedfleet_producer;
+GRANT SELECT, INSERT, UPDATE (owner_id), DELETE ON embedfleet.awaited_batch
+TO embedfleet_producer, embedfleet_worker;
+-- New batches have their numbers before they are written: their texts point to them.
+GRANT USAGE ON SEQUENCE embedfleet.batch_id_seq TO embedfleet_producer;
 GRANT SELECT ON embedfleet.worker, embedfleet.usage, embedfleet.lane_file,
     embedfleet.batch_standing
 TO embedfleet_producer;
@@ -174,7 +180,7 @@ TO embedfleet_search, embedfleet_producer;
 
 -- name: grant_relations
 -- The tables and views of the collections that are there; later ones get theirs as they are made (by
--- a function of migration 0017, which has this list too).
+-- a function of migration 0020, which has this list too).
 -- Only catalogs are read: what is stored in the schema may be its former owner's, and would run
 -- with the rights of whoever sets up the roles.
 DO $$
@@ -199,8 +205,8 @@ BEGIN
                 ('documents', 'SELECT, UPDATE (live_version) ON %s TO embedfleet_worker'),
                 ('chunks', 'SELECT, INSERT, DELETE ON %s TO embedfleet_producer'),
                 ('chunks', 'SELECT, DELETE ON %s TO embedfleet_worker'),
-                ('texts', 'SELECT, INSERT, DELETE ON %s TO embedfleet_producer'),
-                ('texts', 'SELECT, DELETE ON %s TO embedfleet_worker'),
+                ('texts', 'SELECT, INSERT, UPDATE (batch_id), DELETE ON %s TO embedfleet_producer'),
+                ('texts', 'SELECT, UPDATE (batch_id), DELETE ON %s TO embedfleet_worker'),
                 ('vectors', 'SELECT, DELETE ON %s TO embedfleet_producer'),
                 ('vectors', 'SELECT, INSERT, DELETE ON %s TO embedfleet_worker'),
                 ('view', 'SELECT ON %s TO embedfleet_search')

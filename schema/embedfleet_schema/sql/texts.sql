@@ -7,16 +7,15 @@ WHERE EXISTS (SELECT FROM embedfleet.{texts} AS t WHERE t.id = u.text_id)
 
 -- name: judged
 -- Where texts stand. A part of other statements: what they put before it is called `expected` and has
--- one row per text_id. Joins, because a subquery per text would read every open batch each time. What
--- waits for a job that was cancelled is not open: nobody takes it. What is leased is still stored.
+-- one row per text_id. What waits for a job that was cancelled is not open: nobody takes it. What is
+-- leased is still stored.
 open_texts AS (
-    SELECT DISTINCT h.text_id
-    FROM embedfleet.batch AS b
-    CROSS JOIN LATERAL unnest(b.texts) AS h (text_id)
-    JOIN expected USING (text_id)
+    SELECT t.id AS text_id
+    FROM expected AS e
+    JOIN embedfleet.{texts} AS t ON t.id = e.text_id
+    JOIN embedfleet.batch AS b ON b.id = t.batch_id AND b.state IN ('pending', 'held', 'leased')
     JOIN embedfleet.job AS j ON j.id = b.job_id
-    WHERE b.collection_id = %(collection_id)s AND b.state IN ('pending', 'held', 'leased')
-        AND (b.state = 'leased' OR j.cancelled_at IS NULL)
+    WHERE b.state = 'leased' OR j.cancelled_at IS NULL
 ), judged AS (
     SELECT e.*,
         v.text_id IS NOT NULL AS stored,

@@ -1,17 +1,36 @@
 -- name: standing
 -- Whether new batches of the job may run, and how.
-SELECT state, lane FROM embedfleet.batch_standing WHERE job_id = %(job_id)s;
+SELECT job_id, state, lane FROM embedfleet.batch_standing WHERE job_id = %(job_id)s;
+
+-- name: numbers
+-- For new batches: their texts are stored before them, each with the batch that it waits in.
+SELECT nextval(pg_get_serial_sequence('embedfleet.batch', 'id'))
+FROM generate_series(1, %(count)s);
 
 -- name: enqueue
 -- A batch of a job, as a producer packs it. Here and below, one that is cancelled keeps no texts:
 -- nobody asks for them again.
 INSERT INTO embedfleet.batch
-    (job_id, collection_id, queue, lane, state, priority, chunks, tokens, texts, finished_at)
+    (id, job_id, collection_id, queue, lane, state, priority, chunks, tokens, texts, finished_at)
+OVERRIDING SYSTEM VALUE
 VALUES
-    (%(job_id)s, %(collection_id)s, %(queue)s, %(lane)s, %(state)s, %(priority)s, %(chunks)s,
+    (%(id)s, %(job_id)s, %(collection_id)s, %(queue)s, %(lane)s, %(state)s, %(priority)s, %(chunks)s,
         %(tokens)s,
         CASE WHEN %(state)s <> 'cancelled' THEN %(texts)s::bigint[] ELSE '{}' END,
         CASE WHEN %(state)s = 'cancelled' THEN now() END);
+
+-- name: point
+-- The batches that texts wait in from now on, locked in one order as everywhere.
+UPDATE embedfleet.{texts} AS t
+SET batch_id = w.batch_id
+FROM (
+    SELECT t.id, u.batch_id
+    FROM unnest(%(texts)s::bigint[], %(batches)s::bigint[]) AS u (text_id, batch_id)
+    JOIN embedfleet.{texts} AS t ON t.id = u.text_id
+    ORDER BY t.id
+    FOR NO KEY UPDATE OF t
+) AS w
+WHERE t.id = w.id;
 
 -- name: claim
 -- Lease what `best` is, to a worker, or to a file of the lane: that has no owner, and no heartbeat.
@@ -144,6 +163,11 @@ SET state = %(state)s,
     finished_at = CASE WHEN %(state)s = 'cancelled' THEN now() END
 WHERE b.id = %(id)s;
 
+-- name: leased_to_file
+SELECT id
+FROM embedfleet.batch
+WHERE lane_file_id = %(file_id)s AND state = 'leased' AND lane = 'batch';
+
 -- name: release_file
 -- Batches that a file has go to where job and space stand: some of them, or all; to wait for the
 -- lane again, or for the workers of their collection.
@@ -192,6 +216,9 @@ RETURNING text_id;
 -- those that failed: what was deleted before is in neither. A text that was deleted after its part
 -- was stored has no vector to be found any more, so what was counted then is the least. It gives
 -- the numbers of its texts back: they are many and no longer needed.
+WITH forgotten AS (
+    DELETE FROM embedfleet.awaited_batch WHERE batch_id = %(id)s
+)
 UPDATE embedfleet.batch AS b
 SET state = %(state)s, lease_until = NULL, finished_at = now(), reason = %(reason)s,
     reserved_usd = NULL, texts = ARRAY[]::bigint[],
@@ -210,18 +237,28 @@ WHERE b.id = c.id;
 -- name: divide
 -- Some texts of a batch become one of their own, with their share of its tokens if nobody counted
 -- them: a half, what goes on without the texts that failed, these, or what a budget does not pay for
--- now. It says why, until it is claimed. `live`: it goes to the workers of its collection.
-INSERT INTO embedfleet.batch
-    (job_id, collection_id, queue, lane, state, priority, run_after, chunks, tokens, texts,
-        parent_id, reason, finished_at)
-SELECT b.job_id, b.collection_id, b.queue, CASE WHEN %(live)s THEN 'live' ELSE b.lane END,
-    %(state)s, b.priority, CASE WHEN %(keeps_place)s THEN b.run_after ELSE now() END, %(chunks)s,
-    coalesce(%(tokens)s::bigint, b.tokens * %(chunks)s / b.chunks),
-    CASE WHEN %(state)s NOT IN ('cancelled', 'dead') THEN %(texts)s::bigint[] ELSE '{}' END, b.id,
-    %(reason)s,
-    CASE WHEN %(state)s IN ('cancelled', 'dead') THEN now() END
-FROM embedfleet.batch AS b
-WHERE b.id = %(id)s;
+-- now. It says why, until it is claimed. `live`: it goes to the workers of its collection. Who waits
+-- for the one waits for both.
+WITH child AS (
+    INSERT INTO embedfleet.batch
+        (job_id, collection_id, queue, lane, state, priority, run_after, chunks, tokens, texts,
+            parent_id, reason, finished_at)
+    SELECT b.job_id, b.collection_id, b.queue, CASE WHEN %(live)s THEN 'live' ELSE b.lane END,
+        %(state)s, b.priority, CASE WHEN %(keeps_place)s THEN b.run_after ELSE now() END,
+        %(chunks)s, coalesce(%(tokens)s::bigint, b.tokens * %(chunks)s / b.chunks),
+        CASE WHEN %(state)s NOT IN ('cancelled', 'dead') THEN %(texts)s::bigint[] ELSE '{}' END,
+        b.id, %(reason)s, CASE WHEN %(state)s IN ('cancelled', 'dead') THEN now() END
+    FROM embedfleet.batch AS b
+    WHERE b.id = %(id)s
+    RETURNING id
+), awaited AS (
+    INSERT INTO embedfleet.awaited_batch (batch_id, job_id, owner_id)
+    SELECT c.id, a.job_id, a.owner_id
+    FROM child AS c
+    CROSS JOIN embedfleet.awaited_batch AS a
+    WHERE a.batch_id = %(id)s AND %(state)s NOT IN ('cancelled', 'dead')
+)
+SELECT id FROM child;
 
 -- name: shrink
 -- The texts that a batch gave to another leave it.

@@ -171,7 +171,9 @@ def reserve(
     if len(rows) < len(needed):
         left = sorted(set(range(len(needed))).difference(rows))
         rest = [lease.text_ids[row] for row in left]
-        transitions.carve(conn, lease.id, rest, tokens=sum(counts[row] for row in left))
+        transitions.carve(
+            conn, lease.collection, lease.id, rest, tokens=sum(counts[row] for row in left)
+        )
     lease = lease.with_bounds(needed).only(rows)
     cost = usage.usd_of(sum(lease.bounds or ()), usd)
     conn.execute(_SQL["reserve"], {"id": lease.id, "usd": cost})

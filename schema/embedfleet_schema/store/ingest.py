@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Collection, Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
-from uuid import UUID
 
 from psycopg import Connection
 from psycopg.errors import SerializationFailure
@@ -14,7 +13,9 @@ from psycopg.types.json import Jsonb
 from embedfleet_schema.database import Database
 from embedfleet_schema.errors import HashCollision
 from embedfleet_schema.statements import composed, load
-from embedfleet_schema.store import documents, jobs, locks
+from embedfleet_schema.store import documents, jobs, locks, transitions
+from embedfleet_schema.store.awaiting import await_batches
+from embedfleet_schema.store.registry import Registered, Registry, Text
 from embedfleet_schema.types import CollectionInfo
 
 _SQL = load("ingest")
@@ -39,21 +40,21 @@ class DocumentRow(NamedTuple):
 
 
 class ChunkRow(NamedTuple):
-    """A chunk of such a document; the columns of its COPY."""
+    """A chunk of such a document, with its text."""
 
     key: str
     position: int
     start_offset: int | None
     end_offset: int | None
     tokens: int
-    hash: UUID
+    hash: bytes
     content: str
     metadata: Jsonb
 
 
-# As `set_types` wants them, for the fields of those two.
+# As `set_types` wants them, for the columns of documents, and of chunks with the numbers of texts.
 _DOCUMENT_TYPES = ("text", "bytea", "text")
-_CHUNK_TYPES = ("text", "int4", "int4", "int4", "int4", "uuid", "text", "jsonb")
+_CHUNK_TYPES = ("text", "int4", "int4", "int4", "int8", "jsonb")
 
 
 class VerdictRow(NamedTuple):
@@ -86,7 +87,7 @@ class Incoming:
     keys: list[str] = field(default_factory=list)
     documents: list[DocumentRow] = field(default_factory=list)
     chunks: list[ChunkRow] = field(default_factory=list)
-    refused: dict[UUID, Refusal] = field(default_factory=dict)
+    refused: dict[bytes, Refusal] = field(default_factory=dict)
     waiting: list[str] = field(default_factory=list)
     unchanged: int = 0
     rejected: int = 0
@@ -94,9 +95,20 @@ class Incoming:
     sources: dict[str, str] = field(default_factory=dict)
     replace: bool = False
 
-    def texts(self) -> set[UUID]:
-        """The distinct texts of its chunks, by hash."""
-        return {chunk.hash for chunk in self.chunks}
+    def texts(self) -> dict[bytes, Text]:
+        """The distinct texts of its chunks, by hash.
+
+        Raises:
+            HashCollision: two of them have the same hash.
+        """
+        found: dict[bytes, Text] = {}
+        for chunk in self.chunks:
+            text = found.get(chunk.hash)
+            if text is None:
+                found[chunk.hash] = Text(chunk.tokens, chunk.content, chunk.key)
+            elif text.content != chunk.content:
+                raise HashCollision(keys=f"{text.key!r}, {chunk.key!r}")
+        return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,43 +136,40 @@ def merge(
     """Store a window in one transaction; batches have at most `budget` tokens.
 
     Raises:
+        HashCollision: a text has the hash of another text of the collection.
         SerializationFailure: another producer took a key of it in between; prepare it anew.
     """
     with db.transaction() as conn:
         locks.share(conn, collection.id)
+        standing = transitions.standing(conn, job_id)
+        registry = Registry(conn, collection, standing.lane)
+        texts = registry.register(
+            window.texts(), window.waiting, window.refused.keys(), budget=budget
+        )
+        if window.documents:
+            _copy(conn, window, texts.ids)
         values: dict[str, Any] = {
             "collection_id": collection.id,
             "job_id": job_id,
             "replace": window.replace,
         }
-        if window.documents:
-            _copy(conn, window)
-            _register(conn, collection)
-        missing = _missing(conn, collection, window)
         # Failures before documents, as commits lock them.
-        failed = _refuse(conn, values, missing, window.refused)
-        wanted = list(missing.values())
-        texts = [text_id for text_id, _ in wanted]
-        retried = conn.execute(_SQL["retry_failures"], values | {"texts": texts}).rowcount
+        _refuse(conn, values, {texts.ids[hash_]: window.refused[hash_] for hash_ in texts.refused})
+        queued = [text_id for batch in texts.batches for text_id in batch.text_ids]
+        retried = conn.execute(_SQL["retry_failures"], values | {"texts": queued}).rowcount
         conn.execute(_SQL["forget_rejections"], values | {"keys": window.keys})
         _reject(conn, values, window.verdicts)
         _merge_documents(conn, collection, values, window)
-        batches = jobs.put_batches(conn, collection, job_id, wanted, budget=budget)
+        transitions.enqueue(conn, collection, standing, texts.batches)
+        others = await_batches(conn, job_id, texts.awaited.values())
+        if others:
+            transitions.align(conn, list(others))
         # A failure that is tried again counts, if the job is cancelled: there PostgreSQL is asked.
-        awaited = missing.keys() if not retried else ()
-        left_behind = _take_live(conn, collection, window, awaited) if window.documents else []
-        tally = _tally(window, missing, failed)
+        lacking = () if retried or texts.awaited else texts.missing
+        left_behind = _take_live(conn, collection, window, lacking) if window.documents else []
+        tally = _tally(window, texts, others)
         jobs.count(conn, job_id, tally)
-    return Merged(tally, batches, left_behind)
-
-
-def missing_waiting(
-    conn: Connection[Any], collection: CollectionInfo, keys: Sequence[str]
-) -> dict[UUID, tuple[int, int]]:
-    """The number and the tokens, by hash, of the texts that documents still wait for."""
-    statement = composed(_SQL["missing_waiting"], collection)
-    rows = conn.execute(statement, {"collection_id": collection.id, "keys": list(keys)})
-    return {hash_: (text_id, tokens) for hash_, text_id, tokens in rows}
+    return Merged(tally, len(texts.batches), left_behind)
 
 
 def rejected_sources(db: Database, collection: CollectionInfo) -> set[str]:
@@ -180,7 +189,7 @@ def forget_sources(
         conn.execute(_SQL["forget_sources"], values)
 
 
-def _copy(conn: Connection[Any], window: Incoming) -> None:
+def _copy(conn: Connection[Any], window: Incoming, ids: Mapping[bytes, int]) -> None:
     conn.execute(_SQL["create_incoming_document"])
     conn.execute(_SQL["create_incoming_chunk"])
     with conn.cursor() as cursor:
@@ -190,55 +199,23 @@ def _copy(conn: Connection[Any], window: Incoming) -> None:
                 copy.write_row(document)
         with cursor.copy(_SQL["copy_chunks"]) as copy:
             copy.set_types(_CHUNK_TYPES)
-            for chunk in window.chunks:
-                copy.write_row(chunk)
+            for key, position, start, end, _, hash_, _, metadata in window.chunks:
+                copy.write_row((key, position, start, end, ids[hash_], metadata))
 
 
-def _register(conn: Connection[Any], collection: CollectionInfo) -> None:
-    """Number the texts of the window.
-
-    Raises:
-        HashCollision: one of them has the hash of another text.
-    """
-    conn.execute(composed(_SQL["register"], collection))
-    collisions = conn.execute(composed(_SQL["collisions"], collection)).fetchall()
-    if collisions:
-        raise HashCollision(keys=", ".join(repr(key) for (key,) in collisions))
-
-
-def _missing(
-    conn: Connection[Any], collection: CollectionInfo, window: Incoming
-) -> dict[UUID, tuple[int, int]]:
-    """The number and the tokens, by hash, of every distinct text that needs a vector."""
-    missing: dict[UUID, tuple[int, int]] = {}
-    if window.documents:
-        rows = conn.execute(composed(_SQL["missing_incoming"], collection))
-        missing.update((hash_, (text_id, tokens)) for hash_, text_id, tokens in rows)
-    if window.waiting:
-        missing |= missing_waiting(conn, collection, window.waiting)
-    return missing
-
-
-def _refuse(
-    conn: Connection[Any],
-    values: dict[str, Any],
-    missing: dict[UUID, tuple[int, int]],
-    refused: Mapping[UUID, Refusal],
-) -> int:
-    """Take out of `missing` what is refused, with a failure each; returns how many that are."""
-    found = {missing.pop(hash_)[0]: refused[hash_] for hash_ in missing.keys() & refused.keys()}
-    if not found:
-        return 0
+def _refuse(conn: Connection[Any], values: dict[str, Any], refused: Mapping[int, Refusal]) -> None:
+    """A failure for each text, by its number, that no worker is to see."""
+    if not refused:
+        return
     conn.execute(
         _SQL["refuse_texts"],
         values
         | {
-            "texts": list(found),
-            "codes": [refusal.code for refusal in found.values()],
-            "reasons": [refusal.reason for refusal in found.values()],
+            "texts": list(refused),
+            "codes": [refusal.code for refusal in refused.values()],
+            "reasons": [refusal.reason for refusal in refused.values()],
         },
     )
-    return len(found)
 
 
 def _reject(conn: Connection[Any], values: dict[str, Any], verdicts: Sequence[VerdictRow]) -> None:
@@ -274,7 +251,7 @@ def _take_live(
     conn: Connection[Any],
     collection: CollectionInfo,
     window: Incoming,
-    awaited: Container[UUID],
+    awaited: Container[bytes],
 ) -> list[int]:
     """Take live what is whole already; returns documents that have chunks nobody sees any more.
 
@@ -287,13 +264,15 @@ def _take_live(
     return sorted({*replaced, *(document for document, _, had_pending, _ in rows if had_pending)})
 
 
-def _tally(window: Incoming, missing: dict[UUID, tuple[int, int]], failed: int) -> jobs.Tally:
-    texts = window.texts()
+def _tally(window: Incoming, texts: Registered, others: Collection[int]) -> jobs.Tally:
+    """`others` are the batches of other jobs among those that texts wait in."""
+    distinct = {chunk.hash for chunk in window.chunks}
     return jobs.Tally(
         documents=len(window.documents),
         unchanged=window.unchanged,
         rejected=window.rejected,
         chunks=len(window.chunks),
-        reused=len(texts) - len(texts & missing.keys()) - failed,
-        failed=failed,
+        reused=len(distinct - set(texts.missing) - set(texts.refused)),
+        failed=len(texts.refused),
+        awaited=sum(batch_id in others for batch_id in texts.awaited.values()),
     )

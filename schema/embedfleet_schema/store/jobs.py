@@ -17,6 +17,7 @@ from embedfleet_schema.money import money
 from embedfleet_schema.packing import pack
 from embedfleet_schema.statements import load
 from embedfleet_schema.store import halts, locks, transitions, usage
+from embedfleet_schema.store.transitions import NewBatch
 from embedfleet_schema.types import CollectionInfo, Lane, Queue
 
 _SQL = load("jobs")
@@ -35,7 +36,9 @@ class JobStatus:
 
     `chunks` counts the chunks of its documents; of their distinct texts, `reused` had a vector
     already, `queued` wait or are being embedded, `embedded` got a vector, `failed` have a failure.
-    What was deleted or cancelled before it had a vector is in none of these.
+    What was deleted or cancelled before it had a vector is in none of these. `awaited` are texts
+    that other jobs had queued already: `queued` until the last of their batches ends, then
+    `embedded`.
     Rates look back at most 30 seconds; `eta_seconds` is None while there is no rate. While it is
     paused, `resume` is what `embedfleet resume` takes: its number, or its model if that is paused.
     `spent_usd` is None where nothing was paid, or no price is known. Of a budget, `reserved_usd` is
@@ -58,6 +61,7 @@ class JobStatus:
     rejected: int
     chunks: int
     reused: int
+    awaited: int
     queued: int
     embedded: int
     failed: int
@@ -98,6 +102,7 @@ class Tally:
     chunks: int = 0
     reused: int = 0
     failed: int = 0
+    awaited: int = 0
 
 
 def create(
@@ -154,14 +159,21 @@ def put_batches(
     *,
     budget: int,
 ) -> int:
-    """Pack (text_id, tokens) pairs into batches of a job; returns how many there are.
+    """Pack (text_id, tokens) pairs, which wait in no batch, into batches of a job; returns how many
+    there are.
 
     The caller shares the collection: a pause of the job waits, or is seen.
     """
     packs = pack(texts, budget)
-    if packs:
-        transitions.enqueue(conn, collection, job_id, packs)
-    return len(packs)
+    numbers = transitions.numbers(conn, len(packs))
+    batches = [
+        NewBatch(number, packed.texts, packed.tokens)
+        for number, packed in zip(numbers, packs, strict=True)
+    ]
+    batch_of = {text_id: batch.id for batch in batches for text_id in batch.text_ids}
+    transitions.point(conn, collection, batch_of)
+    transitions.enqueue(conn, collection, transitions.standing(conn, job_id), batches)
+    return len(batches)
 
 
 def status(db: Database, job_id: int) -> JobStatus:
@@ -233,10 +245,12 @@ def _status(row: Row) -> JobStatus:
     state = _state(row)
     rate = float(row["tokens_per_second"])
     running = state in ("running", "loading", "interrupted") and rate > 0
-    is_over = state in ("done", "cancelled") or (state == "interrupted" and not row["open_batches"])
+    is_over = state in ("done", "cancelled") or (state == "interrupted" and not _waits(row))
     ended = row["finished_at"] if is_over else row["now"]
     handed_over = row["loaded_at"] or row["interrupted_at"] or row["created_at"]
     end = max(ended or row["created_at"], handed_over)
+    waits = row["awaited_job"] is not None
+    came = not waits and state != "cancelled"
     return JobStatus(
         id=row["id"],
         kind=row["kind"],
@@ -248,8 +262,9 @@ def _status(row: Row) -> JobStatus:
         rejected=row["rejected"],
         chunks=row["chunks"],
         reused=row["reused"],
-        queued=int(row["queued"]),
-        embedded=int(row["embedded"]),
+        awaited=row["awaited"],
+        queued=int(row["queued"]) + (row["awaited"] if waits else 0),
+        embedded=int(row["embedded"]) + (row["awaited"] if came else 0),
         failed=int(row["failed"]),
         chunks_per_second=float(row["chunks_per_second"]),
         tokens_per_second=rate,
@@ -279,7 +294,14 @@ def _reason(row: Row, state: JobState) -> str | None:
     if row["filed_batches"] and row["filed_batches"] == row["leased_batches"]:
         since = f"{row['filed_at'].astimezone():%Y-%m-%d %H:%M}"
         return f"filed with the provider's batch API since {since}, answers come within 24 h"
+    if row["awaited_job"] is not None and not row["open_batches"]:
+        return f"its texts wait in batches of job {row['awaited_job']}"
     return row["waiting_reason"] if not row["leased_batches"] else None
+
+
+def _waits(row: Row) -> bool:
+    """Whether something is still to be embedded for it, by batches of its own or of others."""
+    return bool(row["open_batches"]) or row["awaited_job"] is not None
 
 
 def _resume(row: Row) -> str:
@@ -297,10 +319,10 @@ def _state(row: Row) -> JobState:
     if row["cancelled_at"] is not None:
         return "cancelled"
     handed_over, interrupted = row["loaded_at"] is not None, row["interrupted_at"] is not None
-    if handed_over and not row["open_batches"]:
+    if handed_over and not _waits(row):
         return "done"
     standing_still = row["paused_at"] is not None or row["space_paused_at"] is not None
-    if standing_still and (row["open_batches"] or not interrupted):
+    if standing_still and (_waits(row) or not interrupted):
         return "paused"
     if interrupted:
         return "interrupted"

@@ -88,8 +88,8 @@ def _close(batch: Leaving, left: list[int], dead: list[int], reason: str) -> boo
         batch.finish("dead" if dead else "done", given_up, failed=len(dead))
         return False
     if dead:
-        divide = partial(transitions.divide, batch.conn, batch.id)
-        divide(left, target=batch.standing, reason=reason, live=True)
+        divide = partial(transitions.divide, batch.conn, batch.collection, batch.id)
+        divide(left, target=batch.destination(), reason=reason, live=True)
         divide(dead, target="dead", reason=given_up)
         batch.finish("split", reason)
     else:

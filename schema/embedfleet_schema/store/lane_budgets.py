@@ -89,7 +89,7 @@ class Purses:
         if rest:
             left = sum(count for _, count in rest)
             left_out = [text_id for text_id, _ in rest]
-            transitions.carve(self._conn, batch.id, left_out, tokens=left)
+            transitions.carve(self._conn, collection, batch.id, left_out, tokens=left)
         self._spend(batch.job_id, room, sum(needed[row] for row in rows))
         self._rooms[batch.job_id] = None
         return replace(batch, texts=len(rows), tokens=tokens)

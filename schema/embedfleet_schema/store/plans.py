@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from uuid import UUID
 
 from embedfleet_schema.database import Database
 from embedfleet_schema.statements import composed, load
-from embedfleet_schema.store import collections, ingest
+from embedfleet_schema.store import collections
+from embedfleet_schema.store.registry import Registry
 from embedfleet_schema.store.reuse import SIBLINGS_ASKED
-from embedfleet_schema.types import CollectionInfo, Space, Storage
+from embedfleet_schema.types import CollectionInfo, Space, Storage, as_uuids
 
 _SQL = load("plans")
 
@@ -24,21 +24,21 @@ _IN_LINE, _PIECE, _POINTER_OUT = 7_900, 1_996, 18
 _INDEX_ENTRY = 23
 
 
-def stored(db: Database, collection: CollectionInfo, hashes: Collection[UUID]) -> set[UUID]:
+def stored(db: Database, collection: CollectionInfo, hashes: Collection[bytes]) -> set[bytes]:
     """Those of the texts, by hash, that have a vector in this collection."""
     if not hashes:
         return set()
     statement = composed(_SQL["stored"], collection)
     with db.connection() as conn:
-        rows = conn.execute(statement, {"hashes": list(hashes)}).fetchall()
+        rows = conn.execute(statement, {"hashes": as_uuids(hashes)}).fetchall()
     return {found for (found,) in rows}
 
 
-def waiting(db: Database, collection: CollectionInfo, keys: Sequence[str]) -> dict[UUID, int]:
-    """Tokens by hash of the texts that these documents still wait for."""
+def waiting(db: Database, collection: CollectionInfo, keys: Sequence[str]) -> dict[bytes, int]:
+    """Tokens by hash of the texts that these documents still wait for and that no batch has."""
     with db.connection() as conn:
-        waiting = ingest.missing_waiting(conn, collection, keys)
-    return {hash_: tokens for hash_, (_, tokens) in waiting.items()}
+        texts = Registry(conn, collection, "live").waiting(keys)
+    return {text.hash: text.tokens for text in texts if text.batch_id is None}
 
 
 def siblings(db: Database, space: Space, collection: CollectionInfo | None) -> list[CollectionInfo]:

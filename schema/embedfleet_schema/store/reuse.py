@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from typing import Any
-from uuid import UUID
 
 from psycopg import Connection, sql
 from psycopg.errors import UndefinedTable
 
 from embedfleet_schema.database import Database
 from embedfleet_schema.statements import composed, load
-from embedfleet_schema.types import CollectionInfo, text_table, vector_table
+from embedfleet_schema.types import CollectionInfo, as_uuids, text_table, vector_table
 
 _SQL = load("reuse")
 
@@ -47,7 +46,7 @@ class Elsewhere:
         self._collection = collection
         self._siblings: list[int] | None = None
 
-    def count(self, hashes: Collection[UUID]) -> int:
+    def count(self, hashes: Collection[bytes]) -> int:
         """How many of the texts a worker will copy: those that only siblings have a vector of."""
         if not hashes:
             return 0
@@ -64,13 +63,13 @@ class Elsewhere:
         with self._db.connection() as conn:
             return siblings(conn, self._collection)
 
-    def _count(self, hashes: Collection[UUID], others: Sequence[int]) -> int:
+    def _count(self, hashes: Collection[bytes], others: Sequence[int]) -> int:
         if not others:
             return 0
         held = [_SQL["held"].format(**_of(sibling, self._collection)) for sibling in others]
         statement = composed(_SQL["count"], self._collection, held=sql.SQL(" OR ").join(held))
         with self._db.connection() as conn:
-            row = conn.execute(statement, {"hashes": list(hashes)}).fetchone()
+            row = conn.execute(statement, {"hashes": as_uuids(hashes)}).fetchone()
         return int(row[0]) if row else 0
 
 

@@ -16,20 +16,34 @@ from psycopg import Connection, sql
 
 from embedfleet_schema.database import Database
 from embedfleet_schema.errors import LeaseLost, UnknownJob
-from embedfleet_schema.packing import Packed
 from embedfleet_schema.statements import composed, load
-from embedfleet_schema.store import documents, locks, workers
+from embedfleet_schema.store import awaiting, documents, locks, workers
+from embedfleet_schema.store.awaiting import Standing
 from embedfleet_schema.store.leases import Lease
-from embedfleet_schema.types import CollectionInfo
+from embedfleet_schema.types import CollectionInfo, Lane
 
 _SQL = load("transitions")
 
-# Where the job and the space of a batch stand, which nobody leases.
-Standing = Literal["pending", "held", "cancelled"]
 Closed = Literal["done", "split", "dead"]
 State = Literal[Standing, "leased", Closed]
 # The statements that find what is claimed.
 Best = Literal["best", "best_beside", "smallest", "chosen"]
+
+
+class JobStanding(NamedTuple):
+    """A job, and the state and the lane of its new batches."""
+
+    job_id: int
+    state: Standing
+    lane: Lane
+
+
+class NewBatch(NamedTuple):
+    """A batch that a producer packed, under the number that its texts point to."""
+
+    id: int
+    text_ids: list[int]
+    tokens: int
 
 
 class Edge(NamedTuple):
@@ -68,6 +82,15 @@ class Leaving:
     crashes: int | None = None
     _replaced: list[int] = field(default_factory=list)
 
+    def destination(self) -> Standing:
+        """Where what is left of it goes: where its job stands, unless that was stopped and another
+        one waits for it.
+        """
+        if self.standing == "pending":
+            return self.standing
+        heirs = awaiting.inherit(self.conn, [self.id])
+        return heirs.get(self.id, self.standing)
+
     def missing(self) -> list[int]:
         """Those of its texts that have no vector, in their order."""
         rows = self.conn.execute(self._of("missing"), {"texts": self.text_ids})
@@ -101,7 +124,8 @@ class Leaving:
             charge: how many errors of its own it is charged.
             live: from the batch lane to the workers of its collection.
         """
-        values = {"id": self.id, "state": self.standing, "charge": charge, "live": live}
+        state = self.destination()
+        values = {"id": self.id, "state": state, "charge": charge, "live": live}
         words = reason if wait_s is None else reason.rstrip(".")
         waits = {"delay_s": delay_s, "wait_s": wait_s}
         self.conn.execute(_SQL["release"], values | waits | {"reason": words})
@@ -126,8 +150,9 @@ class Leaving:
         """Halve what has no vector yet; False where that is nothing."""
         left = self.missing()
         middle = len(left) // 2
+        target = self.destination()
         for half in filter(None, (left[:middle], left[middle:])):
-            divide(self.conn, self.id, half, target=self.standing, reason=reason)
+            divide(self.conn, self.collection, self.id, half, target=target, reason=reason)
         self.finish("split" if left else "done", reason)
         return bool(left)
 
@@ -171,10 +196,14 @@ def expired(conn: Connection[Any], collection: CollectionInfo, batch_id: int) ->
     return _fenced(conn, fence, collection, {"id": batch_id})
 
 
-def enqueue(
-    conn: Connection[Any], collection: CollectionInfo, job_id: int, packs: Sequence[Packed]
-) -> None:
-    """New batches of a job. The caller shares the collection: a pause of the job waits, or is seen.
+def numbers(conn: Connection[Any], count: int) -> list[int]:
+    """Numbers for so many new batches."""
+    rows = conn.execute(_SQL["numbers"], {"count": count}) if count else ()
+    return [number for (number,) in rows]
+
+
+def standing(conn: Connection[Any], job_id: int) -> JobStanding:
+    """Where a job stands. The caller shares its collection: a pause of it waits, or is seen.
 
     Raises:
         UnknownJob: there is none of this id.
@@ -182,28 +211,40 @@ def enqueue(
     row = conn.execute(_SQL["standing"], {"job_id": job_id}).fetchone()
     if row is None:
         raise UnknownJob(job=job_id)
-    state, lane = row
-    values = {
-        "job_id": job_id,
-        "collection_id": collection.id,
-        "queue": collection.queue,
-        "lane": lane,
-        "state": state,
-        "priority": 0,
-    }
+    return JobStanding(*row)
+
+
+def enqueue(
+    conn: Connection[Any],
+    collection: CollectionInfo,
+    job: JobStanding,
+    batches: Sequence[NewBatch],
+) -> None:
+    """New batches of a job, as it stands in this transaction."""
+    values = {"collection_id": collection.id, "queue": collection.queue, "priority": 0}
     with conn.cursor() as cursor:
         cursor.executemany(
             _SQL["enqueue"],
             [
                 values
-                | {"chunks": len(each.text_ids), "tokens": each.tokens, "texts": each.text_ids}
-                for each in packs
+                | job._asdict()
+                | {"id": each.id, "texts": each.text_ids}
+                | {"chunks": len(each.text_ids), "tokens": each.tokens}
+                for each in batches
             ],
         )
 
 
+def point(conn: Connection[Any], collection: CollectionInfo, batch_of: Mapping[int, int]) -> None:
+    """Say of texts that are registered which batch they wait in, both by number."""
+    if batch_of:
+        values = {"texts": list(batch_of), "batches": list(batch_of.values())}
+        conn.execute(composed(_SQL["point"], collection), values)
+
+
 def divide(
     conn: Connection[Any],
+    collection: CollectionInfo,
     batch_id: int,
     text_ids: Sequence[int],
     *,
@@ -220,12 +261,21 @@ def divide(
     """
     texts = {"texts": list(text_ids), "chunks": len(text_ids), "tokens": tokens}
     values = {"id": batch_id, "state": target, "reason": reason, "live": live}
-    conn.execute(_SQL["divide"], values | texts | {"keeps_place": keeps_place})
+    row = conn.execute(_SQL["divide"], values | texts | {"keeps_place": keeps_place}).fetchone()
+    if row is not None and target != "dead":
+        point(conn, collection, dict.fromkeys(text_ids, row[0]))
 
 
-def carve(conn: Connection[Any], batch_id: int, rest: list[int], *, tokens: int) -> None:
+def carve(
+    conn: Connection[Any],
+    collection: CollectionInfo,
+    batch_id: int,
+    rest: list[int],
+    *,
+    tokens: int,
+) -> None:
     """Give some texts of a batch, of so many tokens, a batch of their own in its place."""
-    divide(conn, batch_id, rest, target="pending", tokens=tokens, keeps_place=True)
+    divide(conn, collection, batch_id, rest, target="pending", tokens=tokens, keeps_place=True)
     conn.execute(_SQL["shrink"], {"id": batch_id, "rest": rest, "tokens": tokens})
 
 
@@ -267,6 +317,8 @@ def release_file(
     queue of each. The arguments are those of `Leaving.release`.
     """
     locks.share_lane_file(conn, file_id)
+    rows = conn.execute(_SQL["leased_to_file"], {"file_id": file_id})
+    awaiting.inherit(conn, [batch_id for (batch_id,) in rows])
     values = {"file_id": file_id, "reason": reason, "delay_s": delay_s, "live": live}
     chosen = {"ids": None if ids is None else list(ids)}
     return conn.execute(_SQL["release_file"], values | chosen).fetchall()
@@ -276,7 +328,8 @@ def align(conn: Connection[Any], ids: Sequence[int]) -> int:
     """Put waiting batches where job and space stand; how many that were. The caller shares their
     collection.
     """
-    return conn.execute(_SQL["align"], {"ids": list(ids)}).rowcount
+    given = awaiting.inherit(conn, ids)
+    return len(given) + conn.execute(_SQL["align"], {"ids": list(ids)}).rowcount
 
 
 def _fenced(

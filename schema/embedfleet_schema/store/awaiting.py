@@ -1,0 +1,33 @@
+"""Batches that several jobs want: one has them, and the others wait for them.
+
+Where a job is paused or cancelled, its batches that others wait for go to one of those, and go on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from typing import Any, Literal
+
+from psycopg import Connection
+
+from embedfleet_schema.statements import load
+
+_SQL = load("awaiting")
+
+# Where the job and the space of a batch stand, which nobody leases.
+Standing = Literal["pending", "held", "cancelled"]
+
+
+def await_batches(conn: Connection[Any], job_id: int, ids: Collection[int]) -> set[int]:
+    """Say that a job waits for batches, which the caller holds; returns those of other jobs."""
+    if not ids:
+        return set()
+    values = {"job_id": job_id, "batches": sorted(set(ids))}
+    return {batch_id for (batch_id,) in conn.execute(_SQL["await"], values)}
+
+
+def inherit(conn: Connection[Any], ids: Sequence[int]) -> dict[int, Standing]:
+    """Give batches whose jobs were stopped to jobs that wait for them; returns where those stand,
+    by batch. The caller shares their collection.
+    """
+    return dict(conn.execute(_SQL["inherit"], {"ids": list(ids)}).fetchall())

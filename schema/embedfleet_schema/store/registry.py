@@ -1,0 +1,212 @@
+"""The registry of a collection: its distinct texts by number, each with the batch that it waits in.
+
+A text that an open batch has, of whatever job, is not queued again: the job waits for that batch
+(`store.awaiting`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from psycopg import Connection
+
+from embedfleet_schema.errors import HashCollision
+from embedfleet_schema.packing import Packed, pack
+from embedfleet_schema.statements import composed, load
+from embedfleet_schema.store import transitions
+from embedfleet_schema.store.transitions import NewBatch
+from embedfleet_schema.types import CollectionInfo, Lane, as_uuids
+
+_SQL = load("registry")
+
+# As `set_types` wants them, for the columns of a new text; a `uuid` is sent as its 16 bytes.
+_TEXT_TYPES = ("bytea", "int4", "text", "int8")
+
+
+class Text(NamedTuple):
+    """A distinct text of a window, and the first document that has it."""
+
+    tokens: int
+    content: str
+    key: str
+
+
+class Known(NamedTuple):
+    """A text that is registered; `batch_id` is the open batch that it waits in. Without `content`
+    it need not be compared.
+    """
+
+    hash: bytes
+    id: int
+    tokens: int = 0
+    content: str | None = None
+    stored: bool = False
+    batch_id: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Registered:
+    """The texts of a window, and those that its unchanged documents wait for.
+
+    `ids` are the numbers of all. `missing` have no vector and are not `refused`; of them, `batches`
+    are to be made, and `awaited` wait in an open batch, by its number.
+    """
+
+    ids: Mapping[bytes, int]
+    missing: Collection[bytes]
+    refused: Collection[bytes]
+    batches: Sequence[NewBatch]
+    awaited: Mapping[bytes, int]
+
+
+class Registry:
+    """The registry of one collection in the transaction of a producer, which shares it."""
+
+    def __init__(self, conn: Connection[Any], collection: CollectionInfo, lane: Lane) -> None:
+        self._conn = conn
+        self._collection = collection
+        self._lane = lane
+
+    def register(
+        self,
+        texts: Mapping[bytes, Text],
+        waiting: Sequence[str],
+        refused: Collection[bytes],
+        *,
+        budget: int,
+    ) -> Registered:
+        """Number the texts of a window, and say which batches are to be made for what has no vector
+        and is in no batch yet.
+
+        Args:
+            texts: the distinct texts of new documents, by hash.
+            waiting: the keys of unchanged documents that readers do not see.
+            refused: texts that no batch gets, by hash.
+            budget: the tokens of a batch.
+
+        Raises:
+            HashCollision: one of the texts has the hash of another text.
+        """
+        known = self._held(texts, waiting)
+        tokens = {hash_: text.tokens for hash_, text in texts.items()}
+        tokens |= {each.hash: each.tokens for each in known.values()}
+        wanted = [hash_ for hash_ in tokens if _is_wanted(known.get(hash_), hash_, refused)]
+        packs = pack(((hash_, tokens[hash_]) for hash_ in wanted), budget)
+        numbers = transitions.numbers(self._conn, len(packs))
+        batch_of = {
+            hash_: number
+            for number, packed in zip(numbers, packs, strict=True)
+            for hash_ in packed.texts
+        }
+        fresh = {hash_: text for hash_, text in texts.items() if hash_ not in known}
+        known |= self._insert(fresh, batch_of)
+        ids = {hash_: each.id for hash_, each in known.items()}
+        left = {
+            hash_: number
+            for hash_, number in batch_of.items()
+            if known[hash_].batch_id in (None, number) and not known[hash_].stored
+        }
+        again = {ids[hash_]: left[hash_] for hash_ in left if known[hash_].batch_id is None}
+        transitions.point(self._conn, self._collection, again)
+        missing = {hash_ for hash_, each in known.items() if not each.stored}
+        return Registered(
+            ids=ids,
+            missing=missing.difference(refused),
+            refused=missing.intersection(refused),
+            batches=_batches(zip(numbers, packs, strict=True), ids, left, tokens),
+            awaited={
+                hash_: batch_id
+                for hash_ in missing.difference(refused).difference(left)
+                if (batch_id := known[hash_].batch_id) is not None
+            },
+        )
+
+    def waiting(self, keys: Sequence[str]) -> list[Known]:
+        """The texts that unchanged documents of these keys still wait for."""
+        values = {"collection_id": self._collection.id, "keys": list(keys), "lane": self._lane}
+        statement = composed(_SQL["waiting"], self._collection, awaitable=_SQL["awaitable"])
+        return [Known(*row) for row in self._conn.execute(statement, values)]
+
+    def _held(self, texts: Mapping[bytes, Text], waiting: Sequence[str]) -> dict[bytes, Known]:
+        """What is known of these texts; the batches that they wait in do not end meanwhile."""
+        known = self._known(texts, waiting)
+        batches = {each.batch_id for each in known.values() if each.batch_id is not None}
+        if not batches:
+            return known
+        held = self._hold(batches)
+        # Until they were held, some got their vectors, or became a part of another batch.
+        return {
+            hash_: each if each.batch_id in held else each._replace(batch_id=None)
+            for hash_, each in self._known(texts, waiting).items()
+        }
+
+    def _known(self, texts: Mapping[bytes, Text], waiting: Sequence[str]) -> dict[bytes, Known]:
+        known = {each.hash: each for each in self.waiting(waiting)} if waiting else {}
+        return known | {each.hash: each for each in self._look_up(texts)}
+
+    def _look_up(self, texts: Mapping[bytes, Text]) -> list[Known]:
+        """Those of some texts that are registered."""
+        if not texts:
+            return []
+        statement = composed(_SQL["known"], self._collection, awaitable=_SQL["awaitable"])
+        values = {"hashes": as_uuids(texts), "lane": self._lane}
+        found = [Known(*row) for row in self._conn.execute(statement, values)]
+        others = [
+            texts[each.hash].key for each in found if texts[each.hash].content != each.content
+        ]
+        if others:
+            raise HashCollision(keys=", ".join(map(repr, others)))
+        return found
+
+    def _hold(self, batches: Collection[int]) -> set[int]:
+        statement = _SQL["hold_batches"].format(awaitable=_SQL["awaitable"])
+        values = {"batches": list(batches), "lane": self._lane}
+        return {batch_id for (batch_id,) in self._conn.execute(statement, values)}
+
+    def _insert(
+        self, texts: Mapping[bytes, Text], batch_of: Mapping[bytes, int]
+    ) -> dict[bytes, Known]:
+        """Register new texts; what another producer registered meanwhile is his."""
+        if not texts:
+            return {}
+        self._conn.execute(_SQL["create_incoming_text"])
+        with self._conn.cursor() as cursor, cursor.copy(_SQL["copy_texts"]) as copy:
+            copy.set_types(_TEXT_TYPES)
+            for hash_, text in texts.items():
+                copy.write_row((hash_, text.tokens, text.content, batch_of.get(hash_)))
+        rows = self._conn.execute(composed(_SQL["register"], self._collection))
+        known = {
+            hash_: Known(hash_, text_id, batch_id=batch_of.get(hash_)) for hash_, text_id in rows
+        }
+        late = {hash_: text for hash_, text in texts.items() if hash_ not in known}
+        if late:
+            found = self._look_up(late)
+            held = self._hold({each.batch_id for each in found if each.batch_id is not None})
+            for each in self._look_up(late) if held else found:
+                batch_id = each.batch_id if each.batch_id in held else None
+                known[each.hash] = each._replace(batch_id=batch_id)
+        return known
+
+
+def _is_wanted(known: Known | None, hash_: bytes, refused: Collection[bytes]) -> bool:
+    """Whether a text is to be queued."""
+    waits_or_is_stored = known is not None and (known.stored or known.batch_id is not None)
+    return hash_ not in refused and not waits_or_is_stored
+
+
+def _batches(
+    packs: Iterable[tuple[int, Packed[bytes]]],
+    ids: Mapping[bytes, int],
+    left: Mapping[bytes, int],
+    tokens: Mapping[bytes, int],
+) -> list[NewBatch]:
+    """The packs with what is left of each."""
+    batches = []
+    for number, packed in packs:
+        texts = [hash_ for hash_ in packed.texts if hash_ in left]
+        if texts:
+            counted = sum(tokens[hash_] for hash_ in texts)
+            batches.append(NewBatch(number, [ids[hash_] for hash_ in texts], counted))
+    return batches
