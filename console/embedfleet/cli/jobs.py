@@ -144,7 +144,8 @@ def _show(status: JobStatus, *, json: bool) -> None:
     documents, chunks = quantity(status.documents, "document"), quantity(status.chunks, "chunk")
     say(
         f"{documents}, {status.unchanged:,} unchanged, {status.rejected:,} rejected, "
-        f"{chunks}, {status.reused:,} reused, {status.awaited:,} queued by other jobs before"
+        f"{chunks}, {status.reused:,} reused"
+        + (f", {status.awaited:,} queued by other jobs before" if status.awaited else "")
     )
     if status.failed or status.rejected:
         note(f"See why: embedfleet failures {status.collection}")
