@@ -42,6 +42,7 @@ from embedfleet_schema.types import (
     Metric,
     Queue,
     Rejection,
+    Reuse,
     Space,
     Storage,
 )
@@ -113,6 +114,7 @@ class Fleet(Connections):
         metric: Metric | None = None,
         document_prompt: str | None = None,
         query_prompt: str | None = None,
+        reuse: Reuse | None = None,
     ) -> Collection:
         """Open the collection `name`; with a `model`, create it where it does not exist.
 
@@ -126,11 +128,13 @@ class Fleet(Connections):
             storage: `vector` (float32) or `halfvec` (float16, half the size).
             metric: what nearness means; cosine by default.
             document_prompt, query_prompt: put before texts; by default what the model says.
+            reuse: `none` keeps its vectors to itself: it takes none of other collections of the
+                space, which tells whether they have a text, and lets none take its own.
 
         Raises:
             UnknownCollection: there is none of this name and no model was given.
             ModelMismatch: it exists with another model or another way to store it.
-            ChunkingMismatch: it exists and cuts documents differently.
+            ChunkingMismatch, ReuseMismatch: it exists and does these differently.
             BadChunking: it is new, and cannot cut documents in this way.
             ModelNotFound, BadModelName: the model cannot be found out about.
         """
@@ -143,6 +147,7 @@ class Fleet(Connections):
             ("queue", queue, QUEUES),
             ("storage", storage, get_args(Storage)),
             ("metric", metric, get_args(Metric)),
+            ("reuse", reuse, get_args(Reuse)),
         ):
             if value is not None:
                 arguments.choice("collection", word, value, values)
@@ -156,7 +161,7 @@ class Fleet(Connections):
             "document_prompt": document_prompt,
             "query_prompt": query_prompt,
         }
-        return Collection(self, self._opened(name, model, chunking, queue, options))
+        return Collection(self, self._opened(name, model, chunking, queue, reuse, options))
 
     def plan(
         self,
@@ -285,6 +290,7 @@ class Fleet(Connections):
         model: str | None,
         chunking: Chunking | None,
         queue: Queue | None,
+        reuse: Reuse | None,
         options: Mapping[str, Any],
     ) -> CollectionInfo:
         """A collection that is there as it is wanted, or is made so."""
@@ -297,6 +303,7 @@ class Fleet(Connections):
         named = {word: value for word, value in options.items() if value is not None}
         if known is not None and not named and _is_of(known, model):
             collections.check_chunking(known, chunking)
+            collections.check_reuse(known, reuse)
             return known
         if model is None:
             raise UsageError(reason=f"to compare options of collection {name!r}, name its model")
@@ -306,7 +313,7 @@ class Fleet(Connections):
         else:
             wanted = chunking or known.chunking
         chosen = queue or self._queue_for(space)
-        return collections.create_or_open(self.db, name, space, wanted, chosen)
+        return collections.create_or_open(self.db, name, space, wanted, chosen, reuse)
 
     def _queue_for(self, space: Space) -> Queue:
         if space.provider == "local":

@@ -75,6 +75,12 @@ class ChunkingMismatch(UsageError):
     """
 
 
+class ReuseMismatch(UsageError):
+    """Collection {name!r} was made with reuse {reuse!r}, not {wanted!r}. Open it without naming
+    that, or create another collection.
+    """
+
+
 class BadChunking(UsageError):
     """The chunking cannot work: {reason}."""
 

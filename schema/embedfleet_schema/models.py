@@ -91,11 +91,13 @@ class Collection(Base):
     queue: Mapped[str]
     created_at: Mapped[datetime] = timestamp()
     too_long: Mapped[str] = mapped_column(server_default=text("'reject'"))
+    reuse: Mapped[str] = mapped_column(server_default=text("'space'"))
 
     __table_args__ = (
         CheckConstraint("name ~ '^[a-z][a-z0-9_]{0,62}$'", name="name"),
         # The number of an advisory lock, which is an int4 beside our own space.
         CheckConstraint("id BETWEEN 1 AND 2147483647", name="id"),
+        CheckConstraint("reuse IN ('space', 'none')", name="reuse"),
         CheckConstraint("too_long IN ('reject', 'truncate', 'split')", name="too_long"),
     )
 

@@ -26,6 +26,8 @@ Kind = Literal["document", "query"]
 ChunkMode = Literal["text", "markdown"]
 # What becomes of a ready-made chunk that is longer than the model takes.
 TooLong = Literal["reject", "truncate", "split"]
+# Whose vectors of the same texts a collection takes over, and lets others take over.
+Reuse = Literal["space", "none"]
 # The size of chunks that nobody chose, in tokens.
 DEFAULT_SIZE = 400
 Queue = Literal["cpu", "cuda", "api"]
@@ -206,6 +208,7 @@ class CollectionInfo:
     space: Space
     chunking: Chunking
     queue: Queue
+    reuse: Reuse
     created_at: datetime
 
     @property

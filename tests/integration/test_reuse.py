@@ -1,8 +1,10 @@
 """A text that another collection of the space has is copied, not embedded again."""
 
 import psycopg
+import pytest
 
 from embedfleet import Document
+from embedfleet_schema.errors import ReuseMismatch
 from embedfleet_schema.store import reuse
 from embedfleet_schema.types import text_table
 from plugins.pipelines import ScriptedEmbedder, finish, pipeline_around
@@ -77,3 +79,28 @@ def test_a_collection_that_is_dropped_at_that_moment_is_no_obstacle(fleet, monke
     finish(fleet, pipeline)
     assert ["one"] == asked
     assert second.audit().clean
+
+
+def test_a_collection_that_keeps_to_itself_neither_gives_nor_takes(fleet):
+    private = fleet.collection("private", model="fake/16", reuse="none")
+    private.enqueue([Document("a", "one")])
+    pipeline, asked = asked_pipeline(fleet, private)
+    finish(fleet, pipeline)
+    shared = fleet.collection("shared", model="fake/16")
+    assert 0 == shared.plan([Document("a", "one")]).elsewhere
+    assert 0 == shared.enqueue([Document("a", "one")]).enqueued.elsewhere
+    finish(fleet, pipeline)
+    assert ["one", "one"] == asked
+    other = fleet.collection("other", model="fake/16", reuse="none")
+    assert 0 == other.plan([Document("a", "one")]).elsewhere
+    assert 0 == other.enqueue([Document("a", "one")]).enqueued.elsewhere
+    finish(fleet, pipeline)
+    assert ["one", "one", "one"] == asked
+
+
+def test_a_collection_is_not_opened_as_if_it_kept_to_itself(fleet):
+    enqueued(fleet, "shared", "one")
+    for model in ("fake/16", None):
+        with pytest.raises(ReuseMismatch, match="made with reuse 'space', not 'none'"):
+            fleet.collection("shared", model, reuse="none")
+    assert "space" == fleet.collection("shared", reuse="space").info.reuse

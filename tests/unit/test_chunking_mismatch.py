@@ -10,7 +10,9 @@ STORED = Chunking(400)
 
 
 def collection(chunking: Chunking) -> CollectionInfo:
-    return CollectionInfo(1, "docs", 1, Space("fake", "16", 16, 512), chunking, "cpu", None)
+    return CollectionInfo(
+        1, "docs", 1, Space("fake", "16", 16, 512), chunking, "cpu", "space", None
+    )
 
 
 @pytest.mark.parametrize(

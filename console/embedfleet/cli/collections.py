@@ -17,7 +17,7 @@ from embedfleet.cli.parameters import Json, Name
 from embedfleet.cli.session import session
 from embedfleet_schema.amounts import quantity
 from embedfleet_schema.errors import UsageError
-from embedfleet_schema.types import Chunking, ChunkMode, Metric, Queue, Storage, TooLong
+from embedfleet_schema.types import Chunking, ChunkMode, Metric, Queue, Reuse, Storage, TooLong
 
 if TYPE_CHECKING:
     from embedfleet import Collection, Fleet
@@ -75,6 +75,14 @@ MaxTokens = Annotated[
 ]
 StoredAs = Annotated[Storage | None, typer.Option(help="float32, or float16 at half the size.")]
 Nearness = Annotated[Metric | None, typer.Option(help="What nearness means.")]
+Sharing = Annotated[
+    Reuse | None,
+    typer.Option(
+        "--reuse",
+        help="Take vectors from other collections of the model, and let them take; or neither.",
+        show_default="space",
+    ),
+]
 Cascade = Annotated[bool, typer.Option("--cascade", help="Drop views that read it, too.")]
 Role = Annotated[str, typer.Argument(metavar="ROLE", help="A role of PostgreSQL.")]
 Revoke = Annotated[bool, typer.Option("--revoke", help="Take the grant back.")]
@@ -103,6 +111,7 @@ def create(
     max_tokens: MaxTokens = None,
     storage: StoredAs = None,
     metric: Nearness = None,
+    reuse: Sharing = None,
     json: Json = False,
 ) -> None:
     """Create a collection; nothing happens where it exists just so."""
@@ -116,6 +125,7 @@ def create(
             max_tokens=max_tokens,
             storage=storage,
             metric=metric,
+            reuse=reuse,
         )
         if json:
             print_json(described(collection))
@@ -214,6 +224,7 @@ def described(collection: Collection) -> dict[str, Any]:
         "model": info.space.name,
         **{key: space[key] for key in keys},
         "queue": info.queue,
+        "reuse": info.reuse,
         "chunking": asdict(info.chunking),
         "created_at": info.created_at,
         **asdict(collection.counts()),

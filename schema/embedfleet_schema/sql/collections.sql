@@ -19,10 +19,10 @@ SELECT to_regclass(format('embedfleet.%%I', %(name)s::text)) IS NOT NULL AS take
 
 -- name: create
 INSERT INTO embedfleet.collection
-    (name, space_id, chunk_size, chunk_overlap, chunk_mode, tokenizer, too_long, queue)
+    (name, space_id, chunk_size, chunk_overlap, chunk_mode, tokenizer, too_long, queue, reuse)
 VALUES
     (%(name)s, %(space_id)s, %(size)s, %(overlap)s, %(mode)s, %(tokenizer)s, %(too_long)s,
-        %(queue)s)
+        %(queue)s, %(reuse)s)
 RETURNING id;
 
 -- name: create_relations
@@ -41,7 +41,7 @@ DELETE FROM embedfleet.collection WHERE id = %(collection_id)s;
 
 -- name: list
 SELECT c.id, c.name, c.space_id, c.chunk_size, c.chunk_overlap, c.chunk_mode, c.tokenizer, c.too_long,
-    c.queue, c.created_at, s.provider, s.model, s.revision, s.dimensions, s.max_tokens, s.pooling,
+    c.queue, c.reuse, c.created_at, s.provider, s.model, s.revision, s.dimensions, s.max_tokens, s.pooling,
     s.normalized, s.document_prompt, s.query_prompt, s.storage, s.metric
 FROM embedfleet.collection AS c
 JOIN embedfleet.space AS s ON s.id = c.space_id

@@ -1,8 +1,9 @@
 -- name: siblings
--- Other collections of the space, the newest first: their vectors are what ours would be.
+-- Other collections of the space that let theirs be taken, the newest first: their vectors are what ours
+-- would be.
 SELECT id
 FROM embedfleet.collection
-WHERE space_id = %(space_id)s AND id <> %(collection_id)s
+WHERE space_id = %(space_id)s AND id <> %(collection_id)s AND reuse = 'space'
 ORDER BY id DESC
 LIMIT %(limit)s;
 

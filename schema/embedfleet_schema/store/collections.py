@@ -15,10 +15,11 @@ from embedfleet_schema.errors import (
     ChunkingMismatch,
     CollectionGone,
     ModelMismatch,
+    ReuseMismatch,
     UnknownCollection,
 )
 from embedfleet_schema.statements import composed, load
-from embedfleet_schema.types import Chunking, CollectionInfo, Metric, Queue, Space
+from embedfleet_schema.types import Chunking, CollectionInfo, Metric, Queue, Reuse, Space
 
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,62}")
 _SQL = load("collections")
@@ -49,7 +50,12 @@ def check_name(name: str) -> None:
 
 
 def create_or_open(
-    db: Database, name: str, space: Space, chunking: Chunking, queue: Queue
+    db: Database,
+    name: str,
+    space: Space,
+    chunking: Chunking,
+    queue: Queue,
+    reuse: Reuse | None = None,
 ) -> CollectionInfo:
     """The collection `name` in `space`, made with its tables and view where it is new.
 
@@ -57,17 +63,18 @@ def create_or_open(
         BadName: the name cannot be a view, or is taken by something else.
         ModelMismatch: it exists in another space.
         ChunkingMismatch: it exists and cuts its documents in another way.
+        ReuseMismatch: it exists and shares its vectors in another way.
     """
     check_name(name)
     with db.transaction() as conn:
         conn.execute(_SQL["serialize"], {"space": LOCK_SPACE, "name": name})
         known = _list(conn, name=name)
         if known:
-            return _same(known[0], space, chunking)
+            return _same(known[0], space, chunking, reuse)
         taken = conn.execute(_SQL["name_taken"], {"name": name}).fetchone()
         if taken and taken[0]:
             raise BadName(name=name, reason="the schema embedfleet has a relation of that name")
-        return _create(conn, name, space, chunking, queue)
+        return _create(conn, name, space, chunking, queue, reuse or "space")
 
 
 def find(db: Database, name: str) -> CollectionInfo:
@@ -108,6 +115,12 @@ def check_chunking(collection: CollectionInfo, wanted: Chunking | None) -> None:
     differences = "" if wanted is None else collection.chunking.differences(wanted)
     if differences:
         raise ChunkingMismatch(name=collection.name, differences=differences)
+
+
+def check_reuse(collection: CollectionInfo, wanted: Reuse | None) -> None:
+    """Raise ReuseMismatch if it shares its vectors in another way than was asked for."""
+    if wanted not in (None, collection.reuse):
+        raise ReuseMismatch(name=collection.name, reuse=collection.reuse, wanted=wanted)
 
 
 def list_all(db: Database) -> list[CollectionInfo]:
@@ -165,11 +178,17 @@ def index_progress(db: Database, collection: CollectionInfo) -> Row | None:
 
 
 def _create(
-    conn: Connection[Any], name: str, space: Space, chunking: Chunking, queue: Queue
+    conn: Connection[Any],
+    name: str,
+    space: Space,
+    chunking: Chunking,
+    queue: Queue,
+    reuse: Reuse,
 ) -> CollectionInfo:
     fields = asdict(space) | {"fingerprint": space.fingerprint}
     space_id = _returned(conn, "ensure_space", fields)
-    values = asdict(chunking) | {"name": name, "space_id": space_id, "queue": queue}
+    values = asdict(chunking) | {"name": name, "space_id": space_id}
+    values |= {"queue": queue, "reuse": reuse}
     collection_id = _returned(conn, "create", values)
     conn.execute(_SQL["create_relations"], {"collection_id": collection_id})
     return by_id(conn, collection_id)
@@ -181,12 +200,15 @@ def _returned(conn: Connection[Any], statement: str, values: dict[str, object]) 
     return int(row[0])
 
 
-def _same(collection: CollectionInfo, space: Space, chunking: Chunking) -> CollectionInfo:
+def _same(
+    collection: CollectionInfo, space: Space, chunking: Chunking, reuse: Reuse | None
+) -> CollectionInfo:
     if not collection.space.takes(space):
         raise ModelMismatch(
             name=collection.name, existing=_described(collection.space), wanted=_described(space)
         )
     check_chunking(collection, chunking)
+    check_reuse(collection, reuse)
     return collection
 
 
@@ -220,5 +242,6 @@ def _info(row: Row) -> CollectionInfo:
             row["too_long"],
         ),
         queue=row["queue"],
+        reuse=row["reuse"],
         created_at=row["created_at"],
     )

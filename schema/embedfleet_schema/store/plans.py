@@ -43,8 +43,10 @@ def waiting(db: Database, collection: CollectionInfo, keys: Sequence[str]) -> di
 
 def siblings(db: Database, space: Space, collection: CollectionInfo | None) -> list[CollectionInfo]:
     """The other collections of the space that workers ask for vectors: see `store.reuse`."""
+    if collection is not None and collection.reuse == "none":
+        return []
     others = [info for info in collections.list_all(db) if info.space == space]
-    others = [info for info in others if info != collection]
+    others = [info for info in others if info != collection and info.reuse == "space"]
     return sorted(others, key=lambda info: info.id, reverse=True)[:SIBLINGS_ASKED]
 
 

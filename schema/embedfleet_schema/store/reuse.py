@@ -20,7 +20,9 @@ SIBLINGS_ASKED = 16
 
 
 def siblings(conn: Connection[Any], collection: CollectionInfo) -> list[int]:
-    """The newest other collections of the space, by their numbers."""
+    """The newest other collections of the space, by number; none where it keeps to itself."""
+    if collection.reuse == "none":
+        return []
     values = {
         "space_id": collection.space_id,
         "collection_id": collection.id,

@@ -22,6 +22,12 @@ CREATE INDEX IF NOT EXISTS ix_awaited_batch_owner_id ON embedfleet.awaited_batch
 -- name: count_awaited
 ALTER TABLE embedfleet.job ADD COLUMN IF NOT EXISTS awaited bigint NOT NULL DEFAULT 0;
 
+-- name: keep_reuse
+-- Whose vectors a collection takes over, and lets others take over.
+ALTER TABLE embedfleet.collection
+    ADD COLUMN IF NOT EXISTS reuse text NOT NULL DEFAULT 'space'
+        CONSTRAINT ck_collection_reuse CHECK (reuse IN ('space', 'none'));
+
 -- name: create_tables
 -- The tables of one collection: what it was given, and the distinct texts of that with their vectors.
 -- Only the hashes of texts come in random order; all else is written and read in the order of numbers.
