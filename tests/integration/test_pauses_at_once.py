@@ -336,10 +336,10 @@ def test_what_is_stopped_is_found_without_reading_the_backlog(fleet, docs):
     for job, state in ((stopped, "done"), (busy, "pending"), (held, "held")):
         ask(
             fleet,
-            "INSERT INTO embedfleet.batch (job_id, collection_id, queue, state, chunks, tokens,"
-            " texts) SELECT %s, %s, 'cpu', %s, 1, 5, ARRAY[n]"
+            "INSERT INTO embedfleet.batch (job_id, collection_id, space_id, queue, state, chunks,"
+            " tokens, texts) SELECT %s, %s, %s, 'cpu', %s, 1, 5, ARRAY[n]"
             " FROM generate_series(1, 20000) AS n",
-            *(job.id, docs.info.id, state),
+            *(job.id, docs.info.id, docs.info.space_id, state),
         )
     ask(fleet, "ANALYZE embedfleet.batch")
     stopped.cancel()

@@ -40,14 +40,24 @@ DROP TABLE IF EXISTS embedfleet.{vectors}, embedfleet.{texts}, embedfleet.{chunk
 DELETE FROM embedfleet.collection WHERE id = %(collection_id)s;
 
 -- name: list
+-- All of them, or those that another part names: without conditions that may be empty, of which a
+-- planner would have to think anew each time.
 SELECT c.id, c.name, c.space_id, c.chunk_size, c.chunk_overlap, c.chunk_mode, c.tokenizer, c.too_long,
     c.queue, c.created_at, s.provider, s.model, s.revision, s.dimensions, s.max_tokens, s.pooling,
     s.normalized, s.document_prompt, s.query_prompt, s.storage, s.metric
 FROM embedfleet.collection AS c
 JOIN embedfleet.space AS s ON s.id = c.space_id
-WHERE (%(name)s::text IS NULL OR c.name = %(name)s)
-    AND (%(id)s::bigint IS NULL OR c.id = %(id)s)
+{which};
+
+-- name: all
+-- A part of `list`.
 ORDER BY c.name;
+
+-- name: named
+WHERE c.name = %(name)s;
+
+-- name: numbered
+WHERE c.id = %(id)s;
 
 -- name: counts
 SELECT count(*) AS documents,

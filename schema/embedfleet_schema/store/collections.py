@@ -198,8 +198,10 @@ def _described(space: Space) -> str:
 def _list(
     conn: Connection[Any], name: str | None = None, collection_id: int | None = None
 ) -> list[CollectionInfo]:
+    which = "named" if name is not None else "all" if collection_id is None else "numbered"
     with conn.cursor(row_factory=dict_row) as cursor:
-        cursor.execute(_SQL["list"], {"name": name, "id": collection_id})
+        statement = _SQL["list"].format(which=_SQL[which])
+        cursor.execute(statement, {"name": name, "id": collection_id})
         return [_info(row) for row in cursor]
 
 

@@ -186,6 +186,7 @@ def enqueue(
     values = {
         "job_id": job_id,
         "collection_id": collection.id,
+        "space_id": collection.space_id,
         "queue": collection.queue,
         "lane": lane,
         "state": state,
@@ -234,6 +235,11 @@ def claiming(best: Best, collection: CollectionInfo | None = None) -> sql.Compos
     """The statement that leases what another finds, in any collection or in one."""
     found = _SQL[best] if collection is None else composed(_SQL[best], collection)
     return _SQL["claim"].format(best=found)
+
+
+def by_index(conn: Connection[Any]) -> None:
+    """Have the claims of this transaction follow the order of their indexes, and sort nothing."""
+    conn.execute(_SQL["by_index"])
 
 
 def claim(
