@@ -272,7 +272,7 @@ def release_file(
     """Give the leases up that a file of the lane has, or those of `ids`; returns the state and the
     queue of each. The arguments are those of `Leaving.release`.
     """
-    locks.share_lane_file(conn, file_id)
+    locks.own_space_of_file(conn, file_id)
     values = {"file_id": file_id, "reason": reason, "delay_s": delay_s, "live": live}
     chosen = {"ids": None if ids is None else list(ids)}
     return conn.execute(_SQL["release_file"], values | chosen).fetchall()

@@ -1,0 +1,34 @@
+"""What must not depend on how many collections there are, on a server with few locks."""
+
+import pytest
+
+import embedfleet as ef
+from embedfleet_schema.store import lane, spaces
+from plugins.few_locks import MORE_THAN_LOCKS, add_rows
+from plugins.fleets import batches_of
+
+
+@pytest.fixture
+def docs(crowded):
+    docs = crowded.collection("docs", model="fake/16")
+    docs.enqueue([ef.Document("one", "a text")])
+    return docs
+
+
+def test_a_model_that_many_collections_share_is_paused_and_resumed(crowded, docs, monkeypatch):
+    monkeypatch.setattr(spaces.halts, "carry_out", lambda _db: None)
+    lease = batches_of(crowded).claim("cpu")
+    add_rows(crowded, docs, count=MORE_THAN_LOCKS)
+    batches_of(crowded).pause_space(lease, code="insufficient_quota", reason="empty")
+    (paused,) = crowded.paused()
+    assert ("fake/16", MORE_THAN_LOCKS + 1) == (paused.model, len(paused.collections))
+    assert spaces.resume(crowded.db, "fake/16").paused
+    assert [] == crowded.paused()
+
+
+def test_a_file_of_the_lane_with_batches_of_many_collections_is_given_back(crowded, docs):
+    add_rows(crowded, docs, lane="batch", count=MORE_THAN_LOCKS)
+    file = lane.take(crowded.db, docs.info.space_id, "fake/16", price=1.0)
+    assert MORE_THAN_LOCKS == file.requests
+    given = lane.give_up(crowded.db, file, code="expired", reason="?", live=True)
+    assert (MORE_THAN_LOCKS, {"cpu"}) == (given.batches, given.queues)
