@@ -3,9 +3,11 @@
 import pytest
 
 import embedfleet as ef
+from embedfleet_schema.migrate import migrate
+from embedfleet_schema.roles import set_up_roles
 from embedfleet_schema.store import lane, spaces
-from plugins.few_locks import MORE_THAN_LOCKS, add_rows
-from plugins.fleets import batches_of
+from plugins.few_locks import MORE_THAN_LOCKS, WITH_TABLES, add_collections, add_rows
+from plugins.fleets import ask, batches_of
 
 
 @pytest.fixture
@@ -32,3 +34,27 @@ def test_a_file_of_the_lane_with_batches_of_many_collections_is_given_back(crowd
     assert MORE_THAN_LOCKS == file.requests
     given = lane.give_up(crowded.db, file, code="expired", reason="?", live=True)
     assert (MORE_THAN_LOCKS, {"cpu"}) == (given.batches, given.queues)
+
+
+READABLE = """
+SELECT count(*) FILTER (WHERE has_table_privilege('embedfleet_search', oid, 'SELECT'))
+FROM pg_class WHERE relkind = 'v' AND relnamespace = 'embedfleet'::regnamespace
+    AND relname <> 'batch_standing'
+"""
+NOT_OF_OWNER = """
+SELECT relname FROM pg_class WHERE relnamespace = 'embedfleet'::regnamespace
+    AND relowner <> 'embedfleet_owner'::regrole
+"""
+
+
+def test_the_roles_are_set_up_and_renewed_for_more_collections_than_there_are_locks(crowded, docs):
+    add_collections(crowded, WITH_TABLES)
+    url = crowded.settings.database
+    set_up_roles(url)
+    assert [] == ask(crowded, NOT_OF_OWNER)
+    assert [(WITH_TABLES + 1,)] == ask(crowded, READABLE)
+    for view in ("docs", *(f"c{n}" for n in range(1, WITH_TABLES + 1))):
+        ask(crowded, f"REVOKE SELECT ON embedfleet.{view} FROM embedfleet_search")
+    assert [(0,)] == ask(crowded, READABLE)
+    migrate(url)
+    assert [(WITH_TABLES + 1,)] == ask(crowded, READABLE)

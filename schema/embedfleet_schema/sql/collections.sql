@@ -59,6 +59,28 @@ WHERE c.name = %(name)s;
 -- name: numbered
 WHERE c.id = %(id)s;
 
+-- name: near
+-- Names that come before and after one in the alphabet, and whether there are more of them.
+SELECT n.name, n.rank > %(most)s AS beyond
+FROM (
+    (
+        SELECT name, row_number() OVER (ORDER BY name DESC) AS rank
+        FROM embedfleet.collection
+        WHERE name < %(name)s
+        ORDER BY name DESC
+        LIMIT %(most)s + 1
+    )
+    UNION ALL
+    (
+        SELECT name, row_number() OVER (ORDER BY name) AS rank
+        FROM embedfleet.collection
+        WHERE name > %(name)s
+        ORDER BY name
+        LIMIT %(most)s + 1
+    )
+) AS n
+ORDER BY n.name;
+
 -- name: counts
 SELECT count(*) AS documents,
     count(*) FILTER (WHERE live_version IS NOT NULL) AS live_documents,

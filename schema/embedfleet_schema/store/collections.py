@@ -23,6 +23,9 @@ from embedfleet_schema.types import Chunking, CollectionInfo, Metric, Queue, Spa
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,62}")
 _SQL = load("collections")
 
+# How many names a message gives of those before, and of those after, one that is not there.
+NAMED = 10
+
 OPERATORS: dict[Metric, tuple[str, str]] = {
     "cosine": ("<=>", "cosine_ops"),
     "l2": ("<->", "l2_ops"),
@@ -74,13 +77,15 @@ def find(db: Database, name: str) -> CollectionInfo:
     """The collection `name`.
 
     Raises:
-        UnknownCollection: with the names that exist.
+        UnknownCollection: with the names that exist, or of many those near it in the alphabet.
     """
     with db.connection() as conn:
         found = _list(conn, name=name)
         if found:
             return found[0]
-        names = ", ".join(info.name for info in _list(conn))
+        near = conn.execute(_SQL["near"], {"name": name, "most": NAMED}).fetchall()
+    others = [other for other, beyond in near if not beyond]
+    names = ", ".join([*others, "and more"] if len(others) < len(near) else others)
     known = f"There are: {names}." if names else "There is none yet."
     raise UnknownCollection(name=name, known=known)
 
