@@ -1,8 +1,8 @@
 """Roles: one owner of the tables, and one group for each part of the fleet, with its rights.
 
-They are an offer. Without them one user owns everything and nothing is granted. What stands alone is
-set up in one transaction, and then the collections follow, a few in each: no transaction has locks
-for all of them. Nothing is taken away that is not given back at once.
+They are an offer. Without them one user owns everything and nothing is granted. What belongs to no
+collection is set up in one transaction; then the collections follow, a few in each, because no
+transaction has locks for all of them. Nothing is taken away that is not given back at once.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ _REFUSALS = (psycopg.errors.InsufficientPrivilege, psycopg.errors.InvalidGrantOp
 def set_up_roles(url: str) -> None:
     """Create the roles, hand the tables to their owner, grant to each what it needs.
 
-    The tables must be there at the newest revision. Running it again mends what differs, and goes on
-    where it was cut off.
+    The tables must be there at the newest revision. Running it again mends what differs, and goes
+    on where it was cut off.
 
     Raises:
         RolesRefused: the user may not create roles or does not own the tables.

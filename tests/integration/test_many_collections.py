@@ -3,6 +3,7 @@
 import pytest
 
 import embedfleet as ef
+from embedfleet.cli import main
 from embedfleet_schema.migrate import migrate
 from embedfleet_schema.roles import set_up_roles
 from embedfleet_schema.store import lane, spaces
@@ -58,3 +59,17 @@ def test_the_roles_are_set_up_and_renewed_for_more_collections_than_there_are_lo
     assert [(0,)] == ask(crowded, READABLE)
     migrate(url)
     assert [(WITH_TABLES + 1,)] == ask(crowded, READABLE)
+
+
+def test_doctor_says_how_many_locks_a_dump_of_so_many_collections_needs(
+    crowded, docs, monkeypatch, capsys
+):
+    add_collections(crowded, 20)
+    monkeypatch.setenv("EMBEDFLEET_DATABASE_URL", crowded.settings.database)
+    monkeypatch.setenv("EMBEDFLEET_REDIS_URL", crowded.settings.redis)
+    main(["doctor"])
+    tables = "SELECT count(*) FROM pg_class WHERE relnamespace = 'embedfleet'::regnamespace"
+    ((count,),) = ask(crowded, f"{tables} AND relkind = 'r'")
+    shown = capsys.readouterr().out
+    assert f"pg_dump locks {count} tables at once, and there are locks for 120" in shown
+    assert f"set max_locks_per_transaction to {-(-count // 6)}" in shown
