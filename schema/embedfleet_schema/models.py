@@ -96,6 +96,7 @@ class Collection(Base):
         # The number of an advisory lock, which is an int4 beside our own space.
         CheckConstraint("id BETWEEN 1 AND 2147483647", name="id"),
         CheckConstraint("too_long IN ('reject', 'truncate', 'split')", name="too_long"),
+        Index("ix_collection_space_id_id", "space_id", "id"),
     )
 
 
@@ -134,6 +135,7 @@ class Job(Base):
         CheckConstraint("lane IN ('live', 'batch')", name="lane"),
         CheckConstraint("kind IN ('enqueue', 'repair', 'retry')", name="kind"),
         CheckConstraint("budget_usd > 0", name="budget_usd"),
+        Index("ix_job_collection_id", "collection_id"),
         Index(
             "ix_job_halted",
             "id",

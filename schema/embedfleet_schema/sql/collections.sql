@@ -59,6 +59,12 @@ WHERE c.name = %(name)s;
 -- name: numbered
 WHERE c.id = %(id)s;
 
+-- name: of_space
+-- The newest ones.
+WHERE s.fingerprint = %(fingerprint)s
+ORDER BY c.id DESC
+LIMIT %(limit)s;
+
 -- name: near
 -- Names that come before and after one in the alphabet, and whether there are more of them.
 SELECT n.name, n.rank > %(most)s AS beyond

@@ -268,23 +268,22 @@ WITH rights (what, role, privileges, of_column) AS (
             relkind = 'v' AND relname <> 'batch_standing'
             OR relkind = 'r' AND relname ~ '^_(documents|chunks|texts|vectors)_[0-9]'
         )
-), given AS (
-    SELECT p.oid, a.grantee, a.privilege_type, '' AS of_column
-    FROM parts AS p CROSS JOIN LATERAL aclexplode(p.relacl) AS a
-    UNION ALL
-    SELECT p.oid, a.grantee, a.privilege_type, t.attname
-    FROM parts AS p
-    JOIN pg_attribute AS t ON t.attrelid = p.oid AND t.attacl IS NOT NULL
-    CROSS JOIN LATERAL aclexplode(t.attacl) AS a
 ), found AS (
-    SELECT g.oid,
-        string_agg(format('%s %s %s', r.rolname, g.privilege_type, g.of_column), ', '
-            ORDER BY r.rolname COLLATE "C", g.privilege_type COLLATE "C", g.of_column COLLATE "C")
-            AS rights
-    FROM given AS g
-    JOIN pg_roles AS r ON r.oid = g.grantee
-    WHERE r.rolname IN ('embedfleet_producer', 'embedfleet_worker', 'embedfleet_search')
-    GROUP BY g.oid
+    SELECT p.*, (
+        SELECT string_agg(format('%s %s %s', role, privilege_type, of_column), ', '
+            ORDER BY role COLLATE "C", privilege_type COLLATE "C", of_column COLLATE "C")
+        FROM (
+            SELECT pg_get_userbyid(a.grantee) AS role, a.privilege_type, '' AS of_column
+            FROM aclexplode(p.relacl) AS a
+            UNION ALL
+            SELECT pg_get_userbyid(a.grantee), a.privilege_type, t.attname
+            FROM pg_attribute AS t
+            CROSS JOIN LATERAL aclexplode(t.attacl) AS a
+            WHERE t.attrelid = p.oid AND t.attacl IS NOT NULL
+        ) AS given
+        WHERE role IN ('embedfleet_producer', 'embedfleet_worker', 'embedfleet_search')
+    ) AS rights
+    FROM parts AS p
 )
 SELECT p.oid::bigint AS part,
     format(
@@ -292,11 +291,10 @@ SELECT p.oid::bigint AS part,
         || s.script,
         p.relname
     ) AS script
-FROM parts AS p
+FROM found AS p
 JOIN wanted AS w USING (what)
 JOIN grants AS s USING (what)
-LEFT JOIN found AS f ON f.oid = p.oid
-WHERE f.rights IS DISTINCT FROM w.rights
+WHERE p.rights IS DISTINCT FROM w.rights
 UNION ALL
 SELECT p.oid::bigint,
     format(

@@ -120,6 +120,13 @@ def list_all(db: Database) -> list[CollectionInfo]:
         return _list(conn)
 
 
+def newest_of(db: Database, space: Space, limit: int) -> list[CollectionInfo]:
+    """The newest collections of a space."""
+    values = {"fingerprint": space.fingerprint, "limit": limit}
+    with db.connection() as conn:
+        return _listed(conn, "of_space", values)
+
+
 def counts(db: Database, collection: CollectionInfo) -> CollectionCounts:
     with db.connection() as conn, conn.cursor(row_factory=dict_row) as cursor:
         cursor.execute(composed(_SQL["counts"], collection), {"collection_id": collection.id})
@@ -204,9 +211,12 @@ def _list(
     conn: Connection[Any], name: str | None = None, collection_id: int | None = None
 ) -> list[CollectionInfo]:
     which = "named" if name is not None else "all" if collection_id is None else "numbered"
+    return _listed(conn, which, {"name": name, "id": collection_id})
+
+
+def _listed(conn: Connection[Any], which: str, values: dict[str, object]) -> list[CollectionInfo]:
     with conn.cursor(row_factory=dict_row) as cursor:
-        statement = _SQL["list"].format(which=_SQL[which])
-        cursor.execute(statement, {"name": name, "id": collection_id})
+        cursor.execute(_SQL["list"].format(which=_SQL[which]), values)
         return [_info(row) for row in cursor]
 
 

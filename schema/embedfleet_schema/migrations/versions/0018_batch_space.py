@@ -1,5 +1,6 @@
 """The space of a batch in a column of its own: a claim beside some spaces, a pause of one and a
-file of the lane find their batches by it, however many collections share the space.
+file of the lane find their batches by it, however many collections share the space. And indexes by
+which the collections of a space and the jobs of a collection are found among many.
 
 The column is filled a page at a time: a migration that is cut off goes on where it was.
 """
@@ -40,6 +41,10 @@ def upgrade() -> None:
     _index("ix_batch_claim_beside", ["space_id", "queue", *_ORDER], _CLAIMED)
     _index("ix_batch_file", ["space_id", *_ORDER], _FILED)
     _index("ix_batch_held", ["space_id", "job_id"], "state = 'held'")
+    op.create_index(
+        "ix_collection_space_id_id", "collection", ["space_id", "id"], schema="embedfleet"
+    )
+    op.create_index("ix_job_collection_id", "job", ["collection_id"], schema="embedfleet")
 
 
 def _index(name: str, columns: list[str], condition: str) -> None:
