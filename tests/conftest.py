@@ -24,6 +24,7 @@ pytest_plugins = [
     "plugins.servers",
     "plugins.patience",
     "plugins.fleets",
+    "plugins.few_locks",
     "plugins.worker_processes",
     "plugins.command_line",
     "plugins.tcp_proxy",

@@ -32,8 +32,11 @@ LOCK_SPACE = 0x6566
 REPAIR_LOCK_SPACE = 0x6567
 # Who reserves some of a job's budget waits for others who do.
 BUDGET_LOCK_SPACE = 0x6568
+# Whoever takes the lock of a collection shares that of its space first; who owns that is alone in
+# all of its collections.
+MODEL_LOCK_SPACE = 0x6569
 # All of them: whoever may connect can hold such a lock, so who does is looked for.
-LOCK_SPACES = [LOCK_SPACE, REPAIR_LOCK_SPACE, BUDGET_LOCK_SPACE]
+LOCK_SPACES = [LOCK_SPACE, REPAIR_LOCK_SPACE, BUDGET_LOCK_SPACE, MODEL_LOCK_SPACE]
 
 
 Row = Mapping[str, Any]

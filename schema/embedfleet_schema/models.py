@@ -99,6 +99,7 @@ class Collection(Base):
         CheckConstraint("id BETWEEN 1 AND 2147483647", name="id"),
         CheckConstraint("reuse IN ('space', 'none')", name="reuse"),
         CheckConstraint("too_long IN ('reject', 'truncate', 'split')", name="too_long"),
+        Index("ix_collection_space_id_id", "space_id", "id"),
     )
 
 
@@ -139,6 +140,7 @@ class Job(Base):
         CheckConstraint("lane IN ('live', 'batch')", name="lane"),
         CheckConstraint("kind IN ('enqueue', 'repair', 'retry')", name="kind"),
         CheckConstraint("budget_usd > 0", name="budget_usd"),
+        Index("ix_job_collection_id", "collection_id"),
         Index(
             "ix_job_halted",
             "id",
@@ -155,7 +157,8 @@ class Batch(Base):
     Of a batch that ended, `chunks` are those that got a vector or failed: what was deleted before
     is in no count. Workers claim what is in the lane `live`; a lease in the other has no owner but
     its file.
-    `reserved_usd` is what a lease may still cost a job that has a budget.
+    `reserved_usd` is what a lease may still cost a job that has a budget. `space_id` is that of its
+    collection, for indexes.
     """
 
     __tablename__ = "batch"
@@ -186,6 +189,7 @@ class Batch(Base):
     lane_file_id: Mapped[int | None] = mapped_column(
         BigInteger, ForeignKey(f"{SCHEMA}.lane_file.id")
     )
+    space_id: Mapped[int] = mapped_column(BigInteger)
 
     __table_args__ = (
         CheckConstraint(
@@ -204,7 +208,7 @@ class Batch(Base):
         ),
         Index(
             "ix_batch_claim_beside",
-            "collection_id",
+            "space_id",
             "queue",
             "priority",
             "run_after",
@@ -213,12 +217,13 @@ class Batch(Base):
         ),
         Index(
             "ix_batch_file",
+            "space_id",
             "priority",
             "run_after",
             "id",
             postgresql_where=text("state = 'pending' AND lane = 'batch'"),
         ),
-        Index("ix_batch_held", "job_id", postgresql_where=text("state = 'held'")),
+        Index("ix_batch_held", "space_id", "job_id", postgresql_where=text("state = 'held'")),
         Index("ix_batch_lease", "lease_until", postgresql_where=text("state = 'leased'")),
         Index("ix_batch_job_id_state", "job_id", "state"),
         Index(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -16,6 +17,9 @@ _SQL = load("requirements")
 
 LEAST_SERVER = 150_000
 LEAST_VECTOR = (0, 8)
+# A dump locks every table at once. It is not alone, and has to be possible before it is needed: of
+# the locks that there are, tables may be so many.
+SHARE_OF_LOCKS = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +94,13 @@ def _advised(facts: Row) -> Iterator[Unmet]:
         schema = facts["vector_schema"]
         advice = f"unless all are trusted: REVOKE CREATE ON SCHEMA {schema} FROM PUBLIC"
         found = f"everybody may create in schema {schema}, where pgvector is"
+        yield Unmet(found, advice, for_migrate=False)
+    tables, transactions = facts["tables"], facts["transactions"]
+    locks = facts["locks_per_transaction"] * transactions
+    if tables > SHARE_OF_LOCKS * locks:
+        needed = math.ceil(tables / SHARE_OF_LOCKS / transactions)
+        found = f"pg_dump locks {tables} tables at once, and there are locks for {locks}"
+        advice = f"set max_locks_per_transaction to {needed} and restart the server"
         yield Unmet(found, advice, for_migrate=False)
 
 

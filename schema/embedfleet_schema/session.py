@@ -108,10 +108,10 @@ def sweeping(conn: Connection[Any], space: int) -> Holder | None:
 
 def long_held(
     conn: Connection[Any], spaces: Sequence[int], *, seconds: float
-) -> list[tuple[int, Holder]]:
-    """The numbers of our advisory locks that somebody has held for so long, with who that is."""
+) -> list[tuple[int, int, Holder]]:
+    """The two numbers of our locks that somebody has held for so long, with who that is."""
     rows = conn.execute(_SQL["long_held"], {"spaces": list(spaces), "seconds": seconds})
-    return [(int(number), Holder(*holder)) for *holder, number in rows]
+    return [(int(space), int(number), Holder(*holder)) for *holder, space, number in rows]
 
 
 def described(found: Iterable[Holder]) -> str:

@@ -13,7 +13,12 @@ from embedfleet.cli import diagnosis
 from embedfleet.cli.collections import _phase
 from embedfleet.fleet import Fleet
 from embedfleet_producer import persistence as under_test
-from embedfleet_schema.database import LOCK_SPACE, REPAIR_LOCK_SPACE, Database
+from embedfleet_schema.database import (
+    LOCK_SPACE,
+    MODEL_LOCK_SPACE,
+    REPAIR_LOCK_SPACE,
+    Database,
+)
 from embedfleet_schema.errors import Blocked
 from embedfleet_schema.migrate import migrate
 from embedfleet_schema.store.sweep import sweep
@@ -72,7 +77,7 @@ OPERATIONS = {
 }
 
 
-@pytest.mark.parametrize("name", OPERATIONS)
+@pytest.mark.parametrize("name", sorted(OPERATIONS.keys() - {"resume a model"}))
 def test_who_holds_a_public_number_is_named_by_all_who_wait_for_it(impatient, docs, stranger, name):
     conn, role = stranger
     (hashed,) = ask(impatient, "SELECT hashtext('fresh')")[0]
@@ -85,6 +90,16 @@ def test_who_holds_a_public_number_is_named_by_all_who_wait_for_it(impatient, do
     assert f"pid {conn.info.backend_pid}, role {role}, nosy" in message
     assert f"pg_terminate_backend({conn.info.backend_pid})" in message
     assert " idle, since 20" in message
+
+
+@pytest.mark.parametrize("name", sorted(OPERATIONS.keys() - {"migrate", "create"}))
+def test_who_holds_the_number_of_a_space_is_named_by_all_in_its_collections(
+    impatient, docs, stranger, name
+):
+    conn, role = stranger
+    conn.execute("SELECT pg_advisory_lock(%s, %s)", (MODEL_LOCK_SPACE, docs.info.space_id))
+    with pytest.raises(Blocked, match=f"pid {conn.info.backend_pid}, role {role}, nosy"):
+        OPERATIONS[name](impatient, docs)
 
 
 @pytest.mark.parametrize("name", sorted(OPERATIONS.keys() - {"migrate", "create", "audit"}))
@@ -193,10 +208,12 @@ def test_doctor_names_who_holds_a_lock_for_long(fleet, docs, stranger, command, 
     monkeypatch.setattr(diagnosis, "HELD_LONG_S", 0.0)
     for number in (docs.info.id, 0, LANE):
         conn.execute("SELECT pg_advisory_lock(%s, %s)", (LOCK_SPACE, number))
+    conn.execute("SELECT pg_advisory_lock(%s, 7)", (MODEL_LOCK_SPACE,))
     shown = command("doctor").out
     who = f"pid {conn.info.backend_pid}, role {role}, nosy"
     assert f"warning locks          the lock of sweep is held by {who}" in shown
     assert f"the lock of collection {docs.info.id} is held by {who}" in shown
+    assert f"the lock of space 7 is held by {who}" in shown
     assert f"ok      batch lane     has {who}" in shown
 
 

@@ -18,7 +18,7 @@ from embedfleet_schema.errors import (
     UnknownJob,
     WaitTimeout,
 )
-from plugins.fleets import documents, drain
+from plugins.fleets import ask, documents, drain
 from plugins.worker_processes import eventually
 
 
@@ -77,6 +77,20 @@ def test_two_threads_that_create_the_same_collection_share_it(fleet):
 
     with ThreadPoolExecutor(4) as pool:
         assert 1 == len(set(pool.map(create, range(4))))
+
+
+def test_of_many_collections_those_near_an_unknown_one_are_told(fleet, docs):
+    ask(
+        fleet,
+        "INSERT INTO embedfleet.collection (name, space_id, chunk_size, chunk_overlap, chunk_mode,"
+        " tokenizer, queue) SELECT 'tenant_' || n, %s, 0, 0, 'text', '', 'cpu'"
+        " FROM generate_series(100, 200) AS n",
+        docs.info.space_id,
+    )
+    near = ", ".join(f"tenant_{n}" for n in range(140, 160))
+    with pytest.raises(UnknownCollection) as caught:
+        fleet.collection("tenant_149x")
+    assert f"There are: {near}, and more. Create it" in str(caught.value)
 
 
 def test_an_unknown_collection_is_told_with_those_that_exist(fleet):

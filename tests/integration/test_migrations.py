@@ -246,6 +246,47 @@ def test_more_collections_are_migrated_than_one_transaction_has_locks_for(databa
         assert (many,) == conn.execute(made).fetchone()
 
 
+# Two collections in spaces of their own, from when a batch did not name its space; one number is
+# beyond the first page.
+SPACELESS = """
+INSERT INTO embedfleet.space (fingerprint, provider, model, dimensions, max_tokens, revision,
+    pooling, normalized, document_prompt, query_prompt, storage, metric)
+SELECT decode(n::text, 'hex'), 'fake', n::text, 8, 100, '', '', true, '', '', 'vector', 'cosine'
+FROM generate_series(10, 11) AS n;
+INSERT INTO embedfleet.collection
+    (name, space_id, queue, chunk_size, chunk_overlap, chunk_mode, tokenizer)
+VALUES ('a', 2, 'cpu', 10, 0, 'text', ''), ('b', 1, 'cpu', 10, 0, 'text', '');
+INSERT INTO embedfleet.job (collection_id, kind) VALUES (1, 'enqueue'), (2, 'enqueue');
+INSERT INTO embedfleet.batch (job_id, collection_id, queue, state, chunks, tokens, texts)
+VALUES (1, 1, 'cpu', 'pending', 1, 1, '{1}'), (2, 2, 'cpu', 'held', 1, 1, '{1}');
+INSERT INTO embedfleet.batch (id, job_id, collection_id, queue, state, chunks, tokens, texts)
+OVERRIDING SYSTEM VALUE VALUES (25000, 2, 2, 'cpu', 'done', 1, 1, '{}');
+"""
+
+
+def test_batches_of_before_get_the_space_of_their_collection(database_url):
+    alembic(database_url, "0017")
+    with Database(database_url).connect() as conn:
+        conn.execute(SPACELESS)
+    migrate(database_url)
+    with Database(database_url).connect() as conn:
+        found = conn.execute("SELECT id, space_id FROM embedfleet.batch ORDER BY id").fetchall()
+    assert [(1, 2), (2, 1), (25_000, 1)] == found
+
+
+def test_a_batch_that_is_made_while_the_others_get_their_space_gets_one_too(database_url):
+    """A migration that was cut off after its pages: programs of before went on without them."""
+    alembic(database_url, "0017")
+    with Database(database_url).connect() as conn:
+        conn.execute("ALTER TABLE embedfleet.batch ADD COLUMN space_id bigint")
+        conn.execute(SPACELESS)
+        conn.execute("UPDATE embedfleet.batch SET space_id = 2 WHERE id = 1")
+    migrate(database_url)
+    with Database(database_url).connect() as conn:
+        found = conn.execute("SELECT space_id FROM embedfleet.batch ORDER BY id").fetchall()
+    assert [(2,), (1,), (1,)] == found
+
+
 def test_collections_of_before_go_on_as_new_ones_do(database_url, redis_url):
     alembic(database_url, "0016")
     with Database(database_url).connect() as conn:

@@ -6,7 +6,7 @@ import psycopg
 import pytest
 
 from embedfleet_schema.statements import load
-from embedfleet_schema.store import claims, halts, jobs, locks, spaces, transitions
+from embedfleet_schema.store import claims, halts, jobs, lane, locks, spaces, transitions
 from embedfleet_schema.store.jobs import Tally
 from embedfleet_schema.store.sweep import sweep
 from plugins.fleets import ask, batches_of
@@ -147,13 +147,43 @@ def test_a_sweep_beside_a_resumption_holds_nothing_for_good(fleet, docs, monkeyp
 def test_a_collection_that_is_made_beside_a_pause_belongs_to_it(fleet, docs):
     docs.enqueue(documents(3))
     made = []
+
+    def make():
+        made.append(fleet.collection("more", model="fake/16").enqueue(documents(3)))
+
     with fleet.db.transaction() as conn:
         locks.own_spaces(conn, [docs.info.space_id])
-        making = beside(lambda: made.append(fleet.collection("more", model="fake/16")))
+        making = beside(make)
         until_somebody_waits(fleet)
         spaces.pause(conn, docs.info.space_id, "c", "r")
     end(making)
-    assert ["held"] == states(fleet, made[0].enqueue(documents(3)))
+    assert ["held"] == states(fleet, made[0])
+
+
+def test_of_a_model_that_is_paused_another_is_worked_on(fleet, docs):
+    """A space is one lock: that of another has nothing to do with it."""
+    with fleet.db.transaction() as conn:
+        locks.own_spaces(conn, [docs.info.space_id])
+        other = fleet.collection("other", model="fake/8").enqueue(documents(3))
+        commit(store := batches_of(fleet), store.claim("cpu"))
+    assert 3 == other.status.documents
+
+
+def test_a_file_of_the_lane_that_is_given_back_waits_for_a_pause_of_a_job(fleet, docs):
+    """Its batches are of any number of collections: it owns the space, which who pauses shares."""
+    job = docs.enqueue(documents(60))
+    ask(fleet, "UPDATE embedfleet.batch SET lane = 'batch'")
+    file = lane.take(fleet.db, docs.info.space_id, "fake/16", price=1.0)
+    given = []
+    with fleet.db.transaction() as conn:
+        locks.own_job(conn, job.id)
+        giving = beside(
+            lambda: given.append(lane.give_up(fleet.db, file, code="expired", reason="?"))
+        )
+        until_somebody_waits(fleet)
+        conn.execute("UPDATE embedfleet.job SET paused_at = now()")
+    end(giving)
+    assert ["held"] == states(fleet, job)
 
 
 @pytest.mark.parametrize(
@@ -336,10 +366,10 @@ def test_what_is_stopped_is_found_without_reading_the_backlog(fleet, docs):
     for job, state in ((stopped, "done"), (busy, "pending"), (held, "held")):
         ask(
             fleet,
-            "INSERT INTO embedfleet.batch (job_id, collection_id, queue, state, chunks, tokens,"
-            " texts) SELECT %s, %s, 'cpu', %s, 1, 5, ARRAY[n]"
+            "INSERT INTO embedfleet.batch (job_id, collection_id, space_id, queue, state, chunks,"
+            " tokens, texts) SELECT %s, %s, %s, 'cpu', %s, 1, 5, ARRAY[n]"
             " FROM generate_series(1, 20000) AS n",
-            *(job.id, docs.info.id, state),
+            *(job.id, docs.info.id, docs.info.space_id, state),
         )
     ask(fleet, "ANALYZE embedfleet.batch")
     stopped.cancel()

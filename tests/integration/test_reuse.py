@@ -5,9 +5,12 @@ import pytest
 
 from embedfleet import Document
 from embedfleet_schema.errors import ReuseMismatch
+from embedfleet_schema.statements import load
 from embedfleet_schema.store import reuse
 from embedfleet_schema.types import text_table
+from plugins.fleets import ask
 from plugins.pipelines import ScriptedEmbedder, finish, pipeline_around
+from plugins.query_plans import buffers_read, most_read
 
 
 def asked_pipeline(fleet, docs):
@@ -104,3 +107,28 @@ def test_a_collection_is_not_opened_as_if_it_kept_to_itself(fleet):
         with pytest.raises(ReuseMismatch, match="made with reuse 'space', not 'none'"):
             fleet.collection("shared", model, reuse="none")
     assert "space" == fleet.collection("shared", reuse="space").info.reuse
+
+
+@pytest.mark.parametrize("counted", [True, False])
+def test_who_has_the_same_model_is_found_among_any_number_of_collections(fleet, counted):
+    mine = [enqueued(fleet, name, "one").info for name in ("first", "second")]
+    other = fleet.collection("wide", model="fake/32").info
+    ask(
+        fleet,
+        "INSERT INTO embedfleet.collection (name, space_id, chunk_size, chunk_overlap, chunk_mode,"
+        " tokenizer, queue) SELECT 'c' || n, %s, 0, 0, 'text', '', 'cpu'"
+        " FROM generate_series(1, 10000) AS n",
+        other.space_id,
+    )
+    if counted:
+        ask(fleet, "ANALYZE embedfleet.collection")
+    values = {"space_id": mine[0].space_id, "collection_id": mine[0].id, "limit": 16}
+    statement = load("reuse")["siblings"].as_string()
+    for mode in ("force_custom_plan", "force_generic_plan"):
+        with fleet.db.connection() as conn, conn.transaction():
+            assert [mine[1].id] == reuse.siblings(conn, mine[0])
+            conn.execute(f"SET LOCAL plan_cache_mode = {mode}")
+            explain = f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {statement}"
+            explained = conn.execute(explain, values, prepare=True).fetchall()
+        assert 10 > most_read(explained)
+        assert 10 > buffers_read(explained)

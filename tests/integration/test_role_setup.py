@@ -6,6 +6,7 @@ from uuid import uuid4
 import psycopg
 import pytest
 
+import embedfleet as ef
 from embedfleet.fleet import Fleet
 from embedfleet_schema.migrate import migrate
 from embedfleet_schema.roles import ROLES
@@ -56,6 +57,52 @@ def test_setting_up_the_roles_again_changes_nothing(landlord, command):
     assert 0 == command("migrate", "--roles").code
     again = command("migrate", "--roles", "--json")
     assert (0, list(ROLES)) == (again.code, again.json["roles"])
+
+
+def test_a_set_up_that_is_cut_off_between_collections_goes_on_where_it_was(
+    landlord, stack, command
+):
+    """Until then the fleet works as before: nobody has lost a right, and new collections come."""
+    assert 0 == command("migrate").code
+    with Fleet(load_settings(database_url=landlord)) as fleet:
+        made = [fleet.collection(f"c{n}", model="fake/16") for n in range(8)]
+        database = urlsplit(landlord)._replace(netloc=urlsplit(stack.database_url).netloc).geturl()
+        with psycopg.connect(database, autocommit=True) as conn:
+            table = f"embedfleet.{made[6].info.texts}"
+            conn.execute(f"ALTER TABLE {table} OWNER TO CURRENT_USER")
+            assert "must be owner" in command("migrate", "--roles").err
+            conn.execute(f"ALTER TABLE {table} OWNER TO {urlsplit(landlord).username}")
+        for docs in made:
+            assert 1 == docs.enqueue([ef.Document("one", "a text")]).status.documents
+        fleet.collection("later", model="fake/16")
+        assert may(landlord, "search", "embedfleet.later", "SELECT")
+        done = command("migrate", "--roles")
+        assert 0 == done.code, done.err
+        for docs in made:
+            assert may(landlord, "search", f"embedfleet.{docs.name}", "SELECT")
+            assert may(landlord, "worker", f"embedfleet.{docs.info.texts}", "DELETE")
+
+
+def test_what_a_person_granted_on_a_collection_goes_and_what_was_taken_comes_back(
+    landlord, command
+):
+    assert 0 == command("migrate", "--roles").code
+    with Fleet(load_settings(database_url=landlord)) as fleet:
+        info = fleet.collection("docs", model="fake/16").info
+    documents = f"embedfleet.{info.documents}"
+    with psycopg.connect(landlord, autocommit=True) as conn:
+        conn.execute("SET ROLE embedfleet_owner")
+        conn.execute(f"GRANT UPDATE (digest) ON {documents} TO embedfleet_search")
+        conn.execute(f"GRANT TRUNCATE ON embedfleet.{info.texts} TO embedfleet_worker")
+        conn.execute(f"REVOKE UPDATE (live_version) ON {documents} FROM embedfleet_worker")
+    migrate(landlord)
+    asked = "SELECT has_column_privilege(%s, %s, %s, 'UPDATE')"
+    with psycopg.connect(landlord) as conn:
+        search = ("embedfleet_search", documents, "digest")
+        assert conn.execute(asked, search).fetchone() == (False,)
+        worker = ("embedfleet_worker", documents, "live_version")
+        assert conn.execute(asked, worker).fetchone() == (True,)
+    assert not may(landlord, "worker", f"embedfleet.{info.texts}", "TRUNCATE")
 
 
 def test_a_later_migration_renews_the_rights(landlord, command):

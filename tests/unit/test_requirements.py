@@ -14,6 +14,9 @@ GOOD = {
     "vector_version": "0.8.5",
     "vector_schema": "public",
     "vector_is_open": False,
+    "tables": 3_200,
+    "locks_per_transaction": 64,
+    "transactions": 100,
 }
 
 
@@ -42,4 +45,11 @@ def test_what_cannot_work_stops_a_migration(wrong, found):
 @pytest.mark.parametrize("wrong", ["commits_late", "vector_is_open"])
 def test_what_is_only_unwise_does_not(wrong):
     (problem,) = judged(GOOD | {wrong: True})
+    assert not problem.for_migrate
+
+
+def test_more_tables_than_a_dump_has_locks_for_are_told_with_the_setting_they_need():
+    (problem,) = judged(GOOD | {"tables": 40_017})
+    assert "pg_dump locks 40017 tables at once, and there are locks for 6400" == problem.found
+    assert "set max_locks_per_transaction to 801 and restart the server" == problem.advice
     assert not problem.for_migrate

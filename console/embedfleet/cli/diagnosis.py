@@ -19,7 +19,12 @@ from embedfleet.stack import ServerStatus
 from embedfleet.stack import status as stack_status
 from embedfleet_schema import requirements, session
 from embedfleet_schema.amounts import quantity
-from embedfleet_schema.database import LOCK_SPACES, Database
+from embedfleet_schema.database import (
+    BUDGET_LOCK_SPACE,
+    LOCK_SPACES,
+    MODEL_LOCK_SPACE,
+    Database,
+)
 from embedfleet_schema.errors import EmbedfleetError, NotConfigured
 from embedfleet_schema.hub import Hub
 from embedfleet_schema.model_files import PACKAGED_NAMES, is_path
@@ -171,8 +176,8 @@ def _servers(database: Database) -> Iterator[Finding]:
         level: Level = "broken" if problem.for_migrate else "warning"
         yield Finding(level, "database", problem.found, problem.advice)
     yield _pgvector(found)
-    for number, holder in held:
-        yield _held(number, holder)
+    for space, number, holder in held:
+        yield _held(space, number, holder)
     if foreign:
         advice = "look at it and remove it; until then use another login than a superuser's"
         yield Finding("broken", "tables", f"code of others hangs on them: {foreign[0]}", advice)
@@ -180,11 +185,12 @@ def _servers(database: Database) -> Iterator[Finding]:
     yield _tables(database.revision())
 
 
-def _held(number: int, holder: Holder) -> Finding:
+def _held(space: int, number: int, holder: Holder) -> Finding:
     if number == LANE:
         return Finding("ok", "batch lane", f"has {holder}")
+    kind = {MODEL_LOCK_SPACE: "space", BUDGET_LOCK_SPACE: "job"}.get(space, "collection")
     what = {0: "sweep", -1: "migration", DISK_PROBE: "disk probe"}.get(number)
-    found = f"the lock of {what or f'collection {number}'} is held by {holder}"
+    found = f"the lock of {what or f'{kind} {number}'} is held by {holder}"
     advice = f"if that is no work of yours: SELECT pg_terminate_backend({holder.pid})"
     return Finding("warning", "locks", found, advice)
 

@@ -40,14 +40,52 @@ DROP TABLE IF EXISTS embedfleet.{vectors}, embedfleet.{texts}, embedfleet.{chunk
 DELETE FROM embedfleet.collection WHERE id = %(collection_id)s;
 
 -- name: list
+-- All of them, or those that another part names: without conditions that may be empty, of which a
+-- planner would have to think anew each time.
 SELECT c.id, c.name, c.space_id, c.chunk_size, c.chunk_overlap, c.chunk_mode, c.tokenizer, c.too_long,
     c.queue, c.reuse, c.created_at, s.provider, s.model, s.revision, s.dimensions, s.max_tokens, s.pooling,
     s.normalized, s.document_prompt, s.query_prompt, s.storage, s.metric
 FROM embedfleet.collection AS c
 JOIN embedfleet.space AS s ON s.id = c.space_id
-WHERE (%(name)s::text IS NULL OR c.name = %(name)s)
-    AND (%(id)s::bigint IS NULL OR c.id = %(id)s)
+{which};
+
+-- name: all
+-- A part of `list`.
 ORDER BY c.name;
+
+-- name: named
+WHERE c.name = %(name)s;
+
+-- name: numbered
+WHERE c.id = %(id)s;
+
+-- name: of_space
+-- The newest ones that let others take their vectors.
+WHERE s.fingerprint = %(fingerprint)s AND c.reuse = 'space'
+ORDER BY c.id DESC
+LIMIT %(limit)s;
+
+-- name: near
+-- Names that come before and after one in the alphabet, and whether there are more of them.
+SELECT n.name, n.rank > %(most)s AS beyond
+FROM (
+    (
+        SELECT name, row_number() OVER (ORDER BY name DESC) AS rank
+        FROM embedfleet.collection
+        WHERE name < %(name)s
+        ORDER BY name DESC
+        LIMIT %(most)s + 1
+    )
+    UNION ALL
+    (
+        SELECT name, row_number() OVER (ORDER BY name) AS rank
+        FROM embedfleet.collection
+        WHERE name > %(name)s
+        ORDER BY name
+        LIMIT %(most)s + 1
+    )
+) AS n
+ORDER BY n.name;
 
 -- name: counts
 SELECT count(*) AS documents,

@@ -1,19 +1,27 @@
 -- name: misplaced
 -- Waiting batches that a pause, a resumption or a cancellation has not come to, with their
--- collections; the last are held, and a job that goes on waits for them. Jobs are compared as rows: a planner that is told `state = 'pending'` may expect many
--- and read the table. Of jobs whose batches are held, one after the other is found in the index.
+-- collections; the last are held, and a job that goes on waits for them. Jobs are compared as rows: a
+-- planner that is told `state = 'pending'` may expect many and read the table. Of jobs whose batches are
+-- held, one after the other is found in the index; of spaces that are paused, those batches in an order
+-- that only their indexes have.
 WITH RECURSIVE holding AS (
-    (SELECT job_id FROM embedfleet.batch WHERE state = 'held' ORDER BY job_id LIMIT 1)
-    UNION ALL
-    SELECT (
-        SELECT b.job_id
-        FROM embedfleet.batch AS b
-        WHERE b.state = 'held' AND b.job_id > h.job_id
-        ORDER BY b.job_id
+    (
+        SELECT space_id, job_id
+        FROM embedfleet.batch
+        WHERE state = 'held'
+        ORDER BY space_id, job_id
         LIMIT 1
     )
+    UNION ALL
+    SELECT n.space_id, n.job_id
     FROM holding AS h
-    WHERE h.job_id IS NOT NULL
+    CROSS JOIN LATERAL (
+        SELECT b.space_id, b.job_id
+        FROM embedfleet.batch AS b
+        WHERE b.state = 'held' AND (b.space_id, b.job_id) > (h.space_id, h.job_id)
+        ORDER BY b.space_id, b.job_id
+        LIMIT 1
+    ) AS n
 )
 (
     SELECT b.id, b.collection_id
@@ -34,15 +42,30 @@ UNION
 )
 UNION
 (
-    SELECT b.id, c.id
-    FROM embedfleet.collection AS c
+    SELECT b.id, b.collection_id
+    FROM embedfleet.space AS s
     CROSS JOIN LATERAL (
-        SELECT id
-        FROM embedfleet.batch
-        WHERE collection_id = c.id AND state = 'pending'
+        SELECT w.id, w.collection_id
+        FROM embedfleet.batch AS w
+        WHERE w.space_id = s.id AND w.state = 'pending' AND w.lane = 'live'
+        ORDER BY w.space_id, w.queue, w.priority, w.run_after, w.id
         LIMIT %(limit)s
     ) AS b
-    WHERE c.space_id IN (SELECT id FROM embedfleet.space WHERE paused_at IS NOT NULL)
+    WHERE s.paused_at IS NOT NULL
+    LIMIT %(limit)s
+)
+UNION
+(
+    SELECT b.id, b.collection_id
+    FROM embedfleet.space AS s
+    CROSS JOIN LATERAL (
+        SELECT w.id, w.collection_id
+        FROM embedfleet.batch AS w
+        WHERE w.space_id = s.id AND w.state = 'pending' AND w.lane = 'batch'
+        ORDER BY w.space_id, w.priority, w.run_after, w.id
+        LIMIT %(limit)s
+    ) AS b
+    WHERE s.paused_at IS NOT NULL
     LIMIT %(limit)s
 )
 UNION
@@ -50,7 +73,8 @@ UNION
     SELECT b.id, b.collection_id
     FROM holding AS h
     JOIN embedfleet.batch_standing AS s USING (job_id)
-    JOIN embedfleet.batch AS b ON b.state = 'held' AND b.job_id = s.job_id
+    JOIN embedfleet.batch AS b
+        ON b.state = 'held' AND b.space_id = h.space_id AND b.job_id = s.job_id
     WHERE s.open
     LIMIT %(limit)s
 )

@@ -37,12 +37,12 @@ WHERE space_id IN (SELECT id FROM alike);
 
 -- name: candidates
 -- Who knows no price files for jobs without a budget alone. The jobs are few and come first: then
--- the index gives the batches in their order, and those beyond the limit are not read.
+-- the index gives the batches of the space in their order, and those beyond the limit are not read.
 SELECT b.id, b.chunks, b.tokens, b.job_id, b.collection_id, s.limited
 FROM (
     SELECT id, chunks, tokens, job_id, collection_id, priority, run_after
     FROM embedfleet.batch
-    WHERE state = 'pending' AND lane = 'batch' AND run_after <= now()
+    WHERE state = 'pending' AND lane = 'batch' AND space_id = %(space_id)s AND run_after <= now()
         AND job_id = ANY (ARRAY(
             SELECT job_id
             FROM embedfleet.batch_standing
@@ -63,8 +63,7 @@ FROM (
     SELECT w.id
     FROM embedfleet.batch AS w
     JOIN embedfleet.job AS j ON j.id = w.job_id
-    JOIN embedfleet.collection AS c ON c.id = w.collection_id
-    WHERE w.state = 'pending' AND w.lane = 'batch' AND c.space_id = %(space_id)s
+    WHERE w.state = 'pending' AND w.lane = 'batch' AND w.space_id = %(space_id)s
         AND j.budget_usd IS NOT NULL AND w.reason IS DISTINCT FROM %(reason)s
     FOR UPDATE OF w SKIP LOCKED
 ) AS w

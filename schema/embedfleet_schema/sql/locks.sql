@@ -2,36 +2,37 @@
 SELECT set_config('lock_timeout', %(milliseconds)s, true);
 
 -- name: share
--- What only removes, pauses or resumes waits for us, and comes before those who ask for this later.
-SELECT pg_advisory_xact_lock_shared(%(space)s, %(collection_id)s);
-
--- name: share_lane_file
--- The collections of its batches, in the order in which everyone takes several.
-SELECT pg_advisory_xact_lock_shared(%(space)s, b.collection_id::int)
-FROM (
-    SELECT DISTINCT collection_id
-    FROM embedfleet.batch
-    WHERE lane_file_id = %(file_id)s AND state = 'leased'
-    ORDER BY collection_id
-) AS b;
+-- What only removes, pauses or resumes waits for us, and comes before those who ask for this later. The
+-- space comes first, here and below: a row is made from left to right.
+SELECT pg_advisory_xact_lock_shared(%(spaces)s, space_id::int),
+    pg_advisory_xact_lock_shared(%(collections)s, id::int)
+FROM embedfleet.collection
+WHERE id = %(collection_id)s;
 
 -- name: own
-SELECT pg_advisory_xact_lock(%(space)s, %(collection_id)s);
+SELECT pg_advisory_xact_lock_shared(%(spaces)s, space_id::int),
+    pg_advisory_xact_lock(%(collections)s, id::int)
+FROM embedfleet.collection
+WHERE id = %(collection_id)s;
 
 -- name: own_job
 -- The collection of a job; no row where there is no such job.
-SELECT pg_advisory_xact_lock(%(space)s, collection_id::int)
-FROM embedfleet.job
-WHERE id = %(job_id)s;
-
--- name: take_spaces
--- The rows come first: who makes a collection in one of the spaces waits, or is waited for.
-SELECT id FROM embedfleet.space WHERE id = ANY (%(spaces)s) ORDER BY id FOR NO KEY UPDATE;
+SELECT pg_advisory_xact_lock_shared(%(spaces)s, c.space_id::int),
+    pg_advisory_xact_lock(%(collections)s, c.id::int)
+FROM embedfleet.job AS j
+JOIN embedfleet.collection AS c ON c.id = j.collection_id
+WHERE j.id = %(job_id)s;
 
 -- name: own_spaces
-SELECT pg_advisory_xact_lock(%(space)s, c.id::int)
-FROM (SELECT id FROM embedfleet.collection WHERE space_id = ANY (%(spaces)s) ORDER BY id) AS c;
+-- One lock for each, however many collections it has.
+SELECT pg_advisory_xact_lock(%(spaces)s, s.id::int)
+FROM (SELECT unnest(%(ids)s::bigint[]) AS id ORDER BY id) AS s;
+
+-- name: own_space_of_file
+SELECT pg_advisory_xact_lock(%(spaces)s, space_id::int)
+FROM embedfleet.lane_file
+WHERE id = %(file_id)s;
 
 -- name: repair_alone
 -- Another lock than the collection's: those who add and remove go on beside.
-SELECT pg_advisory_xact_lock(%(space)s, %(collection_id)s);
+SELECT pg_advisory_xact_lock(%(repairs)s, %(collection_id)s);

@@ -13,7 +13,15 @@ SELECT current_setting('server_version') AS version,
             FROM aclexplode(n.nspacl) AS a
         ),
         false
-    ) AS vector_is_open
+    ) AS vector_is_open,
+    (
+        SELECT count(*)
+        FROM pg_class
+        WHERE relnamespace = to_regnamespace('embedfleet') AND relkind = 'r'
+    ) AS tables,
+    current_setting('max_locks_per_transaction')::bigint AS locks_per_transaction,
+    current_setting('max_connections')::bigint
+        + current_setting('max_prepared_transactions')::bigint AS transactions
 FROM pg_database AS d
 LEFT JOIN pg_extension AS e ON e.extname = 'vector'
 LEFT JOIN pg_namespace AS n ON n.oid = e.extnamespace

@@ -86,8 +86,8 @@ END
 $$;
 
 -- name: adopt
--- The schema and all in it go to the owner role, which needs CREATE on the database for that
--- moment and no longer.
+-- The schema and what is no part of a collection go to the owner role, which needs CREATE on the
+-- database for that moment and no longer.
 DO $$
 DECLARE
     ours text;
@@ -102,6 +102,8 @@ BEGIN
         SELECT oid::regclass::text
         FROM pg_class
         WHERE relnamespace = 'embedfleet'::regnamespace AND relkind IN ('r', 'p', 'v', 'm')
+            AND relname !~ '^_(documents|chunks|texts|vectors)_[0-9]'
+            AND (relkind <> 'v' OR relname = 'batch_standing')
             AND relowner <> 'embedfleet_owner'::regrole
     LOOP
         EXECUTE format('ALTER TABLE %s OWNER TO embedfleet_owner', ours);
@@ -109,7 +111,7 @@ BEGIN
     FOR ours IN
         SELECT oid::regprocedure::text
         FROM pg_proc
-        WHERE pronamespace = 'embedfleet'::regnamespace
+        WHERE pronamespace = 'embedfleet'::regnamespace AND proname !~ '^search_'
             AND proowner <> 'embedfleet_owner'::regrole
     LOOP
         EXECUTE format('ALTER ROUTINE %s OWNER TO embedfleet_owner', ours);
@@ -117,17 +119,69 @@ BEGIN
 END
 $$;
 
+-- name: adopt_parts
+-- What does the same for what the collections are made of, by what has to be done at once: a view
+-- reads its tables with the rights of its owner, who has to be theirs. Searches that were granted come
+-- last.
+WITH parts AS (
+    SELECT CASE WHEN c.relkind = 'v' THEN (
+            SELECT min(t.relname)
+            FROM pg_rewrite AS w
+            JOIN pg_depend AS d ON d.classid = 'pg_rewrite'::regclass AND d.objid = w.oid
+            JOIN pg_class AS t ON d.refclassid = 'pg_class'::regclass AND t.oid = d.refobjid
+            WHERE w.ev_class = c.oid AND t.relname ~ '^_documents_'
+        ) ELSE c.relname END AS name,
+        format('ALTER TABLE embedfleet.%I OWNER TO embedfleet_owner', c.relname) AS script
+    FROM pg_class AS c
+    WHERE c.relnamespace = 'embedfleet'::regnamespace AND c.relkind IN ('r', 'p', 'v', 'm')
+        AND c.relowner <> 'embedfleet_owner'::regrole
+)
+SELECT coalesce(substring(name FROM '^_[a-z]+_([0-9]+)')::bigint, 0) AS part,
+    string_agg(script, '; ') AS script
+FROM parts
+GROUP BY part
+UNION ALL
+SELECT oid::bigint + 2147483648,
+    format('ALTER ROUTINE %s OWNER TO embedfleet_owner', oid::regprocedure)
+FROM pg_proc
+WHERE pronamespace = 'embedfleet'::regnamespace AND proowner <> 'embedfleet_owner'::regrole
+ORDER BY part;
+
 -- name: act_as_owner
 SET LOCAL ROLE embedfleet_owner;
 
 -- name: take_back
 -- The grants below are the whole truth: what another version or a person granted goes.
-REVOKE ALL ON ALL TABLES IN SCHEMA embedfleet
-FROM embedfleet_producer, embedfleet_worker, embedfleet_search;
-REVOKE ALL ON ALL SEQUENCES IN SCHEMA embedfleet
-FROM embedfleet_producer, embedfleet_worker, embedfleet_search;
-REVOKE ALL ON ALL ROUTINES IN SCHEMA embedfleet
-FROM embedfleet_producer, embedfleet_worker, embedfleet_search;
+DO $$
+DECLARE
+    ours text;
+BEGIN
+    FOR ours IN
+        SELECT c.oid::regclass::text
+        FROM pg_class AS c
+        WHERE c.relnamespace = 'embedfleet'::regnamespace AND c.relkind IN ('r', 'p', 'v', 'm')
+            AND c.relname !~ '^_(documents|chunks|texts|vectors)_[0-9]'
+            AND (c.relkind <> 'v' OR c.relname = 'batch_standing')
+    LOOP
+        EXECUTE format(
+            'REVOKE ALL ON %s FROM embedfleet_producer, embedfleet_worker, embedfleet_search', ours
+        );
+    END LOOP;
+    REVOKE ALL ON ALL SEQUENCES IN SCHEMA embedfleet
+    FROM embedfleet_producer, embedfleet_worker, embedfleet_search;
+    FOR ours IN
+        SELECT oid::regprocedure::text
+        FROM pg_proc
+        WHERE pronamespace = 'embedfleet'::regnamespace AND proname !~ '^search_'
+    LOOP
+        EXECUTE format(
+            'REVOKE ALL ON ROUTINE %s FROM embedfleet_producer, embedfleet_worker,'
+            ' embedfleet_search',
+            ours
+        );
+    END LOOP;
+END
+$$;
 
 -- name: grant_to_all
 GRANT USAGE ON SCHEMA embedfleet TO embedfleet_producer, embedfleet_worker, embedfleet_search;
@@ -178,46 +232,93 @@ GRANT SELECT, DELETE ON embedfleet.query_vector TO embedfleet_worker;
 GRANT SELECT, INSERT, UPDATE (used_at) ON embedfleet.query_vector
 TO embedfleet_search, embedfleet_producer;
 
--- name: grant_relations
--- The tables and views of the collections that are there; later ones get theirs as they are made (by
--- a function of migration 0020, which has this list too).
+-- name: grant_parts
+-- What gives the tables and views of the collections their rights, each at once, where they differ from
+-- this list; later collections get theirs as they are made (by a function of migration 0020, which has
+-- the list too). On a search that was granted, our roles have none.
 -- Only catalogs are read: what is stored in the schema may be its former owner's, and would run
 -- with the rights of whoever sets up the roles.
-DO $$
-DECLARE
-    ours record;
-    rights text;
-BEGIN
-    FOR ours IN
-        SELECT format('embedfleet.%I', relname) AS name,
-            CASE WHEN relkind = 'v' THEN 'view' ELSE split_part(relname, '_', 2) END AS what
-        FROM pg_class
-        WHERE relnamespace = 'embedfleet'::regnamespace
-            AND (
-                relkind = 'v' AND relname <> 'batch_standing'
-                OR relkind = 'r' AND relname ~ '^_(documents|chunks|texts|vectors)_[0-9]'
-            )
-    LOOP
-        FOR rights IN
-            SELECT r.rights
-            FROM (VALUES
-                ('documents', 'SELECT, INSERT, UPDATE, DELETE ON %s TO embedfleet_producer'),
-                ('documents', 'SELECT, UPDATE (live_version) ON %s TO embedfleet_worker'),
-                ('chunks', 'SELECT, INSERT, DELETE ON %s TO embedfleet_producer'),
-                ('chunks', 'SELECT, DELETE ON %s TO embedfleet_worker'),
-                ('texts', 'SELECT, INSERT, UPDATE (batch_id), DELETE ON %s TO embedfleet_producer'),
-                ('texts', 'SELECT, UPDATE (batch_id), DELETE ON %s TO embedfleet_worker'),
-                ('vectors', 'SELECT, DELETE ON %s TO embedfleet_producer'),
-                ('vectors', 'SELECT, INSERT, DELETE ON %s TO embedfleet_worker'),
-                ('view', 'SELECT ON %s TO embedfleet_search')
-            ) AS r (what, rights)
-            WHERE r.what = ours.what
-        LOOP
-            EXECUTE format('GRANT ' || rights, ours.name);
-        END LOOP;
-    END LOOP;
-END
-$$;
+WITH rights (what, role, privileges, of_column) AS (
+    VALUES
+        ('documents', 'embedfleet_producer', '{SELECT,INSERT,UPDATE,DELETE}'::text[], ''),
+        ('documents', 'embedfleet_worker', '{SELECT}', ''),
+        ('documents', 'embedfleet_worker', '{UPDATE}', 'live_version'),
+        ('chunks', 'embedfleet_producer', '{SELECT,INSERT,DELETE}', ''),
+        ('chunks', 'embedfleet_worker', '{SELECT,DELETE}', ''),
+        ('texts', 'embedfleet_producer', '{SELECT,INSERT,DELETE}', ''),
+        ('texts', 'embedfleet_producer', '{UPDATE}', 'batch_id'),
+        ('texts', 'embedfleet_worker', '{SELECT,DELETE}', ''),
+        ('texts', 'embedfleet_worker', '{UPDATE}', 'batch_id'),
+        ('vectors', 'embedfleet_producer', '{SELECT,DELETE}', ''),
+        ('vectors', 'embedfleet_worker', '{SELECT,INSERT,DELETE}', ''),
+        ('view', 'embedfleet_search', '{SELECT}', '')
+), wanted AS (
+    SELECT what,
+        string_agg(format('%s %s %s', role, privilege, of_column), ', '
+            ORDER BY role COLLATE "C", privilege COLLATE "C", of_column COLLATE "C") AS rights
+    FROM rights CROSS JOIN LATERAL unnest(privileges) AS privilege
+    GROUP BY what
+), grants AS (
+    SELECT what, string_agg(
+        format(
+            'GRANT %s%s ON embedfleet.%%1$I TO %I', array_to_string(privileges, ', '),
+            CASE WHEN of_column <> '' THEN format(' (%I)', of_column) END, role
+        ), '; '
+    ) AS script
+    FROM rights
+    GROUP BY what
+), parts AS (
+    SELECT oid, relname, relacl,
+        CASE WHEN relkind = 'v' THEN 'view' ELSE split_part(relname, '_', 2) END AS what
+    FROM pg_class
+    WHERE relnamespace = 'embedfleet'::regnamespace AND relowner = 'embedfleet_owner'::regrole
+        AND (
+            relkind = 'v' AND relname <> 'batch_standing'
+            OR relkind = 'r' AND relname ~ '^_(documents|chunks|texts|vectors)_[0-9]'
+        )
+), found AS (
+    SELECT p.*, (
+        SELECT string_agg(format('%s %s %s', role, privilege_type, of_column), ', '
+            ORDER BY role COLLATE "C", privilege_type COLLATE "C", of_column COLLATE "C")
+        FROM (
+            SELECT pg_get_userbyid(a.grantee) AS role, a.privilege_type, '' AS of_column
+            FROM aclexplode(p.relacl) AS a
+            UNION ALL
+            SELECT pg_get_userbyid(a.grantee), a.privilege_type, t.attname
+            FROM pg_attribute AS t
+            CROSS JOIN LATERAL aclexplode(t.attacl) AS a
+            WHERE t.attrelid = p.oid AND t.attacl IS NOT NULL
+        ) AS given
+        WHERE role IN ('embedfleet_producer', 'embedfleet_worker', 'embedfleet_search')
+    ) AS rights
+    FROM parts AS p
+)
+SELECT p.oid::bigint AS part,
+    format(
+        'REVOKE ALL ON embedfleet.%1$I FROM embedfleet_producer, embedfleet_worker, embedfleet_search; '
+        || s.script,
+        p.relname
+    ) AS script
+FROM found AS p
+JOIN wanted AS w USING (what)
+JOIN grants AS s USING (what)
+WHERE p.rights IS DISTINCT FROM w.rights
+UNION ALL
+SELECT p.oid::bigint,
+    format(
+        'REVOKE ALL ON ROUTINE %s FROM embedfleet_producer, embedfleet_worker, embedfleet_search',
+        p.oid::regprocedure
+    )
+FROM pg_proc AS p
+WHERE p.pronamespace = 'embedfleet'::regnamespace AND p.proowner = 'embedfleet_owner'::regrole
+    AND p.proname ~ '^search_'
+    AND EXISTS (
+        SELECT
+        FROM aclexplode(p.proacl) AS a
+        JOIN pg_roles AS r ON r.oid = a.grantee
+        WHERE r.rolname IN ('embedfleet_producer', 'embedfleet_worker', 'embedfleet_search')
+    )
+ORDER BY part;
 
 -- name: lock
 -- One migration at a time.

@@ -16,10 +16,12 @@ WHERE l.granted AND l.locktype = 'advisory' AND l.objsubid = 2
     AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database());
 
 -- name: long_held
--- Our advisory locks that one session has held for longer than anything of ours takes, by their
--- number: a collection, 0 the sweep, less than 0 what one process of the fleet does.
+-- Our advisory locks that one session has held for longer than anything of ours takes, by their two
+-- numbers: what they are for, and a collection, 0 the sweep, less than 0 what one process of the fleet
+-- does.
 SELECT a.pid, a.usename, a.application_name, a.state,
     coalesce(a.xact_start, a.state_change) AS since,
+    l.classid::bigint AS space,
     CASE WHEN l.objid::bigint >= 2147483648 THEN l.objid::bigint - 4294967296
         ELSE l.objid::bigint END AS number
 FROM pg_locks AS l

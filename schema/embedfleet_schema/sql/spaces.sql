@@ -20,14 +20,13 @@ SELECT DISTINCT queue FROM embedfleet.collection WHERE space_id = ANY (%(spaces)
 -- What stands still, since when and why, and how much waits for it; of all spaces, or of one.
 SELECT s.id, s.provider || '/' || s.model AS model, s.paused_at, s.pause_code AS code,
     s.pause_reason AS reason, array_agg(c.name ORDER BY c.name) AS collections,
-    coalesce(sum(h.batches), 0)::bigint AS held
+    (
+        SELECT count(*)
+        FROM embedfleet.batch AS b
+        WHERE b.space_id = s.id AND b.state = 'held'
+    ) AS held
 FROM embedfleet.space AS s
 JOIN embedfleet.collection AS c ON c.space_id = s.id
-CROSS JOIN LATERAL (
-    SELECT count(*) AS batches
-    FROM embedfleet.batch AS b
-    WHERE b.collection_id = c.id AND b.state = 'held'
-) AS h
 WHERE s.paused_at IS NOT NULL AND (%(space_id)s::bigint IS NULL OR s.id = %(space_id)s)
 GROUP BY s.id
 ORDER BY s.paused_at, s.id;

@@ -11,10 +11,12 @@ FROM generate_series(1, %(count)s);
 -- A batch of a job, as a producer packs it. Here and below, one that is cancelled keeps no texts:
 -- nobody asks for them again.
 INSERT INTO embedfleet.batch
-    (id, job_id, collection_id, queue, lane, state, priority, chunks, tokens, texts, finished_at)
+    (id, job_id, collection_id, space_id, queue, lane, state, priority, chunks, tokens, texts,
+        finished_at)
 OVERRIDING SYSTEM VALUE
 VALUES
-    (%(id)s, %(job_id)s, %(collection_id)s, %(queue)s, %(lane)s, %(state)s, %(priority)s, %(chunks)s,
+    (%(id)s, %(job_id)s, %(collection_id)s, %(space_id)s, %(queue)s, %(lane)s, %(state)s,
+        %(priority)s, %(chunks)s,
         %(tokens)s,
         CASE WHEN %(state)s <> 'cancelled' THEN %(texts)s::bigint[] ELSE '{}' END,
         CASE WHEN %(state)s = 'cancelled' THEN now() END);
@@ -49,6 +51,12 @@ FROM best
 WHERE b.id = best.id
 RETURNING b.id, b.attempt, b.errors, b.job_id, b.collection_id, b.tokens, b.texts;
 
+-- name: by_index
+-- Before `claim`, for its transaction: a planner that expects few batches takes any index for as good
+-- as the one that has them in order, and sorts what it finds there, which may be the backlog. Where a
+-- sort is needed all the same, it looks so dear that PostgreSQL would compile it.
+SELECT set_config('enable_sort', 'off', true), set_config('jit', 'off', true);
+
 -- name: best
 -- A part of `claim`: the best pending batch of a queue, of no job that this process leaves alone.
 -- SKIP LOCKED: claimers never wait for each other.
@@ -61,33 +69,53 @@ FOR UPDATE SKIP LOCKED
 LIMIT 1;
 
 -- name: best_beside
--- The same, beside the spaces that this process lets cool. Each collection is asked for its first
--- batch, and only one batch is locked, so that 100,000 batches of a cooling space cost nothing. Rows
--- are compared, and the order names what is equal: only the index by collection gives that, where a
--- planner may take the other one for as good, and read the backlog.
+-- The same, beside the spaces that this process lets cool. The spaces with batches that wait are
+-- found one after the other in their index, each is asked for its first batch, and only one batch is
+-- locked, so that 100,000 batches of a cooling space cost nothing, and neither do collections. Rows
+-- are compared, and the order names what is equal: only the index by space gives that.
+WITH RECURSIVE waiting AS (
+    (
+        SELECT space_id, queue
+        FROM embedfleet.batch
+        WHERE state = 'pending' AND lane = 'live'
+        ORDER BY space_id, queue, priority, run_after, id
+        LIMIT 1
+    )
+    UNION ALL
+    SELECT n.space_id, n.queue
+    FROM waiting AS w
+    CROSS JOIN LATERAL (
+        SELECT b.space_id, b.queue
+        FROM embedfleet.batch AS b
+        WHERE b.state = 'pending' AND b.lane = 'live'
+            AND (b.space_id, b.queue) > (w.space_id, w.queue)
+        ORDER BY b.space_id, b.queue, b.priority, b.run_after, b.id
+        LIMIT 1
+    ) AS n
+)
 SELECT b.id
 FROM (
-    SELECT c.id
-    FROM embedfleet.collection AS c
+    SELECT w.space_id
+    FROM waiting AS w
     CROSS JOIN LATERAL (
         SELECT f.priority, f.run_after, f.id
         FROM embedfleet.batch AS f
-        WHERE (f.collection_id, f.queue) >= (c.id, %(queue)s)
-            AND (f.collection_id, f.queue) <= (c.id, %(queue)s) AND f.lane = 'live'
+        WHERE (f.space_id, f.queue) >= (w.space_id, %(queue)s)
+            AND (f.space_id, f.queue) <= (w.space_id, %(queue)s) AND f.lane = 'live'
             AND f.state = 'pending' AND f.run_after <= now() AND f.job_id <> ALL (%(aside)s::bigint[])
-        ORDER BY f.collection_id, f.queue, f.priority, f.run_after, f.id
+        ORDER BY f.space_id, f.queue, f.priority, f.run_after, f.id
         LIMIT 1
     ) AS first
-    WHERE c.space_id <> ALL (%(beside)s::bigint[])
+    WHERE w.queue = %(queue)s AND w.space_id <> ALL (%(beside)s::bigint[])
     ORDER BY first.priority, first.run_after, first.id
-) AS c
+) AS s
 CROSS JOIN LATERAL (
     SELECT l.id
     FROM embedfleet.batch AS l
-    WHERE (l.collection_id, l.queue) >= (c.id, %(queue)s)
-        AND (l.collection_id, l.queue) <= (c.id, %(queue)s) AND l.lane = 'live'
+    WHERE (l.space_id, l.queue) >= (s.space_id, %(queue)s)
+        AND (l.space_id, l.queue) <= (s.space_id, %(queue)s) AND l.lane = 'live'
         AND l.state = 'pending' AND l.run_after <= now() AND l.job_id <> ALL (%(aside)s::bigint[])
-    ORDER BY l.collection_id, l.queue, l.priority, l.run_after, l.id
+    ORDER BY l.space_id, l.queue, l.priority, l.run_after, l.id
     FOR UPDATE SKIP LOCKED
     LIMIT 1
 ) AS b
@@ -241,10 +269,10 @@ WHERE b.id = c.id;
 -- for the one waits for both.
 WITH child AS (
     INSERT INTO embedfleet.batch
-        (job_id, collection_id, queue, lane, state, priority, run_after, chunks, tokens, texts,
-            parent_id, reason, finished_at)
-    SELECT b.job_id, b.collection_id, b.queue, CASE WHEN %(live)s THEN 'live' ELSE b.lane END,
-        %(state)s, b.priority, CASE WHEN %(keeps_place)s THEN b.run_after ELSE now() END,
+        (job_id, collection_id, space_id, queue, lane, state, priority, run_after, chunks, tokens,
+            texts, parent_id, reason, finished_at)
+    SELECT b.job_id, b.collection_id, b.space_id, b.queue,
+        CASE WHEN %(live)s THEN 'live' ELSE b.lane END, %(state)s, b.priority, CASE WHEN %(keeps_place)s THEN b.run_after ELSE now() END,
         %(chunks)s, coalesce(%(tokens)s::bigint, b.tokens * %(chunks)s / b.chunks),
         CASE WHEN %(state)s NOT IN ('cancelled', 'dead') THEN %(texts)s::bigint[] ELSE '{}' END,
         b.id, %(reason)s, CASE WHEN %(state)s IN ('cancelled', 'dead') THEN now() END

@@ -45,6 +45,7 @@ def claim(
     """One transaction, in which time stands still: what is put back is not claimed again."""
     values = {**values, "aside": aside.jobs()}
     tried: list[int] = []
+    transitions.by_index(conn)
     row = transitions.claim(conn, best, values)
     while row is not None:
         lease, counts = _read(conn, row)

@@ -24,6 +24,9 @@ from embedfleet_schema.types import Chunking, CollectionInfo, Metric, Queue, Reu
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,62}")
 _SQL = load("collections")
 
+# How many names a message gives of those before, and of those after, one that is not there.
+NAMED = 10
+
 OPERATORS: dict[Metric, tuple[str, str]] = {
     "cosine": ("<=>", "cosine_ops"),
     "l2": ("<->", "l2_ops"),
@@ -81,13 +84,15 @@ def find(db: Database, name: str) -> CollectionInfo:
     """The collection `name`.
 
     Raises:
-        UnknownCollection: with the names that exist.
+        UnknownCollection: with the names that exist, or of many those near it in the alphabet.
     """
     with db.connection() as conn:
         found = _list(conn, name=name)
         if found:
             return found[0]
-        names = ", ".join(info.name for info in _list(conn))
+        near = conn.execute(_SQL["near"], {"name": name, "most": NAMED}).fetchall()
+    others = [other for other, beyond in near if not beyond]
+    names = ", ".join([*others, "and more"] if len(others) < len(near) else others)
     known = f"There are: {names}." if names else "There is none yet."
     raise UnknownCollection(name=name, known=known)
 
@@ -126,6 +131,13 @@ def check_reuse(collection: CollectionInfo, wanted: Reuse | None) -> None:
 def list_all(db: Database) -> list[CollectionInfo]:
     with db.connection() as conn:
         return _list(conn)
+
+
+def newest_of(db: Database, space: Space, limit: int) -> list[CollectionInfo]:
+    """The newest collections of a space that let others take their vectors."""
+    values = {"fingerprint": space.fingerprint, "limit": limit}
+    with db.connection() as conn:
+        return _listed(conn, "of_space", values)
 
 
 def counts(db: Database, collection: CollectionInfo) -> CollectionCounts:
@@ -220,8 +232,13 @@ def _described(space: Space) -> str:
 def _list(
     conn: Connection[Any], name: str | None = None, collection_id: int | None = None
 ) -> list[CollectionInfo]:
+    which = "named" if name is not None else "all" if collection_id is None else "numbered"
+    return _listed(conn, which, {"name": name, "id": collection_id})
+
+
+def _listed(conn: Connection[Any], which: str, values: dict[str, object]) -> list[CollectionInfo]:
     with conn.cursor(row_factory=dict_row) as cursor:
-        cursor.execute(_SQL["list"], {"name": name, "id": collection_id})
+        cursor.execute(_SQL["list"].format(which=_SQL[which]), values)
         return [_info(row) for row in cursor]
 
 

@@ -197,6 +197,7 @@ def give_up(
         answered: the provider may have answered it, so what it reserved may be spent.
     """
     with db.transaction() as conn:
+        locks.own_space_of_file(conn, file.id)
         if answered:
             budgets.leave_file_unsettled(conn, file.id)
         if not _end(conn, file, "failed", code=code, reason=reason, token_limit=token_limit):

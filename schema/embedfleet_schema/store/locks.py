@@ -1,9 +1,11 @@
-"""The lock of a collection, held to the end of a transaction.
+"""The locks of a collection and of its space, held to the end of a transaction.
 
-Whoever adds chunks, batches or vectors, or moves a batch on, shares it. Whoever removes chunks or
-vectors owns it, and so does who pauses, resumes or cancels: so nobody relies on a vector that is
-about to be removed, or on a job that is about to be paused. It is taken first in a transaction, and
-in the order of collections where they are several.
+Whoever adds chunks, batches or vectors, or moves a batch on, shares the collection. Whoever removes
+chunks or vectors owns it, and so does who pauses, resumes or cancels a job: so nobody relies on a
+vector that is about to be removed, or on a job that is about to be paused. All of them share the
+space, and who pauses or resumes it owns it: as if he owned each of its collections, with one lock
+for any number. They are taken first in a transaction, the space before the collection, and several
+in the order of their numbers.
 """
 
 from __future__ import annotations
@@ -15,11 +17,17 @@ from typing import Any
 
 from psycopg import Connection
 
-from embedfleet_schema.database import LOCK_SPACE, REPAIR_LOCK_SPACE, Database
+from embedfleet_schema.database import (
+    LOCK_SPACE,
+    MODEL_LOCK_SPACE,
+    REPAIR_LOCK_SPACE,
+    Database,
+)
 from embedfleet_schema.errors import UnknownJob
 from embedfleet_schema.statements import load
 
 _SQL = load("locks")
+_KINDS = {"spaces": MODEL_LOCK_SPACE, "collections": LOCK_SPACE, "repairs": REPAIR_LOCK_SPACE}
 
 # How long a round waits for one collection: a sweep's own transaction stands idle meanwhile, and
 # must not do so for a minute.
@@ -47,16 +55,11 @@ class Impatient:
 
 
 def share(conn: Connection[Any], collection_id: int) -> None:
-    conn.execute(_SQL["share"], {"space": LOCK_SPACE, "collection_id": collection_id})
-
-
-def share_lane_file(conn: Connection[Any], file_id: int) -> None:
-    """Share the collections whose batches a file of the lane has."""
-    conn.execute(_SQL["share_lane_file"], {"space": LOCK_SPACE, "file_id": file_id})
+    conn.execute(_SQL["share"], _KINDS | {"collection_id": collection_id})
 
 
 def own(conn: Connection[Any], collection_id: int) -> None:
-    conn.execute(_SQL["own"], {"space": LOCK_SPACE, "collection_id": collection_id})
+    conn.execute(_SQL["own"], _KINDS | {"collection_id": collection_id})
 
 
 def own_job(conn: Connection[Any], job_id: int) -> None:
@@ -65,18 +68,20 @@ def own_job(conn: Connection[Any], job_id: int) -> None:
     Raises:
         UnknownJob: there is none of this id.
     """
-    values = {"space": LOCK_SPACE, "job_id": job_id}
-    if conn.execute(_SQL["own_job"], values).fetchone() is None:
+    if conn.execute(_SQL["own_job"], _KINDS | {"job_id": job_id}).fetchone() is None:
         raise UnknownJob(job=job_id)
 
 
 def own_spaces(conn: Connection[Any], spaces: Sequence[int]) -> None:
-    """Own all collections of some spaces, and those that are made in them meanwhile."""
-    conn.execute(_SQL["take_spaces"], {"spaces": list(spaces)})
-    conn.execute(_SQL["own_spaces"], {"space": LOCK_SPACE, "spaces": list(spaces)})
+    """Own some spaces with all their collections, and those that are made in them meanwhile."""
+    conn.execute(_SQL["own_spaces"], _KINDS | {"ids": list(spaces)})
+
+
+def own_space_of_file(conn: Connection[Any], file_id: int) -> None:
+    """Own the space of a file of the lane, whose batches may be of any number of collections."""
+    conn.execute(_SQL["own_space_of_file"], _KINDS | {"file_id": file_id})
 
 
 def repair_alone(conn: Connection[Any], collection_id: int) -> None:
     """Make others wait who look for texts to be queued again, and nobody else."""
-    values = {"space": REPAIR_LOCK_SPACE, "collection_id": collection_id}
-    conn.execute(_SQL["repair_alone"], values)
+    conn.execute(_SQL["repair_alone"], _KINDS | {"collection_id": collection_id})

@@ -45,9 +45,8 @@ def siblings(db: Database, space: Space, collection: CollectionInfo | None) -> l
     """The other collections of the space that workers ask for vectors: see `store.reuse`."""
     if collection is not None and collection.reuse == "none":
         return []
-    others = [info for info in collections.list_all(db) if info.space == space]
-    others = [info for info in others if info != collection and info.reuse == "space"]
-    return sorted(others, key=lambda info: info.id, reverse=True)[:SIBLINGS_ASKED]
+    newest = collections.newest_of(db, space, SIBLINGS_ASKED + 1)
+    return [info for info in newest if info != collection][:SIBLINGS_ASKED]
 
 
 def speed(db: Database, space: Space) -> float | None:

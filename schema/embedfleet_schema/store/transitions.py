@@ -221,7 +221,12 @@ def enqueue(
     batches: Sequence[NewBatch],
 ) -> None:
     """New batches of a job, as it stands in this transaction."""
-    values = {"collection_id": collection.id, "queue": collection.queue, "priority": 0}
+    values = {
+        "collection_id": collection.id,
+        "space_id": collection.space_id,
+        "queue": collection.queue,
+        "priority": 0,
+    }
     with conn.cursor() as cursor:
         cursor.executemany(
             _SQL["enqueue"],
@@ -286,6 +291,11 @@ def claiming(best: Best, collection: CollectionInfo | None = None) -> sql.Compos
     return _SQL["claim"].format(best=found)
 
 
+def by_index(conn: Connection[Any]) -> None:
+    """Have the claims of this transaction follow the order of their indexes, and sort nothing."""
+    conn.execute(_SQL["by_index"])
+
+
 def claim(
     conn: Connection[Any],
     best: Best,
@@ -316,7 +326,7 @@ def release_file(
     """Give the leases up that a file of the lane has, or those of `ids`; returns the state and the
     queue of each. The arguments are those of `Leaving.release`.
     """
-    locks.share_lane_file(conn, file_id)
+    locks.own_space_of_file(conn, file_id)
     rows = conn.execute(_SQL["leased_to_file"], {"file_id": file_id})
     awaiting.inherit(conn, [batch_id for (batch_id,) in rows])
     values = {"file_id": file_id, "reason": reason, "delay_s": delay_s, "live": live}

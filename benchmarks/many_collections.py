@@ -1,0 +1,162 @@
+"""What one operation costs as collections become many: milliseconds, the median of some calls.
+
+All collections share one model. Next to nothing is in them: what is measured is PostgreSQL's
+catalog, our look-ups, and what goes through all of them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import subprocess
+import time
+from collections.abc import Callable
+from uuid import uuid4
+
+import embedfleet as ef
+from _scratch import machine, scratch_fleet
+from embedfleet.cli.collections import described
+from embedfleet.cli.diagnosis import examine
+from embedfleet.stack.wheels import postgres_programs
+from embedfleet_schema.database import Database
+from embedfleet_schema.migrate import migrate
+from embedfleet_schema.roles import set_up_roles
+from embedfleet_schema.store import spaces
+from embedfleet_schema.store.batches import Batches
+from embedfleet_schema.store.sweep import sweep
+from embedfleet_workers.embedders.fake import fake_vectors
+from embedfleet_workers.runtime import Launch, Runtime
+
+MODEL = "fake/16"
+VECTOR = [1.0] + [0.0] * 15
+TIMES = 20
+
+
+def timed(name: str, work: Callable[[], object], times: int = TIMES) -> None:
+    """The middle of some calls, in milliseconds."""
+    taken = []
+    for _ in range(times):
+        started = time.perf_counter()
+        work()
+        taken.append((time.perf_counter() - started) * 1e3)
+    print(f"{name:<44} {statistics.median(taken):10.1f} ms", flush=True)
+
+
+class One:
+    """What is done with one collection among many."""
+
+    def __init__(self, fleet: ef.Fleet) -> None:
+        self.fleet = fleet
+        self.batches = Batches(fleet.db, owner=uuid4(), lease_seconds=60)
+        self.made = 0
+
+    def create(self) -> None:
+        self.made += 1
+        self.fleet.collection(f"c{self.made}", model=MODEL)
+
+    def open(self) -> None:
+        self.docs = self.fleet.collection(f"c{self.made // 2}")
+
+    def enqueue(self) -> None:
+        self.docs.enqueue([ef.Document(uuid4().hex, f"some words and {uuid4().hex}")])
+
+    def claim(self) -> None:
+        self.lease = self.batches.claim("cpu")
+
+    def claim_beside(self) -> None:
+        self.batches.claim("cpu", beside=[self.docs.info.space_id])
+
+    def commit(self) -> None:
+        if self.lease is not None:
+            texts = self.lease.texts
+            self.batches.commit(self.lease, fake_vectors(self.docs.info.space, texts, "document"))
+            self.lease = None
+
+    def search(self) -> None:
+        self.docs.search(VECTOR, k=10)
+
+    def view(self) -> None:
+        with self.fleet.db.connection() as conn:
+            conn.execute(f"SELECT document FROM embedfleet.{self.docs.name} LIMIT 10").fetchall()
+
+    def reuse(self) -> None:
+        self.batches.reuse(self.lease)
+
+    def pause(self) -> None:
+        self.enqueue()
+        lease = self.batches.claim("cpu")
+        self.batches.pause_space(lease, code="test", reason="a benchmark")
+
+    def resume(self) -> None:
+        spaces.resume(self.fleet.db, MODEL)
+
+    def drop(self) -> None:
+        self.fleet.collection(f"c{self.made}").drop()
+        self.made -= 1
+
+    def start_worker(self) -> None:
+        runtime = Runtime(self.fleet.settings, Launch(("cpu",), 1, 1))
+        runtime.start()
+        runtime.stop()
+
+    def start_producer(self) -> None:
+        database = Database(self.fleet.settings.database)
+        with database.connection():
+            pass
+        database.close()
+
+
+def measure(one: One) -> None:
+    """With as many collections as there are."""
+    fleet = one.fleet
+    print(f"-- {one.made:,} collections", flush=True)
+    timed("create", one.create)
+    timed("open", one.open)
+    timed("enqueue of one document", one.enqueue)
+    timed("claim beside the model", one.claim_beside)
+    for name in ("claim", "reuse of others' vectors", "commit"):
+        timed(name, {"claim": one.claim, "commit": one.commit}.get(name, one.reuse), 1)
+    timed("search by vector", one.search)
+    timed("plain SQL through the view", one.view)
+    timed("show", lambda: described(one.docs))
+    timed("audit", one.docs.audit)
+    timed("list", fleet.collections, 3)
+    timed("list with counts", lambda: [described(each) for each in fleet.collections()], 1)
+    timed("pause of the model they share", one.pause, 1)
+    timed("resume", one.resume, 1)
+    timed("sweep", lambda: sweep(fleet.db))
+    timed("doctor", lambda: list(examine(fleet.settings)), 1)
+    timed("a producer connects", one.start_producer, 3)
+    timed("a worker starts and stops", one.start_worker, 1)
+    timed("migrate, with nothing to do", lambda: migrate(fleet.settings.database), 1)
+    timed("drop", one.drop, 5)
+
+
+def roles_and_dump(fleet: ef.Fleet) -> None:
+    timed("migrate --roles, the first time", lambda: set_up_roles(fleet.settings.database), 1)
+    timed("migrate --roles, again", lambda: set_up_roles(fleet.settings.database), 1)
+    timed("migrate with roles, nothing to do", lambda: migrate(fleet.settings.database), 1)
+    dump = [postgres_programs() / "pg_dump", "--schema-only", fleet.settings.database]
+    started = time.perf_counter()
+    done = subprocess.run(dump, capture_output=True, text=True, check=False)
+    seconds = time.perf_counter() - started
+    said = done.stderr.strip().splitlines()[:1]
+    print(f"pg_dump --schema-only: {seconds:.1f} s, {len(done.stdout) / 1e6:.1f} MB", *said)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--collections", type=int, default=1_000)
+    most = parser.parse_args().collections
+    print(machine())
+    with scratch_fleet() as fleet:
+        one = One(fleet)
+        for count in (10, most):
+            while one.made < count:
+                one.create()
+            measure(one)
+        roles_and_dump(fleet)
+
+
+if __name__ == "__main__":
+    main()
