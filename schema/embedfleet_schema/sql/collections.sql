@@ -36,6 +36,54 @@ DROP VIEW IF EXISTS embedfleet.{name} {behaviour};
 DROP TABLE IF EXISTS embedfleet.{vectors}, embedfleet.{texts}, embedfleet.{chunks},
     embedfleet.{documents} {behaviour};
 
+-- name: many_rows
+-- Whether more batches or failures go with it than a transaction may take.
+SELECT greatest(
+    (SELECT count(*) FROM (
+        SELECT FROM embedfleet.job AS j
+        JOIN embedfleet.batch AS b ON b.job_id = j.id
+        WHERE j.collection_id = %(collection_id)s
+        LIMIT %(limit)s + 1
+    ) AS batches),
+    (SELECT count(*) FROM (
+        SELECT FROM embedfleet.failure
+        WHERE collection_id = %(collection_id)s
+        LIMIT %(limit)s + 1
+    ) AS failures)
+) > %(limit)s AS many;
+
+-- name: abandon_jobs
+-- Nobody makes or claims batches of theirs any more.
+UPDATE embedfleet.job AS j
+SET cancelled_at = now()
+WHERE j.collection_id = %(collection_id)s AND j.cancelled_at IS NULL
+    AND (j.loaded_at IS NULL OR EXISTS (
+        SELECT FROM embedfleet.batch AS b
+        WHERE b.job_id = j.id AND b.state IN ('pending', 'held', 'leased')
+    ));
+
+-- name: delete_batches
+-- A page of them. One that is just being settled goes at the end.
+DELETE FROM embedfleet.batch
+WHERE id = ANY (ARRAY(
+    SELECT b.id
+    FROM embedfleet.job AS j
+    JOIN embedfleet.batch AS b ON b.job_id = j.id
+    WHERE j.collection_id = %(collection_id)s
+    LIMIT %(limit)s
+    FOR UPDATE OF b SKIP LOCKED
+));
+
+-- name: delete_failures
+DELETE FROM embedfleet.failure
+WHERE id = ANY (ARRAY(
+    SELECT id
+    FROM embedfleet.failure
+    WHERE collection_id = %(collection_id)s
+    LIMIT %(limit)s
+    FOR UPDATE SKIP LOCKED
+));
+
 -- name: delete
 DELETE FROM embedfleet.collection WHERE id = %(collection_id)s;
 
