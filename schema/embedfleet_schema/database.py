@@ -19,6 +19,7 @@ from embedfleet_schema.errors import (
     NotPermitted,
     PgvectorMissing,
     SchemaMissing,
+    SchemaNewer,
     SchemaOutdated,
 )
 from embedfleet_schema.forks import leave_to_parent, renewed_after_fork
@@ -37,6 +38,14 @@ LOCK_SPACES = [LOCK_SPACE, REPAIR_LOCK_SPACE, BUDGET_LOCK_SPACE]
 
 
 Row = Mapping[str, Any]
+
+
+# What a statement meets where a later release renamed or removed what it names.
+_UNKNOWN = (
+    psycopg.errors.UndefinedTable,
+    psycopg.errors.UndefinedColumn,
+    psycopg.errors.UndefinedFunction,
+)
 
 
 class LockTimeout(Blocked, psycopg.errors.LockNotAvailable):
@@ -77,6 +86,7 @@ class Database:
         Raises:
             DatabaseUnreachable: no connection within five seconds.
             NotPermitted: the user's role lacks the right to what is done with it.
+            SchemaNewer: what it names is not there any more.
             Blocked: somebody held a lock for longer than `lock_wait_s`.
         """
         with self._refusals(name_holders), self._opened().connection() as conn:
@@ -148,6 +158,9 @@ class Database:
         except psycopg.errors.IdleInTransactionSessionTimeout as error:
             # The driver takes it for an error inside PostgreSQL; it is a lost connection.
             raise psycopg.OperationalError(session.brief(error)) from error
+        except _UNKNOWN:
+            self.check_known()
+            raise
         except psycopg.errors.LockNotAvailable as error:
             if not name_holders or isinstance(error, LockTimeout):
                 raise
@@ -171,6 +184,16 @@ class Database:
             raise SchemaMissing(url=self.name)
         if found < needed:
             raise SchemaOutdated(url=self.name, found=found, needed=needed)
+        self._check_known(found)
+
+    def check_known(self) -> None:
+        """Raise SchemaNewer where the tables were migrated past what this program knows."""
+        with self.connect() as conn:
+            self._check_known(revisions.stored(conn))
+
+    def _check_known(self, found: str | None) -> None:
+        if found is not None and found > revisions.newest():
+            raise SchemaNewer(url=self.name, found=found, known=revisions.newest())
 
     def _configure(self, conn: Connection[Any]) -> None:
         self.statement_timeout = session.set_up(conn, lock_wait_s=self.lock_wait_s)

@@ -208,6 +208,9 @@ def _tables(revision: str | None) -> Finding:
     if revision < needed:
         found = f"at revision {revision}, this program needs {needed}"
         return Finding("broken", "tables", found, "embedfleet migrate")
+    if revision > needed:
+        found = f"at revision {revision}, this program knows only {needed}"
+        return Finding("broken", "tables", found, "upgrade embedfleet on this machine")
     return Finding("ok", "tables", f"at revision {revision}")
 
 
