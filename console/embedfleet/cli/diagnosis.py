@@ -30,7 +30,7 @@ from embedfleet_schema.revisions import newest
 from embedfleet_schema.roles import code_of_others
 from embedfleet_schema.session import Holder
 from embedfleet_schema.settings import Settings
-from embedfleet_schema.store import collections, scan_defaults, spaces, workers
+from embedfleet_schema.store import collections, graphs, scan_defaults, spaces, workers
 from embedfleet_schema.turns import DISK_PROBE, LANE
 from embedfleet_schema.types import CollectionInfo, serving
 from embedfleet_workers.versions import broker_advice, pgvector_advice
@@ -149,6 +149,7 @@ def _database(settings: Settings) -> Iterator[Finding]:
         yield from servers
         if all(finding.level != "broken" for finding in servers):
             yield from _scans(database)
+            yield from _indexes(database)
             yield from _workers(database, settings)
             yield from _paused(database)
             yield from _models(database)
@@ -221,6 +222,20 @@ def _scans(database: Database) -> Iterator[Finding]:
     else:
         found = "gets 40 rows at the most from an HNSW index, and fewer with a filter"
         yield Finding("warning", "plain SQL", found, "embedfleet migrate --set-defaults")
+
+
+def _indexes(database: Database) -> Iterator[Finding]:
+    """Collections whose index would be slow to build, by the statistics of their tables."""
+    without = graphs.without_index(database)
+    for info in collections.list_all(database):
+        memory = graphs.build_memory(info.space, without.get(info.name, 0))
+        if info.name in without and not memory.fits:
+            found = f"of {info.name} needs {memory.needed_mb:,} MB of memory to be built quickly"
+            advice = (
+                f"a build takes {memory.taken_mb:,} MB by itself; if the server has as much: "
+                f"embedfleet index {info.name} --memory {memory.needed_mb}"
+            )
+            yield Finding("warning", "index", found, advice)
 
 
 def _workers(database: Database, settings: Settings) -> Iterator[Finding]:

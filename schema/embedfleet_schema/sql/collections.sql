@@ -120,6 +120,20 @@ JOIN pg_class AS k ON k.oid = i.indexrelid
 JOIN pg_am AS a ON a.oid = k.relam
 WHERE i.indrelid = to_regclass(%(table)s) AND a.amname = 'hnsw';
 
+-- name: without_index
+-- Collections without a usable HNSW index, and how many vectors they have by the last statistics.
+SELECT c.name, greatest(k.reltuples, 0)::bigint AS vectors
+FROM embedfleet.collection AS c
+JOIN pg_class AS k
+    ON k.oid = to_regclass('embedfleet._vectors_' || c.id || '_' || c.space_id)
+WHERE NOT EXISTS (
+    SELECT
+    FROM pg_index AS i
+    JOIN pg_class AS x ON x.oid = i.indexrelid
+    JOIN pg_am AS a ON a.oid = x.relam
+    WHERE i.indrelid = k.oid AND a.amname = 'hnsw' AND i.indisvalid
+);
+
 -- name: drop_index
 DROP INDEX CONCURRENTLY IF EXISTS embedfleet.{index};
 
@@ -129,11 +143,17 @@ SELECT set_config('lock_timeout', '0', false),
     set_config('maintenance_work_mem', %(memory)s, false),
     set_config('max_parallel_maintenance_workers', %(workers)s, false);
 
+-- name: watch_client
+-- A build whose client is gone ends: it would go on for hours, and nobody would get to know.
+SELECT set_config('client_connection_check_interval', '2s', false);
+
 -- name: reset_build
 -- Not all: what every connection of ours is set to has to stay.
 SELECT name, set_config(name, reset_val, false)
 FROM pg_settings
-WHERE name IN ('maintenance_work_mem', 'max_parallel_maintenance_workers')
+WHERE name IN (
+    'maintenance_work_mem', 'max_parallel_maintenance_workers', 'client_connection_check_interval'
+)
 UNION ALL
 SELECT 'lock_timeout', set_config('lock_timeout', %(lock_timeout)s, false);
 
