@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import psycopg
@@ -188,7 +188,8 @@ class Database:
 
     def check_known(self) -> None:
         """Raise SchemaNewer where the tables were migrated past what this program knows."""
-        with self.connect() as conn:
+        # Who may not look cannot tell.
+        with suppress(psycopg.errors.InsufficientPrivilege), self.connect() as conn:
             self._check_known(revisions.stored(conn))
 
     def _check_known(self, found: str | None) -> None:
