@@ -21,6 +21,7 @@ from embedfleet_schema.store.drop import drop
 from embedfleet_schema.store.explain import explain
 from embedfleet_schema.store.explanation import Explanation
 from embedfleet_schema.store.failures import FailureInfo
+from embedfleet_schema.store.graphs import BuildMemory, build_memory
 from embedfleet_schema.types import LARGEST_ID, CollectionInfo
 
 # What PostgreSQL takes for `maintenance_work_mem` and for parallel maintenance workers.
@@ -149,18 +150,25 @@ class Upkeep:
         return Job(self._connections, new)
 
     def index(self, *, memory_mb: int | None = None, workers: int | None = None) -> str | None:
-        """Build the HNSW index without blocking writers; None where there is one already."""
-        if memory_mb is not None:
-            arguments.whole("index", "memory_mb", memory_mb, most=MOST_MEMORY_MB)
+        """Build the HNSW index without blocking writers; None where there is one already.
+
+        It takes the memory that its graph needs (`index_memory`), 2,048 MB at the most where
+        `memory_mb` is not given. The build ends when this process does.
+        """
         if workers is not None:
             arguments.whole("index", "workers", workers, least=0, most=MOST_INDEX_WORKERS)
-        counts = self.counts()
         return collections.build_index(
             self._connections.db,
             self.info,
-            memory_mb=memory_mb or _graph_mb(counts.vectors, self.info.space.dimensions),
+            memory_mb=self._build_memory("index", memory_mb).taken_mb,
             workers=2 if workers is None else workers,
         )
+
+    def index_memory(self, *, memory_mb: int | None = None) -> BuildMemory:
+        """The memory that a build of the index needs now, and what it would take. Where it does not
+        fit, a build takes many times as long.
+        """
+        return self._build_memory("index_memory", memory_mb)
 
     def counts(self) -> CollectionCounts:
         """How many documents, vectors and failures there are, and whether there is an index."""
@@ -212,6 +220,12 @@ class Upkeep:
         arguments.budget(call, budget_usd)
         check_budget(budget_usd, self.info.space, self._connections.settings.prices)
 
+    def _build_memory(self, call: str, memory_mb: int | None) -> BuildMemory:
+        if memory_mb is not None:
+            arguments.whole(call, "memory_mb", memory_mb, most=MOST_MEMORY_MB)
+        vectors = collections.counts(self._connections.db, self.info).vectors
+        return build_memory(self.info.space, vectors, memory_mb=memory_mb)
+
     @property
     def _budget(self) -> int:
         return self._connections.settings.batch_tokens(self.info.queue)
@@ -220,12 +234,3 @@ class Upkeep:
 def _check_job(call: str, job_id: int | None) -> None:
     if job_id is not None:
         arguments.whole(call, "job_id", job_id, most=LARGEST_ID)
-
-
-def _graph_mb(vectors: int, dimensions: int) -> int:
-    """Memory for an HNSW graph with m = 16: the vectors and about 300 bytes of links for each.
-
-    Between 64 MB and 2 GB: more may not be there, and a graph that does not fit is built on disk.
-    """
-    needed = vectors * (dimensions * 4 + 300) * 1.2 / 1_000_000
-    return int(min(max(needed, 64), 2_048))

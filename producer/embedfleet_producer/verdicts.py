@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 
 from embedfleet_producer.judge import printable, storable_source
 from embedfleet_producer.persistence import persistently
@@ -17,6 +18,8 @@ from embedfleet_schema.types import CollectionInfo, Rejection
 
 # Verdicts of one code that are listed of a file; of the others, the number.
 MOST_ALIKE = 1_000
+# Sources whose verdicts are forgotten in one transaction; each has some thousand at the most.
+FORGOTTEN_AT_ONCE = 100
 # What has no source, of a stream that tells its sources.
 STDIN = "stdin"
 
@@ -44,11 +47,13 @@ class OutdatedVerdicts:
     def forget(self, job_id: int) -> None:
         """Delete what older jobs said of these sources, once all of the stream is stored."""
         self.follow()
-        if self._ended:
-            sources = sorted(self._ended)
-            persistently(
-                lambda _: ingest.forget_sources(self._db, self._collection, job_id, sources)
-            )
+        sources = sorted(self._ended)
+        for start in range(0, len(sources), FORGOTTEN_AT_ONCE):
+            page = sources[start : start + FORGOTTEN_AT_ONCE]
+            persistently(partial(self._forget, job_id, page))
+
+    def _forget(self, job_id: int, sources: list[str], again: bool) -> None:  # noqa: ARG002
+        ingest.forget_sources(self._db, self._collection, job_id, sources)
 
 
 class AlikeVerdicts:

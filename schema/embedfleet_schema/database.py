@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import psycopg
@@ -19,6 +19,7 @@ from embedfleet_schema.errors import (
     NotPermitted,
     PgvectorMissing,
     SchemaMissing,
+    SchemaNewer,
     SchemaOutdated,
 )
 from embedfleet_schema.forks import leave_to_parent, renewed_after_fork
@@ -40,6 +41,14 @@ LOCK_SPACES = [LOCK_SPACE, REPAIR_LOCK_SPACE, BUDGET_LOCK_SPACE, MODEL_LOCK_SPAC
 
 
 Row = Mapping[str, Any]
+
+
+# What a statement meets where a later release renamed or removed what it names.
+_UNKNOWN = (
+    psycopg.errors.UndefinedTable,
+    psycopg.errors.UndefinedColumn,
+    psycopg.errors.UndefinedFunction,
+)
 
 
 class LockTimeout(Blocked, psycopg.errors.LockNotAvailable):
@@ -80,6 +89,7 @@ class Database:
         Raises:
             DatabaseUnreachable: no connection within five seconds.
             NotPermitted: the user's role lacks the right to what is done with it.
+            SchemaNewer: what it names is not there any more.
             Blocked: somebody held a lock for longer than `lock_wait_s`.
         """
         with self._refusals(name_holders), self._opened().connection() as conn:
@@ -151,6 +161,9 @@ class Database:
         except psycopg.errors.IdleInTransactionSessionTimeout as error:
             # The driver takes it for an error inside PostgreSQL; it is a lost connection.
             raise psycopg.OperationalError(session.brief(error)) from error
+        except _UNKNOWN:
+            self.check_known()
+            raise
         except psycopg.errors.LockNotAvailable as error:
             if not name_holders or isinstance(error, LockTimeout):
                 raise
@@ -174,6 +187,17 @@ class Database:
             raise SchemaMissing(url=self.name)
         if found < needed:
             raise SchemaOutdated(url=self.name, found=found, needed=needed)
+        self._check_known(found)
+
+    def check_known(self) -> None:
+        """Raise SchemaNewer where the tables were migrated past what this program knows."""
+        # Who may not look cannot tell.
+        with suppress(psycopg.errors.InsufficientPrivilege), self.connect() as conn:
+            self._check_known(revisions.stored(conn))
+
+    def _check_known(self, found: str | None) -> None:
+        if found is not None and found > revisions.newest():
+            raise SchemaNewer(url=self.name, found=found, known=revisions.newest())
 
     def _configure(self, conn: Connection[Any]) -> None:
         self.statement_timeout = session.set_up(conn, lock_wait_s=self.lock_wait_s)

@@ -214,6 +214,12 @@ class SchemaOutdated(EmbedfleetError):
     """
 
 
+class SchemaNewer(EmbedfleetError):
+    """The tables at {url} are at revision {found}, this program knows only {known}: upgrade
+    embedfleet on this machine. Nothing is lost: what waits is done by programs that know them.
+    """
+
+
 class PgvectorMissing(EmbedfleetError):
     """The database at {url} cannot provide the pgvector extension: {reason}. Install pgvector on
     the server, or have an administrator run: CREATE EXTENSION vector
@@ -260,6 +266,13 @@ class LongName(UsageError):
 class ViewsInTheWay(UsageError):
     """Others stand on collection {name!r}: {dependents}. Drop them first; or drop them together
     with the collection: embedfleet collection drop {name} --cascade
+    """
+
+
+class MigrationInTheWay(EmbedfleetError):
+    """The migration at {url} removes tables or columns that others stand on: {dependents}. Keep
+    their definitions (pg_get_viewdef), drop them, run embedfleet migrate again, and make them anew
+    on the views of the collections. What was migrated before stays.
     """
 
 

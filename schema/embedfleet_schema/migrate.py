@@ -12,6 +12,7 @@ from psycopg import sql
 from embedfleet_schema.database import LOCK_SPACE, Database
 from embedfleet_schema.errors import (
     CodeOfOthers,
+    MigrationInTheWay,
     NotPermitted,
     PgvectorMissing,
     UnsuitableDatabase,
@@ -42,6 +43,7 @@ def migrate(url: str, *, lock_wait_s: float | None = None) -> tuple[str | None, 
         PgvectorMissing: the extension cannot be created.
         NotPermitted: the user may neither make the schema nor act as its owner.
         Blocked: somebody holds a lock that the migration needs.
+        MigrationInTheWay: a view of somebody reads what the migration removes.
     """
     from alembic import command
 
@@ -150,6 +152,11 @@ def _refusals(db: Database) -> Iterator[None]:
             raise db.blocked() from error
         if isinstance(error.orig, psycopg.errors.InsufficientPrivilege):
             raise NotPermitted(url=db.name, reason=_reason(error)) from error
+        if isinstance(error.orig, psycopg.errors.DependentObjectsStillExist):
+            detail = error.orig.diag.message_detail or str(error.orig)
+            raise MigrationInTheWay(
+                url=db.name, dependents="; ".join(detail.splitlines())
+            ) from error
         raise
 
 

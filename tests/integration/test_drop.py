@@ -4,8 +4,10 @@ from uuid import uuid4
 
 import pytest
 
-from embedfleet_schema.errors import ViewsInTheWay
-from plugins.fleets import ask
+from embedfleet_schema.errors import DatabaseError, ViewsInTheWay
+from embedfleet_schema.store import drop
+from embedfleet_schema.types import Document
+from plugins.fleets import ask, documents
 
 BUILT = {
     "a view": ('CREATE VIEW public."Mine" AS SELECT content FROM embedfleet.docs', '"Mine"'),
@@ -74,3 +76,47 @@ def test_views_of_views_are_named_too(fleet, docs, command):
 
 def test_nothing_more_is_said_where_nobody_built_on_it(docs):
     assert [] == docs.drop()
+
+
+def test_batches_and_failures_go_in_pages_and_those_of_others_stay(fleet, docs, monkeypatch):
+    monkeypatch.setattr(drop, "PAGE", 2)
+    other = fleet.collection("other", model="fake/16")
+    for collection in (docs, other):
+        job = collection.enqueue(documents(30, word="some more words than before"))
+        collection.enqueue([*documents(3, word=""), *(Document(f"x{n}", "") for n in range(5))])
+    ask(fleet, "CREATE VIEW public.mine AS SELECT content FROM embedfleet.docs")
+    before = ask(fleet, "SELECT collection_id, state, texts FROM embedfleet.batch ORDER BY id")
+    with pytest.raises(ViewsInTheWay):
+        docs.drop()
+    assert before == ask(
+        fleet, "SELECT collection_id, state, texts FROM embedfleet.batch ORDER BY id"
+    )
+    assert ["drop cascades to view public.mine"] == docs.drop(cascade=True)
+    assert before[len(before) // 2 :] == ask(
+        fleet, "SELECT collection_id, state, texts FROM embedfleet.batch ORDER BY id"
+    )
+    assert "running" == fleet.job(job.id).status.state
+    assert 5 == len(other.failures())
+
+
+def test_a_drop_that_is_cut_off_leaves_cancelled_jobs_and_is_done_again(fleet, docs, monkeypatch):
+    monkeypatch.setattr(drop, "PAGE", 2)
+    job = docs.enqueue(documents(60))
+    ask(
+        fleet,
+        "CREATE FUNCTION public.cut_off() RETURNS trigger LANGUAGE plpgsql AS"
+        " $$ BEGIN RAISE EXCEPTION 'cut off'; END $$",
+    )
+    ask(
+        fleet,
+        "CREATE TRIGGER cut_off BEFORE DELETE ON embedfleet.collection"
+        " EXECUTE FUNCTION public.cut_off()",
+    )
+    with pytest.raises(DatabaseError, match="cut off"):
+        docs.drop()
+    assert [(0,)] == ask(fleet, "SELECT count(*) FROM embedfleet.batch")
+    assert "cancelled" == fleet.job(job.id).status.state
+    assert 60 == docs.audit().missing
+    ask(fleet, "DROP FUNCTION public.cut_off() CASCADE")
+    assert [] == docs.drop()
+    assert [] == fleet.collections()

@@ -13,7 +13,12 @@ from sqlalchemy.exc import ProgrammingError
 from embedfleet.fleet import Fleet
 from embedfleet_schema import revisions
 from embedfleet_schema.database import Database
-from embedfleet_schema.errors import DatabaseUnreachable, SchemaMissing, SchemaOutdated
+from embedfleet_schema.errors import (
+    DatabaseUnreachable,
+    MigrationInTheWay,
+    SchemaMissing,
+    SchemaOutdated,
+)
 from embedfleet_schema.migrate import engine_for, migrate
 from embedfleet_schema.models import Base
 from embedfleet_schema.revisions import newest
@@ -221,6 +226,25 @@ def test_texts_that_wait_know_their_batch_after_a_migration_that_was_cut_off(dat
         waiting = "SELECT batch_id FROM embedfleet._texts_{} ORDER BY id"
         assert [(1,), (1,)] == conn.execute(waiting.format(1)).fetchall()
         assert [(None,)] == conn.execute(waiting.format(2)).fetchall()
+
+
+def test_a_view_of_somebody_on_an_old_table_is_named_and_nothing_is_lost(database_url):
+    alembic(database_url, "0016")
+    with Database(database_url).connect() as conn:
+        conn.execute(SHARED)
+        conn.execute("CREATE VIEW public.raw AS SELECT embedding FROM embedfleet.vectors_2_1")
+    with pytest.raises(MigrationInTheWay, match="embedfleet migrate again") as caught:
+        migrate(database_url)
+    assert "view public.raw depends on table embedfleet.vectors_2_1" in str(caught.value)
+    with Database(database_url).connect() as conn:
+        assert "0016" == revisions.stored(conn)
+        assert 1 == conn.execute("SELECT count(*) FROM public.raw").fetchone()[0]
+        conn.execute("DROP VIEW public.raw")
+    migrate(database_url)
+    with Database(database_url).connect() as conn:
+        rows = conn.execute("SELECT content FROM embedfleet.documents_2").fetchall()
+        conn.execute("CREATE VIEW public.raw AS SELECT embedding FROM embedfleet.documents_2")
+    assert [("text b",)] == rows
 
 
 def test_more_collections_are_migrated_than_one_transaction_has_locks_for(database_url):

@@ -2,7 +2,13 @@ import psycopg
 import pytest
 
 from embedfleet_schema.database import LockTimeout
-from embedfleet_schema.errors import DatabaseUnreachable, LeaseLost, ModelNotFound, ModelRefused
+from embedfleet_schema.errors import (
+    DatabaseUnreachable,
+    LeaseLost,
+    ModelNotFound,
+    ModelRefused,
+    SchemaNewer,
+)
 from embedfleet_workers.decisions import (
     BACKOFF_LIMIT_S,
     Defer,
@@ -42,6 +48,7 @@ STOPPED = ProviderStopped(STOP, provider="openai", model="openai/m")
         (ModelNotFound(model="m", reason="r"), 9, 99, Defer(30.0, keeps_place=True)),
         (ModelRefused(model="m", reason="r"), 9, 99, Defer(30.0, keeps_place=True)),
         (DatabaseUnreachable(url="u", reason="r"), 9, 99, Defer(10.0)),
+        (SchemaNewer(url="u", found="9", known="1"), 9, 99, Defer(10.0)),
         (psycopg.OperationalError(), 9, 99, Defer(10.0)),
         (LockTimeout(url="u", seconds=1.0, holders="pid 7", pid=7), 9, 99, Defer(10.0)),
         (psycopg.errors.DiskFull(), 9, 99, Defer(15.0)),

@@ -15,6 +15,7 @@ from embedfleet_schema.rings import TASK
 from embedfleet_schema.settings import load_settings
 from embedfleet_schema.types import QUEUES, Queue
 from embedfleet_workers.lane.runner import LaneRunner
+from embedfleet_workers.outdated import Outdated
 from embedfleet_workers.pipeline import Outcome
 from embedfleet_workers.runtime import Launch, Runtime
 from embedfleet_workers.sweeper import Sweeper
@@ -38,6 +39,7 @@ class _Process:
     runtime: Runtime | None = None
     sweeper: Sweeper | None = None
     lane: LaneRunner | None = None
+    outdated = Outdated()
 
 
 @app.task(name=TASK, ignore_result=True)  # type: ignore[untyped-decorator]
@@ -74,8 +76,10 @@ def check_versions(**_: object) -> None:
     """
     try:
         check_packages()
-        with Database(settings.database).connect() as conn:
+        database = Database(settings.database)
+        with database.connect() as conn:
             check_server(conn)
+        database.check_known()
     except DatabaseUnreachable as error:
         log.warning("%s", error)
     except EmbedfleetError as error:
@@ -97,12 +101,14 @@ def note_launch(instance: Any, **_: object) -> None:  # noqa: ANN401 - Celery's 
 @signals.worker_ready.connect  # type: ignore[untyped-decorator]
 def start_main(**_: object) -> None:
     """In the main process: sweeper and batch lane; and the runtime too, where slots are threads."""
+    _Process.outdated.watch()
     if not _Process.forks:
         _start_runtime()
     _Process.sweeper = Sweeper(
         Database(settings.database, max_connections=2, lock_wait_s=settings.lock_wait_seconds),
         doorbell,
         every_s=settings.sweep_seconds,
+        outdated=_Process.outdated.tell,
     )
     _Process.sweeper.start()
     if _Process.launch is not None and "api" in _Process.launch.queues:
@@ -146,5 +152,7 @@ def stop(**_: object) -> None:
 def _start_runtime() -> None:
     if _Process.launch is None:
         raise WorkerStartFailed(reason="Celery did not say how it was set up")
-    _Process.runtime = Runtime(settings, _Process.launch, doorbell.ring)
+    _Process.runtime = Runtime(
+        settings, _Process.launch, doorbell.ring, outdated=_Process.outdated.tell
+    )
     _Process.runtime.start()

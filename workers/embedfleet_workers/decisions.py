@@ -15,6 +15,7 @@ from embedfleet_schema.errors import (
     ModelNotFound,
     ModelRefused,
     NotPermitted,
+    SchemaNewer,
     WorkerStartFailed,
 )
 from embedfleet_workers.backoff import full_jitter
@@ -105,7 +106,7 @@ def decide(  # noqa: PLR0911, PLR0912, C901 - a table reads best as one
             return Defer(ELSEWHERE_S)
         case psycopg.errors.DiskFull():
             return Defer(DISK_FULL_S)
-        case DatabaseUnreachable() | PoolTimeout() | psycopg.OperationalError():
+        case DatabaseUnreachable() | PoolTimeout() | SchemaNewer() | psycopg.OperationalError():
             return Defer(DATABASE_WAIT_S)
         case psycopg.InterfaceError() | psycopg.errors.ReadOnlySqlTransaction():
             return Defer(DATABASE_WAIT_S)

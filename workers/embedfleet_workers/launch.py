@@ -61,6 +61,11 @@ def arguments(queue: Queue, found: Plan, *, log_level: str) -> list[str]:
 
 def run(queue: Queue, found: Plan, *, log_level: str) -> None:
     """Run a worker in this process until it is told to stop (SIGTERM: it finishes its batches)."""
+    from celery.worker import state
+
     from embedfleet_workers.celery_app import app
 
     app.worker_main(arguments(queue, found, log_level=log_level))
+    # Celery's own command ends with it, its function does not tell.
+    if state.should_stop:
+        raise SystemExit(int(state.should_stop))

@@ -13,7 +13,7 @@ import psycopg
 from psycopg_pool import PoolTimeout
 
 from embedfleet_schema.breaker import Breaker
-from embedfleet_schema.errors import DatabaseUnreachable, LeaseLost
+from embedfleet_schema.errors import DatabaseUnreachable, LeaseLost, SchemaNewer
 from embedfleet_schema.failpoints import Failpoints
 from embedfleet_schema.store.batches import Batches, Lease
 from embedfleet_schema.store.claims import PriceOf
@@ -98,6 +98,7 @@ class Pipeline:
         disk: Breaker | None = None,
         cooling: Cooling | None = None,
         price_of: PriceOf = lambda _: None,
+        outdated: Callable[[SchemaNewer], object] = lambda _: None,
     ) -> None:
         self._batches = batches
         self._embedder_for = embedder_for
@@ -108,6 +109,7 @@ class Pipeline:
         self._disk = disk or Breaker(DISK_FULL_S)
         self._cooling = cooling or Cooling()
         self._price_of = price_of
+        self._outdated = outdated
         self._parts = Parts(batches, self._persist, price_of, self._failpoints)
 
     def run_one(self, queue: Queue) -> Outcome:
@@ -182,6 +184,8 @@ class Pipeline:
     def _note(self, error: BaseException) -> None:
         if isinstance(error, psycopg.errors.DiskFull):
             self._disk.open()
+        if isinstance(error, SchemaNewer):
+            self._outdated(error)
 
     def _settle(self, held: Held, error: BaseException) -> Outcome:
         lease = held.lease

@@ -14,6 +14,7 @@ from uuid import uuid4
 from embedfleet_schema.breaker import Breaker
 from embedfleet_schema.catalogue import price_of
 from embedfleet_schema.database import Database
+from embedfleet_schema.errors import SchemaNewer
 from embedfleet_schema.failpoints import Failpoints
 from embedfleet_schema.settings import Settings
 from embedfleet_schema.store.batches import Batches
@@ -53,8 +54,11 @@ class Runtime:
         settings: Settings,
         launch: Launch,
         ring: Callable[[Queue, int], object] = lambda _queue, _count: None,
+        outdated: Callable[[SchemaNewer], object] = lambda _: None,
     ) -> None:
-        """`ring` tells workers of a queue that there is work for so many slots."""
+        """`ring` tells workers of a queue that there is work for so many slots, and `outdated` the
+        process that its tables are newer than this program.
+        """
         self.db = Database(
             settings.database,
             max_connections=launch.slots + 3,
@@ -103,6 +107,7 @@ class Runtime:
             disk=Breaker(DISK_FULL_S, Turn(self.db, DISK_PROBE, DISK_FULL_S)),
             cooling=self._cooling,
             price_of=lambda name: price_of(name, settings.prices),
+            outdated=outdated,
         )
 
     def start(self) -> None:

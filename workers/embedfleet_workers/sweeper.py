@@ -6,13 +6,14 @@ import logging
 import random
 import threading
 import time
+from collections.abc import Callable
 
 import psycopg
 from psycopg_pool import PoolTimeout
 
 from embedfleet_schema.broker import Doorbell
 from embedfleet_schema.database import Database
-from embedfleet_schema.errors import EmbedfleetError
+from embedfleet_schema.errors import EmbedfleetError, SchemaNewer
 from embedfleet_schema.store import queries
 from embedfleet_schema.store.sweep import sweep, sweeping
 from embedfleet_workers.reasons import describe
@@ -30,11 +31,20 @@ STUCK_S = 60.0
 class Sweeper(threading.Thread):
     """Sweeps on a timer for as long as the worker runs."""
 
-    def __init__(self, db: Database, doorbell: Doorbell, *, every_s: float) -> None:
+    def __init__(
+        self,
+        db: Database,
+        doorbell: Doorbell,
+        *,
+        every_s: float,
+        outdated: Callable[[SchemaNewer], object] = lambda _: None,
+    ) -> None:
+        """`outdated` is told where the tables are newer than this program."""
         super().__init__(name="embedfleet-sweeper", daemon=True)
         self._db = db
         self._doorbell = doorbell
         self._every_s = every_s
+        self._outdated = outdated
         self._stopping = threading.Event()
         self._woken = threading.Event()
         self._was_away = self._unheard = False
@@ -45,6 +55,9 @@ class Sweeper(threading.Thread):
         while not self._stopping.is_set():
             try:
                 self._sweep()
+            except SchemaNewer as error:
+                self._outdated(error)
+                return
             except (psycopg.Error, PoolTimeout, EmbedfleetError) as error:
                 log.warning("sweep failed, trying again: %s", describe(error))
                 self._was_away = True

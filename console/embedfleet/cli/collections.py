@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from embedfleet import Collection, Fleet
 
 POLL_SECONDS = 1.0
+# What PostgreSQL takes for `maintenance_work_mem`.
+MOST_MEMORY_MB = 2_097_151
 
 Model = Annotated[str, typer.Option(help="Hub name, directory, or provider/name.")]
 Size = Annotated[
@@ -39,6 +41,15 @@ Overlap = Annotated[
 Mode = Annotated[ChunkMode | None, typer.Option(help="How texts are cut.")]
 Tokenizer = Annotated[
     str | None, typer.Option(help="Count tokens with this model's or file's tokenizer.")
+]
+Memory = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        max=MOST_MEMORY_MB,
+        help="MB of the server's memory for the build.",
+        show_default="what the graph needs, 2048 at the most",
+    ),
 ]
 WhenTooLong = Annotated[
     TooLong | None,
@@ -202,12 +213,19 @@ def grant(
         say(f"{role} may search with {function}(query, k, filter)")
 
 
-def index(context: typer.Context, name: Name, json: Json = False) -> None:
+def index(context: typer.Context, name: Name, memory: Memory = None, json: Json = False) -> None:
     """Build the HNSW index: quick searches of many vectors."""
     with session(context).fleet() as fleet:
         collection = fleet.collection(name)
+        found = collection.index_memory(memory_mb=memory)
+        if not found.fits and not collection.counts().indexed:
+            note(
+                f"The graph needs {found.needed_mb:,} MB of the server's memory and the build takes"
+                f" {found.taken_mb:,} MB, so it will be slow. If the server has as much: embedfleet"
+                f" index {name} --memory {found.needed_mb}"
+            )
         with _index_progress(fleet, collection):
-            built = collection.index()
+            built = collection.index(memory_mb=memory)
     if json:
         print_json({"collection": name, "built": built})
         return

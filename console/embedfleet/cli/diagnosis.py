@@ -35,7 +35,7 @@ from embedfleet_schema.revisions import newest
 from embedfleet_schema.roles import code_of_others
 from embedfleet_schema.session import Holder
 from embedfleet_schema.settings import Settings
-from embedfleet_schema.store import collections, scan_defaults, spaces, workers
+from embedfleet_schema.store import collections, graphs, scan_defaults, spaces, workers
 from embedfleet_schema.turns import DISK_PROBE, LANE
 from embedfleet_schema.types import CollectionInfo, serving
 from embedfleet_workers.versions import broker_advice, pgvector_advice
@@ -154,6 +154,7 @@ def _database(settings: Settings) -> Iterator[Finding]:
         yield from servers
         if all(finding.level != "broken" for finding in servers):
             yield from _scans(database)
+            yield from _indexes(database)
             yield from _workers(database, settings)
             yield from _paused(database)
             yield from _models(database)
@@ -214,6 +215,9 @@ def _tables(revision: str | None) -> Finding:
     if revision < needed:
         found = f"at revision {revision}, this program needs {needed}"
         return Finding("broken", "tables", found, "embedfleet migrate")
+    if revision > needed:
+        found = f"at revision {revision}, this program knows only {needed}"
+        return Finding("broken", "tables", found, "upgrade embedfleet on this machine")
     return Finding("ok", "tables", f"at revision {revision}")
 
 
@@ -224,6 +228,20 @@ def _scans(database: Database) -> Iterator[Finding]:
     else:
         found = "gets 40 rows at the most from an HNSW index, and fewer with a filter"
         yield Finding("warning", "plain SQL", found, "embedfleet migrate --set-defaults")
+
+
+def _indexes(database: Database) -> Iterator[Finding]:
+    """Collections whose index would be slow to build, by the statistics of their tables."""
+    without = graphs.without_index(database)
+    for info in collections.list_all(database):
+        memory = graphs.build_memory(info.space, without.get(info.name, 0))
+        if info.name in without and not memory.fits:
+            found = f"of {info.name} needs {memory.needed_mb:,} MB of memory to be built quickly"
+            advice = (
+                f"a build takes {memory.taken_mb:,} MB by itself; if the server has as much: "
+                f"embedfleet index {info.name} --memory {memory.needed_mb}"
+            )
+            yield Finding("warning", "index", found, advice)
 
 
 def _workers(database: Database, settings: Settings) -> Iterator[Finding]:

@@ -36,6 +36,54 @@ DROP VIEW IF EXISTS embedfleet.{name} {behaviour};
 DROP TABLE IF EXISTS embedfleet.{vectors}, embedfleet.{texts}, embedfleet.{chunks},
     embedfleet.{documents} {behaviour};
 
+-- name: many_rows
+-- Whether more batches or failures go with it than a transaction may take.
+SELECT greatest(
+    (SELECT count(*) FROM (
+        SELECT FROM embedfleet.job AS j
+        JOIN embedfleet.batch AS b ON b.job_id = j.id
+        WHERE j.collection_id = %(collection_id)s
+        LIMIT %(limit)s + 1
+    ) AS batches),
+    (SELECT count(*) FROM (
+        SELECT FROM embedfleet.failure
+        WHERE collection_id = %(collection_id)s
+        LIMIT %(limit)s + 1
+    ) AS failures)
+) > %(limit)s AS many;
+
+-- name: abandon_jobs
+-- Nobody makes or claims batches of theirs any more.
+UPDATE embedfleet.job AS j
+SET cancelled_at = now()
+WHERE j.collection_id = %(collection_id)s AND j.cancelled_at IS NULL
+    AND (j.loaded_at IS NULL OR EXISTS (
+        SELECT FROM embedfleet.batch AS b
+        WHERE b.job_id = j.id AND b.state IN ('pending', 'held', 'leased')
+    ));
+
+-- name: delete_batches
+-- A page of them. One that is just being settled goes at the end.
+DELETE FROM embedfleet.batch
+WHERE id = ANY (ARRAY(
+    SELECT b.id
+    FROM embedfleet.job AS j
+    JOIN embedfleet.batch AS b ON b.job_id = j.id
+    WHERE j.collection_id = %(collection_id)s
+    LIMIT %(limit)s
+    FOR UPDATE OF b SKIP LOCKED
+));
+
+-- name: delete_failures
+DELETE FROM embedfleet.failure
+WHERE id = ANY (ARRAY(
+    SELECT id
+    FROM embedfleet.failure
+    WHERE collection_id = %(collection_id)s
+    LIMIT %(limit)s
+    FOR UPDATE SKIP LOCKED
+));
+
 -- name: delete
 DELETE FROM embedfleet.collection WHERE id = %(collection_id)s;
 
@@ -110,6 +158,20 @@ JOIN pg_class AS k ON k.oid = i.indexrelid
 JOIN pg_am AS a ON a.oid = k.relam
 WHERE i.indrelid = to_regclass(%(table)s) AND a.amname = 'hnsw';
 
+-- name: without_index
+-- Collections without a usable HNSW index, and how many vectors they have by the last statistics.
+SELECT c.name, greatest(k.reltuples, 0)::bigint AS vectors
+FROM embedfleet.collection AS c
+JOIN pg_class AS k
+    ON k.oid = to_regclass('embedfleet._vectors_' || c.id || '_' || c.space_id)
+WHERE NOT EXISTS (
+    SELECT
+    FROM pg_index AS i
+    JOIN pg_class AS x ON x.oid = i.indexrelid
+    JOIN pg_am AS a ON a.oid = x.relam
+    WHERE i.indrelid = k.oid AND a.amname = 'hnsw' AND i.indisvalid
+);
+
 -- name: drop_index
 DROP INDEX CONCURRENTLY IF EXISTS embedfleet.{index};
 
@@ -119,11 +181,17 @@ SELECT set_config('lock_timeout', '0', false),
     set_config('maintenance_work_mem', %(memory)s, false),
     set_config('max_parallel_maintenance_workers', %(workers)s, false);
 
+-- name: watch_client
+-- A build whose client is gone ends: it would go on for hours, and nobody would get to know.
+SELECT set_config('client_connection_check_interval', '2s', false);
+
 -- name: reset_build
 -- Not all: what every connection of ours is set to has to stay.
 SELECT name, set_config(name, reset_val, false)
 FROM pg_settings
-WHERE name IN ('maintenance_work_mem', 'max_parallel_maintenance_workers')
+WHERE name IN (
+    'maintenance_work_mem', 'max_parallel_maintenance_workers', 'client_connection_check_interval'
+)
 UNION ALL
 SELECT 'lock_timeout', set_config('lock_timeout', %(lock_timeout)s, false);
 

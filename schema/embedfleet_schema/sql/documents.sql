@@ -37,12 +37,17 @@ WHERE d.id = ANY (%(documents)s)
 RETURNING d.id;
 
 -- name: remove_superseded
--- Chunks that no reader sees any more: older than the live version, or abandoned on the way.
-DELETE FROM embedfleet.{chunks} AS c
-USING embedfleet.{documents} AS d
-WHERE d.id = ANY (%(documents)s) AND c.document_id = d.id
-    AND c.version <> d.version AND c.version IS DISTINCT FROM d.live_version
-RETURNING c.text_id;
+-- A page of chunks that no reader sees any more: older than the live version, or abandoned on the way.
+DELETE FROM embedfleet.{chunks}
+WHERE id = ANY (ARRAY(
+    SELECT c.id
+    FROM embedfleet.{documents} AS d
+    JOIN embedfleet.{chunks} AS c ON c.document_id = d.id
+    WHERE d.id = ANY (%(documents)s::bigint[])
+        AND c.version <> d.version AND c.version IS DISTINCT FROM d.live_version
+    LIMIT %(limit)s
+))
+RETURNING text_id;
 
 -- name: remove_unused_vectors
 DELETE FROM embedfleet.{vectors} AS v
@@ -58,6 +63,35 @@ WHERE t.id = ANY (%(texts)s::bigint[])
 DELETE FROM embedfleet.failure AS f
 WHERE f.collection_id = %(collection_id)s AND f.text_id = ANY (%(texts)s::bigint[])
     AND NOT EXISTS (SELECT FROM embedfleet.{chunks} AS c WHERE c.text_id = f.text_id);
+
+-- name: weigh
+-- How many chunks the documents of some keys have in the versions that count, and whether a removal
+-- of theirs was cut off.
+SELECT d.key, d.digest = '' AS hidden, (
+    SELECT coalesce(sum(last.position + 1), 0)
+    FROM (VALUES (d.version), (nullif(d.live_version, d.version))) AS v (number)
+    CROSS JOIN LATERAL (
+        SELECT max(position) AS position
+        FROM embedfleet.{chunks}
+        WHERE document_id = d.id AND version = v.number
+    ) AS last
+)::bigint AS chunks
+FROM embedfleet.{documents} AS d
+WHERE d.key = ANY (%(keys)s);
+
+-- name: hide_documents
+-- Readers see none of their chunks any more, and no text is taken for theirs.
+UPDATE embedfleet.{documents}
+SET version = version + 1, live_version = version + 1, digest = ''
+WHERE key = ANY (%(keys)s)
+    AND (%(job_id)s::bigint IS NULL OR job_id = %(job_id)s)
+RETURNING id;
+
+-- name: remove_hidden
+-- Not one that was stored anew meanwhile.
+DELETE FROM embedfleet.{documents}
+WHERE id = ANY (%(documents)s::bigint[]) AND digest = ''
+RETURNING key;
 
 -- name: remove_documents
 -- Returns the texts of the chunks that the cascade takes along.
@@ -140,6 +174,14 @@ AND EXISTS (
 );
 
 -- name: clear_rejections
--- Verdicts on documents only: a chunk without a vector is live because its failure says why.
+-- A page of verdicts on documents, and on nothing else: a chunk without a vector is live because its
+-- failure says why. Locked in one order, as everywhere.
 DELETE FROM embedfleet.failure
-WHERE collection_id = %(collection_id)s AND document_key IS NOT NULL;
+WHERE id = ANY (ARRAY(
+    SELECT id
+    FROM embedfleet.failure
+    WHERE collection_id = %(collection_id)s AND document_key IS NOT NULL
+    ORDER BY document_key
+    LIMIT %(limit)s
+    FOR UPDATE
+));

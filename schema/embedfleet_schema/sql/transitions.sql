@@ -304,7 +304,8 @@ WHERE id = %(id)s;
 -- name: align
 -- Some that wait to where their job and space stand. One that is just being taken is passed over: of
 -- two who wait for batches in different orders, each would wait for the other. What goes on keeps its
--- place in the queue, and waits for nothing else.
+-- place in the queue, and waits for nothing else. The numbers stand there twice: a planner that takes
+-- the page for a large part of the table would read all of it.
 WITH misplaced AS (
     SELECT b.id, s.state
     FROM embedfleet.batch AS b
@@ -320,4 +321,4 @@ SET state = m.state,
     texts = CASE WHEN m.state <> 'cancelled' THEN b.texts ELSE '{}' END,
     finished_at = CASE WHEN m.state = 'cancelled' THEN now() END
 FROM misplaced AS m
-WHERE b.id = m.id;
+WHERE b.id = m.id AND b.id = ANY (%(ids)s::bigint[]);

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from psycopg.rows import dict_row
@@ -9,13 +10,14 @@ from psycopg.rows import dict_row
 from embedfleet_schema.database import Database
 from embedfleet_schema.statements import composed, load
 from embedfleet_schema.store import documents, locks
-from embedfleet_schema.store.requeue import requeue
+from embedfleet_schema.store.ranges import LEAST, ranges
+from embedfleet_schema.store.requeue import Search, requeue
 from embedfleet_schema.store.texts import judging
 from embedfleet_schema.types import CollectionInfo
 
 _SQL = load("audit")
 
-# Vectors that are removed while everybody else waits.
+# Vectors that are removed while everybody else waits, and documents that are looked at then.
 PAGE = 5_000
 
 
@@ -47,7 +49,7 @@ class Audit:
 
 
 def audit(db: Database, collection: CollectionInfo) -> Audit:
-    """Count in one snapshot; reads every chunk's hash, so large collections take a while."""
+    """Count in one snapshot; reads the number of every text, chunk and vector."""
     with db.connection() as conn, conn.cursor(row_factory=dict_row) as cursor:
         cursor.execute(judging(_SQL["count"], collection), {"collection_id": collection.id})
         return Audit(**(cursor.fetchone() or {}))
@@ -58,40 +60,64 @@ def repair(
 ) -> int | None:
     """Queue what is missing, remove what is extra, take live what is whole.
 
+    All of it in pages: one that was cut off has done what it had come to, and the next does the
+    rest.
+
     Returns:
         The id of the job that embeds the missing texts; None where none was missing.
     """
-    values = {"collection_id": collection.id}
-    _remove_extra(db, collection)
-    with db.transaction() as conn:
-        locks.repair_alone(conn, collection.id)
-        rows = conn.execute(judging(_SQL["missing_texts"], collection), values).fetchall()
-        job_id = requeue(conn, collection, "repair", rows, budget=budget, budget_usd=budget_usd)
-    after = 0
-    while page := _take_page_live(db, collection, after):
-        after = page
-    superseded = composed(_SQL["superseded_documents"], collection)
-    with db.connection() as conn:
-        left = [document for (document,) in conn.execute(superseded)]
-    documents.prune(db, collection, left)
+    following = composed(_SQL["next_text"], collection)
+    for each in ranges(db, following):
+        _remove_extra(db, collection, each)
+    search = Search(
+        following, judging(_SQL["missing_texts"], collection), {"collection_id": collection.id}
+    )
+    job_id = requeue(db, collection, "repair", search, budget=budget, budget_usd=budget_usd)
+    _take_live(db, collection)
+    for each in ranges(db, composed(_SQL["next_document"], collection)):
+        _tidy_documents(db, collection, each)
     return job_id
 
 
-def _remove_extra(db: Database, collection: CollectionInfo) -> None:
+def _tidy_documents(db: Database, collection: CollectionInfo, each: Mapping[str, int]) -> None:
+    """Remove the chunks that documents left behind, and the rest of documents that go."""
+
+    def found(statement: str) -> list[int]:
+        with db.connection() as conn:
+            rows = conn.execute(composed(_SQL[statement], collection), each)
+            return [document for (document,) in rows]
+
+    documents.prune(db, collection, found("superseded_documents"))
+    if half_removed := found("half_removed"):
+        documents.remove_hidden(db, collection, half_removed)
+
+
+def _remove_extra(db: Database, collection: CollectionInfo, each: Mapping[str, int]) -> None:
     """Looked for without a lock, because that takes long; removed a page at a time with it."""
-    with db.connection() as conn:
-        rows = conn.execute(composed(_SQL["extra"], collection)).fetchall()
-    text_ids = [text_id for (text_id,) in rows]
-    for start in range(0, len(text_ids), PAGE):
+    statement = composed(_SQL["extra"], collection)
+    while True:
+        with db.connection() as conn:
+            rows = conn.execute(statement, {**each, "limit": PAGE}).fetchall()
+        if rows:
+            with db.transaction() as conn:
+                locks.own(conn, collection.id)
+                documents.remove_unused(conn, collection, [text_id for (text_id,) in rows])
+        if len(rows) < PAGE:
+            return
+
+
+def _take_live(db: Database, collection: CollectionInfo) -> None:
+    """Documents that wait, by as many chunks as a page may have: those of one are looked at."""
+    values = {"after": LEAST, "limit": PAGE, "most": documents.CHUNKS_AT_ONCE}
+    while True:
+        with db.connection() as conn:
+            rows = conn.execute(composed(_SQL["waiting_page"], collection), values).fetchall()
+        if not rows:
+            return
+        ids = [document for (document,) in rows]
         with db.transaction() as conn:
-            locks.own(conn, collection.id)
-            documents.remove_unused(conn, collection, text_ids[start : start + PAGE])
-
-
-def _take_page_live(db: Database, collection: CollectionInfo, after: int) -> int | None:
-    with db.transaction() as conn:
-        locks.share(conn, collection.id)
-        page = composed(_SQL["lock_waiting_page"], collection)
-        rows = conn.execute(page, {"after": after}).fetchall()
-        documents.take_live(conn, collection, [(document, None) for (document,) in rows])
-    return rows[-1][0] if rows else None
+            locks.share(conn, collection.id)
+            locked = conn.execute(composed(_SQL["lock_waiting"], collection), {"documents": ids})
+            held = [(document, None) for (document,) in locked]
+            documents.take_live(conn, collection, held)
+        values["after"] = ids[-1]

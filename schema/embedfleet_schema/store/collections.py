@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import psycopg
 from psycopg import Connection, sql
 from psycopg.rows import dict_row
 
@@ -151,7 +153,8 @@ def build_index(
 ) -> str | None:
     """Build the HNSW index without blocking writers; None where a usable one exists.
 
-    An index that a former, interrupted build left invalid is dropped first.
+    An index that a former, interrupted build left invalid is dropped first. The build ends when
+    this process does.
 
     Args:
         memory_mb: `maintenance_work_mem` of the build; a graph that does not fit is slow to build.
@@ -166,6 +169,9 @@ def build_index(
         space = collection.space
         operators = f"{space.storage}_{OPERATORS[space.metric][1]}"
         conn.execute(_SQL["set_build"], {"memory": f"{memory_mb}MB", "workers": str(workers)})
+        # Where the server's system cannot tell (Windows), a build goes on as before.
+        with suppress(psycopg.errors.InvalidParameterValue):
+            conn.execute(_SQL["watch_client"])
         try:
             for index, _ in existing:
                 conn.execute(_SQL["drop_index"].format(index=sql.Identifier(index)))

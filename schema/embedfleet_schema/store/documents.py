@@ -53,8 +53,12 @@ def listed(db: Database, collection: CollectionInfo, *, prefix: str = "") -> Ite
         values["after"] = page[-1].key
 
 
-# A page of deletions owns the collection: nobody commits to it meanwhile.
+# A page of deletions owns the collection: nobody commits to it meanwhile. It has so many documents
+# with so many chunks at the most.
 DELETED_AT_ONCE = 1_000
+CHUNKS_AT_ONCE = 10_000
+# Verdicts on documents concern no reader; to delete many of them takes long all the same.
+VERDICTS_AT_ONCE = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,21 +109,28 @@ def take_live(
 
 
 def prune(db: Database, collection: CollectionInfo, replaced: Sequence[int]) -> None:
-    """Remove the chunks that documents left behind, and the vectors that nobody else uses."""
-    if not replaced:
-        return
-    with db.transaction() as conn:
-        locks.own(conn, collection.id)
-        superseded = composed(_SQL["remove_superseded"], collection)
-        rows = conn.execute(superseded, {"documents": list(replaced)})
-        remove_unused(conn, collection, {text_id for (text_id,) in rows})
+    """Remove the chunks that documents left behind, and the vectors that nobody else uses; a page
+    at a time, since no reader sees them.
+    """
+    superseded = composed(_SQL["remove_superseded"], collection)
+    values = {"documents": list(replaced), "limit": CHUNKS_AT_ONCE}
+    full = bool(replaced)
+    while full:
+        with db.transaction() as conn:
+            locks.own(conn, collection.id)
+            rows = conn.execute(superseded, values).fetchall()
+            remove_unused(conn, collection, {text_id for (text_id,) in rows})
+        full = len(rows) == CHUNKS_AT_ONCE
 
 
 def delete(db: Database, collection: CollectionInfo, keys: Sequence[str]) -> list[str]:
     """Remove documents, each by its key in either spelling; returns the keys that were there."""
-    with db.connection() as conn:
-        held = as_held(conn, collection, keys)
-    return remove(db, collection, held)
+    gone: set[str] = set()
+    for start in range(0, len(keys), DELETED_AT_ONCE):
+        with db.connection() as conn:
+            held = as_held(conn, collection, keys[start : start + DELETED_AT_ONCE])
+        gone.update(remove(db, collection, held))
+    return sorted(gone)
 
 
 def remove(
@@ -130,13 +141,64 @@ def remove(
     With `job_id`, only what that job stored last: a document and a verdict of one key may be of two
     jobs, and another job may store a document anew meanwhile.
     """
+    gone: set[str] = set()
+    for page, large in _pages(db, collection, keys):
+        values = {"collection_id": collection.id, "keys": page, "job_id": job_id}
+        if large:
+            gone.update(_remove_large(db, collection, values))
+        with db.transaction() as conn:
+            locks.own(conn, collection.id)
+            rows = conn.execute(composed(_SQL["remove_documents"], collection), values).fetchall()
+            rejected = conn.execute(_SQL["remove_rejections"], values).fetchall()
+            remove_unused(conn, collection, {text_id for _, text_id in rows if text_id})
+        gone.update(key for key, _ in rows)
+        gone.update(key for (key,) in rejected)
+    return sorted(gone)
+
+
+def remove_hidden(db: Database, collection: CollectionInfo, ids: Sequence[int]) -> list[str]:
+    """Remove documents that readers see nothing of any more, a page of chunks at a time; returns
+    their keys.
+    """
+    prune(db, collection, ids)
     with db.transaction() as conn:
         locks.own(conn, collection.id)
-        values = {"collection_id": collection.id, "keys": list(keys), "job_id": job_id}
-        rows = conn.execute(composed(_SQL["remove_documents"], collection), values).fetchall()
-        rejected = conn.execute(_SQL["remove_rejections"], values).fetchall()
-        remove_unused(conn, collection, {text_id for _, text_id in rows if text_id})
-    return sorted({key for key, _ in rows} | {key for (key,) in rejected})
+        rows = conn.execute(composed(_SQL["remove_hidden"], collection), {"documents": list(ids)})
+        return [key for (key,) in rows]
+
+
+def _remove_large(db: Database, collection: CollectionInfo, values: Mapping[str, Any]) -> list[str]:
+    """A document with more chunks than a page has: out of sight first, and then bit by bit. A
+    removal that is cut off in between is ended by the next one, or by a repair.
+    """
+    with db.transaction() as conn:
+        locks.own(conn, collection.id)
+        rows = conn.execute(composed(_SQL["hide_documents"], collection), values).fetchall()
+    return remove_hidden(db, collection, [document for (document,) in rows])
+
+
+def _pages(
+    db: Database, collection: CollectionInfo, keys: Sequence[str]
+) -> Iterator[tuple[list[str], bool]]:
+    """The keys in pages, by the chunks that their documents have; and whether a page is one large
+    document.
+    """
+    with db.connection() as conn:
+        rows = conn.execute(composed(_SQL["weigh"], collection), {"keys": list(keys)})
+        weights = {key: CHUNKS_AT_ONCE + 1 if hidden else chunks for key, hidden, chunks in rows}
+    page, held = list[str](), 0
+    for key in keys:
+        weight = weights.get(key, 0)
+        if weight > CHUNKS_AT_ONCE:
+            yield [key], True
+            continue
+        if held + weight > CHUNKS_AT_ONCE or len(page) == DELETED_AT_ONCE:
+            yield page, False
+            page, held = [], 0
+        page.append(key)
+        held += weight
+    if page:
+        yield page, False
 
 
 def delete_matching(db: Database, collection: CollectionInfo, selection: Selection) -> int:
@@ -150,8 +212,14 @@ def delete_matching(db: Database, collection: CollectionInfo, selection: Selecti
 
 def clear_rejections(db: Database, collection: CollectionInfo) -> int:
     """Forget the verdicts on documents that were not accepted; returns how many there were."""
-    with db.connection() as conn:
-        return conn.execute(_SQL["clear_rejections"], {"collection_id": collection.id}).rowcount
+    values = {"collection_id": collection.id, "limit": VERDICTS_AT_ONCE}
+    cleared = 0
+    while True:
+        with db.connection() as conn:
+            page = conn.execute(_SQL["clear_rejections"], values).rowcount
+        cleared += page
+        if page < VERDICTS_AT_ONCE:
+            return cleared
 
 
 def _matching(

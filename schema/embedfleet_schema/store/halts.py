@@ -47,7 +47,8 @@ def carry_out_some(db: Database) -> bool:
     found: dict[int, list[int]] = defaultdict(list)
     with db.connection() as conn:
         rows = conn.execute(_SQL["misplaced"], {"limit": BLOCK}).fetchall()
-    for batch_id, collection_id in rows:
+    # In their order, as they lie in the table: each page of that is written once.
+    for batch_id, collection_id in sorted(rows):
         found[collection_id].append(batch_id)
     impatient = locks.Impatient(db)
     moved = 0

@@ -27,7 +27,11 @@ JobState = Literal["loading", "running", "paused", "interrupted", "cancelled", "
 
 # A producer that does not say for so long that it lives is taken for dead.
 LOADING_SECONDS = 60.0
-INTERRUPTED = "its producer stopped before the end; enqueue the same documents again for the rest"
+INTERRUPTED: dict[JobKind, str] = {
+    "enqueue": "its producer stopped before the end; enqueue the same documents again for the rest",
+    "repair": "it stopped before the end; for the rest: embedfleet audit {name} --repair",
+    "retry": "it stopped before the end; for the rest: embedfleet retry {name}",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -290,7 +294,8 @@ def _reason(row: Row, state: JobState) -> str | None:
     if state == "paused" and row["pause_reason"] is not None:
         return str(row["pause_reason"])
     if state == "interrupted":
-        return INTERRUPTED
+        kind: JobKind = row["kind"]
+        return INTERRUPTED[kind].format(name=row["collection"])
     if row["filed_batches"] and row["filed_batches"] == row["leased_batches"]:
         since = f"{row['filed_at'].astimezone():%Y-%m-%d %H:%M}"
         return f"filed with the provider's batch API since {since}, answers come within 24 h"
