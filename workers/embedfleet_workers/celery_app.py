@@ -103,6 +103,7 @@ def start_main(**_: object) -> None:
         Database(settings.database, max_connections=2, lock_wait_s=settings.lock_wait_seconds),
         doorbell,
         every_s=settings.sweep_seconds,
+        retention_days=settings.job_retention_days,
     )
     _Process.sweeper.start()
     if _Process.launch is not None and "api" in _Process.launch.queues:

@@ -13,13 +13,13 @@ from psycopg_pool import PoolTimeout
 from embedfleet_schema.broker import Doorbell
 from embedfleet_schema.database import Database
 from embedfleet_schema.errors import EmbedfleetError
-from embedfleet_schema.store import queries
+from embedfleet_schema.store import queries, removal
 from embedfleet_schema.store.sweep import sweep, sweeping
 from embedfleet_workers.reasons import describe
 
 log = logging.getLogger(__name__)
 
-# Between two times that a worker clears the cache of queries.
+# Between two times that a worker clears the cache of queries, and removes jobs that ended long ago.
 TIDY_S = 3_600.0
 # Between two sweeps while rings are not heard: then slots stand idle, all over the fleet.
 RING_AGAIN_S = 1.5
@@ -30,11 +30,14 @@ STUCK_S = 60.0
 class Sweeper(threading.Thread):
     """Sweeps on a timer for as long as the worker runs."""
 
-    def __init__(self, db: Database, doorbell: Doorbell, *, every_s: float) -> None:
+    def __init__(
+        self, db: Database, doorbell: Doorbell, *, every_s: float, retention_days: int = 0
+    ) -> None:
         super().__init__(name="embedfleet-sweeper", daemon=True)
         self._db = db
         self._doorbell = doorbell
         self._every_s = every_s
+        self._retention_days = retention_days
         self._stopping = threading.Event()
         self._woken = threading.Event()
         self._was_away = self._unheard = False
@@ -86,6 +89,7 @@ class Sweeper(threading.Thread):
         if time.monotonic() >= self._next_tidying:
             self._next_tidying = time.monotonic() + TIDY_S
             queries.forget(self._db)
+            removal.remove_jobs(self._db, days=self._retention_days)
 
     def _watch_who_sweeps(self) -> None:
         """Say so where one and the same session has kept all others from sweeping for long."""

@@ -23,11 +23,15 @@ SELECT s.id, s.provider || '/' || s.model AS model, s.paused_at, s.pause_code AS
     coalesce(sum(h.batches), 0)::bigint AS held
 FROM embedfleet.space AS s
 JOIN embedfleet.collection AS c ON c.space_id = s.id
-CROSS JOIN LATERAL (
-    SELECT count(*) AS batches
-    FROM embedfleet.batch AS b
-    WHERE b.collection_id = c.id AND b.state = 'held'
-) AS h
+LEFT JOIN (
+    SELECT j.collection_id, sum(k.held_batches) AS batches
+    FROM (
+        {of_jobs}
+    ) AS k
+    JOIN embedfleet.job AS j ON j.id = k.job_id
+    WHERE k.held_batches > 0
+    GROUP BY j.collection_id
+) AS h ON h.collection_id = c.id
 WHERE s.paused_at IS NOT NULL AND (%(space_id)s::bigint IS NULL OR s.id = %(space_id)s)
 GROUP BY s.id
 ORDER BY s.paused_at, s.id;

@@ -8,7 +8,7 @@ from psycopg.rows import dict_row
 
 from embedfleet_schema.database import Database
 from embedfleet_schema.statements import composed, load
-from embedfleet_schema.store import documents, locks
+from embedfleet_schema.store import counters, documents, locks
 from embedfleet_schema.store.requeue import requeue
 from embedfleet_schema.store.texts import judging
 from embedfleet_schema.types import CollectionInfo
@@ -24,7 +24,8 @@ class Audit:
     """The texts of a collection by where they stand, and what is there without need.
 
     `texts` = `stored` + `waiting` + `failed` + `missing`; `missing` has neither a vector, a failure
-    nor an open batch; `extra` counts vectors that no chunk uses. `job_id` is the repair's job.
+    nor an open batch; `extra` counts vectors that no chunk uses; `miscounted` counters are not what
+    the rows say. `job_id` is the repair's job.
     """
 
     documents: int
@@ -36,6 +37,7 @@ class Audit:
     failed: int
     missing: int
     extra: int
+    miscounted: int
     job_id: int | None = None
 
     def repaired_by(self, job_id: int | None) -> Audit:
@@ -43,14 +45,15 @@ class Audit:
 
     @property
     def clean(self) -> bool:
-        return self.missing == 0 and self.extra == 0
+        return self.missing == self.extra == self.miscounted == 0
 
 
 def audit(db: Database, collection: CollectionInfo) -> Audit:
     """Count in one snapshot; reads every chunk's hash, so large collections take a while."""
     with db.connection() as conn, conn.cursor(row_factory=dict_row) as cursor:
         cursor.execute(judging(_SQL["count"], collection), {"collection_id": collection.id})
-        return Audit(**(cursor.fetchone() or {}))
+        found = cursor.fetchone() or {}
+    return Audit(**found, miscounted=counters.miscounted(db, collection))
 
 
 def repair(
@@ -74,6 +77,7 @@ def repair(
     with db.connection() as conn:
         left = [document for (document,) in conn.execute(superseded)]
     documents.prune(db, collection, left)
+    counters.repair(db, collection)
     return job_id
 
 

@@ -13,7 +13,7 @@ from psycopg.rows import class_row
 from embedfleet_schema.database import Database
 from embedfleet_schema.errors import UsageError
 from embedfleet_schema.statements import composed, load
-from embedfleet_schema.store import locks
+from embedfleet_schema.store import counters, locks
 from embedfleet_schema.store.filters import containment
 from embedfleet_schema.store.keys import as_held, begins, can_be
 from embedfleet_schema.types import CollectionInfo
@@ -96,10 +96,12 @@ def take_live(
     """The same for (id, live version) pairs whose rows the caller holds."""
     if not locked:
         return []
-    rows = conn.execute(
-        composed(_SQL["go_live"], collection),
-        {"collection_id": collection.id, "documents": [document for document, _ in locked]},
-    )
+    values = {
+        "collection_id": collection.id,
+        "documents": [document for document, _ in locked],
+        "new": [document for document, former in locked if former is None],
+    }
+    rows = conn.execute(composed(_SQL["go_live"], collection), values)
     live = {document for (document,) in rows}
     return [document for document, former in locked if former is not None and document in live]
 
@@ -111,7 +113,8 @@ def prune(db: Database, collection: CollectionInfo, replaced: Sequence[int]) -> 
     with db.transaction() as conn:
         locks.own(conn, collection.id)
         superseded = composed(_SQL["remove_superseded"], collection)
-        rows = conn.execute(superseded, {"documents": list(replaced)})
+        values = {"collection_id": collection.id, "documents": list(replaced)}
+        rows = conn.execute(superseded, values)
         remove_unused(conn, collection, {text_id for (text_id,) in rows})
 
 
@@ -134,7 +137,7 @@ def remove(
         locks.own(conn, collection.id)
         values = {"collection_id": collection.id, "keys": list(keys), "job_id": job_id}
         rows = conn.execute(composed(_SQL["remove_documents"], collection), values).fetchall()
-        rejected = conn.execute(_SQL["remove_rejections"], values).fetchall()
+        rejected = conn.execute(_counting("remove_rejections"), values).fetchall()
         remove_unused(conn, collection, {text_id for _, text_id in rows if text_id})
     return sorted({key for key, _ in rows} | {key for (key,) in rejected})
 
@@ -151,7 +154,8 @@ def delete_matching(db: Database, collection: CollectionInfo, selection: Selecti
 def clear_rejections(db: Database, collection: CollectionInfo) -> int:
     """Forget the verdicts on documents that were not accepted; returns how many there were."""
     with db.connection() as conn:
-        return conn.execute(_SQL["clear_rejections"], {"collection_id": collection.id}).rowcount
+        rows = conn.execute(_counting("clear_rejections"), {"collection_id": collection.id})
+        return int((rows.fetchone() or (0,))[0])
 
 
 def _matching(
@@ -195,5 +199,10 @@ def remove_unused(
         return
     values = {"collection_id": collection.id, "texts": list(text_ids)}
     conn.execute(composed(_SQL["remove_unused_vectors"], collection), values)
-    conn.execute(composed(_SQL["remove_unused_failures"], collection), values)
+    failures = composed(_SQL["remove_unused_failures"], collection, **counters.OF_FAILURES)
+    conn.execute(failures, values)
     conn.execute(composed(_SQL["remove_unused_texts"], collection), values)
+
+
+def _counting(statement: str) -> sql.Composed:
+    return _SQL[statement].format(**counters.OF_FAILURES)

@@ -7,14 +7,14 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from psycopg import Connection
+from psycopg import Connection, sql
 from psycopg.errors import SerializationFailure
 from psycopg.types.json import Jsonb
 
 from embedfleet_schema.database import Database
 from embedfleet_schema.errors import HashCollision
 from embedfleet_schema.statements import composed, load
-from embedfleet_schema.store import documents, jobs, locks
+from embedfleet_schema.store import counters, documents, jobs, locks
 from embedfleet_schema.types import CollectionInfo
 
 _SQL = load("ingest")
@@ -142,13 +142,15 @@ def merge(
         wanted = list(missing.values())
         texts = [text_id for text_id, _ in wanted]
         retried = conn.execute(_SQL["retry_failures"], values | {"texts": texts}).rowcount
-        conn.execute(_SQL["forget_rejections"], values | {"keys": window.keys})
+        conn.execute(_counting("forget_rejections"), values | {"keys": window.keys})
         _reject(conn, values, window.verdicts)
         _merge_documents(conn, collection, values, window)
         batches = jobs.put_batches(conn, collection, job_id, wanted, budget=budget)
         # A failure that is tried again counts, if the job is cancelled: there PostgreSQL is asked.
         awaited = missing.keys() if not retried else ()
         left_behind = _take_live(conn, collection, window, awaited) if window.documents else []
+        if window.documents:
+            counters.count_window(conn, collection, chunks=len(window.chunks))
         tally = _tally(window, missing, failed)
         jobs.count(conn, job_id, tally)
     return Merged(tally, batches, left_behind)
@@ -177,7 +179,7 @@ def forget_sources(
     values = {"collection_id": collection.id, "job_id": job_id, "sources": list(sources)}
     with db.transaction() as conn:
         locks.share(conn, collection.id)
-        conn.execute(_SQL["forget_sources"], values)
+        conn.execute(_counting("forget_sources"), values)
 
 
 def _copy(conn: Connection[Any], window: Incoming) -> None:
@@ -230,7 +232,7 @@ def _refuse(
     if not found:
         return 0
     conn.execute(
-        _SQL["refuse_texts"],
+        _counting("refuse_texts"),
         values
         | {
             "texts": list(found),
@@ -244,12 +246,17 @@ def _refuse(
 def _reject(conn: Connection[Any], values: dict[str, Any], verdicts: Sequence[VerdictRow]) -> None:
     if not verdicts:
         return
-    # Sorted, so that two producers rejecting the same keys cannot deadlock.
-    latest = {verdict.key: verdict for verdict in verdicts}
-    with conn.cursor() as cursor:
-        cursor.executemany(
-            _SQL["reject"], [values | latest[key]._asdict() for key in sorted(latest)]
-        )
+    latest = {verdict.key: verdict for verdict in verdicts}.values()
+    conn.execute(
+        _counting("reject"),
+        values
+        | {
+            "keys": [verdict.key for verdict in latest],
+            "codes": [verdict.code for verdict in latest],
+            "reasons": [verdict.reason for verdict in latest],
+            "sources": [verdict.source for verdict in latest],
+        },
+    )
 
 
 def _merge_documents(
@@ -297,3 +304,7 @@ def _tally(window: Incoming, missing: dict[UUID, tuple[int, int]], failed: int) 
         reused=len(texts) - len(texts & missing.keys()) - failed,
         failed=failed,
     )
+
+
+def _counting(statement: str) -> sql.Composed:
+    return _SQL[statement].format(**counters.OF_FAILURES)

@@ -177,6 +177,13 @@ def status(db: Database, job_id: int) -> JobStatus:
     return _status(row)
 
 
+def collection_of(db: Database, job_id: int) -> int | None:
+    """The id of the collection of a job; None where there is no such job."""
+    with db.connection() as conn:
+        row = conn.execute(_SQL["collection_of"], {"job_id": job_id}).fetchone()
+        return None if row is None else int(row[0])
+
+
 def latest(db: Database, *, limit: int = 20, collection_id: int | None = None) -> list[int]:
     """Job ids: those that still run first, then the newest."""
     with db.connection() as conn:

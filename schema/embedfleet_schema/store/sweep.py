@@ -12,7 +12,16 @@ from embedfleet_schema.database import LOCK_SPACE, Database
 from embedfleet_schema.errors import UnknownCollection
 from embedfleet_schema.session import Holder
 from embedfleet_schema.statements import load
-from embedfleet_schema.store import budgets, collections, halts, locks, transitions, workers
+from embedfleet_schema.store import (
+    budgets,
+    collections,
+    counters,
+    halts,
+    locks,
+    removal,
+    transitions,
+    workers,
+)
 from embedfleet_schema.store.transitions import Leaving
 from embedfleet_schema.types import CollectionInfo, Queue
 
@@ -53,6 +62,7 @@ def sweep(db: Database, *, reclaim: bool = True) -> Swept | None:
                 collection = collections.by_id(conn, collection_id)
                 left += _reclaim(impatient, swept, batch_id, collection)
         halts.carry_out_some(db)
+        _tidy(db)
         rows = conn.execute(_SQL["idle_slots"].format(alive=workers.ALIVE))
         swept.idle = {queue: int(idle) for queue, idle in rows if idle > 0}
     for batch in left:
@@ -64,6 +74,18 @@ def sweeping(db: Database) -> Holder | None:
     """The session that keeps others from sweeping, while one does."""
     with db.connection() as conn:
         return session.sweeping(conn, LOCK_SPACE)
+
+
+def _tidy(db: Database) -> None:
+    """Add up what changed, and remove what has finished. A collection that is just being dropped
+    takes its counters along.
+    """
+    refusals = (psycopg.errors.LockNotAvailable, psycopg.errors.ForeignKeyViolation)
+    impatient = locks.Impatient(db)
+    with suppress(*refusals):
+        counters.fold(impatient)
+    with suppress(*refusals):
+        removal.remove_batches(impatient)
 
 
 def _reclaim(

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from decimal import Decimal
 from functools import lru_cache
 from typing import Any, Literal, NamedTuple
 
@@ -18,7 +19,7 @@ from embedfleet_schema.database import Database
 from embedfleet_schema.errors import LeaseLost, UnknownJob
 from embedfleet_schema.packing import Packed
 from embedfleet_schema.statements import composed, load
-from embedfleet_schema.store import documents, locks, workers
+from embedfleet_schema.store import counters, documents, locks, workers
 from embedfleet_schema.store.leases import Lease
 from embedfleet_schema.types import CollectionInfo
 
@@ -80,7 +81,8 @@ class Leaving:
     def record(self, text_ids: Sequence[int], *, code: str, reason: str) -> list[int]:
         """A failure for each text that has a chunk and no vector; returns which those are."""
         values = {"id": self.id, "texts": list(text_ids), "code": code, "reason": reason}
-        rows = self.conn.execute(self._of("record_failure"), values)
+        failure = composed(_SQL["record_failure"], self.collection, **counters.OF_FAILURES)
+        rows = self.conn.execute(failure, values)
         return [text_id for (text_id,) in rows]
 
     def release(
@@ -104,7 +106,7 @@ class Leaving:
         values = {"id": self.id, "state": self.standing, "charge": charge, "live": live}
         words = reason if wait_s is None else reason.rstrip(".")
         waits = {"delay_s": delay_s, "wait_s": wait_s}
-        self.conn.execute(_SQL["release"], values | waits | {"reason": words})
+        self.conn.execute(_counting("release"), values | waits | {"reason": words, "vectors": 0})
 
     def finish(
         self, target: Closed, reason: str | None = None, *, inserted: int = 0, failed: int = 0
@@ -114,8 +116,12 @@ class Leaving:
         """
         self.go_live(self.text_ids)
         values = {"id": self.id, "state": target, "reason": reason}
-        counts = {"inserted": inserted, "failed": failed}
-        self.conn.execute(self._of("finish"), values | counts)
+        counts = {"vectors": inserted, "failed": failed}
+        self.conn.execute(_counting("finish", self.collection), values | counts)
+
+    def store(self, inserted: int, *, usd: Decimal | int) -> None:
+        """Count vectors that it got while it goes on, and what they cost."""
+        self.conn.execute(_counting("store"), {"id": self.id, "vectors": inserted, "usd": usd})
 
     def fail(self, text_ids: Sequence[int], *, code: str, reason: str) -> None:
         """Close it with a failure for those of these texts that have no vector."""
@@ -200,6 +206,12 @@ def enqueue(
                 for each in packs
             ],
         )
+    counts = {
+        "batches": len(packs),
+        "texts": sum(len(each.text_ids) for each in packs),
+        "tokens": sum(each.tokens for each in packs),
+    }
+    conn.execute(_SQL["count_enqueued"], values | counts)
 
 
 def divide(
@@ -220,13 +232,15 @@ def divide(
     """
     texts = {"texts": list(text_ids), "chunks": len(text_ids), "tokens": tokens}
     values = {"id": batch_id, "state": target, "reason": reason, "live": live}
-    conn.execute(_SQL["divide"], values | texts | {"keeps_place": keeps_place})
+    place = {"keeps_place": keeps_place, "vectors": 0}
+    conn.execute(_counting("divide"), values | texts | place)
 
 
 def carve(conn: Connection[Any], batch_id: int, rest: list[int], *, tokens: int) -> None:
     """Give some texts of a batch, of so many tokens, a batch of their own in its place."""
     divide(conn, batch_id, rest, target="pending", tokens=tokens, keeps_place=True)
-    conn.execute(_SQL["shrink"], {"id": batch_id, "rest": rest, "tokens": tokens})
+    values = {"id": batch_id, "rest": rest, "tokens": tokens, "vectors": 0}
+    conn.execute(_counting("shrink"), values)
 
 
 @lru_cache
@@ -268,15 +282,25 @@ def release_file(
     """
     locks.share_lane_file(conn, file_id)
     values = {"file_id": file_id, "reason": reason, "delay_s": delay_s, "live": live}
-    chosen = {"ids": None if ids is None else list(ids)}
-    return conn.execute(_SQL["release_file"], values | chosen).fetchall()
+    chosen = {"ids": None if ids is None else list(ids), "vectors": 0}
+    return conn.execute(_counting("release_file"), values | chosen).fetchall()
 
 
 def align(conn: Connection[Any], ids: Sequence[int]) -> int:
     """Put waiting batches where job and space stand; how many that were. The caller shares their
     collection.
     """
-    return conn.execute(_SQL["align"], {"ids": list(ids)}).rowcount
+    row = conn.execute(_counting("align"), {"ids": list(ids), "vectors": 0}).fetchone()
+    return int(row[0]) if row else 0
+
+
+@lru_cache
+def _counting(statement: str, collection: CollectionInfo | None = None) -> sql.Composed:
+    """A statement that counts what it does to batches."""
+    parts = {"row": _SQL["row"], "count": _SQL["count"]}
+    if collection is None:
+        return _SQL[statement].format(**parts)
+    return composed(_SQL[statement], collection, **parts)
 
 
 def _fenced(
