@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from sqlalchemy import BigInteger, CheckConstraint, Column, DateTime, ForeignKey, Table, Text
+from sqlalchemy import (
+    BigInteger,
+    CheckConstraint,
+    Column,
+    DateTime,
+    ForeignKey,
+    Integer,
+    Table,
+    Text,
+)
 from sqlalchemy.orm import Mapped, mapped_column
 
 from embedfleet_schema.declarations import SCHEMA, Base, tally
@@ -17,18 +26,18 @@ counter_delta = Table(
     Column("collection_id", BigInteger, nullable=False),
     Column("job_id", BigInteger),
     Column("lane", Text),
-    Column("open_batches", BigInteger),
-    Column("held_batches", BigInteger),
-    Column("queued", BigInteger),
+    Column("open_batches", Integer),
+    Column("held_batches", Integer),
+    Column("queued", Integer),
     Column("tokens", BigInteger),
-    Column("embedded", BigInteger),
-    Column("failed", BigInteger),
+    Column("embedded", Integer),
+    Column("failed", Integer),
     Column("finished_at", DateTime(timezone=True)),
-    Column("documents", BigInteger),
-    Column("live_documents", BigInteger),
-    Column("chunks", BigInteger),
-    Column("vectors", BigInteger),
-    Column("failures", BigInteger),
+    Column("documents", Integer),
+    Column("live_documents", Integer),
+    Column("chunks", Integer),
+    Column("vectors", Integer),
+    Column("failures", Integer),
 )
 
 

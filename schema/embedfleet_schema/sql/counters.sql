@@ -19,7 +19,8 @@ SELECT %(collection_id)s, nullif(count(*) FILTER (WHERE version = 1), 0), %(chun
 FROM incoming_document;
 
 -- name: of_collections
--- A part of other statements: what collections hold, as it was added up and as it changed since.
+-- A part of other statements: what collections hold, as it was added up and as it changed since. The
+-- changes are summed by themselves: sums of int are bigint and quick, those of bigint are numeric.
 SELECT collection_id, coalesce(sum(documents), 0)::bigint AS documents,
     coalesce(sum(live_documents), 0)::bigint AS live_documents,
     coalesce(sum(chunks), 0)::bigint AS chunks, coalesce(sum(vectors), 0)::bigint AS vectors,
@@ -28,8 +29,10 @@ FROM (
     SELECT collection_id, documents, live_documents, chunks, vectors, failures
     FROM embedfleet.collection_counter
     UNION ALL
-    SELECT collection_id, documents, live_documents, chunks, vectors, failures
+    SELECT collection_id, sum(documents), sum(live_documents), sum(chunks), sum(vectors),
+        sum(failures)
     FROM embedfleet.counter_delta
+    GROUP BY collection_id
 ) AS k
 GROUP BY collection_id
 
@@ -38,15 +41,16 @@ GROUP BY collection_id
 SELECT job_id, lane, coalesce(sum(open_batches), 0)::bigint AS open_batches,
     coalesce(sum(held_batches), 0)::bigint AS held_batches,
     coalesce(sum(queued), 0)::bigint AS queued, coalesce(sum(tokens), 0)::bigint AS tokens,
-    coalesce(sum(embedded), 0)::bigint AS embedded, coalesce(sum(failed), 0)::bigint AS failed,
-    max(finished_at) AS finished_at
+    coalesce(sum(embedded), 0)::bigint AS embedded, coalesce(sum(failed), 0)::bigint AS failed
 FROM (
-    SELECT job_id, lane, open_batches, held_batches, queued, tokens, embedded, failed, finished_at
+    SELECT job_id, lane, open_batches, held_batches, queued, tokens, embedded, failed
     FROM embedfleet.job_counter
     UNION ALL
-    SELECT job_id, lane, open_batches, held_batches, queued, tokens, embedded, failed, finished_at
+    SELECT job_id, lane, sum(open_batches), sum(held_batches), sum(queued), sum(tokens)::bigint,
+        sum(embedded), sum(failed)
     FROM embedfleet.counter_delta
     WHERE job_id IS NOT NULL
+    GROUP BY job_id, lane
 ) AS k
 GROUP BY job_id, lane
 

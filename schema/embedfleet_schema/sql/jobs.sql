@@ -30,7 +30,7 @@ SET interrupted_at = now()
 WHERE id = %(job_id)s AND loaded_at IS NULL AND interrupted_at IS NULL;
 
 -- name: status
--- Everything a person asks of a job, from its counters, from what is leased, and from what finished
+-- Everything a person asks of jobs, from their counters, from what is leased, and from what finished
 -- just now. The rate looks back 30 seconds, or to the end of the first batch of a younger job: before
 -- that, models were being loaded.
 SELECT j.id, j.kind, c.name AS collection, c.queue, j.documents, j.unchanged, j.rejected, j.chunks,
@@ -65,7 +65,8 @@ CROSS JOIN LATERAL (
         FROM embedfleet.job_counter
         WHERE job_id = j.id
         UNION ALL
-        SELECT open_batches, queued, tokens, embedded, failed, finished_at
+        SELECT sum(open_batches), sum(queued), sum(tokens)::bigint, sum(embedded), sum(failed),
+            max(finished_at)
         FROM embedfleet.counter_delta
         WHERE job_id = j.id
     ) AS changes
@@ -96,7 +97,7 @@ CROSS JOIN LATERAL (
     FROM embedfleet.batch
     WHERE job_id = j.id AND state = 'done' AND finished_at > first.at
 ) AS r
-WHERE j.id = %(job_id)s;
+WHERE j.id = ANY (%(jobs)s::bigint[]);
 
 -- name: collection_of
 SELECT collection_id FROM embedfleet.job WHERE id = %(job_id)s;
@@ -105,18 +106,31 @@ SELECT collection_id FROM embedfleet.job WHERE id = %(job_id)s;
 -- The jobs that still run, then the newest of the others.
 SELECT j.id
 FROM embedfleet.job AS j
+LEFT JOIN (
+    SELECT job_id, sum(open_batches) AS open_batches
+    FROM (
+        {of_jobs}
+    ) AS o
+    GROUP BY job_id
+) AS k ON k.job_id = j.id
 WHERE %(collection_id)s::bigint IS NULL OR j.collection_id = %(collection_id)s
-ORDER BY {unfinished} DESC, j.id DESC
+ORDER BY
+    j.cancelled_at IS NULL AND (
+        j.loaded_at IS NULL AND j.interrupted_at IS NULL AND j.loading_until >= now()
+        OR coalesce(k.open_batches, 0) > 0
+    ) DESC,
+    j.id DESC
 LIMIT %(limit)s;
 
 -- name: unfinished
 -- A part of the others. A job that is done, cancelled, or interrupted with all that it had done stays
--- what it is.
+-- what it is. What is open is held, leased or pending, which are neighbours in the index: a planner
+-- that is told them one by one may read all batches instead.
 (j.cancelled_at IS NULL AND (
     j.loaded_at IS NULL AND j.interrupted_at IS NULL AND j.loading_until >= now()
     OR EXISTS (
         SELECT FROM embedfleet.batch AS b
-        WHERE b.job_id = j.id AND b.state IN ('pending', 'held', 'leased')
+        WHERE (b.job_id, b.state) >= (j.id, 'held') AND (b.job_id, b.state) <= (j.id, 'pending')
     )
 ))
 

@@ -51,8 +51,8 @@ SELECT %(collection_id)s, %(job_id)s, %(lane)s, o.batches,
     CASE WHEN %(state)s = 'held' THEN o.batches END, o.queued, o.tokens,
     CASE WHEN o.batches IS NULL THEN now() END
 FROM (
-    SELECT CASE WHEN open THEN %(batches)s::bigint END AS batches,
-        CASE WHEN open THEN %(texts)s::bigint END AS queued,
+    SELECT CASE WHEN open THEN %(batches)s::int END AS batches,
+        CASE WHEN open THEN %(texts)s::int END AS queued,
         CASE WHEN open THEN %(tokens)s::bigint END AS tokens
     FROM (SELECT %(state)s <> 'cancelled' AS open) AS s
 ) AS o;

@@ -5,18 +5,18 @@ CREATE TABLE IF NOT EXISTS embedfleet.counter_delta (
     collection_id bigint NOT NULL,
     job_id bigint,
     lane text,
-    open_batches bigint,
-    held_batches bigint,
-    queued bigint,
+    open_batches int,
+    held_batches int,
+    queued int,
     tokens bigint,
-    embedded bigint,
-    failed bigint,
+    embedded int,
+    failed int,
     finished_at timestamptz,
-    documents bigint,
-    live_documents bigint,
-    chunks bigint,
-    vectors bigint,
-    failures bigint
+    documents int,
+    live_documents int,
+    chunks int,
+    vectors int,
+    failures int
 );
 ALTER TABLE embedfleet.counter_delta REPLICA IDENTITY FULL;
 
@@ -69,7 +69,7 @@ ON embedfleet.batch (job_id, id) WHERE reason IS NOT NULL AND state IN ('pending
 -- Rows that are updated over and over: room for the next version on the same page, and a vacuum long
 -- before a fifth of them are dead.
 ALTER TABLE embedfleet.batch SET (
-    fillfactor = 85, autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 2000,
+    fillfactor = 50, autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 2000,
     autovacuum_analyze_scale_factor = 0.05
 );
 ALTER TABLE embedfleet.job SET (
