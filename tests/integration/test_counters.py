@@ -1,12 +1,16 @@
 """Counters: how much there is, without counting it, whoever changes it and whenever that is."""
 
+import pytest
+
 import embedfleet as ef
 from embedfleet.fleet import Fleet
+from embedfleet_schema.statements import load
 from embedfleet_schema.store import counters
 from embedfleet_schema.store.collections import counts_of_all
 from embedfleet_schema.store.sweep import sweep
 from plugins.fleets import ask, batches_of
 from plugins.pauses import commit, documents
+from plugins.query_plans import buffers_read, most_read
 
 DELTAS = "SELECT count(*) FROM embedfleet.counter_delta"
 
@@ -129,3 +133,42 @@ def test_what_waits_is_told_by_queue(fleet, docs):
     job.cancel()
     assert total > job.status.total > 0
     assert right(fleet, docs)
+
+
+# What people look at, by file and name, with what it asks for.
+LOOKS = {
+    ("jobs", "status"): {"jobs": [1]},
+    ("jobs", "latest"): {"collection_id": None, "limit": 10},
+    ("collections", "counts"): {"collection_id": 1},
+    ("spaces", "paused"): {"space_id": None},
+    ("workers", "queues"): {"most": 100},
+}
+
+
+@pytest.mark.parametrize("look", LOOKS, ids=" ".join)
+def test_what_people_look_at_reads_the_same_however_much_waits(fleet, docs, look):
+    docs.enqueue(documents(5))
+    ask(
+        fleet,
+        "INSERT INTO embedfleet.batch (job_id, collection_id, queue, state, run_after, chunks,"
+        " tokens, texts) SELECT 1, 1, 'cpu', 'pending', now() - interval '1 h', 8, 96,"
+        " ARRAY[n] FROM generate_series(1, 20000) AS n",
+    )
+    ask(
+        fleet,
+        "INSERT INTO embedfleet.batch (job_id, collection_id, queue, state, chunks, stored, tokens,"
+        " texts, finished_at) SELECT 1, 1, 'cpu', 'done', 8, 8, 96, '{}', now() - interval '5 min'"
+        " FROM generate_series(1, 20000) AS n",
+    )
+    paused = "UPDATE embedfleet.space SET paused_at = now(), pause_code = 'c', pause_reason = 'r'"
+    ask(fleet, paused)
+    counters.repair(fleet.db, docs.info)
+    ask(fleet, "ANALYZE")
+    file, name = look
+    parts = {"of_jobs": counters.OF_JOBS, "of_collections": counters.OF_COLLECTIONS}
+    statement = load(file)[name].format(**parts).as_string(None)
+    with fleet.db.connection() as conn:
+        explain = f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {statement}"
+        explained = conn.execute(explain, LOOKS[look]).fetchall()
+    assert most_read(explained) < 1_000
+    assert buffers_read(explained) < 500
