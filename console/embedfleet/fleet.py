@@ -30,6 +30,7 @@ from embedfleet_schema.foreign import translated
 from embedfleet_schema.settings import load_settings
 from embedfleet_schema.spaces import parse_model, resolve_space
 from embedfleet_schema.store import collections, jobs, spaces, usage, workers
+from embedfleet_schema.store.jobs import JobStatus
 from embedfleet_schema.store.spaces import PausedSpace
 from embedfleet_schema.store.usage import UsageOfDay
 from embedfleet_schema.store.workers import QueueInfo, WorkerInfo
@@ -245,6 +246,11 @@ class Fleet(Connections):
         """The jobs that still run, then the newest of the others."""
         arguments.whole("jobs", "limit", limit, most=LARGEST_ID)
         return [Job(self, job_id) for job_id in jobs.latest(self.db, limit=limit)]
+
+    def statuses(self, *, limit: int = 20) -> list[JobStatus]:
+        """Where these jobs stand, looked up at once."""
+        arguments.whole("statuses", "limit", limit, most=LARGEST_ID)
+        return jobs.statuses(self.db, jobs.latest(self.db, limit=limit))
 
     @property
     def limits(self) -> Limits:

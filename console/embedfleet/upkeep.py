@@ -13,7 +13,15 @@ from embedfleet.job import Job
 from embedfleet_producer.budget import check_budget
 from embedfleet_schema.errors import UnknownJob
 from embedfleet_schema.foreign import translated
-from embedfleet_schema.store import audit, collections, documents, failures, grants, requeue
+from embedfleet_schema.store import (
+    audit,
+    collections,
+    documents,
+    failures,
+    grants,
+    jobs,
+    requeue,
+)
 from embedfleet_schema.store.audit import Audit
 from embedfleet_schema.store.collections import CollectionCounts
 from embedfleet_schema.store.documents import DocumentInfo, Selection
@@ -69,6 +77,7 @@ class Upkeep:
         a chunk has the metadata that `where` asks for, as `search` does. Several of it narrow down.
 
         Returns how many there were. A document that the job replaced is removed, not restored.
+        That goes on when the job itself was removed since it ended.
 
         Raises:
             UsageError: nothing is selected.
@@ -80,9 +89,13 @@ class Upkeep:
         arguments.where(where, "delete_matching")
         selection = Selection(job_id, prefix, where)
         self._check_there()
-        if job_id is not None and Job(self._connections, job_id).status.collection != self.name:
+        owner = None if job_id is None else jobs.collection_of(self._connections.db, job_id)
+        if owner not in (None, self.info.id):
             raise UnknownJob(job=job_id)
-        return documents.delete_matching(self._connections.db, self.info, selection)
+        gone = documents.delete_matching(self._connections.db, self.info, selection)
+        if job_id is not None and owner is None and not gone:
+            raise UnknownJob(job=job_id)
+        return gone
 
     def clear_failures(self) -> int:
         """Forget the verdicts on documents that were not accepted; returns how many there were.

@@ -106,8 +106,8 @@ class UnreadableQuery(UsageError):
 
 
 class UnknownJob(UsageError):
-    """There is no job {job}; it may have been dropped with its collection. List the latest with:
-    embedfleet status
+    """There is no job {job}; it may have been dropped with its collection, or removed some weeks
+    after it ended (EMBEDFLEET_JOB_RETENTION_DAYS). List the latest with: embedfleet status
     """
 
 

@@ -24,6 +24,7 @@ from sqlalchemy import (
 from sqlalchemy.orm import Mapped, mapped_column
 
 from embedfleet_schema.check_models import SpaceCheck
+from embedfleet_schema.counter_models import CollectionCounter, JobCounter, counter_delta
 from embedfleet_schema.declarations import SCHEMA, Base, belongs_to, identity, tally, timestamp
 from embedfleet_schema.provider_models import LaneFile, LimitGroup, QueryVector, RateLimit, Usage
 
@@ -33,8 +34,10 @@ __all__ = [
     "Base",
     "Batch",
     "Collection",
+    "CollectionCounter",
     "Failure",
     "Job",
+    "JobCounter",
     "LaneFile",
     "LimitGroup",
     "QueryVector",
@@ -43,6 +46,7 @@ __all__ = [
     "SpaceCheck",
     "Usage",
     "Worker",
+    "counter_delta",
 ]
 
 
@@ -224,13 +228,19 @@ class Batch(Base):
             postgresql_where=text("state = 'pending' AND lane = 'batch'"),
         ),
         Index("ix_batch_held", "space_id", "job_id", postgresql_where=text("state = 'held'")),
-        Index("ix_batch_lease", "lease_until", postgresql_where=text("state = 'leased'")),
+        Index("ix_batch_leased", "lane", "queue", postgresql_where=text("state = 'leased'")),
         Index("ix_batch_job_id_state", "job_id", "state"),
         Index(
-            "ix_batch_job_id_finished_at",
+            "ix_batch_finished",
             "job_id",
             "finished_at",
-            postgresql_where=text("state = 'done'"),
+            postgresql_where=text("finished_at IS NOT NULL"),
+        ),
+        Index(
+            "ix_batch_reason",
+            "job_id",
+            "id",
+            postgresql_where=text("reason IS NOT NULL AND state IN ('pending', 'held')"),
         ),
         Index(
             "ix_batch_open",

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from difflib import get_close_matches
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
-import platformdirs
 from pydantic import AliasChoices, Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
@@ -24,6 +21,7 @@ from embedfleet_schema.setting_types import (
     Prices,
     RedisUrl,
 )
+from embedfleet_schema.stack_file import STACK_FILE, default_data, read_stack
 from embedfleet_schema.types import (
     MAX_DOCUMENT_BYTES,
     MAX_EXPANSION,
@@ -32,12 +30,6 @@ from embedfleet_schema.types import (
     READER_SECONDS,
     Queue,
 )
-
-STACK_FILE = "stack.json"
-
-
-def default_data() -> Path:
-    return Path(platformdirs.user_data_dir("embedfleet"))
 
 
 class Settings(BaseSettings):
@@ -89,6 +81,13 @@ class Settings(BaseSettings):
         default=5.0,
         gt=0,
         description="Time between two sweeps: expired leases are reclaimed, idle slots are rung.",
+    )
+    job_retention_days: int = Field(
+        default=30,
+        ge=0,
+        le=36_500,
+        description="How long workers keep a job after it ended, so that it can be looked at: a "
+        "month shows the run before of what runs monthly. 0: for ever.",
     )
     lock_wait_seconds: float = Field(
         default=60.0,
@@ -268,14 +267,7 @@ class Settings(BaseSettings):
 
     @cached_property
     def _stack(self) -> dict[str, Any]:
-        """Where `embedfleet up` says the stack listens; empty when it was never started."""
-        try:
-            found: dict[str, Any] = json.loads((self.data / STACK_FILE).read_text())
-        except (FileNotFoundError, NotADirectoryError):
-            return {}
-        except (OSError, ValueError) as error:
-            raise BadSettings(reason=f"{self.data / STACK_FILE}: {error}") from error
-        return found
+        return read_stack(self.data)
 
     @property
     def uses_embedded_stack(self) -> bool:

@@ -19,7 +19,7 @@ from hypothesis.stateful import (
 import embedfleet as ef
 from embedfleet.fleet import Fleet
 from embedfleet_schema.errors import LeaseLost
-from embedfleet_schema.store import claims, spaces
+from embedfleet_schema.store import claims, counters, spaces
 from embedfleet_schema.store.batches import Batches, Lease
 from embedfleet_schema.store.sweep import sweep
 from embedfleet_schema.store.usage import Spending
@@ -98,8 +98,14 @@ class BatchMachine(RuleBasedStateMachine):
             " VALUES (%s, '[1,0,0,0]', 0, 0) ON CONFLICT (text_id) DO NOTHING",
             STRAY,
         )
+        self.count_vectors(1)
         found = self.docs.audit(repair=True)
-        assert (vectors, len(missing), 1) == (found.stored, found.missing, found.extra)
+        assert (vectors, len(missing), 1, 0) == (
+            found.stored,
+            found.missing,
+            found.extra,
+            found.miscounted,
+        )
         assert bool(missing) == (found.job_id is not None)
         if found.job_id is not None:
             self.adopt(found.job_id, missing)
@@ -111,6 +117,7 @@ class BatchMachine(RuleBasedStateMachine):
         text = chosen(self.model.vectors, pick)
         numbers = f"SELECT id FROM {self.texts} WHERE content = %s"
         self.execute(f"DELETE FROM {self.table} WHERE text_id = ({numbers})", text)
+        self.count_vectors(-1)
         del self.model.vectors[text]
         self.model.lost.add(text)
 
@@ -242,6 +249,7 @@ class BatchMachine(RuleBasedStateMachine):
         self.no_text_is_embedded_twice_at_once()
         self.no_cancelled_job_strands_the_text_of_another()
         self.nothing_counts_as_embedded_that_got_no_vector()
+        assert 0 == counters.miscounted(self.fleet.db, self.docs.info)
 
     def the_rows_are_those_of_the_model(self):
         model = self.model
@@ -427,6 +435,11 @@ class BatchMachine(RuleBasedStateMachine):
     def children(self, number):
         statement = "SELECT id FROM embedfleet.batch WHERE parent_id = %s ORDER BY id"
         return [child for (child,) in self.execute(statement, number)]
+
+    def count_vectors(self, change):
+        """Of what only a person with SQL can do."""
+        delta = "INSERT INTO embedfleet.counter_delta (collection_id, vectors) VALUES (%s, %s)"
+        self.execute(delta, self.docs.info.id, change)
 
     def rows(self, statement):
         return self.execute(statement, self.docs.info.id)

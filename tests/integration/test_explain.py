@@ -82,6 +82,19 @@ def test_a_batch_in_the_queue_tells_how_many_come_first(docs, batches):
     assert "No live worker" not in str(found)
 
 
+def test_where_very_many_come_first_they_are_not_counted_to_the_last(docs, batches, fleet):
+    docs.enqueue([ef.Document("a", "some text")])
+    change(
+        fleet,
+        "INSERT INTO embedfleet.batch (job_id, collection_id, queue, state, run_after, chunks,"
+        " tokens, texts) SELECT 1, 1, 'cpu', 'pending', now() - interval '1 h', 1, 5, '{}'"
+        " FROM generate_series(1, 3000)",
+    )
+    found = docs.explain("a")
+    assert 1_001 == found.batches[0].ahead
+    assert "waits for a worker, more than 1,000 batches before it." in str(found)
+
+
 def test_a_leased_batch_names_its_worker(docs, batches, fleet):
     docs.enqueue([ef.Document("a", "some text")])
     lease = batches.claim("cpu")

@@ -62,6 +62,9 @@ JOIN pg_class AS c ON c.oid = a.attrelid
 LEFT JOIN pg_attrdef AS d ON d.adrelid = c.oid AND d.adnum = a.attnum
 WHERE c.relnamespace = 'embedfleet'::regnamespace AND a.attnum > 0
 UNION ALL
+SELECT 'options', relname, reloptions::text, relreplident::text, '', ''
+FROM pg_class WHERE relnamespace = 'embedfleet'::regnamespace AND relkind = 'r'
+UNION ALL
 SELECT 'index', relname, pg_get_indexdef(oid), '', '', ''
 FROM pg_class WHERE relnamespace = 'embedfleet'::regnamespace AND relkind = 'i'
 UNION ALL
@@ -245,6 +248,48 @@ def test_a_view_of_somebody_on_an_old_table_is_named_and_nothing_is_lost(databas
         rows = conn.execute("SELECT content FROM embedfleet.documents_2").fetchall()
         conn.execute("CREATE VIEW public.raw AS SELECT embedding FROM embedfleet.documents_2")
     assert [("text b",)] == rows
+
+
+# What batches of before may say, for a migration that is cut off after the first collection.
+UNCOUNTED = """
+UPDATE embedfleet.batch SET state = 'dead', stored = 1, chunks = 3 WHERE state = 'done';
+INSERT INTO embedfleet.batch
+    (job_id, collection_id, queue, lane, state, chunks, stored, tokens, texts)
+VALUES (1, 1, 'cpu', 'batch', 'held', 4, 1, 8, '{}'), (1, 1, 'cpu', 'live', 'done', 5, 0, 8, '{}');
+"""
+
+
+def test_what_was_there_before_has_counters_afterwards(database_url, redis_url):
+    alembic(database_url, "0016")
+    with Database(database_url).connect() as conn:
+        conn.execute(SHARED)
+    alembic(database_url, "0017")
+    with Database(database_url).connect() as conn:
+        conn.execute(UNCOUNTED)
+        conn.execute("ALTER TABLE embedfleet._chunks_2 RENAME TO away")
+    with pytest.raises(ProgrammingError, match="_chunks_2"):
+        migrate(database_url)
+    with Database(database_url).connect() as conn:
+        conn.execute("ALTER TABLE embedfleet.away RENAME TO _chunks_2")
+        conn.execute("UPDATE embedfleet.collection_counter SET failures = 7")
+    migrate(database_url)
+    with Fleet(load_settings(database_url=database_url, redis_url=redis_url)) as fleet:
+        status = fleet.job(1).status
+        assert (5, 7, 2) == (status.queued, status.embedded, status.failed)
+        docs, other = fleet.collection("docs"), fleet.collection("documents_2")
+        assert 7 == docs.counts().failures
+        docs.audit(repair=True)
+        for collection in (docs, other):
+            assert 0 == collection.audit().miscounted
+        counts = docs.counts()
+        # The draft went live without its text, which had failed.
+        assert (1, 1, 1, 0, 2) == (
+            counts.documents,
+            counts.live_documents,
+            counts.chunks,
+            counts.vectors,
+            counts.failures,
+        )
 
 
 def test_more_collections_are_migrated_than_one_transaction_has_locks_for(database_url):

@@ -7,6 +7,7 @@ import pytest
 
 from embedfleet_schema.statements import load
 from embedfleet_schema.store import claims, halts, jobs, lane, locks, spaces, transitions
+from embedfleet_schema.store.leaving import leaving
 from embedfleet_schema.store.jobs import Tally
 from embedfleet_schema.store.sweep import sweep
 from plugins.fleets import ask, batches_of
@@ -65,7 +66,7 @@ def test_who_is_just_taking_a_batch_is_not_waited_for(fleet, docs, halt, state):
 def test_what_is_on_its_way_out_is_waited_for(fleet, docs, halt, state):
     job = docs.enqueue(documents(60))
     lease = batches_of(fleet).claim("cpu")
-    with transitions.leaving(fleet.db, lease) as batch:
+    with leaving(fleet.db, lease) as batch:
         halting = beside(lambda: halt(fleet, job))
         until_somebody_waits(fleet)
         batch.release(reason="r")

@@ -22,7 +22,8 @@ from embedfleet.stack.postgres_settings import settings_for
 from embedfleet.stack.processes import Account, find_all
 from embedfleet.stack.valkey import Valkey
 from embedfleet_schema.errors import ExtraMissing, StackError
-from embedfleet_schema.settings import STACK_FILE, Settings
+from embedfleet_schema.settings import Settings
+from embedfleet_schema.stack_file import STACK_FILE
 from plugins.servers import copy_stack, stack_folder
 from plugins.worker_processes import eventually
 

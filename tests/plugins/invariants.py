@@ -5,6 +5,7 @@ I2: no batch is pending or leased without a reason.
 I3: each stored vector is the vector of its text, bit for bit.
 I4: each vector was written by the winning attempt of its batch, or is one of those that an attempt
     stored before it lost or gave up its lease, which the batch counts.
+I5: the counters of each collection and of its jobs are what the rows say.
 """
 
 import time
@@ -16,6 +17,7 @@ from psycopg import sql
 from embedfleet.collection import Collection
 from embedfleet.fleet import Fleet
 from embedfleet_schema.statements import composed
+from embedfleet_schema.store import counters
 from embedfleet_schema.store.sweep import sweep
 from embedfleet_workers.embedders.fake import fake_vectors
 from embedfleet_workers.runtime import Launch, Runtime
@@ -96,6 +98,7 @@ def check_collection(fleet: Fleet, collection: Collection) -> None:
         bare = conn.execute(without_vector, {"collection": info.id}).fetchall()
         losing = conn.execute(composed(sql.SQL(NOT_WINNING), info)).fetchall()
         stored = conn.execute(composed(sql.SQL(STORED), info)).fetchall()
+    assert 0 == counters.miscounted(fleet.db, info)
     assert [] == bare
     assert [] == losing
     texts = [content for _, content, _ in stored]

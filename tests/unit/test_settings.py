@@ -5,7 +5,8 @@ import pytest
 from embedfleet.connections import Connections
 from embedfleet_schema.addresses import redacted
 from embedfleet_schema.errors import BadSettings, NotConfigured
-from embedfleet_schema.settings import STACK_FILE, Settings, load_settings
+from embedfleet_schema.settings import Settings, load_settings
+from embedfleet_schema.stack_file import STACK_FILE
 
 
 @pytest.fixture(autouse=True)

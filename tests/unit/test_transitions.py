@@ -6,7 +6,8 @@ from importlib.resources import files
 
 from embedfleet_schema.statements import load
 from embedfleet_schema.store import transitions
-from embedfleet_schema.store.transitions import EDGES, Leaving
+from embedfleet_schema.store.leaving import Leaving
+from embedfleet_schema.store.transitions import EDGES
 from plugins.documents import ROOT, blocks
 
 SQL = files("embedfleet_schema").joinpath("sql")

@@ -109,6 +109,7 @@ def start_main(**_: object) -> None:
         doorbell,
         every_s=settings.sweep_seconds,
         outdated=_Process.outdated.tell,
+        retention_days=settings.job_retention_days,
     )
     _Process.sweeper.start()
     if _Process.launch is not None and "api" in _Process.launch.queues:

@@ -14,13 +14,13 @@ from psycopg_pool import PoolTimeout
 from embedfleet_schema.broker import Doorbell
 from embedfleet_schema.database import Database
 from embedfleet_schema.errors import EmbedfleetError, SchemaNewer
-from embedfleet_schema.store import queries
+from embedfleet_schema.store import queries, removal
 from embedfleet_schema.store.sweep import sweep, sweeping
 from embedfleet_workers.reasons import describe
 
 log = logging.getLogger(__name__)
 
-# Between two times that a worker clears the cache of queries.
+# Between two times that a worker clears the cache of queries, and removes jobs that ended long ago.
 TIDY_S = 3_600.0
 # Between two sweeps while rings are not heard: then slots stand idle, all over the fleet.
 RING_AGAIN_S = 1.5
@@ -37,6 +37,7 @@ class Sweeper(threading.Thread):
         doorbell: Doorbell,
         *,
         every_s: float,
+        retention_days: int = 0,
         outdated: Callable[[SchemaNewer], object] = lambda _: None,
     ) -> None:
         """`outdated` is told where the tables are newer than this program."""
@@ -45,6 +46,7 @@ class Sweeper(threading.Thread):
         self._doorbell = doorbell
         self._every_s = every_s
         self._outdated = outdated
+        self._retention_days = retention_days
         self._stopping = threading.Event()
         self._woken = threading.Event()
         self._was_away = self._unheard = False
@@ -99,6 +101,7 @@ class Sweeper(threading.Thread):
         if time.monotonic() >= self._next_tidying:
             self._next_tidying = time.monotonic() + TIDY_S
             queries.forget(self._db)
+            removal.remove_jobs(self._db, days=self._retention_days)
 
     def _watch_who_sweeps(self) -> None:
         """Say so where one and the same session has kept all others from sweeping for long."""

@@ -21,6 +21,7 @@ from embedfleet_schema.types import Chunking, ChunkMode, Metric, Queue, Reuse, S
 
 if TYPE_CHECKING:
     from embedfleet import Collection, Fleet
+    from embedfleet_schema.store.collections import CollectionCounts
 
 POLL_SECONDS = 1.0
 # What PostgreSQL takes for `maintenance_work_mem`.
@@ -149,8 +150,12 @@ def create(
 
 def list_all(context: typer.Context, json: Json = False) -> None:
     """List the collections."""
+    from embedfleet_schema.store.collections import counts_of_all
+
     with session(context).fleet(looks_only=True) as fleet:
-        found = [described(collection) for collection in fleet.collections()]
+        held = counts_of_all(fleet.db)
+        there = [each for each in fleet.collections() if each.info.id in held]
+        found = [described(each, held[each.info.id]) for each in there]
     if json:
         print_json(found)
     elif not found:
@@ -232,7 +237,7 @@ def index(context: typer.Context, name: Name, memory: Memory = None, json: Json 
     say(f"{name} has its index already" if built is None else f"built {built}")
 
 
-def described(collection: Collection) -> dict[str, Any]:
+def described(collection: Collection, counts: CollectionCounts | None = None) -> dict[str, Any]:
     """A collection as `--json` shows it."""
     info = collection.info
     space = asdict(info.space)
@@ -245,7 +250,7 @@ def described(collection: Collection) -> dict[str, Any]:
         "reuse": info.reuse,
         "chunking": asdict(info.chunking),
         "created_at": info.created_at,
-        **asdict(collection.counts()),
+        **asdict(counts or collection.counts()),
     }
 
 

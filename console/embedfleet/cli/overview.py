@@ -34,8 +34,7 @@ class Overview:
     @classmethod
     def of(cls, fleet: Fleet, *, limit: int = 10) -> Overview:
         """Look: the jobs that run and the newest of the others."""
-        jobs = [job.status for job in fleet.jobs(limit=limit)]
-        return cls(jobs, fleet.queues(), fleet.workers(), fleet.paused())
+        return cls(fleet.statuses(limit=limit), fleet.queues(), fleet.workers(), fleet.paused())
 
     @property
     def running(self) -> list[JobStatus]:

@@ -135,7 +135,7 @@ def audit(
 ) -> None:
     """Hold what is stored against what should be.
 
-    The exit code is 1 if something is missing or extra and was not repaired.
+    The exit code is 1 if something is missing, extra or miscounted and was not repaired.
     """
     from embedfleet.progress import activity
 
@@ -164,12 +164,20 @@ def _show(found: Audit, name: str, *, repaired: bool) -> None:
         f"{found.stored:,} stored, {found.waiting:,} waiting, {found.failed:,} failed, "
         f"{found.missing:,} missing, {found.extra:,} extra"
     )
+    if found.miscounted:
+        say(f"{_counters(found.miscounted)} wrong")
     if found.job_id is not None:
         say(f"job {found.job_id} embeds what was missing")
     if repaired and found.extra:
         say("removed the extra vectors")
+    if repaired and found.miscounted:
+        say("set the counters right")
     if not found.clean and not repaired:
         note(f"Mend it: embedfleet audit {name} --repair")
+
+
+def _counters(count: int) -> str:
+    return "1 counter is" if count == 1 else f"{count:,} counters are"
 
 
 def _row(failure: FailureInfo) -> list[str]:

@@ -12,7 +12,7 @@ from typing import BinaryIO
 
 from embedfleet.stack.processes import ROOT, Account
 from embedfleet_schema.errors import StackError
-from embedfleet_schema.settings import STACK_FILE
+from embedfleet_schema.stack_file import STACK_FILE
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,8 +14,8 @@ SELECT id FROM others;
 -- name: inherit
 -- Batches of jobs that are paused or cancelled go to jobs that wait for them and are not; of a job that
 -- is cancelled also to one that is paused. Whose they were waits for them now, unless it is cancelled.
--- One that is just being taken is passed over: of two
--- who wait for batches in different orders, each would wait for the other.
+-- One that is just being taken is passed over: of two who wait for batches in different orders, each
+-- would wait for the other.
 WITH free AS (
     SELECT b.id, b.job_id
     FROM embedfleet.batch AS b
@@ -30,8 +30,18 @@ WITH free AS (
     JOIN embedfleet.batch_standing AS h ON h.job_id = a.job_id
     WHERE NOT s.open AND (h.open OR s.state = 'cancelled' AND h.state = 'held')
     ORDER BY f.id, h.open DESC, a.job_id
+), was AS (
+    SELECT {row} FROM embedfleet.batch AS b JOIN given USING (id)
+), now AS (
+    UPDATE embedfleet.batch AS b
+    SET job_id = g.heir_id
+    FROM given AS g
+    WHERE b.id = g.id
+    RETURNING {row}
 ), moved AS (
-    UPDATE embedfleet.batch AS b SET job_id = g.heir_id FROM given AS g WHERE b.id = g.id
+    SELECT -1 AS sign, * FROM was UNION ALL SELECT 1, * FROM now
+), counted AS (
+    {count}
 ), others AS (
     UPDATE embedfleet.awaited_batch AS a
     SET owner_id = g.heir_id

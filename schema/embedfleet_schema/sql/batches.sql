@@ -73,18 +73,15 @@ ON CONFLICT (text_id) DO NOTHING;
 
 -- name: forget_cured
 -- Failures of texts that have their vector now: another batch had given them up.
-DELETE FROM embedfleet.failure
-WHERE collection_id = %(collection_id)s AND text_id = ANY (%(texts)s::bigint[]);
+WITH gone AS (
+    DELETE FROM embedfleet.failure
+    WHERE collection_id = %(collection_id)s AND text_id = ANY (%(texts)s::bigint[])
+    RETURNING collection_id
+)
+{count_forgotten};
 
 -- name: limited
 SELECT budget_usd IS NOT NULL AS limited FROM embedfleet.job WHERE id = %(job_id)s;
-
--- name: count_stored
--- Texts that got their vector while their batch goes on. What they cost is no longer reserved.
-UPDATE embedfleet.batch
-SET stored = least(chunks, stored + %(texts)s),
-    reserved_usd = reserved_usd - least(reserved_usd, %(usd)s::numeric)
-WHERE id = %(id)s;
 
 -- name: expired
 -- Leases that ran out: their workers are dead, stopped or cut off. What is filed with a batch API is

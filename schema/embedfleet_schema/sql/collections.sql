@@ -136,19 +136,34 @@ FROM (
 ORDER BY n.name;
 
 -- name: counts
-SELECT count(*) AS documents,
-    count(*) FILTER (WHERE live_version IS NOT NULL) AS live_documents,
-    (SELECT count(*) FROM embedfleet.{vectors}) AS vectors,
-    (SELECT count(*) FROM embedfleet.failure WHERE collection_id = %(collection_id)s) AS failures,
-    pg_total_relation_size('embedfleet.{vectors}'::regclass) AS vector_bytes,
-    EXISTS (
-        SELECT
-        FROM pg_index AS i
-        JOIN pg_class AS k ON k.oid = i.indexrelid
-        JOIN pg_am AS a ON a.oid = k.relam
-        WHERE i.indrelid = 'embedfleet.{vectors}'::regclass AND a.amname = 'hnsw' AND i.indisvalid
-    ) AS indexed
-FROM embedfleet.{documents};
+-- Of one collection, or of all.
+SELECT c.id, coalesce(k.documents, 0) AS documents, coalesce(k.live_documents, 0) AS live_documents,
+    coalesce(k.chunks, 0) AS chunks, coalesce(k.vectors, 0) AS vectors,
+    coalesce(k.failures, 0) AS failures,
+    coalesce(sum(pg_total_relation_size(t.oid)), 0)::bigint AS bytes,
+    coalesce(sum(pg_total_relation_size(t.oid)) FILTER (WHERE t.relname LIKE '\_vectors\_%%'), 0)
+        ::bigint AS vector_bytes,
+    coalesce(bool_or(x.indexed), false) AS indexed
+FROM embedfleet.collection AS c
+LEFT JOIN (
+    {of_collections}
+) AS k ON k.collection_id = c.id
+LEFT JOIN pg_class AS t
+    ON t.relnamespace = 'embedfleet'::regnamespace
+        AND t.relname = ANY (ARRAY[
+            '_documents_' || c.id, '_chunks_' || c.id, '_texts_' || c.id,
+            '_vectors_' || c.id || '_' || c.space_id
+        ]::name[])
+LEFT JOIN LATERAL (
+    SELECT true AS indexed
+    FROM pg_index AS i
+    JOIN pg_class AS n ON n.oid = i.indexrelid
+    JOIN pg_am AS a ON a.oid = n.relam
+    WHERE i.indrelid = t.oid AND a.amname = 'hnsw' AND i.indisvalid
+    LIMIT 1
+) AS x ON true
+WHERE %(collection_id)s::bigint IS NULL OR c.id = %(collection_id)s
+GROUP BY c.id, k.documents, k.live_documents, k.chunks, k.vectors, k.failures;
 
 -- name: indexes
 -- The HNSW indexes of a vector table and whether each is usable.

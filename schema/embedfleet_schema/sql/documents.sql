@@ -14,45 +14,66 @@ FOR UPDATE;
 -- name: go_live
 -- A document goes live whole: each chunk of its newest version has a vector or a failure. A failure
 -- whose text another job tries anew does not count, unless that job was cancelled. That is asked by
--- a scalar subquery, so that a planner does not join the failures with all jobs.
-UPDATE embedfleet.{documents} AS d
-SET live_version = d.version
-WHERE d.id = ANY (%(documents)s)
-    AND d.live_version IS DISTINCT FROM d.version
-    AND NOT EXISTS (
-        SELECT
-        FROM embedfleet.{chunks} AS c
-        WHERE c.document_id = d.id AND c.version = d.version
-            AND NOT EXISTS (SELECT FROM embedfleet.{vectors} AS v WHERE v.text_id = c.text_id)
-            AND NOT EXISTS (
-                SELECT FROM embedfleet.failure AS f
-                WHERE f.collection_id = %(collection_id)s AND f.text_id = c.text_id
-                    AND coalesce((
-                        SELECT j.cancelled_at IS NOT NULL
-                        FROM embedfleet.job AS j
-                        WHERE j.id = f.retried_by
-                    ), true)
-            )
-    )
-RETURNING d.id;
+-- a scalar subquery, so that a planner does not join the failures with all jobs. Those that were never
+-- live before are `new`.
+WITH live AS (
+    UPDATE embedfleet.{documents} AS d
+    SET live_version = d.version
+    WHERE d.id = ANY (%(documents)s)
+        AND d.live_version IS DISTINCT FROM d.version
+        AND NOT EXISTS (
+            SELECT
+            FROM embedfleet.{chunks} AS c
+            WHERE c.document_id = d.id AND c.version = d.version
+                AND NOT EXISTS (SELECT FROM embedfleet.{vectors} AS v WHERE v.text_id = c.text_id)
+                AND NOT EXISTS (
+                    SELECT FROM embedfleet.failure AS f
+                    WHERE f.collection_id = %(collection_id)s AND f.text_id = c.text_id
+                        AND coalesce((
+                            SELECT j.cancelled_at IS NOT NULL
+                            FROM embedfleet.job AS j
+                            WHERE j.id = f.retried_by
+                        ), true)
+                )
+        )
+    RETURNING d.id
+), counted AS (
+    INSERT INTO embedfleet.counter_delta (collection_id, live_documents)
+    SELECT %(collection_id)s, count(*)
+    FROM live
+    WHERE id = ANY (%(new)s::bigint[])
+    HAVING count(*) > 0
+)
+SELECT id FROM live;
 
 -- name: remove_superseded
 -- A page of chunks that no reader sees any more: older than the live version, or abandoned on the way.
-DELETE FROM embedfleet.{chunks}
-WHERE id = ANY (ARRAY(
-    SELECT c.id
-    FROM embedfleet.{documents} AS d
-    JOIN embedfleet.{chunks} AS c ON c.document_id = d.id
-    WHERE d.id = ANY (%(documents)s::bigint[])
-        AND c.version <> d.version AND c.version IS DISTINCT FROM d.live_version
-    LIMIT %(limit)s
-))
-RETURNING text_id;
+WITH gone AS (
+    DELETE FROM embedfleet.{chunks}
+    WHERE id = ANY (ARRAY(
+        SELECT c.id
+        FROM embedfleet.{documents} AS d
+        JOIN embedfleet.{chunks} AS c ON c.document_id = d.id
+        WHERE d.id = ANY (%(documents)s::bigint[])
+            AND c.version <> d.version AND c.version IS DISTINCT FROM d.live_version
+        LIMIT %(limit)s
+    ))
+    RETURNING text_id
+), counted AS (
+    INSERT INTO embedfleet.counter_delta (collection_id, chunks)
+    SELECT %(collection_id)s, -count(*) FROM gone HAVING count(*) > 0
+)
+SELECT text_id FROM gone;
 
 -- name: remove_unused_vectors
-DELETE FROM embedfleet.{vectors} AS v
-WHERE v.text_id = ANY (%(texts)s::bigint[])
-    AND NOT EXISTS (SELECT FROM embedfleet.{chunks} AS c WHERE c.text_id = v.text_id);
+WITH gone AS (
+    DELETE FROM embedfleet.{vectors} AS v
+    WHERE v.text_id = ANY (%(texts)s::bigint[])
+        AND NOT EXISTS (SELECT FROM embedfleet.{chunks} AS c WHERE c.text_id = v.text_id)
+    RETURNING v.text_id
+)
+INSERT INTO embedfleet.counter_delta (collection_id, vectors)
+SELECT %(collection_id)s, -count(*) FROM gone HAVING count(*) > 0;
 
 -- name: remove_unused_texts
 DELETE FROM embedfleet.{texts} AS t
@@ -60,9 +81,13 @@ WHERE t.id = ANY (%(texts)s::bigint[])
     AND NOT EXISTS (SELECT FROM embedfleet.{chunks} AS c WHERE c.text_id = t.id);
 
 -- name: remove_unused_failures
-DELETE FROM embedfleet.failure AS f
-WHERE f.collection_id = %(collection_id)s AND f.text_id = ANY (%(texts)s::bigint[])
-    AND NOT EXISTS (SELECT FROM embedfleet.{chunks} AS c WHERE c.text_id = f.text_id);
+WITH gone AS (
+    DELETE FROM embedfleet.failure AS f
+    WHERE f.collection_id = %(collection_id)s AND f.text_id = ANY (%(texts)s::bigint[])
+        AND NOT EXISTS (SELECT FROM embedfleet.{chunks} AS c WHERE c.text_id = f.text_id)
+    RETURNING f.collection_id
+)
+{count_forgotten};
 
 -- name: weigh
 -- How many chunks the documents of some keys have in the versions that count, and whether a removal
@@ -81,17 +106,35 @@ WHERE d.key = ANY (%(keys)s);
 
 -- name: hide_documents
 -- Readers see none of their chunks any more, and no text is taken for theirs.
-UPDATE embedfleet.{documents}
-SET version = version + 1, live_version = version + 1, digest = ''
-WHERE key = ANY (%(keys)s)
-    AND (%(job_id)s::bigint IS NULL OR job_id = %(job_id)s)
-RETURNING id;
+WITH hidden AS (
+    UPDATE embedfleet.{documents} AS d
+    SET version = d.version + 1, live_version = d.version + 1, digest = ''
+    FROM (
+        SELECT id, live_version IS NULL AS new
+        FROM embedfleet.{documents}
+        WHERE key = ANY (%(keys)s)
+            AND (%(job_id)s::bigint IS NULL OR job_id = %(job_id)s)
+        FOR UPDATE
+    ) AS w
+    WHERE d.id = w.id
+    RETURNING d.id, w.new
+), counted AS (
+    INSERT INTO embedfleet.counter_delta (collection_id, live_documents)
+    SELECT %(collection_id)s, count(*) FROM hidden WHERE new HAVING count(*) > 0
+)
+SELECT id FROM hidden;
 
 -- name: remove_hidden
 -- Not one that was stored anew meanwhile.
-DELETE FROM embedfleet.{documents}
-WHERE id = ANY (%(documents)s::bigint[]) AND digest = ''
-RETURNING key;
+WITH gone AS (
+    DELETE FROM embedfleet.{documents}
+    WHERE id = ANY (%(documents)s::bigint[]) AND digest = ''
+    RETURNING key
+), counted AS (
+    INSERT INTO embedfleet.counter_delta (collection_id, documents, live_documents)
+    SELECT %(collection_id)s, -count(*), -count(*) FROM gone HAVING count(*) > 0
+)
+SELECT key FROM gone;
 
 -- name: remove_documents
 -- Returns the texts of the chunks that the cascade takes along.
@@ -99,17 +142,29 @@ WITH gone AS (
     DELETE FROM embedfleet.{documents}
     WHERE key = ANY (%(keys)s)
         AND (%(job_id)s::bigint IS NULL OR job_id = %(job_id)s)
-    RETURNING id, key
+    RETURNING id, key, live_version
+), parts AS (
+    SELECT g.key, c.text_id
+    FROM gone AS g
+    LEFT JOIN embedfleet.{chunks} AS c ON c.document_id = g.id
+), counted AS (
+    INSERT INTO embedfleet.counter_delta (collection_id, documents, live_documents, chunks)
+    SELECT %(collection_id)s, -count(*), -count(live_version), -(SELECT count(text_id) FROM parts)
+    FROM gone
+    HAVING count(*) > 0
 )
-SELECT g.key, c.text_id
-FROM gone AS g
-LEFT JOIN embedfleet.{chunks} AS c ON c.document_id = g.id;
+SELECT key, text_id FROM parts;
 
 -- name: remove_rejections
-DELETE FROM embedfleet.failure
-WHERE collection_id = %(collection_id)s AND document_key = ANY (%(keys)s)
-    AND (%(job_id)s::bigint IS NULL OR job_id = %(job_id)s)
-RETURNING document_key;
+WITH gone AS (
+    DELETE FROM embedfleet.failure
+    WHERE collection_id = %(collection_id)s AND document_key = ANY (%(keys)s)
+        AND (%(job_id)s::bigint IS NULL OR job_id = %(job_id)s)
+    RETURNING collection_id, document_key
+), counted AS (
+    {count_forgotten}
+)
+SELECT document_key FROM gone;
 
 -- name: held_keys
 -- Those of some keys that have a document, or a verdict on one.
@@ -176,12 +231,18 @@ AND EXISTS (
 -- name: clear_rejections
 -- A page of verdicts on documents, and on nothing else: a chunk without a vector is live because its
 -- failure says why. Locked in one order, as everywhere.
-DELETE FROM embedfleet.failure
-WHERE id = ANY (ARRAY(
-    SELECT id
-    FROM embedfleet.failure
-    WHERE collection_id = %(collection_id)s AND document_key IS NOT NULL
-    ORDER BY document_key
-    LIMIT %(limit)s
-    FOR UPDATE
-));
+WITH gone AS (
+    DELETE FROM embedfleet.failure
+    WHERE id = ANY (ARRAY(
+        SELECT id
+        FROM embedfleet.failure
+        WHERE collection_id = %(collection_id)s AND document_key IS NOT NULL
+        ORDER BY document_key
+        LIMIT %(limit)s
+        FOR UPDATE
+    ))
+    RETURNING collection_id
+), counted AS (
+    {count_forgotten}
+)
+SELECT count(*) AS cleared FROM gone;

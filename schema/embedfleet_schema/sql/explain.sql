@@ -31,7 +31,8 @@ ORDER BY c.position;
 
 -- name: batches
 -- The open batches that hold texts which the newest version still lacks, the first to come first;
--- `ahead` counts the batches that are claimed before one that waits for a worker.
+-- `ahead` counts the batches that are claimed before one that waits for a worker, up to a limit: the
+-- first of them are to be said, and there may be many.
 WITH missing AS MATERIALIZED (
     SELECT DISTINCT t.id AS text_id, t.batch_id
     FROM embedfleet.{chunks} AS c
@@ -60,10 +61,14 @@ SELECT b.id, b.job_id, b.state, b.queue, b.lane, o.texts, b.attempt, b.reason,
     coalesce({alive}, false) AS worker_alive,
     CASE WHEN b.state = 'pending' AND b.lane = 'live' THEN (
         SELECT count(*)
-        FROM embedfleet.batch AS p
-        WHERE p.state = 'pending' AND p.lane = 'live' AND p.queue = b.queue
-            AND p.run_after <= now()
-            AND (p.priority, p.run_after, p.id) < (b.priority, b.run_after, b.id)
+        FROM (
+            SELECT
+            FROM embedfleet.batch AS p
+            WHERE p.state = 'pending' AND p.lane = 'live' AND p.queue = b.queue
+                AND p.run_after <= now()
+                AND (p.priority, p.run_after, p.id) < (b.priority, b.run_after, b.id)
+            LIMIT %(most_ahead)s
+        ) AS earlier
     ) END AS ahead
 FROM open AS o
 JOIN embedfleet.batch AS b USING (id)

@@ -74,14 +74,18 @@ ORDER BY d.id, c.position;
 
 -- name: refuse_texts
 -- Failures of texts that no worker will see, sorted as everywhere.
-INSERT INTO embedfleet.failure (collection_id, text_id, code, reason, job_id)
-SELECT %(collection_id)s, u.text_id, u.code, u.reason, %(job_id)s
-FROM unnest(%(texts)s::bigint[], %(codes)s::text[], %(reasons)s::text[])
-    AS u (text_id, code, reason)
-ORDER BY u.text_id
-ON CONFLICT (collection_id, text_id) DO UPDATE
-SET code = excluded.code, reason = excluded.reason, attempts = 0, job_id = excluded.job_id,
-    retried_by = NULL, created_at = now();
+WITH judged AS (
+    INSERT INTO embedfleet.failure (collection_id, text_id, code, reason, job_id)
+    SELECT %(collection_id)s, u.text_id, u.code, u.reason, %(job_id)s
+    FROM unnest(%(texts)s::bigint[], %(codes)s::text[], %(reasons)s::text[])
+        AS u (text_id, code, reason)
+    ORDER BY u.text_id
+    ON CONFLICT (collection_id, text_id) DO UPDATE
+    SET code = excluded.code, reason = excluded.reason, attempts = 0, job_id = excluded.job_id,
+        retried_by = NULL, created_at = now()
+    RETURNING collection_id, {is_new} AS is_new
+)
+{count_failures};
 
 -- name: retry_failures
 -- Texts that this job tries again. Their failures stand until they have a vector or a new verdict:
@@ -92,20 +96,32 @@ WHERE collection_id = %(collection_id)s AND text_id = ANY (%(texts)s::bigint[]);
 
 -- name: forget_rejections
 -- Of documents that are accepted now.
-DELETE FROM embedfleet.failure
-WHERE collection_id = %(collection_id)s AND document_key = ANY (%(keys)s);
+WITH gone AS (
+    DELETE FROM embedfleet.failure
+    WHERE collection_id = %(collection_id)s AND document_key = ANY (%(keys)s)
+    RETURNING collection_id
+)
+{count_forgotten};
 
 -- name: incoming_documents
 -- Every document of the window with its live version; the merge holds their rows.
 SELECT id, key, had_pending, live_version FROM incoming_document ORDER BY id;
 
 -- name: reject
--- The latest verdict on a document that was not accepted.
-INSERT INTO embedfleet.failure (collection_id, document_key, code, reason, job_id, source)
-VALUES (%(collection_id)s, %(key)s, %(code)s, %(reason)s, %(job_id)s, %(source)s)
-ON CONFLICT (collection_id, document_key) DO UPDATE
-SET code = excluded.code, reason = excluded.reason, job_id = excluded.job_id,
-    source = excluded.source, created_at = now();
+-- The latest verdicts on documents that were not accepted. Sorted, so that two producers rejecting the
+-- same keys cannot deadlock.
+WITH judged AS (
+    INSERT INTO embedfleet.failure (collection_id, document_key, code, reason, job_id, source)
+    SELECT %(collection_id)s, u.key, u.code, u.reason, %(job_id)s, u.source
+    FROM unnest(%(keys)s::text[], %(codes)s::text[], %(reasons)s::text[], %(sources)s::text[])
+        AS u (key, code, reason, source)
+    ORDER BY u.key
+    ON CONFLICT (collection_id, document_key) DO UPDATE
+    SET code = excluded.code, reason = excluded.reason, job_id = excluded.job_id,
+        source = excluded.source, created_at = now()
+    RETURNING collection_id, {is_new} AS is_new
+)
+{count_failures};
 
 -- name: rejected_sources
 -- Where documents lie that were not accepted.
@@ -116,12 +132,16 @@ WHERE collection_id = %(collection_id)s AND document_key IS NOT NULL AND source 
 -- name: forget_sources
 -- Verdicts of older jobs on what lies in these sources, which were read to their end: what is still
 -- wrong there has a verdict of this job. Locked in one order, as everywhere.
-DELETE FROM embedfleet.failure
-WHERE id IN (
-    SELECT id
-    FROM embedfleet.failure
-    WHERE collection_id = %(collection_id)s AND document_key IS NOT NULL
-        AND source = ANY (%(sources)s) AND job_id < %(job_id)s
-    ORDER BY document_key
-    FOR UPDATE
-);
+WITH gone AS (
+    DELETE FROM embedfleet.failure
+    WHERE id IN (
+        SELECT id
+        FROM embedfleet.failure
+        WHERE collection_id = %(collection_id)s AND document_key IS NOT NULL
+            AND source = ANY (%(sources)s) AND job_id < %(job_id)s
+        ORDER BY document_key
+        FOR UPDATE
+    )
+    RETURNING collection_id
+)
+{count_forgotten};

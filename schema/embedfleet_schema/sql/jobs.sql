@@ -31,8 +31,9 @@ SET interrupted_at = now()
 WHERE id = %(job_id)s AND loaded_at IS NULL AND interrupted_at IS NULL;
 
 -- name: status
--- Everything a person asks of a job, from the rows themselves. The rate looks back 30 seconds, or
--- to the end of the first batch of a younger job: before that, models were being loaded.
+-- Everything a person asks of jobs, from their counters, from what is leased, and from what finished
+-- just now. The rate looks back 30 seconds, or to the end of the first batch of a younger job: before
+-- that, models were being loaded.
 SELECT j.id, j.kind, c.name AS collection, c.queue, j.documents, j.unchanged, j.rejected, j.chunks,
     j.reused, j.awaited, j.created_at, j.loaded_at,
     (
@@ -47,15 +48,15 @@ SELECT j.id, j.kind, c.name AS collection, c.queue, j.documents, j.unchanged, j.
     j.budget_usd::float8 AS budget_usd,
     (SELECT sum(u.usd)::float8 FROM embedfleet.usage AS u WHERE u.job_id = j.id) AS spent_usd,
     j.unsettled_usd::float8 AS unsettled_usd,
-    (b.reserved_usd + (
+    (l.reserved_usd + (
         SELECT coalesce(sum((f.reserved ->> j.id::text)::numeric), 0)
         FROM embedfleet.lane_file AS f
         WHERE f.space_id = s.id AND f.state IN ('filing', 'filed')
     ))::float8 AS reserved_usd,
     s.paused_at AS space_paused_at, s.pause_code AS space_pause_code,
     s.pause_reason AS space_pause_reason, s.provider || '/' || s.model AS model,
-    b.open_batches, b.leased_batches, b.queued, b.embedded, b.failed + j.failed AS failed, b.open_tokens,
-    b.finished_at, b.waiting_reason, b.filed_batches, b.filed_at,
+    k.open_batches, l.leased_batches, k.queued, k.embedded, k.failed + j.failed AS failed,
+    k.tokens AS open_tokens, k.finished_at, w.reason AS waiting_reason, l.filed_batches, l.filed_at,
     coalesce(r.tokens / r.seconds, 0) AS tokens_per_second,
     coalesce(r.chunks / r.seconds, 0) AS chunks_per_second,
     clock_timestamp() AS now
@@ -63,23 +64,34 @@ FROM embedfleet.job AS j
 JOIN embedfleet.collection AS c ON c.id = j.collection_id
 JOIN embedfleet.space AS s ON s.id = c.space_id
 CROSS JOIN LATERAL (
-    SELECT
-        count(*) FILTER (WHERE state IN ('pending', 'held', 'leased')) AS open_batches,
-        count(*) FILTER (WHERE state = 'leased') AS leased_batches,
-        coalesce(sum(chunks - stored) FILTER (WHERE state IN ('pending', 'held', 'leased')), 0)
-            AS queued,
-        coalesce(sum(tokens * (chunks - stored) / chunks)
-            FILTER (WHERE state IN ('pending', 'held', 'leased')), 0) AS open_tokens,
-        coalesce(sum(CASE state WHEN 'done' THEN chunks ELSE stored END), 0) AS embedded,
-        coalesce(sum(chunks - stored) FILTER (WHERE state = 'dead'), 0) AS failed,
-        coalesce(sum(reserved_usd) FILTER (WHERE state = 'leased'), 0) AS reserved_usd,
-        max(finished_at) AS finished_at,
-        max(reason) FILTER (WHERE state IN ('pending', 'held')) AS waiting_reason,
-        count(*) FILTER (WHERE state = 'leased' AND lane = 'batch') AS filed_batches,
-        min(leased_at) FILTER (WHERE state = 'leased' AND lane = 'batch') AS filed_at
+    SELECT coalesce(sum(open_batches), 0) AS open_batches, coalesce(sum(queued), 0) AS queued,
+        coalesce(sum(tokens), 0) AS tokens, coalesce(sum(embedded), 0) AS embedded,
+        coalesce(sum(failed), 0) AS failed, max(finished_at) AS finished_at
+    FROM (
+        SELECT open_batches, queued, tokens, embedded, failed, finished_at
+        FROM embedfleet.job_counter
+        WHERE job_id = j.id
+        UNION ALL
+        SELECT sum(open_batches), sum(queued), sum(tokens)::bigint, sum(embedded), sum(failed),
+            max(finished_at)
+        FROM embedfleet.counter_delta
+        WHERE job_id = j.id
+    ) AS changes
+) AS k
+CROSS JOIN LATERAL (
+    SELECT count(*) AS leased_batches, coalesce(sum(reserved_usd), 0) AS reserved_usd,
+        count(*) FILTER (WHERE lane = 'batch') AS filed_batches,
+        min(leased_at) FILTER (WHERE lane = 'batch') AS filed_at
     FROM embedfleet.batch
-    WHERE job_id = j.id
-) AS b
+    WHERE (job_id, state) >= (j.id, 'leased') AND (job_id, state) <= (j.id, 'leased')
+) AS l
+LEFT JOIN LATERAL (
+    SELECT reason
+    FROM embedfleet.batch
+    WHERE job_id = j.id AND reason IS NOT NULL AND state IN ('pending', 'held')
+    ORDER BY id
+    LIMIT 1
+) AS w ON true
 CROSS JOIN LATERAL (
     SELECT min(finished_at) AS at
     FROM embedfleet.batch
@@ -92,24 +104,41 @@ CROSS JOIN LATERAL (
     FROM embedfleet.batch
     WHERE job_id = j.id AND state = 'done' AND finished_at > first.at
 ) AS r
-WHERE j.id = %(job_id)s;
+WHERE j.id = ANY (%(jobs)s::bigint[]);
+
+-- name: collection_of
+SELECT collection_id FROM embedfleet.job WHERE id = %(job_id)s;
 
 -- name: latest
 -- The jobs that still run, then the newest of the others.
 SELECT j.id
 FROM embedfleet.job AS j
+LEFT JOIN (
+    SELECT job_id, sum(open_batches) AS open_batches
+    FROM (
+        {of_jobs}
+    ) AS o
+    GROUP BY job_id
+) AS k ON k.job_id = j.id
 WHERE %(collection_id)s::bigint IS NULL OR j.collection_id = %(collection_id)s
-ORDER BY {unfinished} DESC, j.id DESC
+ORDER BY
+    j.cancelled_at IS NULL AND (
+        j.loaded_at IS NULL AND j.interrupted_at IS NULL AND j.loading_until >= now()
+        OR coalesce(k.open_batches, 0) > 0
+        OR EXISTS (SELECT FROM embedfleet.awaited_batch AS a WHERE a.job_id = j.id)
+    ) DESC,
+    j.id DESC
 LIMIT %(limit)s;
 
 -- name: unfinished
 -- A part of the others. A job that is done, cancelled, or interrupted with all that it had done stays
--- what it is.
+-- what it is. What is open is held, leased or pending, which are neighbours in the index: a planner
+-- that is told them one by one may read all batches instead.
 (j.cancelled_at IS NULL AND (
     j.loaded_at IS NULL AND j.interrupted_at IS NULL AND j.loading_until >= now()
     OR EXISTS (
         SELECT FROM embedfleet.batch AS b
-        WHERE b.job_id = j.id AND b.state IN ('pending', 'held', 'leased')
+        WHERE (b.job_id, b.state) >= (j.id, 'held') AND (b.job_id, b.state) <= (j.id, 'pending')
     )
     OR EXISTS (SELECT FROM embedfleet.awaited_batch AS a WHERE a.job_id = j.id)
 ))

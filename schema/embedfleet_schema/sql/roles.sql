@@ -206,8 +206,9 @@ TO embedfleet_producer, embedfleet_worker;
 -- New batches have their numbers before they are written: their texts point to them.
 GRANT USAGE ON SEQUENCE embedfleet.batch_id_seq TO embedfleet_producer;
 GRANT SELECT ON embedfleet.worker, embedfleet.usage, embedfleet.lane_file,
-    embedfleet.batch_standing
+    embedfleet.batch_standing, embedfleet.collection_counter, embedfleet.job_counter
 TO embedfleet_producer;
+GRANT SELECT, INSERT ON embedfleet.counter_delta TO embedfleet_producer;
 GRANT INSERT, UPDATE, DELETE ON embedfleet.rate_limit, embedfleet.limit_group
 TO embedfleet_producer;
 
@@ -215,14 +216,18 @@ TO embedfleet_producer;
 -- A worker pauses a space whose provider refuses, and a job whose budget is spent, and says what may
 -- have been spent on a job without an answer. What the first worker of a space recorded, no other
 -- one may change.
-GRANT SELECT, INSERT, UPDATE ON embedfleet.batch TO embedfleet_worker;
+GRANT SELECT, INSERT, UPDATE, DELETE ON embedfleet.batch TO embedfleet_worker;
 GRANT SELECT ON embedfleet.batch_standing TO embedfleet_worker;
-GRANT SELECT, UPDATE (paused_at, pause_reason, unsettled_usd) ON embedfleet.job
+GRANT SELECT, UPDATE (paused_at, pause_reason, unsettled_usd), DELETE ON embedfleet.job
 TO embedfleet_worker;
 GRANT UPDATE (paused_at, pause_code, pause_reason) ON embedfleet.space TO embedfleet_worker;
 GRANT SELECT, INSERT, UPDATE ON embedfleet.usage, embedfleet.lane_file TO embedfleet_worker;
 GRANT INSERT ON embedfleet.space_check TO embedfleet_worker;
 GRANT SELECT, INSERT, UPDATE, DELETE ON embedfleet.failure, embedfleet.worker
+TO embedfleet_worker;
+-- Who sweeps adds the counters up, and removes batches and jobs that ended.
+GRANT SELECT, INSERT, DELETE ON embedfleet.counter_delta TO embedfleet_worker;
+GRANT SELECT, INSERT, UPDATE ON embedfleet.collection_counter, embedfleet.job_counter
 TO embedfleet_worker;
 -- Who sweeps also clears the cache of queries.
 GRANT SELECT, DELETE ON embedfleet.query_vector TO embedfleet_worker;

@@ -20,13 +20,18 @@ SELECT DISTINCT queue FROM embedfleet.collection WHERE space_id = ANY (%(spaces)
 -- What stands still, since when and why, and how much waits for it; of all spaces, or of one.
 SELECT s.id, s.provider || '/' || s.model AS model, s.paused_at, s.pause_code AS code,
     s.pause_reason AS reason, array_agg(c.name ORDER BY c.name) AS collections,
-    (
-        SELECT count(*)
-        FROM embedfleet.batch AS b
-        WHERE b.space_id = s.id AND b.state = 'held'
-    ) AS held
+    coalesce(sum(h.batches), 0)::bigint AS held
 FROM embedfleet.space AS s
 JOIN embedfleet.collection AS c ON c.space_id = s.id
+LEFT JOIN (
+    SELECT j.collection_id, sum(k.held_batches) AS batches
+    FROM (
+        {of_jobs}
+    ) AS k
+    JOIN embedfleet.job AS j ON j.id = k.job_id
+    WHERE k.held_batches > 0
+    GROUP BY j.collection_id
+) AS h ON h.collection_id = c.id
 WHERE s.paused_at IS NOT NULL AND (%(space_id)s::bigint IS NULL OR s.id = %(space_id)s)
 GROUP BY s.id
 ORDER BY s.paused_at, s.id;

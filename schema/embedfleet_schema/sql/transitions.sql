@@ -1,3 +1,33 @@
+-- name: row
+-- A part of the statements below: what of a batch `b` is counted.
+b.collection_id, b.job_id, b.lane, b.state, b.chunks, b.stored, b.tokens, b.finished_at
+
+-- name: count
+-- The end of the statements below, in the same round trip: what they change in the counters of jobs,
+-- in a new row, which nobody waits for. `moved` are the batches as they were (-1) and as they are
+-- (+1). Vectors that one batch got are counted along.
+INSERT INTO embedfleet.counter_delta
+    (collection_id, job_id, lane, open_batches, held_batches, queued, tokens, embedded, failed,
+        finished_at, vectors)
+SELECT d.*
+FROM (
+    SELECT m.collection_id, m.job_id, m.lane,
+        nullif(sum(sign) FILTER (WHERE o.open), 0) AS open_batches,
+        nullif(sum(sign) FILTER (WHERE m.state = 'held'), 0) AS held_batches,
+        nullif(sum(sign * (m.chunks - m.stored)) FILTER (WHERE o.open), 0) AS queued,
+        nullif(sum(sign * (m.tokens * (m.chunks - m.stored) / m.chunks)) FILTER (WHERE o.open), 0)
+            AS tokens,
+        nullif(sum(sign * CASE m.state WHEN 'done' THEN m.chunks ELSE m.stored END), 0) AS embedded,
+        nullif(sum(sign * (m.chunks - m.stored)) FILTER (WHERE m.state = 'dead'), 0) AS failed,
+        max(m.finished_at) AS finished_at,
+        nullif(%(vectors)s::bigint * count(*) FILTER (WHERE sign > 0), 0) AS vectors
+    FROM moved AS m
+    CROSS JOIN LATERAL (SELECT m.state IN ('pending', 'held', 'leased') AS open) AS o
+    GROUP BY m.collection_id, m.job_id, m.lane
+) AS d
+WHERE num_nonnulls(d.open_batches, d.held_batches, d.queued, d.tokens, d.embedded, d.failed,
+    d.vectors) > 0;
+
 -- name: standing
 -- Whether new batches of the job may run, and how.
 SELECT job_id, state, lane FROM embedfleet.batch_standing WHERE job_id = %(job_id)s;
@@ -33,6 +63,19 @@ FROM (
     FOR NO KEY UPDATE OF t
 ) AS w
 WHERE t.id = w.id;
+-- name: count_enqueued
+-- The same of all batches that a producer packed at once.
+INSERT INTO embedfleet.counter_delta
+    (collection_id, job_id, lane, open_batches, held_batches, queued, tokens, finished_at)
+SELECT %(collection_id)s, %(job_id)s, %(lane)s, o.batches,
+    CASE WHEN %(state)s = 'held' THEN o.batches END, o.queued, o.tokens,
+    CASE WHEN o.batches IS NULL THEN now() END
+FROM (
+    SELECT CASE WHEN open THEN %(batches)s::int END AS batches,
+        CASE WHEN open THEN %(texts)s::int END AS queued,
+        CASE WHEN open THEN %(tokens)s::bigint END AS tokens
+    FROM (SELECT %(state)s <> 'cancelled' AS open) AS s
+) AS o;
 
 -- name: claim
 -- Lease what `best` is, to a worker, or to a file of the lane: that has no owner, and no heartbeat.
@@ -175,21 +218,29 @@ FOR UPDATE OF b SKIP LOCKED;
 -- Without a delay a batch keeps its place in the queue: behind the others it would wait for hours.
 -- What it waits for all the same is then said in words, in the time of this clock. `live`: from the
 -- lane to the workers of its collection.
-UPDATE embedfleet.batch AS b
-SET state = %(state)s,
-    lane = CASE WHEN %(live)s THEN 'live' ELSE b.lane END,
-    lease_until = NULL,
-    owner = NULL,
-    reserved_usd = NULL,
-    run_after = coalesce(now() + make_interval(secs => %(delay_s)s::float8), b.run_after),
-    errors = b.errors + %(charge)s,
-    reason = %(reason)s || coalesce(', until ' || to_char(
-        (now() + make_interval(secs => %(wait_s)s::float8)) AT TIME ZONE 'UTC',
-        'HH24:MI:SS "UTC"'
-    ), ''),
-    texts = CASE WHEN %(state)s <> 'cancelled' THEN b.texts ELSE '{}' END,
-    finished_at = CASE WHEN %(state)s = 'cancelled' THEN now() END
-WHERE b.id = %(id)s;
+WITH was AS (
+    SELECT {row} FROM embedfleet.batch AS b WHERE b.id = %(id)s
+), now AS (
+    UPDATE embedfleet.batch AS b
+    SET state = %(state)s,
+        lane = CASE WHEN %(live)s THEN 'live' ELSE b.lane END,
+        lease_until = NULL,
+        owner = NULL,
+        reserved_usd = NULL,
+        run_after = coalesce(now() + make_interval(secs => %(delay_s)s::float8), b.run_after),
+        errors = b.errors + %(charge)s,
+        reason = %(reason)s || coalesce(', until ' || to_char(
+            (now() + make_interval(secs => %(wait_s)s::float8)) AT TIME ZONE 'UTC',
+            'HH24:MI:SS "UTC"'
+        ), ''),
+        texts = CASE WHEN %(state)s <> 'cancelled' THEN b.texts ELSE ARRAY[]::bigint[] END,
+        finished_at = CASE WHEN %(state)s = 'cancelled' THEN now() END
+    WHERE b.id = %(id)s
+    RETURNING {row}
+), moved AS (
+    SELECT -1 AS sign, * FROM was UNION ALL SELECT 1, * FROM now
+)
+{count};
 
 -- name: leased_to_file
 SELECT id
@@ -199,23 +250,37 @@ WHERE lane_file_id = %(file_id)s AND state = 'leased' AND lane = 'batch';
 -- name: release_file
 -- Batches that a file has go to where job and space stand: some of them, or all; to wait for the
 -- lane again, or for the workers of their collection.
-UPDATE embedfleet.batch AS b
-SET state = s.state,
-    lane = CASE WHEN %(live)s THEN 'live' ELSE b.lane END,
-    lease_until = NULL,
-    run_after = CASE
-        WHEN %(delay_s)s::float8 > 0
-        THEN now() + make_interval(secs => %(delay_s)s::float8)
-        ELSE b.run_after
-    END,
-    reason = %(reason)s,
-    texts = CASE WHEN s.state <> 'cancelled' THEN b.texts ELSE '{}' END,
-    finished_at = CASE WHEN s.state = 'cancelled' THEN now() END
-FROM embedfleet.batch_standing AS s
-WHERE b.lane_file_id = %(file_id)s AND b.state = 'leased' AND b.lane = 'batch'
-    AND (%(ids)s::bigint[] IS NULL OR b.id = ANY (%(ids)s::bigint[]))
-    AND s.job_id = b.job_id
-RETURNING b.state, b.queue;
+WITH filed AS (
+    SELECT b.id, s.state AS target, {row}
+    FROM embedfleet.batch AS b
+    JOIN embedfleet.batch_standing AS s USING (job_id)
+    WHERE b.lane_file_id = %(file_id)s AND b.state = 'leased' AND b.lane = 'batch'
+        AND (%(ids)s::bigint[] IS NULL OR b.id = ANY (%(ids)s::bigint[]))
+    FOR UPDATE OF b
+), was AS (
+    SELECT {row} FROM filed AS b
+), now AS (
+    UPDATE embedfleet.batch AS b
+    SET state = f.target,
+        lane = CASE WHEN %(live)s THEN 'live' ELSE b.lane END,
+        lease_until = NULL,
+        run_after = CASE
+            WHEN %(delay_s)s::float8 > 0
+            THEN now() + make_interval(secs => %(delay_s)s::float8)
+            ELSE b.run_after
+        END,
+        reason = %(reason)s,
+        texts = CASE WHEN f.target <> 'cancelled' THEN b.texts ELSE ARRAY[]::bigint[] END,
+        finished_at = CASE WHEN f.target = 'cancelled' THEN now() END
+    FROM filed AS f
+    WHERE b.id = f.id
+    RETURNING {row}, b.queue
+), moved AS (
+    SELECT -1 AS sign, * FROM was UNION ALL SELECT 1, {row} FROM now AS b
+), counted AS (
+    {count}
+)
+SELECT state, queue FROM now;
 
 -- name: missing
 -- The texts of a batch that have no vector yet, in their order.
@@ -227,17 +292,22 @@ ORDER BY h.number;
 -- name: record_failure
 -- One row per text that cannot be embedded; the latest verdict stands. Not for a text that got its
 -- vector from another batch, or whose last chunk is gone.
-INSERT INTO embedfleet.failure (collection_id, text_id, code, reason, attempts, job_id)
-SELECT b.collection_id, h.text_id, %(code)s, %(reason)s, b.errors + b.crashes + 1, b.job_id
-FROM embedfleet.batch AS b
-CROSS JOIN unnest(%(texts)s::bigint[]) AS h (text_id)
-WHERE b.id = %(id)s
-    AND EXISTS (SELECT FROM embedfleet.{texts} AS t WHERE t.id = h.text_id)
-    AND NOT EXISTS (SELECT FROM embedfleet.{vectors} AS v WHERE v.text_id = h.text_id)
-ON CONFLICT (collection_id, text_id) DO UPDATE
-SET code = excluded.code, reason = excluded.reason, attempts = excluded.attempts,
-    job_id = excluded.job_id, created_at = now(), retried_by = NULL
-RETURNING text_id;
+WITH judged AS (
+    INSERT INTO embedfleet.failure (collection_id, text_id, code, reason, attempts, job_id)
+    SELECT b.collection_id, h.text_id, %(code)s, %(reason)s, b.errors + b.crashes + 1, b.job_id
+    FROM embedfleet.batch AS b
+    CROSS JOIN unnest(%(texts)s::bigint[]) AS h (text_id)
+    WHERE b.id = %(id)s
+        AND EXISTS (SELECT FROM embedfleet.{texts} AS t WHERE t.id = h.text_id)
+        AND NOT EXISTS (SELECT FROM embedfleet.{vectors} AS v WHERE v.text_id = h.text_id)
+    ON CONFLICT (collection_id, text_id) DO UPDATE
+    SET code = excluded.code, reason = excluded.reason, attempts = excluded.attempts,
+        job_id = excluded.job_id, created_at = now(), retried_by = NULL
+    RETURNING collection_id, text_id, {is_new} AS is_new
+), counted AS (
+    {count_failures}
+)
+SELECT text_id FROM judged;
 
 -- name: finish
 -- A batch that is through keeps the numbers of its texts that got a vector, from whomever, and of
@@ -246,60 +316,100 @@ RETURNING text_id;
 -- the numbers of its texts back: they are many and no longer needed.
 WITH forgotten AS (
     DELETE FROM embedfleet.awaited_batch WHERE batch_id = %(id)s
+), was AS (
+    SELECT {row} FROM embedfleet.batch AS b WHERE b.id = %(id)s
+), now AS (
+    UPDATE embedfleet.batch AS b
+    SET state = %(state)s, lease_until = NULL, finished_at = now(), reason = %(reason)s,
+        reserved_usd = NULL, texts = ARRAY[]::bigint[],
+        stored = c.stored, chunks = c.stored + %(failed)s
+    FROM (
+        SELECT m.id,
+            least(m.chunks - %(failed)s, greatest(m.stored + %(vectors)s, count(v.text_id)))
+                AS stored
+        FROM embedfleet.batch AS m
+        LEFT JOIN LATERAL unnest(m.texts) AS h (text_id) ON true
+        LEFT JOIN embedfleet.{vectors} AS v USING (text_id)
+        WHERE m.id = %(id)s
+        GROUP BY m.id
+    ) AS c
+    WHERE b.id = c.id
+    RETURNING {row}
+), moved AS (
+    SELECT -1 AS sign, * FROM was UNION ALL SELECT 1, * FROM now
 )
-UPDATE embedfleet.batch AS b
-SET state = %(state)s, lease_until = NULL, finished_at = now(), reason = %(reason)s,
-    reserved_usd = NULL, texts = ARRAY[]::bigint[],
-    stored = c.stored, chunks = c.stored + %(failed)s
-FROM (
-    SELECT m.id,
-        least(m.chunks - %(failed)s, greatest(m.stored + %(inserted)s, count(v.text_id))) AS stored
-    FROM embedfleet.batch AS m
-    LEFT JOIN LATERAL unnest(m.texts) AS h (text_id) ON true
-    LEFT JOIN embedfleet.{vectors} AS v USING (text_id)
-    WHERE m.id = %(id)s
-    GROUP BY m.id
-) AS c
-WHERE b.id = c.id;
+{count};
+
+-- name: store
+-- Texts that got their vector while their batch goes on. What they cost is no longer reserved.
+WITH was AS (
+    SELECT {row} FROM embedfleet.batch AS b WHERE b.id = %(id)s
+), now AS (
+    UPDATE embedfleet.batch AS b
+    SET stored = least(b.chunks, b.stored + %(vectors)s),
+        reserved_usd = b.reserved_usd - least(b.reserved_usd, %(usd)s::numeric)
+    WHERE b.id = %(id)s
+    RETURNING {row}
+), moved AS (
+    SELECT -1 AS sign, * FROM was UNION ALL SELECT 1, * FROM now
+)
+{count};
 
 -- name: divide
 -- Some texts of a batch become one of their own, with their share of its tokens if nobody counted
 -- them: a half, what goes on without the texts that failed, these, or what a budget does not pay for
 -- now. It says why, until it is claimed. `live`: it goes to the workers of its collection. Who waits
 -- for the one waits for both.
-WITH child AS (
-    INSERT INTO embedfleet.batch
+WITH now AS (
+    INSERT INTO embedfleet.batch AS b
         (job_id, collection_id, space_id, queue, lane, state, priority, run_after, chunks, tokens,
             texts, parent_id, reason, finished_at)
-    SELECT b.job_id, b.collection_id, b.space_id, b.queue,
-        CASE WHEN %(live)s THEN 'live' ELSE b.lane END, %(state)s, b.priority, CASE WHEN %(keeps_place)s THEN b.run_after ELSE now() END,
-        %(chunks)s, coalesce(%(tokens)s::bigint, b.tokens * %(chunks)s / b.chunks),
-        CASE WHEN %(state)s NOT IN ('cancelled', 'dead') THEN %(texts)s::bigint[] ELSE '{}' END,
-        b.id, %(reason)s, CASE WHEN %(state)s IN ('cancelled', 'dead') THEN now() END
-    FROM embedfleet.batch AS b
-    WHERE b.id = %(id)s
-    RETURNING id
+    SELECT p.job_id, p.collection_id, p.space_id, p.queue,
+        CASE WHEN %(live)s THEN 'live' ELSE p.lane END, %(state)s, p.priority,
+        CASE WHEN %(keeps_place)s THEN p.run_after ELSE now() END, %(chunks)s,
+        coalesce(%(tokens)s::bigint, p.tokens * %(chunks)s / p.chunks),
+        CASE
+            WHEN %(state)s NOT IN ('cancelled', 'dead') THEN %(texts)s::bigint[]
+            ELSE ARRAY[]::bigint[]
+        END,
+        p.id, %(reason)s,
+        CASE WHEN %(state)s IN ('cancelled', 'dead') THEN now() END
+    FROM embedfleet.batch AS p
+    WHERE p.id = %(id)s
+    RETURNING b.id, {row}
 ), awaited AS (
     INSERT INTO embedfleet.awaited_batch (batch_id, job_id, owner_id)
-    SELECT c.id, a.job_id, a.owner_id
-    FROM child AS c
+    SELECT n.id, a.job_id, a.owner_id
+    FROM now AS n
     CROSS JOIN embedfleet.awaited_batch AS a
     WHERE a.batch_id = %(id)s AND %(state)s NOT IN ('cancelled', 'dead')
+), moved AS (
+    SELECT 1 AS sign, * FROM now
+), counted AS (
+    {count}
 )
-SELECT id FROM child;
+SELECT id FROM now;
 
 -- name: shrink
 -- The texts that a batch gave to another leave it.
-UPDATE embedfleet.batch
-SET chunks = chunks - cardinality(%(rest)s::bigint[]),
-    tokens = greatest(0, tokens - %(tokens)s),
-    texts = ARRAY(
-        SELECT h.text_id
-        FROM unnest(texts) WITH ORDINALITY AS h (text_id, number)
-        WHERE h.text_id <> ALL (%(rest)s::bigint[])
-        ORDER BY h.number
-    )
-WHERE id = %(id)s;
+WITH was AS (
+    SELECT {row} FROM embedfleet.batch AS b WHERE b.id = %(id)s
+), now AS (
+    UPDATE embedfleet.batch AS b
+    SET chunks = b.chunks - cardinality(%(rest)s::bigint[]),
+        tokens = greatest(0, b.tokens - %(tokens)s),
+        texts = ARRAY(
+            SELECT h.text_id
+            FROM unnest(b.texts) WITH ORDINALITY AS h (text_id, number)
+            WHERE h.text_id <> ALL (%(rest)s::bigint[])
+            ORDER BY h.number
+        )
+    WHERE b.id = %(id)s
+    RETURNING {row}
+), moved AS (
+    SELECT -1 AS sign, * FROM was UNION ALL SELECT 1, * FROM now
+)
+{count};
 
 -- name: align
 -- Some that wait to where their job and space stand. One that is just being taken is passed over: of
@@ -307,18 +417,30 @@ WHERE id = %(id)s;
 -- place in the queue, and waits for nothing else. The numbers stand there twice: a planner that takes
 -- the page for a large part of the table would read all of it.
 WITH misplaced AS (
-    SELECT b.id, s.state
+    SELECT b.id, s.state AS target, {row}
     FROM embedfleet.batch AS b
     JOIN embedfleet.batch_standing AS s USING (job_id)
     WHERE b.id = ANY (%(ids)s::bigint[]) AND b.state IN ('pending', 'held')
         AND b.state <> s.state
     FOR UPDATE OF b SKIP LOCKED
+), was AS (
+    SELECT {row} FROM misplaced AS b
+), now AS (
+    UPDATE embedfleet.batch AS b
+    SET state = m.target,
+        run_after = CASE
+            WHEN m.target = 'pending' THEN least(b.run_after, now())
+            ELSE b.run_after
+        END,
+        reason = CASE WHEN m.target <> 'pending' THEN b.reason END,
+        texts = CASE WHEN m.target <> 'cancelled' THEN b.texts ELSE ARRAY[]::bigint[] END,
+        finished_at = CASE WHEN m.target = 'cancelled' THEN now() END
+    FROM misplaced AS m
+    WHERE b.id = m.id AND b.id = ANY (%(ids)s::bigint[])
+    RETURNING {row}
+), moved AS (
+    SELECT -1 AS sign, * FROM was UNION ALL SELECT 1, * FROM now
+), counted AS (
+    {count}
 )
-UPDATE embedfleet.batch AS b
-SET state = m.state,
-    run_after = CASE WHEN m.state = 'pending' THEN least(b.run_after, now()) ELSE b.run_after END,
-    reason = CASE WHEN m.state <> 'pending' THEN b.reason END,
-    texts = CASE WHEN m.state <> 'cancelled' THEN b.texts ELSE '{}' END,
-    finished_at = CASE WHEN m.state = 'cancelled' THEN now() END
-FROM misplaced AS m
-WHERE b.id = m.id AND b.id = ANY (%(ids)s::bigint[]);
+SELECT count(*) AS aligned FROM now;

@@ -9,7 +9,7 @@ from psycopg.rows import dict_row
 
 from embedfleet_schema.database import Database
 from embedfleet_schema.statements import composed, load
-from embedfleet_schema.store import documents, locks
+from embedfleet_schema.store import counters, documents, locks
 from embedfleet_schema.store.ranges import LEAST, ranges
 from embedfleet_schema.store.requeue import Search, requeue
 from embedfleet_schema.store.texts import judging
@@ -26,7 +26,8 @@ class Audit:
     """The texts of a collection by where they stand, and what is there without need.
 
     `texts` = `stored` + `waiting` + `failed` + `missing`; `missing` has neither a vector, a failure
-    nor an open batch; `extra` counts vectors that no chunk uses. `job_id` is the repair's job.
+    nor an open batch; `extra` counts vectors that no chunk uses; `miscounted` counters are not what
+    the rows say. `job_id` is the repair's job.
     """
 
     documents: int
@@ -38,6 +39,7 @@ class Audit:
     failed: int
     missing: int
     extra: int
+    miscounted: int
     job_id: int | None = None
 
     def repaired_by(self, job_id: int | None) -> Audit:
@@ -45,14 +47,15 @@ class Audit:
 
     @property
     def clean(self) -> bool:
-        return self.missing == 0 and self.extra == 0
+        return self.missing == self.extra == self.miscounted == 0
 
 
 def audit(db: Database, collection: CollectionInfo) -> Audit:
     """Count in one snapshot; reads the number of every text, chunk and vector."""
     with db.connection() as conn, conn.cursor(row_factory=dict_row) as cursor:
         cursor.execute(judging(_SQL["count"], collection), {"collection_id": collection.id})
-        return Audit(**(cursor.fetchone() or {}))
+        found = cursor.fetchone() or {}
+    return Audit(**found, miscounted=counters.miscounted(db, collection))
 
 
 def repair(
@@ -76,6 +79,7 @@ def repair(
     _take_live(db, collection)
     for each in ranges(db, composed(_SQL["next_document"], collection)):
         _tidy_documents(db, collection, each)
+    counters.repair(db, collection)
     return job_id
 
 

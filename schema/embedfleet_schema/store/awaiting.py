@@ -13,6 +13,7 @@ from psycopg import Connection
 from embedfleet_schema.statements import load
 
 _SQL = load("awaiting")
+_INHERIT = _SQL["inherit"].format(**{name: load("transitions")[name] for name in ("row", "count")})
 
 # Where the job and the space of a batch stand, which nobody leases.
 Standing = Literal["pending", "held", "cancelled"]
@@ -30,4 +31,5 @@ def inherit(conn: Connection[Any], ids: Sequence[int]) -> dict[int, Standing]:
     """Give batches whose jobs were stopped to jobs that wait for them; returns where those stand,
     by batch. The caller shares their collection.
     """
-    return dict(conn.execute(_SQL["inherit"], {"ids": list(ids)}).fetchall())
+    rows = conn.execute(_INHERIT, {"ids": list(ids), "vectors": 0})
+    return dict(rows.fetchall())

@@ -21,11 +21,20 @@ from embedfleet_schema.database import Database
 from embedfleet_schema.errors import LeaseLost
 from embedfleet_schema.failpoints import Failpoints
 from embedfleet_schema.statements import composed, load
-from embedfleet_schema.store import budgets, claims, halts, reuse, spaces, transitions, usage
+from embedfleet_schema.store import (
+    budgets,
+    claims,
+    counters,
+    halts,
+    reuse,
+    spaces,
+    usage,
+)
 from embedfleet_schema.store.budgets import Aside
 from embedfleet_schema.store.claims import PriceOf
 from embedfleet_schema.store.leases import Lease
-from embedfleet_schema.store.transitions import Best, Leaving
+from embedfleet_schema.store.leaving import Leaving, leaving
+from embedfleet_schema.store.transitions import Best
 from embedfleet_schema.store.usage import Spending
 from embedfleet_schema.types import Queue
 from embedfleet_schema.vectors import vector_array
@@ -35,6 +44,7 @@ __all__ = ["Batches", "Lease"]
 log = logging.getLogger(__name__)
 
 _SQL = load("batches")
+_FORGET_CURED = _SQL["forget_cured"].format(**counters.OF_FAILURES)
 
 HALTED = "it was claimed just when its job was stopped"
 
@@ -129,8 +139,7 @@ class Batches:
                     batch_id=lease.id,
                     attempt=lease.attempt,
                 )
-                values = {"id": lease.id, "texts": len(copied), "usd": 0}
-                batch.conn.execute(_SQL["count_stored"], values)
+                batch.store(len(copied), usd=0)
         except psycopg.errors.UndefinedTable:
             # One of them was dropped at this moment: what it had is embedded.
             return lease
@@ -171,9 +180,7 @@ class Batches:
         with self._leaving(lease) as batch:
             inserted = self._insert(batch.conn, part, matrix)
             batch.go_live(part.text_ids)
-            usd = spent and spent.usd
-            values = {"id": lease.id, "texts": inserted, "usd": usd or 0}
-            batch.conn.execute(_SQL["count_stored"], values)
+            batch.store(inserted, usd=(spent and spent.usd) or 0)
             self._enter(batch.conn, lease, spent)
         return not self._mind_budget(lease, batch, spent) and batch.standing == "pending"
 
@@ -227,7 +234,7 @@ class Batches:
 
     @contextmanager
     def _leaving(self, lease: Lease, *, pausing: bool = False) -> Iterator[Leaving]:
-        with transitions.leaving(self._db, lease, pausing=pausing) as batch:
+        with leaving(self._db, lease, pausing=pausing) as batch:
             yield batch
         if batch.limited:
             self._aside.end(lease.job_id)
@@ -242,7 +249,7 @@ class Batches:
         insert = composed(_SQL["insert_vectors"], part.collection)
         whose = {"id": part.id, "attempt": part.attempt}
         inserted = conn.execute(insert, whose | texts | rows).rowcount
-        conn.execute(_SQL["forget_cured"], texts)
+        conn.execute(_FORGET_CURED, texts)
         return inserted
 
     def _enter(self, conn: Connection[Any], lease: Lease, spent: Spending | None) -> None:

@@ -12,7 +12,8 @@ from embedfleet_schema.statements import composed, load
 from embedfleet_schema.store import budgets, collections, transitions
 from embedfleet_schema.store.budgets import Aside, Short, Wait
 from embedfleet_schema.store.leases import Lease
-from embedfleet_schema.store.transitions import Best, Leaving
+from embedfleet_schema.store.leaving import Leaving
+from embedfleet_schema.store.transitions import Best
 
 _SQL = load("batches")
 

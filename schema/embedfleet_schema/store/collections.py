@@ -21,6 +21,7 @@ from embedfleet_schema.errors import (
     UnknownCollection,
 )
 from embedfleet_schema.statements import composed, load
+from embedfleet_schema.store import counters
 from embedfleet_schema.types import Chunking, CollectionInfo, Metric, Queue, Reuse, Space
 
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,62}")
@@ -38,12 +39,14 @@ OPERATORS: dict[Metric, tuple[str, str]] = {
 
 @dataclass(frozen=True, slots=True)
 class CollectionCounts:
-    """How much a collection holds; `vector_bytes` includes indexes."""
+    """How much a collection holds; `bytes` are those of its tables, and both include indexes."""
 
     documents: int
     live_documents: int
+    chunks: int
     vectors: int
     failures: int
+    bytes: int
     vector_bytes: int
     indexed: bool
 
@@ -143,9 +146,27 @@ def newest_of(db: Database, space: Space, limit: int) -> list[CollectionInfo]:
 
 
 def counts(db: Database, collection: CollectionInfo) -> CollectionCounts:
+    """How much one holds.
+
+    Raises:
+        CollectionGone: it was dropped.
+    """
+    found = _counts(db, collection.id)
+    if not found:
+        raise CollectionGone(name=collection.name)
+    return found[collection.id]
+
+
+def counts_of_all(db: Database) -> dict[int, CollectionCounts]:
+    """How much each holds, by its id."""
+    return _counts(db, None)
+
+
+def _counts(db: Database, collection_id: int | None) -> dict[int, CollectionCounts]:
+    statement = _SQL["counts"].format(of_collections=counters.OF_COLLECTIONS)
     with db.connection() as conn, conn.cursor(row_factory=dict_row) as cursor:
-        cursor.execute(composed(_SQL["counts"], collection), {"collection_id": collection.id})
-        return CollectionCounts(**(cursor.fetchone() or {}))
+        cursor.execute(statement, {"collection_id": collection_id})
+        return {row.pop("id"): CollectionCounts(**row) for row in cursor}
 
 
 def build_index(

@@ -13,7 +13,7 @@ from psycopg.rows import class_row
 from embedfleet_schema.database import Database
 from embedfleet_schema.errors import UsageError
 from embedfleet_schema.statements import composed, load
-from embedfleet_schema.store import locks
+from embedfleet_schema.store import counters, locks
 from embedfleet_schema.store.filters import containment
 from embedfleet_schema.store.keys import as_held, begins, can_be
 from embedfleet_schema.types import CollectionInfo
@@ -100,10 +100,12 @@ def take_live(
     """The same for (id, live version) pairs whose rows the caller holds."""
     if not locked:
         return []
-    rows = conn.execute(
-        composed(_SQL["go_live"], collection),
-        {"collection_id": collection.id, "documents": [document for document, _ in locked]},
-    )
+    values = {
+        "collection_id": collection.id,
+        "documents": [document for document, _ in locked],
+        "new": [document for document, former in locked if former is None],
+    }
+    rows = conn.execute(composed(_SQL["go_live"], collection), values)
     live = {document for (document,) in rows}
     return [document for document, former in locked if former is not None and document in live]
 
@@ -113,7 +115,11 @@ def prune(db: Database, collection: CollectionInfo, replaced: Sequence[int]) -> 
     at a time, since no reader sees them.
     """
     superseded = composed(_SQL["remove_superseded"], collection)
-    values = {"documents": list(replaced), "limit": CHUNKS_AT_ONCE}
+    values = {
+        "collection_id": collection.id,
+        "documents": list(replaced),
+        "limit": CHUNKS_AT_ONCE,
+    }
     full = bool(replaced)
     while full:
         with db.transaction() as conn:
@@ -149,7 +155,7 @@ def remove(
         with db.transaction() as conn:
             locks.own(conn, collection.id)
             rows = conn.execute(composed(_SQL["remove_documents"], collection), values).fetchall()
-            rejected = conn.execute(_SQL["remove_rejections"], values).fetchall()
+            rejected = conn.execute(_counting("remove_rejections"), values).fetchall()
             remove_unused(conn, collection, {text_id for _, text_id in rows if text_id})
         gone.update(key for key, _ in rows)
         gone.update(key for (key,) in rejected)
@@ -163,7 +169,8 @@ def remove_hidden(db: Database, collection: CollectionInfo, ids: Sequence[int]) 
     prune(db, collection, ids)
     with db.transaction() as conn:
         locks.own(conn, collection.id)
-        rows = conn.execute(composed(_SQL["remove_hidden"], collection), {"documents": list(ids)})
+        values = {"collection_id": collection.id, "documents": list(ids)}
+        rows = conn.execute(composed(_SQL["remove_hidden"], collection), values)
         return [key for (key,) in rows]
 
 
@@ -216,7 +223,8 @@ def clear_rejections(db: Database, collection: CollectionInfo) -> int:
     cleared = 0
     while True:
         with db.connection() as conn:
-            page = conn.execute(_SQL["clear_rejections"], values).rowcount
+            row = conn.execute(_counting("clear_rejections"), values).fetchone()
+        page = int(row[0]) if row else 0
         cleared += page
         if page < VERDICTS_AT_ONCE:
             return cleared
@@ -263,5 +271,10 @@ def remove_unused(
         return
     values = {"collection_id": collection.id, "texts": list(text_ids)}
     conn.execute(composed(_SQL["remove_unused_vectors"], collection), values)
-    conn.execute(composed(_SQL["remove_unused_failures"], collection), values)
+    failures = composed(_SQL["remove_unused_failures"], collection, **counters.OF_FAILURES)
+    conn.execute(failures, values)
     conn.execute(composed(_SQL["remove_unused_texts"], collection), values)
+
+
+def _counting(statement: str) -> sql.Composed:
+    return _SQL[statement].format(**counters.OF_FAILURES)

@@ -12,6 +12,7 @@ from embedfleet_schema.database import Database, Row
 from embedfleet_schema.statements import composed, load
 from embedfleet_schema.store import spaces, workers
 from embedfleet_schema.store.explanation import (
+    MOST_AHEAD,
     ChunkFailure,
     Explanation,
     OpenBatch,
@@ -77,7 +78,7 @@ def _waiting(
     open_batches = composed(_SQL["batches"], collection, alive=workers.ALIVE)
     return replace(
         found,
-        batches=batches.execute(open_batches, named).fetchall(),
+        batches=batches.execute(open_batches, named | {"most_ahead": MOST_AHEAD + 1}).fetchall(),
         uncovered=uncovered[0] if uncovered else 0,
         live_workers=workers.count_alive(conn, collection.queue),
         paused=spaces.pause_of(conn, collection.space_id),

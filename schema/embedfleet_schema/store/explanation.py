@@ -14,6 +14,8 @@ from embedfleet_schema.types import Lane, Queue, serving
 State = Literal["live", "incomplete", "waiting", "rejected", "unknown"]
 
 SHOWN = 3
+# Batches before another one, as far as they are counted.
+MOST_AHEAD = 1_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +44,8 @@ class OpenBatch:
     While it is leased, `worker` is host:pid, `leased_s` the time since the claim and `silent_s` the
     time since the worker's heartbeat; or `filed_at` is set, where no worker has it but the batch
     API of its provider. While it is pending, `not_before` is set if it must wait, and
-    `ahead` counts the batches that workers take first. `reason` is how its last attempt ended.
+    `ahead` counts the batches that workers take first; 1,001 stands for any larger number. `reason`
+    is how its last attempt ended.
     """
 
     id: int
@@ -175,10 +178,17 @@ def _of_batch(batch: OpenBatch) -> Iterator[str]:
     elif batch.not_before is not None:
         yield f"{name} waits until {_clock(batch.not_before)}{_why(batch)}."
     else:
-        ahead = f", {quantity(batch.ahead, 'batch', 'batches')} before it" if batch.ahead else ""
         filing = batch.lane == "batch"
         what = "to be filed with its provider's batch API" if filing else "for a worker"
-        yield f"{name} waits {what}{ahead}{_why(batch)}."
+        yield f"{name} waits {what}{_ahead(batch.ahead)}{_why(batch)}."
+
+
+def _ahead(batches: int | None) -> str:
+    if not batches:
+        return ""
+    if batches > MOST_AHEAD:
+        return f", more than {MOST_AHEAD:,} batches before it"
+    return f", {quantity(batches, 'batch', 'batches')} before it"
 
 
 def _of_failures(found: Explanation) -> Iterator[str]:

@@ -6,14 +6,14 @@ from collections.abc import Collection, Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from psycopg import Connection
+from psycopg import Connection, sql
 from psycopg.errors import SerializationFailure
 from psycopg.types.json import Jsonb
 
 from embedfleet_schema.database import Database
 from embedfleet_schema.errors import HashCollision
 from embedfleet_schema.statements import composed, load
-from embedfleet_schema.store import documents, jobs, locks, transitions
+from embedfleet_schema.store import counters, documents, jobs, locks, transitions
 from embedfleet_schema.store.awaiting import await_batches
 from embedfleet_schema.store.registry import Registered, Registry, Text
 from embedfleet_schema.types import CollectionInfo
@@ -157,7 +157,7 @@ def merge(
         _refuse(conn, values, {texts.ids[hash_]: window.refused[hash_] for hash_ in texts.refused})
         queued = [text_id for batch in texts.batches for text_id in batch.text_ids]
         retried = conn.execute(_SQL["retry_failures"], values | {"texts": queued}).rowcount
-        conn.execute(_SQL["forget_rejections"], values | {"keys": window.keys})
+        conn.execute(_counting("forget_rejections"), values | {"keys": window.keys})
         _reject(conn, values, window.verdicts)
         _merge_documents(conn, collection, values, window)
         transitions.enqueue(conn, collection, standing, texts.batches)
@@ -167,6 +167,8 @@ def merge(
         # A failure that is tried again counts, if the job is cancelled: there PostgreSQL is asked.
         lacking = () if retried or texts.awaited else texts.missing
         left_behind = _take_live(conn, collection, window, lacking) if window.documents else []
+        if window.documents:
+            counters.count_window(conn, collection, chunks=len(window.chunks))
         tally = _tally(window, texts, others)
         jobs.count(conn, job_id, tally)
     return Merged(tally, len(texts.batches), left_behind)
@@ -186,7 +188,7 @@ def forget_sources(
     values = {"collection_id": collection.id, "job_id": job_id, "sources": list(sources)}
     with db.transaction() as conn:
         locks.share(conn, collection.id)
-        conn.execute(_SQL["forget_sources"], values)
+        conn.execute(_counting("forget_sources"), values)
 
 
 def _copy(conn: Connection[Any], window: Incoming, ids: Mapping[bytes, int]) -> None:
@@ -208,7 +210,7 @@ def _refuse(conn: Connection[Any], values: dict[str, Any], refused: Mapping[int,
     if not refused:
         return
     conn.execute(
-        _SQL["refuse_texts"],
+        _counting("refuse_texts"),
         values
         | {
             "texts": list(refused),
@@ -221,12 +223,17 @@ def _refuse(conn: Connection[Any], values: dict[str, Any], refused: Mapping[int,
 def _reject(conn: Connection[Any], values: dict[str, Any], verdicts: Sequence[VerdictRow]) -> None:
     if not verdicts:
         return
-    # Sorted, so that two producers rejecting the same keys cannot deadlock.
-    latest = {verdict.key: verdict for verdict in verdicts}
-    with conn.cursor() as cursor:
-        cursor.executemany(
-            _SQL["reject"], [values | latest[key]._asdict() for key in sorted(latest)]
-        )
+    latest = {verdict.key: verdict for verdict in verdicts}.values()
+    conn.execute(
+        _counting("reject"),
+        values
+        | {
+            "keys": [verdict.key for verdict in latest],
+            "codes": [verdict.code for verdict in latest],
+            "reasons": [verdict.reason for verdict in latest],
+            "sources": [verdict.source for verdict in latest],
+        },
+    )
 
 
 def _merge_documents(
@@ -276,3 +283,7 @@ def _tally(window: Incoming, texts: Registered, others: Collection[int]) -> jobs
         failed=len(texts.refused),
         awaited=sum(batch_id in others for batch_id in texts.awaited.values()),
     )
+
+
+def _counting(statement: str) -> sql.Composed:
+    return _SQL[statement].format(**counters.OF_FAILURES)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -16,7 +16,7 @@ from embedfleet_schema.errors import BudgetSpent, UnknownJob, UsageError
 from embedfleet_schema.money import money
 from embedfleet_schema.packing import pack
 from embedfleet_schema.statements import load
-from embedfleet_schema.store import halts, locks, transitions, usage
+from embedfleet_schema.store import counters, halts, locks, transitions, usage
 from embedfleet_schema.store.transitions import NewBatch
 from embedfleet_schema.types import CollectionInfo, Lane, Queue
 
@@ -186,17 +186,32 @@ def status(db: Database, job_id: int) -> JobStatus:
     Raises:
         UnknownJob: there is none of this id.
     """
-    with db.connection() as conn, conn.cursor(row_factory=dict_row) as cursor:
-        row = cursor.execute(_SQL["status"], {"job_id": job_id}).fetchone()
-    if row is None:
+    found = statuses(db, [job_id])
+    if not found:
         raise UnknownJob(job=job_id)
-    return _status(row)
+    return found[0]
+
+
+def statuses(db: Database, job_ids: Sequence[int]) -> list[JobStatus]:
+    """The same of several, in their order; those that are gone are left out."""
+    with db.connection() as conn, conn.cursor(row_factory=dict_row) as cursor:
+        rows = cursor.execute(_SQL["status"], {"jobs": list(job_ids)}).fetchall()
+    found = {row["id"]: _status(row) for row in rows}
+    return [found[job_id] for job_id in job_ids if job_id in found]
+
+
+def collection_of(db: Database, job_id: int) -> int | None:
+    """The id of the collection of a job; None where there is no such job."""
+    with db.connection() as conn:
+        row = conn.execute(_SQL["collection_of"], {"job_id": job_id}).fetchone()
+        return None if row is None else int(row[0])
 
 
 def latest(db: Database, *, limit: int = 20, collection_id: int | None = None) -> list[int]:
     """Job ids: those that still run first, then the newest."""
     with db.connection() as conn:
-        rows = conn.execute(_of("latest"), {"limit": limit, "collection_id": collection_id})
+        statement = _SQL["latest"].format(of_jobs=counters.OF_JOBS)
+        rows = conn.execute(statement, {"limit": limit, "collection_id": collection_id})
         return [job_id for (job_id,) in rows]
 
 

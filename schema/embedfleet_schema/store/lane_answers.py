@@ -15,7 +15,7 @@ from embedfleet_schema.errors import LeaseLost
 from embedfleet_schema.statements import composed, load
 from embedfleet_schema.store import collections, transitions
 from embedfleet_schema.store.leases import Lease
-from embedfleet_schema.store.transitions import Leaving
+from embedfleet_schema.store.leaving import Leaving, leaving
 from embedfleet_schema.types import CollectionInfo
 
 _SQL = load("lane")
@@ -74,7 +74,7 @@ def settle(db: Database, lease: Lease, failed: Mapping[int, Failed], reason: str
     meanwhile is left alone.
     """
     try:
-        with transitions.leaving(db, lease) as batch:
+        with leaving(db, lease) as batch:
             missing = batch.missing()
             dead = _record(batch, {each: failed[each] for each in missing if each in failed})
             return _close(batch, [each for each in missing if each not in failed], dead, reason)

@@ -12,7 +12,7 @@ from psycopg.rows import class_row
 from embedfleet_schema.database import Database
 from embedfleet_schema.errors import UnknownModel
 from embedfleet_schema.statements import load
-from embedfleet_schema.store import halts, locks
+from embedfleet_schema.store import counters, halts, locks
 from embedfleet_schema.types import Queue
 
 _SQL = load("spaces")
@@ -78,4 +78,5 @@ def resume(db: Database, model: str) -> Resumed:
 
 def _paused(conn: Connection[Any], space_id: int | None) -> list[PausedSpace]:
     with conn.cursor(row_factory=class_row(PausedSpace)) as cursor:
-        return cursor.execute(_SQL["paused"], {"space_id": space_id}).fetchall()
+        statement = _SQL["paused"].format(of_jobs=counters.OF_JOBS)
+        return cursor.execute(statement, {"space_id": space_id}).fetchall()

@@ -12,8 +12,16 @@ from embedfleet_schema.database import LOCK_SPACE, Database
 from embedfleet_schema.errors import UnknownCollection
 from embedfleet_schema.session import Holder
 from embedfleet_schema.statements import load
-from embedfleet_schema.store import budgets, collections, halts, locks, transitions, workers
-from embedfleet_schema.store.transitions import Leaving
+from embedfleet_schema.store import (
+    budgets,
+    collections,
+    counters,
+    halts,
+    locks,
+    removal,
+    workers,
+)
+from embedfleet_schema.store.leaving import Leaving, expired
 from embedfleet_schema.types import CollectionInfo, Queue
 
 _SQL = load("batches")
@@ -46,13 +54,14 @@ def sweep(db: Database, *, reclaim: bool = True) -> Swept | None:
         mine = conn.execute(_SQL["try_sweep_lock"], {"space": LOCK_SPACE}).fetchone()
         if mine is None or not mine[0]:
             return None
-        expired = conn.execute(_SQL["expired"]).fetchall() if reclaim else []
+        found = conn.execute(_SQL["expired"]).fetchall() if reclaim else []
         impatient = locks.Impatient(db)
-        for batch_id, collection_id in expired:
+        for batch_id, collection_id in found:
             with suppress(psycopg.errors.LockNotAvailable, UnknownCollection):
                 collection = collections.by_id(conn, collection_id)
                 left += _reclaim(impatient, swept, batch_id, collection)
         halts.carry_out_some(db)
+        _tidy(db)
         rows = conn.execute(_SQL["idle_slots"].format(alive=workers.ALIVE))
         swept.idle = {queue: int(idle) for queue, idle in rows if idle > 0}
     for batch in left:
@@ -66,6 +75,18 @@ def sweeping(db: Database) -> Holder | None:
         return session.sweeping(conn, LOCK_SPACE)
 
 
+def _tidy(db: Database) -> None:
+    """Add up what changed, and remove what has finished. A collection that is just being dropped
+    takes its counters along.
+    """
+    refusals = (psycopg.errors.LockNotAvailable, psycopg.errors.ForeignKeyViolation)
+    impatient = locks.Impatient(db)
+    with suppress(*refusals):
+        counters.fold(impatient)
+    with suppress(*refusals):
+        removal.remove_batches(impatient)
+
+
 def _reclaim(
     impatient: locks.Impatient,
     swept: Swept,
@@ -76,7 +97,7 @@ def _reclaim(
     what is to be pruned.
     """
     with impatient.transaction() as conn:
-        batch = transitions.expired(conn, collection, batch_id)
+        batch = expired(conn, collection, batch_id)
         if batch is None:
             return []
         budgets.leave_unsettled(conn, batch_id)

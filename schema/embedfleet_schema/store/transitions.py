@@ -6,20 +6,16 @@ them; docs/architecture.md draws them.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any, Literal, NamedTuple
 
 from psycopg import Connection, sql
 
-from embedfleet_schema.database import Database
-from embedfleet_schema.errors import LeaseLost, UnknownJob
+from embedfleet_schema.errors import UnknownJob
 from embedfleet_schema.statements import composed, load
-from embedfleet_schema.store import awaiting, documents, locks, workers
+from embedfleet_schema.store import awaiting, locks
 from embedfleet_schema.store.awaiting import Standing
-from embedfleet_schema.store.leases import Lease
 from embedfleet_schema.types import CollectionInfo, Lane
 
 _SQL = load("transitions")
@@ -65,137 +61,6 @@ EDGES = (
 )
 
 
-@dataclass(slots=True)
-class Leaving:
-    """A lease whose row is locked, in the transaction that takes its batch on.
-
-    `text_ids` are all texts of the batch; `limited`: its job has a budget. Where the lease ran out
-    because its worker is gone, `crashes` is how often that happened to the batch.
-    """
-
-    conn: Connection[Any]
-    id: int
-    collection: CollectionInfo
-    text_ids: list[int]
-    standing: Standing
-    limited: bool
-    crashes: int | None = None
-    _replaced: list[int] = field(default_factory=list)
-
-    def destination(self) -> Standing:
-        """Where what is left of it goes: where its job stands, unless that was stopped and another
-        one waits for it.
-        """
-        if self.standing == "pending":
-            return self.standing
-        heirs = awaiting.inherit(self.conn, [self.id])
-        return heirs.get(self.id, self.standing)
-
-    def missing(self) -> list[int]:
-        """Those of its texts that have no vector, in their order."""
-        rows = self.conn.execute(self._of("missing"), {"texts": self.text_ids})
-        return [text_id for (text_id,) in rows]
-
-    def go_live(self, text_ids: Sequence[int]) -> None:
-        """Take documents live that waited only for these texts."""
-        self._replaced += documents.go_live(self.conn, self.collection, text_ids)
-
-    def record(self, text_ids: Sequence[int], *, code: str, reason: str) -> list[int]:
-        """A failure for each text that has a chunk and no vector; returns which those are."""
-        values = {"id": self.id, "texts": list(text_ids), "code": code, "reason": reason}
-        rows = self.conn.execute(self._of("record_failure"), values)
-        return [text_id for (text_id,) in rows]
-
-    def release(
-        self,
-        *,
-        reason: str,
-        delay_s: float | None = None,
-        wait_s: float | None = None,
-        charge: int = 0,
-        live: bool = False,
-    ) -> None:
-        """Give the lease up; without a delay the batch keeps its place in the queue.
-
-        Args:
-            reason: why, for people.
-            delay_s: how long nobody may claim it.
-            wait_s: the same in words only; nobody is kept from claiming it.
-            charge: how many errors of its own it is charged.
-            live: from the batch lane to the workers of its collection.
-        """
-        state = self.destination()
-        values = {"id": self.id, "state": state, "charge": charge, "live": live}
-        words = reason if wait_s is None else reason.rstrip(".")
-        waits = {"delay_s": delay_s, "wait_s": wait_s}
-        self.conn.execute(_SQL["release"], values | waits | {"reason": words})
-
-    def finish(
-        self, target: Closed, reason: str | None = None, *, inserted: int = 0, failed: int = 0
-    ) -> None:
-        """Close the batch and take live what waited for it; `inserted` are vectors of it that are
-        not counted yet.
-        """
-        self.go_live(self.text_ids)
-        values = {"id": self.id, "state": target, "reason": reason}
-        counts = {"inserted": inserted, "failed": failed}
-        self.conn.execute(self._of("finish"), values | counts)
-
-    def fail(self, text_ids: Sequence[int], *, code: str, reason: str) -> None:
-        """Close it with a failure for those of these texts that have no vector."""
-        failed = len(self.record(text_ids, code=code, reason=reason))
-        self.finish("dead" if failed else "done", f"{code}: {reason}", failed=failed)
-
-    def split(self, reason: str) -> bool:
-        """Halve what has no vector yet; False where that is nothing."""
-        left = self.missing()
-        middle = len(left) // 2
-        target = self.destination()
-        for half in filter(None, (left[:middle], left[middle:])):
-            divide(self.conn, self.collection, self.id, half, target=target, reason=reason)
-        self.finish("split" if left else "done", reason)
-        return bool(left)
-
-    def prune(self, db: Database) -> None:
-        """After the transaction: remove what the documents that went live left behind."""
-        documents.prune(db, self.collection, self._replaced)
-
-    def _of(self, statement: str) -> sql.Composed:
-        return composed(_SQL[statement], self.collection)
-
-
-@contextmanager
-def leaving(db: Database, lease: Lease, *, pausing: bool = False) -> Iterator[Leaving]:
-    """One transaction that takes a batch on, for whoever still has its lease.
-
-    Args:
-        pausing: its space is paused in the same transaction.
-
-    Raises:
-        LeaseLost: the batch went to somebody else; nothing was written.
-    """
-    with db.transaction() as conn:
-        if pausing:
-            locks.own_spaces(conn, [lease.collection.space_id])
-        else:
-            locks.share(conn, lease.collection.id)
-        values = {"id": lease.id, "attempt": lease.attempt}
-        batch = _fenced(conn, _SQL["fence"], lease.collection, values)
-        if batch is None:
-            raise LeaseLost(batch=lease.id, attempt=lease.attempt)
-        yield batch
-    batch.prune(db)
-
-
-def expired(conn: Connection[Any], collection: CollectionInfo, batch_id: int) -> Leaving | None:
-    """The same of a lease that ran out, in a transaction of the sweeper, who prunes later; None
-    where it was settled meanwhile, or is just being so.
-    """
-    locks.share(conn, collection.id)
-    fence = _SQL["fence_expired"].format(alive=workers.ALIVE)
-    return _fenced(conn, fence, collection, {"id": batch_id})
-
-
 def numbers(conn: Connection[Any], count: int) -> list[int]:
     """Numbers for so many new batches."""
     rows = conn.execute(_SQL["numbers"], {"count": count}) if count else ()
@@ -238,6 +103,13 @@ def enqueue(
                 for each in batches
             ],
         )
+    counts = {
+        "batches": len(batches),
+        "texts": sum(len(each.text_ids) for each in batches),
+        "tokens": sum(each.tokens for each in batches),
+    }
+    if batches:
+        conn.execute(_SQL["count_enqueued"], values | job._asdict() | counts)
 
 
 def point(conn: Connection[Any], collection: CollectionInfo, batch_of: Mapping[int, int]) -> None:
@@ -266,7 +138,8 @@ def divide(
     """
     texts = {"texts": list(text_ids), "chunks": len(text_ids), "tokens": tokens}
     values = {"id": batch_id, "state": target, "reason": reason, "live": live}
-    row = conn.execute(_SQL["divide"], values | texts | {"keeps_place": keeps_place}).fetchone()
+    place = {"keeps_place": keeps_place, "vectors": 0}
+    row = conn.execute(counting("divide"), values | texts | place).fetchone()
     if row is not None and target != "dead":
         point(conn, collection, dict.fromkeys(text_ids, row[0]))
 
@@ -281,7 +154,8 @@ def carve(
 ) -> None:
     """Give some texts of a batch, of so many tokens, a batch of their own in its place."""
     divide(conn, collection, batch_id, rest, target="pending", tokens=tokens, keeps_place=True)
-    conn.execute(_SQL["shrink"], {"id": batch_id, "rest": rest, "tokens": tokens})
+    values = {"id": batch_id, "rest": rest, "tokens": tokens, "vectors": 0}
+    conn.execute(counting("shrink"), values)
 
 
 @lru_cache
@@ -330,8 +204,8 @@ def release_file(
     rows = conn.execute(_SQL["leased_to_file"], {"file_id": file_id})
     awaiting.inherit(conn, [batch_id for (batch_id,) in rows])
     values = {"file_id": file_id, "reason": reason, "delay_s": delay_s, "live": live}
-    chosen = {"ids": None if ids is None else list(ids)}
-    return conn.execute(_SQL["release_file"], values | chosen).fetchall()
+    chosen = {"ids": None if ids is None else list(ids), "vectors": 0}
+    return conn.execute(counting("release_file"), values | chosen).fetchall()
 
 
 def align(conn: Connection[Any], ids: Sequence[int]) -> int:
@@ -339,17 +213,14 @@ def align(conn: Connection[Any], ids: Sequence[int]) -> int:
     collection.
     """
     given = awaiting.inherit(conn, ids)
-    return len(given) + conn.execute(_SQL["align"], {"ids": list(ids)}).rowcount
+    row = conn.execute(counting("align"), {"ids": list(ids), "vectors": 0}).fetchone()
+    return len(given) + (int(row[0]) if row else 0)
 
 
-def _fenced(
-    conn: Connection[Any],
-    fence: sql.SQL | sql.Composed,
-    collection: CollectionInfo,
-    values: Mapping[str, Any],
-) -> Leaving | None:
-    row = conn.execute(fence, values).fetchone()
-    if row is None:
-        return None
-    text_ids, *stands = row
-    return Leaving(conn, values["id"], collection, text_ids, *stands)
+@lru_cache
+def counting(statement: str, collection: CollectionInfo | None = None) -> sql.Composed:
+    """A statement that counts what it does to batches."""
+    parts = {"row": _SQL["row"], "count": _SQL["count"]}
+    if collection is None:
+        return _SQL[statement].format(**parts)
+    return composed(_SQL[statement], collection, **parts)

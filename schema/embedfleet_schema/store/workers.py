@@ -12,9 +12,13 @@ from psycopg.rows import class_row
 
 from embedfleet_schema.database import Database
 from embedfleet_schema.statements import load
+from embedfleet_schema.store import counters
 from embedfleet_schema.types import Lane, Queue
 
 _SQL = load("workers")
+
+# Batches of a queue that are put off, as far as they are counted.
+DEFERRED = 5_000
 
 # The condition of all statements, as {alive}, over a worker `w`.
 ALIVE = _SQL["alive"]
@@ -57,7 +61,10 @@ class WorkerInfo:
 
 @dataclass(frozen=True, slots=True)
 class QueueInfo:
-    """The open batches of a queue in one lane; `tokens` is the sum over all of them."""
+    """The open batches of a queue in one lane; `tokens` are those that are still to be embedded.
+
+    Of those that are `deferred`, 5,000 are counted at most; the others pass for ready.
+    """
 
     queue: Queue
     lane: Lane
@@ -98,4 +105,5 @@ def count_alive(conn: Connection[Any], queue: str) -> int:
 
 def queues(db: Database) -> list[QueueInfo]:
     with db.connection() as conn, conn.cursor(row_factory=class_row(QueueInfo)) as cursor:
-        return cursor.execute(_SQL["queues"]).fetchall()
+        statement = _SQL["queues"].format(of_jobs=counters.OF_JOBS)
+        return cursor.execute(statement, {"most": DEFERRED}).fetchall()

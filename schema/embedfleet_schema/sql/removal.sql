@@ -1,0 +1,116 @@
+-- name: speed_of
+-- A part of others: tokens per second of the job `j`, while any of its batches was under way: all
+-- workers together, over its newest thousand, and how many those are. The first batch of a process
+-- loads the model, and says nothing of the speed; nor do the batch lane's hours of waiting.
+SELECT max(w.tokens) / sum(extract(epoch FROM upper(b.span) - lower(b.span)))::float8 AS speed,
+    max(w.batches) AS batches
+FROM (
+    SELECT sum(tokens) AS tokens, range_agg(tstzrange(leased_at, finished_at)) AS busy,
+        count(*) AS batches
+    FROM (
+        SELECT n.tokens, n.leased_at, n.finished_at,
+            row_number() OVER (PARTITION BY n.owner ORDER BY n.leased_at, n.id) > 1 AS warm
+        FROM (
+            SELECT d.id, d.owner, d.tokens, d.leased_at, d.finished_at
+            FROM embedfleet.batch AS d
+            WHERE d.job_id = j.id AND d.finished_at IS NOT NULL AND d.state = 'done'
+                AND d.lane = 'live' AND d.leased_at < d.finished_at
+            ORDER BY d.finished_at DESC
+            LIMIT 1000
+        ) AS n
+    ) AS m
+    WHERE warm
+) AS w
+CROSS JOIN LATERAL unnest(w.busy) AS b (span)
+
+-- name: finished
+-- A page of batches that finished some time ago, the oldest of each job first. Jobs are found one after
+-- the other in the index. What a file of the batch lane has stays until the file has ended: its cost is
+-- entered by them.
+WITH RECURSIVE ended AS (
+    (
+        SELECT job_id FROM embedfleet.batch WHERE finished_at IS NOT NULL ORDER BY job_id LIMIT 1
+    )
+    UNION ALL
+    SELECT (
+        SELECT b.job_id
+        FROM embedfleet.batch AS b
+        WHERE b.finished_at IS NOT NULL AND b.job_id > e.job_id
+        ORDER BY b.job_id
+        LIMIT 1
+    )
+    FROM ended AS e
+    WHERE e.job_id IS NOT NULL
+)
+SELECT b.id, b.job_id
+FROM ended AS e
+CROSS JOIN LATERAL (
+    SELECT f.id, f.job_id
+    FROM embedfleet.batch AS f
+    WHERE f.job_id = e.job_id AND f.finished_at < now() - make_interval(secs => %(kept_s)s)
+        AND NOT EXISTS (
+            SELECT FROM embedfleet.lane_file AS l
+            WHERE l.id = f.lane_file_id AND l.state IN ('filing', 'filed')
+        )
+    ORDER BY f.finished_at
+    LIMIT %(limit)s
+) AS b
+LIMIT %(limit)s;
+
+-- name: remember_speed
+-- How fast jobs went, before the batches that tell it are removed. A full thousand says it best.
+INSERT INTO embedfleet.job_counter AS k (job_id, lane, tokens_per_second)
+SELECT j.id, 'live', s.speed
+FROM embedfleet.job AS j
+CROSS JOIN LATERAL (
+    {speed_of}
+) AS s
+LEFT JOIN embedfleet.job_counter AS r ON r.job_id = j.id AND r.lane = 'live'
+WHERE j.id = ANY (%(jobs)s::bigint[]) AND s.speed IS NOT NULL
+    AND (s.batches >= 900 OR r.tokens_per_second IS NULL)
+ON CONFLICT (job_id, lane) DO UPDATE SET tokens_per_second = excluded.tokens_per_second;
+
+-- name: remove_batches
+-- Their counts stay with their job.
+WITH gone AS (
+    DELETE FROM embedfleet.batch
+    WHERE id = ANY (%(ids)s::bigint[]) AND finished_at IS NOT NULL
+    RETURNING job_id, lane, state, chunks, stored
+)
+INSERT INTO embedfleet.job_counter AS k (job_id, lane, removed_embedded, removed_failed)
+SELECT job_id, lane, sum(CASE state WHEN 'done' THEN chunks ELSE stored END),
+    sum(CASE state WHEN 'dead' THEN chunks - stored ELSE 0 END)
+FROM gone
+GROUP BY job_id, lane
+ORDER BY job_id, lane
+ON CONFLICT (job_id, lane) DO UPDATE
+SET removed_embedded = k.removed_embedded + excluded.removed_embedded,
+    removed_failed = k.removed_failed + excluded.removed_failed;
+
+-- name: remove_jobs
+-- A page of jobs that ended long ago: cancelled, or handed over as far as that came, with nothing open
+-- and nothing done since. A producer that is only frozen may go on with what seems interrupted: then it
+-- finds no job. What it embedded keeps its number, so documents can still be deleted by it.
+DELETE FROM embedfleet.job
+WHERE id = ANY (ARRAY(
+    SELECT j.id
+    FROM embedfleet.job AS j
+    WHERE greatest(j.created_at, j.loaded_at, j.interrupted_at, j.cancelled_at,
+            CASE WHEN j.loaded_at IS NULL THEN j.loading_until END)
+            < now() - make_interval(days => %(days)s)
+        AND NOT EXISTS (
+            SELECT FROM embedfleet.batch AS b
+            WHERE b.job_id = j.id
+                AND (
+                    b.state IN ('pending', 'held', 'leased')
+                    OR b.finished_at >= now() - make_interval(days => %(days)s)
+                )
+        )
+        AND NOT EXISTS (SELECT FROM embedfleet.awaited_batch AS a WHERE a.job_id = j.id)
+        AND NOT EXISTS (
+            SELECT FROM embedfleet.job_counter AS k
+            WHERE k.job_id = j.id AND k.finished_at >= now() - make_interval(days => %(days)s)
+        )
+    ORDER BY j.id
+    LIMIT %(limit)s
+));
