@@ -1,7 +1,8 @@
-"""What one operation costs as collections become many: milliseconds, the median of some calls.
+"""What one operation costs as collections become many: milliseconds, as a caller sees them, and of
+PostgreSQL's processor time, which other work on the machine does not change.
 
 All collections share one model. Next to nothing is in them: what is measured is PostgreSQL's
-catalog, our look-ups, and what goes through all of them.
+catalog, our look-ups, and what goes through all of them. It reads /proc, so it wants Linux.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import statistics
 import subprocess
 import time
 from collections.abc import Callable
+from pathlib import Path
 from uuid import uuid4
 
 import embedfleet as ef
@@ -32,14 +34,22 @@ VECTOR = [1.0] + [0.0] * 15
 TIMES = 20
 
 
-def timed(name: str, work: Callable[[], object], times: int = TIMES) -> None:
-    """The middle of some calls, in milliseconds."""
-    taken = []
-    for _ in range(times):
-        started = time.perf_counter()
-        work()
-        taken.append((time.perf_counter() - started) * 1e3)
-    print(f"{name:<44} {statistics.median(taken):10.1f} ms", flush=True)
+class Server:
+    """The processor time of the sessions that are there, but for its own."""
+
+    def __init__(self, fleet: ef.Fleet) -> None:
+        self._conn = fleet.db.connect()
+
+    def milliseconds(self) -> dict[int, float]:
+        found = "SELECT pid FROM pg_stat_activity WHERE datname IS NOT NULL AND pid <> %s"
+        pids = self._conn.execute(found, (self._conn.info.backend_pid,)).fetchall()
+        return {pid: self._of(pid) for (pid,) in pids}
+
+    def _of(self, pid: int) -> float:
+        try:
+            return int(Path(f"/proc/{pid}/schedstat").read_text().split()[0]) / 1e6
+        except FileNotFoundError:
+            return 0.0
 
 
 class One:
@@ -47,8 +57,21 @@ class One:
 
     def __init__(self, fleet: ef.Fleet) -> None:
         self.fleet = fleet
+        self.server = Server(fleet)
         self.batches = Batches(fleet.db, owner=uuid4(), lease_seconds=60)
         self.made = 0
+
+    def timed(self, name: str, work: Callable[[], object], times: int = TIMES) -> None:
+        """The middle of some calls, and what the server worked for each of them on average."""
+        taken = []
+        before = self.server.milliseconds()
+        for _ in range(times):
+            started = time.perf_counter()
+            work()
+            taken.append((time.perf_counter() - started) * 1e3)
+        after = self.server.milliseconds()
+        worked = sum(spent - before.get(pid, 0.0) for pid, spent in after.items()) / times
+        print(f"{name:<36} {statistics.median(taken):9.1f} ms {worked:9.1f} ms", flush=True)
 
     def create(self) -> None:
         self.made += 1
@@ -108,8 +131,9 @@ class One:
 
 def measure(one: One) -> None:
     """With as many collections as there are."""
-    fleet = one.fleet
-    print(f"-- {one.made:,} collections", flush=True)
+    fleet, timed = one.fleet, one.timed
+    title = f"-- {one.made:,} collections"
+    print(f"{title:<36} {'a caller':>12} {'the server':>12}", flush=True)
     timed("create", one.create)
     timed("open", one.open)
     timed("enqueue of one document", one.enqueue)
@@ -132,7 +156,8 @@ def measure(one: One) -> None:
     timed("drop", one.drop, 5)
 
 
-def roles_and_dump(fleet: ef.Fleet) -> None:
+def roles_and_dump(one: One) -> None:
+    fleet, timed = one.fleet, one.timed
     timed("migrate --roles, the first time", lambda: set_up_roles(fleet.settings.database), 1)
     timed("migrate --roles, again", lambda: set_up_roles(fleet.settings.database), 1)
     timed("migrate with roles, nothing to do", lambda: migrate(fleet.settings.database), 1)
@@ -155,7 +180,7 @@ def main() -> None:
             while one.made < count:
                 one.create()
             measure(one)
-        roles_and_dump(fleet)
+        roles_and_dump(one)
 
 
 if __name__ == "__main__":

@@ -7,8 +7,8 @@ import pytest
 
 from embedfleet_schema.statements import load
 from embedfleet_schema.store import claims, halts, jobs, lane, locks, spaces, transitions
-from embedfleet_schema.store.leaving import leaving
 from embedfleet_schema.store.jobs import Tally
+from embedfleet_schema.store.leaving import leaving
 from embedfleet_schema.store.sweep import sweep
 from plugins.fleets import ask, batches_of
 from plugins.pauses import (
