@@ -18,7 +18,7 @@ from psycopg import sql
 import embedfleet as ef
 from _scratch import machine, scratch_fleet
 from embedfleet_schema.statements import composed
-from embedfleet_schema.store import locks
+from embedfleet_schema.store import counters, locks
 
 CHUNKS_PER_DOCUMENT = 20
 TEXTS_PER_BATCH = 4
@@ -55,10 +55,15 @@ VALUES (%(collection)s, 'enqueue', now())
 RETURNING id
 """
 WAITING = """
-INSERT INTO embedfleet.batch (job_id, collection_id, queue, state, chunks, tokens, texts)
-SELECT %(job)s, %(collection)s, 'cpu', 'pending', %(each)s, 20 * %(each)s,
+INSERT INTO embedfleet.batch (job_id, collection_id, space_id, queue, state, chunks, tokens, texts)
+SELECT %(job)s, %(collection)s, %(space)s, 'cpu', 'pending', %(each)s, 20 * %(each)s,
     ARRAY(SELECT generate_series(n * %(each)s + 1, (n + 1) * %(each)s))
 FROM generate_series(0, %(batches)s - 1) AS n
+"""
+POINTED = """
+UPDATE embedfleet.{texts} AS t SET batch_id = w.id
+FROM (SELECT id, unnest(texts) AS text_id FROM embedfleet.batch WHERE job_id = %(job)s) AS w
+WHERE t.id = w.text_id
 """
 CLAIMABLE = """
 SELECT id FROM embedfleet.batch
@@ -103,17 +108,23 @@ def filled(fleet: ef.Fleet, name: str, chunks: int, *, stored: bool) -> ef.Colle
             sql.Identifier("embedfleet", table) for table in collection.info.tables
         )
         conn.execute(sql.SQL("VACUUM ANALYZE {}").format(tables))
+    counters.repair(fleet.db, collection.info)
     return collection
 
 
 def waiting(fleet: ef.Fleet, collection: ef.Collection, batches: int) -> ef.Job:
     """A job whose batches all wait."""
-    values = {"collection": collection.info.id, "batches": batches, "each": TEXTS_PER_BATCH}
+    info = collection.info
+    values = {"collection": info.id, "space": info.space_id}
+    values |= {"batches": batches, "each": TEXTS_PER_BATCH}
     with fleet.db.connection() as conn:
         row = conn.execute(JOB, values).fetchone()
         assert row is not None
         conn.execute(WAITING, values | {"job": row[0]})
-        conn.execute("VACUUM ANALYZE embedfleet.batch")
+        conn.execute(composed(sql.SQL(POINTED), info), {"job": row[0]})
+        texts = sql.Identifier("embedfleet", info.texts)
+        conn.execute(sql.SQL("VACUUM ANALYZE embedfleet.batch, {}").format(texts))
+    counters.repair(fleet.db, info)
     return fleet.job(row[0])
 
 

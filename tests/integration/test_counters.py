@@ -150,14 +150,15 @@ def test_what_people_look_at_reads_the_same_however_much_waits(fleet, docs, look
     docs.enqueue(documents(5))
     ask(
         fleet,
-        "INSERT INTO embedfleet.batch (job_id, collection_id, queue, state, run_after, chunks,"
-        " tokens, texts) SELECT 1, 1, 'cpu', 'pending', now() - interval '1 h', 8, 96,"
+        "INSERT INTO embedfleet.batch (job_id, collection_id, space_id, queue, state, run_after,"
+        " chunks, tokens, texts) SELECT 1, 1, 1, 'cpu', 'pending', now() - interval '1 h', 8, 96,"
         " ARRAY[n] FROM generate_series(1, 20000) AS n",
     )
     ask(
         fleet,
-        "INSERT INTO embedfleet.batch (job_id, collection_id, queue, state, chunks, stored, tokens,"
-        " texts, finished_at) SELECT 1, 1, 'cpu', 'done', 8, 8, 96, '{}', now() - interval '5 min'"
+        "INSERT INTO embedfleet.batch (job_id, collection_id, space_id, queue, state, chunks, stored,"
+        " tokens, texts, finished_at) SELECT 1, 1, 1, 'cpu', 'done', 8, 8, 96, '{}',"
+        " now() - interval '5 min'"
         " FROM generate_series(1, 20000) AS n",
     )
     paused = "UPDATE embedfleet.space SET paused_at = now(), pause_code = 'c', pause_reason = 'r'"

@@ -325,6 +325,7 @@ FROM generate_series(10, 11) AS n;
 INSERT INTO embedfleet.collection
     (name, space_id, queue, chunk_size, chunk_overlap, chunk_mode, tokenizer)
 VALUES ('a', 2, 'cpu', 10, 0, 'text', ''), ('b', 1, 'cpu', 10, 0, 'text', '');
+SELECT embedfleet.create_relations(1), embedfleet.create_relations(2);
 INSERT INTO embedfleet.job (collection_id, kind) VALUES (1, 'enqueue'), (2, 'enqueue');
 INSERT INTO embedfleet.batch (job_id, collection_id, queue, state, chunks, tokens, texts)
 VALUES (1, 1, 'cpu', 'pending', 1, 1, '{1}'), (2, 2, 'cpu', 'held', 1, 1, '{1}');

@@ -159,7 +159,8 @@ BEGIN
     FOR ours IN
         SELECT c.oid::regclass::text
         FROM pg_class AS c
-        WHERE c.relnamespace = 'embedfleet'::regnamespace AND c.relkind IN ('r', 'p', 'v', 'm')
+        WHERE c.relnamespace = 'embedfleet'::regnamespace
+            AND c.relkind IN ('r', 'p', 'v', 'm', 'S')
             AND c.relname !~ '^_(documents|chunks|texts|vectors)_[0-9]'
             AND (c.relkind <> 'v' OR c.relname = 'batch_standing')
     LOOP
@@ -167,8 +168,6 @@ BEGIN
             'REVOKE ALL ON %s FROM embedfleet_producer, embedfleet_worker, embedfleet_search', ours
         );
     END LOOP;
-    REVOKE ALL ON ALL SEQUENCES IN SCHEMA embedfleet
-    FROM embedfleet_producer, embedfleet_worker, embedfleet_search;
     FOR ours IN
         SELECT oid::regprocedure::text
         FROM pg_proc
