@@ -156,8 +156,8 @@ def test_what_people_look_at_reads_the_same_however_much_waits(fleet, docs, look
     )
     ask(
         fleet,
-        "INSERT INTO embedfleet.batch (job_id, collection_id, space_id, queue, state, chunks, stored,"
-        " tokens, texts, finished_at) SELECT 1, 1, 1, 'cpu', 'done', 8, 8, 96, '{}',"
+        "INSERT INTO embedfleet.batch (job_id, collection_id, space_id, queue, state, chunks,"
+        " stored, tokens, texts, finished_at) SELECT 1, 1, 1, 'cpu', 'done', 8, 8, 96, '{}',"
         " now() - interval '5 min'"
         " FROM generate_series(1, 20000) AS n",
     )

@@ -87,8 +87,8 @@ def test_where_very_many_come_first_they_are_not_counted_to_the_last(docs, batch
     change(
         fleet,
         "INSERT INTO embedfleet.batch (job_id, collection_id, space_id, queue, state, run_after,"
-        " chunks, tokens, texts) SELECT 1, 1, 1, 'cpu', 'pending', now() - interval '1 h', 1, 5, '{}'"
-        " FROM generate_series(1, 3000)",
+        " chunks, tokens, texts) SELECT 1, 1, 1, 'cpu', 'pending', now() - interval '1 h', 1, 5,"
+        " '{}' FROM generate_series(1, 3000)",
     )
     found = docs.explain("a")
     assert 1_001 == found.batches[0].ahead
