@@ -16,7 +16,8 @@ from rich.text import Text
 from embedfleet.liveness import will_have_worker
 from embedfleet_schema.amounts import quantity
 from embedfleet_schema.money import money
-from embedfleet_schema.settings import Settings, default_data
+from embedfleet_schema.setting_fields import default_data
+from embedfleet_schema.settings import Settings
 from embedfleet_schema.store.jobs import JobStatus
 
 if TYPE_CHECKING:
