@@ -63,13 +63,8 @@ def _run(url: str, names: tuple[str, ...]) -> None:
     db = Database(url)
     with db.connect() as conn:
         try:
-            _execute(conn, names)
+            conn.execute(_SQL["lock"], {"space": LOCK_SPACE})
+            for name in names:
+                conn.execute(_SQL[name])
         except _REFUSALS as error:
             raise RolesRefused(url=db.name, reason=brief(error)) from error
-
-
-def _execute(conn: Connection[Any], names: tuple[str, ...]) -> None:
-    with conn.transaction():
-        conn.execute(_SQL["lock"], {"space": LOCK_SPACE})
-        for name in names:
-            conn.execute(_SQL[name])

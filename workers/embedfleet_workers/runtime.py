@@ -57,6 +57,7 @@ class Runtime:
         """`ring` tells workers of a queue that there is work for so many slots."""
         self.db = Database(
             settings.database,
+            direct_url=settings.direct_database,
             max_connections=launch.slots + 3,
             lock_wait_s=settings.lock_wait_seconds,
         )

@@ -76,18 +76,11 @@ WHERE i.indrelid = to_regclass(%(table)s) AND a.amname = 'hnsw';
 DROP INDEX CONCURRENTLY IF EXISTS embedfleet.{index};
 
 -- name: set_build
--- A build waits for transactions that are older than it, also at its end, when hours would be lost.
+-- Of the session, which is the build's own and ends with it: it runs in no transaction. A build waits
+-- for transactions that are older than it, also at its end, when hours would be lost.
 SELECT set_config('lock_timeout', '0', false),
     set_config('maintenance_work_mem', %(memory)s, false),
     set_config('max_parallel_maintenance_workers', %(workers)s, false);
-
--- name: reset_build
--- Not all: what every connection of ours is set to has to stay.
-SELECT name, set_config(name, reset_val, false)
-FROM pg_settings
-WHERE name IN ('maintenance_work_mem', 'max_parallel_maintenance_workers')
-UNION ALL
-SELECT 'lock_timeout', set_config('lock_timeout', %(lock_timeout)s, false);
 
 -- name: create_index
 CREATE INDEX CONCURRENTLY {index} ON embedfleet.{vectors} USING hnsw (embedding {operators});

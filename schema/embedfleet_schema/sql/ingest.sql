@@ -1,15 +1,15 @@
--- name: create_incoming_document
--- Where a window lands by COPY before it is merged.
-CREATE TEMP TABLE IF NOT EXISTS incoming_document (
+-- name: create_incoming
+-- Where a window lands by COPY before it is merged. Made anew and gone at the commit: behind a pooler
+-- the session is another one each time, and what is left in it may be of another version of ours.
+DROP TABLE IF EXISTS pg_temp.incoming_document, pg_temp.incoming_chunk;
+CREATE TEMP TABLE incoming_document (
     key text NOT NULL, digest bytea NOT NULL, source text,
     id bigint, version int, live_version int, had_pending boolean
-) ON COMMIT DELETE ROWS;
-
--- name: create_incoming_chunk
-CREATE TEMP TABLE IF NOT EXISTS incoming_chunk (
+) ON COMMIT DROP;
+CREATE TEMP TABLE incoming_chunk (
     key text NOT NULL, position int NOT NULL, start_offset int, end_offset int,
     tokens int NOT NULL, hash uuid NOT NULL, content text NOT NULL, metadata jsonb NOT NULL
-) ON COMMIT DELETE ROWS;
+) ON COMMIT DROP;
 
 -- name: known_digests
 -- What the collection already holds under these keys, whether readers see it, whose it is and where

@@ -181,8 +181,7 @@ def forget_sources(
 
 
 def _copy(conn: Connection[Any], window: Incoming) -> None:
-    conn.execute(_SQL["create_incoming_document"])
-    conn.execute(_SQL["create_incoming_chunk"])
+    conn.execute(_SQL["create_incoming"], prepare=False)
     with conn.cursor() as cursor:
         with cursor.copy(_SQL["copy_documents"]) as copy:
             copy.set_types(_DOCUMENT_TYPES)
