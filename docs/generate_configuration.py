@@ -18,7 +18,7 @@ TARGET = Path(__file__).with_name("configuration.md")
 HEAD = """\
 # Configuration
 
-<!-- Written by docs/generate_configuration.py from schema/embedfleet_schema/settings.py. -->
+<!-- Written by docs/generate_configuration.py from schema/embedfleet_schema/setting_fields.py. -->
 
 Settings are read from the environment, once, where a program starts: the command, a worker, or
 `connect()`. Where several names are given, the first that is set wins. In Python,
@@ -45,7 +45,7 @@ are kept) and `HF_TOKEN` (for private models).
 # A default that depends on the machine, in words.
 IN_WORDS = {"data": "the user's data folder, on Linux `~/.local/share/embedfleet`"}
 # Hidden like keys, because a URL may hold a password.
-SECRET_URLS = ("database_url", "redis_url")
+SECRET_URLS = ("database_url", "direct_database_url", "redis_url")
 KINDS: dict[object, str] = {
     SecretStr: "secret",
     Path: "folder",

@@ -22,6 +22,7 @@ settings.load_profile("repeatable")
 
 pytest_plugins = [
     "plugins.servers",
+    "plugins.poolers",
     "plugins.patience",
     "plugins.fleets",
     "plugins.few_locks",

@@ -36,6 +36,7 @@ class Connections:
         self._redis_url = settings.redis
         self.db = Database(
             settings.database,
+            direct_url=settings.direct_database,
             max_connections=settings.max_connections,
             lock_wait_s=settings.lock_wait_seconds,
         )

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any
 
 import psycopg
 from psycopg import Connection
-from psycopg_pool import ConnectionPool
+from psycopg_pool import ConnectionPool, PoolTimeout
 
 from embedfleet_schema import revisions, session, vectors
 from embedfleet_schema.addresses import redacted
@@ -18,6 +19,7 @@ from embedfleet_schema.errors import (
     DatabaseUnreachable,
     NotPermitted,
     PgvectorMissing,
+    PoolerInTheWay,
     SchemaMissing,
     SchemaNewer,
     SchemaOutdated,
@@ -60,13 +62,21 @@ class Database:
 
     Args:
         url: all that libpq takes, a URL or `key=value` words.
+        direct_url: the same database without a pooler, for what cannot do with one; `url` where
+            there is none.
         lock_wait_s: how long a statement waits for a lock that others hold.
     """
 
     def __init__(
-        self, url: str, *, max_connections: int = 8, lock_wait_s: float = session.LOCK_WAIT_S
+        self,
+        url: str,
+        *,
+        direct_url: str | None = None,
+        max_connections: int = 8,
+        lock_wait_s: float = session.LOCK_WAIT_S,
     ) -> None:
         self.url = url
+        self.direct_url = direct_url or url
         self.name = redacted(url)
         self.lock_wait_s = lock_wait_s
         # Known as soon as a pooled connection is there: pgvector's types and where they are, and
@@ -80,8 +90,9 @@ class Database:
         renewed_after_fork(self, "_renew")
 
     @contextmanager
-    def connection(self, *, name_holders: bool = True) -> Iterator[Connection[Any]]:
-        """A pooled connection in autocommit mode, rows as tuples.
+    def transaction(self, *, name_holders: bool = True) -> Iterator[Connection[Any]]:
+        """A pooled connection in a transaction, rows as tuples: committed at the end, rolled back
+        on an exception.
 
         Without `name_holders` a lock that is not to be had in time is LockNotAvailable alone: to
         find out who holds it takes another connection.
@@ -92,14 +103,44 @@ class Database:
             SchemaNewer: what it names is not there any more.
             Blocked: somebody held a lock for longer than `lock_wait_s`.
         """
-        with self._refusals(name_holders), self._opened().connection() as conn:
-            yield conn
+        with self.refusals(name_holders):
+            pool = self._opened()
+            conn = self._lent(pool)
+            try:
+                with session.ended(conn):
+                    yield conn
+            finally:
+                pool.putconn(conn)
 
-    @contextmanager
-    def transaction(self, *, name_holders: bool = True) -> Iterator[Connection[Any]]:
-        """One transaction: committed at the end, rolled back on an exception."""
-        with self.connection(name_holders=name_holders) as conn, conn.transaction():
-            yield conn
+    connection = transaction
+
+    def _lent(self, pool: ConnectionPool[Connection[Any]]) -> Connection[Any]:
+        """A connection of the pool in a transaction. What was lost while it was idle is replaced:
+        the first message tells, so none is sent to ask.
+        """
+        lost: Exception | None = None
+        until = time.monotonic() + POOL_TIMEOUT_S
+        for _ in range(self.max_connections + 1):
+            try:
+                conn = pool.getconn()
+            except PoolTimeout:
+                if lost is None:
+                    raise
+                break
+            try:
+                session.begin(conn, lock_wait_s=self.lock_wait_s)
+            except psycopg.OperationalError as error:
+                pool.putconn(conn)
+                # A pooler that has no session to give says so late.
+                if not conn.closed or time.monotonic() > until:
+                    raise
+                lost = error
+            except BaseException:
+                pool.putconn(conn)
+                raise
+            else:
+                return conn
+        raise lost or PoolTimeout
 
     def close(self) -> None:
         with self._lock:
@@ -119,17 +160,40 @@ class Database:
         full = stats.get("pool_size", 0) >= self.max_connections
         return full and not stats.get("pool_available", 0)
 
-    def connect(self) -> Connection[Any]:
-        """A connection outside the pool, for a thread that must not wait for another."""
-        try:
-            conn = psycopg.connect(**session.parameters(self.url), autocommit=True)
-            session.set_up(conn, lock_wait_s=self.lock_wait_s)
-        except psycopg.OperationalError as error:
-            raise DatabaseUnreachable(url=self.name, reason=session.brief(error)) from error
-        except psycopg.ProgrammingError:
-            # The driver's message quotes the URL, password and all.
-            raise DatabaseUnreachable(url=self.name, reason="it cannot be read") from None
+    @contextmanager
+    def connect(self, *, direct: bool = False) -> Iterator[Connection[Any]]:
+        """A transaction on a connection outside the pool, for what must not wait for another.
+
+        With `direct` it goes past a pooler, where the direct URL is known.
+        """
+        with self.begun(self.direct_url if direct else self.url) as conn, session.ended(conn):
+            yield conn
+
+    def begun(self, url: str) -> Connection[Any]:
+        """A connection outside the pool, in a transaction that `session.ended` ends."""
+        with _reached(url), _closed_on_error(_opened(url)) as conn:
+            session.begin(conn, lock_wait_s=self.lock_wait_s)
         return conn
+
+    def direct(self) -> Connection[Any]:
+        """A session of its own in autocommit mode, set up as a transaction is: for what does not
+        run in a transaction, or needs the same session in several.
+
+        Raises:
+            PoolerInTheWay: a pooler gives each transaction another session.
+        """
+        url = self.direct_url
+        with _reached(url), _closed_on_error(_opened(url)) as conn:
+            if _is_pooled(url, conn):
+                raise PoolerInTheWay(url=redacted(url))
+            with session.transaction(conn, lock_wait_s=self.lock_wait_s):
+                session.keep(conn)
+        return conn
+
+    def is_pooled(self) -> bool:
+        """Whether a pooler gives each transaction another session."""
+        with _reached(self.url), _opened(self.url) as conn:
+            return _is_pooled(self.url, conn)
 
     def _opened(self) -> ConnectionPool[Connection[Any]]:
         with self._lock:
@@ -141,7 +205,6 @@ class Database:
                     timeout=POOL_TIMEOUT_S,
                     kwargs=session.parameters(self.url) | {"autocommit": True},
                     configure=self._configure,
-                    check=ConnectionPool.check_connection,
                     name="embedfleet",
                     open=True,
                 )
@@ -149,18 +212,15 @@ class Database:
 
     def revision(self) -> str | None:
         """The revision of the tables; None where there are none."""
-        with self._refusals(), self.connect() as conn:
+        with self.refusals(), self.connect() as conn:
             return revisions.stored(conn)
 
     @contextmanager
-    def _refusals(self, name_holders: bool = True) -> Iterator[None]:
+    def refusals(self, name_holders: bool = True) -> Iterator[None]:
         try:
             yield
         except psycopg.errors.InsufficientPrivilege as error:
             raise NotPermitted(url=self.name, reason=session.brief(error)) from error
-        except psycopg.errors.IdleInTransactionSessionTimeout as error:
-            # The driver takes it for an error inside PostgreSQL; it is a lost connection.
-            raise psycopg.OperationalError(session.brief(error)) from error
         except _UNKNOWN:
             self.check_known()
             raise
@@ -200,8 +260,78 @@ class Database:
             raise SchemaNewer(url=self.name, found=found, known=revisions.newest())
 
     def _configure(self, conn: Connection[Any]) -> None:
-        self.statement_timeout = session.set_up(conn, lock_wait_s=self.lock_wait_s)
-        try:
-            self.vector_schema, self.oids = vectors.register(conn)
-        except psycopg.ProgrammingError as error:
-            raise PgvectorMissing(url=self.name, reason=session.brief(error)) from error
+        session.settle(conn)
+        with session.transaction(conn, lock_wait_s=self.lock_wait_s):
+            self.statement_timeout = session.statement_timeout(conn)
+            try:
+                self.vector_schema, self.oids = vectors.register(conn)
+            except psycopg.ProgrammingError as error:
+                raise PgvectorMissing(url=self.name, reason=session.brief(error)) from error
+
+
+class OwnConnection:
+    """A connection for one thread that must not wait for others, opened when it is needed."""
+
+    def __init__(self, db: Database) -> None:
+        self._db = db
+        self._conn: Connection[Any] | None = None
+
+    @contextmanager
+    def transaction(self) -> Iterator[Connection[Any]]:
+        """One transaction, as those of the pool."""
+        with session.ended(self._begun()) as conn:
+            yield conn
+
+    def close(self) -> None:
+        if self._conn is not None:
+            self._conn.close()
+            self._conn = None
+
+    def _begun(self) -> Connection[Any]:
+        """As the pool does: what was lost while it was idle is opened again."""
+        if self._conn is not None:
+            try:
+                session.begin(self._conn, lock_wait_s=self._db.lock_wait_s)
+            except psycopg.OperationalError:
+                if not self._conn.closed:
+                    raise
+            else:
+                return self._conn
+        self._conn = self._db.begun(self._db.url)
+        return self._conn
+
+
+@contextmanager
+def _reached(url: str) -> Iterator[None]:
+    try:
+        yield
+    except psycopg.OperationalError as error:
+        raise DatabaseUnreachable(url=redacted(url), reason=session.brief(error)) from error
+
+
+def _is_pooled(url: str, conn: Connection[Any]) -> bool:
+    if session.is_of_server(conn):
+        return False
+    with _opened(url) as other:
+        return session.take_turns(conn, other)
+
+
+@contextmanager
+def _closed_on_error(conn: Connection[Any]) -> Iterator[Connection[Any]]:
+    try:
+        yield conn
+    except BaseException:
+        conn.close()
+        raise
+
+
+def _opened(url: str) -> Connection[Any]:
+    """A bare connection in autocommit mode: what is done with it has to begin with `session`."""
+    try:
+        conn = psycopg.connect(**session.parameters(url), autocommit=True)
+    except psycopg.ProgrammingError:
+        # The driver's message quotes the URL, password and all.
+        raise DatabaseUnreachable(url=redacted(url), reason="it cannot be read") from None
+    with _closed_on_error(conn):
+        session.settle(conn)
+    return conn

@@ -226,6 +226,12 @@ class PgvectorMissing(EmbedfleetError):
     """
 
 
+class PoolerInTheWay(EmbedfleetError):
+    """{url} is a pooler that gives each transaction another session, and this needs one of its own.
+    Name the server itself in EMBEDFLEET_DIRECT_DATABASE_URL.
+    """
+
+
 class UnsuitableDatabase(EmbedfleetError):
     """The database at {url} cannot hold a fleet: {reason}."""
 

@@ -27,6 +27,7 @@ _GONE = (
 _LOST = (
     psycopg.errors.OperatorIntervention,
     psycopg.errors.ConnectionException,
+    psycopg.errors.ProtocolViolation,  # so a pooler says that it has no session, or lost one
     psycopg.InterfaceError,
 )
 

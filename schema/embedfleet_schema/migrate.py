@@ -65,7 +65,7 @@ def engine_for(db: Database) -> Engine:
     from sqlalchemy import NullPool, create_engine
 
     def connect() -> Driver[Any]:
-        conn = db.connect()
+        conn = db.direct()
         conn.autocommit = False
         return conn
 

@@ -67,7 +67,7 @@ def code_of_others(conn: Connection[Any]) -> list[str]:
 
 def _run(url: str, names: tuple[str, ...], *, adopt: bool = False) -> None:
     db = Database(url)
-    with db.connect() as conn:
+    with db.direct() as conn:
         try:
             _execute(conn, names)
             if adopt:

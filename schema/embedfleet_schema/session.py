@@ -1,14 +1,23 @@
-"""What every connection of ours is set to, whatever the role, the database or the server say."""
+"""What every transaction of ours is set to, whatever the role, the database or the server say.
+
+Set for the transaction, and for nothing longer: behind a pooler the next one may run in a session
+that others had before, and others have it next.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cache
 from typing import Any
 
-from psycopg import Connection
+import psycopg
+from psycopg import Connection, sql
 from psycopg.conninfo import conninfo_to_dict
+from psycopg.errors import InFailedSqlTransaction
+from psycopg.pq import TransactionStatus
 
 from embedfleet_schema.statements import load
 
@@ -19,6 +28,8 @@ CONNECT_TIMEOUT_S = 5
 IDLE_S = 60.0
 # How long a statement waits for a lock, where no setting says otherwise.
 LOCK_WAIT_S = 60.0
+# So often a connection is asked who serves it before it counts as one with a session of its own.
+ASKED = 5
 # From this version on a role may have a limit for whole transactions.
 TRANSACTION_TIMEOUT_SINCE = 170_000
 
@@ -27,22 +38,6 @@ _KEEPALIVE: dict[str, Any] = {
     "keepalives_idle": 20,
     "keepalives_interval": 10,
     "keepalives_count": 3,
-}
-_SETTINGS = {
-    # Names of ours are qualified. Nothing that others made, in `public` or in temporary tables, is
-    # found by the rest; "pg_temp" is named to come last, it would be searched first otherwise.
-    "search_path": "pg_catalog, pg_temp",
-    # The same for the server, which would keep the locks of a machine that lost its power.
-    **{f"tcp_{name}": str(value) for name, value in _KEEPALIVE.items()},
-    "tcp_user_timeout": "50s",
-    # An index, a migration or an audit takes its time; a search keeps to the role's own limit.
-    "statement_timeout": "0",
-    "idle_session_timeout": "0",
-    # What the driver can read, and what the statements are written for.
-    "datestyle": "ISO",
-    "intervalstyle": "postgres",
-    "standard_conforming_strings": "on",
-    "default_transaction_isolation": "read committed",
 }
 
 
@@ -78,17 +73,105 @@ def parameters(url: str) -> dict[str, Any]:
     return ours | conninfo_to_dict(url) | {"client_encoding": "UTF8"}
 
 
-def set_up(conn: Connection[Any], *, lock_wait_s: float) -> str:
-    """Set a new connection up; returns the `statement_timeout` that its role had."""
-    wanted = _SETTINGS | {
-        "lock_timeout": f"{max(1.0, lock_wait_s * 1e3):.0f}",
-        "idle_in_transaction_session_timeout": f"{IDLE_S * 1e3:.0f}",
-    }
-    if conn.info.server_version >= TRANSACTION_TIMEOUT_SINCE:
-        wanted["transaction_timeout"] = "0"
-    values = {"names": list(wanted), "values": list(wanted.values())}
-    row = conn.execute(_SQL["set_up"], values).fetchone()
+@cache
+def opening(server_version: int, lock_wait_s: float, idle_s: float) -> bytes:
+    """The message that starts a transaction."""
+    more = _SQL["begin_since_17"] if server_version >= TRANSACTION_TIMEOUT_SINCE else sql.SQL("")
+    return (
+        _SQL["begin"]
+        .format(
+            idle_ms=sql.Literal(round(idle_s * 1e3)),
+            lock_wait_ms=sql.Literal(round(max(1.0, lock_wait_s * 1e3))),
+            more=more,
+        )
+        .as_bytes(None)
+    )
+
+
+def begin(conn: Connection[Any], *, lock_wait_s: float) -> None:
+    """Start a transaction that is set as ours are, by one message."""
+    # Several statements at once cannot be prepared.
+    conn.execute(opening(conn.info.server_version, lock_wait_s, IDLE_S), prepare=False)
+
+
+@contextmanager
+def ended(conn: Connection[Any]) -> Iterator[Connection[Any]]:
+    """Commit what was begun; roll it back on an exception.
+
+    Raises:
+        OperationalError: the connection was lost.
+        InFailedSqlTransaction: a statement failed and nobody was told; nothing was committed.
+    """
+    try:
+        try:
+            yield conn
+        except BaseException:
+            # What went wrong is that; what is lost is rolled back by the server.
+            with suppress(psycopg.Error):
+                conn.rollback()
+            raise
+        if conn.info.transaction_status == TransactionStatus.INERROR:
+            conn.rollback()
+            raise InFailedSqlTransaction("a statement of it failed, so nothing was committed")
+        conn.commit()
+    except psycopg.InternalError as error:
+        if not conn.closed:
+            raise
+        # A transaction that was idle for too long; and from a pooler two answers at once.
+        raise psycopg.OperationalError(brief(error)) from error
+
+
+@contextmanager
+def transaction(conn: Connection[Any], *, lock_wait_s: float) -> Iterator[Connection[Any]]:
+    begin(conn, lock_wait_s=lock_wait_s)
+    with ended(conn):
+        yield conn
+
+
+def keep(conn: Connection[Any]) -> None:
+    """Set the whole session as this transaction is: only where nobody else ever has it."""
+    conn.execute(_SQL["keep"])
+
+
+def statement_timeout(conn: Connection[Any]) -> str:
+    """How long a statement may take by the role's own settings."""
+    row = conn.execute(_SQL["statement_timeout"]).fetchone()
     return str(row[0]) if row is not None else "0"
+
+
+def backend(conn: Connection[Any]) -> int:
+    """The process of the server that serves this connection now."""
+    row = conn.execute(_SQL["backend"]).fetchone()
+    return 0 if row is None else int(row[0])
+
+
+def is_of_server(conn: Connection[Any]) -> bool:
+    """Whether the server itself opened this connection, and no pooler did."""
+    return backend(conn) == conn.info.backend_pid
+
+
+def settle(conn: Connection[Any]) -> None:
+    """Once on each new connection: what a session has, where it is ours alone.
+
+    Nothing relies on it. A statement that is prepared takes half of the server's time; a pooler
+    would let it be asked for in a session that does not know it.
+    """
+    if is_of_server(conn):
+        conn.execute(_SQL["watch"], prepare=False)
+    else:
+        conn.prepare_threshold = None
+
+
+def take_turns(conn: Connection[Any], other: Connection[Any]) -> bool:
+    """Whether two connections in autocommit mode have the same sessions in turn.
+
+    If so, that is certain. A pooler hands out the session that was used last, which the second one
+    gets then, or the one that was idle longest, which is another one each time.
+    """
+    first = backend(conn)
+    return any(backend(conn) != first for _ in range(ASKED)) or any(
+        backend(other) == first for _ in range(ASKED)
+    )
 
 
 def holders(conn: Connection[Any], spaces: Sequence[int]) -> list[Holder]:

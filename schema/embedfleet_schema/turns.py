@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from contextlib import suppress
 from typing import Any
 
 import psycopg
@@ -25,8 +26,9 @@ class Turn:
     Without `seconds` it is held until it is given back.
 
     Such a transaction has no snapshot, so it holds up no vacuum; and unlike a lock of the session
-    it works behind a pooler. A process that dies gives its turn back with its connection; it may
-    be idle for as long as it likes.
+    it works behind a pooler, where it goes past it if it may: it would keep one of few sessions. A
+    process that dies gives its turn back with its connection; it may be idle for as long as it
+    likes.
     """
 
     def __init__(self, db: Database, lock: int, seconds: float | None = None) -> None:
@@ -42,7 +44,7 @@ class Turn:
             if self._holding is not None:
                 return False
             try:
-                conn = self._db.connect()
+                conn = self._db.begun(self._db.direct_url)
             except EmbedfleetError:
                 return False
             if not self._locks(conn):
@@ -58,12 +60,14 @@ class Turn:
     def give_back(self) -> None:
         with self._guard:
             if self._holding is not None:
+                # A pooler throws a session away that is left in the middle of a transaction.
+                with suppress(psycopg.Error):
+                    self._holding.rollback()
                 self._holding.close()
                 self._holding = None
 
     def _locks(self, conn: Connection[Any]) -> bool:
         try:
-            conn.autocommit = False
             row = conn.execute(_SQL["try"], {"space": LOCK_SPACE, "lock": self._lock}).fetchone()
         except psycopg.Error:
             return False

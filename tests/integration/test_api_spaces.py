@@ -58,7 +58,7 @@ def test_a_429_charges_nothing(fleet, dialect, api_worker):
     server.script(limited(retry_after_ms="1"), limited(retry_after_ms="1"))
     assert {"done"} == set(outcomes(api_worker(server)))
     check_all(fleet, docs)
-    with psycopg.connect(fleet.settings.database) as conn:
+    with psycopg.connect(fleet.settings.direct_database) as conn:
         assert (0,) == conn.execute("SELECT sum(errors)::int FROM embedfleet.batch").fetchone()
 
 
@@ -93,7 +93,7 @@ def test_a_worker_without_a_key_leaves_the_batch_to_others(fleet, dialect, api_w
 
 
 def fleet_has_work(fleet):
-    with psycopg.connect(fleet.settings.database) as conn:
+    with psycopg.connect(fleet.settings.direct_database) as conn:
         return conn.execute(
             "UPDATE embedfleet.batch SET run_after = now() WHERE state = 'pending'"
         ).rowcount

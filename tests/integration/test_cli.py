@@ -187,7 +187,7 @@ def test_an_audit_finds_and_repairs_what_is_missing(
 ):
     assert 0 == command("audit", embedded).code
     vectors = fleet.collection(embedded).info.vectors
-    with psycopg.connect(fleet.settings.database, autocommit=True) as conn:
+    with psycopg.connect(fleet.settings.direct_database, autocommit=True) as conn:
         conn.execute(f"TRUNCATE embedfleet.{vectors}")
     found = command("audit", embedded, "--json")
     assert (1, 3, False) == (found.code, found.json["missing"], found.json["clean"])

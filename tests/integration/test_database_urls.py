@@ -150,7 +150,7 @@ SETTINGS = {
 @pytest.mark.parametrize("name", SETTINGS)
 def test_a_fleet_works_whatever_a_database_is_set_to(fleet, worker, name):
     database = conninfo_to_dict(fleet.settings.database)["dbname"]
-    with psycopg.connect(fleet.settings.database, autocommit=True) as conn:
+    with psycopg.connect(fleet.settings.direct_database, autocommit=True) as conn:
         if name == "standard_conforming_strings":
             conn.execute(f"ALTER DATABASE {database} SET escape_string_warning = off")
         conn.execute(f"ALTER DATABASE {database} SET {name} = '{SETTINGS[name]}'")
@@ -200,7 +200,7 @@ def test_doctor_and_migrate_warn_where_a_commit_is_not_awaited_and_where_strange
     fleet, command
 ):
     database = conninfo_to_dict(fleet.settings.database)["dbname"]
-    with psycopg.connect(fleet.settings.database, autocommit=True) as conn:
+    with psycopg.connect(fleet.settings.direct_database, autocommit=True) as conn:
         conn.execute(f"ALTER DATABASE {database} SET synchronous_commit = off")
         conn.execute("GRANT CREATE ON SCHEMA public TO PUBLIC")
     shown = command("doctor").out

@@ -86,7 +86,7 @@ def reader(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> Iterator[Reader]:
     monkeypatch.setenv("EMBEDFLEET_DATABASE_URL", fleet.settings.database)
     monkeypatch.setenv("EMBEDFLEET_REDIS_URL", fleet.settings.redis)
     monkeypatch.chdir(ROOT)
-    with psycopg.connect(fleet.settings.database, autocommit=True) as connection:
+    with psycopg.connect(fleet.settings.direct_database, autocommit=True) as connection:
         reader = Reader(fleet, connection)
         yield reader
         reader.close()

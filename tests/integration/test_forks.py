@@ -30,7 +30,7 @@ def role(number):
     assert (job.enqueued.documents, job.enqueued.rung) == (1, True), job.enqueued
     assert docs.audit().documents >= 51
     with fleet.db.connection() as conn:
-        return conn.execute("SELECT pg_backend_pid()").fetchone()[0]
+        return conn.info.backend_pid
 
 before = role(0)
 if sys.argv[2] == "held":

@@ -78,7 +78,7 @@ def reader(fleet):
 
 @pytest.fixture
 def login(fleet, reader):
-    url = make_conninfo(fleet.settings.database, user=reader, password="pw")
+    url = make_conninfo(fleet.settings.direct_database, user=reader, password="pw")
     with psycopg.connect(url, autocommit=True) as conn:
         yield conn
 

@@ -30,7 +30,7 @@ def test_a_process_that_freezes_in_a_sweep_does_not_keep_the_others_from_sweepin
             assert (True,) == conn.execute(SQL["try_sweep_lock"], {"space": LOCK_SPACE}).fetchone()
             eventually(lambda: sweep(fleet.db) is not None)
 
-    with pytest.raises(psycopg.OperationalError, match="idle-in-transaction"):
+    with pytest.raises(psycopg.OperationalError):
         freeze()
 
 

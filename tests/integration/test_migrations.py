@@ -401,7 +401,7 @@ def test_an_outdated_database_says_what_to_run(migrated_url):
         pass
 
 
-@pytest.mark.parametrize("use", [migrate, lambda url: Database(url).connect()])
+@pytest.mark.parametrize("use", [migrate, lambda url: Database(url).revision()])
 def test_an_unreachable_database_is_named_without_its_password(use):
     with pytest.raises(DatabaseUnreachable) as caught:
         use("postgresql://someone:hunter2@127.0.0.1:1/db")

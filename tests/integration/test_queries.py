@@ -150,7 +150,7 @@ def test_what_cannot_be_a_vector_is_not_taken_from_the_cache(fleet, api_docs, em
 )
 def test_a_row_of_the_cache_is_no_larger_than_a_vector(fleet, api_docs, embed, column, stored):
     QueryVectors(fleet.db, embed).vector(api_docs, QUESTION)
-    with fleet.db.connection() as conn, pytest.raises(psycopg.errors.CheckViolation):
+    with pytest.raises(psycopg.errors.CheckViolation), fleet.db.connection() as conn:
         conn.execute(f"UPDATE embedfleet.query_vector SET {column} = %s", [stored])
 
 
@@ -180,7 +180,7 @@ def test_what_was_too_large_before_goes_when_the_tables_are_upgraded(database_ur
 
 
 def test_a_collection_has_a_number_that_fits_a_lock(fleet, api_docs):
-    with fleet.db.connection() as conn, pytest.raises(psycopg.errors.CheckViolation):
+    with pytest.raises(psycopg.errors.CheckViolation), fleet.db.connection() as conn:
         conn.execute(
             "INSERT INTO embedfleet.collection (id, name, space_id, chunk_size, chunk_overlap,"
             " chunk_mode, tokenizer, queue) OVERRIDING SYSTEM VALUE"

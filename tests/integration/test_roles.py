@@ -361,7 +361,8 @@ def test_the_rights_in_the_catalog_are_those_of_the_page(fleets):
     fleets["producer"].collection("granted", model="fake/16")
     with fleets["admin"].db.connection() as conn:
         conn.execute("GRANT TRUNCATE ON embedfleet.batch TO embedfleet_search")
-        renew_grants(fleets["admin"].settings.database)
+    renew_grants(fleets["admin"].settings.database)
+    with fleets["admin"].db.transaction() as conn:
         rights = conn.execute(RIGHTS).fetchall()
     found: dict[tuple[str, str], set[str]] = {}
     for relation, kind, role, right in rights:

@@ -24,7 +24,7 @@ def docs(fleet):
 
 
 def of_database(fleet, change):
-    with psycopg.connect(fleet.settings.database, autocommit=True) as conn:
+    with psycopg.connect(fleet.settings.direct_database, autocommit=True) as conn:
         name = sql.Identifier(conn.info.dbname)
         conn.execute(sql.SQL("ALTER DATABASE {} " + change).format(name))
 
@@ -33,7 +33,7 @@ def rows(fleet, docs):
     """How many a new session gets of a hundred."""
     vector = str(docs.embed_query("x").tolist())
     nearest = "SELECT id FROM embedfleet.docs ORDER BY embedding <=> %s::vector LIMIT 100"
-    with psycopg.connect(fleet.settings.database) as conn:
+    with psycopg.connect(fleet.settings.direct_database) as conn:
         return len(conn.execute(nearest, [vector]).fetchall())
 
 

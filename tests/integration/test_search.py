@@ -145,7 +145,7 @@ def test_a_filter_is_never_read_as_sql(docs, text):
 
 
 def test_a_zero_vector_cannot_be_stored(fleet, docs):
-    with fleet.db.connection() as conn, pytest.raises(psycopg.errors.CheckViolation):
+    with pytest.raises(psycopg.errors.CheckViolation), fleet.db.connection() as conn:
         conn.execute(
             f"INSERT INTO embedfleet.{docs.info.vectors} VALUES (0, 0, 0, %s::public.vector)",
             (str([0.0] * 32),),

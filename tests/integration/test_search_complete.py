@@ -68,7 +68,7 @@ def questions() -> list[np.ndarray]:
 
 def little_memory(fleet: Fleet) -> None:
     """What ends a scan of 60,000 rows with 4 MB ends one of 4,000 with this."""
-    with psycopg.connect(fleet.settings.database, autocommit=True) as conn:
+    with psycopg.connect(fleet.settings.direct_database, autocommit=True) as conn:
         name = sql.Identifier(conn.info.dbname)
         conn.execute(sql.SQL("ALTER DATABASE {} SET work_mem = '256kB'").format(name))
     fleet.db.close()
@@ -86,7 +86,7 @@ def exact(
     )
     vector = str(question.tolist())
     # As people are connected: no path of ours leads to pgvector.
-    with psycopg.connect(fleet.settings.database) as conn:
+    with psycopg.connect(fleet.settings.direct_database) as conn:
         rows = conn.execute(statement, (json.dumps(where or {}), vector, k)).fetchall()
     return [key for (key,) in rows]
 
@@ -159,7 +159,7 @@ def test_the_printed_statements_find_pgvector_in_whatever_schema_it_is(fleet: Fl
 
 def typed(fleet: Fleet, script: str) -> list[tuple[Any, ...]]:
     """The rows that psql would show: a session of its own, all statements as they are."""
-    with psycopg.connect(fleet.settings.database, autocommit=True) as conn:
+    with psycopg.connect(fleet.settings.direct_database, autocommit=True) as conn:
         cursor = conn.execute(script.encode())
         rows: list[tuple[Any, ...]] = []
         while True:

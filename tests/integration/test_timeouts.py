@@ -29,7 +29,7 @@ LIMITS = (
 def hurried(fleet):
     """The database gives everybody a second."""
     name = conninfo_to_dict(fleet.settings.database)["dbname"]
-    with psycopg.connect(fleet.settings.database, autocommit=True) as conn:
+    with psycopg.connect(fleet.settings.direct_database, autocommit=True) as conn:
         for limit in LIMITS:
             conn.execute(f"ALTER DATABASE {name} SET {limit} = '{LIMIT_S:g}s'")
     return fleet
@@ -46,7 +46,7 @@ def docs(hurried, worker):
 @pytest.fixture
 def holding(hurried):
     """A connection that may take its time."""
-    with psycopg.connect(hurried.settings.database) as holding:
+    with psycopg.connect(hurried.settings.direct_database) as holding:
         for limit in LIMITS:
             holding.execute(f"SET {limit} = 0")
         holding.commit()
@@ -73,7 +73,7 @@ OPERATIONS = {
     "drop": lambda fleet, docs: docs.drop(),
     "create": lambda fleet, docs: fleet.collection("more", model="fake/16"),
     "sweep": lambda fleet, docs: sweep(fleet.db),
-    "migrate": lambda fleet, docs: migrate(fleet.settings.database),
+    "migrate": lambda fleet, docs: migrate(fleet.settings.direct_database),
     "counts": lambda fleet, docs: docs.counts(),
 }
 TABLES = "embedfleet._documents_1, embedfleet._texts_1, embedfleet.job, embedfleet.batch"

@@ -44,7 +44,7 @@ def account(server: DialectServer) -> dict[str, object]:
 
 def stored(fleet: Fleet, docs: Collection) -> tuple[list[str], np.ndarray]:
     """What the view of a collection holds: contents in their order, and their vectors."""
-    with psycopg.connect(fleet.settings.database) as conn:
+    with psycopg.connect(fleet.settings.direct_database) as conn:
         rows = conn.execute(
             f"SELECT content, embedding::real[] FROM embedfleet.{docs.name} ORDER BY content"
         ).fetchall()

@@ -34,10 +34,12 @@ def template_database(stack: Endpoints) -> str:
 
 
 @pytest.fixture
-def migrated_url(stack: Endpoints, template_database: str) -> Iterator[str]:
+def migrated_url(
+    stack: Endpoints, template_database: str, pooled: Callable[[str], str]
+) -> Iterator[str]:
     """The URL of a fresh database with our tables."""
     with fresh_database(stack, template_database) as url:
-        yield url
+        yield pooled(url)
 
 
 @pytest.fixture

@@ -10,9 +10,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import psycopg
-from psycopg import Connection
 
-from embedfleet_schema.database import Database
+from embedfleet_schema.database import Database, OwnConnection
 from embedfleet_schema.errors import DatabaseUnreachable
 from embedfleet_schema.store import workers
 from embedfleet_schema.store.batches import Batches, Lease
@@ -46,7 +45,6 @@ class Heartbeat(threading.Thread):
         lease_s: float,
     ) -> None:
         super().__init__(name="embedfleet-heartbeat", daemon=True)
-        self._db = db
         self._batches = batches
         self._worker = worker
         self._every_s = worker.heartbeat_seconds
@@ -55,7 +53,7 @@ class Heartbeat(threading.Thread):
         self._held: dict[int, Held] = {}
         self._done = (0, 0, 0)
         self._stopping = threading.Event()
-        self._conn: Connection[object] | None = None
+        self._own = OwnConnection(db)
 
     @contextmanager
     def holding(self, lease: Lease) -> Iterator[Held]:
@@ -82,7 +80,7 @@ class Heartbeat(threading.Thread):
                 self._beat()
             except (psycopg.Error, DatabaseUnreachable) as error:
                 log.warning("heartbeat failed, trying again: %s", describe(error))
-                self._disconnect()
+                self._own.close()
                 self._give_up()
                 self._stopping.wait(min(1.0, self._every_s))
                 continue
@@ -94,44 +92,37 @@ class Heartbeat(threading.Thread):
         if self.is_alive():
             self.join(timeout=10)
         try:
-            self._report(self._connected())
-            workers.leave(self._connected(), self._worker.id)
+            self._report()
+            with self._own.transaction() as conn:
+                workers.leave(conn, self._worker.id)
         except (psycopg.Error, DatabaseUnreachable) as error:
             log.warning("could not sign off: %s", describe(error))
-        self._disconnect()
+        self._own.close()
 
     def _beat(self) -> None:
-        conn = self._connected()
         with self._lock:
             held = list(self._held.values())
         if held:
             asked = time.monotonic()
             pairs = [(each.lease.id, each.lease.attempt) for each in held]
-            alive = self._batches.heartbeat(pairs, conn)
+            with self._own.transaction() as conn:
+                alive = self._batches.heartbeat(pairs, conn)
             for each in held:
                 each.beaten = asked
                 each.lost = each.lost or each.lease.id not in alive
-        self._report(conn)
+        self._report()
 
-    def _report(self, conn: Connection[object]) -> None:
+    def _report(self) -> None:
         with self._lock:
             done, self._done = self._done, (0, 0, 0)
         batches, chunks, tokens = done
-        if not workers.beat(conn, self._worker.id, batches=batches, chunks=chunks, tokens=tokens):
-            workers.register(conn, self._worker)
+        worker_id = self._worker.id
+        with self._own.transaction() as conn:
+            if not workers.beat(conn, worker_id, batches=batches, chunks=chunks, tokens=tokens):
+                workers.register(conn, self._worker)
 
     def _give_up(self) -> None:
         now = time.monotonic()
         with self._lock:
             for each in self._held.values():
                 each.lost = each.lost or now - each.beaten > self._give_up_s
-
-    def _connected(self) -> Connection[object]:
-        if self._conn is None:
-            self._conn = self._db.connect()
-        return self._conn
-
-    def _disconnect(self) -> None:
-        if self._conn is not None:
-            self._conn.close()
-            self._conn = None

@@ -61,6 +61,7 @@ class Runtime:
         """
         self.db = Database(
             settings.database,
+            direct_url=settings.direct_database,
             max_connections=launch.slots + 3,
             lock_wait_s=settings.lock_wait_seconds,
         )

@@ -145,7 +145,9 @@ def _redis(settings: Settings) -> Iterator[Finding]:
 
 def _database(settings: Settings) -> Iterator[Finding]:
     try:
-        database = Database(settings.database, max_connections=2)
+        database = Database(
+            settings.database, direct_url=settings.direct_database, max_connections=2
+        )
     except NotConfigured as error:
         yield Finding("broken", "PostgreSQL", str(error))
         return
@@ -153,6 +155,7 @@ def _database(settings: Settings) -> Iterator[Finding]:
         servers = list(_servers(database))
         yield from servers
         if all(finding.level != "broken" for finding in servers):
+            yield from _pooler(database)
             yield from _scans(database)
             yield from _indexes(database)
             yield from _workers(database, settings)
@@ -219,6 +222,18 @@ def _tables(revision: str | None) -> Finding:
         found = f"at revision {revision}, this program knows only {needed}"
         return Finding("broken", "tables", found, "upgrade embedfleet on this machine")
     return Finding("ok", "tables", f"at revision {revision}")
+
+
+def _pooler(database: Database) -> Iterator[Finding]:
+    """What needs a session of its own goes past a pooler."""
+    if not database.is_pooled():
+        return
+    found = "each transaction gets another session"
+    if database.direct_url != database.url:
+        yield Finding("ok", "pooler", f"{found}; the server itself is known, too")
+    else:
+        advice = "name the server in EMBEDFLEET_DIRECT_DATABASE_URL: migrate and index need it"
+        yield Finding("warning", "pooler", found, advice)
 
 
 def _scans(database: Database) -> Iterator[Finding]:

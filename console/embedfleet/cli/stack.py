@@ -119,12 +119,13 @@ def migrate(
         from embedfleet.stack import up as start
 
         start(settings.data, on_step=note)
-    before, after = upgrade(settings.database, lock_wait_s=settings.lock_wait_seconds)
+    url = settings.direct_database
+    before, after = upgrade(url, lock_wait_s=settings.lock_wait_seconds)
     if roles:
-        set_up_roles(settings.database)
+        set_up_roles(url)
     if set_defaults:
-        scan_defaults.set_defaults(settings.database)
-    _say_unmet(settings.database)
+        scan_defaults.set_defaults(url)
+    _say_unmet(url)
     if json:
         made = {"roles": list(ROLES)} if roles else {}
         print_json({"before": before, "after": after} | made)
@@ -135,7 +136,7 @@ def migrate(
         note("Grant them to your users: GRANT embedfleet_worker TO ...")
     if set_defaults:
         say("new sessions scan an index until a LIMIT is met")
-    elif not scan_defaults.are_set(Database(settings.database)):
+    elif not scan_defaults.are_set(Database(url)):
         note("Plain SQL gets 40 rows from an index. All of them: embedfleet migrate --set-defaults")
 
 

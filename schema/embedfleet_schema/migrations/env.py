@@ -35,7 +35,7 @@ given = context.config.attributes.get("connection")
 if given is not None:
     _run(given)
 else:
-    url = load_settings().database
+    url = load_settings().direct_database
     with prepared(url) as own:
         _run(own)
     renew_grants(url)

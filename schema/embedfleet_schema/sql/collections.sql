@@ -191,7 +191,8 @@ WHERE NOT EXISTS (
 DROP INDEX CONCURRENTLY IF EXISTS embedfleet.{index};
 
 -- name: set_build
--- A build waits for transactions that are older than it, also at its end, when hours would be lost.
+-- Of the session, which is the build's own and ends with it: it runs in no transaction. A build waits
+-- for transactions that are older than it, also at its end, when hours would be lost.
 SELECT set_config('lock_timeout', '0', false),
     set_config('maintenance_work_mem', %(memory)s, false),
     set_config('max_parallel_maintenance_workers', %(workers)s, false);
@@ -199,16 +200,6 @@ SELECT set_config('lock_timeout', '0', false),
 -- name: watch_client
 -- A build whose client is gone ends: it would go on for hours, and nobody would get to know.
 SELECT set_config('client_connection_check_interval', '2s', false);
-
--- name: reset_build
--- Not all: what every connection of ours is set to has to stay.
-SELECT name, set_config(name, reset_val, false)
-FROM pg_settings
-WHERE name IN (
-    'maintenance_work_mem', 'max_parallel_maintenance_workers', 'client_connection_check_interval'
-)
-UNION ALL
-SELECT 'lock_timeout', set_config('lock_timeout', %(lock_timeout)s, false);
 
 -- name: create_index
 CREATE INDEX CONCURRENTLY {index} ON embedfleet.{vectors} USING hnsw (embedding {operators});

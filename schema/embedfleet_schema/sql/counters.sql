@@ -16,7 +16,7 @@ SELECT collection_id, -count(*) FROM gone GROUP BY collection_id;
 -- What a producer's window added to its collection.
 INSERT INTO embedfleet.counter_delta (collection_id, documents, chunks)
 SELECT %(collection_id)s, nullif(count(*) FILTER (WHERE version = 1), 0), %(chunks)s
-FROM incoming_document;
+FROM {incoming_document};
 
 -- name: of_collections
 -- A part of other statements: what collections hold, as it was added up and as it changed since. The

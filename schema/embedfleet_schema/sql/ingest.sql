@@ -1,16 +1,3 @@
--- name: create_incoming_document
--- Where a window lands by COPY before it is merged.
-CREATE TEMP TABLE IF NOT EXISTS incoming_document (
-    key text NOT NULL, digest bytea NOT NULL, source text,
-    id bigint, version int, live_version int, had_pending boolean
-) ON COMMIT DELETE ROWS;
-
--- name: create_incoming_chunk
-CREATE TEMP TABLE IF NOT EXISTS incoming_chunk (
-    key text NOT NULL, position int NOT NULL, start_offset int, end_offset int,
-    text_id bigint NOT NULL, metadata jsonb NOT NULL
-) ON COMMIT DELETE ROWS;
-
 -- name: known_digests
 -- What the collection already holds under these keys, whether readers see it, whose it is and where
 -- it came from.
@@ -19,10 +6,10 @@ FROM embedfleet.{documents}
 WHERE key = ANY (%(keys)s);
 
 -- name: copy_documents
-COPY incoming_document (key, digest, source) FROM STDIN (FORMAT BINARY);
+COPY {incoming_document} (key, digest, source) FROM STDIN (FORMAT BINARY);
 
 -- name: copy_chunks
-COPY incoming_chunk (key, position, start_offset, end_offset, text_id, metadata)
+COPY {incoming_chunk} (key, position, start_offset, end_offset, text_id, metadata)
 FROM STDIN (FORMAT BINARY);
 
 -- name: lock_documents
@@ -40,7 +27,7 @@ FOR UPDATE;
 WITH merged AS (
     INSERT INTO embedfleet.{documents} AS d (key, digest, version, job_id, source)
     SELECT i.key, i.digest, 1, %(job_id)s, i.source
-    FROM incoming_document AS i
+    FROM {incoming_document} AS i
     ORDER BY i.key
     ON CONFLICT (key) DO UPDATE
     SET digest = excluded.digest, version = d.version + 1, job_id = excluded.job_id,
@@ -49,7 +36,7 @@ WITH merged AS (
         OR d.source IS NULL OR excluded.source IS NULL
     RETURNING d.id, d.key, d.version, d.live_version
 )
-UPDATE incoming_document AS i
+UPDATE {incoming_document} AS i
 SET id = m.id,
     version = m.version,
     live_version = m.live_version,
@@ -68,8 +55,8 @@ WHERE d.key = s.key AND (d.source IS NULL OR %(replace)s);
 INSERT INTO embedfleet.{chunks}
     (document_id, version, position, start_offset, end_offset, text_id, metadata)
 SELECT d.id, d.version, c.position, c.start_offset, c.end_offset, c.text_id, c.metadata
-FROM incoming_chunk AS c
-JOIN incoming_document AS d USING (key)
+FROM {incoming_chunk} AS c
+JOIN {incoming_document} AS d USING (key)
 ORDER BY d.id, c.position;
 
 -- name: refuse_texts
@@ -105,7 +92,7 @@ WITH gone AS (
 
 -- name: incoming_documents
 -- Every document of the window with its live version; the merge holds their rows.
-SELECT id, key, had_pending, live_version FROM incoming_document ORDER BY id;
+SELECT id, key, had_pending, live_version FROM {incoming_document} ORDER BY id;
 
 -- name: reject
 -- The latest verdicts on documents that were not accepted. Sorted, so that two producers rejecting the

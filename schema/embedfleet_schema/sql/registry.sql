@@ -1,11 +1,5 @@
--- name: create_incoming_text
--- The texts of a window that are new, with the batch that each goes into.
-CREATE TEMP TABLE IF NOT EXISTS incoming_text (
-    hash uuid NOT NULL, tokens int NOT NULL, content text NOT NULL, batch_id bigint
-) ON COMMIT DELETE ROWS;
-
 -- name: copy_texts
-COPY incoming_text (hash, tokens, content, batch_id) FROM STDIN (FORMAT BINARY);
+COPY {incoming_text} (hash, tokens, content, batch_id) FROM STDIN (FORMAT BINARY);
 
 -- name: known
 -- Those of some texts that the collection has. Each hash is looked up: a planner that takes them for
@@ -66,7 +60,7 @@ FOR SHARE;
 -- texts cannot deadlock; of what another one registered meanwhile no row comes back.
 INSERT INTO embedfleet.{texts} (hash, tokens, content, batch_id)
 SELECT hash, tokens, content, batch_id
-FROM incoming_text
+FROM {incoming_text}
 ORDER BY hash
 ON CONFLICT (hash) DO NOTHING
 RETURNING uuid_send(hash), id;

@@ -1,9 +1,52 @@
--- name: set_up
--- The first statement of a connection. Until it has run, the search path is anybody's who may set
--- the database's, so every name in it says where it is. It tells what the role's own limit was.
-SELECT pg_catalog.current_setting('statement_timeout') AS statement_timeout,
-    pg_catalog.set_config(w.name, w.value, false)
-FROM unnest(%(names)s::pg_catalog.text[], %(values)s::pg_catalog.text[]) AS w (name, value);
+-- name: begin
+-- How every transaction of ours starts, sent as one message: so what matters is set wherever it runs,
+-- and nothing stays behind in a session that a pooler gives to others next. SET looks up no name: until
+-- the path is set it is anybody's who may set the database's.
+BEGIN ISOLATION LEVEL READ COMMITTED;
+-- Names of ours are qualified. Nothing that others made, in `public` or in temporary tables, is found
+-- by the rest; "pg_temp" is named to come last, it would be searched first otherwise.
+SET LOCAL search_path = pg_catalog, pg_temp;
+-- A process that is frozen gives its locks back.
+SET LOCAL idle_in_transaction_session_timeout = {idle_ms};
+SET LOCAL lock_timeout = {lock_wait_ms};
+-- An audit takes its time; a search keeps to the role's own limit.
+SET LOCAL statement_timeout = 0{more};
+-- What the driver can read, and what the statements are written for.
+SET LOCAL datestyle = ISO;
+SET LOCAL intervalstyle = postgres;
+SET LOCAL standard_conforming_strings = on;
+
+-- name: begin_since_17
+;
+SET LOCAL transaction_timeout = 0
+
+-- name: statement_timeout
+-- What the role, the database or the URL say, whatever this transaction has set.
+SELECT reset_val FROM pg_settings WHERE name = 'statement_timeout';
+
+-- name: keep
+-- What this transaction was set to, for all that follow in a session of our own, whoever starts them.
+SELECT set_config(name, coalesce(value, current_setting(name)), false)
+FROM (VALUES
+    ('search_path', NULL), ('idle_in_transaction_session_timeout', NULL), ('lock_timeout', NULL),
+    ('statement_timeout', NULL), ('transaction_timeout', NULL), ('datestyle', NULL),
+    ('intervalstyle', NULL), ('standard_conforming_strings', NULL),
+    ('default_transaction_isolation', 'read committed')
+) AS s (name, value)
+WHERE current_setting(name, true) IS NOT NULL;
+
+-- name: watch
+-- Of a connection that no pooler has in hand. A server keeps the locks of a machine that lost its
+-- power, or its network, for a minute at the most; a pool of ours may be idle for long.
+SET tcp_keepalives_idle = 20;
+SET tcp_keepalives_interval = 10;
+SET tcp_keepalives_count = 3;
+SET tcp_user_timeout = 50000;
+SET idle_session_timeout = 0;
+
+-- name: backend
+-- Who serves this connection; a pooler tells a number of its own when it is opened.
+SELECT pg_catalog.pg_backend_pid();
 
 -- name: sweeping
 -- Who sweeps just now, as far as that may be seen.

@@ -183,29 +183,27 @@ def build_index(
     """
     name = f"{collection.vectors}_hnsw"
     table = {"table": f"embedfleet.{collection.vectors}"}
-    with db.connection() as conn:
+    with db.transaction() as conn:
         existing = conn.execute(_SQL["indexes"], table).fetchall()
-        if any(valid for _, valid in existing):
-            return None
-        space = collection.space
-        operators = f"{space.storage}_{OPERATORS[space.metric][1]}"
+    if any(valid for _, valid in existing):
+        return None
+    space = collection.space
+    operators = f"{space.storage}_{OPERATORS[space.metric][1]}"
+    with db.refusals(), db.direct() as conn:
         conn.execute(_SQL["set_build"], {"memory": f"{memory_mb}MB", "workers": str(workers)})
         # Where the server's system cannot tell (Windows), a build goes on as before.
         with suppress(psycopg.errors.InvalidParameterValue):
             conn.execute(_SQL["watch_client"])
-        try:
-            for index, _ in existing:
-                conn.execute(_SQL["drop_index"].format(index=sql.Identifier(index)))
-            conn.execute(
-                _SQL["create_index"].format(
-                    index=sql.Identifier(name),
-                    vectors=sql.Identifier(collection.vectors),
-                    operators=sql.Identifier(db.vector_schema, operators),
-                )
+        for index, _ in existing:
+            conn.execute(_SQL["drop_index"].format(index=sql.Identifier(index)))
+        conn.execute(
+            _SQL["create_index"].format(
+                index=sql.Identifier(name),
+                vectors=sql.Identifier(collection.vectors),
+                operators=sql.Identifier(db.vector_schema, operators),
             )
-            conn.execute(composed(_SQL["analyze"], collection))
-        finally:
-            conn.execute(_SQL["reset_build"], {"lock_timeout": f"{db.lock_wait_s * 1e3:.0f}"})
+        )
+        conn.execute(composed(_SQL["analyze"], collection))
     return name
 
 

@@ -12,7 +12,7 @@ from psycopg import Connection, sql
 
 from embedfleet_schema.database import Database
 from embedfleet_schema.statements import composed, load
-from embedfleet_schema.store import locks
+from embedfleet_schema.store import incoming, locks
 from embedfleet_schema.types import CollectionInfo
 
 _SQL = load("counters")
@@ -27,13 +27,14 @@ OF_FAILURES: dict[str, sql.SQL] = {
     name: _SQL[name] for name in ("is_new", "count_failures", "count_forgotten")
 }
 OF_COLLECTIONS = _SQL["of_collections"]
+_COUNT_WINDOW = _SQL["count_window"].format(**incoming.TABLES)
 OF_JOBS = _SQL["of_jobs"]
 
 
 def count_window(conn: Connection[Any], collection: CollectionInfo, *, chunks: int) -> None:
     """Count what a producer's window adds, in its transaction."""
     values = {"collection_id": collection.id, "chunks": chunks}
-    conn.execute(_SQL["count_window"], values)
+    conn.execute(_COUNT_WINDOW, values)
 
 
 def fold(impatient: locks.Impatient) -> None:

@@ -13,7 +13,7 @@ from psycopg.types.json import Jsonb
 from embedfleet_schema.database import Database
 from embedfleet_schema.errors import HashCollision
 from embedfleet_schema.statements import composed, load
-from embedfleet_schema.store import counters, documents, jobs, locks, transitions
+from embedfleet_schema.store import counters, documents, incoming, jobs, locks, transitions
 from embedfleet_schema.store.awaiting import await_batches
 from embedfleet_schema.store.registry import Registered, Registry, Text
 from embedfleet_schema.types import CollectionInfo
@@ -142,6 +142,8 @@ def merge(
     with db.transaction() as conn:
         locks.share(conn, collection.id)
         standing = transitions.standing(conn, job_id)
+        if window.documents:
+            incoming.create(conn)
         registry = Registry(conn, collection, standing.lane)
         texts = registry.register(
             window.texts(), window.waiting, window.refused.keys(), budget=budget
@@ -192,14 +194,12 @@ def forget_sources(
 
 
 def _copy(conn: Connection[Any], window: Incoming, ids: Mapping[bytes, int]) -> None:
-    conn.execute(_SQL["create_incoming_document"])
-    conn.execute(_SQL["create_incoming_chunk"])
     with conn.cursor() as cursor:
-        with cursor.copy(_SQL["copy_documents"]) as copy:
+        with cursor.copy(_SQL["copy_documents"].format(**incoming.TABLES)) as copy:
             copy.set_types(_DOCUMENT_TYPES)
             for document in window.documents:
                 copy.write_row(document)
-        with cursor.copy(_SQL["copy_chunks"]) as copy:
+        with cursor.copy(_SQL["copy_chunks"].format(**incoming.TABLES)) as copy:
             copy.set_types(_CHUNK_TYPES)
             for key, position, start, end, _, hash_, _, metadata in window.chunks:
                 copy.write_row((key, position, start, end, ids[hash_], metadata))
@@ -240,7 +240,8 @@ def _merge_documents(
     conn: Connection[Any], collection: CollectionInfo, values: dict[str, Any], window: Incoming
 ) -> None:
     def execute(statement: str, **lists: list[str]) -> int:
-        return conn.execute(composed(_SQL[statement], collection), {**values, **lists}).rowcount
+        composition = composed(_SQL[statement], collection, **incoming.TABLES)
+        return conn.execute(composition, {**values, **lists}).rowcount
 
     keys = [document.key for document in window.documents]
     if keys or window.sources:
@@ -265,7 +266,7 @@ def _take_live(
     A document with a text that is `awaited` cannot be whole, and is not looked at.
     """
     parts = {chunk.key for chunk in window.chunks if chunk.hash in awaited}
-    rows = conn.execute(_SQL["incoming_documents"]).fetchall()
+    rows = conn.execute(_SQL["incoming_documents"].format(**incoming.TABLES)).fetchall()
     whole = [(document, live) for document, key, _, live in rows if key not in parts]
     replaced = documents.take_live(conn, collection, whole)
     return sorted({*replaced, *(document for document, _, had_pending, _ in rows if had_pending)})

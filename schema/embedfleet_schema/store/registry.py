@@ -15,7 +15,7 @@ from psycopg import Connection
 from embedfleet_schema.errors import HashCollision
 from embedfleet_schema.packing import Packed, pack
 from embedfleet_schema.statements import composed, load
-from embedfleet_schema.store import transitions
+from embedfleet_schema.store import incoming, transitions
 from embedfleet_schema.store.transitions import NewBatch
 from embedfleet_schema.types import CollectionInfo, Lane, as_uuids
 
@@ -62,7 +62,9 @@ class Registered:
 
 
 class Registry:
-    """The registry of one collection in the transaction of a producer, which shares it."""
+    """The registry of one collection in the transaction of a producer, which shares it, and made the
+    tables of its window where there are new texts.
+    """
 
     def __init__(self, conn: Connection[Any], collection: CollectionInfo, lane: Lane) -> None:
         self._conn = conn
@@ -171,12 +173,12 @@ class Registry:
         """Register new texts; what another producer registered meanwhile is his."""
         if not texts:
             return {}
-        self._conn.execute(_SQL["create_incoming_text"])
-        with self._conn.cursor() as cursor, cursor.copy(_SQL["copy_texts"]) as copy:
+        statement = _SQL["copy_texts"].format(**incoming.TABLES)
+        with self._conn.cursor() as cursor, cursor.copy(statement) as copy:
             copy.set_types(_TEXT_TYPES)
             for hash_, text in texts.items():
                 copy.write_row((hash_, text.tokens, text.content, batch_of.get(hash_)))
-        rows = self._conn.execute(composed(_SQL["register"], self._collection))
+        rows = self._conn.execute(composed(_SQL["register"], self._collection, **incoming.TABLES))
         known = {
             hash_: Known(hash_, text_id, batch_id=batch_of.get(hash_)) for hash_, text_id in rows
         }

@@ -46,6 +46,6 @@ def set_defaults(url: str) -> None:
 
 def are_set(db: Database) -> bool:
     """Whether a new session scans on until the LIMIT is met."""
-    with db.connect() as conn:
+    with db.connect(direct=True) as conn:
         row = conn.execute(_SQL["found"]).fetchone()
     return row is not None and row[0] not in (None, "", "off")

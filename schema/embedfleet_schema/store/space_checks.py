@@ -70,7 +70,9 @@ def stored(db: Database, space: Space, count: int) -> tuple[list[str], NDArray[n
         for (collection_id,) in found:
             try:
                 statement = composed(_SQL["stored"], collections.by_id(conn, collection_id))
-                samples = conn.execute(statement, {"count": count - len(texts)}).fetchall()
+                with conn.transaction():
+                    wanted = {"count": count - len(texts)}
+                    samples = conn.execute(statement, wanted).fetchall()
             except (UnknownCollection, psycopg.errors.UndefinedTable):
                 continue  # it was dropped at this moment
             texts += [text for text, _ in samples]

@@ -55,7 +55,10 @@ class LaneRunner(threading.Thread):
         self._patience_s = patience_s
         self._buffer_bytes = buffer_bytes
         self._db = Database(
-            settings.database, max_connections=2, lock_wait_s=settings.lock_wait_seconds
+            settings.database,
+            direct_url=settings.direct_database,
+            max_connections=2,
+            lock_wait_s=settings.lock_wait_seconds,
         )
         # What is written is fenced by the attempt; the owner of a lane's lease is its file.
         self._batches = Batches(self._db, owner=uuid4(), lease_seconds=lane.LEASE_S)

@@ -1,0 +1,253 @@
+"""What can be set from the environment: each field with its description."""
+
+from __future__ import annotations
+
+from pydantic import AliasChoices, Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from embedfleet_schema.setting_types import (
+    Address,
+    ApiKey,
+    Folder,
+    ModelPattern,
+    Prices,
+    RedisUrl,
+)
+from embedfleet_schema.stack_file import default_data
+from embedfleet_schema.types import (
+    MAX_DOCUMENT_BYTES,
+    MAX_EXPANSION,
+    MAX_ROWS,
+    READER_MEMORY_BYTES,
+    READER_SECONDS,
+    Queue,
+)
+
+
+class SettingFields(BaseSettings):
+    """Each name is prefixed with EMBEDFLEET_; where several are given, the first wins."""
+
+    model_config = SettingsConfigDict(
+        allow_inf_nan=False,
+        env_prefix="EMBEDFLEET_",
+        env_ignore_empty=True,  # a compose file hands an unset variable on as an empty one
+        extra="ignore",
+        frozen=True,
+        populate_by_name=True,
+    )
+
+    database_url: SecretStr | None = Field(
+        default=None,
+        validation_alias=AliasChoices("EMBEDFLEET_DATABASE_URL", "DATABASE_URL"),
+        description="PostgreSQL with pgvector, as postgresql://user:password@host:port/name. "
+        "Unset: the embedded stack.",
+    )
+    direct_database_url: SecretStr | None = Field(
+        default=None,
+        description="The same database without the pooler that EMBEDFLEET_DATABASE_URL names, for "
+        "migrations, builds of an index and turns that last. Unset: that URL.",
+    )
+    max_connections: int = Field(
+        default=8,
+        ge=1,
+        le=1_000,
+        description="Connections to PostgreSQL that a client holds at most; as many threads work "
+        "at once. Workers choose by their slots.",
+    )
+    redis_url: RedisUrl | None = Field(
+        default=None,
+        validation_alias=AliasChoices("EMBEDFLEET_REDIS_URL", "REDIS_URL", "CELERY_BROKER_URL"),
+        description="Redis or Valkey, as redis://user:password@host:port/0; rediss:// with TLS, "
+        "unix:///path for a socket, sentinel://host,host/0?master_name=NAME for sentinels (see "
+        "docs/operations.md). Unset: the embedded stack's.",
+    )
+    data: Folder = Field(
+        default_factory=default_data,
+        description="Folder of the embedded stack: databases, logs, pid files.",
+    )
+    local_queue: Queue = Field(
+        default="cpu", description="Queue of new collections with a local model: cpu or cuda."
+    )
+    lease_seconds: float = Field(
+        default=60.0, gt=0, description="How long a batch stays leased without a heartbeat."
+    )
+    heartbeat_seconds: float = Field(
+        default=15.0, gt=0, description="Time between heartbeats of a worker; three missed: silent."
+    )
+    sweep_seconds: float = Field(
+        default=5.0,
+        gt=0,
+        description="Time between two sweeps: expired leases are reclaimed, idle slots are rung.",
+    )
+    job_retention_days: int = Field(
+        default=30,
+        ge=0,
+        le=36_500,
+        description="How long workers keep a job after it ended, so that it can be looked at: a "
+        "month shows the run before of what runs monthly. 0: for ever.",
+    )
+    lock_wait_seconds: float = Field(
+        default=60.0,
+        gt=0,
+        description="How long a statement waits for a lock in PostgreSQL that others hold; then "
+        "an error names who holds it.",
+    )
+    max_attempts: int = Field(
+        default=5, ge=1, description="Errors of a batch's own before it is split or given up."
+    )
+    batch_tokens_cpu: int = Field(
+        default=8_192, ge=64, description="Token budget of one batch on the cpu queue."
+    )
+    batch_tokens_cuda: int = Field(
+        default=131_072, ge=64, description="Token budget of one batch on the cuda queue."
+    )
+    batch_tokens_api: int = Field(
+        default=65_536, ge=64, description="Token budget of one batch on the api queue."
+    )
+    window_documents: int = Field(
+        default=1_000, ge=1, description="Documents that one enqueue transaction takes at most."
+    )
+    window_bytes: int = Field(
+        default=8_000_000, ge=1_000, description="Text that one enqueue transaction takes at most."
+    )
+    max_document_bytes: int = Field(
+        default=MAX_DOCUMENT_BYTES,
+        ge=1_000,
+        description="Largest document that is accepted, in bytes.",
+    )
+    max_rows: int = Field(
+        default=MAX_ROWS, ge=1, description="Rows that are taken of one file at most."
+    )
+    max_expansion: int = Field(
+        default=MAX_EXPANSION,
+        ge=1,
+        description="What a .gz file may unfold to, as a multiple of its own size; it may always "
+        "unfold to the size of the largest document.",
+    )
+    reader_memory_bytes: int = Field(
+        default=READER_MEMORY_BYTES,
+        ge=64_000_000,
+        description="Memory that reading one HTML, PDF, Word, Parquet or notebook file may take; "
+        "each is read in a process of its own.",
+    )
+    reader_seconds: float = Field(
+        default=READER_SECONDS,
+        gt=0,
+        description="CPU time that reading such a file may take, for each megabyte of it that is "
+        "begun.",
+    )
+    allowed_models: list[ModelPattern] = Field(
+        default_factory=list,
+        description='Models that workers may load, as a JSON list of patterns (["local/*"]). '
+        "Empty: all.",
+    )
+    openai_api_key: ApiKey | None = Field(
+        default=None,
+        validation_alias=AliasChoices("EMBEDFLEET_OPENAI_API_KEY", "OPENAI_API_KEY"),
+        description="Key of OpenAI, of Azure OpenAI, or of a server that speaks their protocol.",
+    )
+    openai_base_url: Address | None = Field(
+        default=None,
+        validation_alias=AliasChoices("EMBEDFLEET_OPENAI_BASE_URL", "OPENAI_BASE_URL"),
+        description="Where openai/... models are called; unset: https://api.openai.com/v1.",
+    )
+    openai_api_version: str | None = Field(
+        default=None,
+        description="Version of the Azure OpenAI API; set, the base URL is an Azure endpoint and "
+        "the model a deployment.",
+    )
+    cohere_api_key: ApiKey | None = Field(
+        default=None,
+        validation_alias=AliasChoices("EMBEDFLEET_COHERE_API_KEY", "CO_API_KEY", "COHERE_API_KEY"),
+        description="Key of Cohere.",
+    )
+    cohere_base_url: Address = Field(
+        default="https://api.cohere.com", description="Where cohere/... models are called."
+    )
+    voyage_api_key: ApiKey | None = Field(
+        default=None,
+        validation_alias=AliasChoices("EMBEDFLEET_VOYAGE_API_KEY", "VOYAGE_API_KEY"),
+        description="Key of Voyage AI.",
+    )
+    voyage_base_url: Address = Field(
+        default="https://api.voyageai.com", description="Where voyage/... models are called."
+    )
+    gemini_api_key: ApiKey | None = Field(
+        default=None,
+        validation_alias=AliasChoices(
+            "EMBEDFLEET_GEMINI_API_KEY", "GEMINI_API_KEY", "GOOGLE_API_KEY"
+        ),
+        description="Key of the Gemini API.",
+    )
+    gemini_base_url: Address = Field(
+        default="https://generativelanguage.googleapis.com",
+        description="Where gemini/... models are called.",
+    )
+    jina_api_key: ApiKey | None = Field(
+        default=None,
+        validation_alias=AliasChoices("EMBEDFLEET_JINA_API_KEY", "JINA_API_KEY"),
+        description="Key of Jina AI.",
+    )
+    jina_base_url: Address = Field(
+        default="https://api.jina.ai", description="Where jina/... models are called."
+    )
+    mistral_api_key: ApiKey | None = Field(
+        default=None,
+        validation_alias=AliasChoices("EMBEDFLEET_MISTRAL_API_KEY", "MISTRAL_API_KEY"),
+        description="Key of Mistral.",
+    )
+    mistral_base_url: Address = Field(
+        default="https://api.mistral.ai", description="Where mistral/... models are called."
+    )
+    api_timeout_s: float = Field(
+        default=60.0,
+        gt=0,
+        description="Total time of one request to a provider, from the first byte sent to the "
+        "last one read.",
+    )
+    api_requests: int = Field(
+        default=8, ge=1, description="Requests of one batch that are under way at once."
+    )
+    defer_after_s: float = Field(
+        default=5.0,
+        gt=0,
+        description="A batch whose first request has to wait longer than this for a rate limit "
+        "gives its slot back.",
+    )
+    lane_seconds: float = Field(
+        default=30.0,
+        gt=0,
+        description="Time between two looks of the batch lane: batches are filed with the "
+        "provider's batch API, and answers are fetched.",
+    )
+    limit_target: float = Field(
+        default=0.985,
+        gt=0,
+        le=1,
+        description="Share of a provider's rate limit that the fleet uses.",
+    )
+    prices: Prices = Field(
+        default_factory=dict,
+        description="USD per million tokens by model, as a JSON object "
+        '({"openai/text-embedding-3-small": 0.02}); wins over the built-in table.',
+    )
+    insecure: bool = Field(
+        default=False,
+        description="Let texts and keys go to a public host over plain http://; without it, only "
+        "to this machine, private addresses, and names of one word or in .local, .internal, "
+        ".localhost, .home.arpa and .svc.",
+    )
+    torch_threads: int | None = Field(
+        default=None,
+        ge=1,
+        description="Threads of one local model on a CPU. Unset: cores / worker processes.",
+    )
+    fake_faults: str = Field(
+        default="", description="Faults that the fake embedder injects, for tests of your own."
+    )
+    failpoints: str = Field(
+        default="",
+        description="Places where a process fails on purpose, for tests of recovery "
+        "(`after_claim=kill:0.1;before_commit=sleep:2`).",
+    )
+    log_level: str = Field(default="INFO", description="Level of the workers' log.")

@@ -1,0 +1,175 @@
+"""Through PgBouncer in transaction mode: what works, what is refused in a line, what is left."""
+
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+
+import psycopg
+import pytest
+from psycopg.conninfo import make_conninfo
+
+import embedfleet as ef
+from embedfleet.fleet import Fleet
+from embedfleet_schema import database
+from embedfleet_schema.database import LOCK_SPACES, Database
+from embedfleet_schema.errors import DatabaseUnreachable, PoolerInTheWay
+from embedfleet_schema.migrate import migrate
+from embedfleet_schema.settings import load_settings
+from plugins.fleets import drain
+from plugins.poolers import Pooler
+
+pytestmark = pytest.mark.pooler
+
+SESSIONS = "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND pid <> %s"
+
+
+@pytest.fixture
+def server(fleet):
+    """A session of the server's own, beside the pooler."""
+    with psycopg.connect(fleet.settings.direct_database, autocommit=True) as conn:
+        yield conn
+
+
+@pytest.fixture
+def unaware(fleet, monkeypatch):
+    """The same fleet without the direct URL."""
+    monkeypatch.delenv("EMBEDFLEET_DIRECT_DATABASE_URL")
+    settings = load_settings(database_url=fleet.settings.database, redis_url=fleet.settings.redis)
+    with Fleet(settings) as unaware:
+        yield unaware
+
+
+def test_a_migration_is_refused_and_leaves_neither_lock_nor_settings(fleet, server):
+    for _ in range(4):
+        with pytest.raises(PoolerInTheWay, match="EMBEDFLEET_DIRECT_DATABASE_URL"):
+            migrate(fleet.settings.database)
+    held = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND classid = ANY (%s::oid[])"
+    assert (0,) == server.execute(held, [LOCK_SPACES]).fetchone()
+    assert_all_sessions_are_as_new(fleet, server)
+    assert migrate(fleet.settings.direct_database)
+
+
+def assert_all_sessions_are_as_new(fleet, server):
+    names = ("search_path", "lock_timeout", "statement_timeout", "tcp_keepalives_idle")
+    asked = ", ".join(f"current_setting('{name}')" for name in names)
+    expected = server.execute(f"SELECT {asked}").fetchone()
+    sessions = {}
+    for _ in range(24):
+        with psycopg.connect(fleet.settings.database) as conn:
+            pid, *found = conn.execute(f"SELECT pg_backend_pid(), {asked}").fetchone()
+        sessions[pid] = tuple(found)
+    assert {expected} == set(sessions.values())
+
+
+def test_an_index_is_built_beside_the_pooler_or_refused(fleet, unaware, server):
+    fleet.collection("docs", model="fake/16")
+    with pytest.raises(PoolerInTheWay, match="session"):
+        unaware.collection("docs").index(memory_mb=8, workers=0)
+    assert fleet.collection("docs").index(memory_mb=8, workers=0)
+    assert_all_sessions_are_as_new(fleet, server)
+
+
+def test_doctor_tells_of_the_pooler(fleet, command, monkeypatch):
+    told = "each transaction gets another session"
+    assert f"ok      pooler         {told}" in command("doctor").out
+    monkeypatch.delenv("EMBEDFLEET_DIRECT_DATABASE_URL")
+    examined = command("doctor").out
+    assert f"warning pooler         {told}" in examined
+    assert "-> name the server in EMBEDFLEET_DIRECT_DATABASE_URL" in examined
+
+
+def test_one_line_tells_of_a_startup_option_that_a_pooler_does_not_take(fleet):
+    url = make_conninfo(fleet.settings.database, options="-c work_mem=5MB")
+    with pytest.raises(DatabaseUnreachable, match="unsupported startup parameter: options") as told:
+        Database(url).revision()
+    assert "\n" not in str(told.value)
+
+
+def test_a_statement_may_be_repeated_in_any_session(fleet):
+    sessions = set()
+    for n in range(40):
+        with fleet.db.transaction() as conn:
+            asked = conn.execute("SELECT %s::int, pg_backend_pid()", [n]).fetchone()
+            assert n == asked[0]
+            sessions.add(asked[1])
+    assert len(sessions) > 1
+
+
+def test_settings_that_another_client_left_behind_do_not_reach_us(fleet, server):
+    left = {"search_path": "public", "datestyle": "German", "lock_timeout": "1ms"}
+    touched = set()
+    while len(touched) < 3:
+        with psycopg.connect(fleet.settings.database) as conn:
+            for name, value in left.items():
+                conn.execute(f"SET {name} = '{value}'")
+            touched.add(conn.execute("SELECT pg_backend_pid()").fetchone()[0])
+    seen = set()
+    for _ in range(24):
+        with fleet.db.transaction() as conn:
+            assert ("pg_catalog, pg_temp",) == conn.execute("SHOW search_path").fetchone()
+            assert ("1min",) == conn.execute("SHOW lock_timeout").fetchone()
+            seen.add(conn.execute("SELECT pg_backend_pid()").fetchone()[0])
+    assert touched & seen
+
+
+def test_more_clients_than_sessions_lose_nothing(fleet, server, worker):
+    fleet.collection("docs", model="fake/16")
+
+    def produce(number):
+        with Fleet(fleet.settings) as producer:
+            texts = [ef.Document(f"{number}-{n}", f"text {number} {n}") for n in range(40)]
+            producer.collection("docs").enqueue(texts)
+
+    with ThreadPoolExecutor(12) as threads:
+        list(threads.map(produce, range(12)))
+        workers = [worker() for _ in range(4)]
+        list(threads.map(drain, workers))
+    docs = fleet.collection("docs")
+    assert (480, 480) == (docs.counts().documents, docs.counts().live_documents)
+    assert not docs.audit().missing
+    assert len(server.execute(SESSIONS, [server.info.backend_pid]).fetchall()) <= 6
+
+
+@contextmanager
+def alone(stack, fleet, **settings):
+    """A pooler that nobody else goes through, and the fleet behind it."""
+    pooler = Pooler(stack.database_url, **settings)
+    try:
+        url = pooler.through(fleet.settings.direct_database)
+        with Fleet(load_settings(database_url=url, redis_url=fleet.settings.redis)) as through:
+            yield pooler, through
+    finally:
+        pooler.stop()
+
+
+def test_a_pooler_without_a_session_to_give_is_named(stack, fleet, monkeypatch):
+    monkeypatch.setattr(database, "POOL_TIMEOUT_S", 2.0)
+    scarce = {"default_pool_size": 1, "min_pool_size": 1, "query_wait_timeout": 1}
+    with alone(stack, fleet, **scarce) as (_, through):
+        with through.db.transaction() as conn:
+            conn.execute("SELECT 1")
+        with psycopg.connect(through.settings.database) as holding:
+            holding.execute("SELECT 1")
+            with pytest.raises(DatabaseUnreachable, match="query_wait_timeout"):
+                through.collections()
+        assert [] == through.collections()
+
+
+def test_a_session_that_a_server_ends_in_a_transaction_is_a_lost_connection(fleet, server):
+    def lose():
+        with fleet.db.transaction() as conn:
+            pid = conn.execute("SELECT pg_backend_pid()").fetchone()
+            server.execute("SELECT pg_terminate_backend(%s, 10000)", pid)
+            conn.execute("SELECT 1")
+
+    with pytest.raises(psycopg.OperationalError):
+        lose()
+    assert [] == fleet.collections()
+
+
+def test_a_fleet_goes_on_when_the_pooler_was_restarted(stack, fleet):
+    with alone(stack, fleet) as (pooler, through):
+        docs = through.collection("docs", model="fake/16")
+        docs.enqueue([ef.Document("a", "some words")])
+        pooler.restart()
+        docs.enqueue([ef.Document("b", "other words")])
+        assert 2 == docs.counts().documents
