@@ -69,7 +69,7 @@ class Growth:
         )
 
     def _ask(self, statement: str, *values: object) -> object:
-        with self.fleet.db.connection() as conn:
+        with self.fleet.db.transaction() as conn:
             cursor = conn.execute(statement, values)
             row = cursor.fetchone() if cursor.description else None
         return None if row is None else row[0]

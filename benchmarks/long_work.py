@@ -101,7 +101,7 @@ def filled(fleet: ef.Fleet, name: str, chunks: int, *, stored: bool) -> ef.Colle
     collection = fleet.collection(name, model="fake/32")
     values = {"chunks": chunks, "each": CHUNKS_PER_DOCUMENT, "stored": stored}
     schema = sql.Identifier(fleet.db.vector_schema)
-    with fleet.db.connection() as conn:
+    with fleet.db.transaction() as conn:
         for statement in FILL:
             conn.execute(composed(sql.SQL(statement), collection.info, schema=schema), values)
         tables = sql.SQL(", ").join(
@@ -117,7 +117,7 @@ def waiting(fleet: ef.Fleet, collection: ef.Collection, batches: int) -> ef.Job:
     info = collection.info
     values = {"collection": info.id, "space": info.space_id}
     values |= {"batches": batches, "each": TEXTS_PER_BATCH}
-    with fleet.db.connection() as conn:
+    with fleet.db.transaction() as conn:
         row = conn.execute(JOB, values).fetchone()
         assert row is not None
         conn.execute(WAITING, values | {"job": row[0]})
@@ -131,7 +131,7 @@ def waiting(fleet: ef.Fleet, collection: ef.Collection, batches: int) -> ef.Job:
 def measured(
     fleet: ef.Fleet, collection: ef.Collection, name: str, step: Callable[[], object]
 ) -> None:
-    with fleet.db.connection() as conn:
+    with fleet.db.transaction() as conn:
         conn.execute("CHECKPOINT")
         before = conn.execute("SELECT pg_current_wal_insert_lsn()").fetchone()
     beside = Beside(fleet, collection)
@@ -142,7 +142,7 @@ def measured(
     seconds = time.monotonic() - started
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - memory_before
     longest = beside.end()
-    with fleet.db.connection() as conn:
+    with fleet.db.transaction() as conn:
         log = conn.execute(
             "SELECT pg_wal_lsn_diff(pg_current_wal_insert_lsn(), %s)", before
         ).fetchone()

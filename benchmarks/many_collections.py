@@ -99,7 +99,7 @@ class One:
         self.docs.search(VECTOR, k=10)
 
     def view(self) -> None:
-        with self.fleet.db.connection() as conn:
+        with self.fleet.db.transaction() as conn:
             conn.execute(f"SELECT document FROM embedfleet.{self.docs.name} LIMIT 10").fetchall()
 
     def reuse(self) -> None:
@@ -124,7 +124,7 @@ class One:
 
     def start_producer(self) -> None:
         database = Database(self.fleet.settings.database)
-        with database.connection():
+        with database.transaction():
             pass
         database.close()
 

@@ -79,7 +79,7 @@ def longest_wait(stand: Stand) -> float:
 def bad_rows(stand: Stand, collection: CollectionInfo) -> int:
     """Rows whose vector is not that of their text."""
     statement = composed(sql.SQL(STORED), collection)
-    with stand.fleet.db.connection() as conn:
+    with stand.fleet.db.transaction() as conn:
         rows = conn.execute(statement).fetchall()
     if not rows:
         return 0

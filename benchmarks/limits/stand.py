@@ -117,7 +117,7 @@ class Stand:
         set_limits(self.fleet.db, LimitName(provider, "", name), limits)
 
     def ask(self, statement: str, *values: object) -> list[Any]:
-        with self.fleet.db.connection() as conn:
+        with self.fleet.db.transaction() as conn:
             return conn.execute(statement, values).fetchall()
 
     def restart_valkey_empty(self) -> None:

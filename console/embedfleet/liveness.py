@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 def has_worker(connections: Connections, queue: Queue) -> bool:
     """Whether anyone is there to embed what waits in `queue`."""
-    with connections.db.connection() as conn:
+    with connections.db.transaction() as conn:
         return workers.count_alive(conn, queue) > 0
 
 

@@ -226,7 +226,7 @@ class Upkeep:
 
     def _check_there(self) -> None:
         """For what would find nothing in a collection that was dropped, and say no more."""
-        with self._connections.db.connection() as conn:
+        with self._connections.db.transaction() as conn:
             collections.check_there(conn, self.info)
 
     def _check(self, call: str, budget_usd: float | None) -> None:

@@ -78,7 +78,7 @@ class Loading:
     def _beat(self) -> None:
         while not self._ended.wait(self._every_s):
             try:
-                with self._db.connection() as conn:
+                with self._db.transaction() as conn:
                     jobs.still_loading(conn, self._job_id, loading_seconds=self._lease_s)
             except (psycopg.Error, EmbedfleetError) as error:
                 log.debug("job %d: no beat: %s", self._job_id, type(error).__name__)

@@ -112,8 +112,6 @@ class Database:
             finally:
                 pool.putconn(conn)
 
-    connection = transaction
-
     def _lent(self, pool: ConnectionPool[Connection[Any]]) -> Connection[Any]:
         """A connection of the pool in a transaction. What was lost while it was idle is replaced:
         the first message tells, so none is sent to ask.

@@ -72,7 +72,7 @@ def docs(job, data):
 
 
 def vectors(docs):
-    with docs._connections.db.connection() as conn:
+    with docs._connections.db.transaction() as conn:
         statement = f"SELECT content, embedding FROM embedfleet.{docs.name} ORDER BY id"
         rows = conn.execute(statement).fetchall()
     return [content for content, _ in rows], np.array([row[1].to_numpy() for row in rows])

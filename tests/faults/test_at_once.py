@@ -55,7 +55,7 @@ def watch(fleet: Fleet, stopping: threading.Event) -> list[str]:
         " GROUP BY d.key) AS d ON d.key = s.document WHERE s.seen <> d.chunks"
     )
     while not stopping.is_set():
-        with fleet.db.connection() as conn:
+        with fleet.db.transaction() as conn:
             wrong += [str(row) for row in conn.execute(statement)]
         stopping.wait(0.005)
     return wrong
@@ -82,7 +82,7 @@ def test_nothing_is_lost_mixed_or_left_over(fleet, seed):
     assert (0, 0, 0) == (found.missing, found.extra, found.waiting)
     assert found.waiting_documents == 0
     space = docs.info.space
-    with fleet.db.connection() as conn:
+    with fleet.db.transaction() as conn:
         rows = conn.execute("SELECT content, embedding FROM embedfleet.docs").fetchall()
     expected = fake_vectors(space, [content for content, _ in rows], "document")
     for (_, stored), vector in zip(rows, expected, strict=True):

@@ -77,7 +77,7 @@ def broker_contents(client: redis.Redis) -> bytes:
 
 
 def rows(fleet: Fleet, statement: str) -> str:
-    with fleet.db.connection() as conn:
+    with fleet.db.transaction() as conn:
         return repr(conn.execute(statement).fetchall())
 
 

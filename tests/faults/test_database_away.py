@@ -150,7 +150,7 @@ def test_a_partition_from_the_database_is_survived(fleet, proxy, worker_process)
 
 def fill_up(fleet, docs) -> None:
     """PostgreSQL says of the vector table what it says when the disk is full."""
-    with fleet.db.connection() as conn:
+    with fleet.db.transaction() as conn:
         conn.execute(
             "CREATE FUNCTION pg_temp_full() RETURNS trigger LANGUAGE plpgsql AS"
             " $$ BEGIN RAISE EXCEPTION 'could not extend file' USING ERRCODE = 'disk_full'; END $$"
@@ -170,7 +170,7 @@ def test_a_full_disk_pauses_the_worker_and_charges_nobody(fleet, worker):
     assert FULL in job.status.reason
     assert [] == docs.failures()
     assert [(0, 0)] == ask(fleet, "SELECT sum(errors), sum(crashes) FROM embedfleet.batch")
-    with fleet.db.connection() as conn:
+    with fleet.db.transaction() as conn:
         conn.execute("DROP FUNCTION pg_temp_full CASCADE")
 
 

@@ -22,7 +22,7 @@ def settings_of(lane_fleet: LaneFleet) -> dict[str, str]:
 
 def take_for_dead(lane_fleet: LaneFleet) -> None:
     """Minutes pass."""
-    with lane_fleet.fleet.db.connection() as conn:
+    with lane_fleet.fleet.db.transaction() as conn:
         conn.execute("UPDATE embedfleet.lane_file SET checked_at = now() - interval '1 hour'")
 
 

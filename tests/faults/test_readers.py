@@ -34,7 +34,7 @@ def read(fleet, always: set[str], ended: threading.Event) -> tuple[int, list[obj
     """Poll every 5 ms; returns how often, and each document seen in parts or not at all."""
     polls, wrong = 0, []
     while not ended.is_set():
-        with fleet.db.connection() as conn:
+        with fleet.db.transaction() as conn:
             rows = conn.execute("SELECT document, content FROM embedfleet.docs").fetchall()
         seen: dict[str, list[str]] = {}
         for document, content in rows:

@@ -136,7 +136,7 @@ class BatchMachine(RuleBasedStateMachine):
     @rule(pick=picks)
     def heartbeat(self, pick):
         lease, claim = chosen(self.leased, pick)
-        with self.fleet.db.connection() as conn:
+        with self.fleet.db.transaction() as conn:
             assert {lease.id} == self.workers[0].heartbeat([(lease.id, lease.attempt)], conn)
         self.model.heartbeat(claim)
 
@@ -210,7 +210,7 @@ class BatchMachine(RuleBasedStateMachine):
         }
         with pytest.raises(LeaseLost):
             getattr(self.workers[0], way)(lease, **details[way])
-        with self.fleet.db.connection() as conn:
+        with self.fleet.db.transaction() as conn:
             assert set() == self.workers[0].heartbeat([(lease.id, lease.attempt)], conn)
 
     # What time does.
@@ -445,7 +445,7 @@ class BatchMachine(RuleBasedStateMachine):
         return self.execute(statement, self.docs.info.id)
 
     def execute(self, statement, *values):
-        with self.fleet.db.connection() as conn:
+        with self.fleet.db.transaction() as conn:
             cursor = conn.execute(statement, values)
             return cursor.fetchall() if cursor.description else []
 

@@ -15,7 +15,7 @@ from plugins.pauses import documents
 
 
 def rows(fleet: Fleet, statement: str, *values):
-    with fleet.db.connection() as conn:
+    with fleet.db.transaction() as conn:
         return conn.execute(statement, values).fetchall()
 
 
@@ -26,7 +26,7 @@ def states(fleet):
 
 def expire(fleet, lease: Lease):
     rows_ = "UPDATE embedfleet.batch SET lease_until = now() - interval '1 s' WHERE id = %s"
-    with fleet.db.connection() as conn:
+    with fleet.db.transaction() as conn:
         conn.execute(rows_, (lease.id,))
 
 
@@ -147,7 +147,7 @@ def test_a_heartbeat_keeps_a_lease_and_tells_a_lost_one(fleet, docs):
     kept, lost = store.claim("cpu"), store.claim("cpu")
     expire(fleet, lost)
     sweep(fleet.db)
-    with fleet.db.connection() as conn:
+    with fleet.db.transaction() as conn:
         pairs = [(kept.id, kept.attempt), (lost.id, lost.attempt)]
         assert {kept.id} == store.heartbeat(pairs, conn)
 
@@ -255,7 +255,7 @@ def test_a_batch_waits_while_another_embeds_its_texts(fleet, docs):
     assert second.claim("cpu") is None
     assert {"leased": 1, "pending": 1} == states(fleet)
     first.commit(lease, vectors_for(lease))
-    with fleet.db.connection() as conn:
+    with fleet.db.transaction() as conn:
         conn.execute("UPDATE embedfleet.batch SET run_after = now() WHERE state = 'pending'")
     assert [] == second.claim("cpu").texts
 
@@ -310,7 +310,7 @@ def test_an_audit_finds_what_is_missing_and_extra_and_repairs_it(fleet, docs, wo
     docs.enqueue(documents(5))
     drain(worker())
     table = f"embedfleet.{docs.info.vectors}"
-    with fleet.db.connection() as conn:
+    with fleet.db.transaction() as conn:
         two = f"SELECT text_id FROM {table} LIMIT 2"
         conn.execute(f"DELETE FROM {table} WHERE text_id IN ({two})")
         one = f"SELECT 0, 0, 0, embedding FROM {table} LIMIT 1"

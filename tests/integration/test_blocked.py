@@ -220,5 +220,5 @@ def test_doctor_names_who_holds_a_lock_for_long(fleet, docs, stranger, command, 
 
 def test_a_statement_of_ours_waits_no_longer_than_it_is_told(fleet):
     limit = sql.SQL("SHOW lock_timeout")
-    with fleet.db.connection() as pooled, fleet.db.connect() as alone:
+    with fleet.db.transaction() as pooled, fleet.db.connect() as alone:
         assert ("1min",) == pooled.execute(limit).fetchone() == alone.execute(limit).fetchone()

@@ -65,7 +65,7 @@ def test_beside_a_space_the_best_batch_comes_first_whatever_its_collection(fleet
 def test_two_who_claim_beside_the_same_space_get_different_batches(fleet, busy, free):
     free.enqueue([ef.Document("more", "a second one of it")])
     values = VALUES | {"beside": [busy.info.space_id]}
-    with fleet.db.connection() as conn, conn.transaction():
+    with fleet.db.transaction() as conn, conn.transaction():
         first = transitions.claim(conn, "best_beside", values)
         second = batches_of(fleet).claim("cpu", beside=[busy.info.space_id])
         assert second is not None
@@ -96,7 +96,7 @@ def test_a_backlog_is_not_read_by_claims_from_it_or_beside_a_space_that_cools(
     """Whatever a planner knows of the table, for whomever it plans, and however many collections
     share the spaces.
     """
-    with fleet.db.connection() as conn, conn.transaction(force_rollback=True):
+    with fleet.db.transaction() as conn, conn.transaction(force_rollback=True):
         # How high the indexes are is remembered by who saw them, and they grow unequally.
         transitions.by_index(conn)
         conn.execute(transitions.claiming(best), {**VALUES, "beside": []})
@@ -107,7 +107,7 @@ def test_a_backlog_is_not_read_by_claims_from_it_or_beside_a_space_that_cools(
     claiming = transitions.claiming(best).as_string()
     for mode in ("force_custom_plan", "force_generic_plan"):
         for again in range(3):
-            with fleet.db.connection() as conn, conn.transaction(force_rollback=True):
+            with fleet.db.transaction() as conn, conn.transaction(force_rollback=True):
                 conn.execute(f"SET LOCAL plan_cache_mode = {mode}")
                 transitions.by_index(conn)
                 explain = f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {claiming}"
@@ -124,7 +124,7 @@ def test_of_a_long_lane_no_more_is_read_than_one_file_takes(fleet, busy):
     ask(fleet, "UPDATE embedfleet.batch SET lane = 'batch'")
     ask(fleet, "ANALYZE embedfleet.batch")
     values = {"space_id": busy.info.space_id, "limit": 100, "priced": True}
-    with fleet.db.connection() as conn, conn.transaction(force_rollback=True):
+    with fleet.db.transaction() as conn, conn.transaction(force_rollback=True):
         candidates = load("lane")["candidates"].as_string()
         explained = conn.execute(f"EXPLAIN (ANALYZE, FORMAT JSON) {candidates}", values).fetchall()
     assert "ix_batch_file" in {node.get("Index Name") for node in nodes(explained)}

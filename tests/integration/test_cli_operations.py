@@ -61,7 +61,7 @@ def test_a_worker_lives_until_it_has_missed_three_heartbeats_however_long_they_a
 
     def told(heartbeat_s: float, silent_s: float) -> list[bool]:
         """What each way to ask says of a worker that beats so often and was heard so long ago."""
-        with fleet.db.connection() as conn:
+        with fleet.db.transaction() as conn:
             conn.execute(HEARD, [heartbeat_s, silent_s])
         doctor = command("doctor", "--json").json
         (listed,) = command("status", "--json").json["workers"]

@@ -46,7 +46,7 @@ def test_doctor_says_it_too_and_calls_nothing_broken(command: Command, stopped: 
 
 
 def test_explain_says_what_a_document_waits_for(command: Command, stopped: int, fleet: Fleet):
-    with fleet.db.connection() as conn:
+    with fleet.db.transaction() as conn:
         ((key,),) = conn.execute("SELECT key FROM embedfleet._documents_1 LIMIT 1").fetchall()
     told = command("explain", "handbook", key).out
     assert "is held because its model is paused." in told
@@ -69,7 +69,7 @@ def test_a_spent_budget_is_raised_in_the_same_command(
     command: Command, fleet: Fleet, handbook: str, folder: Path
 ):
     job = command("enqueue", handbook, folder, "--json").json["job_id"]
-    with fleet.db.connection() as conn:
+    with fleet.db.transaction() as conn:
         conn.execute("UPDATE embedfleet.job SET budget_usd = 0.5, paused_at = now()")
         conn.execute(
             "INSERT INTO embedfleet.usage (day, space_id, job_id, usd) VALUES (now(), 1, %s, 0.5)",

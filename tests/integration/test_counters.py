@@ -168,7 +168,7 @@ def test_what_people_look_at_reads_the_same_however_much_waits(fleet, docs, look
     file, name = look
     parts = {"of_jobs": counters.OF_JOBS, "of_collections": counters.OF_COLLECTIONS}
     statement = load(file)[name].format(**parts).as_string(None)
-    with fleet.db.connection() as conn:
+    with fleet.db.transaction() as conn:
         explain = f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {statement}"
         explained = conn.execute(explain, LOOKS[look]).fetchall()
     assert most_read(explained) < 1_000

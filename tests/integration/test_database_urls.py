@@ -96,7 +96,7 @@ def test_all_commands_read_it(
     settings = load_settings(database_url=url, redis_url=redis_url)
     with Fleet(settings) as fleet:
         fleet.collection("docs").enqueue([ef.Document("a", "Grüße aus Łódź 🚀")])
-        with fleet.db.connection() as conn:
+        with fleet.db.transaction() as conn:
             stored = conn.execute("SELECT content FROM embedfleet._texts_1").fetchone()
     assert ("Grüße aus Łódź 🚀",) == stored
 

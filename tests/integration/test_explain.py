@@ -23,7 +23,7 @@ def long_text(first: str = "") -> str:
 def batches(fleet: Fleet) -> Batches:
     """The store as a worker on host alpha sees it."""
     worker = WorkerIdentity(uuid4(), "alpha", 4711, ["cpu"], 1, "cpu", "0", heartbeat_seconds=15)
-    with fleet.db.connection() as conn:
+    with fleet.db.transaction() as conn:
         workers.register(conn, worker)
         # It beats no more, and is alive for the test all the same.
         conn.execute("UPDATE embedfleet.worker SET last_seen = now() + interval '1 minute'")
@@ -31,7 +31,7 @@ def batches(fleet: Fleet) -> Batches:
 
 
 def change(fleet: Fleet, statement: str) -> None:
-    with fleet.db.connection() as conn:
+    with fleet.db.transaction() as conn:
         conn.execute(statement)
 
 

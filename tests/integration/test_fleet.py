@@ -145,7 +145,7 @@ def test_a_dropped_collection_leaves_nothing(fleet, worker):
     docs.enqueue(documents(5))
     drain(worker())
     docs.drop()
-    with fleet.db.connection() as conn:
+    with fleet.db.transaction() as conn:
         for table in ("collection", "batch", "job", "failure"):
             assert [(0,)] == conn.execute(f"SELECT count(*) FROM embedfleet.{table}").fetchall()
         left = "SELECT relname FROM pg_class WHERE relname ~ '^_+(documents|chunks|texts|vectors)_'"
@@ -264,7 +264,7 @@ def test_a_function_of_the_callers_own_cuts_the_text(fleet, worker):
     )
     assert ["CHUNKER_FAILED"] == [each.code for each in job.enqueued.rejections]
     drain(worker())
-    with fleet.db.connection() as conn:
+    with fleet.db.transaction() as conn:
         rows = conn.execute(
             "SELECT position, start_offset, end_offset, content FROM embedfleet._chunks_1 AS c"
             " JOIN embedfleet._texts_1 AS t ON t.id = c.text_id ORDER BY c.id"

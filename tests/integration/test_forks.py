@@ -29,7 +29,7 @@ def role(number):
     job = docs.enqueue([ef.Document(f"of {number}", f"text of {number}")])
     assert (job.enqueued.documents, job.enqueued.rung) == (1, True), job.enqueued
     assert docs.audit().documents >= 51
-    with fleet.db.connection() as conn:
+    with fleet.db.transaction() as conn:
         return conn.info.backend_pid
 
 before = role(0)

@@ -344,7 +344,7 @@ def test_a_pool_that_is_all_in_use_says_which_setting_widens_it(
     monkeypatch.setattr("embedfleet_schema.database.POOL_TIMEOUT_S", 0.2)
     with ef.connect(migrated_url, redis_url, max_connections=1) as fleet:
         with (
-            fleet.db.connection(),
+            fleet.db.transaction(),
             pytest.raises(ConnectionsInUse, match="EMBEDFLEET_MAX_CONNECTIONS"),
         ):
             fleet.collections()

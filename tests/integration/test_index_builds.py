@@ -29,7 +29,7 @@ def overflows(fleet, docs, *, memory_mb, workers):
     """Whether PostgreSQL says that the graph does not fit."""
     told = []
     database = Database(fleet.settings.database, max_connections=1)
-    with database.connection() as conn:
+    with database.transaction() as conn:
         conn.add_notice_handler(lambda notice: told.append(notice.message_primary))
     build_index(database, docs.info, memory_mb=memory_mb, workers=workers)
     database.close()
@@ -95,8 +95,8 @@ def test_a_build_ends_with_its_client(fleet, docs):
 
 def test_what_a_build_was_set_to_is_reset_with_it(fleet, docs):
     names = ("maintenance_work_mem", "client_connection_check_interval", "lock_timeout")
-    with fleet.db.connection() as conn:
+    with fleet.db.transaction() as conn:
         before = [conn.execute(f"SHOW {name}").fetchone() for name in names]
     docs.index(memory_mb=9, workers=0)
-    with fleet.db.connection() as conn:
+    with fleet.db.transaction() as conn:
         assert before == [conn.execute(f"SHOW {name}").fetchone() for name in names]

@@ -107,7 +107,7 @@ def test_who_was_taken_for_dead_calls_its_batch_off(lane_fleet: LaneFleet):
 
     def late(input_file_id: str, token: str):
         made = create(input_file_id, token)
-        with lane_fleet.fleet.db.connection() as conn:
+        with lane_fleet.fleet.db.transaction() as conn:
             conn.execute("UPDATE embedfleet.lane_file SET state = 'failed'")
             conn.execute(
                 "UPDATE embedfleet.batch SET state = 'pending', lease_until = NULL,"
@@ -232,7 +232,7 @@ def test_where_no_room_is_left_the_texts_wait_and_go_in_smaller_files(lane_fleet
 @pytest.mark.parametrize("halted", ["paused_at", "cancelled_at"])
 def test_what_a_pause_has_not_come_to_yet_is_not_filed(halted: str, lane_fleet: LaneFleet):
     lane_fleet.enqueue(*names(5))
-    with lane_fleet.fleet.db.connection() as conn:
+    with lane_fleet.fleet.db.transaction() as conn:
         conn.execute(f"UPDATE embedfleet.job SET {halted} = now()")
     lane_fleet.look()
     assert [] == lane_fleet.files()
@@ -305,7 +305,7 @@ def test_a_batch_that_the_provider_forgot_goes_to_the_workers(lane_fleet: LaneFl
 def test_a_late_batch_is_called_off_and_its_answers_are_kept(lane_fleet: LaneFleet):
     lane_fleet.enqueue(*names(10))
     lane_fleet.look()
-    with lane_fleet.fleet.db.connection() as conn:
+    with lane_fleet.fleet.db.transaction() as conn:
         conn.execute("UPDATE embedfleet.lane_file SET filed_at = now() - interval '27 hours'")
     lane_fleet.look()
     (batch,) = lane_fleet.server.batches.values()
@@ -329,7 +329,7 @@ def test_what_cannot_be_asked_for_goes_to_the_workers_in_the_end(state: str, lan
     for route in (("POST", "/cancel"), ("GET", "/batches")):
         lane_fleet.server.refusals[route] = (503, "", "down")
     for hours, left in ((27, {("leased", "batch")}), (29, {("pending", "live")})):
-        with lane_fleet.fleet.db.connection() as conn:
+        with lane_fleet.fleet.db.transaction() as conn:
             conn.execute(
                 "UPDATE embedfleet.lane_file SET created_at = now() - make_interval(hours => %s),"
                 " filed_at = CASE WHEN state = 'filed' THEN now() - make_interval(hours => %s) END",
@@ -343,7 +343,7 @@ def test_another_account_that_does_not_know_a_batch_leaves_it_to_its_own(lane_fl
     lane_fleet.enqueue(*names(10))
     lane_fleet.look()
     batches = dict(lane_fleet.server.batches)
-    with lane_fleet.fleet.db.connection() as conn:
+    with lane_fleet.fleet.db.transaction() as conn:
         conn.execute("UPDATE embedfleet.lane_file SET account = 'of somebody'")
     lane_fleet.server.batches.clear()
     lane_fleet.look()
@@ -444,7 +444,7 @@ def test_vectors_of_another_collection_are_not_paid_for(lane_fleet: LaneFleet):
 def test_the_sweep_leaves_what_is_filed_alone(lane_fleet: LaneFleet):
     lane_fleet.enqueue(*names(10))
     lane_fleet.look()
-    with lane_fleet.fleet.db.connection() as conn:
+    with lane_fleet.fleet.db.transaction() as conn:
         conn.execute("UPDATE embedfleet.batch SET lease_until = now() - interval '3 days'")
     swept = sweep(lane_fleet.fleet.db)
     assert swept is not None
@@ -521,7 +521,7 @@ def test_a_harvest_without_a_price_reckons_with_that_of_who_filed(lane_fleet: La
 
 def test_a_job_is_filed_when_all_of_it_is_there_or_its_producer_is_silent(lane_fleet: LaneFleet):
     lane_fleet.enqueue(*names(5))
-    with lane_fleet.fleet.db.connection() as conn:
+    with lane_fleet.fleet.db.transaction() as conn:
         conn.execute("UPDATE embedfleet.job SET loaded_at = NULL")
     lane_fleet.look()
     assert [] == lane_fleet.filed()

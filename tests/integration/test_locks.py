@@ -57,7 +57,7 @@ def test_a_turn_lasts_although_nothing_happens_in_it(fleet, frozen):
 
 def test_the_server_notices_a_machine_that_is_gone_within_a_minute(fleet):
     names = ("idle", "interval", "count")
-    with fleet.db.connect() as alone, fleet.db.connection() as pooled:
+    with fleet.db.connect() as alone, fleet.db.transaction() as pooled:
         for conn in (alone, pooled):
             shown = [conn.execute(f"SHOW tcp_keepalives_{name}").fetchone()[0] for name in names]
             assert ["20", "10", "3"] == shown

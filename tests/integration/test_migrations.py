@@ -366,7 +366,7 @@ def test_collections_of_before_go_on_as_new_ones_do(database_url, redis_url):
     with Fleet(load_settings(database_url=database_url, redis_url=redis_url)) as fleet:
         fleet.collection("new", model="fake/2")
         for number in (2, 3):
-            with fleet.db.connection() as conn:
+            with fleet.db.transaction() as conn:
                 rows = conn.execute(CATALOG).fetchall()
             mine = re.compile(rf"_(documents|chunks|texts|vectors)_{number}(?:_[0-9])?(?=_|\b)")
             of_it = [tuple(mine.sub(r"_\1_N", str(cell)) for cell in row) for row in rows]
@@ -386,7 +386,7 @@ def test_plain_alembic_migrates_too(database_url):
 def test_a_database_without_tables_says_what_to_run(database_url):
     with (
         pytest.raises(SchemaMissing, match="embedfleet migrate"),
-        Database(database_url).connection(),
+        Database(database_url).transaction(),
     ):
         pass
 
@@ -396,7 +396,7 @@ def test_an_outdated_database_says_what_to_run(migrated_url):
         conn.execute("UPDATE embedfleet.alembic_version SET version_num = '0000'")
     with (
         pytest.raises(SchemaOutdated, match="embedfleet migrate"),
-        Database(migrated_url).connection(),
+        Database(migrated_url).transaction(),
     ):
         pass
 

@@ -33,7 +33,7 @@ def run(fleet, statements):
 def test_a_program_that_starts_with_newer_tables_says_what_to_do(migrated_url):
     with Database(migrated_url).connect() as conn:
         conn.execute(MIGRATE[0])
-    with pytest.raises(SchemaNewer, match=LINE), Database(migrated_url).connection():
+    with pytest.raises(SchemaNewer, match=LINE), Database(migrated_url).transaction():
         pass
 
 

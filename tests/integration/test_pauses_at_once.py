@@ -376,7 +376,7 @@ def test_what_is_stopped_is_found_without_reading_the_backlog(fleet, docs):
     stopped.cancel()
     ask(fleet, "ANALYZE embedfleet.job")
     statement = load("halts")["misplaced"].as_string().replace("%(limit)s", "$1")
-    with fleet.db.connection() as conn:
+    with fleet.db.transaction() as conn:
         conn.execute("PREPARE looking (bigint) AS " + statement)
         for mode in ("force_custom_plan", "force_generic_plan"):
             conn.execute(f"SET plan_cache_mode = {mode}")

@@ -27,7 +27,7 @@ TABLES = ("job", "batch", "failure", "usage", "collection", "space")
 def rows(fleet):
     """How many rows each table has."""
     own = [table for docs in fleet.collections() for table in docs.info.tables]
-    with fleet.db.connection() as conn:
+    with fleet.db.transaction() as conn:
         return {
             table: conn.execute(f"SELECT count(*) FROM embedfleet.{table}").fetchone()[0]
             for table in (*TABLES, *own)
@@ -243,7 +243,7 @@ def test_a_local_model_is_timed_by_its_newest_job(fleet, worker):
     assert "history" == plan.basis
     assert pytest.approx(30 / speed) == plan.seconds
     # What waited for hours at a batch API says nothing of the ordinary way.
-    with fleet.db.connection() as conn:
+    with fleet.db.transaction() as conn:
         conn.execute("UPDATE embedfleet.batch SET lane = 'batch'")
     assert plans.speed(fleet.db, docs.info.space) is None
 
@@ -252,7 +252,7 @@ def test_loading_the_model_and_standing_idle_do_not_slow_a_plan_down(fleet, work
     docs = fleet.collection("docs", model="fake/16")
     docs.enqueue(documents(400))
     drain(worker())
-    with fleet.db.connection() as conn:
+    with fleet.db.transaction() as conn:
         conn.execute(
             """
             WITH numbered AS (

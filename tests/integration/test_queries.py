@@ -36,7 +36,7 @@ def api_docs(fleet):
 
 
 def age(fleet, days):
-    with fleet.db.connection() as conn:
+    with fleet.db.transaction() as conn:
         conn.execute(
             "UPDATE embedfleet.query_vector SET used_at = now() - make_interval(days => %s)",
             [days],
@@ -44,7 +44,7 @@ def age(fleet, days):
 
 
 def ages(fleet):
-    with fleet.db.connection() as conn:
+    with fleet.db.transaction() as conn:
         rows = conn.execute(
             "SELECT extract(day FROM now() - used_at)::int FROM embedfleet.query_vector"
         ).fetchall()
@@ -87,7 +87,7 @@ def test_a_database_that_is_away_costs_a_call_and_no_error(api_docs, embed):
 
 def test_the_database_holds_no_text_of_a_query(fleet, api_docs, embed):
     QueryVectors(fleet.db, embed).vector(api_docs, QUESTION)
-    with fleet.db.connection() as conn:
+    with fleet.db.transaction() as conn:
         (row,) = conn.execute("SELECT q::text FROM embedfleet.query_vector AS q").fetchall()
     assert "password" not in row[0]
 
@@ -133,7 +133,7 @@ def test_a_role_without_the_right_searches_all_the_same(fleet, api_docs, embed):
 @pytest.mark.parametrize("stored", [bytes(8), np.full(1_536, np.nan, "<f4").tobytes()])
 def test_what_cannot_be_a_vector_is_not_taken_from_the_cache(fleet, api_docs, embed, stored):
     QueryVectors(fleet.db, embed).vector(api_docs, QUESTION)
-    with fleet.db.connection() as conn:
+    with fleet.db.transaction() as conn:
         conn.execute("UPDATE embedfleet.query_vector SET embedding = %s", [stored])
     assert 2.0 == QueryVectors(fleet.db, embed).vector(api_docs, QUESTION)[0]
 
@@ -150,13 +150,13 @@ def test_what_cannot_be_a_vector_is_not_taken_from_the_cache(fleet, api_docs, em
 )
 def test_a_row_of_the_cache_is_no_larger_than_a_vector(fleet, api_docs, embed, column, stored):
     QueryVectors(fleet.db, embed).vector(api_docs, QUESTION)
-    with pytest.raises(psycopg.errors.CheckViolation), fleet.db.connection() as conn:
+    with pytest.raises(psycopg.errors.CheckViolation), fleet.db.transaction() as conn:
         conn.execute(f"UPDATE embedfleet.query_vector SET {column} = %s", [stored])
 
 
 def test_the_longest_vector_fits(fleet, api_docs, embed):
     QueryVectors(fleet.db, embed).vector(api_docs, QUESTION)
-    with fleet.db.connection() as conn:
+    with fleet.db.transaction() as conn:
         longest = np.ones(16_000, "<f4").tobytes()
         conn.execute("UPDATE embedfleet.query_vector SET embedding = %s", [longest])
 
@@ -180,7 +180,7 @@ def test_what_was_too_large_before_goes_when_the_tables_are_upgraded(database_ur
 
 
 def test_a_collection_has_a_number_that_fits_a_lock(fleet, api_docs):
-    with pytest.raises(psycopg.errors.CheckViolation), fleet.db.connection() as conn:
+    with pytest.raises(psycopg.errors.CheckViolation), fleet.db.transaction() as conn:
         conn.execute(
             "INSERT INTO embedfleet.collection (id, name, space_id, chunk_size, chunk_overlap,"
             " chunk_mode, tokenizer, queue) OVERRIDING SYSTEM VALUE"

@@ -103,7 +103,7 @@ def test_a_text_that_has_its_vector_is_not_refused(fleet, docs, worker):
     """As those do that were embedded before anybody looked."""
     docs.enqueue([ef.Document("a", "placeholder")])
     drain(worker())
-    with fleet.db.connection() as conn:
+    with fleet.db.transaction() as conn:
         conn.execute(
             "UPDATE embedfleet._texts_1 SET content = %s, hash = %s", [THAI, text_hash(THAI).hex()]
         )

@@ -125,7 +125,7 @@ def test_who_has_the_same_model_is_found_among_any_number_of_collections(fleet, 
     values = {"space_id": mine[0].space_id, "collection_id": mine[0].id, "limit": 16}
     statement = load("reuse")["siblings"].as_string()
     for mode in ("force_custom_plan", "force_generic_plan"):
-        with fleet.db.connection() as conn, conn.transaction():
+        with fleet.db.transaction() as conn, conn.transaction():
             assert [mine[1].id] == reuse.siblings(conn, mine[0])
             conn.execute(f"SET LOCAL plan_cache_mode = {mode}")
             explain = f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {statement}"

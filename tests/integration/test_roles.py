@@ -81,7 +81,7 @@ class Scene:
             batches.commit(lease, fake_vectors(space, lease.texts, "document"))
 
     def clear(self) -> None:
-        with self.admin.db.connection() as conn:
+        with self.admin.db.transaction() as conn:
             conn.execute("UPDATE embedfleet.batch SET state = 'cancelled' WHERE state = 'pending'")
 
     def lease(self, fleet: Fleet | None = None, seconds: float = 60.0):
@@ -100,7 +100,7 @@ class Scene:
 def search(scene: Scene) -> None:
     scene.drain()
     assert scene.docs.search([1.0] + [0.0] * 15, k=1, where={})
-    with scene.fleet.db.connection() as conn:
+    with scene.fleet.db.transaction() as conn:
         conn.execute(f"SELECT document, content FROM embedfleet.{scene.name}")
 
 
@@ -146,7 +146,7 @@ def set_limits(scene: Scene) -> None:
 
 
 def read_limits(scene: Scene) -> None:
-    with scene.fleet.db.connection() as conn:
+    with scene.fleet.db.transaction() as conn:
         conn.execute("SELECT amount FROM embedfleet.rate_limit")
         conn.execute("SELECT name FROM embedfleet.limit_group")
 
@@ -175,7 +175,7 @@ def audit(scene: Scene) -> None:
 
 def sign_on(scene: Scene) -> None:
     identity = WorkerIdentity(uuid4(), "host", 1, ["cpu"], 1, "cpu", "0", heartbeat_seconds=15)
-    with scene.fleet.db.connection() as conn:
+    with scene.fleet.db.transaction() as conn:
         workers.register(conn, identity)
         assert workers.beat(conn, identity.id, batches=1, chunks=1, tokens=1)
         lease = scene.lease()
@@ -201,7 +201,7 @@ def settle(scene: Scene) -> None:
 
 
 def set_budgets(scene: Scene) -> None:
-    with scene.admin.db.connection() as conn:
+    with scene.admin.db.transaction() as conn:
         conn.execute("UPDATE embedfleet.job SET budget_usd = 0.5")
 
 
@@ -222,7 +222,7 @@ def pause_space(scene: Scene) -> None:
 
 
 def file_and_harvest(scene: Scene) -> None:
-    with scene.admin.db.connection() as conn:
+    with scene.admin.db.transaction() as conn:
         conn.execute("UPDATE embedfleet.batch SET lane = 'batch' WHERE state = 'pending'")
     db, space_id = scene.fleet.db, scene.prepared.info.space_id
     try:
@@ -359,7 +359,7 @@ WHERE c.relnamespace = 'embedfleet'::regnamespace AND a.grantee <> c.relowner
 
 def test_the_rights_in_the_catalog_are_those_of_the_page(fleets):
     fleets["producer"].collection("granted", model="fake/16")
-    with fleets["admin"].db.connection() as conn:
+    with fleets["admin"].db.transaction() as conn:
         conn.execute("GRANT TRUNCATE ON embedfleet.batch TO embedfleet_search")
     renew_grants(fleets["admin"].settings.database)
     with fleets["admin"].db.transaction() as conn:
@@ -382,7 +382,7 @@ def test_the_rights_in_the_catalog_are_those_of_the_page(fleets):
 
 def test_everything_belongs_to_the_owner_role_and_nobody_else_may_call_its_functions(fleets):
     fleets["producer"].collection("owned", model="fake/16")
-    with fleets["admin"].db.connection() as conn:
+    with fleets["admin"].db.transaction() as conn:
         owners = conn.execute(
             "SELECT DISTINCT relowner::regrole::text FROM pg_class"
             " WHERE relnamespace = 'embedfleet'::regnamespace"
@@ -408,17 +408,17 @@ def test_a_searcher_sees_live_texts_and_nothing_below_the_view(fleets):
     assert scene.prepared
     scene.enqueue()
     scene.drain()
-    with scene.fleet.db.connection() as conn:
+    with scene.fleet.db.transaction() as conn:
         rows = conn.execute(f"SELECT document, content FROM embedfleet.{scene.name} ORDER BY 1")
         assert [("a", "new words"), ("b", "other words")] == rows.fetchall()
     info = scene.prepared.info
     for table in (info.chunks, info.documents, info.vectors):
-        with pytest.raises(NotPermitted, match=table), scene.fleet.db.connection() as conn:
+        with pytest.raises(NotPermitted, match=table), scene.fleet.db.transaction() as conn:
             conn.execute(f"SELECT FROM embedfleet.{table}")
 
 
 def test_a_producer_cannot_make_the_function_create_something_else(fleets):
-    with fleets["producer"].db.connection() as conn:
+    with fleets["producer"].db.transaction() as conn:
         (space_id,) = conn.execute("SELECT min(id) FROM embedfleet.space").fetchone()
         insert = (
             "INSERT INTO embedfleet.collection (name, space_id, chunk_size, chunk_overlap,"
@@ -453,5 +453,5 @@ def test_a_user_without_a_role_is_told_in_one_line(fleets):
 def test_without_the_roles_nothing_is_granted_and_one_user_does_all(migrated_url, fleets):
     with Fleet(load_settings(database_url=migrated_url)) as fleet:
         fleet.collection("alone", model="fake/16")
-        with fleet.db.connection() as conn:
+        with fleet.db.transaction() as conn:
             assert [] == conn.execute(RIGHTS).fetchall()

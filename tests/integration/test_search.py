@@ -83,7 +83,7 @@ def test_an_index_is_built_once_and_used(fleet, docs):
 
 def test_an_index_that_was_left_half_built_is_built_again(fleet, docs):
     name = docs.index()
-    with fleet.db.connection() as conn:
+    with fleet.db.transaction() as conn:
         conn.execute(
             "UPDATE pg_index SET indisvalid = false WHERE indexrelid = %s::regclass",
             (f"embedfleet.{name}",),
@@ -108,7 +108,7 @@ def test_every_metric_and_storage_finds_a_text_by_its_own_vector(fleet, worker, 
     docs.enqueue(grouped(20))
     drain(worker())
     docs.index()
-    with fleet.db.connection() as conn:
+    with fleet.db.transaction() as conn:
         statement = f"SELECT embedding FROM embedfleet.{name} WHERE document = 'd7'"
         ((stored,),) = conn.execute(statement).fetchall()
     vector = np.asarray(stored.to_list() if storage == "halfvec" else stored.to_numpy(), "float32")
@@ -145,7 +145,7 @@ def test_a_filter_is_never_read_as_sql(docs, text):
 
 
 def test_a_zero_vector_cannot_be_stored(fleet, docs):
-    with pytest.raises(psycopg.errors.CheckViolation), fleet.db.connection() as conn:
+    with pytest.raises(psycopg.errors.CheckViolation), fleet.db.transaction() as conn:
         conn.execute(
             f"INSERT INTO embedfleet.{docs.info.vectors} VALUES (0, 0, 0, %s::public.vector)",
             (str([0.0] * 32),),

@@ -152,11 +152,11 @@ def test_what_the_owner_hung_on_our_tables_is_refused_to_a_superuser(
 def test_every_connection_has_the_path_whatever_the_url_the_role_or_the_database_say(fleet):
     url = make_conninfo(fleet.settings.database, options="-c search_path=public -c work_mem=5MB")
     name = urlsplit(fleet.settings.database).path[1:]
-    with fleet.db.connection() as conn:
+    with fleet.db.transaction() as conn:
         conn.execute(f"ALTER DATABASE {name} SET search_path = public, embedfleet")
     database = Database(url)
     try:
-        with database.connect() as alone, database.connection() as pooled:
+        with database.connect() as alone, database.transaction() as pooled:
             for conn in (alone, pooled):
                 assert (FIXED,) == conn.execute("SHOW search_path").fetchone()
                 assert ("5MB",) == conn.execute("SHOW work_mem").fetchone()
@@ -167,7 +167,7 @@ def test_every_connection_has_the_path_whatever_the_url_the_role_or_the_database
 def test_it_has_it_after_an_index_was_built(fleet):
     docs = fleet.collection("docs", model="fake/16")
     docs.index(memory_mb=8, workers=0)
-    with fleet.db.connection() as conn:
+    with fleet.db.transaction() as conn:
         assert (FIXED,) == conn.execute("SHOW search_path").fetchone()
         for limit in ("idle_in_transaction_session_timeout", "lock_timeout"):
             assert ("1min",) == conn.execute(f"SHOW {limit}").fetchone()

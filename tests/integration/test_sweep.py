@@ -13,7 +13,7 @@ from embedfleet_schema.store.workers import WorkerIdentity
 
 
 def rows(fleet, statement: str, *values):
-    with fleet.db.connection() as conn:
+    with fleet.db.transaction() as conn:
         return conn.execute(statement, values).fetchall()
 
 
@@ -28,7 +28,7 @@ def docs(fleet):
 def registered(fleet, docs):
     """A worker that has said who it is."""
     identity = WorkerIdentity(uuid4(), "h", 1, ["cpu"], 1, "cpu", "0", heartbeat_seconds=20)
-    with fleet.db.connection() as conn:
+    with fleet.db.transaction() as conn:
         workers.register(conn, identity)
     return identity
 
@@ -41,7 +41,7 @@ def claimed_and_expired(fleet, owner):
 
 def expire(fleet, batch_id):
     past = "UPDATE embedfleet.batch SET lease_until = now() - interval '1 s' WHERE id = %s"
-    with fleet.db.connection() as conn:
+    with fleet.db.transaction() as conn:
         conn.execute(past, (batch_id,))
         conn.execute("UPDATE embedfleet.worker SET last_seen = now() - interval '1 h'")
 
@@ -58,7 +58,7 @@ def test_a_worker_that_fell_silent_is_charged_with_a_crash(fleet, registered):
 
 def test_a_worker_that_was_cut_off_and_lives_is_charged_with_nothing(fleet, registered):
     lease = claimed_and_expired(fleet, registered)
-    with fleet.db.connection() as conn:
+    with fleet.db.transaction() as conn:
         workers.beat(conn, registered.id, batches=0, chunks=0, tokens=0)
     sweep(fleet.db)
     assert [(0, "pending")] == crashes_of(fleet, lease)
@@ -66,7 +66,7 @@ def test_a_worker_that_was_cut_off_and_lives_is_charged_with_nothing(fleet, regi
 
 def test_a_worker_that_signed_off_is_charged_with_nothing(fleet, registered):
     lease = claimed_and_expired(fleet, registered)
-    with fleet.db.connection() as conn:
+    with fleet.db.transaction() as conn:
         workers.leave(conn, registered.id)
     sweep(fleet.db)
     assert [(0, "pending")] == crashes_of(fleet, lease)

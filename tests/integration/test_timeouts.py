@@ -98,7 +98,7 @@ def test_a_search_takes_no_longer_than_its_role_may(docs, holding):
 
 
 def test_a_connection_that_was_idle_for_longer_is_still_good(hurried, docs):
-    with hurried.db.connection() as conn:
+    with hurried.db.transaction() as conn:
         assert ("0",) == conn.execute("SHOW idle_session_timeout").fetchone()
         assert ("1min",) == conn.execute("SHOW idle_in_transaction_session_timeout").fetchone()
         if conn.info.server_version >= 170_000:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def keys(docs: ef.Collection) -> list[str]:
-    with docs._connections.db.connection() as conn:
+    with docs._connections.db.transaction() as conn:
         table = docs.info.documents
         rows = conn.execute(f"SELECT key FROM embedfleet.{table} ORDER BY key").fetchall()
     return [key for (key,) in rows]

@@ -114,7 +114,7 @@ def wrong_rows(collection: Collection, fleet: Fleet) -> int:
         ),
         collection.info,
     )
-    with fleet.db.connection() as conn:
+    with fleet.db.transaction() as conn:
         rows = conn.execute(statement).fetchall()
     expected = vectors_of([bytes(digest) for digest, _ in rows], DIMENSIONS)
     found = np.array([vector.to_numpy() for _, vector in rows], dtype=np.float32)

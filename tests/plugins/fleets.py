@@ -88,7 +88,7 @@ def worker(fleet: Fleet) -> Iterator[WorkerMaker]:
 
 def ask(fleet: Fleet, statement: str, *values: object) -> list[Any]:
     """The rows of a statement; none where it gives none."""
-    with fleet.db.connection() as conn:
+    with fleet.db.transaction() as conn:
         cursor = conn.execute(statement, values)
         return cursor.fetchall() if cursor.description else []
 

@@ -85,7 +85,7 @@ def make_quiet(fleet: Fleet) -> None:
 
 
 def check(fleet: Fleet) -> None:
-    with fleet.db.connection() as conn:
+    with fleet.db.transaction() as conn:
         assert [] == conn.execute(UNEXPLAINED).fetchall()
     for collection in fleet.collections():
         check_collection(fleet, collection)
@@ -93,7 +93,7 @@ def check(fleet: Fleet) -> None:
 
 def check_collection(fleet: Fleet, collection: Collection) -> None:
     info = collection.info
-    with fleet.db.connection() as conn:
+    with fleet.db.transaction() as conn:
         without_vector = composed(sql.SQL(WITHOUT_VECTOR), info)
         bare = conn.execute(without_vector, {"collection": info.id}).fetchall()
         losing = conn.execute(composed(sql.SQL(NOT_WINNING), info)).fetchall()
@@ -110,5 +110,5 @@ def check_collection(fleet: Fleet, collection: Collection) -> None:
 
 
 def _open(fleet: Fleet) -> bool:
-    with fleet.db.connection() as conn:
+    with fleet.db.transaction() as conn:
         return conn.execute(UNEXPLAINED).fetchone() is not None

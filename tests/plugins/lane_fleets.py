@@ -62,7 +62,7 @@ class LaneFleet:
         take_turn(self.runner(**options))
 
     def ask(self, statement: str, *values: object) -> list[tuple]:
-        with self.fleet.db.connection() as conn:
+        with self.fleet.db.transaction() as conn:
             return conn.execute(statement, values).fetchall()
 
     def states(self) -> dict[tuple[str, str], int]:
@@ -77,7 +77,7 @@ class LaneFleet:
 
     def make_due(self) -> None:
         """End every wait of a batch."""
-        with self.fleet.db.connection() as conn:
+        with self.fleet.db.transaction() as conn:
             conn.execute("UPDATE embedfleet.batch SET run_after = now() WHERE state = 'pending'")
 
     def work(self) -> list[str]:

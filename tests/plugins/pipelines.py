@@ -140,7 +140,7 @@ def finish(fleet: Fleet, pipeline: Pipeline) -> list[str]:
 
 def make_due(fleet: Fleet) -> int:
     """End every wait of a batch; returns how many batches can be claimed."""
-    with fleet.db.connection() as conn:
+    with fleet.db.transaction() as conn:
         return conn.execute(
             "UPDATE embedfleet.batch SET run_after = least(run_after, now())"
             " WHERE state = 'pending'"

@@ -65,7 +65,7 @@ def _check(settings: Settings) -> None:
     check_packages()
     database = Database(settings.database, max_connections=1)
     try:
-        with database.connection() as conn:
+        with database.transaction() as conn:
             check_server(conn)
     finally:
         database.close()

@@ -52,7 +52,7 @@ class Audit:
 
 def audit(db: Database, collection: CollectionInfo) -> Audit:
     """Count in one snapshot; reads the number of every text, chunk and vector."""
-    with db.connection() as conn, conn.cursor(row_factory=dict_row) as cursor:
+    with db.transaction() as conn, conn.cursor(row_factory=dict_row) as cursor:
         cursor.execute(judging(_SQL["count"], collection), {"collection_id": collection.id})
         found = cursor.fetchone() or {}
     return Audit(**found, miscounted=counters.miscounted(db, collection))
@@ -87,7 +87,7 @@ def _tidy_documents(db: Database, collection: CollectionInfo, each: Mapping[str,
     """Remove the chunks that documents left behind, and the rest of documents that go."""
 
     def found(statement: str) -> list[int]:
-        with db.connection() as conn:
+        with db.transaction() as conn:
             rows = conn.execute(composed(_SQL[statement], collection), each)
             return [document for (document,) in rows]
 
@@ -100,7 +100,7 @@ def _remove_extra(db: Database, collection: CollectionInfo, each: Mapping[str, i
     """Looked for without a lock, because that takes long; removed a page at a time with it."""
     statement = composed(_SQL["extra"], collection)
     while True:
-        with db.connection() as conn:
+        with db.transaction() as conn:
             rows = conn.execute(statement, {**each, "limit": PAGE}).fetchall()
         if rows:
             with db.transaction() as conn:
@@ -114,7 +114,7 @@ def _take_live(db: Database, collection: CollectionInfo) -> None:
     """Documents that wait, by as many chunks as a page may have: those of one are looked at."""
     values = {"after": LEAST, "limit": PAGE, "most": documents.CHUNKS_AT_ONCE}
     while True:
-        with db.connection() as conn:
+        with db.transaction() as conn:
             rows = conn.execute(composed(_SQL["waiting_page"], collection), values).fetchall()
         if not rows:
             return

@@ -125,7 +125,7 @@ class Batches:
         Raises:
             LeaseLost: the batch went to somebody else; nothing was written.
         """
-        with self._db.connection() as conn:
+        with self._db.transaction() as conn:
             others = reuse.siblings(conn, lease.collection)
         if not (others and lease.text_ids):
             return lease

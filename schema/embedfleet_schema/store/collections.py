@@ -91,7 +91,7 @@ def find(db: Database, name: str) -> CollectionInfo:
     Raises:
         UnknownCollection: with the names that exist, or of many those near it in the alphabet.
     """
-    with db.connection() as conn:
+    with db.transaction() as conn:
         found = _list(conn, name=name)
         if found:
             return found[0]
@@ -134,14 +134,14 @@ def check_reuse(collection: CollectionInfo, wanted: Reuse | None) -> None:
 
 
 def list_all(db: Database) -> list[CollectionInfo]:
-    with db.connection() as conn:
+    with db.transaction() as conn:
         return _list(conn)
 
 
 def newest_of(db: Database, space: Space, limit: int) -> list[CollectionInfo]:
     """The newest collections of a space that let others take their vectors."""
     values = {"fingerprint": space.fingerprint, "limit": limit}
-    with db.connection() as conn:
+    with db.transaction() as conn:
         return _listed(conn, "of_space", values)
 
 
@@ -164,7 +164,7 @@ def counts_of_all(db: Database) -> dict[int, CollectionCounts]:
 
 def _counts(db: Database, collection_id: int | None) -> dict[int, CollectionCounts]:
     statement = _SQL["counts"].format(of_collections=counters.OF_COLLECTIONS)
-    with db.connection() as conn, conn.cursor(row_factory=dict_row) as cursor:
+    with db.transaction() as conn, conn.cursor(row_factory=dict_row) as cursor:
         cursor.execute(statement, {"collection_id": collection_id})
         return {row.pop("id"): CollectionCounts(**row) for row in cursor}
 
@@ -209,7 +209,7 @@ def build_index(
 
 def index_progress(db: Database, collection: CollectionInfo) -> Row | None:
     """The row of pg_stat_progress_create_index, while a build runs."""
-    with db.connection() as conn, conn.cursor(row_factory=dict_row) as cursor:
+    with db.transaction() as conn, conn.cursor(row_factory=dict_row) as cursor:
         cursor.execute(_SQL["index_progress"], {"table": f"embedfleet.{collection.vectors}"})
         return cursor.fetchone()
 

@@ -48,14 +48,14 @@ def fold(impatient: locks.Impatient) -> None:
 
 def miscounted(db: Database, collection: CollectionInfo) -> int:
     """How many counters of a collection and its jobs are not what their rows say."""
-    with db.connection() as conn:
+    with db.transaction() as conn:
         row = conn.execute(_comparing("check", collection), {"collection_id": collection.id})
         return int((row.fetchone() or (0,))[0])
 
 
 def repair(db: Database, collection: CollectionInfo) -> None:
     """Set the counters right, beside those who change them."""
-    with db.connection() as conn:
+    with db.transaction() as conn:
         conn.execute(_comparing("repair", collection), {"collection_id": collection.id})
 
 

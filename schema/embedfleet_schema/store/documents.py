@@ -45,7 +45,7 @@ def listed(db: Database, collection: CollectionInfo, *, prefix: str = "") -> Ite
     # No key is empty.
     values: dict[str, Any] = {"after": "", "limit": PAGE}
     while True:
-        with db.connection() as conn, conn.cursor(row_factory=class_row(DocumentInfo)) as cursor:
+        with db.transaction() as conn, conn.cursor(row_factory=class_row(DocumentInfo)) as cursor:
             page = cursor.execute(statement, values).fetchall()
         yield from page
         if len(page) < PAGE:
@@ -133,7 +133,7 @@ def delete(db: Database, collection: CollectionInfo, keys: Sequence[str]) -> lis
     """Remove documents, each by its key in either spelling; returns the keys that were there."""
     gone: set[str] = set()
     for start in range(0, len(keys), DELETED_AT_ONCE):
-        with db.connection() as conn:
+        with db.transaction() as conn:
             held = as_held(conn, collection, keys[start : start + DELETED_AT_ONCE])
         gone.update(remove(db, collection, held))
     return sorted(gone)
@@ -190,7 +190,7 @@ def _pages(
     """The keys in pages, by the chunks that their documents have; and whether a page is one large
     document.
     """
-    with db.connection() as conn:
+    with db.transaction() as conn:
         rows = conn.execute(composed(_SQL["weigh"], collection), {"keys": list(keys)})
         weights = {key: CHUNKS_AT_ONCE + 1 if hidden else chunks for key, hidden, chunks in rows}
     page, held = list[str](), 0
@@ -222,7 +222,7 @@ def clear_rejections(db: Database, collection: CollectionInfo) -> int:
     values = {"collection_id": collection.id, "limit": VERDICTS_AT_ONCE}
     cleared = 0
     while True:
-        with db.connection() as conn:
+        with db.transaction() as conn:
             row = conn.execute(_counting("clear_rejections"), values).fetchone()
         page = int(row[0]) if row else 0
         cleared += page
@@ -248,7 +248,7 @@ def _matching(
         verdict_begins=begins(sql.Identifier("document_key"), prefix),
         and_where=_and_where(collection, selection.where),
     )
-    with db.connection() as conn:
+    with db.transaction() as conn:
         return [key for (key,) in conn.execute(statement, values)]
 
 

@@ -41,7 +41,7 @@ def drop(db: Database, collection: CollectionInfo, *, cascade: bool = False) -> 
 
     behaviour = sql.SQL("CASCADE" if cascade else "RESTRICT")
     values = {"collection_id": collection.id, "limit": PAGE}
-    with db.connection() as conn:
+    with db.transaction() as conn:
         many = conn.execute(_SQL["many_rows"], values).fetchone()
     if many == (True,):
         _rehearse(db, collection, behaviour)
@@ -92,5 +92,5 @@ def _delete_rows(db: Database, collection: CollectionInfo, values: dict[str, int
     for statement in ("delete_batches", "delete_failures"):
         deleted = PAGE
         while deleted == PAGE:
-            with db.connection() as conn:
+            with db.transaction() as conn:
                 deleted = conn.execute(_SQL[statement], values).rowcount

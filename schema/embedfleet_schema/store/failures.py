@@ -32,7 +32,7 @@ def listed(
     db: Database, collection: CollectionInfo, *, job_id: int | None = None, limit: int = 1_000
 ) -> list[FailureInfo]:
     """The failures of a collection, or of one of its jobs; the newest first."""
-    with db.connection() as conn, conn.cursor(row_factory=class_row(FailureInfo)) as cursor:
+    with db.transaction() as conn, conn.cursor(row_factory=class_row(FailureInfo)) as cursor:
         cursor.execute(
             composed(_SQL["list"], collection),
             {"collection_id": collection.id, "job_id": job_id, "limit": limit},

@@ -45,6 +45,6 @@ def build_memory(space: Space, vectors: int, *, memory_mb: int | None = None) ->
 
 def without_index(db: Database) -> dict[str, int]:
     """Collections without an index that is usable, with about how many vectors they have."""
-    with db.connection() as conn:
+    with db.transaction() as conn:
         rows = conn.execute(_SQL["without_index"])
         return {name: int(vectors) for name, vectors in rows}

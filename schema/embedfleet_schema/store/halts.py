@@ -45,7 +45,7 @@ def carry_out_some(db: Database) -> bool:
     What others lock or own is left to them, or to the next sweep.
     """
     found: dict[int, list[int]] = defaultdict(list)
-    with db.connection() as conn:
+    with db.transaction() as conn:
         rows = conn.execute(_SQL["misplaced"], {"limit": BLOCK}).fetchall()
     # In their order, as they lie in the table: each page of that is written once.
     for batch_id, collection_id in sorted(rows):

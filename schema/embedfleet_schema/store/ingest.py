@@ -125,7 +125,7 @@ def known_documents(
 ) -> list[KnownRow]:
     """What the collection holds under these keys."""
     values = {"keys": list(keys)}
-    with db.connection() as conn:
+    with db.transaction() as conn:
         rows = conn.execute(composed(_SQL["known_digests"], collection), values)
         return [KnownRow(*row) for row in rows]
 
@@ -178,7 +178,7 @@ def merge(
 
 def rejected_sources(db: Database, collection: CollectionInfo) -> set[str]:
     """Where documents lie that were not accepted."""
-    with db.connection() as conn:
+    with db.transaction() as conn:
         rows = conn.execute(_SQL["rejected_sources"], {"collection_id": collection.id})
         return {source for (source,) in rows}
 

@@ -194,7 +194,7 @@ def status(db: Database, job_id: int) -> JobStatus:
 
 def statuses(db: Database, job_ids: Sequence[int]) -> list[JobStatus]:
     """The same of several, in their order; those that are gone are left out."""
-    with db.connection() as conn, conn.cursor(row_factory=dict_row) as cursor:
+    with db.transaction() as conn, conn.cursor(row_factory=dict_row) as cursor:
         rows = cursor.execute(_SQL["status"], {"jobs": list(job_ids)}).fetchall()
     found = {row["id"]: _status(row) for row in rows}
     return [found[job_id] for job_id in job_ids if job_id in found]
@@ -202,14 +202,14 @@ def statuses(db: Database, job_ids: Sequence[int]) -> list[JobStatus]:
 
 def collection_of(db: Database, job_id: int) -> int | None:
     """The id of the collection of a job; None where there is no such job."""
-    with db.connection() as conn:
+    with db.transaction() as conn:
         row = conn.execute(_SQL["collection_of"], {"job_id": job_id}).fetchone()
         return None if row is None else int(row[0])
 
 
 def latest(db: Database, *, limit: int = 20, collection_id: int | None = None) -> list[int]:
     """Job ids: those that still run first, then the newest."""
-    with db.connection() as conn:
+    with db.transaction() as conn:
         statement = _SQL["latest"].format(of_jobs=counters.OF_JOBS)
         rows = conn.execute(statement, {"limit": limit, "collection_id": collection_id})
         return [job_id for (job_id,) in rows]

@@ -85,7 +85,7 @@ class GivenBack:
 def due(db: Database, *, patience_s: float) -> list[tuple[int, str]]:
     """The spaces that have something to file, with their models."""
     values = {"texts": MOST_TEXTS, "patience_seconds": patience_s}
-    with db.connection() as conn:
+    with db.transaction() as conn:
         return [(space_id, model) for space_id, model in conn.execute(_SQL["due"], values)]
 
 
@@ -145,7 +145,7 @@ def _leased(
 
 def files(db: Database) -> list[LaneFile]:
     """Files that are not over, the oldest first."""
-    with db.connection() as conn:
+    with db.transaction() as conn:
         return _files(conn)
 
 
@@ -154,20 +154,20 @@ def touch(
 ) -> bool:
     """Say that the file is being worked on; False where it was given up meanwhile."""
     sizes = {"requests": requests, "tokens": tokens, "input_file_id": input_file_id}
-    with db.connection() as conn:
+    with db.transaction() as conn:
         return conn.execute(_SQL["touch"], {"id": file.id, **sizes}).fetchone() is not None
 
 
 def filed(db: Database, file: LaneFile, batch_id: str, input_file_id: str | None) -> bool:
     """The provider has it; False where it was given up meanwhile."""
     values = {"id": file.id, "batch_id": batch_id, "input_file_id": input_file_id}
-    with db.connection() as conn:
+    with db.transaction() as conn:
         return conn.execute(_SQL["filed"], values).fetchone() is not None
 
 
 def looked(db: Database, file: LaneFile, reason: str | None = None) -> None:
     """Somebody asked the provider about it."""
-    with db.connection() as conn:
+    with db.transaction() as conn:
         conn.execute(_SQL["looked"], {"id": file.id, "reason": reason})
 
 
@@ -240,7 +240,7 @@ def pause(db: Database, space_id: int, code: str, reason: str) -> None:
 
 def refusals_in_a_row(db: Database, space_id: int) -> int:
     """How often the provider had no room for a file, since it last answered one."""
-    with db.connection() as conn:
+    with db.transaction() as conn:
         values = {"space_id": space_id, "code": NO_ROOM}
         row = conn.execute(_SQL["refusals_in_a_row"], values).fetchone()
     return 0 if row is None else int(row[0])
@@ -248,7 +248,7 @@ def refusals_in_a_row(db: Database, space_id: int) -> int:
 
 def waiting_tokens(db: Database, space_id: int) -> int:
     """Tokens of the space's model that wait at the provider, by our count."""
-    with db.connection() as conn:
+    with db.transaction() as conn:
         row = conn.execute(_SQL["under_way"], {"space_id": space_id}).fetchone()
     return 0 if row is None else int(row[1])
 

@@ -34,7 +34,7 @@ def leases(db: Database, file_id: int) -> list[Lease]:
     """The open batches of a file with the numbers of all their texts, and empty strings for the
     texts: see `texts`.
     """
-    with db.connection() as conn:
+    with db.transaction() as conn:
         rows = conn.execute(_SQL["leases"], {"file_id": file_id}).fetchall()
         infos = {row[4]: collections.by_id(conn, row[4]) for row in rows}
     return [
@@ -55,14 +55,14 @@ def leases(db: Database, file_id: int) -> list[Lease]:
 def texts(db: Database, collection: CollectionInfo, text_ids: list[int]) -> dict[int, str]:
     """Those of the texts that have no vector yet."""
     statement = composed(_BATCHES["missing_texts"], collection)
-    with db.connection() as conn:
+    with db.transaction() as conn:
         rows = conn.execute(statement, {"texts": text_ids})
         return {text_id: content for text_id, content, _ in rows}
 
 
 def jobs(db: Database, file_id: int) -> dict[int, int]:
     """The job of each batch that was ever in the file."""
-    with db.connection() as conn:
+    with db.transaction() as conn:
         return dict(conn.execute(_SQL["jobs"], {"file_id": file_id}).fetchall())
 
 

@@ -70,18 +70,18 @@ def set_limits(db: Database, limit: LimitName, amounts: Mapping[str, float]) -> 
 def clear_limits(db: Database, provider: str, name: str, account: str | None = None) -> int:
     """Forget what was set, for one account or (None) for all; returns how many rows there were."""
     named = {"provider": provider, "name": name, "account": account}
-    with db.connection() as conn:
+    with db.transaction() as conn:
         return len(conn.execute(_SQL["clear"], named).fetchall())
 
 
 def join_group(db: Database, provider: str, model: str, name: str) -> None:
     """Let a model draw on the limit of a group."""
-    with db.connection() as conn:
+    with db.transaction() as conn:
         conn.execute(_SQL["join"], {"provider": provider, "model": model, "name": name})
 
 
 def leave_group(db: Database, provider: str, model: str) -> str | None:
     """Give a model its own limit again; returns the group that it left."""
-    with db.connection() as conn:
+    with db.transaction() as conn:
         row = conn.execute(_SQL["leave"], {"provider": provider, "model": model}).fetchone()
     return row[0] if row else None

@@ -29,14 +29,14 @@ def stored(db: Database, collection: CollectionInfo, hashes: Collection[bytes]) 
     if not hashes:
         return set()
     statement = composed(_SQL["stored"], collection)
-    with db.connection() as conn:
+    with db.transaction() as conn:
         rows = conn.execute(statement, {"hashes": as_uuids(hashes)}).fetchall()
     return {found for (found,) in rows}
 
 
 def waiting(db: Database, collection: CollectionInfo, keys: Sequence[str]) -> dict[bytes, int]:
     """Tokens by hash of the texts that these documents still wait for and that no batch has."""
-    with db.connection() as conn:
+    with db.transaction() as conn:
         texts = Registry(conn, collection, "live").waiting(keys)
     return {text.hash: text.tokens for text in texts if text.batch_id is None}
 
@@ -51,7 +51,7 @@ def siblings(db: Database, space: Space, collection: CollectionInfo | None) -> l
 
 def speed(db: Database, space: Space) -> float | None:
     """Tokens per second of the fleet when it last used this model; None if that does not tell."""
-    with db.connection() as conn:
+    with db.transaction() as conn:
         values = {"provider": space.provider, "model": space.model}
         row = conn.execute(_SQL["speed"].format(speed_of=removal.SPEED_OF), values).fetchone()
     return None if row is None or row[0] is None else float(row[0])

@@ -22,7 +22,7 @@ def find(db: Database, space_id: int, text: str) -> NDArray[np.float32] | None:
     Whoever may search may write here, so what is read is not believed as it is.
     """
     values = _address(space_id, text)
-    with db.connection() as conn:
+    with db.transaction() as conn:
         row = conn.execute(_SQL["find"], values).fetchone()
         if row is None:
             return None
@@ -36,13 +36,13 @@ def find(db: Database, space_id: int, text: str) -> NDArray[np.float32] | None:
 def remember(db: Database, space_id: int, text: str, vector: NDArray[np.float32]) -> None:
     """Keep a vector; the text itself is not kept."""
     embedding = np.asarray(vector, dtype="<f4").tobytes()
-    with db.connection() as conn:
+    with db.transaction() as conn:
         conn.execute(_SQL["remember"], _address(space_id, text) | {"embedding": embedding})
 
 
 def forget(db: Database, *, kept: int = KEPT) -> int:
     """Remove what is old or too much; returns how many."""
-    with db.connection() as conn:
+    with db.transaction() as conn:
         return conn.execute(_SQL["forget"], {"kept": kept}).rowcount
 
 

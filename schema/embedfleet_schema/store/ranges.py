@@ -32,7 +32,7 @@ def ranges(db: Database, following: sql.Composed) -> Iterator[dict[str, int]]:
     """All ranges, as values of a statement: numbers above `after`, up to `until`."""
     after = LEAST
     while after < MOST:
-        with db.connection() as conn:
+        with db.transaction() as conn:
             until = end(conn, following, {}, after)
         yield {"after": after, "until": until}
         after = until

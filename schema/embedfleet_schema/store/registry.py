@@ -62,7 +62,7 @@ class Registered:
 
 
 class Registry:
-    """The registry of one collection in the transaction of a producer, which shares it, and made the
+    """The registry of one collection in the transaction of a producer, who shares it, and made the
     tables of its window where there are new texts.
     """
 

@@ -62,7 +62,7 @@ class Elsewhere:
             return self._count(hashes, self._siblings)
 
     def _listed(self) -> list[int]:
-        with self._db.connection() as conn:
+        with self._db.transaction() as conn:
             return siblings(conn, self._collection)
 
     def _count(self, hashes: Collection[bytes], others: Sequence[int]) -> int:
@@ -70,7 +70,7 @@ class Elsewhere:
             return 0
         held = [_SQL["held"].format(**_of(sibling, self._collection)) for sibling in others]
         statement = composed(_SQL["count"], self._collection, held=sql.SQL(" OR ").join(held))
-        with self._db.connection() as conn:
+        with self._db.transaction() as conn:
             row = conn.execute(statement, {"hashes": as_uuids(hashes)}).fetchone()
         return int(row[0]) if row else 0
 

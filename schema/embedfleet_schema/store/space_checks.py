@@ -36,7 +36,7 @@ def find(db: Database, space: Space) -> SpaceRecord | None:
     Raises:
         ModelRefused: what is recorded cannot be such vectors.
     """
-    with db.connection() as conn:
+    with db.transaction() as conn:
         row = conn.execute(_SQL["find"], {"fingerprint": space.fingerprint}).fetchone()
     if row is None:
         return None
@@ -57,7 +57,7 @@ def record(db: Database, space: Space, found: SpaceRecord) -> None:
         "texts": list(found.texts),
         "vectors": np.asarray(found.vectors, dtype="<f4").tobytes(),
     }
-    with db.connection() as conn:
+    with db.transaction() as conn:
         conn.execute(_SQL["record"], values)
 
 
@@ -65,7 +65,7 @@ def stored(db: Database, space: Space, count: int) -> tuple[list[str], NDArray[n
     """Up to `count` texts of the space and their vectors, float32 of shape (n, dimensions)."""
     texts: list[str] = []
     rows: list[Sequence[float]] = []
-    with db.connection() as conn:
+    with db.transaction() as conn:
         found = conn.execute(_SQL["collections"], {"fingerprint": space.fingerprint}).fetchall()
         for (collection_id,) in found:
             try:

@@ -50,7 +50,7 @@ def pause(conn: Connection[Any], space_id: int, code: str, reason: str) -> None:
 
 def paused(db: Database) -> list[PausedSpace]:
     """The spaces that are paused, the one that is so for the longest first."""
-    with db.connection() as conn:
+    with db.transaction() as conn:
         return _paused(conn, None)
 
 

@@ -71,7 +71,7 @@ def sweep(db: Database, *, reclaim: bool = True) -> Swept | None:
 
 def sweeping(db: Database) -> Holder | None:
     """The session that keeps others from sweeping, while one does."""
-    with db.connection() as conn:
+    with db.transaction() as conn:
         return session.sweeping(conn, LOCK_SPACE)
 
 

@@ -84,7 +84,7 @@ def add(
 
 def by_day(db: Database, days: int = 30) -> list[UsageOfDay]:
     """The ledger of the last `days` days, today among them; the newest first."""
-    with db.connection() as conn, conn.cursor(row_factory=class_row(UsageOfDay)) as cursor:
+    with db.transaction() as conn, conn.cursor(row_factory=class_row(UsageOfDay)) as cursor:
         return cursor.execute(_SQL["by_day"], {"days": days}).fetchall()
 
 

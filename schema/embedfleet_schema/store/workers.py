@@ -93,7 +93,7 @@ def leave(conn: Connection[Any], worker_id: UUID) -> None:
 
 def recent(db: Database) -> list[WorkerInfo]:
     """Workers that have not signed off: those alive, and those that fell silent within the hour."""
-    with db.connection() as conn, conn.cursor(row_factory=class_row(WorkerInfo)) as cursor:
+    with db.transaction() as conn, conn.cursor(row_factory=class_row(WorkerInfo)) as cursor:
         return cursor.execute(_SQL["recent"].format(alive=ALIVE)).fetchall()
 
 
@@ -104,6 +104,6 @@ def count_alive(conn: Connection[Any], queue: str) -> int:
 
 
 def queues(db: Database) -> list[QueueInfo]:
-    with db.connection() as conn, conn.cursor(row_factory=class_row(QueueInfo)) as cursor:
+    with db.transaction() as conn, conn.cursor(row_factory=class_row(QueueInfo)) as cursor:
         statement = _SQL["queues"].format(of_jobs=counters.OF_JOBS)
         return cursor.execute(statement, {"most": DEFERRED}).fetchall()
