@@ -177,7 +177,7 @@ class Upkeep:
         """
         return drop(self._connections.db, self.info, cascade=cascade)
 
-    def grant(self, role: str) -> str:
+    def grant(self, role: str, *, view: bool = False) -> str:
         """Let a role of PostgreSQL search this collection and see no other text.
 
         Makes the function `embedfleet.search_<name>(query, k, filter)`, which runs with the rights
@@ -189,15 +189,21 @@ class Upkeep:
             LongName: the collection's name leaves no room for the function's.
         """
         arguments.text("grant", "role", role)
+        if view:
+            grants.grant_view(self._connections.db, self.info, role)
+            return self.name
         return grants.grant(self._connections.db, self.info, role)
 
-    def revoke(self, role: str) -> None:
-        """Take back what `grant` gave to a role.
+    def revoke(self, role: str, *, view: bool = False) -> None:
+        """Take back what `grant` gave to a role: the search, or with `view` the view.
 
         Raises:
             UnknownRole: the server has no such role.
         """
         arguments.text("revoke", "role", role)
+        if view:
+            grants.revoke_view(self._connections.db, self.info, role)
+            return
         grants.revoke(self._connections.db, self.info, role)
 
     def _translated(self) -> AbstractContextManager[None]:

@@ -75,8 +75,14 @@ MaxTokens = Annotated[
 ]
 StoredAs = Annotated[Storage | None, typer.Option(help="float32, or float16 at half the size.")]
 Nearness = Annotated[Metric | None, typer.Option(help="What nearness means.")]
+NoFilters = Annotated[
+    bool, typer.Option("--no-filters", help="Do without the index on metadata; drop it.")
+]
 Cascade = Annotated[bool, typer.Option("--cascade", help="Drop views that read it, too.")]
 Role = Annotated[str, typer.Argument(metavar="ROLE", help="A role of PostgreSQL.")]
+OfView = Annotated[
+    bool, typer.Option("--view", help="Let it read the view with SQL, instead of a search.")
+]
 Revoke = Annotated[bool, typer.Option("--revoke", help="Take the grant back.")]
 Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
 
@@ -174,18 +180,26 @@ def drop(
 
 
 def grant(
-    context: typer.Context, name: Name, role: Role, revoke: Revoke = False, json: Json = False
+    context: typer.Context,
+    name: Name,
+    role: Role,
+    view: OfView = False,
+    revoke: Revoke = False,
+    json: Json = False,
 ) -> None:
-    """Let a role search a collection, and see nothing of others."""
+    """Let a role search a collection, or read its view, and see nothing of others."""
     with session(context).fleet() as fleet:
         collection = fleet.collection(name)
         if revoke:
-            collection.revoke(role)
+            collection.revoke(role, view=view)
         else:
-            collection.grant(role)
+            collection.grant(role, view=view)
     function = f"embedfleet.search_{name}"
+    opened = {"view": f"embedfleet.{name}"} if view else {"function": function}
     if json:
-        print_json({"name": name, "role": role, "function": function, "granted": not revoke})
+        print_json({"name": name, "role": role, **opened, "granted": not revoke})
+    elif view:
+        say(f"{role} may {'not read' if revoke else 'read'} {opened['view']}{' any more' * revoke}")
     elif revoke:
         say(f"{role} may not call {function} any more")
     else:

@@ -171,10 +171,14 @@ GRANT SELECT, DELETE ON embedfleet.query_vector TO embedfleet_worker;
 -- Who searches for a text remembers its vector; producers search too.
 GRANT SELECT, INSERT, UPDATE (used_at) ON embedfleet.query_vector
 TO embedfleet_search, embedfleet_producer;
+-- An exact search of live chunks, in any collection: this role may read all views.
+GRANT EXECUTE ON FUNCTION embedfleet.compared(bigint, jsonb, text, int, boolean)
+TO embedfleet_search;
 
 -- name: grant_relations
--- The tables and views of the collections that are there; later ones get theirs as they are made (by
--- a function of migration 0017, which has this list too).
+-- The tables and views of the collections that are there, and the policy that lets the fleet see all
+-- rows; later ones get theirs as they are made (by functions of migration 0019, which have this list
+-- too).
 -- Only catalogs are read: what is stored in the schema may be its former owner's, and would run
 -- with the rights of whoever sets up the roles.
 DO $$
@@ -183,7 +187,7 @@ DECLARE
     rights text;
 BEGIN
     FOR ours IN
-        SELECT format('embedfleet.%I', relname) AS name,
+        SELECT oid, format('embedfleet.%I', relname) AS name,
             CASE WHEN relkind = 'v' THEN 'view' ELSE split_part(relname, '_', 2) END AS what
         FROM pg_class
         WHERE relnamespace = 'embedfleet'::regnamespace
@@ -203,12 +207,37 @@ BEGIN
                 ('texts', 'SELECT, DELETE ON %s TO embedfleet_worker'),
                 ('vectors', 'SELECT, DELETE ON %s TO embedfleet_producer'),
                 ('vectors', 'SELECT, INSERT, DELETE ON %s TO embedfleet_worker'),
-                ('view', 'SELECT ON %s TO embedfleet_search')
+                ('view', 'SELECT ON %s TO embedfleet_search'),
+                ('documents', 'SELECT (id, key, live_version) ON %s TO embedfleet_search'),
+                (
+                    'chunks',
+                    'SELECT (id, document_id, version, position, text_id, metadata) ON %s'
+                    ' TO embedfleet_search'
+                ),
+                ('texts', 'SELECT (id, content) ON %s TO embedfleet_search'),
+                ('vectors', 'SELECT (text_id, embedding) ON %s TO embedfleet_search')
             ) AS r (what, rights)
             WHERE r.what = ours.what
         LOOP
             EXECUTE format('GRANT ' || rights, ours.name);
         END LOOP;
+        -- To change a policy locks its table, also against readers.
+        CONTINUE WHEN ours.what = 'view' OR EXISTS (
+            SELECT
+            FROM pg_policy
+            WHERE polrelid = ours.oid AND polname = 'fleet'
+                AND polroles @> ARRAY[
+                    'embedfleet_producer'::regrole::oid, 'embedfleet_worker'::regrole::oid
+                ]
+        );
+        EXECUTE format(
+            '%s POLICY fleet ON %s TO embedfleet_producer, embedfleet_worker
+            USING (true) WITH CHECK (true)',
+            CASE WHEN EXISTS (
+                SELECT FROM pg_policy WHERE polrelid = ours.oid AND polname = 'fleet'
+            ) THEN 'ALTER' ELSE 'CREATE' END,
+            ours.name
+        );
     END LOOP;
 END
 $$;
