@@ -13,7 +13,15 @@ from embedfleet.job import Job
 from embedfleet_producer.budget import check_budget
 from embedfleet_schema.errors import UnknownJob
 from embedfleet_schema.foreign import translated
-from embedfleet_schema.store import audit, collections, documents, failures, grants, requeue
+from embedfleet_schema.store import (
+    audit,
+    collections,
+    documents,
+    failures,
+    filter_index,
+    grants,
+    requeue,
+)
 from embedfleet_schema.store.audit import Audit
 from embedfleet_schema.store.collections import CollectionCounts
 from embedfleet_schema.store.documents import DocumentInfo, Selection
@@ -148,19 +156,38 @@ class Upkeep:
         self._connections.doorbell.ring(self.info.queue)
         return Job(self._connections, new)
 
-    def index(self, *, memory_mb: int | None = None, workers: int | None = None) -> str | None:
-        """Build the HNSW index without blocking writers; None where there is one already."""
+    def index(
+        self, *, memory_mb: int | None = None, workers: int | None = None, filters: bool = True
+    ) -> str | None:
+        """Build the HNSW index without blocking writers; None where there is one already.
+
+        With `filters` the index on metadata is built, too: `index_filters`.
+        """
         if memory_mb is not None:
             arguments.whole("index", "memory_mb", memory_mb, most=MOST_MEMORY_MB)
         if workers is not None:
             arguments.whole("index", "workers", workers, least=0, most=MOST_INDEX_WORKERS)
         counts = self.counts()
-        return collections.build_index(
+        built = collections.build_index(
             self._connections.db,
             self.info,
             memory_mb=memory_mb or _graph_mb(counts.vectors, self.info.space.dimensions),
             workers=2 if workers is None else workers,
         )
+        if filters:
+            filter_index.build(self._connections.db, self.info)
+        return built
+
+    def index_filters(self, *, wanted: bool = True) -> str | None:
+        """Build the index on metadata, for quick searches with `where`; None where there is one.
+
+        Where it is not wanted it is dropped: then a document costs less to enqueue.
+        """
+        self._check_there()
+        if wanted:
+            return filter_index.build(self._connections.db, self.info)
+        filter_index.drop(self._connections.db, self.info)
+        return None
 
     def counts(self) -> CollectionCounts:
         """How many documents, vectors and failures there are, and whether there is an index."""
@@ -181,7 +208,8 @@ class Upkeep:
         """Let a role of PostgreSQL search this collection and see no other text.
 
         Makes the function `embedfleet.search_<name>(query, k, filter)`, which runs with the rights
-        of its owner, and returns its name. The owner of the schema does that.
+        of its owner, and returns its name. With `view` the role may read the view `<name>` instead,
+        with any SQL of its own, and sees what is live. The owner of the schema does that.
 
         Raises:
             UnknownRole: the server has no such role.

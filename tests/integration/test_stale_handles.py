@@ -32,6 +32,7 @@ CALLS = {
     "explain": lambda docs: docs.explain("b"),
     "retry": lambda docs: docs.retry(),
     "index": lambda docs: docs.index(),
+    "index_filters": lambda docs: docs.index_filters(),
     "counts": lambda docs: docs.counts(),
     "drop": lambda docs: docs.drop(cascade=True),
     "grant": lambda docs: docs.grant("pg_monitor"),

@@ -206,16 +206,22 @@ def grant(
         say(f"{role} may search with {function}(query, k, filter)")
 
 
-def index(context: typer.Context, name: Name, json: Json = False) -> None:
-    """Build the HNSW index: quick searches of many vectors."""
+def index(
+    context: typer.Context, name: Name, no_filters: NoFilters = False, json: Json = False
+) -> None:
+    """Build the HNSW index and the one on metadata: quick searches of many vectors."""
     with session(context).fleet() as fleet:
         collection = fleet.collection(name)
         with _index_progress(fleet, collection):
-            built = collection.index()
+            built = collection.index(filters=False)
+            built_for_filters = collection.index_filters(wanted=not no_filters)
     if json:
-        print_json({"collection": name, "built": built})
+        print_json({"collection": name, "built": built, "built_for_filters": built_for_filters})
         return
-    say(f"{name} has its index already" if built is None else f"built {built}")
+    for each in filter(None, (built, built_for_filters)):
+        say(f"built {each}")
+    if not built and not built_for_filters:
+        say(f"{name} has its index already")
 
 
 def described(collection: Collection) -> dict[str, Any]:

@@ -30,7 +30,7 @@ from embedfleet_schema.revisions import newest
 from embedfleet_schema.roles import code_of_others
 from embedfleet_schema.session import Holder
 from embedfleet_schema.settings import Settings
-from embedfleet_schema.store import collections, scan_defaults, spaces, workers
+from embedfleet_schema.store import collections, filter_index, scan_defaults, spaces, workers
 from embedfleet_schema.turns import DISK_PROBE, LANE
 from embedfleet_schema.types import CollectionInfo, serving
 from embedfleet_workers.versions import broker_advice, pgvector_advice
@@ -149,6 +149,7 @@ def _database(settings: Settings) -> Iterator[Finding]:
         yield from servers
         if all(finding.level != "broken" for finding in servers):
             yield from _scans(database)
+            yield from _filters(database)
             yield from _workers(database, settings)
             yield from _paused(database)
             yield from _models(database)
@@ -218,6 +219,15 @@ def _scans(database: Database) -> Iterator[Finding]:
     else:
         found = "gets 40 rows at the most from an HNSW index, and fewer with a filter"
         yield Finding("warning", "plain SQL", found, "embedfleet migrate --set-defaults")
+
+
+def _filters(database: Database) -> Iterator[Finding]:
+    missed = filter_index.missed(database)
+    if missed:
+        first, *others = missed
+        more = f", and so in {quantity(len(others), 'other collection')}" if others else ""
+        found = f"each search with one reads {first.chunks:,} chunks of {first.name}{more}"
+        yield Finding("warning", "filters", found, f"embedfleet index {first.name}")
 
 
 def _workers(database: Database, settings: Settings) -> Iterator[Finding]:
