@@ -18,6 +18,7 @@ from embedfleet_schema.store import (
     collections,
     documents,
     failures,
+    filter_index,
     grants,
     jobs,
     requeue,
@@ -162,20 +163,37 @@ class Upkeep:
         self._connections.doorbell.ring(self.info.queue)
         return Job(self._connections, new)
 
-    def index(self, *, memory_mb: int | None = None, workers: int | None = None) -> str | None:
+    def index(
+        self, *, memory_mb: int | None = None, workers: int | None = None, filters: bool = True
+    ) -> str | None:
         """Build the HNSW index without blocking writers; None where there is one already.
 
         It takes the memory that its graph needs (`index_memory`), 2,048 MB at the most where
-        `memory_mb` is not given. The build ends when this process does.
+        `memory_mb` is not given. The build ends when this process does. With `filters` the index on
+        metadata is built, too: `index_filters`.
         """
         if workers is not None:
             arguments.whole("index", "workers", workers, least=0, most=MOST_INDEX_WORKERS)
-        return collections.build_index(
+        built = collections.build_index(
             self._connections.db,
             self.info,
             memory_mb=self._build_memory("index", memory_mb).taken_mb,
             workers=2 if workers is None else workers,
         )
+        if filters:
+            filter_index.build(self._connections.db, self.info)
+        return built
+
+    def index_filters(self, *, wanted: bool = True) -> str | None:
+        """Build the index on metadata, for quick searches with `where`; None where there is one.
+
+        Where it is not wanted it is dropped: then a document costs less to enqueue.
+        """
+        self._check_there()
+        if wanted:
+            return filter_index.build(self._connections.db, self.info)
+        filter_index.drop(self._connections.db, self.info)
+        return None
 
     def index_memory(self, *, memory_mb: int | None = None) -> BuildMemory:
         """The memory that a build of the index needs now, and what it would take. Where it does not
@@ -198,11 +216,12 @@ class Upkeep:
         """
         return drop(self._connections.db, self.info, cascade=cascade)
 
-    def grant(self, role: str) -> str:
+    def grant(self, role: str, *, view: bool = False) -> str:
         """Let a role of PostgreSQL search this collection and see no other text.
 
         Makes the function `embedfleet.search_<name>(query, k, filter)`, which runs with the rights
-        of its owner, and returns its name. The owner of the schema does that.
+        of its owner, and returns its name. With `view` the role may read the view `<name>` instead,
+        with any SQL of its own, and sees what is live. The owner of the schema does that.
 
         Raises:
             UnknownRole: the server has no such role.
@@ -210,15 +229,21 @@ class Upkeep:
             LongName: the collection's name leaves no room for the function's.
         """
         arguments.text("grant", "role", role)
+        if view:
+            grants.grant_view(self._connections.db, self.info, role)
+            return self.name
         return grants.grant(self._connections.db, self.info, role)
 
-    def revoke(self, role: str) -> None:
-        """Take back what `grant` gave to a role.
+    def revoke(self, role: str, *, view: bool = False) -> None:
+        """Take back what `grant` gave to a role: the search, or with `view` the view.
 
         Raises:
             UnknownRole: the server has no such role.
         """
         arguments.text("revoke", "role", role)
+        if view:
+            grants.revoke_view(self._connections.db, self.info, role)
+            return
         grants.revoke(self._connections.db, self.info, role)
 
     def _translated(self) -> AbstractContextManager[None]:

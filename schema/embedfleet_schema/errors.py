@@ -76,9 +76,7 @@ class ChunkingMismatch(UsageError):
 
 
 class ReuseMismatch(UsageError):
-    """Collection {name!r} was made with reuse {reuse!r}, not {wanted!r}. Open it without naming
-    that, or create another collection.
-    """
+    """Collection {name!r} was made with reuse {reuse!r}, not {wanted!r}. Open it without that."""
 
 
 class BadChunking(UsageError):
@@ -152,9 +150,7 @@ class BadReadOption(UsageError):
 
 
 class BadPattern(UsageError):
-    """The pattern {pattern!r} cannot be used: {reason}. Write it as in .gitignore: '*.log', drafts/
-    or 'docs/**/*.md'.
-    """
+    """The pattern {pattern!r} cannot be used: {reason}. Write it as in .gitignore, as '*.log'."""
 
 
 class NothingAccepted(EmbedfleetError):
@@ -227,9 +223,7 @@ class PgvectorMissing(EmbedfleetError):
 
 
 class PoolerInTheWay(EmbedfleetError):
-    """{url} is a pooler that gives each transaction another session, and this needs one of its own.
-    Name the server itself in EMBEDFLEET_DIRECT_DATABASE_URL.
-    """
+    """{url} is a pooler, and this needs the server: name it in EMBEDFLEET_DIRECT_DATABASE_URL."""
 
 
 class UnsuitableDatabase(EmbedfleetError):

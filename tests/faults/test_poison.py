@@ -9,7 +9,7 @@ from embedfleet.fleet import Fleet
 from embedfleet_schema.store.sweep import sweep
 from embedfleet_workers.embedders.fake import fake_vectors
 from embedfleet_workers.embedding_errors import InputAtFault
-from plugins.fleets import ask, claiming
+from plugins.fleets import ask, claiming, queue_again
 from plugins.pipelines import ScriptedEmbedder, finish, pipeline_around
 
 TEXTS = 256
@@ -87,7 +87,7 @@ def test_several_poisoned_texts_leave_all_others(wide):
 def test_a_failure_ends_when_another_batch_embeds_the_same_text(wide):
     docs = wide.collection("docs", model="fake/16")
     docs.enqueue([ef.Document("one", f"{POISON} once")])
-    docs.enqueue([ef.Document("two", f"{POISON} once")])
+    queue_again(wide, docs)
     with claiming(wide) as store:
         store.fail(store.claim("cpu"), code="INPUT_REJECTED", reason="there is poison in it")
         lease = store.claim("cpu")

@@ -29,8 +29,14 @@ def overflows(fleet, docs, *, memory_mb, workers):
     """Whether PostgreSQL says that the graph does not fit."""
     told = []
     database = Database(fleet.settings.database, max_connections=1)
-    with database.transaction() as conn:
+    direct = database.direct
+
+    def listened():
+        conn = direct()
         conn.add_notice_handler(lambda notice: told.append(notice.message_primary))
+        return conn
+
+    database.direct = listened
     build_index(database, docs.info, memory_mb=memory_mb, workers=workers)
     database.close()
     ask(fleet, f"DROP INDEX embedfleet.{docs.info.vectors}_hnsw")

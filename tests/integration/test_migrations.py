@@ -3,11 +3,13 @@
 import re
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from uuid import UUID
+from uuid import UUID, uuid4
 
+import psycopg
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
+from psycopg.conninfo import make_conninfo
 from sqlalchemy.exc import ProgrammingError
 
 from embedfleet.fleet import Fleet
@@ -73,6 +75,13 @@ FROM pg_constraint WHERE connamespace = 'embedfleet'::regnamespace
 UNION ALL
 SELECT 'function', proname, pg_get_functiondef(oid), proacl::text, '', ''
 FROM pg_proc WHERE pronamespace = 'embedfleet'::regnamespace
+UNION ALL
+SELECT 'policy', polrelid::regclass::text, polname, polroles::text, polcmd::text,
+    pg_get_expr(polqual, polrelid)
+FROM pg_policy
+UNION ALL
+SELECT 'security', relname, relrowsecurity::text, reloptions::text, '', ''
+FROM pg_class WHERE relnamespace = 'embedfleet'::regnamespace AND relkind = 'r'
 ORDER BY 1, 2, 3
 """
 
@@ -376,6 +385,82 @@ def test_collections_of_before_go_on_as_new_ones_do(database_url, redis_url):
         assert [("b", True), ("new", False)] == [(each.key, each.live) for each in docs.documents()]
     assert catalogs[0]
     assert catalogs[0] == catalogs[1]
+
+
+# Two collections from when a view was read with its owner's rights; of each, a reader may see one
+# document, and not the draft of another one.
+OWNED = """
+INSERT INTO embedfleet.space (fingerprint, provider, model, dimensions, max_tokens, revision,
+    pooling, normalized, document_prompt, query_prompt, storage, metric)
+VALUES ('\\x00', 'fake', '2', 2, 100, '', '', true, '', '', 'vector', 'cosine');
+INSERT INTO embedfleet.collection
+    (name, space_id, queue, chunk_size, chunk_overlap, chunk_mode, tokenizer)
+VALUES ('one', 1, 'cpu', 10, 0, 'text', ''), ('two', 1, 'cpu', 10, 0, 'text', '');
+SELECT embedfleet.create_relations(1);
+SELECT embedfleet.create_relations(2);
+GRANT USAGE ON SCHEMA embedfleet TO {reader};
+GRANT SELECT ON embedfleet.one TO {reader};
+GRANT SELECT ON embedfleet.two TO PUBLIC;
+"""
+HALF_LIVE = """
+INSERT INTO embedfleet._documents_{n} (key, digest, version, live_version)
+VALUES ('live', '', 1, 1), ('draft', '', 1, NULL);
+INSERT INTO embedfleet._texts_{n} (hash, tokens, content)
+VALUES (gen_random_uuid(), 1, 'live'), (gen_random_uuid(), 1, 'draft');
+INSERT INTO embedfleet._chunks_{n} (document_id, version, position, text_id, metadata)
+VALUES (1, 1, 0, 1, '{{}}'), (2, 1, 0, 2, '{{}}');
+INSERT INTO embedfleet._vectors_{n}_1 (text_id, batch_id, attempt, embedding)
+VALUES (1, 1, 1, '[1,0]'), (2, 1, 1, '[0,1]');
+"""
+
+
+@pytest.fixture
+def reader(database_url):
+    """Somebody who may read the views of two collections, as of revision 0017."""
+    alembic(database_url, "0017")
+    name = f"reader_{uuid4().hex[:12]}"
+    with Database(database_url).connect() as conn:
+        conn.execute(f"CREATE ROLE {name} LOGIN PASSWORD 'pw'")
+        conn.execute(OWNED.format(reader=name))
+        for number in (1, 2):
+            conn.execute(HALF_LIVE.format(n=number))
+        yield name
+        conn.execute(f"DROP OWNED BY {name}")
+        conn.execute(f"DROP ROLE {name}")
+
+
+def read(database_url, reader):
+    """What a reader gets of both views, and whether they get a draft out of them."""
+    told = []
+    url = make_conninfo(database_url, user=reader, password="pw")
+    with psycopg.connect(url, autocommit=True) as conn:
+        for view in ("one", "two"):
+            told += conn.execute(f"SELECT content FROM embedfleet.{view}").fetchall()
+            cast = "SELECT 1 FROM embedfleet.{} WHERE content <> 'live' AND content::int > 0"
+            try:
+                conn.execute(cast.format(view))
+            except psycopg.errors.InvalidTextRepresentation as error:
+                told.append(str(error))
+    return told
+
+
+def test_who_read_a_view_reads_it_afterwards_and_no_draft(database_url, reader):
+    migrate(database_url)
+    assert [("live",), ("live",)] == read(database_url, reader)
+
+
+def test_drafts_are_hidden_in_each_collection_by_itself(database_url, reader):
+    with Database(database_url).connect() as conn:
+        conn.execute("CREATE POLICY live ON embedfleet._texts_2 USING (true)")
+    with pytest.raises(ProgrammingError, match="_texts_2"):
+        migrate(database_url)
+    with Database(database_url).connect() as conn:
+        assert "0017" == revisions.stored(conn)
+        secured = "SELECT relrowsecurity FROM pg_class WHERE relname ~ '^_texts_.$' ORDER BY oid"
+        assert [(True,), (False,)] == conn.execute(secured).fetchall()
+        conn.execute("DROP POLICY live ON embedfleet._texts_2")
+    migrate(database_url)
+    assert [("live",), ("live",)] == read(database_url, reader)
 
 
 def test_plain_alembic_migrates_too(database_url):

@@ -333,14 +333,17 @@ def test_a_role_may_do_exactly_what_the_page_says(part, fleets):
 def test_a_producer_a_worker_and_a_searcher_do_the_whole_job(fleets):
     name = f"c{uuid4().hex[:12]}"
     docs = fleets["producer"].collection(name, model="fake/16")
-    job = docs.enqueue([ef.Document(f"d{n}", f"text number {n}") for n in range(50)])
+    job = docs.enqueue([ef.Document(f"d{n}", f"text number {n}", {"number": n}) for n in range(50)])
     runtime = Runtime(fleets["worker"].settings, Launch(("cpu",), 1, 1))
     runtime.start()
     assert {"done"} == set(drain(runtime))
     runtime.stop()
     assert (50, 0) == (job.status.embedded, job.status.queued)
     found = fleets["search"].collection(name)
-    assert 50 == len(found.search("any words", k=100))
+    for _ in range(2):
+        assert 50 == len(found.search("any words", k=100))
+        assert ["d7"] == [hit.document for hit in found.search("any words", where={"number": 7})]
+        fleets["owner"].collection(name).index(memory_mb=8, workers=0)
 
 
 RIGHTS = """
@@ -380,6 +383,22 @@ def test_the_rights_in_the_catalog_are_those_of_the_page(fleets):
     assert expected == found
 
 
+def test_rights_are_renewed_beside_a_reader_and_mend_a_policy_of_the_fleet(fleets):
+    docs = fleets["producer"].collection("mended", model="fake/16")
+    policy = (
+        "SELECT polroles::regrole[]::text FROM pg_policy"
+        f" WHERE polname = 'fleet' AND polrelid = 'embedfleet.{docs.info.texts}'::regclass"
+    )
+    url = fleets["admin"].settings.database
+    with fleets["admin"].db.transaction() as conn:
+        conn.execute(f"ALTER POLICY fleet ON embedfleet.{docs.info.texts} TO embedfleet_producer")
+        renew_grants(url)
+        assert ("{embedfleet_producer,embedfleet_worker}",) == conn.execute(policy).fetchone()
+    with fleets["search"].db.transaction() as conn:
+        conn.execute("SELECT FROM embedfleet.mended")
+        renew_grants(url)
+
+
 def test_everything_belongs_to_the_owner_role_and_nobody_else_may_call_its_functions(fleets):
     fleets["producer"].collection("owned", model="fake/16")
     with fleets["admin"].db.transaction() as conn:
@@ -396,25 +415,49 @@ def test_everything_belongs_to_the_owner_role_and_nobody_else_may_call_its_funct
     path = ["search_path=pg_catalog, pg_temp"]
     assert [("embedfleet_owner",)] == owners
     assert [
+        ("compared", "embedfleet_owner", True, path, ["embedfleet_search"]),
         ("create_relations", "embedfleet_owner", True, path, ["embedfleet_producer"]),
         ("create_tables", "embedfleet_owner", False, path, []),
+        ("expected_rows", "embedfleet_owner", False, path, []),
         ("grant_relations", "embedfleet_owner", False, path, []),
+        ("grant_view", "embedfleet_owner", False, path, []),
+        ("hide_drafts", "embedfleet_owner", False, path, []),
         ("view_of", "embedfleet_owner", False, path, []),
     ] == functions
 
 
-def test_a_searcher_sees_live_texts_and_nothing_below_the_view(fleets):
+def test_a_searcher_sees_live_texts_and_no_more_below_the_view(fleets):
     scene = Scene(fleets["admin"], fleets["search"])
     assert scene.prepared
     scene.enqueue()
     scene.drain()
+    scene.prepared.enqueue([ef.Document("b", "a draft"), ef.Document("d", "another")])
     with scene.fleet.db.transaction() as conn:
         rows = conn.execute(f"SELECT document, content FROM embedfleet.{scene.name} ORDER BY 1")
         assert [("a", "new words"), ("b", "other words")] == rows.fetchall()
     info = scene.prepared.info
-    for table in (info.chunks, info.documents, info.vectors):
+    for table in info.tables:
+        with scene.fleet.db.transaction() as conn:
+            assert (2,) == conn.execute(f"SELECT count(*) FROM embedfleet.{table}").fetchone()
         with pytest.raises(NotPermitted, match=table), scene.fleet.db.transaction() as conn:
-            conn.execute(f"SELECT FROM embedfleet.{table}")
+            conn.execute(f"SELECT * FROM embedfleet.{table}")
+    # Which is not what others of the fleet see.
+    for part in ("producer", "worker"):
+        with fleets[part].db.transaction() as conn:
+            for table, rows in ((info.documents, 3), (info.chunks, 4), (info.texts, 4)):
+                assert (rows,) == conn.execute(
+                    f"SELECT count(*) FROM embedfleet.{table}"
+                ).fetchone()
+
+
+def test_the_fleet_passes_the_policies_by(fleets):
+    """Or each of its statements would ask for every row whether it is live."""
+    scene = Scene(fleets["admin"], fleets["search"])
+    table = scene.prepared.info.texts
+    for part, asked in (("producer", False), ("worker", False), ("owner", False), ("search", True)):
+        with fleets[part].db.transaction() as conn:
+            plan = conn.execute(f"EXPLAIN SELECT content FROM embedfleet.{table}").fetchall()
+        assert asked == ("SubPlan" in str(plan)), part
 
 
 def test_a_producer_cannot_make_the_function_create_something_else(fleets):

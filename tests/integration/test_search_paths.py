@@ -182,7 +182,16 @@ def test_every_function_of_ours_has_the_path(migrated_url):
             "SELECT proname, proconfig FROM pg_proc"
             " WHERE pronamespace = 'embedfleet'::regnamespace ORDER BY proname"
         ).fetchall()
-    names = ["create_relations", "create_tables", "grant_relations", "view_of"]
+    names = [
+        "compared",
+        "create_relations",
+        "create_tables",
+        "expected_rows",
+        "grant_relations",
+        "grant_view",
+        "hide_drafts",
+        "view_of",
+    ]
     assert [(name, [f"search_path={FIXED}"]) for name in names] == found
 
 

@@ -33,6 +33,7 @@ CALLS = {
     "retry": lambda docs: docs.retry(),
     "index": lambda docs: docs.index(),
     "index_memory": lambda docs: docs.index_memory(),
+    "index_filters": lambda docs: docs.index_filters(),
     "counts": lambda docs: docs.counts(),
     "drop": lambda docs: docs.drop(cascade=True),
     "grant": lambda docs: docs.grant("pg_monitor"),

@@ -7,6 +7,7 @@ import pytest
 
 import embedfleet as ef
 from embedfleet_schema.database import Database, OwnConnection
+from embedfleet_schema.store.incoming import TABLES
 from plugins.fleets import drain
 from plugins.worker_processes import eventually
 
@@ -57,8 +58,13 @@ def test_nothing_of_ours_stays_in_a_session(fleet, session, worker):
     with psycopg.connect(fleet.settings.direct_database, autocommit=True) as fresh:
         expected = shown(fresh, LEFT_BEHIND)
     assert expected == shown(session, LEFT_BEHIND)
-    temporary = "SELECT relname FROM pg_class WHERE relnamespace = pg_my_temp_schema()"
-    assert [] == session.execute(temporary).fetchall()
+    temporary = (
+        "SELECT relname, pg_relation_size(oid) FROM pg_class"
+        " WHERE relnamespace = pg_my_temp_schema() AND relkind = 'r'"
+    )
+    left = session.execute(temporary).fetchall()
+    assert {table.as_string(None).strip('"') for table in TABLES.values()} == {n for n, _ in left}
+    assert {0} == {size for _, size in left}
 
 
 def test_nothing_that_others_left_in_a_session_reaches_us(fleet, session, worker):

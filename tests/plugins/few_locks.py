@@ -74,12 +74,12 @@ def add_rows(fleet: Fleet, docs: Collection, *, lane: str = "live", count: int) 
 
 def add_collections(fleet: Fleet, count: int) -> None:
     """So many with tables and a view, each made in a transaction of its own."""
-    with fleet.db.transaction() as conn:
-        made = conn.execute(
-            "INSERT INTO embedfleet.collection (name, space_id, chunk_size, chunk_overlap,"
-            " chunk_mode, tokenizer, queue) SELECT 'c' || n, s.id, 0, 0, 'text', '', 'cpu'"
-            " FROM embedfleet.space AS s CROSS JOIN generate_series(1, %s) AS n RETURNING id",
-            (count,),
-        ).fetchall()
-        for (number,) in made:
-            conn.execute("SELECT embedfleet.create_relations(%s)", (number,))
+    made = ask(
+        fleet,
+        "INSERT INTO embedfleet.collection (name, space_id, chunk_size, chunk_overlap,"
+        " chunk_mode, tokenizer, queue) SELECT 'c' || n, s.id, 0, 0, 'text', '', 'cpu'"
+        " FROM embedfleet.space AS s CROSS JOIN generate_series(1, %s) AS n RETURNING id",
+        count,
+    )
+    for (number,) in made:
+        ask(fleet, "SELECT embedfleet.create_relations(%s)", number)

@@ -11,6 +11,7 @@ from psycopg.types.json import Jsonb
 from embedfleet.collection import Collection
 from embedfleet.fleet import Fleet
 from embedfleet_schema.statements import composed
+from embedfleet_schema.store import counters
 from embedfleet_schema.vectors import vector_array
 
 # One text to a row, so that each has a vector of its own.
@@ -58,3 +59,4 @@ def fill(
                 "vectors": vector_array(vectors, info.space.storage, fleet.db.oids),
             },
         )
+    counters.repair(fleet.db, info)

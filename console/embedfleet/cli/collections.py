@@ -95,8 +95,14 @@ Sharing = Annotated[
         show_default="space",
     ),
 ]
+NoFilters = Annotated[
+    bool, typer.Option("--no-filters", help="Do without the index on metadata; drop it.")
+]
 Cascade = Annotated[bool, typer.Option("--cascade", help="Drop views that read it, too.")]
 Role = Annotated[str, typer.Argument(metavar="ROLE", help="A role of PostgreSQL.")]
+OfView = Annotated[
+    bool, typer.Option("--view", help="Let it read the view with SQL, instead of a search.")
+]
 Revoke = Annotated[bool, typer.Option("--revoke", help="Take the grant back.")]
 Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
 
@@ -200,26 +206,40 @@ def drop(
 
 
 def grant(
-    context: typer.Context, name: Name, role: Role, revoke: Revoke = False, json: Json = False
+    context: typer.Context,
+    name: Name,
+    role: Role,
+    view: OfView = False,
+    revoke: Revoke = False,
+    json: Json = False,
 ) -> None:
-    """Let a role search a collection, and see nothing of others."""
+    """Let a role search a collection, or read its view, and see nothing of others."""
     with session(context).fleet() as fleet:
         collection = fleet.collection(name)
         if revoke:
-            collection.revoke(role)
+            collection.revoke(role, view=view)
         else:
-            collection.grant(role)
+            collection.grant(role, view=view)
     function = f"embedfleet.search_{name}"
+    opened = {"view": f"embedfleet.{name}"} if view else {"function": function}
     if json:
-        print_json({"name": name, "role": role, "function": function, "granted": not revoke})
+        print_json({"name": name, "role": role, **opened, "granted": not revoke})
+    elif view:
+        say(f"{role} may {'not read' if revoke else 'read'} {opened['view']}{' any more' * revoke}")
     elif revoke:
         say(f"{role} may not call {function} any more")
     else:
         say(f"{role} may search with {function}(query, k, filter)")
 
 
-def index(context: typer.Context, name: Name, memory: Memory = None, json: Json = False) -> None:
-    """Build the HNSW index: quick searches of many vectors."""
+def index(
+    context: typer.Context,
+    name: Name,
+    memory: Memory = None,
+    no_filters: NoFilters = False,
+    json: Json = False,
+) -> None:
+    """Build the HNSW index and the one on metadata: quick searches of many vectors."""
     with session(context).fleet() as fleet:
         collection = fleet.collection(name)
         found = collection.index_memory(memory_mb=memory)
@@ -230,11 +250,15 @@ def index(context: typer.Context, name: Name, memory: Memory = None, json: Json 
                 f" index {name} --memory {found.needed_mb}"
             )
         with _index_progress(fleet, collection):
-            built = collection.index(memory_mb=memory)
+            built = collection.index(memory_mb=memory, filters=False)
+            built_for_filters = collection.index_filters(wanted=not no_filters)
     if json:
-        print_json({"collection": name, "built": built})
+        print_json({"collection": name, "built": built, "built_for_filters": built_for_filters})
         return
-    say(f"{name} has its index already" if built is None else f"built {built}")
+    for each in filter(None, (built, built_for_filters)):
+        say(f"built {each}")
+    if not built and not built_for_filters:
+        say(f"{name} has its index already")
 
 
 def described(collection: Collection, counts: CollectionCounts | None = None) -> dict[str, Any]:

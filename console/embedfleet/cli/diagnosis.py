@@ -35,7 +35,14 @@ from embedfleet_schema.revisions import newest
 from embedfleet_schema.roles import code_of_others
 from embedfleet_schema.session import Holder
 from embedfleet_schema.settings import Settings
-from embedfleet_schema.store import collections, graphs, scan_defaults, spaces, workers
+from embedfleet_schema.store import (
+    collections,
+    filter_index,
+    graphs,
+    scan_defaults,
+    spaces,
+    workers,
+)
 from embedfleet_schema.turns import DISK_PROBE, LANE
 from embedfleet_schema.types import CollectionInfo, serving
 from embedfleet_workers.versions import broker_advice, pgvector_advice
@@ -158,6 +165,7 @@ def _database(settings: Settings) -> Iterator[Finding]:
             yield from _pooler(database)
             yield from _scans(database)
             yield from _indexes(database)
+            yield from _filters(database)
             yield from _workers(database, settings)
             yield from _paused(database)
             yield from _models(database)
@@ -257,6 +265,15 @@ def _indexes(database: Database) -> Iterator[Finding]:
                 f"embedfleet index {info.name} --memory {memory.needed_mb}"
             )
             yield Finding("warning", "index", found, advice)
+
+
+def _filters(database: Database) -> Iterator[Finding]:
+    missed = filter_index.missed(database)
+    if missed:
+        first, *others = missed
+        more = f", and so in {quantity(len(others), 'other collection')}" if others else ""
+        found = f"each search with one reads {first.chunks:,} chunks of {first.name}{more}"
+        yield Finding("warning", "filters", found, f"embedfleet index {first.name}")
 
 
 def _workers(database: Database, settings: Settings) -> Iterator[Finding]:

@@ -19,8 +19,8 @@ ORDER BY c.relname;
 
 -- name: create_search
 -- A search with its owner's rights. Who calls it gets the live chunks of this collection and nothing
--- else: no condition or function of theirs comes below it, as it does below a view. Where an index
--- gives fewer rows than were asked for, the rows are looked through instead.
+-- else: no condition or function of theirs comes below it, and no plan shows what it passed by. Where
+-- an index gives fewer rows than were asked for, the rows are looked through instead.
 CREATE OR REPLACE FUNCTION embedfleet.{function}(
     query {type}, k int DEFAULT 10, filter jsonb DEFAULT NULL
 )
@@ -31,7 +31,6 @@ RETURNS TABLE (
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 SET plan_cache_mode = force_custom_plan
-SET enable_indexscan = on
 SET hnsw.iterative_scan = relaxed_order
 SET hnsw.ef_search = {ef_search}
 SET hnsw.max_scan_tuples = {max_scan_tuples}
@@ -39,31 +38,35 @@ SET hnsw.scan_mem_multiplier = {scan_mem_multiplier}
 AS $function$
 #variable_conflict use_column
 DECLARE
-    index_scans text;
+    wanted jsonb := CASE WHEN filter IS NULL THEN '[]'
+        ELSE jsonb_build_array(jsonb_build_array(filter)) END;
     ids bigint[];
-    distances double precision[];
 BEGIN
     PERFORM set_config(
         'hnsw.ef_search', least(greatest(k, {ef_search}), {ef_search_limit})::text, true
     );
-    FOREACH index_scans IN ARRAY ARRAY['on', 'off'] LOOP
-        PERFORM set_config('enable_indexscan', index_scans, true);
-        SELECT array_agg(n.id), array_agg(n.distance) INTO ids, distances
+    IF filter IS NOT NULL THEN
+        ids := embedfleet.compared({collection_id}, wanted, query::text, k, false);
+    END IF;
+    IF ids IS NULL THEN
+        SELECT array_agg(n.id) INTO ids
         FROM (
-            SELECT v.id, v.embedding {operator} query AS distance
+            SELECT v.id
             FROM embedfleet.{view} AS v
             WHERE filter IS NULL OR v.metadata @> filter
             ORDER BY v.embedding {operator} query
             LIMIT k
         ) AS n;
-        EXIT WHEN cardinality(ids) >= k;
-    END LOOP;
-    PERFORM set_config('enable_indexscan', 'on', true);
+        IF coalesce(cardinality(ids), 0) < k THEN
+            ids := embedfleet.compared({collection_id}, wanted, query::text, k, true);
+        END IF;
+    END IF;
     RETURN QUERY
-    SELECT v.id, v.document, v.position, v.content, v.metadata, n.distance
-    FROM unnest(ids, distances) AS n (id, distance)
-    JOIN embedfleet.{view} AS v ON v.id = n.id
-    ORDER BY n.distance, v.id;
+    SELECT v.id, v.document, v.position, v.content, v.metadata,
+        v.embedding {operator} query AS distance
+    FROM embedfleet.{view} AS v
+    WHERE v.id = ANY (ids)
+    ORDER BY distance, v.id;
 END
 $function$;
 
@@ -78,6 +81,14 @@ GRANT EXECUTE ON FUNCTION embedfleet.{function}({type}, int, jsonb) TO {role};
 
 -- name: revoke_search
 REVOKE ALL ON FUNCTION embedfleet.{function}({type}, int, jsonb) FROM {role};
+
+-- name: grant_view
+SELECT embedfleet.grant_view(%(collection_id)s, %(space_id)s, %(view)s, %(role)s);
+
+-- name: revoke_view
+REVOKE SELECT ON embedfleet.{view}, embedfleet.{documents}, embedfleet.{chunks}, embedfleet.{texts},
+    embedfleet.{vectors}
+FROM {role};
 
 -- name: search_exists
 SELECT to_regprocedure(%(signature)s) IS NOT NULL AS found;

@@ -235,38 +235,51 @@ GRANT SELECT, DELETE ON embedfleet.query_vector TO embedfleet_worker;
 -- Who searches for a text remembers its vector; producers search too.
 GRANT SELECT, INSERT, UPDATE (used_at) ON embedfleet.query_vector
 TO embedfleet_search, embedfleet_producer;
+-- An exact search of live chunks, in any collection: this role may read all views.
+GRANT EXECUTE ON FUNCTION embedfleet.compared(bigint, jsonb, text, int, boolean)
+TO embedfleet_search;
 
 -- name: grant_parts
--- What gives the tables and views of the collections their rights, each at once, where they differ from
--- this list; later collections get theirs as they are made (by a function of migration 0020, which has
--- the list too). On a search that was granted, our roles have none.
+-- What gives the tables and views of the collections their rights, and the tables the policy that lets
+-- the fleet see all rows, each at once, where they differ from this list; later collections get theirs
+-- as they are made (by functions of the migrations 0019 and 0020, which have the list too). On a search
+-- that was granted, our roles have none. To change a policy locks its table, also against readers.
 -- Only catalogs are read: what is stored in the schema may be its former owner's, and would run
 -- with the rights of whoever sets up the roles.
-WITH rights (what, role, privileges, of_column) AS (
+WITH rights (what, role, privileges, columns) AS (
     VALUES
-        ('documents', 'embedfleet_producer', '{SELECT,INSERT,UPDATE,DELETE}'::text[], ''),
-        ('documents', 'embedfleet_worker', '{SELECT}', ''),
-        ('documents', 'embedfleet_worker', '{UPDATE}', 'live_version'),
-        ('chunks', 'embedfleet_producer', '{SELECT,INSERT,DELETE}', ''),
-        ('chunks', 'embedfleet_worker', '{SELECT,DELETE}', ''),
-        ('texts', 'embedfleet_producer', '{SELECT,INSERT,DELETE}', ''),
-        ('texts', 'embedfleet_producer', '{UPDATE}', 'batch_id'),
-        ('texts', 'embedfleet_worker', '{SELECT,DELETE}', ''),
-        ('texts', 'embedfleet_worker', '{UPDATE}', 'batch_id'),
-        ('vectors', 'embedfleet_producer', '{SELECT,DELETE}', ''),
-        ('vectors', 'embedfleet_worker', '{SELECT,INSERT,DELETE}', ''),
-        ('view', 'embedfleet_search', '{SELECT}', '')
+        ('documents', 'embedfleet_producer', '{SELECT,INSERT,UPDATE,DELETE}'::text[], '{}'::text[]),
+        ('documents', 'embedfleet_worker', '{SELECT}', '{}'),
+        ('documents', 'embedfleet_worker', '{UPDATE}', '{live_version}'),
+        ('documents', 'embedfleet_search', '{SELECT}', '{id,key,live_version}'),
+        ('chunks', 'embedfleet_producer', '{SELECT,INSERT,DELETE}', '{}'),
+        ('chunks', 'embedfleet_worker', '{SELECT,DELETE}', '{}'),
+        (
+            'chunks', 'embedfleet_search', '{SELECT}',
+            '{id,document_id,version,position,text_id,metadata}'
+        ),
+        ('texts', 'embedfleet_producer', '{SELECT,INSERT,DELETE}', '{}'),
+        ('texts', 'embedfleet_producer', '{UPDATE}', '{batch_id}'),
+        ('texts', 'embedfleet_worker', '{SELECT,DELETE}', '{}'),
+        ('texts', 'embedfleet_worker', '{UPDATE}', '{batch_id}'),
+        ('texts', 'embedfleet_search', '{SELECT}', '{id,content}'),
+        ('vectors', 'embedfleet_producer', '{SELECT,DELETE}', '{}'),
+        ('vectors', 'embedfleet_worker', '{SELECT,INSERT,DELETE}', '{}'),
+        ('vectors', 'embedfleet_search', '{SELECT}', '{text_id,embedding}'),
+        ('view', 'embedfleet_search', '{SELECT}', '{}')
 ), wanted AS (
     SELECT what,
         string_agg(format('%s %s %s', role, privilege, of_column), ', '
             ORDER BY role COLLATE "C", privilege COLLATE "C", of_column COLLATE "C") AS rights
-    FROM rights CROSS JOIN LATERAL unnest(privileges) AS privilege
+    FROM rights
+    CROSS JOIN LATERAL unnest(privileges) AS privilege
+    CROSS JOIN LATERAL unnest(CASE columns WHEN '{}' THEN '{""}' ELSE columns END) AS of_column
     GROUP BY what
 ), grants AS (
     SELECT what, string_agg(
         format(
             'GRANT %s%s ON embedfleet.%%1$I TO %I', array_to_string(privileges, ', '),
-            CASE WHEN of_column <> '' THEN format(' (%I)', of_column) END, role
+            CASE WHEN columns <> '{}' THEN format(' (%s)', array_to_string(columns, ', ')) END, role
         ), '; '
     ) AS script
     FROM rights
@@ -294,19 +307,33 @@ WITH rights (what, role, privileges, of_column) AS (
             WHERE t.attrelid = p.oid AND t.attacl IS NOT NULL
         ) AS given
         WHERE role IN ('embedfleet_producer', 'embedfleet_worker', 'embedfleet_search')
-    ) AS rights
+    ) AS rights, (
+        SELECT polroles @> ARRAY[
+            'embedfleet_producer'::regrole::oid, 'embedfleet_worker'::regrole::oid
+        ]
+        FROM pg_policy
+        WHERE polrelid = p.oid AND polname = 'fleet'
+    ) AS of_fleet
     FROM parts AS p
 )
 SELECT p.oid::bigint AS part,
-    format(
-        'REVOKE ALL ON embedfleet.%1$I FROM embedfleet_producer, embedfleet_worker, embedfleet_search; '
-        || s.script,
-        p.relname
+    concat_ws(
+        '; ',
+        CASE WHEN p.rights IS DISTINCT FROM w.rights THEN format(
+            'REVOKE ALL ON embedfleet.%1$I'
+            ' FROM embedfleet_producer, embedfleet_worker, embedfleet_search; ' || s.script,
+            p.relname
+        ) END,
+        CASE WHEN p.what <> 'view' AND p.of_fleet IS NOT TRUE THEN format(
+            '%s POLICY fleet ON embedfleet.%I TO embedfleet_producer, embedfleet_worker'
+            ' USING (true) WITH CHECK (true)',
+            CASE WHEN p.of_fleet IS NULL THEN 'CREATE' ELSE 'ALTER' END, p.relname
+        ) END
     ) AS script
 FROM found AS p
 JOIN wanted AS w USING (what)
 JOIN grants AS s USING (what)
-WHERE p.rights IS DISTINCT FROM w.rights
+WHERE p.rights IS DISTINCT FROM w.rights OR p.what <> 'view' AND p.of_fleet IS NOT TRUE
 UNION ALL
 SELECT p.oid::bigint,
     format(

@@ -24,6 +24,21 @@ FROM embedfleet.{view}{where}
 ORDER BY (embedding {operator} {query}) + 0, id
 LIMIT {k};
 
+-- name: compared
+-- An exact search by a function (see migration 0019), in one statement, so that no hit is lost between
+-- the two halves. The first column tells whether it did it, or leaves it to the index.
+{own}SELECT f.ids IS NOT NULL AS compared, v.*
+FROM (
+    SELECT embedfleet.compared({collection_id}, {wanted}::jsonb, {text}, {k}, {always}) AS ids
+    OFFSET 0
+) AS f
+LEFT JOIN LATERAL (
+    SELECT id, document, position, content, metadata, embedding {operator} {query} AS distance
+    FROM embedfleet.{view}
+    WHERE id = ANY (f.ids)
+) AS v ON true
+ORDER BY v.distance, v.id;
+
 -- name: complete
 -- Both in one, for people: rows are compared only where the index gave too few.
 WITH question AS MATERIALIZED (
@@ -71,4 +86,11 @@ SELECT set_config('hnsw.iterative_scan', 'relaxed_order', true) AS "hnsw.iterati
         WHERE oid = to_regclass(%(table)s)
     ), %(most)s)::text, true) AS "hnsw.max_scan_tuples",
     set_config('hnsw.scan_mem_multiplier', %(memory)s, true) AS "hnsw.scan_mem_multiplier",
-    set_config('statement_timeout', %(statement_timeout)s, true) AS statement_timeout;
+    set_config('statement_timeout', %(statement_timeout)s, true) AS statement_timeout,
+    EXISTS (
+        SELECT
+        FROM pg_index AS i
+        JOIN pg_class AS x ON x.oid = i.indexrelid
+        JOIN pg_am AS m ON m.oid = x.relam AND m.amname = 'hnsw'
+        WHERE i.indrelid = to_regclass(%(table)s) AND i.indisvalid
+    ) AS indexed;

@@ -40,18 +40,37 @@ def containment(where: Mapping[str, Any], *, beside_parameters: bool = False) ->
         BadFilter: a value cannot be written as JSON, or PostgreSQL cannot hold it.
     """
     contains = _contains_doubled if beside_parameters else _contains
-    plain: dict[str, Any] = {}
     parts: list[sql.Composable] = []
+    for forms in _conditions(where):
+        either = sql.SQL(" OR ").join([contains(form) for form in forms])
+        parts.append(either if len(forms) == 1 else sql.SQL("({})").format(either))
+    return sql.SQL(" AND ").join(parts)
+
+
+def as_json(where: Mapping[str, Any]) -> str:
+    """The same for a function: a list of conditions that all hold, each a list of objects of which
+    one is contained.
+
+    Raises:
+        BadFilter: as `containment`.
+    """
+    conditions = [f"[{','.join(forms)}]" for forms in _conditions(where)]
+    return f"[{','.join(conditions)}]"
+
+
+def _conditions(where: Mapping[str, Any]) -> list[list[str]]:
+    """Of each condition the objects that fulfil it, as JSON."""
+    plain: dict[str, Any] = {}
+    conditions: list[list[str]] = []
     for key, value in where.items():
         forms = list(dict.fromkeys(_forms(where, key, value)))
         if len(forms) == 1:
             plain[key] = value
         else:
-            either = [contains(form) for form in forms]
-            parts.append(sql.SQL("({})").format(sql.SQL(" OR ").join(either)))
+            conditions.append(forms)
     if plain:
-        parts.insert(0, contains(_json(where, plain)))
-    return sql.SQL(" AND ").join(parts)
+        conditions.insert(0, [_json(where, plain)])
+    return conditions
 
 
 def _forms(where: Mapping[str, Any], key: str, value: object) -> Iterator[str]:

@@ -1,17 +1,20 @@
-"""A search for roles that may see one collection: a function with the rights of its owner.
+"""What a role may read of one collection: its view, or a search with the rights of its owner.
 
-A view is no boundary: PostgreSQL may evaluate what a caller wrote on rows that the view leaves out.
+The view shows what is live, but a plan tells how many rows it passed by, and where; the search
+tells nothing.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from psycopg import Connection, sql
 
 from embedfleet_schema.database import Database
 from embedfleet_schema.errors import GrantUseless, LongName, UnknownRole
-from embedfleet_schema.statements import load
+from embedfleet_schema.statements import composed, load
 from embedfleet_schema.store import collections, locks
 from embedfleet_schema.store.collections import OPERATORS
 from embedfleet_schema.store.search import (
@@ -68,16 +71,33 @@ def revoke(db: Database, collection: CollectionInfo, role: str) -> None:
         CollectionGone: it was dropped.
         UnknownRole: the server has no such role.
     """
-    with db.transaction() as conn:
-        locks.own(conn, collection.id)
-        collections.check_there(conn, collection)
-        _check_role(conn, role)
-        conn.execute(_ROLES["become_owner"], {"until_commit": True})
+    with _owned(db, collection, role) as conn:
         parts = _parts(db, collection) | {"role": sql.Identifier(role)}
         signature = sql.SQL("embedfleet.{function}({type}, int, jsonb)").format(**parts)
         row = conn.execute(_SQL["search_exists"], {"signature": signature.as_string(conn)})
         if row.fetchone() == (True,):
             conn.execute(_SQL["revoke_search"].format(**parts))
+
+
+def grant_view(db: Database, collection: CollectionInfo, role: str) -> None:
+    """Let a role read the view of one collection with SQL.
+
+    Raises:
+        CollectionGone: it was dropped.
+        UnknownRole: the server has no such role.
+        NotPermitted: the user neither owns the schema nor may act as its owner.
+    """
+    with _owned(db, collection, role) as conn:
+        conn.execute(_SQL["open_schema"].format(role=sql.Identifier(role)))
+        values = {"collection_id": collection.id, "space_id": collection.space_id}
+        conn.execute(_SQL["grant_view"], values | {"view": collection.name, "role": role})
+
+
+def revoke_view(db: Database, collection: CollectionInfo, role: str) -> None:
+    """Take back what `grant_view` gave."""
+    parts = {"view": sql.Identifier(collection.name), "role": sql.Identifier(role)}
+    with _owned(db, collection, role) as conn:
+        conn.execute(composed(_SQL["revoke_view"], collection, **parts))
 
 
 def remove(
@@ -86,6 +106,17 @@ def remove(
     """Drop the function with its collection; what others built on it by CASCADE or RESTRICT."""
     parts = _parts(db, collection) | {"behaviour": behaviour}
     conn.execute(_SQL["drop_search"].format(**parts))
+
+
+@contextmanager
+def _owned(db: Database, collection: CollectionInfo, role: str) -> Iterator[Connection[Any]]:
+    """A transaction of the owner, in which the collection and the role are there."""
+    with db.transaction() as conn:
+        locks.own(conn, collection.id)
+        collections.check_there(conn, collection)
+        _check_role(conn, role)
+        conn.execute(_ROLES["become_owner"], {"until_commit": True})
+        yield conn
 
 
 def _check(conn: Connection[Any], role: str, collection: CollectionInfo) -> None:
@@ -107,6 +138,7 @@ def _parts(db: Database, collection: CollectionInfo) -> dict[str, sql.Composable
     return {
         "function": sql.Identifier(function_name(collection)),
         "view": sql.Identifier(collection.name),
+        "collection_id": sql.Literal(collection.id),
         "type": sql.Identifier(db.vector_schema, space.storage),
         "operator": sql.SQL("OPERATOR({}.{})").format(schema, operator),
         "ef_search": sql.Literal(EF_SEARCH),

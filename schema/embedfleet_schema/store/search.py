@@ -7,14 +7,14 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from psycopg import sql
+from psycopg import Connection, sql
 from psycopg.rows import dict_row
 
 from embedfleet_schema.database import Database
 from embedfleet_schema.errors import BadVector
 from embedfleet_schema.statements import load
 from embedfleet_schema.store.collections import OPERATORS, check_there
-from embedfleet_schema.store.filters import containment
+from embedfleet_schema.store.filters import as_json, containment
 from embedfleet_schema.types import CollectionInfo, Hit, Metric
 
 _SQL = load("search")
@@ -58,16 +58,19 @@ def search(
         BadFilter: `where` cannot be written as JSON.
         UndefinedTable: the collection was dropped, whatever has its name now.
     """
-    nearest, exact = _SQL["nearest"], _SQL["exact"]
     with db.transaction() as conn:
         # Known since there is a connection.
         parts = _parts(collection, _qualified(db, collection, vector), where, k)
-        parts["own"] = _own(collection)
-        limits = {"statement_timeout": db.statement_timeout}
-        conn.execute(_SQL["scan_settings"], _effort(collection, k, where) | limits)
-        rows = [] if _is_exact(k, where) else conn.execute(nearest.format(**parts)).fetchall()
-        if len(rows) < k:
-            rows = conn.execute(exact.format(**parts)).fetchall()
+        parts |= {"own": _own(collection), "text": sql.Literal(_vector_text(collection, vector))}
+        indexed = _set_scan(conn, db, collection, k, where)["indexed"]
+        rows: list[tuple[Any, ...]] | None = None
+        if where or not indexed:
+            always = not indexed or _is_exact(k, where)
+            rows = _compared(conn, collection, parts, where, always=always)
+        if rows is None:
+            rows = conn.execute(_SQL["nearest"].format(**parts)).fetchall()
+            if len(rows) < k:
+                rows = _compared(conn, collection, parts, where, always=True) or []
     score = _SCORE[collection.space.metric]
     return [
         Hit(chunk, document, position, content, metadata, score(float(distance)))
@@ -97,11 +100,15 @@ def script(
         sql.Literal(_vector_text(collection, vector)), sql.Identifier(collection.space.storage)
     )
     statement = _complete(collection, query, where, k)
-    with db.transaction() as conn, conn.cursor(row_factory=dict_row) as cursor:
+    with db.transaction() as conn:
         check_there(conn, collection)
-        limits = {"statement_timeout": db.statement_timeout}
-        cursor.execute(_SQL["scan_settings"], _effort(collection, k, where) | limits)
-        found = cursor.fetchone() or {}
+        found = _set_scan(conn, db, collection, k, where)
+        if where:
+            parts = _parts(collection, _qualified(db, collection, vector), where, k)
+            parts |= {"own": sql.SQL(""), "text": sql.Literal(_vector_text(collection, vector))}
+            if _compared(conn, collection, parts, where, always=False) is not None:
+                words = (_operator(collection), query)
+                statement = _SQL["exact"].format(**_parts(collection, words, where, k))
     wanted: dict[str, sql.Composable] = {
         name: sql.SQL(value) for name, value in found.items() if "." in name
     }
@@ -112,6 +119,40 @@ def script(
     ]
     settings = sql.SQL(";\n").join(lines)
     return _SQL["script"].format(settings=settings, statement=statement).as_string(None) + ";"
+
+
+def _compared(
+    conn: Connection[Any],
+    collection: CollectionInfo,
+    parts: Mapping[str, sql.Composable],
+    where: Mapping[str, Any] | None,
+    *,
+    always: bool,
+) -> list[tuple[Any, ...]] | None:
+    """An exact search; None where it is left to the index, unless `always`."""
+    statement = _SQL["compared"].format(
+        **parts,
+        collection_id=sql.Literal(collection.id),
+        wanted=sql.Literal(as_json(where or {})),
+        always=sql.Literal(always),
+    )
+    rows = conn.execute(statement).fetchall()
+    if not rows[0][0]:
+        return None
+    return [row[1:] for row in rows if row[1] is not None]
+
+
+def _set_scan(
+    conn: Connection[Any],
+    db: Database,
+    collection: CollectionInfo,
+    k: int,
+    where: Mapping[str, Any] | None,
+) -> dict[str, Any]:
+    """The settings of this search, as they are set; and whether there is an index."""
+    values = _effort(collection, k, where) | {"statement_timeout": db.statement_timeout}
+    with conn.cursor(row_factory=dict_row) as cursor:
+        return cursor.execute(_SQL["scan_settings"], values).fetchone() or {}
 
 
 def _effort(

@@ -14,7 +14,7 @@ from alembic import op
 from embedfleet_schema.statements import Statements
 
 revision = "0020"
-down_revision = "0018"
+down_revision = "0019"
 branch_labels = None
 depends_on = None
 

@@ -123,6 +123,7 @@ DECLARE
     chunks text := format('embedfleet.%I', '_chunks_' || collection_id);
     texts text := format('embedfleet.%I', '_texts_' || collection_id);
     vectors text := format('embedfleet.%I', format('_vectors_%s_%s', collection_id, space_id));
+    each text;
 BEGIN
     IF current_user <> 'embedfleet_owner' THEN
         RETURN;
@@ -137,7 +138,14 @@ BEGIN
     EXECUTE format('GRANT SELECT, UPDATE (batch_id), DELETE ON %s TO embedfleet_worker', texts);
     EXECUTE format('GRANT SELECT, DELETE ON %s TO embedfleet_producer', vectors);
     EXECUTE format('GRANT SELECT, INSERT, DELETE ON %s TO embedfleet_worker', vectors);
-    EXECUTE format('GRANT SELECT ON embedfleet.%I TO embedfleet_search', view);
+    FOREACH each IN ARRAY ARRAY[documents, chunks, texts, vectors] LOOP
+        EXECUTE format(
+            'CREATE POLICY fleet ON %s TO embedfleet_producer, embedfleet_worker
+            USING (true) WITH CHECK (true)',
+            each
+        );
+    END LOOP;
+    PERFORM embedfleet.grant_view(collection_id, space_id, view, 'embedfleet_search');
 END
 $$;
 
