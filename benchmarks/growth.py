@@ -60,7 +60,8 @@ class Growth:
 
     def bytes_on_disk(self) -> int:
         """Of all tables with their indexes; what was removed is cleared away first."""
-        self._ask("VACUUM")
+        with self.fleet.db.direct() as conn:
+            conn.execute("VACUUM")
         return int(
             self._ask(
                 "SELECT sum(pg_total_relation_size(oid)) FROM pg_class"

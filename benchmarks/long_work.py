@@ -107,6 +107,7 @@ def filled(fleet: ef.Fleet, name: str, chunks: int, *, stored: bool) -> ef.Colle
         tables = sql.SQL(", ").join(
             sql.Identifier("embedfleet", table) for table in collection.info.tables
         )
+    with fleet.db.direct() as conn:
         conn.execute(sql.SQL("VACUUM ANALYZE {}").format(tables))
     counters.repair(fleet.db, collection.info)
     return collection
@@ -123,6 +124,7 @@ def waiting(fleet: ef.Fleet, collection: ef.Collection, batches: int) -> ef.Job:
         conn.execute(WAITING, values | {"job": row[0]})
         conn.execute(composed(sql.SQL(POINTED), info), {"job": row[0]})
         texts = sql.Identifier("embedfleet", info.texts)
+    with fleet.db.direct() as conn:
         conn.execute(sql.SQL("VACUUM ANALYZE embedfleet.batch, {}").format(texts))
     counters.repair(fleet.db, info)
     return fleet.job(row[0])

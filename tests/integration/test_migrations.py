@@ -275,6 +275,8 @@ def test_what_was_there_before_has_counters_afterwards(database_url, redis_url):
     alembic(database_url, "0017")
     with Database(database_url).connect() as conn:
         conn.execute(UNCOUNTED)
+    alembic(database_url, "0020")
+    with Database(database_url).connect() as conn:
         conn.execute("ALTER TABLE embedfleet._chunks_2 RENAME TO away")
     with pytest.raises(ProgrammingError, match="_chunks_2"):
         migrate(database_url)
@@ -424,7 +426,8 @@ def reader(database_url):
         conn.execute(OWNED.format(reader=name))
         for number in (1, 2):
             conn.execute(HALF_LIVE.format(n=number))
-        yield name
+    yield name
+    with Database(database_url).connect() as conn:
         conn.execute(f"DROP OWNED BY {name}")
         conn.execute(f"DROP ROLE {name}")
 
@@ -455,7 +458,7 @@ def test_drafts_are_hidden_in_each_collection_by_itself(database_url, reader):
     with pytest.raises(ProgrammingError, match="_texts_2"):
         migrate(database_url)
     with Database(database_url).connect() as conn:
-        assert "0017" == revisions.stored(conn)
+        assert "0018" == revisions.stored(conn)
         secured = "SELECT relrowsecurity FROM pg_class WHERE relname ~ '^_texts_.$' ORDER BY oid"
         assert [(True,), (False,)] == conn.execute(secured).fetchall()
         conn.execute("DROP POLICY live ON embedfleet._texts_2")

@@ -392,7 +392,8 @@ def test_rights_are_renewed_beside_a_reader_and_mend_a_policy_of_the_fleet(fleet
     url = fleets["admin"].settings.database
     with fleets["admin"].db.transaction() as conn:
         conn.execute(f"ALTER POLICY fleet ON embedfleet.{docs.info.texts} TO embedfleet_producer")
-        renew_grants(url)
+    renew_grants(url)
+    with fleets["admin"].db.transaction() as conn:
         assert ("{embedfleet_producer,embedfleet_worker}",) == conn.execute(policy).fetchone()
     with fleets["search"].db.transaction() as conn:
         conn.execute("SELECT FROM embedfleet.mended")

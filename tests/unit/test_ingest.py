@@ -25,4 +25,4 @@ def test_the_fields_of_a_row_are_the_columns_of_its_copy_in_order(row, statement
 
 def test_the_fields_of_a_verdict_are_what_its_statement_asks_for():
     asked = set(re.findall(r"%\((\w+)\)s", SQL["reject"].as_string(None)))
-    assert set(VerdictRow._fields) == asked - {"collection_id", "job_id"}
+    assert {f"{name}s" for name in VerdictRow._fields} == asked - {"collection_id", "job_id"}

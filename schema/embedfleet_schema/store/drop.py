@@ -80,7 +80,7 @@ def _drop_relations(
 
 def _rehearse(db: Database, collection: CollectionInfo, behaviour: sql.Composable) -> None:
     """Find out what is in the way, before anything is removed."""
-    with _dropping(db, collection) as conn:
+    with _dropping(db, collection) as conn, conn.transaction():
         _drop_relations(conn, db, collection, behaviour)
         raise psycopg.Rollback
 
