@@ -8,22 +8,19 @@ WHERE EXISTS (SELECT FROM embedfleet.{texts} AS t WHERE t.id = u.text_id)
 -- name: judged
 -- Where texts stand. A part of other statements: what they put before it is called `expected` and has
 -- one row per text_id. What waits for a job that was cancelled is not open: nobody takes it. What is
--- leased is still stored.
-open_texts AS (
-    SELECT t.id AS text_id
-    FROM expected AS e
-    JOIN embedfleet.{texts} AS t ON t.id = e.text_id
-    JOIN embedfleet.batch AS b ON b.id = t.batch_id AND b.state IN ('pending', 'held', 'leased')
-    JOIN embedfleet.job AS j ON j.id = b.job_id
-    WHERE b.state = 'leased' OR j.cancelled_at IS NULL
-), judged AS (
+-- leased is still stored. Each row is followed by keys: a planner that misjudges a set of open texts
+-- would compare all with all.
+judged AS (
     SELECT e.*,
         v.text_id IS NOT NULL AS stored,
-        o.text_id IS NOT NULL AS open,
+        b.id IS NOT NULL AND (b.state = 'leased' OR j.cancelled_at IS NULL) AS open,
         f.text_id IS NOT NULL AS failed
     FROM expected AS e
     LEFT JOIN embedfleet.{vectors} AS v ON v.text_id = e.text_id
-    LEFT JOIN open_texts AS o ON o.text_id = e.text_id
+    LEFT JOIN embedfleet.{texts} AS t ON t.id = e.text_id
+    LEFT JOIN embedfleet.batch AS b
+        ON b.id = t.batch_id AND b.state IN ('pending', 'held', 'leased')
+    LEFT JOIN embedfleet.job AS j ON j.id = b.job_id
     LEFT JOIN embedfleet.failure AS f
         ON f.collection_id = %(collection_id)s AND f.text_id = e.text_id
 )
