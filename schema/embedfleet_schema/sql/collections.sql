@@ -136,34 +136,41 @@ FROM (
 ORDER BY n.name;
 
 -- name: counts
--- Of one collection, or of all.
+-- Of one collection, or of all. Each table is looked up by its name: a planner may look through the
+-- whole catalog for each collection instead.
 SELECT c.id, coalesce(k.documents, 0) AS documents, coalesce(k.live_documents, 0) AS live_documents,
     coalesce(k.chunks, 0) AS chunks, coalesce(k.vectors, 0) AS vectors,
-    coalesce(k.failures, 0) AS failures,
-    coalesce(sum(pg_total_relation_size(t.oid)), 0)::bigint AS bytes,
-    coalesce(sum(pg_total_relation_size(t.oid)) FILTER (WHERE t.relname LIKE '\_vectors\_%%'), 0)
-        ::bigint AS vector_bytes,
-    coalesce(bool_or(x.indexed), false) AS indexed
+    coalesce(k.failures, 0) AS failures, t.bytes, t.vector_bytes,
+    EXISTS (
+        SELECT
+        FROM pg_index AS i
+        JOIN pg_class AS n ON n.oid = i.indexrelid
+        JOIN pg_am AS a ON a.oid = n.relam
+        WHERE i.indrelid = t.vectors AND a.amname = 'hnsw' AND i.indisvalid
+        OFFSET 0
+    ) AS indexed
 FROM embedfleet.collection AS c
 LEFT JOIN (
     {of_collections}
 ) AS k ON k.collection_id = c.id
-LEFT JOIN pg_class AS t
-    ON t.relnamespace = 'embedfleet'::regnamespace
-        AND t.relname = ANY (ARRAY[
-            '_documents_' || c.id, '_chunks_' || c.id, '_texts_' || c.id,
-            '_vectors_' || c.id || '_' || c.space_id
-        ]::name[])
-LEFT JOIN LATERAL (
-    SELECT true AS indexed
-    FROM pg_index AS i
-    JOIN pg_class AS n ON n.oid = i.indexrelid
-    JOIN pg_am AS a ON a.oid = n.relam
-    WHERE i.indrelid = t.oid AND a.amname = 'hnsw' AND i.indisvalid
-    LIMIT 1
-) AS x ON true
-WHERE %(collection_id)s::bigint IS NULL OR c.id = %(collection_id)s
-GROUP BY c.id, k.documents, k.live_documents, k.chunks, k.vectors, k.failures;
+CROSS JOIN LATERAL (
+    SELECT max(n.oid) FILTER (WHERE n.of_vectors) AS vectors,
+        coalesce(sum(n.size), 0)::bigint AS bytes,
+        coalesce(sum(n.size) FILTER (WHERE n.of_vectors), 0)::bigint AS vector_bytes
+    FROM (
+        SELECT r.oid, r.of_vectors, pg_total_relation_size(r.oid) AS size
+        FROM (
+            SELECT to_regclass(format('embedfleet.%%I', name))::oid AS oid, of_vectors
+            FROM (VALUES
+                ('_documents_' || c.id, false), ('_chunks_' || c.id, false),
+                ('_texts_' || c.id, false), ('_vectors_' || c.id || '_' || c.space_id, true)
+            ) AS v (name, of_vectors)
+            OFFSET 0
+        ) AS r
+        OFFSET 0
+    ) AS n
+) AS t
+WHERE %(collection_id)s::bigint IS NULL OR c.id = %(collection_id)s;
 
 -- name: indexes
 -- The HNSW indexes of a vector table and whether each is usable.
