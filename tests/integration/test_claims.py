@@ -106,16 +106,17 @@ def test_a_backlog_is_not_read_by_claims_from_it_or_beside_a_space_that_cools(
     values = VALUES | {"beside": [busy.info.space_id]}
     claiming = transitions.claiming(best).as_string()
     for mode in ("force_custom_plan", "force_generic_plan"):
-        for again in range(3):
-            with fleet.db.transaction() as conn, conn.transaction(force_rollback=True):
-                conn.execute(f"SET LOCAL plan_cache_mode = {mode}")
-                transitions.by_index(conn)
-                explain = f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {claiming}"
-                explained = conn.execute(explain, values, prepare=True).fetchall()
-            assert index in {node.get("Index Name") for node in nodes(explained)}
-            assert 10 > most_read(explained)
-            # The first one reads catalogs, too.
-            assert not again or 50 >= buffers_read(explained)
+        # In one session, whose first claim reads catalogs, too.
+        with fleet.db.transaction() as conn:
+            conn.execute(f"SET LOCAL plan_cache_mode = {mode}")
+            transitions.by_index(conn)
+            for again in range(3):
+                with conn.transaction(force_rollback=True):
+                    explain = f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {claiming}"
+                    explained = conn.execute(explain, values, prepare=True).fetchall()
+                assert index in {node.get("Index Name") for node in nodes(explained)}
+                assert 10 > most_read(explained)
+                assert not again or 50 >= buffers_read(explained)
 
 
 def test_of_a_long_lane_no_more_is_read_than_one_file_takes(fleet, busy):

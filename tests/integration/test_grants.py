@@ -372,7 +372,7 @@ def test_a_role_that_can_read_already_is_not_granted_anything(fleet, docs, reade
 
 @pytest.fixture
 def roles(fleet):
-    set_up_roles(fleet.settings.database)
+    set_up_roles(fleet.settings.direct_database)
     yield
     for role in ROLES:
         ask(fleet, f"REASSIGN OWNED BY {role} TO CURRENT_USER")
@@ -393,7 +393,7 @@ def test_the_function_belongs_to_the_owner_of_the_schema(fleet, docs, roles, rea
     docs.grant(reader)
     owner = "SELECT proowner::regrole::text, prosecdef FROM pg_proc WHERE proname = 'search_mine'"
     assert [("embedfleet_owner", True)] == ask(fleet, owner)
-    set_up_roles(fleet.settings.database)
+    set_up_roles(fleet.settings.direct_database)
     call = f"SELECT count(*) FROM embedfleet.search_mine('{VECTOR}')"
     assert (1,) == login.execute(call).fetchone()
 

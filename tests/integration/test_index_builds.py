@@ -28,7 +28,8 @@ def filled(fleet, dimensions, storage, vectors):
 def overflows(fleet, docs, *, memory_mb, workers):
     """Whether PostgreSQL says that the graph does not fit."""
     told = []
-    database = Database(fleet.settings.database, max_connections=1)
+    settings = fleet.settings
+    database = Database(settings.database, direct_url=settings.direct_database, max_connections=1)
     direct = database.direct
 
     def listened():
