@@ -256,7 +256,7 @@ class Batch(Base):
 
 
 class AwaitedBatch(Base):
-    """A batch of another job, `owner_id`, that has texts which this job waits for.
+    """A batch of another job, `owner_id`, that has so many `texts` which this job waits for.
 
     Where the owner is paused or cancelled, the batch goes to a job that waits for it. The row goes
     with the end of the batch.
@@ -273,6 +273,7 @@ class AwaitedBatch(Base):
     owner_id: Mapped[int] = mapped_column(
         BigInteger, ForeignKey(f"{SCHEMA}.job.id", ondelete="CASCADE")
     )
+    texts: Mapped[int]
 
     __table_args__ = (
         Index("ix_awaited_batch_job_id", "job_id"),

@@ -47,6 +47,7 @@ def test_a_job_that_waits_gets_the_batches_of_one_that_is_cancelled(fleet, docs,
     assert [(second.id, "pending", 6)] == batches(fleet)
     drain(worker())
     assert ["cancelled", "done"] == [first.status.state, second.status.state]
+    assert (6, 6) == (second.status.embedded, second.status.total)
     assert 6 == len(docs.search("text", k=10))
 
 
@@ -58,8 +59,10 @@ def test_a_job_that_waits_gets_the_batches_of_one_that_is_paused_which_waits_the
     first.pause()
     assert [(second.id, "pending", 6)] == batches(fleet)
     assert "paused" == first.status.state
+    assert [(6, 0), (6, 0)] == [(job.status.total, job.status.embedded) for job in (first, second)]
     drain(worker())
     assert ["done", "done"] == [first.status.state, second.status.state]
+    assert [(6, 6), (6, 6)] == [(job.status.total, job.status.embedded) for job in (first, second)]
 
 
 def test_batches_of_a_paused_job_go_on_for_one_that_comes_later(fleet, docs, worker):

@@ -1,5 +1,6 @@
 """What the rows should be: the life of batches over plain values, without a database."""
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from itertools import count
@@ -83,8 +84,8 @@ class Model:
     clock: count = field(default_factory=lambda: count(1))
     # Whether the space of the collection is paused.
     space_paused: bool = False
-    # Pairs of a batch and a job, of which it is not, that waits for it.
-    waits: set[tuple[int, int]] = field(default_factory=set)
+    # By a batch and a job, of which it is not, that waits for it: for how many of its texts.
+    waits: dict[tuple[int, int], int] = field(default_factory=dict)
     # What the job that is just being made waits for: batches by text.
     awaited: dict[str, int] = field(default_factory=dict)
 
@@ -116,7 +117,7 @@ class Model:
     def put(self, job: int, batches: Mapping[int, list[str]]) -> None:
         """The batches of a new job, as the database packed them."""
         self.jobs[job] = Job(awaited=len(self.awaited))
-        self.waits |= {(batch, job) for batch in self.awaited.values()}
+        self.waits |= {(each, job): n for each, n in Counter(self.awaited.values()).items()}
         self.awaited = {}
         self.retried = {text: by or job for text, by in self.retried.items()}
         for document in self.documents.values():
@@ -188,7 +189,10 @@ class Model:
             made.stand(state)
             self.batches[child] = made
             if state != "cancelled":
-                self.waits |= {(child, job) for parent, job in self.waits if parent == number}
+                for of, job in [each for each in self.waits if each[0] == number]:
+                    along = min(self.waits[of, job], made.chunks)
+                    self.waits[child, job] = along
+                    self.waits[of, job] -= along
         self._close(number, "split" if left else "done")
 
     def fail(self, number: int, texts: Iterable[str], code: str) -> None:
@@ -306,9 +310,10 @@ class Model:
         if stands == "pending" or not (going_on or (stands == "cancelled" and held)):
             return stands
         batch.job = min(going_on or held)
-        self.waits.remove((number, batch.job))
+        self.jobs[batch.job].awaited -= self.waits.pop((number, batch.job))
         if stands != "cancelled":
-            self.waits.add((number, former))
+            self.waits[number, former] = batch.chunks - batch.stored
+            self.jobs[former].awaited += batch.chunks - batch.stored
         return self.standing(batch.job)
 
     def _left(self, batch: Batch) -> list[str]:
@@ -357,6 +362,6 @@ class Model:
         batch.stored = min(batch.chunks - failed, max(batch.stored + inserted, len(held)))
         batch.chunks = batch.stored + failed
         texts, batch.state, batch.texts = batch.texts, state, []
-        self.waits = {(of, job) for of, job in self.waits if of != number}
+        self.waits = {each: n for each, n in self.waits.items() if each[0] != number}
         # What nobody uses any more goes when the batch is closed.
         self._settled(texts)

@@ -1,29 +1,32 @@
 -- name: await
 -- The batches of others that a job waits for; returns all, whether it waited for them before or not.
 WITH others AS (
-    SELECT id, job_id
-    FROM embedfleet.batch
-    WHERE id = ANY (%(batches)s::bigint[]) AND job_id <> %(job_id)s
+    SELECT id, b.job_id, w.texts
+    FROM unnest(%(batches)s::bigint[], %(texts)s::int[]) AS w (id, texts)
+    JOIN embedfleet.batch AS b USING (id)
+    WHERE b.job_id <> %(job_id)s
 ), new AS (
-    INSERT INTO embedfleet.awaited_batch (batch_id, job_id, owner_id)
-    SELECT id, %(job_id)s, job_id FROM others ORDER BY id
-    ON CONFLICT (batch_id, job_id) DO NOTHING
+    INSERT INTO embedfleet.awaited_batch AS a (batch_id, job_id, owner_id, texts)
+    SELECT id, %(job_id)s, job_id, texts FROM others ORDER BY id
+    ON CONFLICT (batch_id, job_id) DO UPDATE SET texts = a.texts + excluded.texts
 )
 SELECT id FROM others;
 
 -- name: inherit
 -- Batches of jobs that are paused or cancelled go to jobs that wait for them and are not; of a job that
--- is cancelled also to one that is paused. Whose they were waits for them now, unless it is cancelled.
+-- is cancelled also to one that is paused. Whose they were waits for them now, unless it is cancelled:
+-- what a job has itself it does not wait for, so its texts are in one count.
 -- One that is just being taken is passed over: of two who wait for batches in different orders, each
 -- would wait for the other.
 WITH free AS (
-    SELECT b.id, b.job_id
+    SELECT b.id, b.job_id, b.chunks - b.stored AS texts
     FROM embedfleet.batch AS b
     WHERE b.id = ANY (%(ids)s::bigint[]) AND b.state IN ('pending', 'held', 'leased')
         AND EXISTS (SELECT FROM embedfleet.awaited_batch AS a WHERE a.batch_id = b.id)
     FOR UPDATE OF b SKIP LOCKED
 ), given AS (
-    SELECT DISTINCT ON (f.id) f.id, f.job_id AS former_id, s.state AS former, a.job_id AS heir_id
+    SELECT DISTINCT ON (f.id) f.id, f.texts, f.job_id AS former_id, s.state AS former,
+        a.job_id AS heir_id
     FROM free AS f
     JOIN embedfleet.batch_standing AS s ON s.job_id = f.job_id
     JOIN embedfleet.awaited_batch AS a ON a.batch_id = f.id
@@ -51,9 +54,26 @@ WITH free AS (
     DELETE FROM embedfleet.awaited_batch AS a
     USING given AS g
     WHERE a.batch_id = g.id AND a.job_id = g.heir_id
+    RETURNING a.job_id, -a.texts AS texts
 ), formers AS (
-    INSERT INTO embedfleet.awaited_batch (batch_id, job_id, owner_id)
-    SELECT id, former_id, heir_id FROM given WHERE former <> 'cancelled'
+    INSERT INTO embedfleet.awaited_batch (batch_id, job_id, owner_id, texts)
+    SELECT id, former_id, heir_id, texts FROM given WHERE former <> 'cancelled'
+    RETURNING job_id, texts
+), waiting AS (
+    SELECT j.id, w.texts
+    FROM (
+        SELECT job_id, sum(texts) AS texts
+        FROM (SELECT * FROM heirs UNION ALL SELECT * FROM formers) AS c
+        GROUP BY job_id
+    ) AS w
+    JOIN embedfleet.job AS j ON j.id = w.job_id
+    ORDER BY j.id
+    FOR NO KEY UPDATE OF j
+), recounted AS (
+    UPDATE embedfleet.job AS j
+    SET awaited = j.awaited + w.texts
+    FROM waiting AS w
+    WHERE j.id = w.id
 )
 SELECT g.id, h.state
 FROM given AS g

@@ -200,7 +200,7 @@ GRANT SELECT, INSERT, UPDATE, DELETE ON embedfleet.failure TO embedfleet_produce
 GRANT SELECT, INSERT, UPDATE ON embedfleet.job TO embedfleet_producer;
 GRANT SELECT, INSERT, UPDATE (state, run_after, finished_at, reason, texts, job_id) ON embedfleet.batch
 TO embedfleet_producer;
-GRANT SELECT, INSERT, UPDATE (owner_id), DELETE ON embedfleet.awaited_batch
+GRANT SELECT, INSERT, UPDATE, DELETE ON embedfleet.awaited_batch
 TO embedfleet_producer, embedfleet_worker;
 -- New batches have their numbers before they are written: their texts point to them.
 GRANT USAGE ON SEQUENCE embedfleet.batch_id_seq TO embedfleet_producer;
@@ -217,7 +217,7 @@ TO embedfleet_producer;
 -- one may change.
 GRANT SELECT, INSERT, UPDATE, DELETE ON embedfleet.batch TO embedfleet_worker;
 GRANT SELECT ON embedfleet.batch_standing TO embedfleet_worker;
-GRANT SELECT, UPDATE (paused_at, pause_reason, unsettled_usd), DELETE ON embedfleet.job
+GRANT SELECT, UPDATE (paused_at, pause_reason, unsettled_usd, awaited), DELETE ON embedfleet.job
 TO embedfleet_worker;
 GRANT UPDATE (paused_at, pause_code, pause_reason) ON embedfleet.space TO embedfleet_worker;
 GRANT SELECT, INSERT, UPDATE ON embedfleet.usage, embedfleet.lane_file TO embedfleet_worker;

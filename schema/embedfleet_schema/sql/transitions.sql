@@ -359,7 +359,7 @@ WITH was AS (
 -- Some texts of a batch become one of their own, with their share of its tokens if nobody counted
 -- them: a half, what goes on without the texts that failed, these, or what a budget does not pay for
 -- now. It says why, until it is claimed. `live`: it goes to the workers of its collection. Who waits
--- for the one waits for both.
+-- for the one waits for both; which of the texts are whose is not known, so as many as can be go along.
 WITH now AS (
     INSERT INTO embedfleet.batch AS b
         (job_id, collection_id, space_id, queue, lane, state, priority, run_after, chunks, tokens,
@@ -378,10 +378,15 @@ WITH now AS (
     WHERE p.id = %(id)s
     RETURNING b.id, {row}
 ), awaited AS (
-    INSERT INTO embedfleet.awaited_batch (batch_id, job_id, owner_id)
-    SELECT n.id, a.job_id, a.owner_id
+    INSERT INTO embedfleet.awaited_batch (batch_id, job_id, owner_id, texts)
+    SELECT n.id, a.job_id, a.owner_id, least(a.texts, n.chunks)
     FROM now AS n
     CROSS JOIN embedfleet.awaited_batch AS a
+    WHERE a.batch_id = %(id)s AND %(state)s NOT IN ('cancelled', 'dead')
+), remaining AS (
+    UPDATE embedfleet.awaited_batch AS a
+    SET texts = a.texts - least(a.texts, n.chunks)
+    FROM now AS n
     WHERE a.batch_id = %(id)s AND %(state)s NOT IN ('cancelled', 'dead')
 ), moved AS (
     SELECT 1 AS sign, * FROM now

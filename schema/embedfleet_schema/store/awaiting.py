@@ -5,7 +5,7 @@ Where a job is paused or cancelled, its batches that others wait for go to one o
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from psycopg import Connection
@@ -19,11 +19,13 @@ _INHERIT = _SQL["inherit"].format(**{name: load("transitions")[name] for name in
 Standing = Literal["pending", "held", "cancelled"]
 
 
-def await_batches(conn: Connection[Any], job_id: int, ids: Collection[int]) -> set[int]:
-    """Say that a job waits for batches, which the caller holds; returns those of other jobs."""
-    if not ids:
+def await_batches(conn: Connection[Any], job_id: int, batches: Mapping[int, int]) -> set[int]:
+    """Say that a job waits for batches, which the caller holds, and for how many texts of each;
+    returns those of other jobs.
+    """
+    if not batches:
         return set()
-    values = {"job_id": job_id, "batches": sorted(set(ids))}
+    values = {"job_id": job_id, "batches": list(batches), "texts": list(batches.values())}
     return {batch_id for (batch_id,) in conn.execute(_SQL["await"], values)}
 
 

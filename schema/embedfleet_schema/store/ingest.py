@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -163,7 +164,7 @@ def merge(
         _reject(conn, values, window.verdicts)
         _merge_documents(conn, collection, values, window)
         transitions.enqueue(conn, collection, standing, texts.batches)
-        others = await_batches(conn, job_id, texts.awaited.values())
+        others = await_batches(conn, job_id, Counter(texts.awaited.values()))
         if others:
             transitions.align(conn, list(others))
         # A failure that is tried again counts, if the job is cancelled: there PostgreSQL is asked.

@@ -1,9 +1,11 @@
 -- name: create_awaited_batch
--- The batches of others that a job waits for. A row goes with the end of its batch.
+-- The batches of others that a job waits for, and how many of its texts are in them. A row goes with
+-- the end of its batch.
 CREATE TABLE IF NOT EXISTS embedfleet.awaited_batch (
     batch_id bigint NOT NULL,
     job_id bigint NOT NULL,
     owner_id bigint NOT NULL,
+    texts int NOT NULL,
     CONSTRAINT pk_awaited_batch PRIMARY KEY (batch_id, job_id),
     CONSTRAINT fk_awaited_batch_batch_id_batch
         FOREIGN KEY (batch_id) REFERENCES embedfleet.batch ON DELETE CASCADE,
