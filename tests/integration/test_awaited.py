@@ -4,7 +4,8 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import embedfleet as ef
-from embedfleet_schema.store import halts
+from embedfleet_schema.store import halts, lane
+from embedfleet_schema.store.texts import still_without
 from plugins.fleets import ask, batches_of, documents, drain
 
 TEXTS = documents(6)
@@ -211,3 +212,45 @@ def test_documents_that_come_while_their_texts_are_committed_go_live(fleet, docs
     assert {"done"} == {job.status.state for job in jobs}
     assert (240, 240) == ((counts := docs.counts()).documents, counts.live_documents)
     assert docs.audit().clean
+
+
+def test_a_leased_batch_stays_with_its_job_until_it_leaves_its_lease(fleet, docs):
+    first = docs.enqueue(TEXTS)
+    taken = batches_of(fleet)
+    lease = taken.claim("cpu")
+    first.pause()
+    second = docs.enqueue(TEXTS)
+    assert [(first.id, "leased", 6)] == batches(fleet)
+    taken.retry(lease, delay_s=0.0, reason="not now")
+    assert [(second.id, "pending", 6)] == batches(fleet)
+
+
+def test_a_file_that_another_job_waits_for_is_wanted(fleet, docs):
+    first = docs.enqueue(TEXTS)
+    ask(fleet, "UPDATE embedfleet.batch SET lane = 'batch'")
+    file = lane.take(fleet.db, docs.info.space_id, "fake/16", price=None)
+    second = docs.enqueue(TEXTS)
+    ask(fleet, "UPDATE embedfleet.job SET lane = 'batch'")
+    third = docs.enqueue(TEXTS) if second.enqueued.awaited else second
+    ask(
+        fleet,
+        "INSERT INTO embedfleet.awaited_batch SELECT id, %s, %s, 6 FROM embedfleet.batch"
+        " WHERE state = 'leased' ON CONFLICT DO NOTHING",
+        third.id,
+        first.id,
+    )
+    ask(fleet, "UPDATE embedfleet.job SET cancelled_at = now() WHERE id = %s", first.id)
+    assert [1] == [each.wanted for each in lane.files(fleet.db) if each.id == file.id]
+    third.cancel()
+    ask(fleet, "UPDATE embedfleet.job SET cancelled_at = now()")
+    assert [0] == [each.wanted for each in lane.files(fleet.db) if each.id == file.id]
+
+
+def test_what_was_queued_since_it_was_found_missing_is_not_queued_again(fleet, docs):
+    docs.enqueue(TEXTS)
+    found = ask(fleet, "SELECT id, tokens FROM embedfleet._texts_1")
+    with fleet.db.transaction() as conn:
+        assert [] == still_without(conn, docs.info, found)
+    ask(fleet, "UPDATE embedfleet.batch SET state = 'cancelled'")
+    with fleet.db.transaction() as conn:
+        assert sorted(found) == sorted(still_without(conn, docs.info, found))

@@ -106,7 +106,7 @@ ORDER BY p.id;
 
 -- name: lock_waiting
 -- Those of them that still do, locked in the order that everyone keeps.
-SELECT id
+SELECT id, live_version
 FROM embedfleet.{documents}
 WHERE id = ANY (%(documents)s::bigint[]) AND live_version IS DISTINCT FROM version
 ORDER BY id

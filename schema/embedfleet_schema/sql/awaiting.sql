@@ -15,13 +15,15 @@ SELECT id FROM others;
 -- name: inherit
 -- Batches of jobs that are paused or cancelled go to jobs that wait for them and are not; of a job that
 -- is cancelled also to one that is paused. Whose they were waits for them now, unless it is cancelled:
--- what a job has itself it does not wait for, so its texts are in one count.
+-- what a job has itself it does not wait for, so its texts are in one count. What is leased is paid for
+-- by whose it was, so it goes only as it leaves its lease.
 -- One that is just being taken is passed over: of two who wait for batches in different orders, each
 -- would wait for the other.
 WITH free AS (
-    SELECT b.id, b.job_id, b.chunks - b.stored AS texts
+    SELECT b.id, b.chunks - b.stored AS texts, {row}
     FROM embedfleet.batch AS b
-    WHERE b.id = ANY (%(ids)s::bigint[]) AND b.state IN ('pending', 'held', 'leased')
+    WHERE b.id = ANY (%(ids)s::bigint[])
+        AND (b.state IN ('pending', 'held') OR %(leaving)s AND b.state = 'leased')
         AND EXISTS (SELECT FROM embedfleet.awaited_batch AS a WHERE a.batch_id = b.id)
     FOR UPDATE OF b SKIP LOCKED
 ), given AS (
@@ -34,7 +36,7 @@ WITH free AS (
     WHERE NOT s.open AND (h.open OR s.state = 'cancelled' AND h.state = 'held')
     ORDER BY f.id, h.open DESC, a.job_id
 ), was AS (
-    SELECT {row} FROM embedfleet.batch AS b JOIN given USING (id)
+    SELECT {row} FROM free AS b JOIN given USING (id)
 ), now AS (
     UPDATE embedfleet.batch AS b
     SET job_id = g.heir_id

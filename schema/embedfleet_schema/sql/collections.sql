@@ -60,7 +60,7 @@ WHERE j.collection_id = %(collection_id)s AND j.cancelled_at IS NULL
     AND (j.loaded_at IS NULL OR EXISTS (
         SELECT FROM embedfleet.batch AS b
         WHERE b.job_id = j.id AND b.state IN ('pending', 'held', 'leased')
-    ));
+    ) OR EXISTS (SELECT FROM embedfleet.awaited_batch AS a WHERE a.job_id = j.id));
 
 -- name: delete_batches
 -- A page of them. One that is just being settled goes at the end.

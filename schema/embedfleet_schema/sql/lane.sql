@@ -103,7 +103,8 @@ VALUES (%(space_id)s, %(account)s, 'filing', %(requests)s, %(tokens)s, %(price)s
 RETURNING id;
 
 -- name: files
--- Files that are not over, the oldest first. `wanted` counts batches whose job was not cancelled.
+-- Files that are not over, the oldest first. `wanted` counts batches whose job was
+-- not cancelled, or that another job waits for.
 SELECT f.id, f.token::text AS token, f.account, f.space_id,
     s.provider || '/' || s.model AS model, f.state,
     f.input_file_id, f.batch_id, f.requests, f.tokens, f.price::float8 AS price, f.created_at,
@@ -113,7 +114,15 @@ SELECT f.id, f.token::text AS token, f.account, f.space_id,
 FROM embedfleet.lane_file AS f
 JOIN embedfleet.space AS s ON s.id = f.space_id
 CROSS JOIN LATERAL (
-    SELECT count(*) AS leased, count(*) FILTER (WHERE j.cancelled_at IS NULL) AS wanted
+    SELECT count(*) AS leased,
+        count(*) FILTER (
+            WHERE j.cancelled_at IS NULL OR EXISTS (
+                SELECT
+                FROM embedfleet.awaited_batch AS a
+                JOIN embedfleet.job AS h ON h.id = a.job_id
+                WHERE a.batch_id = b.id AND h.cancelled_at IS NULL
+            )
+        ) AS wanted
     FROM embedfleet.batch AS b
     JOIN embedfleet.job AS j ON j.id = b.job_id
     WHERE b.lane_file_id = f.id AND b.state = 'leased' AND b.lane = 'batch'

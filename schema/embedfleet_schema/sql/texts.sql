@@ -1,8 +1,13 @@
 -- name: still_without
--- Of texts that were found a while ago, those that are still used and still have no vector.
+-- Of texts that were found a while ago, those that are still used, have no vector yet, and that nobody
+-- queued meanwhile.
 SELECT u.text_id, u.tokens
 FROM unnest(%(texts)s::bigint[], %(tokens)s::integer[]) AS u (text_id, tokens)
-WHERE EXISTS (SELECT FROM embedfleet.{texts} AS t WHERE t.id = u.text_id)
+JOIN embedfleet.{texts} AS t ON t.id = u.text_id
+LEFT JOIN embedfleet.batch AS b
+    ON b.id = t.batch_id AND b.state IN ('pending', 'held', 'leased')
+LEFT JOIN embedfleet.job AS j ON j.id = b.job_id
+WHERE (b.id IS NULL OR b.state <> 'leased' AND j.cancelled_at IS NOT NULL)
     AND NOT EXISTS (SELECT FROM embedfleet.{vectors} AS v WHERE v.text_id = u.text_id);
 
 -- name: judged

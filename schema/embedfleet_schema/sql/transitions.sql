@@ -245,7 +245,8 @@ WITH was AS (
 -- name: leased_to_file
 SELECT id
 FROM embedfleet.batch
-WHERE lane_file_id = %(file_id)s AND state = 'leased' AND lane = 'batch';
+WHERE lane_file_id = %(file_id)s AND state = 'leased' AND lane = 'batch'
+    AND (%(ids)s::bigint[] IS NULL OR id = ANY (%(ids)s::bigint[]));
 
 -- name: release_file
 -- Batches that a file has go to where job and space stand: some of them, or all; to wait for the
@@ -415,6 +416,13 @@ WITH was AS (
     SELECT -1 AS sign, * FROM was UNION ALL SELECT 1, * FROM now
 )
 {count};
+
+-- name: lock_free
+-- Those of some that wait and that nobody has just now.
+SELECT id
+FROM embedfleet.batch
+WHERE id = ANY (%(ids)s::bigint[]) AND state IN ('pending', 'held')
+FOR UPDATE SKIP LOCKED;
 
 -- name: align
 -- Some that wait to where their job and space stand. One that is just being taken is passed over: of

@@ -122,6 +122,5 @@ def _take_live(db: Database, collection: CollectionInfo) -> None:
         with db.transaction() as conn:
             locks.share(conn, collection.id)
             locked = conn.execute(composed(_SQL["lock_waiting"], collection), {"documents": ids})
-            held = [(document, None) for (document,) in locked]
-            documents.take_live(conn, collection, held)
+            documents.take_live(conn, collection, locked.fetchall())
         values["after"] = ids[-1]

@@ -29,9 +29,11 @@ def await_batches(conn: Connection[Any], job_id: int, batches: Mapping[int, int]
     return {batch_id for (batch_id,) in conn.execute(_SQL["await"], values)}
 
 
-def inherit(conn: Connection[Any], ids: Sequence[int]) -> dict[int, Standing]:
+def inherit(
+    conn: Connection[Any], ids: Sequence[int], *, leaving: bool = False
+) -> dict[int, Standing]:
     """Give batches whose jobs were stopped to jobs that wait for them; returns where those stand,
-    by batch. The caller shares their collection.
+    by batch. The caller shares their collection. What is leased only as it is `leaving`.
     """
-    rows = conn.execute(_INHERIT, {"ids": list(ids), "vectors": 0})
+    rows = conn.execute(_INHERIT, {"ids": list(ids), "leaving": leaving, "vectors": 0})
     return dict(rows.fetchall())

@@ -54,8 +54,9 @@ def miscounted(db: Database, collection: CollectionInfo) -> int:
 
 
 def repair(db: Database, collection: CollectionInfo) -> None:
-    """Set the counters right, beside those who change them."""
+    """Set the counters right, beside those who change them, one after the other."""
     with db.transaction() as conn:
+        locks.repair_alone(conn, collection.id)
         conn.execute(_comparing("repair", collection), {"collection_id": collection.id})
 
 

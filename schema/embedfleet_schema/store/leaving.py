@@ -45,7 +45,7 @@ class Leaving:
         """
         if self.standing == "pending":
             return self.standing
-        heirs = awaiting.inherit(self.conn, [self.id])
+        heirs = awaiting.inherit(self.conn, [self.id], leaving=True)
         return heirs.get(self.id, self.standing)
 
     def missing(self) -> list[int]:

@@ -91,7 +91,7 @@ class Registry:
         Raises:
             HashCollision: one of the texts has the hash of another text.
         """
-        known = self._held(texts, waiting)
+        known = self._held(texts, waiting, refused)
         tokens = {hash_: text.tokens for hash_, text in texts.items()}
         tokens |= {each.hash: each.tokens for each in known.values()}
         wanted = [hash_ for hash_ in tokens if _is_wanted(known.get(hash_), hash_, refused)]
@@ -131,10 +131,17 @@ class Registry:
         statement = composed(_SQL["waiting"], self._collection, awaitable=_SQL["awaitable"])
         return [Known(*row) for row in self._conn.execute(statement, values)]
 
-    def _held(self, texts: Mapping[bytes, Text], waiting: Sequence[str]) -> dict[bytes, Known]:
+    def _held(
+        self, texts: Mapping[bytes, Text], waiting: Sequence[str], refused: Collection[bytes]
+    ) -> dict[bytes, Known]:
         """What is known of these texts; the batches that they wait in do not end meanwhile."""
         known = self._known(texts, waiting)
-        batches = {each.batch_id for each in known.values() if each.batch_id is not None}
+        # Of what has its vector no batch is held up.
+        batches = {
+            each.batch_id
+            for each in known.values()
+            if each.batch_id is not None and not each.stored and each.hash not in refused
+        }
         if not batches:
             return known
         held = self._hold(batches)
@@ -185,7 +192,9 @@ class Registry:
         late = {hash_: text for hash_, text in texts.items() if hash_ not in known}
         if late:
             found = self._look_up(late)
-            held = self._hold({each.batch_id for each in found if each.batch_id is not None})
+            held = self._hold(
+                {each.batch_id for each in found if each.batch_id is not None and not each.stored}
+            )
             for each in self._look_up(late) if held else found:
                 batch_id = each.batch_id if each.batch_id in held else None
                 known[each.hash] = each._replace(batch_id=batch_id)

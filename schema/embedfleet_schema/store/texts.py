@@ -17,10 +17,7 @@ def still_without(
     conn: Connection[Any], collection: CollectionInfo, found: Sequence[tuple[int, int]]
 ) -> list[tuple[int, int]]:
     """Of texts, as (number, tokens), that were found without the collection's lock, those that are
-    still used and have no vector, now that it is held.
-
-    A text that somebody queued meanwhile is queued twice, and embedded once: its second batch is
-    put off while the first is under way, and then finds the vector.
+    still used, have no vector and are in no open batch, now that it is held.
     """
     values = {
         "texts": [text_id for text_id, _ in found],

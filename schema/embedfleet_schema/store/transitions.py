@@ -201,10 +201,10 @@ def release_file(
     queue of each. The arguments are those of `Leaving.release`.
     """
     locks.own_space_of_file(conn, file_id)
-    rows = conn.execute(_SQL["leased_to_file"], {"file_id": file_id})
-    awaiting.inherit(conn, [batch_id for (batch_id,) in rows])
-    values = {"file_id": file_id, "reason": reason, "delay_s": delay_s, "live": live}
     chosen = {"ids": None if ids is None else list(ids), "vectors": 0}
+    rows = conn.execute(_SQL["leased_to_file"], {"file_id": file_id, **chosen})
+    awaiting.inherit(conn, [batch_id for (batch_id,) in rows], leaving=True)
+    values = {"file_id": file_id, "reason": reason, "delay_s": delay_s, "live": live}
     return conn.execute(counting("release_file"), values | chosen).fetchall()
 
 
@@ -212,8 +212,10 @@ def align(conn: Connection[Any], ids: Sequence[int]) -> int:
     """Put waiting batches where job and space stand; how many that were. The caller shares their
     collection.
     """
-    given = awaiting.inherit(conn, ids)
-    row = conn.execute(counting("align"), {"ids": list(ids), "vectors": 0}).fetchone()
+    # First the locks, then who waits for them: whoever begins to do so later waits for the locks.
+    locked = [batch_id for (batch_id,) in conn.execute(_SQL["lock_free"], {"ids": list(ids)})]
+    given = awaiting.inherit(conn, locked)
+    row = conn.execute(counting("align"), {"ids": locked, "vectors": 0}).fetchone()
     return len(given) + (int(row[0]) if row else 0)
 
 
