@@ -5,6 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import embedfleet as ef
 from embedfleet_schema.store import halts, lane
+from embedfleet_schema.store.registry import Registry
 from embedfleet_schema.store.texts import still_without
 from plugins.fleets import ask, batches_of, documents, drain
 
@@ -254,3 +255,15 @@ def test_what_was_queued_since_it_was_found_missing_is_not_queued_again(fleet, d
     ask(fleet, "UPDATE embedfleet.batch SET state = 'cancelled'")
     with fleet.db.transaction() as conn:
         assert sorted(found) == sorted(still_without(conn, docs.info, found))
+
+
+def test_a_producer_that_waits_for_a_batch_does_not_silence_its_heartbeat(fleet, docs):
+    docs.enqueue(TEXTS)
+    taken = batches_of(fleet, lease_seconds=3_600.0)
+    lease = taken.claim("cpu")
+    ask(fleet, "UPDATE embedfleet.batch SET lease_until = now()")
+    with fleet.db.transaction() as producer, fleet.db.transaction() as worker:
+        assert {lease.id} == Registry(producer, docs.info, "live")._hold({lease.id})
+        assert {lease.id} == taken.heartbeat([(lease.id, lease.attempt)], worker)
+    extended = "SELECT lease_until > now() + interval '30 minutes' FROM embedfleet.batch"
+    assert [(True,)] == ask(fleet, extended)

@@ -52,7 +52,7 @@ WITH mine AS (
     FROM mine
     JOIN embedfleet.batch AS b USING (id, attempt)
     WHERE b.state = 'leased'
-    FOR UPDATE OF b SKIP LOCKED
+    FOR NO KEY UPDATE OF b SKIP LOCKED
 ), beaten AS (
     UPDATE embedfleet.batch AS b
     SET lease_until = now() + make_interval(secs => %(lease_seconds)s)

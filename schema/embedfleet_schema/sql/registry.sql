@@ -48,12 +48,13 @@ o.state IN ('pending', 'held', 'leased') AND (o.lane = 'live' OR %(lane)s = 'bat
 
 -- name: hold_batches
 -- Their commits wait for this transaction, or are waited for: so the texts that are found in them now
--- have their vectors by the time that documents are looked at, or go live with them later.
+-- have their vectors by the time that documents are looked at, or go live with them later. Heartbeats
+-- do not wait: they change no key.
 SELECT o.id
 FROM embedfleet.batch AS o
 WHERE o.id = ANY (%(batches)s::bigint[]) AND {awaitable}
 ORDER BY o.id
-FOR SHARE;
+FOR KEY SHARE;
 
 -- name: register
 -- Texts get their numbers, and the batch that each waits in. Sorted, so that two producers of the same
