@@ -31,10 +31,11 @@ def states(fleet: Fleet, job: Job) -> list[str]:
 
 
 def stop(fleet: Fleet, queue: str = "cpu", reason: str = EMPTY) -> Lease:
-    """A worker claims a batch and learns that its provider refuses."""
+    """A worker claims a batch, once one is free, and learns that its provider refuses."""
     store = batches_of(fleet)
-    lease = store.claim(queue)
-    assert lease is not None
+    found: list[Lease] = []
+    eventually(lambda: found or found.extend(filter(None, [store.claim(queue)])) or found)
+    (lease,) = found
     store.pause_space(lease, code="insufficient_quota", reason=reason)
     return lease
 
