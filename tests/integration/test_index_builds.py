@@ -80,24 +80,27 @@ def test_a_build_that_will_not_fit_is_told_before_it_begins(fleet, docs, command
     assert "docs has its index already" in again.out
 
 
-def test_a_build_ends_with_its_client(fleet, docs):
+@pytest.mark.parametrize("which", ["vectors", "chunks"])
+def test_a_build_ends_with_its_client(fleet, docs, which):
     fill(fleet, docs, np.ones((50, 16), dtype=np.float32), [{}] * 50)
     variables = {"EMBEDFLEET_DATABASE_URL": fleet.settings.database}
+    table = f"embedfleet.{getattr(docs.info, which)}"
+    progress = f"{PROGRESS} WHERE relid = '{table}'::regclass"
     with fleet.db.connect() as writer:
         # A build waits for those who write when it begins: for as long as this one likes.
         writer.execute("BEGIN")
-        writer.execute(f"LOCK TABLE embedfleet.{docs.info.vectors} IN ROW EXCLUSIVE MODE")
+        writer.execute(f"LOCK TABLE {table} IN ROW EXCLUSIVE MODE")
         building = subprocess.Popen(
             [sys.executable, "-m", "embedfleet", "index", "docs"],
             env={**os.environ, **variables},
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
-        eventually(lambda: ask(fleet, PROGRESS))
+        eventually(lambda: ask(fleet, progress))
         building.kill()
         building.wait()
-        eventually(lambda: not ask(fleet, PROGRESS))
-    assert docs.index() is not None
+        eventually(lambda: not ask(fleet, progress))
+    assert (docs.index(filters=False) if which == "vectors" else docs.index_filters()) is not None
 
 
 def test_what_a_build_was_set_to_is_reset_with_it(fleet, docs):

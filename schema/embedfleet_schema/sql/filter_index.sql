@@ -1,11 +1,15 @@
--- name: found
--- The indexes that serve filters, ours or a person's, and whether each is usable.
-SELECT x.relname AS name, i.indisvalid AS valid
+-- name: indexes
+-- A part of the others: the indexes that serve filters, ours or a person's.
 FROM pg_index AS i
 JOIN pg_class AS x ON x.oid = i.indexrelid
 JOIN pg_am AS m ON m.oid = x.relam AND m.amname = 'gin'
 JOIN pg_attribute AS a ON a.attrelid = i.indrelid AND a.attname = 'metadata'
-WHERE i.indrelid = to_regclass(%(table)s) AND i.indpred IS NULL AND a.attnum = ANY (i.indkey);
+WHERE i.indrelid = {chunks} AND i.indpred IS NULL AND a.attnum = ANY (i.indkey);
+
+-- name: found
+-- Those of one collection, and whether each is usable.
+SELECT x.relname AS name, i.indisvalid AS valid
+{indexes};
 
 -- name: create
 -- What comes in waits in a list, which each search with a filter reads to its end: no longer than 1 MB.
@@ -23,11 +27,6 @@ JOIN pg_stats AS s
 WHERE h.reltuples >= %(chunks)s AND s.avg_width > 5
     AND NOT EXISTS (
         SELECT
-        FROM pg_index AS i
-        JOIN pg_class AS x ON x.oid = i.indexrelid
-        JOIN pg_am AS m ON m.oid = x.relam AND m.amname = 'gin'
-        JOIN pg_attribute AS a ON a.attrelid = i.indrelid AND a.attname = 'metadata'
-        WHERE i.indrelid = h.oid AND i.indisvalid AND i.indpred IS NULL
-            AND a.attnum = ANY (i.indkey)
+        {indexes} AND i.indisvalid
     )
 ORDER BY h.reltuples DESC;

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -174,8 +175,7 @@ def build_index(
 ) -> str | None:
     """Build the HNSW index without blocking writers; None where a usable one exists.
 
-    An index that a former, interrupted build left invalid is dropped first. The build ends when
-    this process does.
+    An index that a former, interrupted build left invalid is dropped first.
 
     Args:
         memory_mb: `maintenance_work_mem` of the build; a graph that does not fit is slow to build.
@@ -189,22 +189,42 @@ def build_index(
         return None
     space = collection.space
     operators = f"{space.storage}_{OPERATORS[space.metric][1]}"
+    create = _SQL["create_index"].format(
+        index=sql.Identifier(name),
+        vectors=sql.Identifier(collection.vectors),
+        operators=sql.Identifier(db.vector_schema, operators),
+    )
+    stale = [index for index, _ in existing]
+    build(db, collection, create, stale=stale, memory_mb=memory_mb, workers=workers)
+    return name
+
+
+def build(
+    db: Database,
+    collection: CollectionInfo,
+    create: sql.Composed,
+    *,
+    stale: Sequence[str],
+    memory_mb: int,
+    workers: int,
+) -> None:
+    """Create an index without blocking writers, and take statistics; what is `stale` is dropped
+    first. The build ends when this process does.
+    """
     with db.refusals(), db.direct() as conn:
         conn.execute(_SQL["set_build"], {"memory": f"{memory_mb}MB", "workers": str(workers)})
         # Where the server's system cannot tell (Windows), a build goes on as before.
         with suppress(psycopg.errors.InvalidParameterValue):
             conn.execute(_SQL["watch_client"])
-        for index, _ in existing:
-            conn.execute(_SQL["drop_index"].format(index=sql.Identifier(index)))
-        conn.execute(
-            _SQL["create_index"].format(
-                index=sql.Identifier(name),
-                vectors=sql.Identifier(collection.vectors),
-                operators=sql.Identifier(db.vector_schema, operators),
-            )
-        )
+        for index in stale:
+            drop_index(conn, index)
+        conn.execute(create)
         conn.execute(composed(_SQL["analyze"], collection))
-    return name
+
+
+def drop_index(conn: Connection[Any], name: str) -> None:
+    """Drop one without blocking anybody; nothing happens where there is none."""
+    conn.execute(_SQL["drop_index"].format(index=sql.Identifier(name)))
 
 
 def index_progress(db: Database, collection: CollectionInfo) -> Row | None:

@@ -6,17 +6,23 @@ docs/performance.md.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from psycopg import Connection, sql
+from psycopg import sql
 
 from embedfleet_schema.database import Database
-from embedfleet_schema.statements import composed, load
+from embedfleet_schema.statements import load
+from embedfleet_schema.store import collections
 from embedfleet_schema.types import CollectionInfo
 
 _SQL = load("filter_index")
-_COLLECTIONS = load("collections")
+_FOUND = _SQL["found"].format(
+    indexes=_SQL["indexes"].format(chunks=sql.SQL("to_regclass(%(table)s)"))
+)
+_MISSED = _SQL["missed"].format(indexes=_SQL["indexes"].format(chunks=sql.SQL("h.oid")))
 
+# What a build takes: it is quick with that.
+MEMORY_MB, WORKERS = 256, 2
 # Below that a filter reads all chunks in some 50 ms.
 MANY_CHUNKS = 50_000
 
@@ -35,41 +41,30 @@ def build(db: Database, collection: CollectionInfo) -> str | None:
     """
     name = _name(collection)
     with db.transaction() as conn:
-        existing = dict(conn.execute(_SQL["found"], _table(collection)).fetchall())
+        existing = dict(
+            conn.execute(_FOUND, {"table": f"embedfleet.{collection.chunks}"}).fetchall()
+        )
     if any(existing.values()):
         return None
-    with db.refusals(), db.direct() as conn:
-        # A build waits for transactions that are older than it.
-        conn.execute(_COLLECTIONS["set_build"], {"memory": "256MB", "workers": "2"})
-        if name in existing:
-            _drop(conn, name)
-        statement = _SQL["create"].format(
-            index=sql.Identifier(name), chunks=sql.Identifier(collection.chunks)
-        )
-        conn.execute(statement)
-        conn.execute(composed(_COLLECTIONS["analyze"], collection))
+    create = _SQL["create"].format(
+        index=sql.Identifier(name), chunks=sql.Identifier(collection.chunks)
+    )
+    stale = [name] if name in existing else []
+    collections.build(db, collection, create, stale=stale, memory_mb=MEMORY_MB, workers=WORKERS)
     return name
 
 
 def drop(db: Database, collection: CollectionInfo) -> None:
     """Drop ours; nothing happens where there is none."""
     with db.refusals(), db.direct() as conn:
-        _drop(conn, _name(collection))
+        collections.drop_index(conn, _name(collection))
 
 
 def missed(db: Database) -> list[Missed]:
     """Large collections whose filters read every chunk, the largest first."""
     with db.transaction() as conn:
-        return [Missed(*row) for row in conn.execute(_SQL["missed"], {"chunks": MANY_CHUNKS})]
-
-
-def _drop(conn: Connection[Any], name: str) -> None:
-    conn.execute(_COLLECTIONS["drop_index"].format(index=sql.Identifier(name)))
+        return [Missed(*row) for row in conn.execute(_MISSED, {"chunks": MANY_CHUNKS})]
 
 
 def _name(collection: CollectionInfo) -> str:
     return f"{collection.chunks}_filter"
-
-
-def _table(collection: CollectionInfo) -> dict[str, str]:
-    return {"table": f"embedfleet.{collection.chunks}"}
