@@ -87,6 +87,11 @@ class Space:
         """SHA-256 over every field: equal fingerprints, comparable vectors."""
         return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).digest()
 
+    @property
+    def float_bytes(self) -> int:
+        """What each dimension takes."""
+        return 4 if self.storage == "vector" else 2
+
     def takes(self, other: Space) -> bool:
         """Whether vectors of `other` belong here: it is the same, as far as this one says."""
         if "+" not in self.revision:

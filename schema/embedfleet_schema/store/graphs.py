@@ -8,12 +8,11 @@ from dataclasses import dataclass
 
 from embedfleet_schema.database import Database
 from embedfleet_schema.statements import load
-from embedfleet_schema.types import Space, Storage
+from embedfleet_schema.types import Space
 
 _SQL = load("collections")
 
 _MIB = 2**20
-_FLOAT: dict[Storage, int] = {"vector": 4, "halfvec": 2}
 # Of pgvector 0.8.5 with m = 16, for each vector: its element, 32 neighbours of 16 bytes in the
 # lowest layer, and those above. The notice "graph no longer fits into maintenance_work_mem after N
 # tuples" came after 715 to 732 bytes more than the floats, at 32 to 1,536 dimensions.
@@ -38,7 +37,7 @@ class BuildMemory:
 
 def build_memory(space: Space, vectors: int, *, memory_mb: int | None = None) -> BuildMemory:
     """For so many vectors; `memory_mb` is what the build shall take, if somebody says so."""
-    each = _FLOAT[space.storage] * space.dimensions + _ELEMENT
+    each = space.float_bytes * space.dimensions + _ELEMENT
     needed = int((vectors * each * 1.01 + _PARALLEL) / _MIB) + 1
     return BuildMemory(needed, memory_mb or min(max(needed, LEAST_MB), MOST_MB))
 

@@ -9,7 +9,7 @@ from embedfleet_schema.statements import composed, load
 from embedfleet_schema.store import collections, removal
 from embedfleet_schema.store.registry import Registry
 from embedfleet_schema.store.reuse import SIBLINGS_ASKED
-from embedfleet_schema.types import CollectionInfo, Space, Storage, as_uuids
+from embedfleet_schema.types import CollectionInfo, Space, as_uuids
 
 _SQL = load("plans")
 
@@ -17,7 +17,6 @@ _PAGE, _PAGE_HEADER = 8_192, 24
 _POINTER, _TUPLE_HEADER = 4, 24
 _KEY, _BATCH_AND_ATTEMPT, _PADDING = 8, 12, 4
 _VECTOR_HEADER = 8
-_FLOAT: dict[Storage, int] = {"vector": 4, "halfvec": 2}
 # What fits no page beside its key is stored out of line, in pieces of a quarter of a page.
 _IN_LINE, _PIECE, _POINTER_OUT = 7_900, 1_996, 18
 # An entry of the primary key, in pages that numbers in their order leave nearly full.
@@ -59,7 +58,7 @@ def speed(db: Database, space: Space) -> float | None:
 
 def vector_bytes(space: Space, rows: int) -> int:
     """About what a vector table of so many rows takes on disk with its key, without an index."""
-    floats = _FLOAT[space.storage] * space.dimensions
+    floats = space.float_bytes * space.dimensions
     width = _TUPLE_HEADER + _KEY + _BATCH_AND_ATTEMPT + _PADDING
     outside = 0
     if floats <= _IN_LINE:
