@@ -16,27 +16,24 @@ SELECT id FROM others;
 -- Batches of jobs that are paused or cancelled go to jobs that wait for them and are not; of a job that
 -- is cancelled also to one that is paused. Whose they were waits for them now, unless it is cancelled:
 -- what a job has itself it does not wait for, so its texts are in one count. What is leased is paid for
--- by whose it was, so it goes only as it leaves its lease.
--- One that is just being taken is passed over: of two who wait for batches in different orders, each
--- would wait for the other.
-WITH free AS (
+-- by whose it was, so it goes only as it leaves its lease. The caller has locked them.
+WITH awaited AS (
     SELECT b.id, b.chunks - b.stored AS texts, {row}
     FROM embedfleet.batch AS b
     WHERE b.id = ANY (%(ids)s::bigint[])
         AND (b.state IN ('pending', 'held') OR %(leaving)s AND b.state = 'leased')
         AND EXISTS (SELECT FROM embedfleet.awaited_batch AS a WHERE a.batch_id = b.id)
-    FOR UPDATE OF b SKIP LOCKED
 ), given AS (
     SELECT DISTINCT ON (f.id) f.id, f.texts, f.job_id AS former_id, s.state AS former,
         a.job_id AS heir_id
-    FROM free AS f
+    FROM awaited AS f
     JOIN embedfleet.batch_standing AS s ON s.job_id = f.job_id
     JOIN embedfleet.awaited_batch AS a ON a.batch_id = f.id
     JOIN embedfleet.batch_standing AS h ON h.job_id = a.job_id
     WHERE NOT s.open AND (h.open OR s.state = 'cancelled' AND h.state = 'held')
     ORDER BY f.id, h.open DESC, a.job_id
 ), was AS (
-    SELECT {row} FROM free AS b JOIN given USING (id)
+    SELECT {row} FROM awaited AS b JOIN given USING (id)
 ), now AS (
     UPDATE embedfleet.batch AS b
     SET job_id = g.heir_id

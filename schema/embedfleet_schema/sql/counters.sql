@@ -1,3 +1,33 @@
+-- name: row
+-- A part of the statements that change batches: what of a batch `b` is counted.
+b.collection_id, b.job_id, b.lane, b.state, b.chunks, b.stored, b.tokens, b.finished_at
+
+-- name: count
+-- The end of those statements, in the same round trip: what they change in the counters of jobs,
+-- in a new row, which nobody waits for. `moved` are the batches as they were (-1) and as they are
+-- (+1). Vectors that one batch got are counted along.
+INSERT INTO embedfleet.counter_delta
+    (collection_id, job_id, lane, open_batches, held_batches, queued, tokens, embedded, failed,
+        finished_at, vectors)
+SELECT d.*
+FROM (
+    SELECT m.collection_id, m.job_id, m.lane,
+        nullif(sum(sign) FILTER (WHERE o.open), 0) AS open_batches,
+        nullif(sum(sign) FILTER (WHERE m.state = 'held'), 0) AS held_batches,
+        nullif(sum(sign * (m.chunks - m.stored)) FILTER (WHERE o.open), 0) AS queued,
+        nullif(sum(sign * (m.tokens * (m.chunks - m.stored) / m.chunks)) FILTER (WHERE o.open), 0)
+            AS tokens,
+        nullif(sum(sign * CASE m.state WHEN 'done' THEN m.chunks ELSE m.stored END), 0) AS embedded,
+        nullif(sum(sign * (m.chunks - m.stored)) FILTER (WHERE m.state = 'dead'), 0) AS failed,
+        max(m.finished_at) AS finished_at,
+        nullif(%(vectors)s::bigint * count(*) FILTER (WHERE sign > 0), 0) AS vectors
+    FROM moved AS m
+    CROSS JOIN LATERAL (SELECT m.state IN ('pending', 'held', 'leased') AS open) AS o
+    GROUP BY m.collection_id, m.job_id, m.lane
+) AS d
+WHERE num_nonnulls(d.open_batches, d.held_batches, d.queued, d.tokens, d.embedded, d.failed,
+    d.vectors) > 0;
+
 -- name: is_new
 -- A part of other statements: whether an upsert made the row.
 (xmax = 0)

@@ -15,32 +15,27 @@ CROSS JOIN LATERAL (
     WHERE hash = h.hash
     OFFSET 0
 ) AS t
-LEFT JOIN LATERAL (
-    SELECT o.id
-    FROM embedfleet.batch AS o
-    WHERE o.id = t.batch_id AND {awaitable}
-    OFFSET 0
-) AS b ON true;
+LEFT JOIN LATERAL ({open_batch}) AS b ON true;
 
 -- name: waiting
 -- Texts that unchanged documents still wait for: their batch may be cancelled. What was refused before
 -- anyone tried (no attempts) would be refused again.
-SELECT DISTINCT uuid_send(t.hash) AS hash, t.id, t.tokens, NULL AS content, false AS stored, b.id AS batch_id
+SELECT DISTINCT uuid_send(t.hash) AS hash, t.id, t.tokens, NULL AS content, false AS stored,
+    b.id AS batch_id
 FROM embedfleet.{documents} AS d
 JOIN embedfleet.{chunks} AS c ON c.document_id = d.id AND c.version = d.version
 JOIN embedfleet.{texts} AS t ON t.id = c.text_id
-LEFT JOIN LATERAL (
-    SELECT o.id
-    FROM embedfleet.batch AS o
-    WHERE o.id = t.batch_id AND {awaitable}
-    OFFSET 0
-) AS b ON true
+LEFT JOIN LATERAL ({open_batch}) AS b ON true
 WHERE d.key = ANY (%(keys)s)
     AND NOT EXISTS (SELECT FROM embedfleet.{vectors} AS v WHERE v.text_id = c.text_id)
     AND NOT EXISTS (
         SELECT FROM embedfleet.failure AS f
         WHERE f.collection_id = %(collection_id)s AND f.text_id = c.text_id AND f.attempts = 0
     );
+
+-- name: open_batch
+-- A part of both: the batch that the text `t` waits in.
+SELECT o.id FROM embedfleet.batch AS o WHERE o.id = t.batch_id AND {awaitable} OFFSET 0;
 
 -- name: awaitable
 -- A part of the others: whether somebody works at the batch `o`, or will, as soon as the job wants it.

@@ -1,33 +1,3 @@
--- name: row
--- A part of the statements below: what of a batch `b` is counted.
-b.collection_id, b.job_id, b.lane, b.state, b.chunks, b.stored, b.tokens, b.finished_at
-
--- name: count
--- The end of the statements below, in the same round trip: what they change in the counters of jobs,
--- in a new row, which nobody waits for. `moved` are the batches as they were (-1) and as they are
--- (+1). Vectors that one batch got are counted along.
-INSERT INTO embedfleet.counter_delta
-    (collection_id, job_id, lane, open_batches, held_batches, queued, tokens, embedded, failed,
-        finished_at, vectors)
-SELECT d.*
-FROM (
-    SELECT m.collection_id, m.job_id, m.lane,
-        nullif(sum(sign) FILTER (WHERE o.open), 0) AS open_batches,
-        nullif(sum(sign) FILTER (WHERE m.state = 'held'), 0) AS held_batches,
-        nullif(sum(sign * (m.chunks - m.stored)) FILTER (WHERE o.open), 0) AS queued,
-        nullif(sum(sign * (m.tokens * (m.chunks - m.stored) / m.chunks)) FILTER (WHERE o.open), 0)
-            AS tokens,
-        nullif(sum(sign * CASE m.state WHEN 'done' THEN m.chunks ELSE m.stored END), 0) AS embedded,
-        nullif(sum(sign * (m.chunks - m.stored)) FILTER (WHERE m.state = 'dead'), 0) AS failed,
-        max(m.finished_at) AS finished_at,
-        nullif(%(vectors)s::bigint * count(*) FILTER (WHERE sign > 0), 0) AS vectors
-    FROM moved AS m
-    CROSS JOIN LATERAL (SELECT m.state IN ('pending', 'held', 'leased') AS open) AS o
-    GROUP BY m.collection_id, m.job_id, m.lane
-) AS d
-WHERE num_nonnulls(d.open_batches, d.held_batches, d.queued, d.tokens, d.embedded, d.failed,
-    d.vectors) > 0;
-
 -- name: standing
 -- Whether new batches of the job may run, and how.
 SELECT job_id, state, lane FROM embedfleet.batch_standing WHERE job_id = %(job_id)s;
@@ -242,11 +212,13 @@ WITH was AS (
 )
 {count};
 
--- name: leased_to_file
+-- name: lock_leased
+-- Those of a file, or some of them, that it has leased.
 SELECT id
 FROM embedfleet.batch
 WHERE lane_file_id = %(file_id)s AND state = 'leased' AND lane = 'batch'
-    AND (%(ids)s::bigint[] IS NULL OR id = ANY (%(ids)s::bigint[]));
+    AND (%(ids)s::bigint[] IS NULL OR id = ANY (%(ids)s::bigint[]))
+FOR UPDATE;
 
 -- name: release_file
 -- Batches that a file has go to where job and space stand: some of them, or all; to wait for the
@@ -418,24 +390,23 @@ WITH was AS (
 {count};
 
 -- name: lock_free
--- Those of some that wait and that nobody has just now.
+-- Those of some that wait and that nobody has just now: of two who wait for batches in different orders,
+-- each would wait for the other.
 SELECT id
 FROM embedfleet.batch
 WHERE id = ANY (%(ids)s::bigint[]) AND state IN ('pending', 'held')
 FOR UPDATE SKIP LOCKED;
 
 -- name: align
--- Some that wait to where their job and space stand. One that is just being taken is passed over: of
--- two who wait for batches in different orders, each would wait for the other. What goes on keeps its
--- place in the queue, and waits for nothing else. The numbers stand there twice: a planner that takes
--- the page for a large part of the table would read all of it.
+-- Some that wait, and that the caller has locked, to where their job and space stand. What goes on keeps
+-- its place in the queue, and waits for nothing else. The numbers stand there twice: a planner that
+-- takes the page for a large part of the table would read all of it.
 WITH misplaced AS (
     SELECT b.id, s.state AS target, {row}
     FROM embedfleet.batch AS b
     JOIN embedfleet.batch_standing AS s USING (job_id)
     WHERE b.id = ANY (%(ids)s::bigint[]) AND b.state IN ('pending', 'held')
         AND b.state <> s.state
-    FOR UPDATE OF b SKIP LOCKED
 ), was AS (
     SELECT {row} FROM misplaced AS b
 ), now AS (

@@ -11,9 +11,10 @@ from typing import Any, Literal
 from psycopg import Connection
 
 from embedfleet_schema.statements import load
+from embedfleet_schema.store import counters
 
 _SQL = load("awaiting")
-_INHERIT = _SQL["inherit"].format(**{name: load("transitions")[name] for name in ("row", "count")})
+_INHERIT = _SQL["inherit"].format(**counters.OF_BATCHES)
 
 # Where the job and the space of a batch stand, which nobody leases.
 Standing = Literal["pending", "held", "cancelled"]
@@ -33,7 +34,7 @@ def inherit(
     conn: Connection[Any], ids: Sequence[int], *, leaving: bool = False
 ) -> dict[int, Standing]:
     """Give batches whose jobs were stopped to jobs that wait for them; returns where those stand,
-    by batch. The caller shares their collection. What is leased only as it is `leaving`.
+    by batch. The caller has locked them. What is leased goes only as it is `leaving`.
     """
     rows = conn.execute(_INHERIT, {"ids": list(ids), "leaving": leaving, "vectors": 0})
     return dict(rows.fetchall())

@@ -44,7 +44,7 @@ __all__ = ["Batches", "Lease"]
 log = logging.getLogger(__name__)
 
 _SQL = load("batches")
-_FORGET_CURED = _SQL["forget_cured"].format(**counters.OF_FAILURES)
+_FORGET_CURED = counters.counting_failures(_SQL["forget_cured"])
 
 HALTED = "it was claimed just when its job was stopped"
 

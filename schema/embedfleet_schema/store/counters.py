@@ -26,9 +26,15 @@ PAGES = 20
 OF_FAILURES: dict[str, sql.SQL] = {
     name: _SQL[name] for name in ("is_new", "count_failures", "count_forgotten")
 }
+OF_BATCHES = {name: _SQL[name] for name in ("row", "count")}
 OF_COLLECTIONS = _SQL["of_collections"]
 _COUNT_WINDOW = _SQL["count_window"].format(**incoming.TABLES)
 OF_JOBS = _SQL["of_jobs"]
+
+
+def counting_failures(statement: sql.SQL) -> sql.Composed:
+    """A statement that counts what it does to failures."""
+    return statement.format(**OF_FAILURES)
 
 
 def count_window(conn: Connection[Any], collection: CollectionInfo, *, chunks: int) -> None:

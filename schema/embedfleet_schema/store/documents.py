@@ -155,7 +155,9 @@ def remove(
         with db.transaction() as conn:
             locks.own(conn, collection.id)
             rows = conn.execute(composed(_SQL["remove_documents"], collection), values).fetchall()
-            rejected = conn.execute(_counting("remove_rejections"), values).fetchall()
+            rejected = conn.execute(
+                counters.counting_failures(_SQL["remove_rejections"]), values
+            ).fetchall()
             remove_unused(conn, collection, {text_id for _, text_id in rows if text_id})
         gone.update(key for key, _ in rows)
         gone.update(key for (key,) in rejected)
@@ -223,7 +225,9 @@ def clear_rejections(db: Database, collection: CollectionInfo) -> int:
     cleared = 0
     while True:
         with db.transaction() as conn:
-            row = conn.execute(_counting("clear_rejections"), values).fetchone()
+            row = conn.execute(
+                counters.counting_failures(_SQL["clear_rejections"]), values
+            ).fetchone()
         page = int(row[0]) if row else 0
         cleared += page
         if page < VERDICTS_AT_ONCE:
@@ -274,7 +278,3 @@ def remove_unused(
     failures = composed(_SQL["remove_unused_failures"], collection, **counters.OF_FAILURES)
     conn.execute(failures, values)
     conn.execute(composed(_SQL["remove_unused_texts"], collection), values)
-
-
-def _counting(statement: str) -> sql.Composed:
-    return _SQL[statement].format(**counters.OF_FAILURES)

@@ -7,7 +7,7 @@ from collections.abc import Collection, Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from psycopg import Connection, sql
+from psycopg import Connection
 from psycopg.errors import SerializationFailure
 from psycopg.types.json import Jsonb
 
@@ -160,7 +160,9 @@ def merge(
         _refuse(conn, values, {texts.ids[hash_]: window.refused[hash_] for hash_ in texts.refused})
         queued = [text_id for batch in texts.batches for text_id in batch.text_ids]
         retried = conn.execute(_SQL["retry_failures"], values | {"texts": queued}).rowcount
-        conn.execute(_counting("forget_rejections"), values | {"keys": window.keys})
+        conn.execute(
+            counters.counting_failures(_SQL["forget_rejections"]), values | {"keys": window.keys}
+        )
         _reject(conn, values, window.verdicts)
         _merge_documents(conn, collection, values, window)
         transitions.enqueue(conn, collection, standing, texts.batches)
@@ -191,7 +193,7 @@ def forget_sources(
     values = {"collection_id": collection.id, "job_id": job_id, "sources": list(sources)}
     with db.transaction() as conn:
         locks.share(conn, collection.id)
-        conn.execute(_counting("forget_sources"), values)
+        conn.execute(counters.counting_failures(_SQL["forget_sources"]), values)
 
 
 def _copy(conn: Connection[Any], window: Incoming, ids: Mapping[bytes, int]) -> None:
@@ -211,7 +213,7 @@ def _refuse(conn: Connection[Any], values: dict[str, Any], refused: Mapping[int,
     if not refused:
         return
     conn.execute(
-        _counting("refuse_texts"),
+        counters.counting_failures(_SQL["refuse_texts"]),
         values
         | {
             "texts": list(refused),
@@ -226,7 +228,7 @@ def _reject(conn: Connection[Any], values: dict[str, Any], verdicts: Sequence[Ve
         return
     latest = {verdict.key: verdict for verdict in verdicts}.values()
     conn.execute(
-        _counting("reject"),
+        counters.counting_failures(_SQL["reject"]),
         values
         | {
             "keys": [verdict.key for verdict in latest],
@@ -285,7 +287,3 @@ def _tally(window: Incoming, texts: Registered, others: Collection[int]) -> jobs
         failed=len(texts.refused),
         awaited=sum(batch_id in others for batch_id in texts.awaited.values()),
     )
-
-
-def _counting(statement: str) -> sql.Composed:
-    return _SQL[statement].format(**counters.OF_FAILURES)

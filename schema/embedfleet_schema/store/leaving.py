@@ -86,9 +86,7 @@ class Leaving:
         values = {"id": self.id, "state": state, "charge": charge, "live": live}
         words = reason if wait_s is None else reason.rstrip(".")
         waits = {"delay_s": delay_s, "wait_s": wait_s}
-        self.conn.execute(
-            transitions.counting("release"), values | waits | {"reason": words, "vectors": 0}
-        )
+        transitions.change(self.conn, "release", values | waits | {"reason": words})
 
     def finish(
         self, target: Closed, reason: str | None = None, *, inserted: int = 0, failed: int = 0
@@ -97,15 +95,12 @@ class Leaving:
         not counted yet.
         """
         self.go_live(self.text_ids)
-        values = {"id": self.id, "state": target, "reason": reason}
-        counts = {"vectors": inserted, "failed": failed}
-        self.conn.execute(transitions.counting("finish", self.collection), values | counts)
+        values = {"id": self.id, "state": target, "reason": reason, "failed": failed}
+        transitions.change(self.conn, "finish", values, self.collection, vectors=inserted)
 
     def store(self, inserted: int, *, usd: Decimal | int) -> None:
         """Count vectors that it got while it goes on, and what they cost."""
-        self.conn.execute(
-            transitions.counting("store"), {"id": self.id, "vectors": inserted, "usd": usd}
-        )
+        transitions.change(self.conn, "store", {"id": self.id, "usd": usd}, vectors=inserted)
 
     def fail(self, text_ids: Sequence[int], *, code: str, reason: str) -> None:
         """Close it with a failure for those of these texts that have no vector."""

@@ -6,7 +6,7 @@ A text that an open batch has, of whatever job, is not queued again: the job wai
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -20,6 +20,8 @@ from embedfleet_schema.store.transitions import NewBatch
 from embedfleet_schema.types import CollectionInfo, Lane, as_uuids
 
 _SQL = load("registry")
+_AWAITABLE = _SQL["awaitable"]
+_OPEN_BATCH = _SQL["open_batch"].format(awaitable=_AWAITABLE)
 
 # As `set_types` wants them, for the columns of a new text; a `uuid` is sent as its 16 bytes.
 _TEXT_TYPES = ("bytea", "int4", "text", "int8")
@@ -91,7 +93,7 @@ class Registry:
         Raises:
             HashCollision: one of the texts has the hash of another text.
         """
-        known = self._held(texts, waiting, refused)
+        known = self._held(lambda: self._known(texts, waiting), refused)
         tokens = {hash_: text.tokens for hash_, text in texts.items()}
         tokens |= {each.hash: each.tokens for each in known.values()}
         wanted = [hash_ for hash_ in tokens if _is_wanted(known.get(hash_), hash_, refused)]
@@ -104,6 +106,8 @@ class Registry:
         }
         fresh = {hash_: text for hash_, text in texts.items() if hash_ not in known}
         known |= self._insert(fresh, batch_of)
+        late = {hash_: text for hash_, text in fresh.items() if hash_ not in known}
+        known |= self._held(lambda: self._known(late, ()), refused)
         ids = {hash_: each.id for hash_, each in known.items()}
         left = {
             hash_: number
@@ -128,14 +132,14 @@ class Registry:
     def waiting(self, keys: Sequence[str]) -> list[Known]:
         """The texts that unchanged documents of these keys still wait for."""
         values = {"collection_id": self._collection.id, "keys": list(keys), "lane": self._lane}
-        statement = composed(_SQL["waiting"], self._collection, awaitable=_SQL["awaitable"])
+        statement = composed(_SQL["waiting"], self._collection, open_batch=_OPEN_BATCH)
         return [Known(*row) for row in self._conn.execute(statement, values)]
 
     def _held(
-        self, texts: Mapping[bytes, Text], waiting: Sequence[str], refused: Collection[bytes]
+        self, look_up: Callable[[], dict[bytes, Known]], refused: Collection[bytes]
     ) -> dict[bytes, Known]:
-        """What is known of these texts; the batches that they wait in do not end meanwhile."""
-        known = self._known(texts, waiting)
+        """What is known of some texts; the batches that they wait in do not end meanwhile."""
+        known = look_up()
         # Of what has its vector no batch is held up.
         batches = {
             each.batch_id
@@ -148,7 +152,7 @@ class Registry:
         # Until they were held, some got their vectors, or became a part of another batch.
         return {
             hash_: each if each.batch_id in held else each._replace(batch_id=None)
-            for hash_, each in self._known(texts, waiting).items()
+            for hash_, each in look_up().items()
         }
 
     def _known(self, texts: Mapping[bytes, Text], waiting: Sequence[str]) -> dict[bytes, Known]:
@@ -159,7 +163,7 @@ class Registry:
         """Those of some texts that are registered."""
         if not texts:
             return []
-        statement = composed(_SQL["known"], self._collection, awaitable=_SQL["awaitable"])
+        statement = composed(_SQL["known"], self._collection, open_batch=_OPEN_BATCH)
         values = {"hashes": as_uuids(texts), "lane": self._lane}
         found = [Known(*row) for row in self._conn.execute(statement, values)]
         others = [
@@ -170,14 +174,14 @@ class Registry:
         return found
 
     def _hold(self, batches: Collection[int]) -> set[int]:
-        statement = _SQL["hold_batches"].format(awaitable=_SQL["awaitable"])
+        statement = _SQL["hold_batches"].format(awaitable=_AWAITABLE)
         values = {"batches": list(batches), "lane": self._lane}
         return {batch_id for (batch_id,) in self._conn.execute(statement, values)}
 
     def _insert(
         self, texts: Mapping[bytes, Text], batch_of: Mapping[bytes, int]
     ) -> dict[bytes, Known]:
-        """Register new texts; what another producer registered meanwhile is his."""
+        """Register new texts; of what another producer registered meanwhile nothing comes back."""
         if not texts:
             return {}
         statement = _SQL["copy_texts"].format(**incoming.TABLES)
@@ -186,19 +190,9 @@ class Registry:
             for hash_, text in texts.items():
                 copy.write_row((hash_, text.tokens, text.content, batch_of.get(hash_)))
         rows = self._conn.execute(composed(_SQL["register"], self._collection, **incoming.TABLES))
-        known = {
+        return {
             hash_: Known(hash_, text_id, batch_id=batch_of.get(hash_)) for hash_, text_id in rows
         }
-        late = {hash_: text for hash_, text in texts.items() if hash_ not in known}
-        if late:
-            found = self._look_up(late)
-            held = self._hold(
-                {each.batch_id for each in found if each.batch_id is not None and not each.stored}
-            )
-            for each in self._look_up(late) if held else found:
-                batch_id = each.batch_id if each.batch_id in held else None
-                known[each.hash] = each._replace(batch_id=batch_id)
-        return known
 
 
 def _is_wanted(known: Known | None, hash_: bytes, refused: Collection[bytes]) -> bool:

@@ -1,4 +1,4 @@
-"""The life of a batch: every step from one state to another, and the way out of a lease.
+"""The life of a batch: every step from one state to another.
 
 Nobody else writes a state. `EDGES` are all steps there are, by the names of the functions that take
 them; docs/architecture.md draws them.
@@ -10,11 +10,11 @@ from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any, Literal, NamedTuple
 
-from psycopg import Connection, sql
+from psycopg import Connection, Cursor, sql
 
 from embedfleet_schema.errors import UnknownJob
 from embedfleet_schema.statements import composed, load
-from embedfleet_schema.store import awaiting, locks
+from embedfleet_schema.store import awaiting, counters, locks
 from embedfleet_schema.store.awaiting import Standing
 from embedfleet_schema.types import CollectionInfo, Lane
 
@@ -138,8 +138,7 @@ def divide(
     """
     texts = {"texts": list(text_ids), "chunks": len(text_ids), "tokens": tokens}
     values = {"id": batch_id, "state": target, "reason": reason, "live": live}
-    place = {"keeps_place": keeps_place, "vectors": 0}
-    row = conn.execute(counting("divide"), values | texts | place).fetchone()
+    row = change(conn, "divide", values | texts | {"keeps_place": keeps_place}).fetchone()
     if row is not None and target != "dead":
         point(conn, collection, dict.fromkeys(text_ids, row[0]))
 
@@ -154,8 +153,7 @@ def carve(
 ) -> None:
     """Give some texts of a batch, of so many tokens, a batch of their own in its place."""
     divide(conn, collection, batch_id, rest, target="pending", tokens=tokens, keeps_place=True)
-    values = {"id": batch_id, "rest": rest, "tokens": tokens, "vectors": 0}
-    conn.execute(counting("shrink"), values)
+    change(conn, "shrink", {"id": batch_id, "rest": rest, "tokens": tokens})
 
 
 @lru_cache
@@ -201,11 +199,11 @@ def release_file(
     queue of each. The arguments are those of `Leaving.release`.
     """
     locks.own_space_of_file(conn, file_id)
-    chosen = {"ids": None if ids is None else list(ids), "vectors": 0}
-    rows = conn.execute(_SQL["leased_to_file"], {"file_id": file_id, **chosen})
-    awaiting.inherit(conn, [batch_id for (batch_id,) in rows], leaving=True)
-    values = {"file_id": file_id, "reason": reason, "delay_s": delay_s, "live": live}
-    return conn.execute(counting("release_file"), values | chosen).fetchall()
+    values: dict[str, Any] = {"file_id": file_id, "ids": None if ids is None else list(ids)}
+    held = [batch_id for (batch_id,) in conn.execute(_SQL["lock_leased"], values)]
+    awaiting.inherit(conn, held, leaving=True)
+    values |= {"reason": reason, "delay_s": delay_s, "live": live}
+    return change(conn, "release_file", values).fetchall()
 
 
 def align(conn: Connection[Any], ids: Sequence[int]) -> int:
@@ -215,14 +213,26 @@ def align(conn: Connection[Any], ids: Sequence[int]) -> int:
     # First the locks, then who waits for them: whoever begins to do so later waits for the locks.
     locked = [batch_id for (batch_id,) in conn.execute(_SQL["lock_free"], {"ids": list(ids)})]
     given = awaiting.inherit(conn, locked)
-    row = conn.execute(counting("align"), {"ids": locked, "vectors": 0}).fetchone()
+    row = change(conn, "align", {"ids": locked}).fetchone()
     return len(given) + (int(row[0]) if row else 0)
 
 
+def change(
+    conn: Connection[Any],
+    statement: str,
+    values: Mapping[str, Any],
+    collection: CollectionInfo | None = None,
+    *,
+    vectors: int = 0,
+) -> Cursor[Any]:
+    """Run a statement that changes batches, and count what it does to them; `vectors` are what one
+    batch got.
+    """
+    return conn.execute(_counting(statement, collection), {**values, "vectors": vectors})
+
+
 @lru_cache
-def counting(statement: str, collection: CollectionInfo | None = None) -> sql.Composed:
-    """A statement that counts what it does to batches."""
-    parts = {"row": _SQL["row"], "count": _SQL["count"]}
+def _counting(statement: str, collection: CollectionInfo | None) -> sql.Composed:
     if collection is None:
-        return _SQL[statement].format(**parts)
-    return composed(_SQL[statement], collection, **parts)
+        return _SQL[statement].format(**counters.OF_BATCHES)
+    return composed(_SQL[statement], collection, **counters.OF_BATCHES)
