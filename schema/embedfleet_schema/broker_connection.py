@@ -12,7 +12,7 @@ from functools import partial
 from typing import Any
 
 from celery.app.amqp import AMQP
-from kombu.connection import Connection
+from kombu import connection as connections
 from kombu.transport import redis
 from redis import ConnectionPool
 from redis.exceptions import ResponseError
@@ -123,7 +123,18 @@ class Transport(redis.Transport):
         return address.url if include_password else str(address)
 
 
-class BrokerConnection(Connection):
+class KeepsTimeouts(connections.Connection):
+    """Disconnects without a change to anything else in the program."""
+
+    def collect(self, socket_timeout: float | None = None) -> None:  # noqa: ARG002
+        """End the connection. kombu's way changes the time limit of all new sockets of the program
+        for that while, and for good where two threads go it at once.
+        """
+        self._do_close_self()  # type: ignore[no-untyped-call]
+        self._do_close_transport()  # type: ignore[no-untyped-call]
+
+
+class BrokerConnection(KeepsTimeouts):
     """A connection to the address in the transport's options, whatever URL Celery gives."""
 
     def __init__(self, *_: object, transport_options: dict[str, Any], **options: Any) -> None:  # noqa: ANN401
@@ -132,10 +143,24 @@ class BrokerConnection(Connection):
             "redis", transport=Transport, transport_options=transport_options, **kept
         )
 
+    def Pool(self, limit: int | None = None, **_: object) -> BrokerPool:  # noqa: N802 - kombu's
+        return BrokerPool(self, limit)  # type: ignore[no-untyped-call]
+
     def __eqhash__(self) -> int:
         """Connections to one address share a pool, and logins differ although they print alike."""
         options: dict[str, Any] = self.transport_options or {}
         return hash((options[ADDRESS], repr(options)))
+
+
+class PooledConnection(KeepsTimeouts, connections.PooledConnection):
+    """One of a pool, which closes it after an error."""
+
+
+class BrokerPool(connections.ConnectionPool):
+    """Those connections."""
+
+    def new(self) -> PooledConnection:
+        return PooledConnection(self, **self.connection.info())  # type: ignore[no-untyped-call]
 
 
 class Broker(AMQP):  # type: ignore[misc]

@@ -22,11 +22,11 @@ def cl100k_count() -> Callable[[str], int]:
     Raises:
         ExtraMissing: bpe-openai is not installed.
     """
+    # The package reads its data through a function that Python 3.11 deprecates. The filter stays:
+    # to take it back could take back filters that other threads set meanwhile.
+    warnings.filterwarnings("ignore", category=DeprecationWarning, module=r"bpe_openai\.")
     try:
-        with warnings.catch_warnings():
-            # Importing the package reads its data through a function that Python 3.11 deprecates.
-            warnings.simplefilter("ignore", DeprecationWarning)
-            from bpe_openai._bindings import tokenizer_for_encoding
+        from bpe_openai._bindings import tokenizer_for_encoding
     except ImportError as error:
         raise ExtraMissing(
             feature="counting tokens of models behind an API", extra="api"

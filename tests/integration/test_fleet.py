@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import socket
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -297,6 +298,17 @@ def test_a_fleet_that_is_closed_leaves_no_connection_to_redis(migrated_url, redi
             eventually(lambda: {each["id"] for each in watching.client_list()} <= before)
     finally:
         gc.enable()
+
+
+def test_sockets_of_the_program_keep_the_limit_that_it_gave_them(
+    migrated_url, redis_url, monkeypatch
+):
+    """Two fleets closed at once would leave kombu's limit behind for good."""
+    changed = []
+    monkeypatch.setattr(socket, "setdefaulttimeout", changed.append)
+    with ef.connect(migrated_url, redis_url) as fleet:
+        assert fleet.doorbell.ring("cpu")
+    assert [] == changed
 
 
 def test_a_ring_of_a_call_that_goes_on_while_its_fleet_is_closed_is_heard(migrated_url, redis_url):

@@ -65,19 +65,25 @@ class Listener:
         self._server = socket.create_server(("127.0.0.1", 0))
         self.port = self._server.getsockname()[1]
         self.heard: list[bytes] = []
+        self._closing = False
         self._thread = threading.Thread(target=self._listen, name="listener")
         self._thread.start()
 
     def _listen(self) -> None:
-        # The server is closed to end the thread.
-        with contextlib.suppress(OSError):
-            while True:
+        while True:
+            try:
                 client, _ = self._server.accept()
-                with client:
-                    client.settimeout(10)
-                    self.heard.append(client.recv(65_536))
+            except OSError:
+                if self._closing:
+                    return
+                raise
+            # Whoever hangs up or says nothing is no reason to miss the next one.
+            with client, contextlib.suppress(OSError):
+                client.settimeout(10)
+                self.heard.append(client.recv(65_536))
 
     def close(self) -> None:
+        self._closing = True
         self._server.shutdown(socket.SHUT_RDWR)
         self._server.close()
         self._thread.join()

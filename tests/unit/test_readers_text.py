@@ -155,8 +155,10 @@ def test_html_without_text_is_empty(tmp_path):
 
 def test_html_that_looks_like_xml_or_a_file_name_is_read_without_a_warning(tmp_path):
     xhtml = '<?xml version="1.0"?><html xmlns="http://www.w3.org/1999/xhtml"><p>x</p></html>'
-    assert "x" == read_one(tmp_path / "a.html", xhtml).text
-    assert "page.html" == read_one(tmp_path / "a.html", "page.html").text
+    for markup in (xhtml, '<?xml version="1.0"?><feed><p>x</p></feed>'):
+        assert "x" == read_here(tmp_path / "a.html", markup).text
+    for name in ("page.html", "https://example.org/page"):
+        assert name == read_here(tmp_path / "a.html", name).text
 
 
 def test_html_that_nests_deeper_than_the_stack_is_read(tmp_path):

@@ -5,7 +5,7 @@ import json
 
 import celery
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from embedfleet_schema.rings import MOST_BYTES, TASK, ring_of
@@ -60,6 +60,7 @@ def test_an_entry_is_the_one_ring_of_its_queue_or_nothing(canonical, entry):
 @given(options=st.dictionaries(st.sampled_from(HEADERS), JSON))
 def test_what_is_written_on_a_ring_makes_no_difference(canonical, options):
     entry = json.dumps({"headers": {**options, "task": TASK}, "properties": options}).encode()
+    assume(len(entry) <= MOST_BYTES)
     assert canonical == without_names(ring_of(entry, "cpu"))
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import warnings
 from collections.abc import Iterator
 from io import BufferedReader
 from typing import TYPE_CHECKING
@@ -29,6 +28,9 @@ _BLOCKS = frozenset(
 )
 _CELLS = frozenset({"td", "th"})
 _SPACES = re.compile(r"\s+")
+# bs4 warns of markup that looks like XML or a file name, which is to be read all the same. Nothing
+# that begins with this looks so.
+_AS_HTML = "<?html>"
 _GAPS = re.compile(r"\n{3,}")
 
 
@@ -40,10 +42,7 @@ def read_html(key: str, stream: BufferedReader, max_bytes: int) -> Iterator[Verd
         raise ExtraMissing(feature="Reading .html files", extra="readers") from error
     markup = read_text(stream, max_bytes)
     try:
-        with warnings.catch_warnings():
-            # bs4 warns of markup that looks like XML or a file name: it is to be read all the same.
-            warnings.simplefilter("ignore")
-            soup = bs4.BeautifulSoup(markup, "html.parser")
+        soup = bs4.BeautifulSoup(_AS_HTML + markup, "html.parser")
     except (bs4.exceptions.ParserRejectedMarkup, RecursionError) as error:
         raise Refused("UNREADABLE", f"not HTML: {short_reason(error)}") from error
     title = soup.title.get_text() if soup.title else ""
