@@ -29,9 +29,9 @@ from typing import Any
 
 import numpy as np
 
+from embedfleet_schema.catalogue.model_files import find_model
+from embedfleet_schema.catalogue.space_lookup import resolve_space
 from embedfleet_schema.errors import EmbedfleetError
-from embedfleet_schema.model_files import find_model
-from embedfleet_schema.spaces import resolve_space
 from embedfleet_schema.types import Space
 from embedfleet_workers.embedders.local import LocalEmbedder
 

@@ -16,8 +16,8 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from embedfleet_schema.model_files import find_model
-from embedfleet_schema.spaces import resolve_space
+from embedfleet_schema.catalogue.model_files import find_model
+from embedfleet_schema.catalogue.space_lookup import resolve_space
 from embedfleet_workers.cores import cores
 from embedfleet_workers.embedders.local import LocalEmbedder
 

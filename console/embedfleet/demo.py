@@ -20,9 +20,9 @@ from embedfleet.stack import down, status
 from embedfleet.stack.processes import wait_until
 from embedfleet.stdlib_docs import documents
 from embedfleet_schema.amounts import quantity
+from embedfleet_schema.catalogue.space_lookup import resolve_space
 from embedfleet_schema.errors import UnknownCollection, WorkerStartFailed
 from embedfleet_schema.settings import Settings
-from embedfleet_schema.spaces import resolve_space
 from embedfleet_schema.store import jobs
 
 if TYPE_CHECKING:

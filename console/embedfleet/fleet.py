@@ -14,10 +14,11 @@ from embedfleet.edge import edge
 from embedfleet.job import Job
 from embedfleet.limits import Limits
 from embedfleet.planning import Plan, compared, make_plans
-from embedfleet.stops import clear_stops
+from embedfleet.provider_stops import clear_provider_stop
 from embedfleet_producer.chunking import settled
 from embedfleet_producer.plan import Counted, Target
 from embedfleet_producer.ready_made import ChunkFunction
+from embedfleet_schema.catalogue.space_lookup import parse_model, resolve_space
 from embedfleet_schema.errors import (
     BadArgument,
     ModelMismatch,
@@ -28,7 +29,6 @@ from embedfleet_schema.errors import (
 )
 from embedfleet_schema.foreign import translated
 from embedfleet_schema.settings import load_settings
-from embedfleet_schema.spaces import parse_model, resolve_space
 from embedfleet_schema.store import collections, jobs, spaces, usage, workers
 from embedfleet_schema.store.jobs import JobStatus
 from embedfleet_schema.store.spaces import PausedSpace
@@ -279,7 +279,7 @@ class Fleet(Connections):
         """
         arguments.text("resume", "model", model)
         # First, or a worker could take a batch and be stopped again by what is to be cleared.
-        clear_stops(self.settings.redis, model)
+        clear_provider_stop(self.settings.redis, model)
         resumed = spaces.resume(self.db, model)
         alive = self.workers()
         for queue in resumed.queues:

@@ -7,14 +7,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from embedfleet.connections import Connections
-from embedfleet.pace import Basis, pace
+from embedfleet.eta import Basis, estimate
 from embedfleet_producer.chunking import settled
 from embedfleet_producer.plan import Counted, Planner, Target, count_all
 from embedfleet_producer.ready_made import ChunkFunction
 from embedfleet_producer.windows import Documents
-from embedfleet_schema import catalogue
+from embedfleet_schema.catalogue import api_models
+from embedfleet_schema.catalogue.space_lookup import resolve_space
 from embedfleet_schema.errors import BadChunking, BadModelName
-from embedfleet_schema.spaces import resolve_space
 from embedfleet_schema.store import plans
 from embedfleet_schema.store.usage import TOKENS_PER_PRICE
 from embedfleet_schema.types import Chunking, Rejection
@@ -95,8 +95,8 @@ def compared(name: str, chunking: Chunking) -> Target:
 
 def _plan(connections: Connections, name: str, target: Target, planner: Planner) -> Plan:
     counted, space = planner.counted, target.space
-    price = catalogue.price_of(space.name, connections.settings.prices)
-    reckoned = pace(connections, space, counted)
+    price = api_models.price_of(space.name, connections.settings.prices)
+    reckoned = estimate(connections, space, counted)
     return Plan(
         collection=name,
         model=space.name,

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from psycopg_pool import PoolTimeout
 
 from embedfleet.query_texts import check_read, check_visible
-from embedfleet_schema.catalogue import API_PROVIDERS
+from embedfleet_schema.catalogue.api_models import API_PROVIDERS
 from embedfleet_schema.database import Database
 from embedfleet_schema.errors import EmbedfleetError
 from embedfleet_schema.store import queries

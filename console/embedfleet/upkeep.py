@@ -25,10 +25,10 @@ from embedfleet_schema.store import (
 )
 from embedfleet_schema.store.audit import Audit
 from embedfleet_schema.store.collections import CollectionCounts
+from embedfleet_schema.store.document_standing import Explanation
 from embedfleet_schema.store.documents import DocumentInfo, Selection
 from embedfleet_schema.store.drop import drop
 from embedfleet_schema.store.explain import explain
-from embedfleet_schema.store.explanation import Explanation
 from embedfleet_schema.store.failures import FailureInfo
 from embedfleet_schema.store.graphs import BuildMemory, build_memory
 from embedfleet_schema.types import LARGEST_ID, CollectionInfo

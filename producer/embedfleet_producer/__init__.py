@@ -1,1 +1,1 @@
-"""Documents in, batches out: read, judge, cut, hash, store, ring."""
+"""Documents in, batches out: read, validate, cut, hash, store, ring."""

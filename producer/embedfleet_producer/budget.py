@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
-from embedfleet_schema.catalogue import price_of
+from embedfleet_schema.catalogue.api_models import price_of
 from embedfleet_schema.errors import BadBudget, PriceUnknown
 from embedfleet_schema.types import Space
 

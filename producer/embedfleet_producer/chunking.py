@@ -12,7 +12,7 @@ from embedfleet_producer.ready_made import as_chunks, parts_of
 from embedfleet_producer.stand_ins import RefusedChunk
 from embedfleet_producer.tokens import Reading, TokenCounter, counter_for
 from embedfleet_producer.too_long import longest_beginning
-from embedfleet_producer.unknown import is_surely_read, unread_share
+from embedfleet_producer.unreadable import is_surely_read, unread_share
 from embedfleet_schema.errors import BadChunking
 from embedfleet_schema.types import DEFAULT_SIZE, Chunk, Chunking, ChunkMode, Space, TooLong
 

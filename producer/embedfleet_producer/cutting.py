@@ -9,9 +9,9 @@ from functools import cache
 from itertools import chain, pairwise
 from typing import NamedTuple
 
-from embedfleet_producer.clusters import cluster_end, cluster_start
+from embedfleet_producer.graphemes import grapheme_end, grapheme_start
 from embedfleet_producer.tokens import Reading, Splitter, TokenCounter
-from embedfleet_producer.unknown import Unread
+from embedfleet_producer.unreadable import Unread
 from embedfleet_schema.types import ChunkMode
 
 # At each cut the splitter measures all of a paragraph or section that does not fit, which is
@@ -41,7 +41,7 @@ class Cutter:
     """Cuts at the best boundary (section, paragraph, sentence, word) that keeps to `size` tokens.
 
     Spans neither start nor end with whitespace, cover all that is not whitespace, and have at
-    most `size` tokens, but for single characters that have more. A cluster of characters that a
+    most `size` tokens, but for single characters that have more. A grapheme that a
     reader takes for one is cut only where it does not fit by itself.
 
     A word that is longer than the tokenizer reads (WordPiece has one unknown token for more than a
@@ -131,7 +131,7 @@ class Cutter:
             return []
         parts = -(-word.length // limit)
         even = (word.start + (word.end - word.start) * n // parts for n in range(1, parts))
-        places = sorted({cluster_start(content, place) for place in even} - {word.start})
+        places = sorted({grapheme_start(content, place) for place in even} - {word.start})
         ends = [word.start, *places, word.end]
         readings = self._counter.read([content[start:end] for start, end in pairwise(ends)])
         return places if any(map(_is_read, readings)) else []
@@ -196,9 +196,10 @@ def _is_read(reading: Reading) -> bool:
 
 
 def _mended(text: str, cuts: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
-    """The cuts moved out of clusters and to where whitespace ends, as Python sees it."""
+    """The cuts moved out of graphemes and to where whitespace ends, as Python sees it."""
     moved = (
-        _stripped(text, cluster_start(text, start), cluster_start(text, end)) for start, end in cuts
+        _stripped(text, grapheme_start(text, start), grapheme_start(text, end))
+        for start, end in cuts
     )
     return [(start, end) for start, end in moved if start < end]
 
@@ -209,11 +210,11 @@ def _stripped(text: str, start: int, end: int) -> tuple[int, int]:
 
 
 def _middle(text: str, start: int, end: int) -> int:
-    """Where to halve: after whitespace, else between clusters, else anywhere."""
+    """Where to halve: after whitespace, else between graphemes, else anywhere."""
     half = (start + end) // 2
     places = (
         max(text.rfind(space, start + 1, half) for space in " \n") + 1,
-        cluster_start(text, half),
-        cluster_end(text, half),
+        grapheme_start(text, half),
+        grapheme_end(text, half),
     )
     return next((place for place in places if start < place < end), half)

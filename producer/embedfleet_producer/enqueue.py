@@ -22,10 +22,10 @@ from embedfleet_producer.tokens import counter_for
 from embedfleet_producer.verdicts import AlikeVerdicts, OutdatedVerdicts, rows
 from embedfleet_producer.windows import Window, windows
 from embedfleet_schema.broker import Doorbell
+from embedfleet_schema.catalogue.batch_prices import check_lane
 from embedfleet_schema.database import Database
 from embedfleet_schema.failpoints import Failpoints
 from embedfleet_schema.foreign import callers_own, translated
-from embedfleet_schema.lanes import check_lane
 from embedfleet_schema.settings import Settings
 from embedfleet_schema.store import documents, ingest, reuse
 from embedfleet_schema.store.jobs import Tally

@@ -1,4 +1,4 @@
-"""Judged documents into rows: which changed, how they are cut, what each chunk's address is."""
+"""Validated documents into rows: which changed, how they are cut, what each chunk's address is."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from typing import Any
 from psycopg.types.json import Jsonb
 
 from embedfleet_producer.chunking import Chunker, PreparedChunk
-from embedfleet_producer.judge import Judged
 from embedfleet_producer.known import Known
 from embedfleet_producer.marks import in_force, marks_of
 from embedfleet_producer.origins import duplicate, is_taken, taken
 from embedfleet_producer.stand_ins import RefusedChunk
-from embedfleet_producer.unknown import UNREADABLE_SHARE
+from embedfleet_producer.unreadable import UNREADABLE_SHARE
+from embedfleet_producer.validation import Validated
 from embedfleet_producer.windows import Window
 from embedfleet_schema.store.ingest import ChunkRow, DocumentRow, Incoming, Refusal
 from embedfleet_schema.types import Document, Rejection, text_hash
@@ -51,22 +51,24 @@ def prepare(
     """
     incoming = Incoming(keys=list(window.accepted), replace=replace_others)
     rejected = list(window.rejected)
-    changed: list[Judged] = []
-    for key, judged in window.accepted.items():
+    changed: list[Validated] = []
+    for key, validated in window.accepted.items():
         former = known.get(key)
-        if former is not None and former.digest == judged.digest:
-            _keep(incoming, judged.document, former)
-        elif verdict := _conflict(judged.document, former, job_id, replace_others=replace_others):
+        if former is not None and former.digest == validated.digest:
+            _keep(incoming, validated.document, former)
+        elif verdict := _conflict(
+            validated.document, former, job_id, replace_others=replace_others
+        ):
             rejected.append(verdict)
         else:
-            changed.append(judged)
-    for judged, chunks in zip(changed, _cut(changed, chunker), strict=True):
-        document = judged.document
+            changed.append(validated)
+    for validated, chunks in zip(changed, _cut(changed, chunker), strict=True):
+        document = validated.document
         if not chunks:
             reason = "no visible text is left after cutting"
             rejected.append(Rejection(document.key, "EMPTY", reason, document.place))
             continue
-        _take(incoming, judged, chunks, chunker)
+        _take(incoming, validated, chunks, chunker)
     incoming.rejected = len(rejected)
     return Prepared(incoming, rejected)
 
@@ -92,13 +94,13 @@ def _conflict(
     return taken(document, former) if is_taken(document, former) and not replace_others else None
 
 
-def _cut(documents: Sequence[Judged], chunker: Chunker) -> list[list[PreparedChunk]]:
+def _cut(documents: Sequence[Validated], chunker: Chunker) -> list[list[PreparedChunk]]:
     """The chunks of each document. All plain texts are tokenized in one call, all ready in one."""
     cut: dict[int, list[PreparedChunk]] = {}
     ready = {
-        index: judged.document.chunks
-        for index, judged in enumerate(documents)
-        if judged.document.chunks is not None
+        index: validated.document.chunks
+        for index, validated in enumerate(documents)
+        if validated.document.chunks is not None
     }
     plain = [index for index in range(len(documents)) if index not in ready]
     texts = [documents[index].document.text or "" for index in plain]
@@ -109,16 +111,16 @@ def _cut(documents: Sequence[Judged], chunker: Chunker) -> list[list[PreparedChu
 
 
 def _take(
-    incoming: Incoming, judged: Judged, chunks: Sequence[PreparedChunk], chunker: Chunker
+    incoming: Incoming, validated: Validated, chunks: Sequence[PreparedChunk], chunker: Chunker
 ) -> None:
     """A document and its chunks, each with the document's metadata, over it that of marks, over
     it its own.
     """
-    document = judged.document
-    key, whole = document.key, _json(judged.metadata)
+    document = validated.document
+    key, whole = document.key, _json(validated.metadata)
     marks = marks_of(document, chunker.mode)
     parts = in_force(marks, [each.chunk.start for each in chunks]) if marks else []
-    incoming.documents.append(DocumentRow(key, judged.digest, document.source))
+    incoming.documents.append(DocumentRow(key, validated.digest, document.source))
     for position, prepared in enumerate(chunks):
         chunk, tokens = prepared.chunk, prepared.tokens
         start, end, content = chunk.start, chunk.end, chunk.content

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 
-from embedfleet_producer.judge import Judged, checked, judge, printable, shown
 from embedfleet_producer.marks import in_force, marks_of
+from embedfleet_producer.validation import Validated, checked, printable, shown, validate
 from embedfleet_producer.visible import has_text
 from embedfleet_schema.errors import BadChunking
 from embedfleet_schema.types import Chunk, ChunkMode, Rejection
@@ -14,15 +14,15 @@ from embedfleet_schema.types import Chunk, ChunkMode, Rejection
 ChunkFunction = Callable[[str], Iterable[str | Chunk]]
 
 
-def cut_by(function: ChunkFunction, judged: Judged, mode: ChunkMode) -> Judged | Rejection:
+def cut_by(function: ChunkFunction, validated: Validated, mode: ChunkMode) -> Validated | Rejection:
     """A document whose text a caller's function cuts, as one of ready-made chunks.
 
-    What the function makes is what is judged and digested: a document whose chunks came out as
+    What the function makes is what is validated and digested: a document whose chunks came out as
     before is unchanged, whatever the function is called. The marks of the text are in the chunks.
     """
-    document = judged.document
+    document = validated.document
     if document.text is None:
-        return judged
+        return validated
     try:
         found = located(as_chunks(function(document.text)), document.text)
     except Exception as error:  # noqa: BLE001 - the user's code; it fails this document alone
@@ -35,7 +35,7 @@ def cut_by(function: ChunkFunction, judged: Judged, mode: ChunkMode) -> Judged |
         for chunk, carried in zip(chunks, marks, strict=True)
     ]
     cut = replace(document, text=None, chunks=marked, marks=())
-    return judge(cut, max_bytes=max(4 * judged.size, 1))
+    return validate(cut, max_bytes=max(4 * validated.size, 1))
 
 
 def as_chunks(pieces: Iterable[str | Chunk]) -> Iterator[Chunk]:

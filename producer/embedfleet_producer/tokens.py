@@ -11,15 +11,15 @@ from typing import NamedTuple, Protocol
 from semantic_text_splitter import MarkdownSplitter, TextSplitter
 from tokenizers import Regex, Tokenizer, models, pre_tokenizers
 
-from embedfleet_producer.unknown import Unread, unknown_id, word_limit
-from embedfleet_schema import catalogue
-from embedfleet_schema.catalogue import API_PROVIDERS, CL100K
+from embedfleet_producer.unreadable import Unread, unknown_id, word_limit
+from embedfleet_schema.catalogue import api_models
+from embedfleet_schema.catalogue.api_models import API_PROVIDERS, CL100K
+from embedfleet_schema.catalogue.hub import is_hub_name
+from embedfleet_schema.catalogue.model_files import published_tokenizer, tokenizer_file
+from embedfleet_schema.catalogue.space_lookup import parse_model
+from embedfleet_schema.catalogue.vocabulary import cl100k_count
 from embedfleet_schema.errors import ModelNotFound
-from embedfleet_schema.hub import is_hub_name
-from embedfleet_schema.model_files import published_tokenizer, tokenizer_file
-from embedfleet_schema.spaces import parse_model
 from embedfleet_schema.types import Chunking, ChunkMode, Space
-from embedfleet_schema.vocabulary import cl100k_count
 
 log = logging.getLogger(__name__)
 
@@ -185,7 +185,7 @@ def _counter(name: str) -> TokenCounter:
 
 
 def _of_api(provider: str, model: str) -> TokenCounter:
-    entry = catalogue.find(provider, model)
+    entry = api_models.find(provider, model)
     if entry is not None and entry.tokenizer == CL100K:
         return Cl100kCounter()
     # Servers that speak OpenAI's protocol name a model by its repository, where it has one.

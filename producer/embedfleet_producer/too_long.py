@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from embedfleet_producer.clusters import cluster_start
+from embedfleet_producer.graphemes import grapheme_start
 from embedfleet_producer.tokens import TokenCounter
 from embedfleet_producer.visible import has_text
 
@@ -34,4 +34,4 @@ def longest_beginning(text: str, limit: int, counter: TokenCounter) -> int:
 
 
 def _ending(text: str, end: int) -> int:
-    return len(text[: cluster_start(text, end)].rstrip())
+    return len(text[: grapheme_start(text, end)].rstrip())

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 
-from embedfleet_producer.judge import printable, storable_source
 from embedfleet_producer.persistence import persistently
 from embedfleet_producer.source import Source
+from embedfleet_producer.validation import printable, storable_source
 from embedfleet_schema.amounts import quantity
 from embedfleet_schema.database import Database
 from embedfleet_schema.store import ingest

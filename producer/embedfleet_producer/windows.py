@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 
-from embedfleet_producer.judge import Judged, judge
 from embedfleet_producer.origins import duplicate
 from embedfleet_producer.ready_made import ChunkFunction, cut_by
+from embedfleet_producer.validation import Validated, validate
 from embedfleet_schema.settings import Settings
 from embedfleet_schema.types import ChunkMode, Document, Rejection
 
@@ -16,13 +16,13 @@ Documents = Iterable[Document | Rejection]
 
 @dataclass(slots=True)
 class Window:
-    """Judged documents, each key once, and the verdicts on the others."""
+    """Validated documents, each key once, and the verdicts on the others."""
 
-    accepted: dict[str, Judged] = field(default_factory=dict)
+    accepted: dict[str, Validated] = field(default_factory=dict)
     rejected: list[Rejection] = field(default_factory=list)
     size: int = 0
 
-    def add(self, item: Judged | Rejection) -> None:
+    def add(self, item: Validated | Rejection) -> None:
         if isinstance(item, Rejection):
             self.rejected.append(item)
             return
@@ -34,19 +34,19 @@ class Window:
 
     def keys(self) -> list[str]:
         """The keys to ask a collection for, in each spelling that it may hold them in."""
-        judged = self.accepted.values()
-        former = [each.document.former_key for each in judged if each.document.former_key]
+        validated = self.accepted.values()
+        former = [each.document.former_key for each in validated if each.document.former_key]
         return [*self.accepted, *former]
 
     def respell(self, known: Container[str]) -> None:
         """Give documents the key that a collection holds them by, if that is the former one."""
-        for key, judged in list(self.accepted.items()):
-            former = judged.document.former_key
+        for key, validated in list(self.accepted.items()):
+            former = validated.document.former_key
             if former is None or former in self.accepted or former not in known or key in known:
                 continue
-            document = _respelled(judged.document, former)
-            respelled = judge(document, max_bytes=judged.size, mode=judged.mode)
-            if isinstance(respelled, Judged):
+            document = _respelled(validated.document, former)
+            respelled = validate(document, max_bytes=validated.size, mode=validated.mode)
+            if isinstance(respelled, Validated):
                 self.accepted[former] = respelled
                 del self.accepted[key]
 
@@ -69,7 +69,7 @@ def windows(
     mode: ChunkMode = "text",
     function: ChunkFunction | None = None,
 ) -> Iterator[Window]:
-    """Judge a stream and cut it: a window ends at either limit, and nothing is read ahead of it.
+    """Validate a stream and cut it: a window ends at either limit, and nothing is read ahead of it.
 
     A caller's function cuts the texts here: its chunks tell whether a document has changed.
 
@@ -82,10 +82,10 @@ def windows(
             if isinstance(item, Rejection):
                 window.add(item)
             else:
-                judged = judge(item, max_bytes=settings.max_document_bytes, mode=mode)
-                if function is not None and isinstance(judged, Judged):
-                    judged = cut_by(function, judged, mode)
-                window.add(judged)
+                validated = validate(item, max_bytes=settings.max_document_bytes, mode=mode)
+                if function is not None and isinstance(validated, Validated):
+                    validated = cut_by(function, validated, mode)
+                window.add(validated)
             if len(window) >= settings.window_documents or window.size >= settings.window_bytes:
                 full, window = window, Window()
                 yield full

@@ -21,19 +21,19 @@ class OneAtATime(Protocol):
 class Breaker:
     """Closed it lets everyone pass; open, one caller every `probe_s` seconds.
 
-    With a `turn` that holds for `probe_s` seconds, one caller of the whole fleet. `clock` gives
-    seconds.
+    With a `leadership` that holds for `probe_s` seconds, one caller of the whole fleet. `clock`
+    gives seconds.
     """
 
     def __init__(
         self,
         probe_s: float,
-        turn: OneAtATime | None = None,
+        leadership: OneAtATime | None = None,
         *,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._probe_s = probe_s
-        self._turn = turn
+        self._leadership = leadership
         self._clock = clock
         self._next_probe: float | None = None
         self._renew()
@@ -51,7 +51,7 @@ class Breaker:
             if now < self._next_probe:
                 return False
             self._next_probe = now + self._probe_s
-            return self._turn is None or self._turn.take()
+            return self._leadership is None or self._leadership.take()
 
     def open(self) -> bool:
         """The fault is there; returns whether that is news."""
@@ -69,8 +69,8 @@ class Breaker:
             if self._next_probe is None:
                 return False
             self._next_probe = None
-            if self._turn is not None:
-                self._turn.give_back()
+            if self._leadership is not None:
+                self._leadership.give_back()
             return True
 
     def _renew(self) -> None:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field, HttpUrl, SecretStr, TypeAdapter
 
-from embedfleet_schema.model_names import check_name, check_pattern
+from embedfleet_schema.catalogue.model_names import check_name, check_pattern
 from embedfleet_schema.redis_url import parse_redis_url
 
 _HTTP_URL = TypeAdapter(HttpUrl)

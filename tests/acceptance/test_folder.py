@@ -10,7 +10,7 @@ import pytest
 
 from embedfleet.fleet import Fleet
 from embedfleet.stdlib_docs import documents
-from embedfleet_schema.model_files import find_model
+from embedfleet_schema.catalogue.model_files import find_model
 from embedfleet_schema.settings import load_settings
 from plugins.servers import stack_folder
 

@@ -7,8 +7,8 @@ from contextlib import contextmanager
 import pytest
 from embedder_promises import PROMISES, TEXTS, Asked, smallest_cosine
 
-from embedfleet_schema.model_files import find_model
-from embedfleet_schema.spaces import resolve_space
+from embedfleet_schema.catalogue.model_files import find_model
+from embedfleet_schema.catalogue.space_lookup import resolve_space
 from embedfleet_schema.types import Space
 from embedfleet_workers.embedders import load_embedder
 from embedfleet_workers.embedding_errors import EmbeddingError

@@ -20,9 +20,9 @@ from embedfleet_schema.database import (
     Database,
 )
 from embedfleet_schema.errors import Blocked
+from embedfleet_schema.leadership import LANE
 from embedfleet_schema.migrate import migrate
 from embedfleet_schema.store.sweep import sweep
-from embedfleet_schema.turns import LANE
 from embedfleet_workers import sweeper
 from embedfleet_workers.sweeper import Sweeper
 from plugins.fleets import ask, batches_of, drain

@@ -6,11 +6,11 @@ import pytest
 
 import embedfleet as ef
 from embedfleet.fleet import Fleet
+from embedfleet_schema.catalogue.batch_prices import check_lane
 from embedfleet_schema.errors import FailpointHit, LaneUnsupported
-from embedfleet_schema.lanes import check_lane
+from embedfleet_schema.leadership import LANE, Leadership
 from embedfleet_schema.store import lane
 from embedfleet_schema.store.sweep import sweep
-from embedfleet_schema.turns import LANE, Turn
 from embedfleet_schema.types import Space
 from plugins.lane_fleets import MODEL, PRICE, LaneFleet, names, take_turn, text_of
 from plugins.provider_dialects import tokens_of
@@ -531,10 +531,10 @@ def test_a_job_is_filed_when_all_of_it_is_there_or_its_producer_is_silent(lane_f
 
 def test_one_process_of_the_fleet_acts_at_a_time(lane_fleet: LaneFleet):
     lane_fleet.enqueue(*names(5))
-    turn = Turn(lane_fleet.fleet.db, LANE)
-    assert turn.take()
+    leadership = Leadership(lane_fleet.fleet.db, LANE)
+    assert leadership.take()
     assert not lane_fleet.runner().run_once()
-    turn.give_back()
+    leadership.give_back()
     take_turn(lane_fleet.runner())
     assert names(5) == lane_fleet.filed()
 

@@ -7,9 +7,9 @@ import pytest
 
 from embedfleet_schema import session
 from embedfleet_schema.database import LOCK_SPACE, Database
+from embedfleet_schema.leadership import DISK_PROBE, Leadership
 from embedfleet_schema.statements import load
 from embedfleet_schema.store.sweep import sweep
-from embedfleet_schema.turns import DISK_PROBE, Turn
 from plugins.worker_processes import eventually
 
 SQL = load("batches")
@@ -47,12 +47,12 @@ def test_it_goes_on_with_a_new_connection(frozen):
         assert (1,) == conn.execute("SELECT 1").fetchone()
 
 
-def test_a_turn_lasts_although_nothing_happens_in_it(fleet, frozen):
-    turn = Turn(frozen, DISK_PROBE)
-    assert turn.take()
+def test_a_leadership_lasts_although_nothing_happens_in_it(fleet, frozen):
+    leadership = Leadership(frozen, DISK_PROBE)
+    assert leadership.take()
     time.sleep(1.0)
-    assert not Turn(fleet.db, DISK_PROBE).take()
-    turn.give_back()
+    assert not Leadership(fleet.db, DISK_PROBE).take()
+    leadership.give_back()
 
 
 def test_the_server_notices_a_machine_that_is_gone_within_a_minute(fleet):

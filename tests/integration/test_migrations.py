@@ -22,9 +22,9 @@ from embedfleet_schema.errors import (
     SchemaOutdated,
 )
 from embedfleet_schema.migrate import engine_for, migrate
-from embedfleet_schema.models import Base
 from embedfleet_schema.revisions import newest
 from embedfleet_schema.settings import load_settings
+from embedfleet_schema.tables.models import Base
 from embedfleet_schema.types import Document
 from plugins.revisions import alembic
 

@@ -8,6 +8,7 @@ import pytest
 
 import embedfleet as ef
 from embedfleet_producer.plan import SAMPLES
+from embedfleet_schema.catalogue.space_lookup import resolve_space
 from embedfleet_schema.errors import (
     BadModelName,
     BadName,
@@ -15,7 +16,6 @@ from embedfleet_schema.errors import (
     ModelMismatch,
     UnknownCollection,
 )
-from embedfleet_schema.spaces import resolve_space
 from embedfleet_schema.store import limits, plans
 from embedfleet_schema.store.limits import LimitName
 from plugins.fleets import documents, drain

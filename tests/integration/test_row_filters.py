@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from psycopg import sql
 
 from embedfleet.cli.parameters import parse_where
-from embedfleet_producer.judge import judge
 from embedfleet_producer.readers import read_paths
+from embedfleet_producer.validation import validate
 from embedfleet_schema.store.filters import containment
 
 # The database is the same for all examples, and nothing is written there.
@@ -77,7 +77,7 @@ def matches(holds):
 
 def read(paths):
     """The metadata of files of one document, as it is stored; one process reads all Parquet."""
-    return [judge(document, max_bytes=1_000_000).metadata for document in read_paths(paths)]
+    return [validate(document, max_bytes=1_000_000).metadata for document in read_paths(paths)]
 
 
 def csv_file(folder, cell, stem="t"):

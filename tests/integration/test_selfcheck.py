@@ -8,9 +8,9 @@ import pytest
 
 import embedfleet as ef
 from embedfleet.fleet import Fleet
+from embedfleet_schema.catalogue.model_revision import file_digests, weights_part
+from embedfleet_schema.catalogue.space_lookup import resolve_space
 from embedfleet_schema.errors import ModelRefused
-from embedfleet_schema.model_revision import file_digests, weights_part
-from embedfleet_schema.spaces import resolve_space
 from embedfleet_schema.store import collections, space_checks
 from embedfleet_schema.types import Chunking
 from embedfleet_workers.cooling import Cooling

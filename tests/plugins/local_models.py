@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from embedfleet_schema.model_files import find_model
+from embedfleet_schema.catalogue.model_files import find_model
 
 
 def write_json(path: Path, content: object) -> None:

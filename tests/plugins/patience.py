@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from embedfleet import connections, pace
+from embedfleet import connections, eta
 from embedfleet_schema import broker
 from embedfleet_workers.limits import redis_calls
 
@@ -21,5 +21,5 @@ def patient(monkeypatch: pytest.MonkeyPatch) -> None:
 def _short_tries() -> Iterator[None]:
     """A plan tries the model for a moment: what it finds is no matter to any test."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pace, "TRY_SECONDS", 0.05)
+        patch.setattr(eta, "TRY_SECONDS", 0.05)
         yield

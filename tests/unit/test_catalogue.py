@@ -2,18 +2,24 @@ from datetime import date
 
 import pytest
 
-from embedfleet_schema import catalogue
-from embedfleet_schema.catalogue import API_PROVIDERS, CL100K, PRICES_AS_OF, find, price_of
+from embedfleet_schema.catalogue import api_models
+from embedfleet_schema.catalogue.api_models import (
+    API_PROVIDERS,
+    CL100K,
+    PRICES_AS_OF,
+    find,
+    price_of,
+)
+from embedfleet_schema.catalogue.hub import is_hub_name
+from embedfleet_schema.catalogue.space_lookup import parse_model, resolve_space
 from embedfleet_schema.errors import BadModelName
-from embedfleet_schema.hub import is_hub_name
-from embedfleet_schema.spaces import parse_model, resolve_space
 from embedfleet_schema.types import Space
 from plugins.documents import ROOT
 
 ENTRIES = [
     entry
     for provider in API_PROVIDERS
-    for model in catalogue.known(provider)
+    for model in api_models.known(provider)
     if (entry := find(provider, model)) is not None
 ]
 COSTS = (ROOT / "docs/costs.md").read_text()

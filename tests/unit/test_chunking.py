@@ -9,11 +9,11 @@ from semantic_text_splitter import MarkdownSplitter, TextSplitter
 from tokenizers import Tokenizer, models, pre_tokenizers
 
 from embedfleet_producer.chunking import Chunker, PreparedChunk, settled
-from embedfleet_producer.clusters import cluster_end, cluster_start
 from embedfleet_producer.cutting import Cutter
+from embedfleet_producer.graphemes import grapheme_end, grapheme_start
 from embedfleet_producer.tokens import Cl100kCounter, FileCounter, TokenCounter, counter_for
+from embedfleet_schema.catalogue.space_lookup import resolve_space
 from embedfleet_schema.errors import BadChunking
-from embedfleet_schema.spaces import resolve_space
 from embedfleet_schema.types import Chunk, Chunking, Space
 
 # Each is what a reader takes for one character, or several that may be parted between clusters
@@ -328,10 +328,10 @@ def test_a_cluster_may_be_cut_only_at_its_ends(before, cluster):
     text = before + cluster + "z"
     start, end = len(before), len(before) + len(cluster)
 
-    assert {start} == {cluster_start(text, place) for place in range(start, end)}
-    assert {end} == {cluster_end(text, place) for place in range(start + 1, end + 1)}
+    assert {start} == {grapheme_start(text, place) for place in range(start, end)}
+    assert {end} == {grapheme_end(text, place) for place in range(start + 1, end + 1)}
 
 
 def test_endless_marks_and_flags_are_cut_anywhere():
-    assert cluster_start("e" + "\u0301" * 500, 300) == 300
-    assert cluster_start("🇩" * 5_001, 4_001) == 4_001
+    assert grapheme_start("e" + "\u0301" * 500, 300) == 300
+    assert grapheme_start("🇩" * 5_001, 4_001) == 4_001

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from embedfleet_schema.catalogue import API_PROVIDERS
+from embedfleet_schema.catalogue.api_models import API_PROVIDERS
 from embedfleet_schema.settings import Settings
 
 ROOT = Path(__file__).parents[2]

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from tokenizers import Tokenizer
 
+from embedfleet_schema.catalogue.model_files import find_model
 from embedfleet_schema.errors import ModelNotFound, ModelRefused, WorkerStartFailed
-from embedfleet_schema.model_files import find_model
 from embedfleet_schema.types import Space
 from embedfleet_workers.embedders.forward import PackedForward, PlainForward
 from embedfleet_workers.embedders.local import LocalEmbedder

@@ -5,8 +5,8 @@ from embedfleet_producer.marks import in_force
 from embedfleet_producer.prepare import prepare
 from embedfleet_producer.tokens import counter_for
 from embedfleet_producer.windows import windows
+from embedfleet_schema.catalogue.space_lookup import resolve_space
 from embedfleet_schema.settings import Settings
-from embedfleet_schema.spaces import resolve_space
 from embedfleet_schema.types import Chunk, Chunking, Document, Mark
 
 SPACE = resolve_space("fake/8")

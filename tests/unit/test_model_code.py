@@ -8,10 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tiny_models import NEW, write_json, write_model
 
+from embedfleet_schema.catalogue.model_code import files_below, refuse_code, refuse_pickles
+from embedfleet_schema.catalogue.model_files import find_model
+from embedfleet_schema.catalogue.space_lookup import resolve_space
 from embedfleet_schema.errors import ModelNotFound, ModelRefused
-from embedfleet_schema.model_code import files_below, refuse_code, refuse_pickles
-from embedfleet_schema.model_files import find_model
-from embedfleet_schema.spaces import resolve_space
 from embedfleet_schema.types import Space
 from embedfleet_workers.embedders.loading import _only_shown
 from embedfleet_workers.embedders.local import LocalEmbedder

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 from tiny_models import NEW, PACKAGED_SHA256, safetensors, write_json, write_model
 
-from embedfleet_schema import hub, model_files
+from embedfleet_schema.catalogue import hub, model_files
+from embedfleet_schema.catalogue.model_files import find_model, tokenizer_file
+from embedfleet_schema.catalogue.model_revision import model_revision, weights_part
 from embedfleet_schema.errors import ModelNotFound, ModelRefused
-from embedfleet_schema.model_files import find_model, tokenizer_file
-from embedfleet_schema.model_revision import model_revision, weights_part
 
 COMMIT = "c0ffee" + "0" * 34
 REPOSITORY = "someone/tiny"

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from embedfleet_schema.catalogue import PROVIDERS
+from embedfleet_schema.catalogue.api_models import PROVIDERS
+from embedfleet_schema.catalogue.model_names import check_pattern
 from embedfleet_schema.errors import BadSettings
-from embedfleet_schema.model_names import check_pattern
 from embedfleet_schema.settings import load_settings
 
 

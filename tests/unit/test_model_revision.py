@@ -6,8 +6,8 @@ import shutil
 import pytest
 from tiny_models import NEW, write_json, write_model
 
-from embedfleet_schema.model_files import find_model
-from embedfleet_schema.model_revision import file_digests, model_revision
+from embedfleet_schema.catalogue.model_files import find_model
+from embedfleet_schema.catalogue.model_revision import file_digests, model_revision
 
 MODULES = [
     {"path": "", "type": f"{NEW}.transformer.Transformer"},

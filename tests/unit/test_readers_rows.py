@@ -13,9 +13,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from embedfleet_producer.judge import Judged, judge
 from embedfleet_producer.readers import ReadOptions, ReadReport, read_paths
 from embedfleet_producer.readers.columns import unique_names
+from embedfleet_producer.validation import Validated, validate
 from embedfleet_schema.errors import BadReadOption
 from embedfleet_schema.types import Document, Rejection
 
@@ -364,7 +364,7 @@ def test_an_accessory_that_cannot_be_stored_never_costs_the_text(jsonl, value):
     assert 1 == metadata.pop("a")
     assert metadata.keys() <= {"extra"}
     assert "extra is left out" in found.said
-    assert isinstance(judge(found.verdicts[0], max_bytes=MAX_BYTES), Judged)
+    assert isinstance(validate(found.verdicts[0], max_bytes=MAX_BYTES), Validated)
 
 
 def test_a_column_that_the_metadata_object_hides_is_told(jsonl):

@@ -1,13 +1,13 @@
 import pytest
 
-from embedfleet_producer.judge import Judged, judge
 from embedfleet_producer.ready_made import as_chunks, cut_by, located
+from embedfleet_producer.validation import Validated, validate
 from embedfleet_schema.errors import BadChunking
 from embedfleet_schema.types import Chunk, Document, Mark
 
 
 def cut(function, document: Document, mode="text"):
-    return cut_by(function, judge(document, max_bytes=10_000, mode=mode), mode)
+    return cut_by(function, validate(document, max_bytes=10_000, mode=mode), mode)
 
 
 def test_the_chunks_of_a_callers_function_are_found_in_their_order():
@@ -60,7 +60,7 @@ def test_documents_whose_chunks_came_out_alike_are_the_same():
 
     assert words.digest == again.digest
     assert words.digest != lines.digest
-    assert lines.digest != judge(document, max_bytes=10_000).digest
+    assert lines.digest != validate(document, max_bytes=10_000).digest
 
 
 def test_marks_of_the_text_are_in_the_chunks_under_their_own_metadata():
@@ -81,7 +81,7 @@ def test_the_pieces_of_markdown_know_their_headings():
 
 
 def test_ready_made_chunks_are_not_shown_to_a_function():
-    judged = judge(Document("k", chunks=["one two"]), max_bytes=10_000)
+    judged = validate(Document("k", chunks=["one two"]), max_bytes=10_000)
 
     assert cut_by(str.split, judged, "text") is judged
 
@@ -103,7 +103,7 @@ def test_what_a_function_does_wrong_is_the_verdict_on_its_document(function, cod
 
 
 def test_what_a_function_made_is_accepted_beside_what_cannot_be_seen():
-    assert isinstance(cut(lambda _: ["\u200b", "text"], Document("k", "text")), Judged)
+    assert isinstance(cut(lambda _: ["\u200b", "text"], Document("k", "text")), Validated)
 
 
 def test_a_function_that_raises_what_has_no_words_fails_this_document_alone():

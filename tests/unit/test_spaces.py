@@ -6,8 +6,8 @@ from dataclasses import replace
 import pytest
 from tiny_models import NEW, OLD, PACKAGED_SHA256, safetensors, write_json, write_model
 
+from embedfleet_schema.catalogue.space_lookup import parse_model, resolve_space
 from embedfleet_schema.errors import BadModelName, ModelNotFound, ModelRefused
-from embedfleet_schema.spaces import parse_model, resolve_space
 from embedfleet_schema.types import Space
 
 TRANSFORMER = {"path": "", "type": f"{NEW}.transformer.Transformer"}
@@ -92,7 +92,7 @@ def test_the_packaged_model_is_described_without_loading_it():
 
 def test_resolving_imports_no_model_runtime_and_no_client():
     program = (
-        "import sys; from embedfleet_schema.spaces import resolve_space;"
+        "import sys; from embedfleet_schema.catalogue.space_lookup import resolve_space;"
         "resolve_space('all-MiniLM-L6-v2');"
         "print({'torch', 'transformers', 'huggingface_hub', 'numpy'} & set(sys.modules))"
     )

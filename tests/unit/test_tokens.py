@@ -8,12 +8,12 @@ from tiny_models import word_tokenizer, write_model
 
 from embedfleet_producer import tokens
 from embedfleet_producer.tokens import Cl100kCounter, FileCounter, TokenCounter, counter_for
-from embedfleet_schema import model_files
+from embedfleet_schema.catalogue import model_files
+from embedfleet_schema.catalogue.hub import Hub
+from embedfleet_schema.catalogue.space_lookup import resolve_space
+from embedfleet_schema.catalogue.vocabulary import cl100k_count
 from embedfleet_schema.errors import ExtraMissing, ModelNotFound
-from embedfleet_schema.hub import Hub
-from embedfleet_schema.spaces import resolve_space
 from embedfleet_schema.types import Chunking, Space
-from embedfleet_schema.vocabulary import cl100k_count
 
 MINILM = "all-MiniLM-L6-v2"
 

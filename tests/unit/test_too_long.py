@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from embedfleet_producer.chunking import Chunker, PreparedChunk
 from embedfleet_producer.tokens import TokenCounter, counter_for
 from embedfleet_producer.too_long import longest_beginning
-from embedfleet_schema.spaces import resolve_space
+from embedfleet_schema.catalogue.space_lookup import resolve_space
 from embedfleet_schema.types import Chunk, Chunking
 
 MODELS = ["all-MiniLM-L6-v2", "openai/text-embedding-3-small", "fake/8"]

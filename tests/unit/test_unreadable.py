@@ -8,8 +8,8 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 
 from embedfleet_producer.chunking import Chunker
 from embedfleet_producer.tokens import FileCounter, counter_for
-from embedfleet_producer.unknown import UNREADABLE_SHARE, unread_share
-from embedfleet_schema.spaces import resolve_space
+from embedfleet_producer.unreadable import UNREADABLE_SHARE, unread_share
+from embedfleet_schema.catalogue.space_lookup import resolve_space
 from embedfleet_schema.types import Chunk, Chunking, Space
 
 MINILM = resolve_space("all-MiniLM-L6-v2")

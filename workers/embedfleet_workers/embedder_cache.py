@@ -7,7 +7,7 @@ import threading
 from collections import OrderedDict
 from typing import TYPE_CHECKING
 
-from embedfleet_schema.catalogue import API_PROVIDERS
+from embedfleet_schema.catalogue.api_models import API_PROVIDERS
 from embedfleet_schema.database import Database
 from embedfleet_schema.settings import Settings
 from embedfleet_schema.types import Space

@@ -12,14 +12,14 @@ from importlib.metadata import version
 from uuid import uuid4
 
 from embedfleet_schema.breaker import Breaker
-from embedfleet_schema.catalogue import price_of
+from embedfleet_schema.catalogue.api_models import price_of
 from embedfleet_schema.database import Database
 from embedfleet_schema.errors import SchemaNewer
 from embedfleet_schema.failpoints import Failpoints
+from embedfleet_schema.leadership import DISK_PROBE, Leadership
 from embedfleet_schema.settings import Settings
 from embedfleet_schema.store.batches import Batches
 from embedfleet_schema.store.workers import WorkerIdentity
-from embedfleet_schema.turns import DISK_PROBE, Turn
 from embedfleet_schema.types import Queue
 from embedfleet_workers.cooling import Cooling
 from embedfleet_workers.cores import cores
@@ -105,7 +105,7 @@ class Runtime:
             max_attempts=settings.max_attempts,
             observe=self._observe,
             failpoints=failpoints,
-            disk=Breaker(DISK_FULL_S, Turn(self.db, DISK_PROBE, DISK_FULL_S)),
+            disk=Breaker(DISK_FULL_S, Leadership(self.db, DISK_PROBE, DISK_FULL_S)),
             cooling=self._cooling,
             price_of=lambda name: price_of(name, settings.prices),
             outdated=outdated,

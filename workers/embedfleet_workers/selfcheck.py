@@ -16,9 +16,9 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from embedfleet_schema.catalogue.model_revision import file_digests
 from embedfleet_schema.database import Database
 from embedfleet_schema.errors import ModelRefused
-from embedfleet_schema.model_revision import file_digests
 from embedfleet_schema.store import space_checks
 from embedfleet_schema.store.space_checks import SpaceRecord
 from embedfleet_schema.types import Space

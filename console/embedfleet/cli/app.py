@@ -12,11 +12,11 @@ from embedfleet.cli import (
     collections,
     contents,
     costs,
-    demo,
+    demonstration,
     doctor,
     documents,
     jobs,
-    limits,
+    rate_limits,
     repairs,
     search,
     stack,
@@ -69,7 +69,7 @@ def open_session(
 
 
 for module in (
-    demo,
+    demonstration,
     stack,
     collections,
     costs,
@@ -77,7 +77,7 @@ for module in (
     contents,
     search,
     jobs,
-    limits,
+    rate_limits,
     watch,
     workers,
     repairs,

@@ -19,6 +19,8 @@ from embedfleet.stack import ServerStatus
 from embedfleet.stack import status as stack_status
 from embedfleet_schema import requirements, session
 from embedfleet_schema.amounts import quantity
+from embedfleet_schema.catalogue.hub import Hub
+from embedfleet_schema.catalogue.model_files import PACKAGED_NAMES, is_path
 from embedfleet_schema.database import (
     BUDGET_LOCK_SPACE,
     LOCK_SPACES,
@@ -26,8 +28,7 @@ from embedfleet_schema.database import (
     Database,
 )
 from embedfleet_schema.errors import EmbedfleetError, NotConfigured
-from embedfleet_schema.hub import Hub
-from embedfleet_schema.model_files import PACKAGED_NAMES, is_path
+from embedfleet_schema.leadership import DISK_PROBE, LANE
 from embedfleet_schema.redis_clients import client
 from embedfleet_schema.redis_url import parse_redis_url
 from embedfleet_schema.requirements import Versions
@@ -43,7 +44,6 @@ from embedfleet_schema.store import (
     spaces,
     workers,
 )
-from embedfleet_schema.turns import DISK_PROBE, LANE
 from embedfleet_schema.types import CollectionInfo, serving
 from embedfleet_workers.versions import broker_advice, pgvector_advice
 

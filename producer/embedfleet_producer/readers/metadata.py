@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
-from embedfleet_producer.judge import MAX_METADATA_BYTES
 from embedfleet_producer.readers.cells import Unreadable, is_vector, metadata_object
 from embedfleet_producer.readers.columns import METADATA_COLUMN, Layout
 from embedfleet_producer.readers.options import ReadOptions
 from embedfleet_producer.readers.report import Tally
+from embedfleet_producer.validation import MAX_METADATA_BYTES
 from embedfleet_schema.json_values import json_value
 
 # A character takes at most six bytes in JSON; a number that is not long, and what is between

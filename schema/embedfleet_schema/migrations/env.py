@@ -6,9 +6,9 @@ from alembic import context
 from sqlalchemy import Connection
 
 from embedfleet_schema.migrate import prepared
-from embedfleet_schema.models import SCHEMA, Base
 from embedfleet_schema.roles import renew_grants
 from embedfleet_schema.settings import load_settings
+from embedfleet_schema.tables.models import SCHEMA, Base
 
 
 def _ours(name: str | None, kind: str, _parents: object) -> bool:

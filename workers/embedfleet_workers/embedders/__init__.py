@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from embedfleet_schema.catalogue import API_PROVIDERS
+from embedfleet_schema.catalogue.api_models import API_PROVIDERS
 from embedfleet_schema.errors import BadModelName, ModelRefused
 from embedfleet_schema.types import Space
 from embedfleet_workers.embedders.protocol import Embedder
@@ -69,8 +69,8 @@ def _load_fake(space: Space, _device: str, _threads: int | None, faults: str) ->
 
 
 def _load_local(space: Space, device: str, threads: int | None, _faults: str) -> Embedder:
-    from embedfleet_schema.model_files import find_model
-    from embedfleet_schema.model_revision import model_revision, weights_part
+    from embedfleet_schema.catalogue.model_files import find_model
+    from embedfleet_schema.catalogue.model_revision import model_revision, weights_part
     from embedfleet_workers.embedders.local import LocalEmbedder
 
     directory = find_model(space.model)

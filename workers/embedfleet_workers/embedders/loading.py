@@ -11,8 +11,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
+from embedfleet_schema.catalogue.model_files import shown
 from embedfleet_schema.errors import ExtraMissing, ModelNotFound, ModelRefused, WorkerStartFailed
-from embedfleet_schema.model_files import shown
 from embedfleet_schema.types import Space
 
 if TYPE_CHECKING:

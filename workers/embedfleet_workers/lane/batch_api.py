@@ -10,8 +10,8 @@ from datetime import datetime, timedelta
 from typing import IO, TYPE_CHECKING, Any, TypeVar
 
 from embedfleet_schema.accounts import account_of
+from embedfleet_schema.catalogue.batch_prices import PROVIDER, has_batch_api
 from embedfleet_schema.errors import ExtraMissing, KeyMissing
-from embedfleet_schema.lanes import PROVIDER, has_batch_api
 from embedfleet_schema.settings import Settings
 from embedfleet_workers.embedders.api.adapter import Faulty, Reply
 from embedfleet_workers.embedders.api.openai_api import NO_KEY, OPENAI

@@ -9,15 +9,15 @@ from collections.abc import Callable
 from functools import cached_property
 from uuid import uuid4
 
+from embedfleet_schema.catalogue.batch_prices import lane_price
 from embedfleet_schema.database import Database
 from embedfleet_schema.errors import FailpointHit
 from embedfleet_schema.failpoints import Failpoints
-from embedfleet_schema.lanes import lane_price
+from embedfleet_schema.leadership import LANE, Leadership
 from embedfleet_schema.settings import Settings
 from embedfleet_schema.store import lane
 from embedfleet_schema.store.batches import Batches
 from embedfleet_schema.store.lane import LaneFile
-from embedfleet_schema.turns import LANE, Turn
 from embedfleet_schema.types import QUEUES, Queue
 from embedfleet_workers.lane import endings
 from embedfleet_workers.lane.batch_api import BatchApi, NotDone, Remote
@@ -63,7 +63,7 @@ class LaneRunner(threading.Thread):
         # What is written is fenced by the attempt; the owner of a lane's lease is its file.
         self._batches = Batches(self._db, owner=uuid4(), lease_seconds=lane.LEASE_S)
         self._failpoints = Failpoints.parse(settings.failpoints)
-        self._turn = Turn(self._db, LANE)
+        self._leadership = Leadership(self._db, LANE)
         self._stopping = threading.Event()
         self._said = ""
 
@@ -91,9 +91,9 @@ class LaneRunner(threading.Thread):
         due = lane.due(self._db, patience_s=self._patience_s)
         if not (files or due):
             return True
-        # Without a key the turn is left to a process that has one.
+        # Without a key it is left to a process that has one.
         filer = self._filer
-        if not self._turn.take():
+        if not self._leadership.take():
             return False
         try:
             for file in lane.files(self._db):
@@ -102,7 +102,7 @@ class LaneRunner(threading.Thread):
             while not self._stopping.is_set() and self._file_once(filer):
                 pass
         finally:
-            self._turn.give_back()
+            self._leadership.give_back()
         return True
 
     def _look(self, file: LaneFile, filer: Filer) -> None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from embedfleet_schema.catalogue import CL100K
-from embedfleet_schema.vocabulary import cl100k_count
+from embedfleet_schema.catalogue.api_models import CL100K
+from embedfleet_schema.catalogue.vocabulary import cl100k_count
 from embedfleet_workers.embedding_errors import InputAtFault
 
 # Of English text, in vocabularies of about 100,000.

@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from embedfleet_schema.catalogue import find
+from embedfleet_schema.catalogue.api_models import find
 from embedfleet_schema.types import Kind, Space
 from embedfleet_workers.embedders.api.adapter import Answer, Caps, Faulty, Reply
 from embedfleet_workers.embedders.api.counting import counter

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from embedfleet_schema.catalogue import find
+from embedfleet_schema.catalogue.api_models import find
 from embedfleet_schema.errors import ExtraMissing
 from embedfleet_schema.types import Kind, Space
 from embedfleet_workers.embedders.api.adapter import Caps, Faulty, Limited, Reply

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from embedfleet_producer.judge import MAX_KEY_BYTES, Judged, judge, printable
 from embedfleet_producer.stand_ins import RefusedChunk
+from embedfleet_producer.validation import MAX_KEY_BYTES, Validated, printable, validate
 from embedfleet_producer.visible import has_text
 from embedfleet_schema.types import Chunk, Document, Mark, Rejection
 
@@ -19,14 +19,14 @@ json_values = st.recursive(
 
 
 def verdict(document, max_bytes=1_000_000):
-    return judge(document, max_bytes=max_bytes)
+    return validate(document, max_bytes=max_bytes)
 
 
 offsets = st.none() | st.integers(-2, 2**31) | st.just("0")
 
 
 def is_good(found):
-    return isinstance(found, Judged)
+    return isinstance(found, Validated)
 
 
 def is_visible(piece):
@@ -113,7 +113,7 @@ def test_a_bad_document_gets_its_code(document, code):
     ],
 )
 def test_a_good_document_is_accepted(document):
-    assert isinstance(verdict(document), Judged)
+    assert isinstance(verdict(document), Validated)
 
 
 class Unspeakable(Exception):
@@ -211,8 +211,8 @@ def test_a_piece_costs_none_of_its_neighbours(given_pieces):
     alone = [verdict(Document("k", chunks=[piece])) for piece in given_pieces]
     good = [piece for piece, found in zip(given_pieces, alone, strict=True) if is_good(found)]
     found = verdict(Document("k", chunks=given_pieces))
-    assert bool(good) == isinstance(found, Judged)
-    if isinstance(found, Judged):
+    assert bool(good) == isinstance(found, Validated)
+    if isinstance(found, Validated):
         kept = found.document.chunks
         assert good == [piece for piece in kept if piece in good and is_visible(piece)]
         refused = [piece.code for piece in kept if isinstance(piece, RefusedChunk)]
@@ -251,11 +251,11 @@ def test_the_digest_tells_every_change():
 
 def test_the_digest_tells_the_mode_of_the_collection():
     document = Document("k", "text")
-    texts, markdown = (judge(document, max_bytes=9, mode=mode) for mode in ("text", "markdown"))
+    texts, markdown = (validate(document, max_bytes=9, mode=mode) for mode in ("text", "markdown"))
 
     assert texts.digest != markdown.digest
-    assert texts.digest == judge(replace(document, mode="text"), max_bytes=9).digest
-    assert markdown.digest == judge(replace(document, mode="markdown"), max_bytes=9).digest
+    assert texts.digest == validate(replace(document, mode="text"), max_bytes=9).digest
+    assert markdown.digest == validate(replace(document, mode="markdown"), max_bytes=9).digest
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import Mapped, mapped_column
 
-from embedfleet_schema.declarations import SCHEMA, Base, tally
+from embedfleet_schema.tables.declarations import SCHEMA, Base, tally
 
 # What one transaction changed, of a job and its batches in one lane, or of a collection alone. No
 # row is ever updated or looked up: it has no key.

@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Callable
 from functools import cache
 
-from embedfleet_schema.catalogue import CL100K
+from embedfleet_schema.catalogue.api_models import CL100K
 from embedfleet_schema.errors import ExtraMissing
 
 

@@ -22,7 +22,7 @@ _LONGEST_CLUSTER = 64
 _LONGEST_FLAG_RUN = 1_024
 
 
-def cluster_start(text: str, index: int) -> int:
+def grapheme_start(text: str, index: int) -> int:
     """The nearest place at or before `index` where `text` may be cut, else `index`."""
     for place in range(index, max(index - _LONGEST_CLUSTER, -1), -1):
         if not _is_inside(text, place):
@@ -30,7 +30,7 @@ def cluster_start(text: str, index: int) -> int:
     return index
 
 
-def cluster_end(text: str, index: int) -> int:
+def grapheme_end(text: str, index: int) -> int:
     """The nearest place at or after `index` where `text` may be cut, else `index`."""
     for place in range(index, index + _LONGEST_CLUSTER):
         if not _is_inside(text, place):

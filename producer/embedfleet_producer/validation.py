@@ -26,7 +26,7 @@ MAX_OFFSET = 2**31 - 1
 
 
 @dataclass(frozen=True, slots=True)
-class Judged:
+class Validated:
     """A document that may be stored: its metadata as JSON, and the digest that tells a change.
 
     Of its ready-made chunks, those that are at fault are `RefusedChunk`. `mode` is how its text is
@@ -54,7 +54,9 @@ class _Refused(Exception):
         self.reason = reason
 
 
-def judge(document: object, *, max_bytes: int, mode: ChunkMode = "text") -> Judged | Rejection:
+def validate(
+    document: object, *, max_bytes: int, mode: ChunkMode = "text"
+) -> Validated | Rejection:
     """Accept a document, or say in a code and a sentence why not.
 
     `mode` is how texts are cut that do not say it themselves. A ready-made chunk that is at fault
@@ -77,10 +79,10 @@ def judge(document: object, *, max_bytes: int, mode: ChunkMode = "text") -> Judg
         digest, size = _digest(document, metadata, max_bytes, mode)
     except _Refused as refused:
         if (mended := _with_stand_ins(document)) is not None:
-            return judge(mended, max_bytes=max_bytes, mode=mode)
+            return validate(mended, max_bytes=max_bytes, mode=mode)
         source = storable_source(document.place)
         return Rejection(printable(document.key), refused.code, refused.reason, source)
-    return Judged(document, metadata, digest, size, mode)
+    return Validated(document, metadata, digest, size, mode)
 
 
 def checked(piece: object) -> str | Chunk:

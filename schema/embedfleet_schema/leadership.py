@@ -13,21 +13,21 @@ from embedfleet_schema.database import LOCK_SPACE, Database
 from embedfleet_schema.errors import EmbedfleetError
 from embedfleet_schema.statements import load
 
-_SQL = load("turns")
+_SQL = load("leadership")
 
 # Numbers of advisory locks; positive ones are collections, 0 is the sweep, -1 migrations.
 DISK_PROBE = -2
 LANE = -3
 
 
-class Turn:
+class Leadership:
     """An advisory lock held by a transaction that stays open for `seconds` and does nothing else.
 
     Without `seconds` it is held until it is given back.
 
     Such a transaction has no snapshot, so it holds up no vacuum; and unlike a lock of the session
     it works behind a pooler, where it goes past it if it may: it would keep one of few sessions. A
-    process that dies gives its turn back with its connection; it may be idle for as long as it
+    process that dies gives it back with its connection; it may be idle for as long as it
     likes.
     """
 
@@ -39,7 +39,7 @@ class Turn:
         self._holding: Connection[Any] | None = None
 
     def take(self) -> bool:
-        """Whether this process got the turn just now; False too where nobody can tell."""
+        """Whether this process got it just now; False too where nobody can tell."""
         with self._guard:
             if self._holding is not None:
                 return False

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from difflib import get_close_matches
 
-from embedfleet_schema.catalogue import API_MODELS, PROVIDERS
+from embedfleet_schema.catalogue.api_models import API_MODELS, PROVIDERS
 
 _WILDCARD = re.compile(r"[*?[]")
 _SHORT = "sentence-transformers/"

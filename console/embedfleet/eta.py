@@ -11,9 +11,9 @@ from typing import Literal
 
 from embedfleet.connections import Connections
 from embedfleet_producer.plan import Counted
-from embedfleet_schema.catalogue import API_PROVIDERS
+from embedfleet_schema.catalogue.api_models import API_PROVIDERS
+from embedfleet_schema.catalogue.model_files import has_weights
 from embedfleet_schema.errors import EmbedfleetError
-from embedfleet_schema.model_files import has_weights
 from embedfleet_schema.store import limits, plans
 from embedfleet_schema.store.limits import LimitBook
 from embedfleet_schema.types import Space
@@ -28,35 +28,35 @@ _AT_ONCE = 4
 
 
 @dataclass(frozen=True, slots=True)
-class Pace:
+class Estimate:
     """Seconds, and where the figure comes from; None where nobody can say."""
 
     seconds: float | None
     basis: Basis
 
 
-def pace(connections: Connections, space: Space, counted: Counted) -> Pace:
+def estimate(connections: Connections, space: Space, counted: Counted) -> Estimate:
     """How long the fleet needs for what is to be embedded.
 
     Behind an API, as long as the limits that were set allow at the earliest. Else by the newest
     job of the model, else by a short try here, of one process, where the weights are at hand.
     """
     if not counted.to_embed:
-        return Pace(0.0, "nothing")
+        return Estimate(0.0, "nothing")
     if space.provider in API_PROVIDERS:
         settings = connections.settings
         quotas = _quotas(limits.read(connections.db), space)
         minutes = _minutes(space, counted, quotas, settings.batch_tokens("api"))
         if minutes is not None:
-            return Pace(60 * minutes / settings.limit_target, "limits")
+            return Estimate(60 * minutes / settings.limit_target, "limits")
     speed = plans.speed(connections.db, space)
     if speed:
-        return Pace(counted.tokens_to_pay / speed, "history")
+        return Estimate(counted.tokens_to_pay / speed, "history")
     if space.provider not in API_PROVIDERS:
         measured = _try(connections, space, counted.samples)
         if measured:
-            return Pace(counted.tokens_to_pay / measured, "measured")
-    return Pace(None, "unknown")
+            return Estimate(counted.tokens_to_pay / measured, "measured")
+    return Estimate(None, "unknown")
 
 
 def _quotas(book: LimitBook, space: Space) -> dict[str, float]:

@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import ARRAY, BigInteger, ForeignKey, Text
 from sqlalchemy.orm import Mapped, mapped_column
 
-from embedfleet_schema.declarations import SCHEMA, Base, timestamp
+from embedfleet_schema.tables.declarations import SCHEMA, Base, timestamp
 
 
 class SpaceCheck(Base):

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 log = logging.getLogger(__name__)
 
 
-def clear_stops(redis_url: str, model: str) -> None:
+def clear_provider_stop(redis_url: str, model: str) -> None:
     """Take back what stopped the model's provider, for every account and group.
 
     Where Redis is away nothing is lost: an alarm ends by itself within seconds, and until then

@@ -9,9 +9,8 @@ from importlib.util import find_spec
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
-from embedfleet_schema.errors import ModelNotFound, ModelRefused
-from embedfleet_schema.hub import Hub, is_hub_name, listing
-from embedfleet_schema.model_code import (
+from embedfleet_schema.catalogue.hub import Hub, is_hub_name, listing
+from embedfleet_schema.catalogue.model_code import (
     WEIGHTS,
     files_below,
     refuse_code,
@@ -19,6 +18,7 @@ from embedfleet_schema.model_code import (
     refuse_pickles,
     shown_files,
 )
+from embedfleet_schema.errors import ModelNotFound, ModelRefused
 
 PACKAGED_NAMES = frozenset({"all-minilm-l6-v2", "sentence-transformers/all-minilm-l6-v2"})
 _CONFIGURATION = ("*.json", "*.txt", "*.model")

@@ -11,9 +11,9 @@ from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from embedfleet_schema.hub import listing
-from embedfleet_schema.model_code import refuse_pickles
-from embedfleet_schema.model_files import (
+from embedfleet_schema.catalogue.hub import listing
+from embedfleet_schema.catalogue.model_code import refuse_pickles
+from embedfleet_schema.catalogue.model_files import (
     find_model,
     module_folders,
     shown,

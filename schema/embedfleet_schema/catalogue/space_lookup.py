@@ -9,11 +9,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from embedfleet_schema.api_spaces import api_space
-from embedfleet_schema.catalogue import API_PROVIDERS, PROVIDERS
-from embedfleet_schema.errors import BadModelName, ModelNotFound, ModelRefused
-from embedfleet_schema.hub import is_hub_name
-from embedfleet_schema.model_files import (
+from embedfleet_schema.catalogue.api_models import API_PROVIDERS, PROVIDERS
+from embedfleet_schema.catalogue.api_spaces import api_space
+from embedfleet_schema.catalogue.hub import is_hub_name
+from embedfleet_schema.catalogue.model_files import (
     Module,
     find_model,
     is_path,
@@ -21,7 +20,8 @@ from embedfleet_schema.model_files import (
     read_modules,
     weight_files,
 )
-from embedfleet_schema.model_revision import model_revision
+from embedfleet_schema.catalogue.model_revision import model_revision
+from embedfleet_schema.errors import BadModelName, ModelNotFound, ModelRefused
 from embedfleet_schema.types import Metric, Space, Storage
 
 # What pgvector's HNSW index takes: https://github.com/pgvector/pgvector#hnsw

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 
-from embedfleet_schema import catalogue
-from embedfleet_schema.catalogue import ApiModel
+from embedfleet_schema.catalogue import api_models
+from embedfleet_schema.catalogue.api_models import ApiModel
 from embedfleet_schema.errors import BadModelName
 from embedfleet_schema.types import Space
 
@@ -26,7 +26,7 @@ def api_space(provider: str, model: str, dimensions: int | None, max_tokens: int
     if not _MODEL.fullmatch(model):
         raise BadModelName(name=name, reason="a model's name has no spaces and no such characters")
     _check_positive(name, dimensions, max_tokens)
-    entry = catalogue.find(provider, model)
+    entry = api_models.find(provider, model)
     if entry is None:
         return _stated(provider, model, dimensions, max_tokens)
     if dimensions is not None and dimensions not in entry.widths:
@@ -59,11 +59,11 @@ def _stated(provider: str, model: str, dimensions: int | None, max_tokens: int |
 
 
 def _unknown(provider: str, model: str) -> str:
-    near = catalogue.resembling(provider, model)
+    near = api_models.resembling(provider, model)
     if near:
         hint = f"did you mean {' or '.join(near)}?"
     else:
-        hint = f"known are {', '.join(catalogue.known(provider))}."
+        hint = f"known are {', '.join(api_models.known(provider))}."
     needed = "dimensions" if provider == "openai" else "dimensions and max_tokens"
     return f"{provider} has no such model that is known here; {hint} For another one, give {needed}"
 

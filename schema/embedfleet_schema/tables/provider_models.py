@@ -18,7 +18,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import Mapped, mapped_column
 
-from embedfleet_schema.declarations import SCHEMA, Base, identity, tally, timestamp
+from embedfleet_schema.tables.declarations import SCHEMA, Base, identity, tally, timestamp
 
 
 class RateLimit(Base):

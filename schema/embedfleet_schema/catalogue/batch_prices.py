@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from embedfleet_schema.catalogue import price_of
+from embedfleet_schema.catalogue.api_models import price_of
 from embedfleet_schema.errors import LaneUnsupported
 from embedfleet_schema.types import Lane, Space
 

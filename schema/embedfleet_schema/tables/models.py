@@ -23,10 +23,23 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import Mapped, mapped_column
 
-from embedfleet_schema.check_models import SpaceCheck
-from embedfleet_schema.counter_models import CollectionCounter, JobCounter, counter_delta
-from embedfleet_schema.declarations import SCHEMA, Base, belongs_to, identity, tally, timestamp
-from embedfleet_schema.provider_models import LaneFile, LimitGroup, QueryVector, RateLimit, Usage
+from embedfleet_schema.tables.check_models import SpaceCheck
+from embedfleet_schema.tables.counter_models import CollectionCounter, JobCounter, counter_delta
+from embedfleet_schema.tables.declarations import (
+    SCHEMA,
+    Base,
+    belongs_to,
+    identity,
+    tally,
+    timestamp,
+)
+from embedfleet_schema.tables.provider_models import (
+    LaneFile,
+    LimitGroup,
+    QueryVector,
+    RateLimit,
+    Usage,
+)
 
 __all__ = [
     "SCHEMA",

@@ -1,0 +1,1 @@
+"""The fixed tables, as SQLAlchemy models."""
