@@ -26,7 +26,7 @@ from embedfleet_schema.settings import load_settings
 from embedfleet_schema.types import Space
 from embedfleet_schema.vectors import vector_array
 from embedfleet_workers.embedders.api.access import ApiAccess
-from embedfleet_workers.limits.gates import Gates
+from embedfleet_workers.rate_limits.registry import Gates
 
 DIMENSIONS = 1_536
 OIDS: dict[Any, int] = {"vector": 16_400, "halfvec": 16_401}

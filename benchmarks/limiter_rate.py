@@ -20,9 +20,9 @@ import numpy as np
 import redis
 
 from _scratch import machine, scratch_fleet
-from embedfleet_workers.limits.protocol import LimitKey
-from embedfleet_workers.limits.redis_store import RedisStore
-from embedfleet_workers.limits.store import Ask, Turn
+from embedfleet_workers.rate_limits.quota import LimitKey
+from embedfleet_workers.rate_limits.stores.limit_store import Ask, Turn
+from embedfleet_workers.rate_limits.stores.redis_store import RedisStore
 
 KEY = LimitKey("openai", "0123456789abcdef", "text-embedding-3-small")
 # So high that every turn comes at once: it is the limiter that is measured, not a limit.

@@ -18,7 +18,7 @@ from embedfleet_schema.store import limits, plans
 from embedfleet_schema.store.limits import LimitBook
 from embedfleet_schema.types import Space
 from embedfleet_workers.embedders.api.access import caps_of
-from embedfleet_workers.limits.gate import LARGEST_SHARE
+from embedfleet_workers.rate_limits.limiter import LARGEST_SHARE
 
 Basis = Literal["nothing", "limits", "history", "measured", "unknown"]
 

@@ -20,8 +20,8 @@ from embedfleet_schema.store import limits as stored
 from embedfleet_schema.store.limits import EVERY_ACCOUNT, LimitName
 
 if TYPE_CHECKING:
-    from embedfleet_workers.limits.protocol import LimitKey
-    from embedfleet_workers.limits.store import Snapshot
+    from embedfleet_workers.rate_limits.quota import LimitKey
+    from embedfleet_workers.rate_limits.stores.limit_store import Snapshot
 
 
 # What can be limited.
@@ -146,7 +146,7 @@ class Limits:
         return translated(self._db)
 
     def _states(self) -> tuple[dict[LimitKey, Snapshot], bool]:
-        from embedfleet_workers.limits.store import StoreAway
+        from embedfleet_workers.rate_limits.stores.limit_store import StoreAway
 
         # In a thread: the caller may be inside an event loop of its own.
         with ThreadPoolExecutor(1) as pool:
@@ -156,7 +156,7 @@ class Limits:
                 return {}, False
 
     async def _snapshots(self) -> dict[LimitKey, Snapshot]:
-        from embedfleet_workers.limits.redis_store import RedisStore
+        from embedfleet_workers.rate_limits.stores.redis_store import RedisStore
 
         store = RedisStore(self._redis_url)
         try:

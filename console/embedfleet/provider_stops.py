@@ -15,7 +15,7 @@ def clear_provider_stop(redis_url: str, model: str) -> None:
     Where Redis is away nothing is lost: an alarm ends by itself within seconds, and until then
     workers that hear it hold their calls.
     """
-    from embedfleet_workers.limits.store import StoreAway
+    from embedfleet_workers.rate_limits.stores.limit_store import StoreAway
 
     provider, _, _ = model.partition("/")
     try:
@@ -31,7 +31,7 @@ def clear_provider_stop(redis_url: str, model: str) -> None:
 
 
 async def _clear(redis_url: str, provider: str) -> None:
-    from embedfleet_workers.limits.redis_store import RedisStore
+    from embedfleet_workers.rate_limits.stores.redis_store import RedisStore
 
     store = RedisStore(redis_url)
     try:

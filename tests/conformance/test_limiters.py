@@ -13,10 +13,18 @@ import redis
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from embedfleet_workers.limits.memory import MemoryStore
-from embedfleet_workers.limits.protocol import LimitKey
-from embedfleet_workers.limits.redis_store import RedisStore
-from embedfleet_workers.limits.store import Ask, LimitStore, Lost, Refusal, Sight, TooFar, Turn
+from embedfleet_workers.rate_limits.quota import LimitKey
+from embedfleet_workers.rate_limits.stores.limit_store import (
+    Ask,
+    LimitStore,
+    Lost,
+    Refusal,
+    Sight,
+    TooFar,
+    Turn,
+)
+from embedfleet_workers.rate_limits.stores.memory_store import MemoryStore
+from embedfleet_workers.rate_limits.stores.redis_store import RedisStore
 from embedfleet_workers.stop import Stop
 
 pytestmark = pytest.mark.usefixtures("patient")

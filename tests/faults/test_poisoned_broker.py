@@ -15,8 +15,8 @@ import redis
 from embedfleet.fleet import Fleet
 from embedfleet_schema.broker import KEY_PREFIX
 from embedfleet_schema.rings import TASK
-from embedfleet_workers.limits.protocol import LimitKey
-from embedfleet_workers.limits.redis_store import PREFIX, RedisStore
+from embedfleet_workers.rate_limits.quota import LimitKey
+from embedfleet_workers.rate_limits.stores.redis_store import PREFIX, RedisStore
 from embedfleet_workers.stop import Stop
 from plugins.failpoints import documents
 from plugins.fleets import ask

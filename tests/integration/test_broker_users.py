@@ -17,9 +17,9 @@ from embedfleet.fleet import Fleet
 from embedfleet.stack.ports import candidates
 from embedfleet.stack.wheels import valkey_program
 from embedfleet_schema.settings import load_settings
-from embedfleet_workers.limits.protocol import LimitKey
-from embedfleet_workers.limits.redis_store import RedisStore
-from embedfleet_workers.limits.store import Ask, Refusal, Sight
+from embedfleet_workers.rate_limits.quota import LimitKey
+from embedfleet_workers.rate_limits.stores.limit_store import Ask, Refusal, Sight
+from embedfleet_workers.rate_limits.stores.redis_store import RedisStore
 from embedfleet_workers.stop import Stop
 from plugins.documents import ROOT, blocks
 from plugins.failpoints import leased

@@ -11,8 +11,8 @@ import pytest
 from embedfleet.fleet import Fleet
 from embedfleet_schema.store import limits
 from embedfleet_schema.store.limits import LimitName
-from embedfleet_workers.limits import gates as gates_module
-from embedfleet_workers.limits.gates import Gates
+from embedfleet_workers.rate_limits import registry as registry_module
+from embedfleet_workers.rate_limits.registry import Gates
 from embedfleet_workers.stop import Stop
 
 if TYPE_CHECKING:
@@ -127,8 +127,8 @@ def test_without_redis_what_was_set_is_shown_all_the_same(
 
 
 def test_a_limit_takes_effect_in_a_process_that_runs(fleet: Fleet, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(gates_module, "REFRESH_S", 0.0)
-    monkeypatch.setattr(gates_module, "PATIENCE_S", 60.0)
+    monkeypatch.setattr(registry_module, "REFRESH_S", 0.0)
+    monkeypatch.setattr(registry_module, "PATIENCE_S", 60.0)
 
     async def work() -> tuple[int | None, int | None]:
         gates = Gates(fleet.settings.redis, partial(limits.read, fleet.db))

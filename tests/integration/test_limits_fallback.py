@@ -11,10 +11,10 @@ import redis
 
 from embedfleet_schema.store.limits import LimitBook, LimitName
 from embedfleet_workers.embedding_errors import EmbedderBusy
-from embedfleet_workers.limits import fallback, redis_calls
-from embedfleet_workers.limits.gates import Gates
-from embedfleet_workers.limits.redis_store import RedisStore
-from embedfleet_workers.limits.store import DimensionState, StoreAway
+from embedfleet_workers.rate_limits.registry import Gates
+from embedfleet_workers.rate_limits.stores import fallback_store, redis_script
+from embedfleet_workers.rate_limits.stores.limit_store import DimensionState, StoreAway
+from embedfleet_workers.rate_limits.stores.redis_store import RedisStore
 from embedfleet_workers.stop import Stop
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ BOOK = LimitBook({LimitName("openai", "", "model"): {"tokens": 6_000.0}}, {}, ap
 @pytest.fixture(autouse=True)
 def seen_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """That Redis is back."""
-    monkeypatch.setattr(fallback, "PAUSE_S", 0.05)
+    monkeypatch.setattr(fallback_store, "PAUSE_S", 0.05)
 
 
 @pytest.fixture
@@ -73,7 +73,7 @@ def test_while_redis_is_away_each_process_keeps_to_its_share(
 
     async def test() -> None:
         if way == "stall":
-            monkeypatch.setattr(redis_calls, "ANSWER_S", 1.5)
+            monkeypatch.setattr(redis_script, "ANSWER_S", 1.5)
         gates = made(url)
         assert await takes(gates, 10.0)
         getattr(broken, way)()

@@ -11,8 +11,8 @@ from embedfleet.fleet import Fleet
 from embedfleet_schema.errors import BudgetSpent, JobPaused, LeaseLost, UnknownModel, UsageError
 from embedfleet_schema.store.sweep import sweep
 from embedfleet_workers.embedding_errors import ProviderStopped
-from embedfleet_workers.limits.protocol import LimitKey
-from embedfleet_workers.limits.redis_store import RedisStore
+from embedfleet_workers.rate_limits.quota import LimitKey
+from embedfleet_workers.rate_limits.stores.redis_store import RedisStore
 from embedfleet_workers.stop import Stop
 from plugins.fleets import ask, batches_of
 from plugins.invariants import check

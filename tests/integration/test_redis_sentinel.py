@@ -14,8 +14,8 @@ from embedfleet.fleet import Fleet
 from embedfleet.stack.ports import candidates
 from embedfleet.stack.wheels import valkey_program
 from embedfleet_schema.settings import load_settings
-from embedfleet_workers.limits.store import Turn
-from plugins.limiter_asks import reserve
+from embedfleet_workers.rate_limits.stores.limit_store import Turn
+from plugins.limiter_reservations import reserve
 from plugins.worker_processes import eventually
 
 SERVER = """\

@@ -9,10 +9,10 @@ import redis
 
 from embedfleet.fleet import Fleet
 from embedfleet_schema.settings import load_settings
-from embedfleet_workers.limits.store import StoreAway, Turn
+from embedfleet_workers.rate_limits.stores.limit_store import StoreAway, Turn
 from plugins.command_line import Answer, Command
 from plugins.fleets import documents
-from plugins.limiter_asks import reserve
+from plugins.limiter_reservations import reserve
 from plugins.worker_processes import WorkerProcess, eventually
 
 pytestmark = pytest.mark.usefixtures("patient")

@@ -6,7 +6,7 @@ import pytest
 
 from embedfleet import connections, eta
 from embedfleet_schema import broker
-from embedfleet_workers.limits import redis_calls
+from embedfleet_workers.rate_limits.stores import redis_script
 
 
 @pytest.fixture
@@ -14,7 +14,7 @@ def patient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Redis is away when it refuses, and never because the machine is busy."""
     monkeypatch.setattr(broker, "RING_S", 60.0)
     monkeypatch.setattr(connections, "SOCKET_TIMEOUT_S", 60.0)
-    monkeypatch.setattr(redis_calls, "ANSWER_S", 60.0)
+    monkeypatch.setattr(redis_script, "ANSWER_S", 60.0)
 
 
 @pytest.fixture(scope="session", autouse=True)

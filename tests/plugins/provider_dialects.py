@@ -24,7 +24,7 @@ from embedfleet_schema.settings import load_settings
 from embedfleet_schema.types import Kind, Space
 from embedfleet_workers.embedders.api.access import ApiAccess
 from embedfleet_workers.embedders.fake import fake_vectors
-from plugins.open_gates import OpenGate, OpenGates
+from plugins.open_limiter import OpenGate, OpenGates
 
 KEY = "test-key-0123456789"
 LENGTH = 3.0

@@ -13,9 +13,9 @@ from typing import Protocol
 
 from embedfleet_schema.store.limits import LimitBook, LimitName
 from embedfleet_workers.embedding_errors import EmbedderBusy
-from embedfleet_workers.limits.gates import Gates
-from embedfleet_workers.limits.memory import MemoryStore
-from embedfleet_workers.limits.protocol import Amounts, Gate, Observed
+from embedfleet_workers.rate_limits.quota import Amounts, Gate, Observed
+from embedfleet_workers.rate_limits.registry import Gates
+from embedfleet_workers.rate_limits.stores.memory_store import MemoryStore
 
 Costs = dict[str, float]
 

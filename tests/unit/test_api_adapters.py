@@ -13,7 +13,7 @@ from embedfleet_workers.embedders.api.access import ApiAccess
 from embedfleet_workers.embedders.api.counting import Calibration, estimate
 from embedfleet_workers.embedders.api.requests import Request, cut
 from embedfleet_workers.embedding_errors import InputAtFault
-from plugins.open_gates import OpenGate, OpenGates
+from plugins.open_limiter import OpenGate, OpenGates
 from plugins.provider_dialects import KEY, access_to, limited
 
 # A model of each provider at its own width, at another, and what asks for the other.

@@ -19,7 +19,7 @@ from embedfleet_workers.embedding_errors import (
     ReservationSpent,
 )
 from embedfleet_workers.purse import Purse
-from plugins.open_gates import OpenGate
+from plugins.open_limiter import OpenGate
 from plugins.provider_dialects import Misdeed, access_to, expected_vectors, limited, refusal
 
 SPACE = Space("openai", "text-embedding-3-small", 8, 8_192)

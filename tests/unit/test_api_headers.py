@@ -9,7 +9,7 @@ from embedfleet_workers.embedders.api.headers import (
     observed,
     retry_after,
 )
-from embedfleet_workers.limits.protocol import Observed
+from embedfleet_workers.rate_limits.quota import Observed
 
 NAMES = st.sampled_from(
     [

@@ -14,7 +14,7 @@ from embedfleet_schema.types import Space
 from embedfleet_workers.embedders.api.access import ApiAccess
 from embedfleet_workers.lane.batch_api import BatchApi, NotDone
 from embedfleet_workers.stop import Stop
-from plugins.open_gates import OpenGates
+from plugins.open_limiter import OpenGates
 
 STATUSES = (301, 302, 303, 307, 308)
 TEXT = "a text that stays here"

@@ -14,7 +14,7 @@ from embedfleet_workers.embedders.api.adapter import Faulty, Reply
 from embedfleet_workers.embedders.api.http_api import answer, openai_form
 from embedfleet_workers.embedders.api.openai_api import options_of
 from embedfleet_workers.embedders.api.refusals import complaint, refusal
-from embedfleet_workers.limits.protocol import Observed
+from embedfleet_workers.rate_limits.quota import Observed
 
 _CUSTOM_ID = re.compile(r"(\d{1,18})-(\d{1,9})-(\d{1,9})", re.ASCII)
 

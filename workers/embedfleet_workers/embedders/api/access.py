@@ -26,7 +26,7 @@ from embedfleet_workers.embedders.api.openai_api import OPENAI, OpenAIApi
 from embedfleet_workers.embedders.api.sender import Sender
 from embedfleet_workers.embedders.api.turns import BEGUN_WAIT_S
 from embedfleet_workers.embedders.api.voyage_api import VoyageApi
-from embedfleet_workers.limits.protocol import Gate
+from embedfleet_workers.rate_limits.quota import Gate
 from embedfleet_workers.tls import tls_context
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def caps_of(provider: str, model: str) -> Caps:
 
 
 class Gates(Protocol):
-    """Where gates come from: `embedfleet_workers.limits.gates.Gates`, or a test's."""
+    """Where gates come from: `embedfleet_workers.rate_limits.registry.Gates`, or a test's."""
 
     def gate(self, provider: str, model: str, account: str) -> Gate: ...
 
@@ -164,7 +164,7 @@ def open_access(settings: Settings, db: Database) -> ApiAccess:
 
     `db` is where the limits are that a person set.
     """
-    from embedfleet_workers.limits.gates import Gates as SharedGates
+    from embedfleet_workers.rate_limits.registry import Gates as SharedGates
 
     gates = SharedGates(
         settings.redis,

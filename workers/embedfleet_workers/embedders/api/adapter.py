@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from embedfleet_schema.types import Kind
-from embedfleet_workers.limits.protocol import Amounts, Observed
+from embedfleet_workers.rate_limits.quota import Amounts, Observed
 from embedfleet_workers.stop import Stop
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from embedfleet_schema.types import Kind
 from embedfleet_workers.embedders.api.adapter import Caps
 from embedfleet_workers.embedders.api.http_api import HttpApi, in_order
-from embedfleet_workers.limits.protocol import Amounts
+from embedfleet_workers.rate_limits.quota import Amounts
 
 _INPUT_TYPES = {"document": "search_document", "query": "search_query"}
 

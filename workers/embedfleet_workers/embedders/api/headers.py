@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
-from embedfleet_workers.limits.protocol import Observed
+from embedfleet_workers.rate_limits.quota import Observed
 
 LONGEST_WAIT_S = 86_400.0
 # A limit whose bucket takes longer than this to fill is one of a day: not to be spread by minute.

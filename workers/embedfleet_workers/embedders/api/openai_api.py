@@ -14,7 +14,7 @@ from embedfleet_workers.embedders.api.counting import counter
 from embedfleet_workers.embedders.api.headers import observed
 from embedfleet_workers.embedders.api.http_api import answer, openai_form, without
 from embedfleet_workers.embedders.api.refusals import refusal
-from embedfleet_workers.limits.protocol import Amounts, Observed
+from embedfleet_workers.rate_limits.quota import Amounts, Observed
 
 if TYPE_CHECKING:
     import httpx2

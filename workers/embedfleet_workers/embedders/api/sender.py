@@ -27,8 +27,8 @@ from embedfleet_workers.embedders.api.turns import Turns
 from embedfleet_workers.embedders.checks import no_vectors
 from embedfleet_workers.embedders.protocol import Part, Spent
 from embedfleet_workers.embedding_errors import AboveRateLimit, BadAnswer, ProviderStopped
-from embedfleet_workers.limits.protocol import Admission, Amounts, Gate
 from embedfleet_workers.purse import UNLIMITED, Purse
+from embedfleet_workers.rate_limits.quota import Admission, Amounts, Gate
 from embedfleet_workers.stop import Stop
 
 log = logging.getLogger(__name__)

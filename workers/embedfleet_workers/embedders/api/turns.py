@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from embedfleet_workers.limits.protocol import Admission, Amounts, Gate
+from embedfleet_workers.rate_limits.quota import Admission, Amounts, Gate
 
 # How long a batch that has begun waits for a turn.
 BEGUN_WAIT_S = 60.0

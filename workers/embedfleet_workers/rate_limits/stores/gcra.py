@@ -1,4 +1,4 @@
-"""The schedule of one limit, as plain arithmetic: `limiter.lua` does the same, step by step.
+"""The schedule of one limit, as plain arithmetic: `gcra.lua` does the same, step by step.
 
 A generic cell rate algorithm per dimension (https://en.wikipedia.org/wiki/Generic_cell_rate_algorithm)
 on a clock of its own. The clock stands still during a pause and runs slower when the rate falls, so
@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from embedfleet_workers.limits.observed import in_force
-from embedfleet_workers.limits.protocol import Amounts
-from embedfleet_workers.limits.store import NEAR_S, Ask, Refusal, Sight
+from embedfleet_workers.rate_limits.quota import Amounts
+from embedfleet_workers.rate_limits.readings import in_force
+from embedfleet_workers.rate_limits.stores.limit_store import NEAR_S, Ask, Refusal, Sight
 from embedfleet_workers.stop import Stop
 
 SECOND = 1e6

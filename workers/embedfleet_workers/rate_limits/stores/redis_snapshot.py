@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from embedfleet_workers.limits.schedule import SECOND
-from embedfleet_workers.limits.store import DimensionState, Snapshot
+from embedfleet_workers.rate_limits.stores.gcra import SECOND
+from embedfleet_workers.rate_limits.stores.limit_store import DimensionState, Snapshot
 from embedfleet_workers.stop import Stop
 
 MOST_BYTES = 500

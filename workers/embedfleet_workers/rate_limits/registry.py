@@ -13,11 +13,11 @@ from functools import partial
 from embedfleet_schema.errors import EmbedfleetError
 from embedfleet_schema.store.limits import LimitBook
 from embedfleet_workers.embedding_errors import EmbedderBusy
-from embedfleet_workers.limits.fallback import FallbackStore
-from embedfleet_workers.limits.gate import Lane, Terms
-from embedfleet_workers.limits.memory import MemoryStore
-from embedfleet_workers.limits.protocol import Admission, Amounts, LimitKey
-from embedfleet_workers.limits.store import LimitStore
+from embedfleet_workers.rate_limits.limiter import Lane, Terms
+from embedfleet_workers.rate_limits.quota import Admission, Amounts, LimitKey
+from embedfleet_workers.rate_limits.stores.fallback_store import FallbackStore
+from embedfleet_workers.rate_limits.stores.limit_store import LimitStore
+from embedfleet_workers.rate_limits.stores.memory_store import MemoryStore
 from embedfleet_workers.stop import Stop
 
 log = logging.getLogger(__name__)
@@ -126,7 +126,7 @@ class Gates:
     def _stored(self, redis_url: str | None) -> LimitStore:
         if redis_url is None:
             return MemoryStore()
-        from embedfleet_workers.limits.redis_store import RedisStore
+        from embedfleet_workers.rate_limits.stores.redis_store import RedisStore
 
         return FallbackStore(RedisStore(redis_url), lambda: self.book.api_workers)
 

@@ -2,9 +2,9 @@
 
 import asyncio
 
-from embedfleet_workers.limits.protocol import LimitKey
-from embedfleet_workers.limits.redis_store import RedisStore
-from embedfleet_workers.limits.store import Ask
+from embedfleet_workers.rate_limits.quota import LimitKey
+from embedfleet_workers.rate_limits.stores.limit_store import Ask
+from embedfleet_workers.rate_limits.stores.redis_store import RedisStore
 
 LIMIT = LimitKey("openai", "0123456789abcdef", "text-embedding-3-small")
 

@@ -11,14 +11,14 @@ import pytest
 from embedfleet_schema.accounts import account_of
 from embedfleet_schema.store.limits import LimitBook, LimitName
 from embedfleet_workers.embedding_errors import EmbedderBusy
-from embedfleet_workers.limits.adaptive import FIRST, AdaptiveConcurrency
-from embedfleet_workers.limits.fallback import FallbackStore
-from embedfleet_workers.limits.gates import Gates
-from embedfleet_workers.limits.line import AHEAD_S
-from embedfleet_workers.limits.memory import MemoryStore
-from embedfleet_workers.limits.observed import is_sane, wait_after_429
-from embedfleet_workers.limits.protocol import Gate, LimitKey, Observed
-from embedfleet_workers.limits.store import Ask, Sight, StoreAway, Turn
+from embedfleet_workers.rate_limits.concurrency import FIRST, AdaptiveConcurrency
+from embedfleet_workers.rate_limits.quota import Gate, LimitKey, Observed
+from embedfleet_workers.rate_limits.readings import is_sane, wait_after_429
+from embedfleet_workers.rate_limits.registry import Gates
+from embedfleet_workers.rate_limits.stores.fallback_store import FallbackStore
+from embedfleet_workers.rate_limits.stores.limit_store import Ask, Sight, StoreAway, Turn
+from embedfleet_workers.rate_limits.stores.memory_store import MemoryStore
+from embedfleet_workers.rate_limits.waiting import AHEAD_S
 from embedfleet_workers.stop import Stop
 from plugins.virtual_time import run_in_virtual_time
 

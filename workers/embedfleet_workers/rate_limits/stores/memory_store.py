@@ -9,9 +9,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from uuid import uuid4
 
-from embedfleet_workers.limits.protocol import Amounts, LimitKey
-from embedfleet_workers.limits.schedule import NEAR, SECOND, Schedule
-from embedfleet_workers.limits.store import (
+from embedfleet_workers.rate_limits.quota import Amounts, LimitKey
+from embedfleet_workers.rate_limits.stores.gcra import NEAR, SECOND, Schedule
+from embedfleet_workers.rate_limits.stores.limit_store import (
     STOP_S,
     Ask,
     DimensionState,

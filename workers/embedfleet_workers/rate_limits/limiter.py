@@ -10,13 +10,11 @@ from dataclasses import dataclass, replace
 from uuid import uuid4
 
 from embedfleet_workers.embedding_errors import EmbedderBusy
-from embedfleet_workers.limits.adaptive import AdaptiveConcurrency
-from embedfleet_workers.limits.line import AHEAD_S, Line, Spare
-from embedfleet_workers.limits.observed import in_force, is_sane, wait_after_429
-from embedfleet_workers.limits.places import FleetPlace, OwnPlace, Place
-from embedfleet_workers.limits.protocol import Amounts, LimitKey, Observed
-from embedfleet_workers.limits.sleepers import Sleepers
-from embedfleet_workers.limits.store import (
+from embedfleet_workers.rate_limits.concurrency import AdaptiveConcurrency
+from embedfleet_workers.rate_limits.quota import Amounts, LimitKey, Observed
+from embedfleet_workers.rate_limits.readings import in_force, is_sane, wait_after_429
+from embedfleet_workers.rate_limits.slots import FleetPlace, OwnPlace, Place
+from embedfleet_workers.rate_limits.stores.limit_store import (
     STOP_S,
     Ask,
     LimitStore,
@@ -26,6 +24,8 @@ from embedfleet_workers.limits.store import (
     TooFar,
     Turn,
 )
+from embedfleet_workers.rate_limits.timers import Sleepers
+from embedfleet_workers.rate_limits.waiting import AHEAD_S, Line, Spare
 from embedfleet_workers.stop import Stop
 
 log = logging.getLogger(__name__)

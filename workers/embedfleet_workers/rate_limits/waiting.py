@@ -11,8 +11,8 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
-from embedfleet_workers.limits.protocol import Amounts
-from embedfleet_workers.limits.store import Turn
+from embedfleet_workers.rate_limits.quota import Amounts
+from embedfleet_workers.rate_limits.stores.limit_store import Turn
 
 # How far ahead turns are reserved: long beside a round trip and a process that is late, short
 # beside a minute.

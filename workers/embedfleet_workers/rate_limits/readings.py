@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from embedfleet_workers.limits.protocol import Amounts, Observed
+from embedfleet_workers.rate_limits.quota import Amounts, Observed
 
 # An observed limit of less than this share of what a person set is a figure of another window:
 # Azure counts requests in ten seconds, a sixth of a minute.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 
-from embedfleet_workers.limits.store import Glance, StoreAway, Ticket
+from embedfleet_workers.rate_limits.stores.limit_store import Glance, StoreAway, Ticket
 
 LOOK_S = 0.5
 

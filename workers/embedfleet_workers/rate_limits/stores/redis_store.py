@@ -11,11 +11,9 @@ from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from embedfleet_schema.broker import KEY_PREFIX
-from embedfleet_workers.limits.protocol import Amounts, LimitKey
-from embedfleet_workers.limits.redis_calls import Calls, told
-from embedfleet_workers.limits.redis_snapshot import snapshot_of, word
-from embedfleet_workers.limits.schedule import SECOND
-from embedfleet_workers.limits.store import (
+from embedfleet_workers.rate_limits.quota import Amounts, LimitKey
+from embedfleet_workers.rate_limits.stores.gcra import SECOND
+from embedfleet_workers.rate_limits.stores.limit_store import (
     Ask,
     Glance,
     Lost,
@@ -27,13 +25,15 @@ from embedfleet_workers.limits.store import (
     TooFar,
     Turn,
 )
+from embedfleet_workers.rate_limits.stores.redis_script import Calls, told
+from embedfleet_workers.rate_limits.stores.redis_snapshot import snapshot_of, word
 from embedfleet_workers.stop import Stop
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
 
 PREFIX = f"{KEY_PREFIX}limit:"
-SCRIPT = files("embedfleet_workers.limits").joinpath("limiter.lua").read_text()
+SCRIPT = files("embedfleet_workers.rate_limits.stores").joinpath("gcra.lua").read_text()
 # Who waits for a place says this often that it still lives.
 HEARD_S = 1.0
 

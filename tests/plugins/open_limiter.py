@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from embedfleet_workers.limits.protocol import Amounts, LimitKey, Observed
+from embedfleet_workers.rate_limits.quota import Amounts, LimitKey, Observed
 from embedfleet_workers.stop import Stop
 
 

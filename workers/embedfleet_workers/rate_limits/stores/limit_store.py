@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from embedfleet_workers.limits.protocol import Amounts, LimitKey
+from embedfleet_workers.rate_limits.quota import Amounts, LimitKey
 from embedfleet_workers.stop import Stop
 
 # A turn that is nearer than this is taken as it is: a second round trip would cost as much.

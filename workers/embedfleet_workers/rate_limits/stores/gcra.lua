@@ -1,5 +1,5 @@
 -- The schedule of one limit in one hash, every operation in one round trip, by the server's clock.
--- `schedule.py` says what each step is for; a test holds the two to the same answers.
+-- `gcra.py` says what each step is for; a test holds the two to the same answers.
 --
 -- KEYS: the state of the limit; what belongs to it has its name and a suffix.
 -- ARGV: operation; microseconds ('' = the server's clock, tests bring their own); a name for a new

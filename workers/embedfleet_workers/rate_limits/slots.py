@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
-from embedfleet_workers.limits.adaptive import AdaptiveConcurrency
-from embedfleet_workers.limits.protocol import LimitKey
-from embedfleet_workers.limits.store import LimitStore
+from embedfleet_workers.rate_limits.concurrency import AdaptiveConcurrency
+from embedfleet_workers.rate_limits.quota import LimitKey
+from embedfleet_workers.rate_limits.stores.limit_store import LimitStore
 
 
 class Place(Protocol):

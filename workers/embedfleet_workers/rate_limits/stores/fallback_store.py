@@ -9,9 +9,8 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TypeVar
 
 from embedfleet_schema.breaker import Breaker
-from embedfleet_workers.limits.memory import MemoryStore
-from embedfleet_workers.limits.protocol import Amounts, LimitKey
-from embedfleet_workers.limits.store import (
+from embedfleet_workers.rate_limits.quota import Amounts, LimitKey
+from embedfleet_workers.rate_limits.stores.limit_store import (
     Ask,
     Glance,
     LimitStore,
@@ -24,6 +23,7 @@ from embedfleet_workers.limits.store import (
     TooFar,
     Turn,
 )
+from embedfleet_workers.rate_limits.stores.memory_store import MemoryStore
 from embedfleet_workers.stop import Stop
 
 log = logging.getLogger(__name__)
