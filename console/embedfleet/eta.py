@@ -17,7 +17,7 @@ from embedfleet_schema.errors import EmbedfleetError
 from embedfleet_schema.store import limits, plans
 from embedfleet_schema.store.limits import LimitBook
 from embedfleet_schema.types import Space
-from embedfleet_workers.embedders.api.access import caps_of
+from embedfleet_workers.embedders.api.factory import caps_of
 from embedfleet_workers.rate_limits.limiter import LARGEST_SHARE
 
 Basis = Literal["nothing", "limits", "history", "measured", "unknown"]

@@ -12,7 +12,7 @@ from embedfleet_schema.catalogue.space_lookup import resolve_space
 from embedfleet_schema.types import Space
 from embedfleet_workers.embedders import load_embedder
 from embedfleet_workers.embedding_errors import EmbeddingError
-from plugins.provider_dialects import DialectServer, access_to
+from plugins.provider_dialects import DialectServer, factory_to
 
 FAKE = resolve_space("fake/384")
 # A prompt for queries, which the model itself does not have, so that the kinds can be told apart.
@@ -40,7 +40,7 @@ def loaded(space):
         yield load_embedder(space, device="cpu", threads=2)
         return
     server = DialectServer(space.provider, space.dimensions)
-    api = access_to(server)
+    api = factory_to(server)
     yield load_embedder(space, device="cpu", api=api)
     api.close()
     server.close()

@@ -22,7 +22,7 @@ import pytest
 
 from embedfleet_schema.settings import load_settings
 from embedfleet_schema.types import Kind, Space
-from embedfleet_workers.embedders.api.access import ApiAccess
+from embedfleet_workers.embedders.api.factory import ApiEmbedderFactory
 from embedfleet_workers.embedders.fake import fake_vectors
 from plugins.open_limiter import OpenGate, OpenGates
 
@@ -369,11 +369,13 @@ class _Handler(BaseHTTPRequestHandler):
         """Nothing on the test's output."""
 
 
-def access_to(server: DialectServer, gate: OpenGate | None = None, **settings: object) -> ApiAccess:
+def factory_to(
+    server: DialectServer, gate: OpenGate | None = None, **settings: object
+) -> ApiEmbedderFactory:
     """Access to this one provider, through a gate that admits everyone."""
     provider = server.dialect.provider
     account = {f"{provider}_api_key": KEY, f"{provider}_base_url": server.url}
-    return ApiAccess(load_settings(**{**account, **settings}), OpenGates(gate))
+    return ApiEmbedderFactory(load_settings(**{**account, **settings}), OpenGates(gate))
 
 
 DialectMaker = Callable[..., DialectServer]

@@ -9,12 +9,12 @@ from embedfleet_schema.settings import load_settings
 from embedfleet_schema.types import Space
 from embedfleet_workers.decisions import ELSEWHERE_S, Defer, decide
 from embedfleet_workers.embedders import load_embedder
-from embedfleet_workers.embedders.api.access import ApiAccess
-from embedfleet_workers.embedders.api.counting import Calibration, estimate
-from embedfleet_workers.embedders.api.requests import Request, cut
+from embedfleet_workers.embedders.api.factory import ApiEmbedderFactory
+from embedfleet_workers.embedders.api.request import Request, cut
+from embedfleet_workers.embedders.api.token_counts import Calibration, estimate
 from embedfleet_workers.embedding_errors import InputAtFault
 from plugins.open_limiter import OpenGate, OpenGates
-from plugins.provider_dialects import KEY, access_to, limited
+from plugins.provider_dialects import KEY, factory_to, limited
 
 # A model of each provider at its own width, at another, and what asks for the other.
 MODELS = {
@@ -33,7 +33,7 @@ def send(dialect):
 
     def send(space, kind="document", texts=("a", "b"), gate=None, **settings):
         server = dialect(space.provider, space.dimensions)
-        api = access_to(server, gate, **settings)
+        api = factory_to(server, gate, **settings)
         opened.append(api)
         api.embedder(space).embed(list(texts), kind)
         (call,) = server.calls
@@ -125,7 +125,7 @@ def test_azure_is_called_by_deployment_and_its_request_limit_is_not_believed(dia
         "x-ratelimit-remaining-tokens": "900",
     }
     gate = OpenGate()
-    api = access_to(server, gate, openai_api_version="2024-10-21")
+    api = factory_to(server, gate, openai_api_version="2024-10-21")
     server.script(limited(**{name.replace("-", "_"): it for name, it in server.headers.items()}))
     api.embedder(Space("openai", "my-deployment", 8, 512)).embed(["a"], "document")
     api.close()
@@ -139,7 +139,7 @@ def test_azure_is_called_by_deployment_and_its_request_limit_is_not_believed(dia
 def test_a_server_of_ones_own_needs_no_key(dialect):
     server = dialect("openai", 8)
     server.dialect.authorized = lambda headers: KEY not in str(headers)
-    api = ApiAccess(load_settings(openai_base_url=server.url), OpenGates())
+    api = ApiEmbedderFactory(load_settings(openai_base_url=server.url), OpenGates())
     api.embedder(Space("openai", "bge-m3", 8, 512)).embed(["a"], "document")
     api.close()
     assert [["a"]] == server.texts()
@@ -149,7 +149,7 @@ def test_a_server_of_ones_own_needs_no_key(dialect):
 def test_a_missing_key_names_the_variable_and_leaves_the_work_to_others(monkeypatch, provider):
     for name in ("OPENAI", "CO", "COHERE", "VOYAGE", "GEMINI", "GOOGLE", "JINA", "MISTRAL"):
         monkeypatch.delenv(f"{name}_API_KEY", raising=False)
-    api = ApiAccess(load_settings(), OpenGates())
+    api = ApiEmbedderFactory(load_settings(), OpenGates())
     variable = f"EMBEDFLEET_{provider.upper()}_API_KEY"
     with pytest.raises(KeyMissing, match=variable) as raised:
         load_embedder(Space(provider, "m", 8, 512), device="cpu", api=api)
@@ -162,7 +162,7 @@ def test_azure_needs_a_key(monkeypatch):
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     settings = load_settings(openai_base_url="https://me.azure.com", openai_api_version="1")
     with pytest.raises(KeyMissing):
-        ApiAccess(settings, OpenGates()).embedder(Space("openai", "d", 8, 512))
+        ApiEmbedderFactory(settings, OpenGates()).embedder(Space("openai", "d", 8, 512))
 
 
 @pytest.mark.parametrize(
@@ -170,7 +170,7 @@ def test_azure_needs_a_key(monkeypatch):
 )
 def test_a_missing_extra_is_named_with_the_command_that_installs_it(monkeypatch, module, provider):
     monkeypatch.setitem(sys.modules, module, None)
-    api = ApiAccess(load_settings(**{f"{provider}_api_key": KEY}), OpenGates())
+    api = ApiEmbedderFactory(load_settings(**{f"{provider}_api_key": KEY}), OpenGates())
     with pytest.raises(ExtraMissing, match=r"pip install 'embedfleet\[api\]'"):
         api.embedder(Space(provider, "m", 8, 512))
 
@@ -182,7 +182,7 @@ def test_two_keys_and_two_servers_are_different_accounts_and_no_key_is_shown():
         {"openai_api_key": "another"},
         {"openai_api_key": KEY, "openai_base_url": "http://127.0.0.1:1"},
     ):
-        ApiAccess(load_settings(**settings), gates).embedder(Space("openai", "m", 8, 512))
+        ApiEmbedderFactory(load_settings(**settings), gates).embedder(Space("openai", "m", 8, 512))
     accounts = [account for _, _, account in gates.opened]
     assert 3 == len(set(accounts))
     assert not any(KEY in account for account in accounts)

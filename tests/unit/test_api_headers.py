@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from embedfleet_workers.embedders.api.headers import (
+from embedfleet_workers.embedders.api.providers.headers import (
     LONGEST_WAIT_S,
     duration,
     hinted_wait,

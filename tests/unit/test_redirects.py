@@ -11,7 +11,7 @@ import pytest
 
 from embedfleet_schema.settings import load_settings
 from embedfleet_schema.types import Space
-from embedfleet_workers.embedders.api.access import ApiAccess
+from embedfleet_workers.embedders.api.factory import ApiEmbedderFactory
 from embedfleet_workers.lane.batch_api import BatchApi, NotDone
 from embedfleet_workers.stop import Stop
 from plugins.open_limiter import OpenGates
@@ -87,7 +87,7 @@ def test_an_embedder_stops_at_a_redirect(servers, place, provider):
     server, other = servers
     server.place = place
     given = {f"{provider}_base_url": server.url, f"{provider}_api_key": "sk-secret"}
-    access = ApiAccess(load_settings(**given), OpenGates())
+    access = ApiEmbedderFactory(load_settings(**given), OpenGates())
     space = Space(provider, PROVIDERS[provider], 8, 512)
     replies = asyncio.run(sent(access, space, server))
     access.close()
@@ -96,7 +96,7 @@ def test_an_embedder_stops_at_a_redirect(servers, place, provider):
     assert ([], len(STATUSES)) == (other.asked, len(server.asked))
 
 
-async def sent(access: ApiAccess, space: Space, server: Redirecting) -> list[Stop]:
+async def sent(access: ApiEmbedderFactory, space: Space, server: Redirecting) -> list[Stop]:
     adapter = access._adapter(space, *access._account(space))
     replies = []
     for server.status in STATUSES:

@@ -16,7 +16,7 @@ from embedfleet_workers.embedders.protocol import Embedder
 from embedfleet_workers.selfcheck import checked_embedder
 
 if TYPE_CHECKING:
-    from embedfleet_workers.embedders.api.access import ApiAccess
+    from embedfleet_workers.embedders.api.factory import ApiEmbedderFactory
 
 log = logging.getLogger(__name__)
 
@@ -51,7 +51,7 @@ class EmbedderCache:
         self._most = most
         self._lock = threading.Lock()
         self._loaded: OrderedDict[tuple[Space, str], Embedder] = OrderedDict()
-        self._api: ApiAccess | None = None
+        self._api: ApiEmbedderFactory | None = None
 
     def get(self, space: Space, device: str) -> Embedder:
         """The embedder of `space` on a device. Threads that ask at once load it once.
@@ -102,10 +102,10 @@ class EmbedderCache:
             api=self._access() if space.provider in API_PROVIDERS else None,
         )
 
-    def _access(self) -> ApiAccess:
+    def _access(self) -> ApiEmbedderFactory:
         """Opened by the first space that needs it: most processes have none."""
-        from embedfleet_workers.embedders.api.access import open_access
+        from embedfleet_workers.embedders.api.factory import open_factory
 
         if self._api is None:
-            self._api = open_access(self._settings, self._db)
+            self._api = open_factory(self._settings, self._db)
         return self._api

@@ -13,7 +13,7 @@ from embedfleet_schema.types import Space
 from embedfleet_workers.embedders.protocol import Embedder
 
 if TYPE_CHECKING:
-    from embedfleet_workers.embedders.api.access import ApiAccess
+    from embedfleet_workers.embedders.api.factory import ApiEmbedderFactory
 
 __all__ = ["Embedder", "check_allowed", "load_embedder"]
 
@@ -27,7 +27,7 @@ def load_embedder(
     threads: int | None = None,
     allowed_models: Sequence[str] = (),
     faults: str = "",
-    api: ApiAccess | None = None,
+    api: ApiEmbedderFactory | None = None,
 ) -> Embedder:
     """The embedder of a space, loaded and tried.
 

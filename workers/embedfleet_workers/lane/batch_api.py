@@ -13,9 +13,9 @@ from embedfleet_schema.accounts import account_of
 from embedfleet_schema.catalogue.batch_prices import PROVIDER, has_batch_api
 from embedfleet_schema.errors import ExtraMissing, KeyMissing
 from embedfleet_schema.settings import Settings
-from embedfleet_workers.embedders.api.adapter import Faulty, Reply
-from embedfleet_workers.embedders.api.openai_api import NO_KEY, OPENAI
-from embedfleet_workers.embedders.api.refusals import complaint, refusal
+from embedfleet_workers.embedders.api.providers.adapter import Faulty, Reply
+from embedfleet_workers.embedders.api.providers.error_replies import complaint, error_reply
+from embedfleet_workers.embedders.api.providers.openai_api import NO_KEY, OPENAI
 from embedfleet_workers.embedding_errors import BatchApiError
 from embedfleet_workers.tls import tls_context
 
@@ -197,7 +197,7 @@ class BatchApi:
             # Of a streamed answer the body is still to be read.
             refused.read()
             said = complaint(refused.content)
-            reply = refusal(refused.status_code, refused.headers, refused.content, key=self.key)
+            reply = error_reply(refused.status_code, refused.headers, refused.content, key=self.key)
             return NotDone(reply, Fault(said.code, said.message), refused.status_code)
         return NotDone(Faulty(f"it answered {refused.status_code}"), Fault(""), refused.status_code)
 

@@ -11,8 +11,8 @@ from http import HTTPStatus
 from embedfleet_schema.database import Database
 from embedfleet_schema.store import lane
 from embedfleet_schema.store.lane import NO_ROOM, GivenBack, LaneFile
-from embedfleet_workers.embedders.api.adapter import Faulty, Limited, Reply
-from embedfleet_workers.embedders.api.refusals import refusal
+from embedfleet_workers.embedders.api.providers.adapter import Faulty, RateLimited, Reply
+from embedfleet_workers.embedders.api.providers.error_replies import error_reply
 from embedfleet_workers.lane.batch_api import Fault, NotDone
 from embedfleet_workers.stop import Stop
 
@@ -41,7 +41,7 @@ def failed(db: Database, file: LaneFile, faults: Sequence[Fault]) -> GivenBack:
         if _is_want_of_room(fault):
             return _no_room(db, file, fault)
     code = next((fault.code for fault in faults if fault.code), "failed")
-    reply = refusal(HTTPStatus.BAD_REQUEST, {}, json.dumps({"error": {"code": code}}).encode())
+    reply = error_reply(HTTPStatus.BAD_REQUEST, {}, json.dumps({"error": {"code": code}}).encode())
     return _by_reply(db, file, reply, code, f"it gave the batch up ({code})")
 
 
@@ -64,7 +64,7 @@ def _by_reply(db: Database, file: LaneFile, reply: Reply, code: str, reason: str
             # First the pause: who dies in between asks again, is refused again, and ends the file.
             lane.pause(db, file.space_id, stop.code, stop.reason)
             return lane.give_up(db, file, code=stop.code, reason=stop.reason)
-        case Limited(retry_after_s):
+        case RateLimited(retry_after_s):
             wait_s = min(max(retry_after_s or 0.0, RETRY_S), LONGEST_WAIT_S)
             return lane.give_up(db, file, code=code, reason=_told(reason), delay_s=wait_s)
         case Faulty():

@@ -18,7 +18,7 @@ from embedfleet_schema.failpoints import Failpoints
 from embedfleet_schema.store import lane, lane_answers
 from embedfleet_schema.store.batches import Batches, Lease
 from embedfleet_schema.store.lane import GivenBack, LaneFile
-from embedfleet_workers.embedders.api.adapter import Faulty
+from embedfleet_workers.embedders.api.providers.adapter import Faulty
 from embedfleet_workers.embedding_errors import BatchApiError
 from embedfleet_workers.lane import endings
 from embedfleet_workers.lane.batch_api import BatchApi, NotDone, Remote

@@ -21,8 +21,8 @@ from embedfleet_schema.store.batches import Batches, Lease
 from embedfleet_schema.store.lane import LaneFile
 from embedfleet_schema.store.lane_answers import Failed
 from embedfleet_schema.store.usage import Spending, spending
-from embedfleet_workers.embedders.api.adapter import Answer, Refused, TooLarge
 from embedfleet_workers.embedders.api.answers import vectors_of
+from embedfleet_workers.embedders.api.providers.adapter import Answer, Rejected, TooLarge
 from embedfleet_workers.embedders.protocol import Vectors
 from embedfleet_workers.embedding_errors import BadAnswer, InputAtFault
 from embedfleet_workers.lane.batch_api import BatchApi, Remote
@@ -113,7 +113,7 @@ class Harvest:
                 self._count(line.address, answer)
                 if lease is not None:
                     self._keep(lease, line.address.index, answer)
-            case Refused(reason) | TooLarge(reason, by_limit=False) if lease is not None:
+            case Rejected(reason) | TooLarge(reason, by_limit=False) if lease is not None:
                 self._refused[lease.id][lease.text_ids[line.address.index]] = reason
             case Stop() as stop:
                 self._stop = self._stop or (stop if stop.whole_account else None)

@@ -10,10 +10,10 @@ from http import HTTPStatus
 from typing import Any
 
 from embedfleet_schema.types import Space
-from embedfleet_workers.embedders.api.adapter import Faulty, Reply
-from embedfleet_workers.embedders.api.http_api import answer, openai_form
-from embedfleet_workers.embedders.api.openai_api import options_of
-from embedfleet_workers.embedders.api.refusals import complaint, refusal
+from embedfleet_workers.embedders.api.providers.adapter import Faulty, Reply
+from embedfleet_workers.embedders.api.providers.error_replies import complaint, error_reply
+from embedfleet_workers.embedders.api.providers.http_api import answer, openai_form
+from embedfleet_workers.embedders.api.providers.openai_api import options_of
 from embedfleet_workers.rate_limits.quota import Observed
 
 _CUSTOM_ID = re.compile(r"(\d{1,18})-(\d{1,9})-(\d{1,9})", re.ASCII)
@@ -78,7 +78,7 @@ def read_line(raw: bytes, key: str) -> Line | None:
 def _answered(address: Address, status: int, body: bytes, key: str) -> Line:
     if status == HTTPStatus.OK:
         return Line(address, answer(body, openai_form, Observed()))
-    reply = refusal(status, {}, body, key=key)
+    reply = error_reply(status, {}, body, key=key)
     return Line(address, reply, complaint(body).code or f"http_{status}")
 
 

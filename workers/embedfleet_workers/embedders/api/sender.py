@@ -11,19 +11,19 @@ from dataclasses import dataclass, field
 
 from embedfleet_schema.types import Kind, Space
 from embedfleet_workers.backoff import full_jitter
-from embedfleet_workers.embedders.api.adapter import (
+from embedfleet_workers.embedders.api.answers import vectors_of
+from embedfleet_workers.embedders.api.providers.adapter import (
     Adapter,
     Answer,
     Faulty,
-    Limited,
-    Refused,
+    RateLimited,
+    Rejected,
     Reply,
     TooLarge,
 )
-from embedfleet_workers.embedders.api.answers import vectors_of
-from embedfleet_workers.embedders.api.counting import Calibration
-from embedfleet_workers.embedders.api.requests import Request
-from embedfleet_workers.embedders.api.turns import Turns
+from embedfleet_workers.embedders.api.request import Request
+from embedfleet_workers.embedders.api.token_counts import Calibration
+from embedfleet_workers.embedders.api.wait_policy import WaitPolicy
 from embedfleet_workers.embedders.checks import no_vectors
 from embedfleet_workers.embedders.protocol import Part, Spent
 from embedfleet_workers.embedding_errors import AboveRateLimit, BadAnswer, ProviderStopped
@@ -83,13 +83,13 @@ class Sender:
         self,
         request: Request,
         kind: Kind,
-        turns: Turns,
+        turns: WaitPolicy,
         paid: Callable[[Part], None],
         *,
         tries: int = TRIES,
         leads: bool = False,
         purse: Purse = UNLIMITED,
-    ) -> Part | TooLarge | Refused | GivenUp:
+    ) -> Part | TooLarge | Rejected | GivenUp:
         """Send a request until it is answered; after a 429 or a fault it waits for a new turn.
 
         `paid` is given a part without rows for each answer that is not usable and was paid for.
@@ -115,13 +115,13 @@ class Sender:
                 case Part() as part:
                     self._grow(len(part.rows))
                     return part
-                case Limited():
+                case RateLimited():
                     limited = True
                 case TooLarge(reason, by_limit) if by_limit and len(request.rows) == 1:
                     # It was the text that was too large, and not the number of texts.
                     self.restore()
                     raise AboveRateLimit(reason=reason)
-                case TooLarge() | Refused() as refused:
+                case TooLarge() | Rejected() as refused:
                     return refused
                 case Stop() as stop:
                     raise await self.stopped(stop)
@@ -162,7 +162,7 @@ class Sender:
 
     async def _sent(
         self, request: Request, kind: Kind, admission: Admission, costs: Amounts
-    ) -> Part | Limited | TooLarge | Refused | Stop | Faulty:
+    ) -> Part | RateLimited | TooLarge | Rejected | Stop | Faulty:
         """One call, and what became of it told to the gate in every case."""
         try:
             async with asyncio.timeout(self.timeout_s):
@@ -185,11 +185,11 @@ class Sender:
                 return read
             reply = read
         match reply:
-            case Limited(retry_after_s, seen):
+            case RateLimited(retry_after_s, seen):
                 await admission.limited(retry_after_s, seen)
             case Faulty():
                 await admission.failed()
-            case TooLarge() | Refused() | Stop():
+            case TooLarge() | Rejected() | Stop():
                 await admission.settle({**costs, "tokens": 0}, timed=False)
         return reply
 

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from embedfleet_schema.types import Kind
-from embedfleet_workers.embedders.api.adapter import Caps
-from embedfleet_workers.embedders.api.http_api import HttpApi, in_order
+from embedfleet_workers.embedders.api.providers.adapter import Caps
+from embedfleet_workers.embedders.api.providers.http_api import HttpApi, in_order
 
 _TASKS = {"document": "RETRIEVAL_DOCUMENT", "query": "RETRIEVAL_QUERY"}
 

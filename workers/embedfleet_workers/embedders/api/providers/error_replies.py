@@ -9,8 +9,19 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
 
-from embedfleet_workers.embedders.api.adapter import Faulty, Limited, Refused, Reply, TooLarge
-from embedfleet_workers.embedders.api.headers import duration, hinted_wait, observed, retry_after
+from embedfleet_workers.embedders.api.providers.adapter import (
+    Faulty,
+    RateLimited,
+    Rejected,
+    Reply,
+    TooLarge,
+)
+from embedfleet_workers.embedders.api.providers.headers import (
+    duration,
+    hinted_wait,
+    observed,
+    retry_after,
+)
 from embedfleet_workers.stop import Stop
 
 # A quota of a day is not back within a minute, whatever the provider advises.
@@ -79,11 +90,11 @@ class Complaint:
         return min(self.codes, default="")
 
 
-def refusal(status: int, headers: Mapping[str, str], body: bytes, *, key: str = "") -> Reply:
+def error_reply(status: int, headers: Mapping[str, str], body: bytes, *, key: str = "") -> Reply:
     """The reply that an HTTP status other than 2xx stands for.
 
     `key` is removed from whatever is quoted. Messages of a provider may quote texts: they reach a
-    person through `Refused` and `TooLarge` alone, whose readers leave out what quotes their input.
+    person through `Rejected` and `TooLarge` alone, whose readers leave out what quotes their input.
     """
     if status in _REDIRECTING:
         return Stop("redirected", f"it answered {status}, {_REDIRECTED}")
@@ -93,9 +104,9 @@ def refusal(status: int, headers: Mapping[str, str], body: bytes, *, key: str = 
     if stop or unknown or status in _STOPPING:
         return _stopped(status, stop or found.code, whole_account=not unknown)
     if status == HTTPStatus.TOO_MANY_REQUESTS or "slow_down" in found.codes:
-        return _limited(headers, found)
+        return _rate_limited(headers, found)
     if status in _REFUSING:
-        return _refused(status, found, key)
+        return _rejected(status, found, key)
     return Faulty(_said(status, found.code), retry_after(headers))
 
 
@@ -127,7 +138,7 @@ def complaint(body: bytes) -> Complaint:
     )
 
 
-def _limited(headers: Mapping[str, str], found: Complaint) -> Reply:
+def _rate_limited(headers: Mapping[str, str], found: Complaint) -> Reply:
     if _SPENT_MONTH.search(found.message):
         return _stopped(HTTPStatus.TOO_MANY_REQUESTS, "monthly_quota_spent")
     if _ABOVE_THE_LIMIT.search(found.message) or headers.get("x-should-retry") == "false":
@@ -137,15 +148,15 @@ def _limited(headers: Mapping[str, str], found: Complaint) -> Reply:
         wait_s = other if wait_s is None else wait_s
     if found.daily:
         wait_s = max(wait_s or 0.0, DAILY_WAIT_S)
-    return Limited(wait_s, observed(headers))
+    return RateLimited(wait_s, observed(headers))
 
 
-def _refused(status: int, found: Complaint, key: str) -> Reply:
+def _rejected(status: int, found: Complaint, key: str) -> Reply:
     reason = _shortened(found.message.replace(key, "...") if key else found.message)
     large = status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE or found.codes & _TOO_LARGE_CODES
     if large or _TOO_LARGE.search(reason):
         return TooLarge(f"it answered {status}: {reason}")
-    return Refused(f"it answered {status}: {reason}")
+    return Rejected(f"it answered {status}: {reason}")
 
 
 def _stopped(status: int, code: str, *, whole_account: bool = True) -> Stop:

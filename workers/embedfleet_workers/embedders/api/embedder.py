@@ -10,12 +10,12 @@ from queue import SimpleQueue
 import numpy as np
 
 from embedfleet_schema.types import Kind
-from embedfleet_workers.embedders.api.batch import Batch
-from embedfleet_workers.embedders.api.counting import encoded
-from embedfleet_workers.embedders.api.loop import EventLoop
-from embedfleet_workers.embedders.api.requests import Request, cut
+from embedfleet_workers.embedders.api.event_loop import EventLoop
+from embedfleet_workers.embedders.api.fan_out import FanOut
+from embedfleet_workers.embedders.api.request import Request, cut
 from embedfleet_workers.embedders.api.sender import Sender
-from embedfleet_workers.embedders.api.turns import Turns
+from embedfleet_workers.embedders.api.token_counts import encoded
+from embedfleet_workers.embedders.api.wait_policy import WaitPolicy
 from embedfleet_workers.embedders.protocol import Part, Vectors
 from embedfleet_workers.embedding_errors import EmbeddingError, InputAtFault
 from embedfleet_workers.purse import UNLIMITED, Purse
@@ -73,8 +73,8 @@ class ApiEmbedder:
         self, whole: Request, kind: Kind, wanted: Callable[[], bool], purse: Purse
     ) -> Iterator[Part]:
         outbox: SimpleQueue[Part | None] = SimpleQueue()
-        turns = Turns(self._first_wait_s)
-        batch = Batch(self._sender, self._cut(whole), kind, turns, outbox.put, purse)
+        turns = WaitPolicy(self._first_wait_s)
+        batch = FanOut(self._sender, self._cut(whole), kind, turns, outbox.put, purse)
         ended = self._loop.run(batch.run(self._requests))
         ended.add_done_callback(lambda _: outbox.put(None))
         try:

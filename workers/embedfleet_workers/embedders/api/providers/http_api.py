@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from embedfleet_schema.catalogue.api_models import find
 from embedfleet_schema.types import Kind, Space
-from embedfleet_workers.embedders.api.adapter import Answer, Caps, Faulty, Reply
-from embedfleet_workers.embedders.api.counting import counter
-from embedfleet_workers.embedders.api.headers import observed
-from embedfleet_workers.embedders.api.refusals import refusal
+from embedfleet_workers.embedders.api.providers.adapter import Answer, Caps, Faulty, Reply
+from embedfleet_workers.embedders.api.providers.error_replies import error_reply
+from embedfleet_workers.embedders.api.providers.headers import observed
+from embedfleet_workers.embedders.api.token_counts import counter
 from embedfleet_workers.rate_limits.quota import Amounts, Observed
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ class HttpApi(ABC):
         except (httpx2.HTTPError, httpx2.StreamError, OSError) as error:
             return Faulty(f"the connection failed ({type(error).__name__})")
         if not got.is_success:
-            return refusal(got.status_code, got.headers, got.content, key=self._key)
+            return error_reply(got.status_code, got.headers, got.content, key=self._key)
         return answer(got.content, self._read, observed(got.headers))
 
     def _authorization(self) -> dict[str, str]:

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 from embedfleet_schema.catalogue.api_models import find
 from embedfleet_schema.errors import ExtraMissing
 from embedfleet_schema.types import Kind, Space
-from embedfleet_workers.embedders.api.adapter import Caps, Faulty, Limited, Reply
-from embedfleet_workers.embedders.api.counting import counter
-from embedfleet_workers.embedders.api.headers import observed
-from embedfleet_workers.embedders.api.http_api import answer, openai_form, without
-from embedfleet_workers.embedders.api.refusals import refusal
+from embedfleet_workers.embedders.api.providers.adapter import Caps, Faulty, RateLimited, Reply
+from embedfleet_workers.embedders.api.providers.error_replies import error_reply
+from embedfleet_workers.embedders.api.providers.headers import observed
+from embedfleet_workers.embedders.api.providers.http_api import answer, openai_form, without
+from embedfleet_workers.embedders.api.token_counts import counter
 from embedfleet_workers.rate_limits.quota import Amounts, Observed
 
 if TYPE_CHECKING:
@@ -75,8 +75,10 @@ class OpenAIApi:
             got = await self._client.post("/embeddings", body=body, cast_to=httpx2.Response)
         except openai.APIStatusError as error:
             refused = error.response
-            reply = refusal(refused.status_code, refused.headers, refused.content, key=self._key)
-            if isinstance(reply, Limited):
+            reply = error_reply(
+                refused.status_code, refused.headers, refused.content, key=self._key
+            )
+            if isinstance(reply, RateLimited):
                 return replace(reply, seen=self._believed(reply.seen))
             return reply
         except openai.OpenAIError as error:

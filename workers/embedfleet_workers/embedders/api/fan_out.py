@@ -9,11 +9,11 @@ from collections import deque
 from collections.abc import Callable, Sequence
 
 from embedfleet_schema.types import Kind
-from embedfleet_workers.embedders.api.adapter import Faulty, Refused, TooLarge
 from embedfleet_workers.embedders.api.answers import width_of
-from embedfleet_workers.embedders.api.requests import Request
+from embedfleet_workers.embedders.api.providers.adapter import Faulty, Rejected, TooLarge
+from embedfleet_workers.embedders.api.request import Request
 from embedfleet_workers.embedders.api.sender import GivenUp, Sender
-from embedfleet_workers.embedders.api.turns import Turns
+from embedfleet_workers.embedders.api.wait_policy import WaitPolicy
 from embedfleet_workers.embedders.protocol import Part
 from embedfleet_workers.embedding_errors import (
     BadAnswer,
@@ -34,7 +34,7 @@ OUTAGE_S = 30.0
 _GRAVEST = (ProviderStopped, EmbedderBusy, InputAtFault, BadAnswer, EmbeddingError)
 
 
-class Batch:
+class FanOut:
     """One call of `ApiEmbedder.parts`. Everything but its making happens on the event loop."""
 
     def __init__(
@@ -42,7 +42,7 @@ class Batch:
         sender: Sender,
         requests: Sequence[Request],
         kind: Kind,
-        turns: Turns,
+        turns: WaitPolicy,
         give: Callable[[Part], None],
         purse: Purse = UNLIMITED,
     ) -> None:
@@ -55,7 +55,7 @@ class Batch:
         self._purse = purse
         self._errors: list[EmbeddingError] = []
         self._halted = False
-        self._lanes: list[asyncio.Task[None]] = []
+        self._workers: list[asyncio.Task[None]] = []
 
     async def run(self, at_once: int) -> None:
         """Send everything, so many requests at once.
@@ -63,9 +63,9 @@ class Batch:
         Raises:
             The gravest of the errors that were met, once all answers are given out.
         """
-        for lane in range(0 if self._halted else min(at_once, len(self._pending))):
-            self._lanes.append(asyncio.create_task(self._lane(leads=lane == 0)))
-        ends = await asyncio.gather(*self._lanes, return_exceptions=True)
+        for number in range(0 if self._halted else min(at_once, len(self._pending))):
+            self._workers.append(asyncio.create_task(self._work(leads=number == 0)))
+        ends = await asyncio.gather(*self._workers, return_exceptions=True)
         for end in ends:
             if isinstance(end, BaseException) and not isinstance(end, asyncio.CancelledError):
                 raise end
@@ -82,11 +82,11 @@ class Batch:
     async def stop(self) -> None:
         """Take back what was not sent, give up what was, and wait until the gate knows."""
         self._halted = True
-        for lane in self._lanes:
-            lane.cancel()
-        await asyncio.gather(*self._lanes, return_exceptions=True)
+        for worker in self._workers:
+            worker.cancel()
+        await asyncio.gather(*self._workers, return_exceptions=True)
 
-    async def _lane(self, *, leads: bool) -> None:
+    async def _work(self, *, leads: bool) -> None:
         """Send one request after the other until none is left."""
         if not leads:
             await self._turns.follow()
@@ -131,7 +131,7 @@ class Batch:
         raise (BadAnswer if fault.bad_answer else EmbeddingError)(reason=reason)
 
     async def _refused(
-        self, request: Request, refusal: TooLarge | Refused, *, since: float
+        self, request: Request, refusal: TooLarge | Rejected, *, since: float
     ) -> None:
         """Halve the request until the text is alone that the provider does not take."""
         if len(request.rows) > 1:

@@ -14,18 +14,18 @@ from embedfleet_schema.errors import ExtraMissing, KeyMissing
 from embedfleet_schema.settings import Settings
 from embedfleet_schema.store.limits import read
 from embedfleet_schema.types import Space
-from embedfleet_workers.embedders.api.adapter import Adapter, Caps
-from embedfleet_workers.embedders.api.cohere_api import CohereApi
-from embedfleet_workers.embedders.api.engine import ApiEmbedder
-from embedfleet_workers.embedders.api.gemini_api import GeminiApi
-from embedfleet_workers.embedders.api.http_api import HttpApi
-from embedfleet_workers.embedders.api.jina_api import JinaApi
-from embedfleet_workers.embedders.api.loop import EventLoop
-from embedfleet_workers.embedders.api.mistral_api import MistralApi
-from embedfleet_workers.embedders.api.openai_api import OPENAI, OpenAIApi
+from embedfleet_workers.embedders.api.embedder import ApiEmbedder
+from embedfleet_workers.embedders.api.event_loop import EventLoop
+from embedfleet_workers.embedders.api.providers.adapter import Adapter, Caps
+from embedfleet_workers.embedders.api.providers.cohere_api import CohereApi
+from embedfleet_workers.embedders.api.providers.gemini_api import GeminiApi
+from embedfleet_workers.embedders.api.providers.http_api import HttpApi
+from embedfleet_workers.embedders.api.providers.jina_api import JinaApi
+from embedfleet_workers.embedders.api.providers.mistral_api import MistralApi
+from embedfleet_workers.embedders.api.providers.openai_api import OPENAI, OpenAIApi
+from embedfleet_workers.embedders.api.providers.voyage_api import VoyageApi
 from embedfleet_workers.embedders.api.sender import Sender
-from embedfleet_workers.embedders.api.turns import BEGUN_WAIT_S
-from embedfleet_workers.embedders.api.voyage_api import VoyageApi
+from embedfleet_workers.embedders.api.wait_policy import BEGUN_WAIT_S
 from embedfleet_workers.rate_limits.quota import Gate
 from embedfleet_workers.tls import tls_context
 
@@ -65,7 +65,7 @@ class Gates(Protocol):
     async def close(self) -> None: ...
 
 
-class ApiAccess:
+class ApiEmbedderFactory:
     """Makes the embedders of API spaces. Nothing is opened before the first of them embeds.
 
     Make it in the process that uses it: neither its loop nor its connections survive a fork.
@@ -159,7 +159,7 @@ class ApiAccess:
         return self._client
 
 
-def open_access(settings: Settings, db: Database) -> ApiAccess:
+def open_factory(settings: Settings, db: Database) -> ApiEmbedderFactory:
     """Access to APIs within the limits that the whole fleet shares.
 
     `db` is where the limits are that a person set.
@@ -173,4 +173,4 @@ def open_access(settings: Settings, db: Database) -> ApiAccess:
         # Longer than any request waits and lives, so that nobody's place is given away under way.
         lease_s=max(BEGUN_WAIT_S, settings.defer_after_s) + settings.api_timeout_s + GRACE_S,
     )
-    return ApiAccess(settings, gates)
+    return ApiEmbedderFactory(settings, gates)

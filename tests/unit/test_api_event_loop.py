@@ -3,7 +3,7 @@ import threading
 
 import pytest
 
-from embedfleet_workers.embedders.api.loop import EventLoop
+from embedfleet_workers.embedders.api.event_loop import EventLoop
 from embedfleet_workers.embedding_errors import EmbeddingError
 
 

@@ -10,7 +10,7 @@ from embedfleet_workers.rate_limits.quota import Admission, Amounts, Gate
 BEGUN_WAIT_S = 60.0
 
 
-class Turns:
+class WaitPolicy:
     """The turns of one batch. Whoever waits here has sent nothing, and can be called off."""
 
     def __init__(self, first_wait_s: float) -> None:

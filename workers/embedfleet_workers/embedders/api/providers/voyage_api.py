@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from embedfleet_schema.types import Kind, Space
-from embedfleet_workers.embedders.api.adapter import Caps
-from embedfleet_workers.embedders.api.http_api import HttpApi
+from embedfleet_workers.embedders.api.providers.adapter import Caps
+from embedfleet_workers.embedders.api.providers.http_api import HttpApi
 
 if TYPE_CHECKING:
     import httpx2

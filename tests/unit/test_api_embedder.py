@@ -20,7 +20,7 @@ from embedfleet_workers.embedding_errors import (
 )
 from embedfleet_workers.purse import Purse
 from plugins.open_limiter import OpenGate
-from plugins.provider_dialects import Misdeed, access_to, expected_vectors, limited, refusal
+from plugins.provider_dialects import Misdeed, expected_vectors, factory_to, limited, refusal
 
 SPACE = Space("openai", "text-embedding-3-small", 8, 8_192)
 TEXTS = [f"text number {n}" for n in range(12)]
@@ -50,7 +50,7 @@ def make(server, gate):
     opened = []
 
     def make(space=SPACE, most_inputs=None, **settings):
-        api = access_to(server, gate, **settings)
+        api = factory_to(server, gate, **settings)
         opened.append(api)
         embedder = api.embedder(space)
         if most_inputs:
@@ -292,7 +292,7 @@ def test_a_request_that_always_fails_is_charged_when_nobody_else_asks(make, serv
 
 
 def test_a_model_that_is_down_is_not_well_because_another_of_the_account_is(server, gate):
-    api = access_to(server, gate)
+    api = factory_to(server, gate)
     well = Space("openai", "text-embedding-3-large", 8, 8_192)
     calls = []
 
@@ -607,7 +607,7 @@ def test_leaving_early_takes_back_what_was_not_sent(make, server, gate):
 
 
 def test_a_closed_access_ends_what_is_under_way(server, gate):
-    api = access_to(server, gate)
+    api = factory_to(server, gate)
     server.plan = lambda call: Misdeed(stall=True)
     embedder = api.embedder(SPACE)
     ended = []

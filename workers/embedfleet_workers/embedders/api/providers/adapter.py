@@ -36,7 +36,7 @@ class Answer:
 
 
 @dataclass(frozen=True, slots=True)
-class Limited:
+class RateLimited:
     """Too early: the request itself is fine."""
 
     retry_after_s: float | None = None
@@ -52,7 +52,7 @@ class TooLarge:
 
 
 @dataclass(frozen=True, slots=True)
-class Refused:
+class Rejected:
     """The provider takes this request at no time, most likely for one of its texts."""
 
     reason: str
@@ -71,7 +71,7 @@ class Faulty:
     answer: Answer | None = None
 
 
-Reply = Answer | Limited | TooLarge | Refused | Stop | Faulty
+Reply = Answer | RateLimited | TooLarge | Rejected | Stop | Faulty
 
 
 class Adapter(Protocol):

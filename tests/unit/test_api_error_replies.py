@@ -4,8 +4,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from embedfleet_workers.embedders.api.adapter import Faulty, Limited, Refused, TooLarge
-from embedfleet_workers.embedders.api.refusals import DAILY_WAIT_S, refusal
+from embedfleet_workers.embedders.api.providers.adapter import (
+    Faulty,
+    RateLimited,
+    Rejected,
+    TooLarge,
+)
+from embedfleet_workers.embedders.api.providers.error_replies import DAILY_WAIT_S, error_reply
 from embedfleet_workers.stop import Stop
 
 STATUSES = [400, 401, 402, 403, 404, 408, 409, 413, 422, 424, 429, 498, 500, 503, 529]
@@ -78,7 +83,7 @@ def gemini(code, status, *details):
     ],
 )
 def test_what_no_waiting_cures_stops_the_whole_account(status, body, expected):
-    assert expected == refusal(status, {}, body)
+    assert expected == error_reply(status, {}, body)
 
 
 @pytest.mark.parametrize(
@@ -93,40 +98,40 @@ def test_what_no_waiting_cures_stops_the_whole_account(status, body, expected):
     ],
 )
 def test_an_unknown_model_stops_that_model_alone(status, body, code):
-    found = refusal(status, {}, body)
+    found = error_reply(status, {}, body)
     assert (code, False) == (found.code, found.whole_account)
 
 
 def test_a_month_that_is_spent_stops_the_account():
     """Cohere's trial keys: no waiting of minutes cures that."""
     body = b'{"message": "You are using a Trial key, which is limited to 1000 API calls / month."}'
-    found = refusal(429, {}, body)
+    found = error_reply(429, {}, body)
     assert ("monthly_quota_spent", True) == (found.code, found.whole_account)
     message = "You are using a Trial key, which is limited to 100 API calls / minute."
-    assert Limited() == refusal(429, {}, json.dumps({"message": message}).encode())
+    assert RateLimited() == error_reply(429, {}, json.dumps({"message": message}).encode())
 
 
 def test_a_429_is_only_early():
-    assert Limited() == refusal(429, {}, b"")
-    assert Limited(2.0) == refusal(503, {"retry-after": "2"}, openai("slow_down"))
+    assert RateLimited() == error_reply(429, {}, b"")
+    assert RateLimited(2.0) == error_reply(503, {"retry-after": "2"}, openai("slow_down"))
     headers = {"retry-after": "3", "x-ratelimit-limit-tokens": "300000"}
-    found = refusal(429, headers, openai("rate_limit_exceeded"))
+    found = error_reply(429, headers, openai("rate_limit_exceeded"))
     assert (3.0, {"tokens": 300_000}) == (found.retry_after_s, found.seen.limits)
 
 
 def test_the_wait_is_taken_from_words_and_details_where_no_header_states_it():
     words = openai("rate_limit_exceeded", "Limit 1. Please try again in 2.812s.")
-    assert 2.812 == refusal(429, {}, words).retry_after_s
+    assert 2.812 == error_reply(429, {}, words).retry_after_s
     details = gemini(429, "RESOURCE_EXHAUSTED", {"retryDelay": "34.5s"})
-    assert 34.5 == refusal(429, {}, details).retry_after_s
-    assert 1.0 == refusal(429, {"retry-after": "1"}, details).retry_after_s
+    assert 34.5 == error_reply(429, {}, details).retry_after_s
+    assert 1.0 == error_reply(429, {"retry-after": "1"}, details).retry_after_s
 
 
 def test_a_quota_of_a_day_is_asked_again_after_minutes():
     violation = {"quotaId": "EmbedContentRequestsPerDayPerUserPerProjectPerModel-FreeTier"}
     details = [{"violations": [violation]}, {"retryDelay": "2s"}]
     body = gemini(429, "RESOURCE_EXHAUSTED", *details)
-    assert DAILY_WAIT_S == refusal(429, {}, body).retry_after_s
+    assert DAILY_WAIT_S == error_reply(429, {}, body).retry_after_s
 
 
 @pytest.mark.parametrize(
@@ -137,7 +142,7 @@ def test_a_quota_of_a_day_is_asked_again_after_minutes():
     ],
 )
 def test_a_request_larger_than_the_whole_limit_is_too_large(headers, message):
-    found = refusal(429, headers, openai("rate_limit_exceeded", message))
+    found = error_reply(429, headers, openai("rate_limit_exceeded", message))
     assert (True, TooLarge) == (found.by_limit, type(found))
 
 
@@ -169,37 +174,39 @@ def test_a_request_larger_than_the_whole_limit_is_too_large(headers, message):
     ],
 )
 def test_a_request_that_holds_too_much_is_told_from_a_bad_text(status, body):
-    found = refusal(status, {}, body)
+    found = error_reply(status, {}, body)
     assert (TooLarge, False) == (type(found), found.by_limit)
 
 
 @pytest.mark.parametrize("status", [400, 422])
 def test_other_refusals_are_about_a_text_and_say_why(status):
     body = openai(None, "maximum context length is 8192 tokens")
-    expected = Refused(f"it answered {status}: maximum context length is 8192 tokens")
-    assert expected == refusal(status, {}, body)
+    expected = Rejected(f"it answered {status}: maximum context length is 8192 tokens")
+    assert expected == error_reply(status, {}, body)
 
 
 @pytest.mark.parametrize("status", [304, 408, 409, 424, 499, 500, 502, 503, 504, 529])
 def test_everything_else_is_a_fault_of_the_server(status):
-    found = refusal(status, {"retry-after": "4"}, openai("server_error", "the text was: secret"))
+    found = error_reply(
+        status, {"retry-after": "4"}, openai("server_error", "the text was: secret")
+    )
     assert Faulty(f"it answered {status} (server_error)", 4.0) == found
 
 
 def test_a_key_is_never_repeated():
     body = openai(None, "the key sk-123 cannot do that")
-    assert Refused("it answered 400: the key ... cannot do that") == refusal(
+    assert Rejected("it answered 400: the key ... cannot do that") == error_reply(
         400, {}, body, key="sk-123"
     )
-    assert "sk-123" not in str(refusal(401, {}, body, key="sk-123"))
+    assert "sk-123" not in str(error_reply(401, {}, body, key="sk-123"))
 
 
 def test_a_long_message_is_cut():
-    assert len(refusal(400, {}, openai(None, "x" * 5_000)).reason) < 400
+    assert len(error_reply(400, {}, openai(None, "x" * 5_000)).reason) < 400
 
 
 def test_a_code_that_is_a_sentence_is_no_code():
-    found = refusal(500, {}, openai("the text was: secret"))
+    found = error_reply(500, {}, openai("the text was: secret"))
     assert Faulty("it answered 500") == found
 
 
@@ -225,4 +232,4 @@ def test_a_code_that_is_a_sentence_is_no_code():
     ),
 )
 def test_any_body_of_a_refusal_is_read_or_ignored(status, body):
-    refusal(status, {}, body)
+    error_reply(status, {}, body)
