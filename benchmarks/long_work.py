@@ -41,8 +41,8 @@ FILL = (
     FROM generate_series(1, %(chunks)s) AS n
     """,
     """
-    INSERT INTO embedfleet.{vectors} (text_id, batch_id, attempt, embedding)
-    SELECT n, 1, 1, (
+    INSERT INTO embedfleet.{vectors} (text_id, embedding)
+    SELECT n, (
         SELECT array_agg(random() - 0.5) FROM generate_series(1, 32) WHERE n > 0
     )::{schema}.vector
     FROM generate_series(1, %(chunks)s) AS n

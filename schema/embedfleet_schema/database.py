@@ -23,6 +23,7 @@ from embedfleet_schema.errors import (
     SchemaMissing,
     SchemaNewer,
     SchemaOutdated,
+    UnsuitableDatabase,
 )
 from embedfleet_schema.forks import leave_to_parent, renewed_after_fork
 from embedfleet_schema.types import Storage
@@ -179,7 +180,9 @@ class Database:
 
         Raises:
             PoolerInTheWay: a pooler gives each transaction another session.
+            UnsuitableDatabase: the direct URL leads to another database.
         """
+        self.check_direct()
         url = self.direct_url
         with _reached(url), _closed_on_error(_opened(url)) as conn:
             if _is_pooled(url, conn):
@@ -187,6 +190,12 @@ class Database:
             with session.transaction(conn, lock_wait_s=self.lock_wait_s):
                 session.keep(conn)
         return conn
+
+    def check_direct(self) -> None:
+        """Raise UnsuitableDatabase where the direct URL leads to another database."""
+        if self.direct_url != self.url and _identity(self.direct_url) != _identity(self.url):
+            reason = "EMBEDFLEET_DATABASE_URL names another one"
+            raise UnsuitableDatabase(url=redacted(self.direct_url), reason=reason)
 
     def is_pooled(self) -> bool:
         """Whether a pooler gives each transaction another session."""
@@ -305,6 +314,11 @@ def _reached(url: str) -> Iterator[None]:
         yield
     except psycopg.OperationalError as error:
         raise DatabaseUnreachable(url=redacted(url), reason=session.brief(error)) from error
+
+
+def _identity(url: str) -> tuple[int, int] | None:
+    with _reached(url), _opened(url) as conn:
+        return session.identity(conn)
 
 
 def _is_pooled(url: str, conn: Connection[Any]) -> bool:

@@ -145,6 +145,16 @@ def backend(conn: Connection[Any]) -> int:
     return 0 if row is None else int(row[0])
 
 
+def identity(conn: Connection[Any]) -> tuple[int, int] | None:
+    """The cluster and the database in it: equal wherever the same database is reached. None where
+    that may not be asked.
+    """
+    with suppress(psycopg.errors.InsufficientPrivilege):
+        row = conn.execute(_SQL["identity"]).fetchone()
+        return None if row is None else (int(row[0]), int(row[1]))
+    return None
+
+
 def is_of_server(conn: Connection[Any]) -> bool:
     """Whether the server itself opened this connection, and no pooler did."""
     return backend(conn) == conn.info.backend_pid

@@ -47,7 +47,7 @@ def fleet(migrated_url: str, redis_url: str) -> Iterator[Fleet]:
         with Fleet(settings) as fleet:
             yield fleet
         client.acl_deluser("canary")
-        conn.execute("DROP OWNED BY canary; DROP ROLE canary")
+        conn.execute("DROP OWNED BY canary CASCADE; DROP ROLE canary")
 
 
 def documents() -> Iterator[ef.Document]:

@@ -94,8 +94,8 @@ class BatchMachine(RuleBasedStateMachine):
     def repair(self):
         vectors, missing = len(self.model.vectors), self.model.repair()
         self.execute(
-            f"INSERT INTO {self.table} (text_id, embedding, batch_id, attempt)"
-            " VALUES (%s, '[1,0,0,0]', 0, 0) ON CONFLICT (text_id) DO NOTHING",
+            f"INSERT INTO {self.table} (text_id, embedding)"
+            " VALUES (%s, '[1,0,0,0]') ON CONFLICT (text_id) DO NOTHING",
             STRAY,
         )
         self.count_vectors(1)
@@ -244,7 +244,7 @@ class BatchMachine(RuleBasedStateMachine):
     def all_holds(self):
         self.steps["steps"] += 1
         self.the_rows_are_those_of_the_model()
-        self.each_vector_is_that_of_its_text_and_of_the_attempt_that_won()
+        self.each_vector_is_that_of_its_text()
         self.readers_see_whole_documents()
         self.no_text_is_embedded_twice_at_once()
         self.no_cancelled_job_strands_the_text_of_another()
@@ -280,14 +280,14 @@ class BatchMachine(RuleBasedStateMachine):
             )
         }
 
-    def each_vector_is_that_of_its_text_and_of_the_attempt_that_won(self):
+    def each_vector_is_that_of_its_text(self):
         found = self.execute(
-            f"SELECT content, embedding, v.batch_id, attempt FROM {self.table} AS v"
+            f"SELECT content, embedding FROM {self.table}"
             f" LEFT JOIN {self.texts} AS t ON t.id = text_id"
         )
-        stored = {text: rest for text, *rest in found}
-        assert self.model.vectors == {text: (rest[1], rest[2]) for text, rest in stored.items()}
-        for text, (embedding, *_) in stored.items():
+        stored = dict(found)
+        assert self.model.vectors.keys() == stored.keys()
+        for text, embedding in stored.items():
             assert vector_of(self.docs.info.space, text) == embedding.to_numpy().tobytes()
         assert not self.model.vectors.keys() & self.model.failures.keys()
 

@@ -196,6 +196,23 @@ def test_a_database_that_cannot_hold_a_fleet_is_refused_in_plain_words(
             conn.execute(f"DROP DATABASE {database} WITH (FORCE)")
 
 
+def test_a_direct_url_to_another_database_is_refused_by_whoever_needs_it(
+    migrated_url, database_url, redis_url, command, monkeypatch
+):
+    monkeypatch.setenv("EMBEDFLEET_DATABASE_URL", migrated_url)
+    monkeypatch.setenv("EMBEDFLEET_REDIS_URL", redis_url)
+    # The same one in other words is none.
+    monkeypatch.setenv("EMBEDFLEET_DIRECT_DATABASE_URL", make_conninfo(migrated_url))
+    assert 0 == command("collection", "create", "docs", "--model", "fake/16").code
+    assert 0 == command("migrate").code
+    monkeypatch.setenv("EMBEDFLEET_DIRECT_DATABASE_URL", database_url)
+    for words in (["migrate"], ["index", "docs"], ["doctor"]):
+        answer = command(*words)
+        assert 1 == answer.code, words
+        assert "EMBEDFLEET_DATABASE_URL names another one" in answer.out + answer.err
+    assert Database(database_url).revision() is None
+
+
 def test_doctor_and_migrate_warn_where_a_commit_is_not_awaited_and_where_strangers_create(
     fleet, command
 ):

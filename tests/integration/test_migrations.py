@@ -63,6 +63,7 @@ FROM pg_attribute AS a
 JOIN pg_class AS c ON c.oid = a.attrelid
 LEFT JOIN pg_attrdef AS d ON d.adrelid = c.oid AND d.adnum = a.attnum
 WHERE c.relnamespace = 'embedfleet'::regnamespace AND a.attnum > 0
+    AND NOT a.attisdropped
 UNION ALL
 SELECT 'options', relname, reloptions::text, relreplident::text, '', ''
 FROM pg_class WHERE relnamespace = 'embedfleet'::regnamespace AND relkind = 'r'

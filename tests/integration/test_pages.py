@@ -212,8 +212,8 @@ def test_an_audit_tells_each_text_where_it_stands(fleet, docs, worker):
     docs.enqueue([ef.Document("d", "waits")])
     ask(
         fleet,
-        "INSERT INTO embedfleet._vectors_1_1 (text_id, embedding, batch_id, attempt)"
-        " SELECT n, embedding, 1, 1 FROM embedfleet._vectors_1_1, (VALUES (-1), (99)) AS v (n)",
+        "INSERT INTO embedfleet._vectors_1_1 (text_id, embedding)"
+        " SELECT n, embedding FROM embedfleet._vectors_1_1, (VALUES (-1), (99)) AS v (n)",
     )
     found = docs.audit()
     assert (4, 2, 4, 4) == (

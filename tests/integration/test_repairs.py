@@ -37,8 +37,8 @@ def test_extra_vectors_go_in_pages_and_those_in_use_stay(fleet, docs, worker, mo
     drain(worker())
     with fleet.db.transaction() as conn:
         conn.execute(
-            f"INSERT INTO embedfleet.{docs.info.vectors} (text_id, embedding, batch_id, attempt)"
-            f" SELECT -n, embedding, 1, 1"
+            f"INSERT INTO embedfleet.{docs.info.vectors} (text_id, embedding)"
+            f" SELECT -n, embedding"
             f" FROM embedfleet.{docs.info.vectors}, generate_series(1, 5) AS n"
         )
     assert 5 == docs.audit(repair=True).extra

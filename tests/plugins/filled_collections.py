@@ -36,8 +36,8 @@ WITH given AS (
     JOIN documents AS d ON d.digest = g.sha256
     JOIN texts AS t ON t.content = g.text
 )
-INSERT INTO embedfleet.{vectors} (text_id, embedding, batch_id, attempt)
-SELECT t.id, g.embedding, 0, 0 FROM given AS g JOIN texts AS t ON t.content = g.text ORDER BY number
+INSERT INTO embedfleet.{vectors} (text_id, embedding)
+SELECT t.id, g.embedding FROM given AS g JOIN texts AS t ON t.content = g.text ORDER BY number
 """
 
 

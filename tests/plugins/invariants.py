@@ -3,8 +3,8 @@
 I1: every live chunk has its vector, or a failure with a code.
 I2: no batch is pending or leased without a reason.
 I3: each stored vector is the vector of its text, bit for bit.
-I4: each vector was written by the winning attempt of its batch, or is one of those that an attempt
-    stored before it lost or gave up its lease, which the batch counts.
+I4: each vector was written in a transaction that changed its batch under the attempt that had
+    leased it: no attempt that lost its lease has written any.
 I5: the counters of each collection and of its jobs are what the rows say.
 """
 
@@ -21,6 +21,7 @@ from embedfleet_schema.store import counters
 from embedfleet_schema.store.sweep import sweep
 from embedfleet_workers.embedders.fake import fake_vectors
 from embedfleet_workers.runtime import Launch, Runtime
+from plugins import fenced_writes
 
 # Longer than the longest lease that a test leaves behind.
 QUIET_S = 90.0
@@ -47,14 +48,6 @@ SELECT v.text_id, (
 ), v.embedding
 FROM embedfleet.{vectors} AS v
 """
-NOT_WINNING = """
-SELECT v.batch_id, b.state, b.attempt, b.stored, max(v.attempt), count(*)
-FROM embedfleet.{vectors} AS v
-LEFT JOIN embedfleet.batch AS b ON b.id = v.batch_id
-WHERE b.id IS NULL OR b.state <> 'done' OR b.attempt <> v.attempt
-GROUP BY v.batch_id, b.id
-HAVING b.id IS NULL OR max(v.attempt) > b.attempt OR count(*) > b.stored
-"""
 
 
 @pytest.fixture(autouse=True)
@@ -64,6 +57,7 @@ def _invariants(request: pytest.FixtureRequest) -> Iterator[None]:
         yield
         return
     fleet: Fleet = request.getfixturevalue("fleet")
+    fenced_writes.watch(fleet)
     yield
     make_quiet(fleet)
     check(fleet)
@@ -87,6 +81,7 @@ def make_quiet(fleet: Fleet) -> None:
 def check(fleet: Fleet) -> None:
     with fleet.db.transaction() as conn:
         assert [] == conn.execute(UNEXPLAINED).fetchall()
+    assert [] == fenced_writes.unfenced(fleet)
     for collection in fleet.collections():
         check_collection(fleet, collection)
 
@@ -96,11 +91,9 @@ def check_collection(fleet: Fleet, collection: Collection) -> None:
     with fleet.db.transaction() as conn:
         without_vector = composed(sql.SQL(WITHOUT_VECTOR), info)
         bare = conn.execute(without_vector, {"collection": info.id}).fetchall()
-        losing = conn.execute(composed(sql.SQL(NOT_WINNING), info)).fetchall()
         stored = conn.execute(composed(sql.SQL(STORED), info)).fetchall()
     assert 0 == counters.miscounted(fleet.db, info)
     assert [] == bare
-    assert [] == losing
     texts = [content for _, content, _ in stored]
     assert None not in texts, "a vector outlived its text"
     if info.space.provider == "fake" and info.space.storage == "vector":

@@ -234,6 +234,7 @@ def _tables(revision: str | None) -> Finding:
 
 def _pooler(database: Database) -> Iterator[Finding]:
     """What needs a session of its own goes past a pooler."""
+    database.check_direct()
     if not database.is_pooled():
         return
     found = "each transaction gets another session"

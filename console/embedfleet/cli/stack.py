@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -110,6 +111,7 @@ def migrate(
 ) -> None:
     """Create or upgrade the tables in the configured database."""
     from embedfleet_schema.database import Database
+    from embedfleet_schema.errors import DatabaseUnreachable
     from embedfleet_schema.migrate import migrate as upgrade
     from embedfleet_schema.roles import ROLES, set_up_roles
     from embedfleet_schema.store import scan_defaults
@@ -120,6 +122,9 @@ def migrate(
 
         start(settings.data, on_step=note)
     url = settings.direct_database
+    # A pooler that is not up yet holds up no migration.
+    with suppress(DatabaseUnreachable):
+        Database(settings.database, direct_url=url).check_direct()
     before, after = upgrade(url, lock_wait_s=settings.lock_wait_seconds)
     if roles:
         set_up_roles(url)

@@ -64,8 +64,8 @@ SELECT b.id FROM mine JOIN embedfleet.batch AS b USING (id, attempt) WHERE b.sta
 -- name: insert_vectors
 -- Sorted by their numbers, so that two commits sharing texts cannot deadlock. A text whose last chunk was
 -- deleted in the meantime is left out, or its vector would be an orphan.
-INSERT INTO embedfleet.{vectors} (text_id, embedding, batch_id, attempt)
-SELECT u.text_id, u.embedding, %(id)s, %(attempt)s
+INSERT INTO embedfleet.{vectors} (text_id, embedding)
+SELECT u.text_id, u.embedding
 FROM unnest(%(texts)s::bigint[], %(vectors)s) AS u (text_id, embedding)
 WHERE EXISTS (SELECT FROM embedfleet.{texts} AS t WHERE t.id = u.text_id)
 ORDER BY u.text_id

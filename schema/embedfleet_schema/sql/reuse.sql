@@ -33,8 +33,8 @@ EXISTS (
 -- name: copy
 -- Take over what a sibling has, under our own claim; of the very same text, whatever its hash. Sorted
 -- as a commit sorts.
-INSERT INTO embedfleet.{vectors} (text_id, embedding, batch_id, attempt)
-SELECT t.id, s.embedding, %(id)s, %(attempt)s
+INSERT INTO embedfleet.{vectors} (text_id, embedding)
+SELECT t.id, s.embedding
 FROM embedfleet.{texts} AS t
 JOIN embedfleet.{other_texts} AS o ON o.hash = t.hash AND o.content = t.content
 JOIN embedfleet.{other_vectors} AS s ON s.text_id = o.id

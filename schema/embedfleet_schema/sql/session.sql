@@ -48,6 +48,12 @@ SET idle_session_timeout = 0;
 -- Who serves this connection; a pooler tells a number of its own when it is opened.
 SELECT pg_catalog.pg_backend_pid();
 
+-- name: identity
+-- Which database of which cluster this is, through a pooler, too.
+SELECT c.system_identifier, d.oid
+FROM pg_catalog.pg_control_system() AS c, pg_catalog.pg_database AS d
+WHERE d.datname = pg_catalog.current_database();
+
 -- name: sweeping
 -- Who sweeps just now, as far as that may be seen.
 SELECT a.pid, a.usename, a.application_name, a.state,

@@ -131,14 +131,7 @@ class Batches:
             return lease
         try:
             with self._leaving(lease) as batch:
-                copied = reuse.copy(
-                    batch.conn,
-                    lease.collection,
-                    lease.text_ids,
-                    others,
-                    batch_id=lease.id,
-                    attempt=lease.attempt,
-                )
+                copied = reuse.copy(batch.conn, lease.collection, lease.text_ids, others)
                 batch.store(len(copied), usd=0)
         except psycopg.errors.UndefinedTable:
             # One of them was dropped at this moment: what it had is embedded.
@@ -247,8 +240,7 @@ class Batches:
         texts = {"collection_id": part.collection.id, "texts": part.text_ids}
         rows = {"vectors": vector_array(matrix, space.storage, self._db.oids)}
         insert = composed(_SQL["insert_vectors"], part.collection)
-        whose = {"id": part.id, "attempt": part.attempt}
-        inserted = conn.execute(insert, whose | texts | rows).rowcount
+        inserted = conn.execute(insert, texts | rows).rowcount
         conn.execute(_FORGET_CURED, texts)
         return inserted
 

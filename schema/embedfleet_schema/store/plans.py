@@ -15,7 +15,7 @@ _SQL = load("plans")
 
 _PAGE, _PAGE_HEADER = 8_192, 24
 _POINTER, _TUPLE_HEADER = 4, 24
-_KEY, _BATCH_AND_ATTEMPT, _PADDING = 8, 12, 4
+_KEY = 8
 _VECTOR_HEADER = 8
 # What fits no page beside its key is stored out of line, in pieces of a quarter of a page.
 _IN_LINE, _PIECE, _POINTER_OUT = 7_900, 1_996, 18
@@ -59,7 +59,7 @@ def speed(db: Database, space: Space) -> float | None:
 def vector_bytes(space: Space, rows: int) -> int:
     """About what a vector table of so many rows takes on disk with its key, without an index."""
     floats = space.float_bytes * space.dimensions
-    width = _TUPLE_HEADER + _KEY + _BATCH_AND_ATTEMPT + _PADDING
+    width = _TUPLE_HEADER + _KEY
     outside = 0
     if floats <= _IN_LINE:
         width += _VECTOR_HEADER + floats

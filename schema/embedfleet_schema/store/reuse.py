@@ -80,18 +80,14 @@ def copy(
     collection: CollectionInfo,
     text_ids: Sequence[int],
     others: Sequence[int],
-    *,
-    batch_id: int,
-    attempt: int,
 ) -> set[int]:
     """Copy the vectors of these texts that siblings have; returns whose they are."""
     left, copied = set(text_ids), set[int]()
     for sibling in others:
         if not left:
             break
-        values = {"id": batch_id, "attempt": attempt, "texts": sorted(left)}
         statement = composed(_SQL["copy"], collection, **_of(sibling, collection))
-        found = {text_id for (text_id,) in conn.execute(statement, values)}
+        found = {text_id for (text_id,) in conn.execute(statement, {"texts": sorted(left)})}
         left -= found
         copied |= found
     return copied
