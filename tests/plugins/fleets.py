@@ -29,7 +29,9 @@ def template_database(stack: Endpoints) -> str:
     name = f"template_{uuid4().hex}"
     with psycopg.connect(stack.database_url, autocommit=True) as connection:
         connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
-    migrate(urlsplit(stack.database_url)._replace(path=f"/{name}").geturl())
+    migrate(url := urlsplit(stack.database_url)._replace(path=f"/{name}").geturl())
+    # Whoever connects first leaves a cache of the catalog behind, which is copied along.
+    psycopg.connect(url).close()
     return name
 
 

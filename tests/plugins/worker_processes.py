@@ -12,8 +12,17 @@ from types import MappingProxyType
 import pytest
 
 from embedfleet.fleet import Fleet
+from embedfleet_schema import session
 
 TIMEOUT_S = 60
+LEASE_S = 4.0
+# Celery in a process that the server gives up sooner where it is frozen in a transaction.
+IDLING = """
+from celery.__main__ import main
+from embedfleet_schema import session
+session.IDLE_S = {}
+main()
+"""
 
 
 class WorkerProcess:
@@ -29,22 +38,24 @@ class WorkerProcess:
         slots: int,
         variables: Mapping[str, str],
         level: str = "INFO",
+        idle_s: float = session.IDLE_S,
         **settings: str,
     ) -> None:
         given = fleet.settings
         environment = {
             "EMBEDFLEET_DATABASE_URL": given.database,
             "EMBEDFLEET_REDIS_URL": given.redis,
-            "EMBEDFLEET_LEASE_SECONDS": "4",
+            "EMBEDFLEET_LEASE_SECONDS": str(LEASE_S),
             "EMBEDFLEET_HEARTBEAT_SECONDS": "1",
             "EMBEDFLEET_SWEEP_SECONDS": "1",
             **{f"EMBEDFLEET_{name.upper()}": value for name, value in settings.items()},
         }
         arguments = ["-A", "embedfleet_workers", "worker", "-Q", queue, "-P", pool]
+        program = ["-m", "celery"] if idle_s == session.IDLE_S else ["-c", IDLING.format(idle_s)]
         self.log = log
         with log.open("wb") as output:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "celery", *arguments, "-c", str(slots), "-l", level],
+                [sys.executable, *program, *arguments, "-c", str(slots), "-l", level],
                 env={**os.environ, **environment, **variables},
                 stdout=output,
                 stderr=subprocess.STDOUT,
@@ -81,11 +92,19 @@ def worker_process(fleet: Fleet, tmp_path: Path) -> Iterator[Callable[..., Worke
         pool: str = "threads",
         slots: int = 1,
         variables: Mapping[str, str] = MappingProxyType({}),
+        idle_s: float = session.IDLE_S,
         **settings: str,
     ) -> WorkerProcess:
         log = tmp_path / f"worker-{len(started)}.log"
         worker = WorkerProcess(
-            fleet, log, queue=queue, pool=pool, slots=slots, variables=variables, **settings
+            fleet,
+            log,
+            queue=queue,
+            pool=pool,
+            slots=slots,
+            variables=variables,
+            idle_s=idle_s,
+            **settings,
         )
         started.append(worker)
         return worker
