@@ -1,4 +1,4 @@
-"""Real worker processes, started as the README says, with the fake model and short leases."""
+"""Real processes of the README's command for a worker, with the fake model and short leases."""
 
 import os
 import signal
@@ -13,16 +13,12 @@ import pytest
 
 from embedfleet.fleet import Fleet
 from embedfleet_schema import session
+from plugins.worker_forks import ForkedCommand
 
 TIMEOUT_S = 60
 LEASE_S = 4.0
-# Celery in a process that the server gives up sooner where it is frozen in a transaction.
-IDLING = """
-from celery.__main__ import main
-from embedfleet_schema import session
-session.IDLE_S = {}
-main()
-"""
+# What an interpreter reads when it starts, before there is any program.
+AT_START = ("LD_PRELOAD", "PYTHON")
 
 
 class WorkerProcess:
@@ -41,6 +37,7 @@ class WorkerProcess:
         idle_s: float = session.IDLE_S,
         **settings: str,
     ) -> None:
+        """`idle_s`: how long the server lets it be frozen in a transaction."""
         given = fleet.settings
         environment = {
             "EMBEDFLEET_DATABASE_URL": given.database,
@@ -51,16 +48,21 @@ class WorkerProcess:
             **{f"EMBEDFLEET_{name.upper()}": value for name, value in settings.items()},
         }
         arguments = ["-A", "embedfleet_workers", "worker", "-Q", queue, "-P", pool]
-        program = ["-m", "celery"] if idle_s == session.IDLE_S else ["-c", IDLING.format(idle_s)]
+        arguments += ["-c", str(slots), "-l", level]
+        environment = {**os.environ, **environment, **variables}
         self.log = log
-        with log.open("wb") as output:
-            self.process = subprocess.Popen(
-                [sys.executable, *program, *arguments, "-c", str(slots), "-l", level],
-                env={**os.environ, **environment, **variables},
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
+        self.process: ForkedCommand | subprocess.Popen[bytes]
+        if any(name.startswith(AT_START) for name in variables):
+            with log.open("wb") as output:
+                self.process = subprocess.Popen(
+                    [sys.executable, "-m", "celery", *arguments],
+                    env=environment,
+                    stdout=output,
+                    stderr=subprocess.STDOUT,
+                    start_new_session=True,
+                )
+        else:
+            self.process = ForkedCommand(arguments, environment, log, idle_s)
 
     @property
     def pid(self) -> int:
