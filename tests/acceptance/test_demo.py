@@ -12,6 +12,7 @@ import psutil
 import pytest
 
 from embedfleet.demo import QUESTIONS
+from embedfleet.embedded import ready
 from embedfleet.fleet import Fleet
 from embedfleet.stack import status, up
 from embedfleet_schema.settings import load_settings
@@ -171,7 +172,9 @@ def test_a_model_that_is_not_there_is_said_before_anything_starts(data):
 
 
 def test_another_model_than_the_collections_is_refused(data):
-    assert 0 == run(data, "--chunks", "5", "--model", "fake/16").returncode
+    ready(data)
+    with Fleet(load_settings(data=data)) as fleet:
+        fleet.collection("stdlib", model="fake/16")
     told = run(data, "--chunks", "5", "--model", "fake/32")
     assert 2 == told.returncode
     assert "Collection 'stdlib' holds vectors of fake/16" in told.stderr

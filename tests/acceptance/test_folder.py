@@ -32,7 +32,7 @@ def folder(tmp_path_factory):
     for number, document in zip(range(FILES), documents(None), strict=False):
         kind = folder / document.metadata["kind"]
         kind.mkdir(exist_ok=True)
-        (kind / f"{number:03}.txt").write_text(document.text[:400])
+        (kind / f"{number:03}.txt").write_text(document.text[:200])
     (folder / "long.md").write_text(
         "\n\n".join(f"# Part {n}\n\n" + "words " * 90 for n in range(6))
     )
@@ -44,7 +44,7 @@ def embedfleet(data):
     def run(*arguments, check=True):
         done = subprocess.run(  # noqa: PLW1510 - judged below
             [sys.executable, "-m", "embedfleet", "--data", str(data), *arguments],
-            env={**os.environ, "EMBEDFLEET_BATCH_TOKENS_CPU": "2048"},
+            env={**os.environ, "EMBEDFLEET_BATCH_TOKENS_CPU": "1024"},
             capture_output=True,
             text=True,
             timeout=280,

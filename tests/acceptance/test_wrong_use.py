@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from embedfleet.fleet import Fleet
+from plugins.command_line import Command
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
@@ -34,6 +35,16 @@ def run(fleet: Fleet, tmp_path: Path) -> Run:
         )
 
     return run
+
+
+@pytest.fixture
+def here(
+    fleet: Fleet, command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Command:
+    """The same inside the test: how a process starts is the same for each wrong use."""
+    fleet.collection("handbook", "fake/32")
+    monkeypatch.chdir(tmp_path)
+    return command
 
 
 @pytest.mark.parametrize(
@@ -136,15 +147,32 @@ def run(fleet: Fleet, tmp_path: Path) -> Run:
     ],
 )
 def test_wrong_use_gets_one_line_a_next_step_and_an_exit_code(
-    run: Run, tmp_path: Path, words: list[str], code: int, said: str
+    here: Command, tmp_path: Path, words: list[str], code: int, said: str
 ):
     (tmp_path / "empty").mkdir()
     (tmp_path / "file.txt").write_text("text")
     (tmp_path / "loop.txt").symlink_to("loop.txt")
-    ended = run(*words)
-    assert (code, 1) == (ended.returncode, len(ended.stderr.splitlines())), ended.stderr
-    assert ended.stderr.startswith("error: ")
-    assert said in ended.stderr
+    ended = here(*words)
+    assert (code, 1) == (ended.code, len(ended.err.splitlines())), ended.err
+    assert ended.err.startswith("error: ")
+    assert said in ended.err
+
+
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [
+        pytest.param(["search", "handbook"], 2, id="refused by the parser"),
+        pytest.param(["search", "handbok", "text"], 2, id="refused by us"),
+        pytest.param(["enqueue", "handbook", "loop.txt"], 1, id="a file is refused"),
+    ],
+)
+def test_a_process_ends_as_the_command_does(
+    run: Run, here: Command, tmp_path: Path, words: list[str], code: int
+):
+    (tmp_path / "loop.txt").symlink_to("loop.txt")
+    ended, expected = run(*words), here(*words)
+    assert (code, expected.err) == (ended.returncode, ended.stderr)
+    assert code == expected.code
 
 
 @pytest.mark.parametrize(
@@ -154,11 +182,14 @@ def test_wrong_use_gets_one_line_a_next_step_and_an_exit_code(
         ("postgresql://me:secret@no-such-host.invalid/db", "run: embedfleet doctor"),
     ],
 )
-def test_an_unreachable_database_is_named_without_its_password(run: Run, url: str, said: str):
-    ended = run("status", EMBEDFLEET_DATABASE_URL=url)
-    assert (1, 1) == (ended.returncode, len(ended.stderr.splitlines())), ended.stderr
-    assert said in ended.stderr
-    assert "secret" not in ended.stderr
+def test_an_unreachable_database_is_named_without_its_password(
+    here: Command, monkeypatch: pytest.MonkeyPatch, url: str, said: str
+):
+    monkeypatch.setenv("EMBEDFLEET_DATABASE_URL", url)
+    ended = here("status")
+    assert (1, 1) == (ended.code, len(ended.err.splitlines())), ended.err
+    assert said in ended.err
+    assert "secret" not in ended.err + ended.out
 
 
 @pytest.mark.parametrize(
@@ -171,23 +202,30 @@ def test_an_unreachable_database_is_named_without_its_password(run: Run, url: st
         ("EMBEDFLEET_REDIS_URL", "amqp://me:secret@host/0", "starts with none of redis://"),
     ],
 )
-def test_an_address_that_cannot_be_read_is_refused_and_not_shown(run, variable, url, said):
-    ended = run("status", **{variable: url})
-    assert (2, 1) == (ended.returncode, len(ended.stderr.splitlines())), ended.stderr
-    assert said in ended.stderr
-    assert "secret" not in ended.stderr
+def test_an_address_that_cannot_be_read_is_refused_and_not_shown(
+    here: Command, monkeypatch: pytest.MonkeyPatch, variable, url, said
+):
+    monkeypatch.setenv(variable, url)
+    ended = here("status")
+    assert (2, 1) == (ended.code, len(ended.err.splitlines())), ended.err
+    assert said in ended.err
+    assert "secret" not in ended.err + ended.out
 
 
-def test_a_database_without_tables_leads_to_migrate(run: Run, database_url: str):
-    ended = run("status", EMBEDFLEET_DATABASE_URL=database_url)
-    assert (1, 1) == (ended.returncode, len(ended.stderr.splitlines())), ended.stderr
-    assert "has no embedfleet tables. Create them with: embedfleet migrate" in ended.stderr
+def test_a_database_without_tables_leads_to_migrate(
+    here: Command, monkeypatch: pytest.MonkeyPatch, database_url: str
+):
+    monkeypatch.setenv("EMBEDFLEET_DATABASE_URL", database_url)
+    ended = here("status")
+    assert (1, 1) == (ended.code, len(ended.err.splitlines())), ended.err
+    assert "has no embedfleet tables. Create them with: embedfleet migrate" in ended.err
 
 
-def test_a_setting_that_does_not_parse_is_named(run: Run):
-    ended = run("status", EMBEDFLEET_LEASE_SECONDS="soon")
-    assert (2, 1) == (ended.returncode, len(ended.stderr.splitlines())), ended.stderr
-    assert "lease_seconds" in ended.stderr
+def test_a_setting_that_does_not_parse_is_named(here: Command, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("EMBEDFLEET_LEASE_SECONDS", "soon")
+    ended = here("status")
+    assert (2, 1) == (ended.code, len(ended.err.splitlines())), ended.err
+    assert "lease_seconds" in ended.err
 
 
 def test_debug_shows_the_traceback_before_the_line(run: Run):

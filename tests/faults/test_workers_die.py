@@ -6,7 +6,7 @@ import pytest
 
 import embedfleet as ef
 from plugins.failpoints import documents, stopped
-from plugins.worker_processes import eventually
+from plugins.worker_processes import LEASE_S, eventually
 
 
 def leased(fleet):
@@ -34,11 +34,11 @@ def test_a_job_completes_although_one_of_two_workers_is_killed(fleet, worker_pro
 
 def test_a_stopped_worker_comes_back_too_late_and_changes_nothing(fleet, worker_process):
     docs = fleet.collection("docs", model="fake/16")
-    frozen = worker_process(failpoints="after_embed=stop:#1")
+    frozen = worker_process(failpoints="after_embed=stop:#1", idle_s=LEASE_S)
     job = docs.enqueue(documents(60))
     eventually(lambda: stopped(frozen))
     worker_process()
-    # Where it froze in the middle of a sweep, the others wait until its transaction is ended.
+    # It may freeze in its first sweep, too: the others wait until that transaction is ended.
     assert (60, 0) == ((status := job.wait(timeout_s=180)).embedded, status.failed)
     frozen.signal(signal.SIGCONT)
     eventually(lambda: "is no longer leased to this worker" in frozen.log.read_text())

@@ -17,7 +17,8 @@ from embedfleet_schema.errors import (
 )
 from embedfleet_schema.roles import ROLES, set_up_roles
 from embedfleet_schema.store.grants import grant
-from plugins.fleets import ask, drain
+from plugins.fleets import ask, drain, filled_database
+from plugins.servers import fresh_database
 
 OWN = {"own text", "own key", '{"own": "metadata"}'}
 # What only others may read, and what nobody may yet.
@@ -90,8 +91,7 @@ ATTACKS_ON_VECTORS = {
 }
 
 
-@pytest.fixture
-def docs(fleet, worker):
+def fill(fleet, worker):
     """A collection with one live document, and beside it what its readers must not see."""
     docs = fleet.collection("mine", model="fake/16")
     others = fleet.collection("theirs", model="fake/16")
@@ -114,7 +114,23 @@ def docs(fleet, worker):
     half = worker()
     assert ["done", "done"] == [half.run_one("cpu") for _ in range(2)]
     assert [(1, 4, 6, 4)] == ask(fleet, STORED)
-    return docs
+
+
+@pytest.fixture(scope="module")
+def filled(stack, template_database):
+    with filled_database(stack, template_database, fill) as name:
+        yield name
+
+
+@pytest.fixture
+def migrated_url(stack, filled, pooled):
+    with fresh_database(stack, filled) as url:
+        yield pooled(url)
+
+
+@pytest.fixture
+def docs(fleet):
+    return fleet.collection("mine")
 
 
 STORED = """

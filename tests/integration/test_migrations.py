@@ -26,7 +26,7 @@ from embedfleet_schema.revisions import newest
 from embedfleet_schema.settings import load_settings
 from embedfleet_schema.tables.models import Base
 from embedfleet_schema.types import Document
-from plugins.revisions import alembic
+from plugins.revisions import alembic, upgrade
 
 ROOT = Path(__file__).parents[2]
 
@@ -118,7 +118,7 @@ VALUES (1, 1, 'lane', 'pending', 1, 1, '{}'), (1, 1, 'api', 'done', 1, 1, '{}');
 
 
 def test_batches_of_the_lane_stay_in_it_and_get_the_queue_of_their_collection(database_url):
-    alembic(database_url, "0013")
+    upgrade(database_url, "0013")
     with Database(database_url).connect() as conn:
         conn.execute(WAITING)
     migrate(database_url)
@@ -164,7 +164,7 @@ COLUMNS = "id, document, position, content, metadata, embedding::text"
 
 
 def test_collections_of_shared_tables_get_their_own_with_all_that_they_held(database_url):
-    alembic(database_url, "0016")
+    upgrade(database_url, "0016")
     views = ("docs", "documents_2")
     seen = {}
     with Database(database_url).connect() as conn:
@@ -202,7 +202,7 @@ def test_collections_of_shared_tables_get_their_own_with_all_that_they_held(data
 
 
 def test_a_migration_that_is_cut_off_between_collections_goes_on_where_it_was(database_url):
-    alembic(database_url, "0016")
+    upgrade(database_url, "0016")
     with Database(database_url).connect() as conn:
         conn.execute(SHARED)
         seen = conn.execute(f"SELECT {COLUMNS} FROM embedfleet.docs").fetchall()
@@ -223,10 +223,10 @@ def test_a_migration_that_is_cut_off_between_collections_goes_on_where_it_was(da
 
 
 def test_texts_that_wait_know_their_batch_after_a_migration_that_was_cut_off(database_url):
-    alembic(database_url, "0016")
+    upgrade(database_url, "0016")
     with Database(database_url).connect() as conn:
         conn.execute(SHARED)
-    alembic(database_url, "0017")
+    upgrade(database_url, "0017")
     with Database(database_url).connect() as conn:
         conn.execute("ALTER TABLE embedfleet._texts_2 RENAME TO kept")
     with pytest.raises(ProgrammingError, match="_texts_2"):
@@ -242,7 +242,7 @@ def test_texts_that_wait_know_their_batch_after_a_migration_that_was_cut_off(dat
 
 
 def test_a_view_of_somebody_on_an_old_table_is_named_and_nothing_is_lost(database_url):
-    alembic(database_url, "0016")
+    upgrade(database_url, "0016")
     with Database(database_url).connect() as conn:
         conn.execute(SHARED)
         conn.execute("CREATE VIEW public.raw AS SELECT embedding FROM embedfleet.vectors_2_1")
@@ -270,13 +270,13 @@ VALUES (1, 1, 'cpu', 'batch', 'held', 4, 1, 8, '{}'), (1, 1, 'cpu', 'live', 'don
 
 
 def test_what_was_there_before_has_counters_afterwards(database_url, redis_url):
-    alembic(database_url, "0016")
+    upgrade(database_url, "0016")
     with Database(database_url).connect() as conn:
         conn.execute(SHARED)
-    alembic(database_url, "0017")
+    upgrade(database_url, "0017")
     with Database(database_url).connect() as conn:
         conn.execute(UNCOUNTED)
-    alembic(database_url, "0020")
+    upgrade(database_url, "0020")
     with Database(database_url).connect() as conn:
         conn.execute("ALTER TABLE embedfleet._chunks_2 RENAME TO away")
     with pytest.raises(ProgrammingError, match="_chunks_2"):
@@ -305,7 +305,7 @@ def test_what_was_there_before_has_counters_afterwards(database_url, redis_url):
 
 
 def test_more_collections_are_migrated_than_one_transaction_has_locks_for(database_url):
-    alembic(database_url, "0016")
+    upgrade(database_url, "0016")
     with Database(database_url).connect() as conn:
         conn.execute(SHARED)
         (locks,) = conn.execute(
@@ -347,7 +347,7 @@ OVERRIDING SYSTEM VALUE VALUES (25000, 2, 2, 'cpu', 'done', 1, 1, '{}');
 
 
 def test_batches_of_before_get_the_space_of_their_collection(database_url):
-    alembic(database_url, "0017")
+    upgrade(database_url, "0017")
     with Database(database_url).connect() as conn:
         conn.execute(SPACELESS)
     migrate(database_url)
@@ -358,7 +358,7 @@ def test_batches_of_before_get_the_space_of_their_collection(database_url):
 
 def test_a_batch_that_is_made_while_the_others_get_their_space_gets_one_too(database_url):
     """A migration that was cut off after its pages: programs of before went on without them."""
-    alembic(database_url, "0017")
+    upgrade(database_url, "0017")
     with Database(database_url).connect() as conn:
         conn.execute("ALTER TABLE embedfleet.batch ADD COLUMN space_id bigint")
         conn.execute(SPACELESS)
@@ -370,7 +370,7 @@ def test_a_batch_that_is_made_while_the_others_get_their_space_gets_one_too(data
 
 
 def test_collections_of_before_go_on_as_new_ones_do(database_url, redis_url):
-    alembic(database_url, "0016")
+    upgrade(database_url, "0016")
     with Database(database_url).connect() as conn:
         conn.execute(SHARED)
     migrate(database_url)
@@ -420,7 +420,7 @@ VALUES (1, 1, 1, '[1,0]'), (2, 1, 1, '[0,1]');
 @pytest.fixture
 def reader(database_url):
     """Somebody who may read the views of two collections, as of revision 0017."""
-    alembic(database_url, "0017")
+    upgrade(database_url, "0017")
     name = f"reader_{uuid4().hex[:12]}"
     with Database(database_url).connect() as conn:
         conn.execute(f"CREATE ROLE {name} LOGIN PASSWORD 'pw'")

@@ -8,7 +8,7 @@ from embedfleet.queries import QueryVectors
 from embedfleet_schema.database import Database
 from embedfleet_schema.migrate import migrate
 from embedfleet_schema.store import queries
-from plugins.revisions import alembic
+from plugins.revisions import upgrade
 
 API_MODEL = "openai/text-embedding-3-small"
 QUESTION = "how do I reset my password?"
@@ -163,7 +163,7 @@ def test_the_longest_vector_fits(fleet, api_docs, embed):
 
 def test_what_was_too_large_before_goes_when_the_tables_are_upgraded(database_url):
     """And what fits stays."""
-    alembic(database_url, "0006")
+    upgrade(database_url, "0006")
     with psycopg.connect(database_url, autocommit=True) as conn:
         conn.execute(
             "INSERT INTO embedfleet.space (fingerprint, provider, model, revision, dimensions,"

@@ -20,8 +20,9 @@ from embedfleet_schema.store.filters import containment
 
 # The database is the same for all examples, and nothing is written there.
 many = settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
-# A process is started for the files of each example.
-several_files = settings(many, max_examples=25)
+# A process is started for the files of each example: many files in few of them.
+several_files = settings(many, max_examples=10)
+FILES = {"min_size": 20, "max_size": 45}
 texts = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1)
 numbers = st.integers() | st.floats(allow_nan=False, allow_infinity=False)
 values = st.recursive(
@@ -138,7 +139,7 @@ def word_of(value):
 
 
 @several_files
-@given(cells=st.lists(cells_of_parquet, min_size=5, max_size=20))
+@given(cells=st.lists(cells_of_parquet, **FILES))
 def test_a_value_of_parquet_is_found_by_itself(holds, tmp_path_factory, cells):
     folder = tmp_path_factory.getbasetemp()
     files = [parquet_file(folder, cell, stem=f"t{n}") for n, cell in enumerate(cells)]
@@ -148,7 +149,7 @@ def test_a_value_of_parquet_is_found_by_itself(holds, tmp_path_factory, cells):
 
 
 @several_files
-@given(found=st.lists(numbers, min_size=5, max_size=20))
+@given(found=st.lists(numbers, **FILES))
 def test_a_number_is_found_alike_wherever_it_was_read(holds, tmp_path_factory, found):
     folder = tmp_path_factory.getbasetemp()
     files = []

@@ -22,6 +22,8 @@ from embedfleet_schema.types import Document
 from embedfleet_workers.runtime import Launch, Runtime
 from plugins.servers import fresh_database
 
+WorkerMaker = Callable[..., Runtime]
+
 
 @pytest.fixture(scope="session")
 def template_database(stack: Endpoints) -> str:
@@ -29,7 +31,9 @@ def template_database(stack: Endpoints) -> str:
     name = f"template_{uuid4().hex}"
     with psycopg.connect(stack.database_url, autocommit=True) as connection:
         connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
-    migrate(urlsplit(stack.database_url)._replace(path=f"/{name}").geturl())
+    migrate(url := urlsplit(stack.database_url)._replace(path=f"/{name}").geturl())
+    # Whoever connects first leaves a cache of the catalog behind, which is copied along.
+    psycopg.connect(url).close()
     return name
 
 
@@ -42,17 +46,33 @@ def migrated_url(
         yield pooled(url)
 
 
-@pytest.fixture
-def fleet(migrated_url: str, redis_url: str) -> Iterator[Fleet]:
-    """A fleet of its own database, with small batches so that few documents make several."""
+def small_fleet(database_url: str, redis_url: str) -> Fleet:
+    """With small batches, so that few documents make several."""
     settings = load_settings(
-        database_url=migrated_url,
+        database_url=database_url,
         redis_url=redis_url,
         batch_tokens_cpu=64,
         lease_seconds=10.0,
         heartbeat_seconds=0.5,
     )
-    with Fleet(settings) as fleet:
+    return Fleet(settings)
+
+
+@contextmanager
+def filled_database(
+    stack: Endpoints, template: str, fill: Callable[[Fleet, WorkerMaker], None]
+) -> Iterator[str]:
+    """The name of a database that was filled once, to be copied for tests of the same rows."""
+    with fresh_database(stack, template) as url:
+        with small_fleet(url, stack.redis_url) as fleet, workers_of(fleet) as worker:
+            fill(fleet, worker)
+        yield urlsplit(url).path.removeprefix("/")
+
+
+@pytest.fixture
+def fleet(migrated_url: str, redis_url: str) -> Iterator[Fleet]:
+    """A fleet of its own database."""
+    with small_fleet(migrated_url, redis_url) as fleet:
         yield fleet
 
 
@@ -67,12 +87,8 @@ def documents(count: int, *, word: str = "text") -> list[Document]:
     return [Document(f"d{n}", f"{word} number {n}") for n in range(count)]
 
 
-WorkerMaker = Callable[..., Runtime]
-
-
-@pytest.fixture
-def worker(fleet: Fleet) -> Iterator[WorkerMaker]:
-    """Makes workers that live in the test's process and take a batch when told to."""
+@contextmanager
+def workers_of(fleet: Fleet) -> Iterator[WorkerMaker]:
     started: list[Runtime] = []
 
     def make(**settings: object) -> Runtime:
@@ -81,9 +97,18 @@ def worker(fleet: Fleet) -> Iterator[WorkerMaker]:
         started.append(runtime)
         return runtime
 
-    yield make
-    for runtime in started:
-        runtime.stop()
+    try:
+        yield make
+    finally:
+        for runtime in started:
+            runtime.stop()
+
+
+@pytest.fixture
+def worker(fleet: Fleet) -> Iterator[WorkerMaker]:
+    """Makes workers that live in the test's process and take a batch when told to."""
+    with workers_of(fleet) as make:
+        yield make
 
 
 def ask(fleet: Fleet, statement: str, *values: object) -> list[Any]:

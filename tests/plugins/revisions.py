@@ -4,6 +4,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+from embedfleet_schema.migrate import _config, prepared
+from embedfleet_schema.roles import renew_grants
+
 ROOT = Path(__file__).parents[2]
 # What the command `alembic` does, once for each revision.
 UPGRADES = """
@@ -29,3 +32,14 @@ def alembic(url: str, *revisions: str) -> list[str]:
         text=True,
     )
     return [line.split()[0] for line in done.stdout.splitlines()]
+
+
+def upgrade(url: str, revision: str) -> None:
+    """Upgrade as `migrate` does, and no further than to a revision."""
+    from alembic import command
+
+    with prepared(url) as connection:
+        config = _config()
+        config.attributes["connection"] = connection
+        command.upgrade(config, revision)
+    renew_grants(url)

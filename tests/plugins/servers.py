@@ -14,8 +14,15 @@ import pytest
 import redis
 from psycopg import sql
 
-from embedfleet.stack import Endpoints, down, up
+from embedfleet.stack import Endpoints, down, postgres_settings, up
 
+# Settings of the tests' own. To drop a database looks at every buffer; fsync guards against power
+# cuts alone, killed servers lose nothing all the same.
+SMALL = """\
+shared_buffers = '64MB'
+fsync = off
+full_page_writes = off
+"""
 # Linux' file system in memory. Making and dropping a database is 600 files, which take a third
 # of the time there; container engines leave it 64 MB, too little for any server.
 MEMORY = Path("/dev/shm")  # noqa: S108 - the folders in it get random names
@@ -57,15 +64,17 @@ def stack_data() -> Iterator[Path]:
 
 @pytest.fixture(scope="session")
 def stack(stack_data: Path) -> Endpoints:
-    """PostgreSQL and Valkey, started once for the session.
-
-    Without fsync, which guards against power cuts alone: killed servers lose nothing all the same.
-    """
-    endpoints = up(stack_data)
+    """PostgreSQL and Valkey, started once for the session, and set for many small databases."""
+    render = postgres_settings.render
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(postgres_settings, "render", lambda: render() + SMALL)
+        endpoints = up(stack_data)
+    login = urlsplit(endpoints.database_url)
     with psycopg.connect(endpoints.database_url, autocommit=True) as connection:
-        connection.execute("ALTER SYSTEM SET fsync = off")
-        connection.execute("ALTER SYSTEM SET full_page_writes = off")
-        connection.execute("SELECT pg_reload_conf()")
+        # Thousands of connections each prove that they know the password.
+        connection.execute("SET scram_iterations = 1")
+        role, password = sql.Identifier(login.username), sql.Literal(login.password)
+        connection.execute(sql.SQL("ALTER ROLE {} PASSWORD {}").format(role, password))
     return endpoints
 
 

@@ -1,4 +1,4 @@
-"""Real worker processes, started as the README says, with the fake model and short leases."""
+"""Real processes of the README's command for a worker, with the fake model and short leases."""
 
 import os
 import signal
@@ -12,8 +12,13 @@ from types import MappingProxyType
 import pytest
 
 from embedfleet.fleet import Fleet
+from embedfleet_schema import session
+from plugins.worker_forks import ForkedCommand
 
 TIMEOUT_S = 60
+LEASE_S = 4.0
+# What an interpreter reads when it starts, before there is any program.
+AT_START = ("LD_PRELOAD", "PYTHON")
 
 
 class WorkerProcess:
@@ -29,27 +34,35 @@ class WorkerProcess:
         slots: int,
         variables: Mapping[str, str],
         level: str = "INFO",
+        idle_s: float = session.IDLE_S,
         **settings: str,
     ) -> None:
+        """`idle_s`: how long the server lets it be frozen in a transaction."""
         given = fleet.settings
         environment = {
             "EMBEDFLEET_DATABASE_URL": given.database,
             "EMBEDFLEET_REDIS_URL": given.redis,
-            "EMBEDFLEET_LEASE_SECONDS": "4",
+            "EMBEDFLEET_LEASE_SECONDS": str(LEASE_S),
             "EMBEDFLEET_HEARTBEAT_SECONDS": "1",
             "EMBEDFLEET_SWEEP_SECONDS": "1",
             **{f"EMBEDFLEET_{name.upper()}": value for name, value in settings.items()},
         }
         arguments = ["-A", "embedfleet_workers", "worker", "-Q", queue, "-P", pool]
+        arguments += ["-c", str(slots), "-l", level]
+        environment = {**os.environ, **environment, **variables}
         self.log = log
-        with log.open("wb") as output:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "celery", *arguments, "-c", str(slots), "-l", level],
-                env={**os.environ, **environment, **variables},
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
+        self.process: ForkedCommand | subprocess.Popen[bytes]
+        if any(name.startswith(AT_START) for name in variables):
+            with log.open("wb") as output:
+                self.process = subprocess.Popen(
+                    [sys.executable, "-m", "celery", *arguments],
+                    env=environment,
+                    stdout=output,
+                    stderr=subprocess.STDOUT,
+                    start_new_session=True,
+                )
+        else:
+            self.process = ForkedCommand(arguments, environment, log, idle_s)
 
     @property
     def pid(self) -> int:
@@ -81,11 +94,19 @@ def worker_process(fleet: Fleet, tmp_path: Path) -> Iterator[Callable[..., Worke
         pool: str = "threads",
         slots: int = 1,
         variables: Mapping[str, str] = MappingProxyType({}),
+        idle_s: float = session.IDLE_S,
         **settings: str,
     ) -> WorkerProcess:
         log = tmp_path / f"worker-{len(started)}.log"
         worker = WorkerProcess(
-            fleet, log, queue=queue, pool=pool, slots=slots, variables=variables, **settings
+            fleet,
+            log,
+            queue=queue,
+            pool=pool,
+            slots=slots,
+            variables=variables,
+            idle_s=idle_s,
+            **settings,
         )
         started.append(worker)
         return worker

@@ -228,6 +228,6 @@ def test_the_chunking_can_name_openais_vocabulary(name):
 
 def test_without_the_package_of_the_vocabulary_the_extra_is_named(monkeypatch):
     cl100k_count.cache_clear()
-    monkeypatch.setitem(sys.modules, "bpe_openai._bindings", None)
+    monkeypatch.setitem(sys.modules, "bpe_openai", None)
     with pytest.raises(ExtraMissing, match=r"pip install 'embedfleet\[api\]'"):
         Cl100kCounter()
