@@ -38,7 +38,7 @@ SELECT CASE
             AND h.text_id IN (SELECT unnest(%(texts)s::bigint[]))
     )
     THEN 'overlaps'
-END AS obstacle, s.limited
+END AS obstacle, s.limited AS has_budget
 FROM embedfleet.batch_standing AS s
 WHERE s.job_id = %(job_id)s;
 
@@ -80,8 +80,8 @@ WITH gone AS (
 )
 {count_forgotten};
 
--- name: limited
-SELECT budget_usd IS NOT NULL AS limited FROM embedfleet.job WHERE id = %(job_id)s;
+-- name: has_budget
+SELECT budget_usd IS NOT NULL AS has_budget FROM embedfleet.job WHERE id = %(job_id)s;
 
 -- name: expired
 -- Leases that ran out: their workers are dead, stopped or cut off. What is filed with a batch API is

@@ -189,7 +189,7 @@ class Batches:
         with self._db.transaction() as conn:
             budgets.settle(conn, lease, spent.usd)
             self._enter(conn, lease, spent)
-            row = conn.execute(_SQL["limited"], {"job_id": lease.job_id}).fetchone()
+            row = conn.execute(_SQL["has_budget"], {"job_id": lease.job_id}).fetchone()
         if row is not None and row[0]:
             usage.mind_budget(self._db, lease.job_id, spent)
 
@@ -236,7 +236,7 @@ class Batches:
     def _leaving(self, lease: Lease, *, pausing: bool = False) -> Iterator[Leaving]:
         with leaving(self._db, lease, pausing=pausing) as batch:
             yield batch
-        if batch.limited:
+        if batch.has_budget:
             self._aside.end(lease.job_id)
 
     def _insert(self, conn: Connection[Any], part: Lease, matrix: NDArray[np.float32]) -> int:
@@ -259,6 +259,6 @@ class Batches:
 
     def _mind_budget(self, lease: Lease, batch: Leaving, spent: Spending | None) -> bool:
         """Whether the job was paused for its budget's sake."""
-        if not batch.limited or spent is None:
+        if not batch.has_budget or spent is None:
             return False
         return usage.mind_budget(self._db, lease.job_id, spent)

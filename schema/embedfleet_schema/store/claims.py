@@ -50,13 +50,13 @@ def claim(
     row = transitions.claim(conn, best, values)
     while row is not None:
         lease, counts = _read(conn, row)
-        obstacle, limited = _obstacle(conn, lease)
+        obstacle, has_budget = _obstacle(conn, lease)
         row = None
         if obstacle == "halted":
             return Claimed(lease, halted=True)
         if obstacle == "overlaps":
             _claimed(conn, lease).release(reason=OVERLAP_REASON, delay_s=OVERLAP_S)
-        elif not limited:
+        elif not has_budget:
             return Claimed(lease)
         else:
             found = budgets.reserve(conn, lease, counts, price_of(lease.collection.space.name))
@@ -76,7 +76,7 @@ def claim(
 
 def _claimed(conn: Connection[Any], lease: Lease) -> Leaving:
     """What was claimed in this transaction is still ours, and of a job that nobody has stopped."""
-    return Leaving(conn, lease.id, lease.collection, lease.text_ids, "pending", limited=False)
+    return Leaving(conn, lease.id, lease.collection, lease.text_ids, "pending", has_budget=False)
 
 
 def _put_back(conn: Connection[Any], lease: Lease, wait: Wait, aside: Aside) -> None:
