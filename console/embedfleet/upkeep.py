@@ -120,7 +120,7 @@ class Upkeep:
         if not repair:
             return found
         job_id = audit.repair(
-            self._connections.db, self.info, budget=self._budget, budget_usd=budget_usd
+            self._connections.db, self.info, batch_tokens=self._batch_tokens, budget_usd=budget_usd
         )
         if job_id is not None:
             self._connections.doorbell.ring(self.info.queue)
@@ -154,7 +154,7 @@ class Upkeep:
         new = requeue.retry_failures(
             self._connections.db,
             self.info,
-            budget=self._budget,
+            batch_tokens=self._batch_tokens,
             job_id=job_id,
             budget_usd=budget_usd,
         )
@@ -265,7 +265,7 @@ class Upkeep:
         return build_memory(self.info.space, vectors, memory_mb=memory_mb)
 
     @property
-    def _budget(self) -> int:
+    def _batch_tokens(self) -> int:
         return self._connections.settings.batch_tokens(self.info.queue)
 
 

@@ -191,7 +191,7 @@ class Producer:
     def _write(
         self, window: Window, prepared: Prepared, job_id: int, lane: Lane, alike: AlikeVerdicts
     ) -> Written:
-        budget = self._settings.batch_tokens(self._collection.queue)
+        batch_tokens = self._settings.batch_tokens(self._collection.queue)
         self._failpoints.hit("before_merge")
 
         def stored(again: bool) -> tuple[Prepared, ingest.Merged, int]:
@@ -200,7 +200,9 @@ class Producer:
             incoming = wanted.incoming
             incoming.verdicts = rows(alike.cut(wanted.rejected))
             elsewhere = self._elsewhere.count({chunk.hash for chunk in incoming.chunks})
-            merged = ingest.merge(self._db, self._collection, job_id, incoming, budget=budget)
+            merged = ingest.merge(
+                self._db, self._collection, job_id, incoming, batch_tokens=batch_tokens
+            )
             return wanted, merged, elsewhere
 
         written, merged, elsewhere = persistently(stored)

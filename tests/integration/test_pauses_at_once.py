@@ -112,7 +112,7 @@ def test_a_pause_waits_for_an_enqueue_and_holds_its_batches(fleet, docs):
     with fleet.db.transaction() as conn:
         locks.share(conn, docs.info.id)
         job_id = jobs.create(conn, docs.info, "enqueue")
-        jobs.put_batches(conn, docs.info, job_id, [(1, 5)], budget=64)
+        jobs.put_batches(conn, docs.info, job_id, [(1, 5)], batch_tokens=64)
         pausing = beside(lambda: stop(fleet))
         until_somebody_waits(fleet)
     end(pausing)

@@ -59,7 +59,7 @@ def audit(db: Database, collection: CollectionInfo) -> Audit:
 
 
 def repair(
-    db: Database, collection: CollectionInfo, *, budget: int, budget_usd: float | None = None
+    db: Database, collection: CollectionInfo, *, batch_tokens: int, budget_usd: float | None = None
 ) -> int | None:
     """Queue what is missing, remove what is extra, take live what is whole.
 
@@ -75,7 +75,9 @@ def repair(
     search = Search(
         following, judging(_SQL["missing_texts"], collection), {"collection_id": collection.id}
     )
-    job_id = requeue(db, collection, "repair", search, budget=budget, budget_usd=budget_usd)
+    job_id = requeue(
+        db, collection, "repair", search, batch_tokens=batch_tokens, budget_usd=budget_usd
+    )
     _take_live(db, collection)
     for each in ranges(db, composed(_SQL["next_document"], collection)):
         _tidy_documents(db, collection, each)

@@ -132,9 +132,9 @@ def known_documents(
 
 
 def merge(
-    db: Database, collection: CollectionInfo, job_id: int, window: Incoming, *, budget: int
+    db: Database, collection: CollectionInfo, job_id: int, window: Incoming, *, batch_tokens: int
 ) -> Merged:
-    """Store a window in one transaction; batches have at most `budget` tokens.
+    """Store a window in one transaction; batches have at most `batch_tokens` tokens.
 
     Raises:
         HashCollision: a text has the hash of another text of the collection.
@@ -147,7 +147,7 @@ def merge(
             incoming.create(conn)
         registry = Registry(conn, collection, standing.lane)
         texts = registry.register(
-            window.texts(), window.waiting, window.refused.keys(), budget=budget
+            window.texts(), window.waiting, window.refused.keys(), batch_tokens=batch_tokens
         )
         if window.documents:
             _copy(conn, window, texts.ids)

@@ -161,14 +161,14 @@ def put_batches(
     job_id: int,
     texts: Iterable[tuple[int, int]],
     *,
-    budget: int,
+    batch_tokens: int,
 ) -> int:
     """Pack (text_id, tokens) pairs, which wait in no batch, into batches of a job; returns how many
     there are.
 
     The caller shares the collection: a pause of the job waits, or is seen.
     """
-    packs = pack(texts, budget)
+    packs = pack(texts, batch_tokens)
     numbers = transitions.numbers(conn, len(packs))
     batches = [
         NewBatch(number, packed.texts, packed.tokens)

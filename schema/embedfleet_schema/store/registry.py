@@ -79,7 +79,7 @@ class Registry:
         waiting: Sequence[str],
         refused: Collection[bytes],
         *,
-        budget: int,
+        batch_tokens: int,
     ) -> Registered:
         """Number the texts of a window, and say which batches are to be made for what has no vector
         and is in no batch yet.
@@ -88,7 +88,7 @@ class Registry:
             texts: the distinct texts of new documents, by hash.
             waiting: the keys of unchanged documents that readers do not see.
             refused: texts that no batch gets, by hash.
-            budget: the tokens of a batch.
+            batch_tokens: the most that a batch may have.
 
         Raises:
             HashCollision: one of the texts has the hash of another text.
@@ -97,7 +97,7 @@ class Registry:
         tokens = {hash_: text.tokens for hash_, text in texts.items()}
         tokens |= {each.hash: each.tokens for each in known.values()}
         wanted = [hash_ for hash_ in tokens if _is_wanted(known.get(hash_), hash_, refused)]
-        packs = pack(((hash_, tokens[hash_]) for hash_ in wanted), budget)
+        packs = pack(((hash_, tokens[hash_]) for hash_ in wanted), batch_tokens)
         numbers = transitions.numbers(self._conn, len(packs))
         batch_of = {
             hash_: number
