@@ -33,7 +33,7 @@ TOKENS_PER_TEXT = 8
 LOCK_MS = 500
 # How long a process leaves a job alone whose budget is reserved: for answers that come in seconds,
 # or in hours, and where it knows no price of the model.
-LIVE_WAIT_S, FILED_WAIT_S, UNPRICED_WAIT_S = 1.0, 60.0, 30.0
+LEASED_WAIT_S, FILED_WAIT_S, UNPRICED_WAIT_S = 1.0, 60.0, 30.0
 # A part that is smaller than this share waits for answers, which give back some of the budget.
 LEAST_SHARE = 0.5
 
@@ -66,11 +66,11 @@ class Short:
 
 @dataclass(frozen=True, slots=True)
 class Room:
-    """What of a budget may be reserved. `live` and `filed`: some of it may yet be given back."""
+    """What of a budget may be reserved. `leased` and `filed`: batches may yet give some back."""
 
     budget: Decimal
     room: Decimal
-    live: bool
+    leased: bool
     filed: bool
 
 
@@ -188,8 +188,8 @@ def affordable(
         return list(range(len(needed)))
     tokens = found.room * usage.TOKENS_PER_PRICE / price if price else Decimal(0)
     rows = fitting(needed, tokens)
-    if found.live and sum(needed[row] for row in rows) < LEAST_SHARE * sum(needed):
-        return Wait(LIVE_WAIT_S, RESERVED)
+    if found.leased and sum(needed[row] for row in rows) < LEAST_SHARE * sum(needed):
+        return Wait(LEASED_WAIT_S, RESERVED)
     if not rows and found.filed:
         return Wait(FILED_WAIT_S, RESERVED)
     return rows or Short(job_id, found.budget, found.room, tokens)

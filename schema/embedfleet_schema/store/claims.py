@@ -67,7 +67,7 @@ def claim(
                 row, later = _smaller(conn, lease, found, values | {"tried": tried})
                 if row is None and not later:
                     return Claimed(lease, halted=True, short=found)
-                found = Wait(budgets.LIVE_WAIT_S, SMALLER_FIRST)
+                found = Wait(budgets.LEASED_WAIT_S, SMALLER_FIRST)
             _put_back(conn, lease, found, aside)
             values["aside"] = aside.jobs()
         row = row or transitions.claim(conn, best, values)
