@@ -401,14 +401,14 @@ FOR UPDATE SKIP LOCKED;
 -- Some that wait, and that the caller has locked, to where their job and space stand. What goes on keeps
 -- its place in the queue, and waits for nothing else. The numbers stand there twice: a planner that
 -- takes the page for a large part of the table would read all of it.
-WITH misplaced AS (
+WITH to_align AS (
     SELECT b.id, s.state AS target, {row}
     FROM embedfleet.batch AS b
     JOIN embedfleet.batch_standing AS s USING (job_id)
     WHERE b.id = ANY (%(ids)s::bigint[]) AND b.state IN ('pending', 'held')
         AND b.state <> s.state
 ), was AS (
-    SELECT {row} FROM misplaced AS b
+    SELECT {row} FROM to_align AS b
 ), now AS (
     UPDATE embedfleet.batch AS b
     SET state = m.target,
@@ -419,7 +419,7 @@ WITH misplaced AS (
         reason = CASE WHEN m.target <> 'pending' THEN b.reason END,
         texts = CASE WHEN m.target <> 'cancelled' THEN b.texts ELSE ARRAY[]::bigint[] END,
         finished_at = CASE WHEN m.target = 'cancelled' THEN now() END
-    FROM misplaced AS m
+    FROM to_align AS m
     WHERE b.id = m.id AND b.id = ANY (%(ids)s::bigint[])
     RETURNING {row}
 ), moved AS (

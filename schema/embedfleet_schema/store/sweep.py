@@ -16,8 +16,8 @@ from embedfleet_schema.store import (
     budgets,
     collections,
     counters,
-    halts,
     locks,
+    pauses,
     removal,
     workers,
 )
@@ -60,7 +60,7 @@ def sweep(db: Database, *, reclaim: bool = True) -> Swept | None:
             with suppress(psycopg.errors.LockNotAvailable, UnknownCollection):
                 collection = collections.by_id(conn, collection_id)
                 left += _reclaim(impatient, swept, batch_id, collection)
-        halts.carry_out_some(db)
+        pauses.carry_out_some(db)
         _tidy(db)
         rows = conn.execute(_SQL["idle_slots"].format(alive=workers.ALIVE))
         swept.idle = {queue: int(idle) for queue, idle in rows if idle > 0}

@@ -20,7 +20,7 @@ from embedfleet_schema.store import locks, transitions
 
 log = logging.getLogger(__name__)
 
-_SQL = load("halts")
+_SQL = load("pauses")
 
 # Batches that are moved in one transaction, and those that are looked for at once.
 PAGE = 5_000
@@ -46,7 +46,7 @@ def carry_out_some(db: Database) -> bool:
     """
     found: dict[int, list[int]] = defaultdict(list)
     with db.transaction() as conn:
-        rows = conn.execute(_SQL["misplaced"], {"limit": BLOCK}).fetchall()
+        rows = conn.execute(_SQL["to_align"], {"limit": BLOCK}).fetchall()
     # In their order, as they lie in the table: each page of that is written once.
     for batch_id, collection_id in sorted(rows):
         found[collection_id].append(batch_id)
