@@ -24,11 +24,11 @@ WHERE NOT EXISTS (SELECT FROM embedfleet.{vectors} AS v WHERE v.text_id = t.id)
 ORDER BY h.number;
 
 -- name: obstacle
--- `halted`: a pause or a cancellation has not come to the batch yet. `overlaps`: another worker is
+-- `stopped`: a pause or a cancellation has not come to the batch yet. `overlaps`: another worker is
 -- just embedding some of its texts, because two jobs want the same ones. What is filed with a batch
 -- API is not waited for: that may take a day.
 SELECT CASE
-    WHEN NOT s.open THEN 'halted'
+    WHEN NOT s.open THEN 'stopped'
     WHEN EXISTS (
         SELECT
         FROM embedfleet.batch AS o

@@ -46,7 +46,7 @@ log = logging.getLogger(__name__)
 _SQL = load("batches")
 _FORGET_CURED = counters.counting_failures(_SQL["forget_cured"])
 
-HALTED = "it was claimed just when its job was stopped"
+STOPPED = "it was claimed just when its job was stopped"
 
 
 class Batches:
@@ -96,16 +96,16 @@ class Batches:
                 # Many reserve at once, or the collection is being dropped: nothing was claimed.
                 log.info("nothing is claimed now: others hold the lock of a budget")
                 return None
-            if claimed is None or not claimed.halted:
+            if claimed is None or not claimed.stopped:
                 return None if claimed is None else claimed.lease
             if claimed.short is not None:
                 budgets.stop_short(self._db, claimed.short)
-            self._put_aside(claimed.lease)
+            self._release_stopped(claimed.lease)
 
-    def _put_aside(self, lease: Lease) -> None:
+    def _release_stopped(self, lease: Lease) -> None:
         """Not in the claim, which shares no lock: what is held there would miss a resumption."""
         with suppress(LeaseLost), self._leaving(lease) as batch:
-            batch.release(reason=HALTED)
+            batch.release(reason=STOPPED)
 
     def heartbeat(self, leases: Sequence[tuple[int, int]], conn: Connection[Any]) -> set[int]:
         """Extend (id, attempt) leases; returns the ids that still stand."""

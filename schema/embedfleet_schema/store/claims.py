@@ -27,12 +27,12 @@ PriceOf = Callable[[str], float | None]
 
 @dataclass(frozen=True, slots=True)
 class Claimed:
-    """A lease; `halted`: it has to be put aside, because its job was stopped, or is to be stopped
+    """A lease; `stopped`: it has to be released, because its job was stopped, or is to be stopped
     now as `short`.
     """
 
     lease: Lease
-    halted: bool = False
+    stopped: bool = False
     short: Short | None = None
 
 
@@ -52,8 +52,8 @@ def claim(
         lease, counts = _read(conn, row)
         obstacle, has_budget = _obstacle(conn, lease)
         row = None
-        if obstacle == "halted":
-            return Claimed(lease, halted=True)
+        if obstacle == "stopped":
+            return Claimed(lease, stopped=True)
         if obstacle == "overlaps":
             _claimed(conn, lease).release(reason=OVERLAP_REASON, delay_s=OVERLAP_S)
         elif not has_budget:
@@ -66,7 +66,7 @@ def claim(
                 tried.append(lease.id)
                 row, later = _smaller(conn, lease, found, values | {"tried": tried})
                 if row is None and not later:
-                    return Claimed(lease, halted=True, short=found)
+                    return Claimed(lease, stopped=True, short=found)
                 found = Wait(budgets.LEASED_WAIT_S, SMALLER_FIRST)
             _put_back(conn, lease, found, aside)
             values["aside"] = aside.jobs()

@@ -217,7 +217,7 @@ def latest(db: Database, *, limit: int = 20, collection_id: int | None = None) -
 
 def pause(db: Database, job_id: int) -> None:
     """Hold what waits of a job; one that is finished stays what it is."""
-    _halt(db, job_id, "pause")
+    _pause_or_cancel(db, job_id, "pause")
 
 
 def resume(db: Database, job_id: int, *, budget_usd: float | Decimal | None = None) -> None:
@@ -245,7 +245,7 @@ def cancel(db: Database, job_id: int) -> None:
     """Stop a job: what is embedded stays, what is under way is stored, and one that is finished
     stays what it is.
     """
-    _halt(db, job_id, "cancel")
+    _pause_or_cancel(db, job_id, "cancel")
 
 
 def _of(statement: str) -> sql.Composed:
@@ -253,7 +253,7 @@ def _of(statement: str) -> sql.Composed:
     return _SQL[statement].format(unfinished=_SQL["unfinished"])
 
 
-def _halt(db: Database, job_id: int, statement: str) -> None:
+def _pause_or_cancel(db: Database, job_id: int, statement: str) -> None:
     with db.transaction() as conn:
         locks.own_job(conn, job_id)
         conn.execute(_of(statement), {"job_id": job_id})
