@@ -50,16 +50,16 @@ def carry_out_some(db: Database) -> bool:
     # In their order, as they lie in the table: each page of that is written once.
     for batch_id, collection_id in sorted(rows):
         found[collection_id].append(batch_id)
-    impatient = locks.Impatient(db)
+    short_waits = locks.ShortWaits(db)
     moved = 0
     for collection_id, ids in found.items():
         with suppress(psycopg.errors.LockNotAvailable):
             for start in range(0, len(ids), PAGE):
-                moved += _align(impatient, collection_id, ids[start : start + PAGE])
+                moved += _align(short_waits, collection_id, ids[start : start + PAGE])
     return moved > 0
 
 
-def _align(impatient: locks.Impatient, collection_id: int, ids: list[int]) -> int:
-    with impatient.transaction() as conn:
+def _align(short_waits: locks.ShortWaits, collection_id: int, ids: list[int]) -> int:
+    with short_waits.transaction() as conn:
         locks.share(conn, collection_id)
         return transitions.align(conn, ids)
