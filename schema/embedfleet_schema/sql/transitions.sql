@@ -76,7 +76,7 @@ SELECT set_config('enable_sort', 'off', true), set_config('jit', 'off', true);
 SELECT id
 FROM embedfleet.batch
 WHERE state = 'pending' AND lane = 'live' AND queue = %(queue)s AND run_after <= now()
-    AND job_id <> ALL (%(aside)s::bigint[])
+    AND job_id <> ALL (%(skipped)s::bigint[])
 ORDER BY priority, run_after, id
 FOR UPDATE SKIP LOCKED
 LIMIT 1;
@@ -115,7 +115,7 @@ FROM (
         FROM embedfleet.batch AS f
         WHERE (f.space_id, f.queue) >= (w.space_id, %(queue)s)
             AND (f.space_id, f.queue) <= (w.space_id, %(queue)s) AND f.lane = 'live'
-            AND f.state = 'pending' AND f.run_after <= now() AND f.job_id <> ALL (%(aside)s::bigint[])
+            AND f.state = 'pending' AND f.run_after <= now() AND f.job_id <> ALL (%(skipped)s::bigint[])
         ORDER BY f.space_id, f.queue, f.priority, f.run_after, f.id
         LIMIT 1
     ) AS first
@@ -127,7 +127,7 @@ CROSS JOIN LATERAL (
     FROM embedfleet.batch AS l
     WHERE (l.space_id, l.queue) >= (s.space_id, %(queue)s)
         AND (l.space_id, l.queue) <= (s.space_id, %(queue)s) AND l.lane = 'live'
-        AND l.state = 'pending' AND l.run_after <= now() AND l.job_id <> ALL (%(aside)s::bigint[])
+        AND l.state = 'pending' AND l.run_after <= now() AND l.job_id <> ALL (%(skipped)s::bigint[])
     ORDER BY l.space_id, l.queue, l.priority, l.run_after, l.id
     FOR UPDATE SKIP LOCKED
     LIMIT 1

@@ -30,7 +30,7 @@ from embedfleet_schema.store import (
     spaces,
     usage,
 )
-from embedfleet_schema.store.budgets import Aside
+from embedfleet_schema.store.budgets import SkippedJobs
 from embedfleet_schema.store.claims import PriceOf
 from embedfleet_schema.store.leases import Lease
 from embedfleet_schema.store.leaving import Leaving, leaving
@@ -64,7 +64,7 @@ class Batches:
         self._owner = owner
         self._lease_seconds = lease_seconds
         self._failpoints = failpoints or Failpoints()
-        self._aside = Aside()
+        self._skipped = SkippedJobs()
 
     def claim(
         self,
@@ -91,7 +91,7 @@ class Batches:
         while True:
             try:
                 with self._db.transaction() as conn:
-                    claimed = claims.claim(conn, best, values, price_of, self._aside)
+                    claimed = claims.claim(conn, best, values, price_of, self._skipped)
             except psycopg.errors.LockNotAvailable:
                 # Many reserve at once, or the collection is being dropped: nothing was claimed.
                 log.info("nothing is claimed now: others hold the lock of a budget")
@@ -237,7 +237,7 @@ class Batches:
         with leaving(self._db, lease, pausing=pausing) as batch:
             yield batch
         if batch.has_budget:
-            self._aside.end(lease.job_id)
+            self._skipped.end(lease.job_id)
 
     def _insert(self, conn: Connection[Any], part: Lease, matrix: NDArray[np.float32]) -> int:
         """Returns how many of the texts got their vector here: others had it, or were deleted."""

@@ -74,13 +74,13 @@ class Room:
     filed: bool
 
 
-class Aside:
+class SkippedJobs:
     """Jobs that a process leaves alone for a while."""
 
     def __init__(self) -> None:
         self._until: dict[int, float] = {}
 
-    def leave(self, job_id: int, seconds: float) -> None:
+    def skip(self, job_id: int, seconds: float) -> None:
         self._until[job_id] = time.monotonic() + seconds
 
     def end(self, job_id: int) -> None:

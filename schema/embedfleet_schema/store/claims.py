@@ -10,7 +10,7 @@ from psycopg import Connection
 
 from embedfleet_schema.statements import composed, load
 from embedfleet_schema.store import budgets, collections, transitions
-from embedfleet_schema.store.budgets import Aside, Short, Wait
+from embedfleet_schema.store.budgets import Short, SkippedJobs, Wait
 from embedfleet_schema.store.leases import Lease
 from embedfleet_schema.store.leaving import Leaving
 from embedfleet_schema.store.transitions import Best
@@ -41,10 +41,10 @@ def claim(
     best: Best,
     values: Mapping[str, Any],
     price_of: PriceOf,
-    aside: Aside,
+    skipped: SkippedJobs,
 ) -> Claimed | None:
     """One transaction, in which time stands still: what is put back is not claimed again."""
-    values = {**values, "aside": aside.jobs()}
+    values = {**values, "skipped": skipped.jobs()}
     tried: list[int] = []
     transitions.by_index(conn)
     row = transitions.claim(conn, best, values)
@@ -68,8 +68,8 @@ def claim(
                 if row is None and not later:
                     return Claimed(lease, stopped=True, short=found)
                 found = Wait(budgets.LEASED_WAIT_S, SMALLER_FIRST)
-            _put_back(conn, lease, found, aside)
-            values["aside"] = aside.jobs()
+            _put_back(conn, lease, found, skipped)
+            values["skipped"] = skipped.jobs()
         row = row or transitions.claim(conn, best, values)
     return None
 
@@ -79,10 +79,10 @@ def _claimed(conn: Connection[Any], lease: Lease) -> Leaving:
     return Leaving(conn, lease.id, lease.collection, lease.text_ids, "pending", has_budget=False)
 
 
-def _put_back(conn: Connection[Any], lease: Lease, wait: Wait, aside: Aside) -> None:
+def _put_back(conn: Connection[Any], lease: Lease, wait: Wait, skipped: SkippedJobs) -> None:
     """It keeps its place: another process may take it at once."""
     _claimed(conn, lease).release(reason=wait.reason)
-    aside.leave(lease.job_id, wait.seconds)
+    skipped.skip(lease.job_id, wait.seconds)
 
 
 def _smaller(
