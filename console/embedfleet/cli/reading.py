@@ -18,7 +18,7 @@ from embedfleet_schema.amounts import quantity
 if TYPE_CHECKING:
     from embedfleet import Document, Rejection
     from embedfleet_producer.readers import ReadReport
-    from embedfleet_producer.readers.refusals import Note
+    from embedfleet_producer.readers.rejections import Note
     from embedfleet_schema.settings import Settings
 
 EXAMPLES = 3

@@ -18,7 +18,7 @@ from embedfleet_producer.readers.limits import ReaderLimits
 from embedfleet_producer.readers.opening import open_regular
 from embedfleet_producer.readers.options import ReadOptions
 from embedfleet_producer.readers.patterns import Patterns
-from embedfleet_producer.readers.refusals import Note, Refused, Verdict, printable
+from embedfleet_producer.readers.rejections import FileRejected, Note, Verdict, printable
 from embedfleet_producer.readers.report import LoggedReport, ReadReport
 from embedfleet_producer.readers.rows import Rows
 from embedfleet_producer.readers.standard_input import read_stdin
@@ -201,7 +201,7 @@ class _Reading(Iterator[Document | Rejection]):
     def _file(self, source: Source, rows: Rows, confined: ConfinedReader) -> Iterator[Verdict]:
         found = Format.of(source.name)
         if not found.is_known:
-            raise Refused("UNKNOWN_TYPE", f"{found} files are not read")
+            raise FileRejected("UNKNOWN_TYPE", f"{found} files are not read")
         verdicts = self._counted(self._opened(source, found, rows, confined))
         if source.former_key is None:
             yield from verdicts
@@ -229,7 +229,7 @@ class _Reading(Iterator[Document | Rejection]):
     def _counted(self, verdicts: Iterator[Verdict]) -> Iterator[Verdict]:
         yield from itertools.islice(verdicts, self._limits.max_rows)
         if next(verdicts, None) is not None:
-            raise Refused(
+            raise FileRejected(
                 "TOO_MANY_ROWS",
                 f"it has more than {self._limits.max_rows:,} rows; the first of them were taken, "
                 "and EMBEDFLEET_MAX_ROWS raises the limit",

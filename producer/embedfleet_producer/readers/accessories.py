@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
-from embedfleet_producer.readers.refusals import Note, Verdict
+from embedfleet_producer.readers.rejections import Note, Verdict
 from embedfleet_producer.validation import metadata_fault
 from embedfleet_schema.types import Document
 

@@ -24,7 +24,7 @@ from embedfleet_producer.readers.columns import (
 )
 from embedfleet_producer.readers.metadata import RowMetadata
 from embedfleet_producer.readers.options import ReadOptions
-from embedfleet_producer.readers.refusals import Refused, Verdict
+from embedfleet_producer.readers.rejections import FileRejected, Verdict
 from embedfleet_producer.readers.report import MOST_COLUMNS, WHOLE_TEXT, Shape, Tally
 from embedfleet_producer.readers.text import BAD_ENCODING
 from embedfleet_schema.types import Document, Rejection
@@ -88,15 +88,17 @@ class Rows:
         """The names of the columns of a table, each one once.
 
         Raises:
-            Refused: MISSING_TEXT, MISSING_KEY or DUPLICATE_COLUMN.
+            FileRejected: MISSING_TEXT, MISSING_KEY or DUPLICATE_COLUMN.
         """
         unique, renamed = unique_names(names)
         layout = Layout.of(unique, self.options)
         if missing := missing_column(layout, unique, self.options, who="it has"):
-            raise Refused(missing.code, missing.reason)
+            raise FileRejected(missing.code, missing.reason)
         for chosen in (*layout.texts[:1], *layout.keys[:1]):
             if list(names).count(chosen) > 1:
-                raise Refused("DUPLICATE_COLUMN", f"two columns are called {chosen}: rename one")
+                raise FileRejected(
+                    "DUPLICATE_COLUMN", f"two columns are called {chosen}: rename one"
+                )
         for words in renamed:
             self._tally.say(words)
         self._complete = True
@@ -128,10 +130,10 @@ class Rows:
         """One verdict per row; the rows before the first that has the columns wait for it.
 
         Raises:
-            Refused: EMPTY; MISSING_TEXT or MISSING_KEY where no row has the column.
+            FileRejected: EMPTY; MISSING_TEXT or MISSING_KEY where no row has the column.
         """
         lacking: list[Verdict] = []
-        refused = Refused("EMPTY", NO_ROWS)
+        refused = FileRejected("EMPTY", NO_ROWS)
         is_empty = True
         for number, row in rows:
             is_empty = False
@@ -140,7 +142,7 @@ class Rows:
                 continue
             if not self._complete and (missing := self._missing(row)):
                 if not lacking:
-                    refused = Refused(missing.code, missing.reason)
+                    refused = FileRejected(missing.code, missing.reason)
                 lacking.append(self.verdict(row, number))
                 if len(lacking) > LOOK_AHEAD:
                     raise refused

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from embedfleet_producer.readers.folders import Entry, Selection, walk
-from embedfleet_producer.readers.refusals import printable
+from embedfleet_producer.readers.rejections import printable
 from embedfleet_schema.errors import InputMissing, WrongType
 from embedfleet_schema.spellings import composed, is_unicode, spellings
 from embedfleet_schema.types import Rejection
