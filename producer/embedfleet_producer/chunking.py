@@ -8,8 +8,8 @@ from itertools import islice
 from typing import get_args
 
 from embedfleet_producer.cutting import Cutter, Span
+from embedfleet_producer.placeholders import PlaceholderChunk
 from embedfleet_producer.ready_made import as_chunks, parts_of
-from embedfleet_producer.stand_ins import RefusedChunk
 from embedfleet_producer.tokens import Reading, TokenCounter, counter_for
 from embedfleet_producer.too_long import longest_beginning
 from embedfleet_producer.unreadable import is_surely_read, unread_share
@@ -155,7 +155,7 @@ class Chunker:
         chunk = prepared.chunk
         if prepared.tokens <= self.limit or self._too_long == "reject":
             return [prepared]
-        if isinstance(chunk, RefusedChunk):
+        if isinstance(chunk, PlaceholderChunk):
             return [prepared]
         if self._too_long == "split":
             (spans,) = Cutter(self._counter, self.limit, 0).cut([chunk.content], ["text"])

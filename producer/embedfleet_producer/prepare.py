@@ -13,7 +13,7 @@ from embedfleet_producer.chunking import Chunker, PreparedChunk
 from embedfleet_producer.known import Known
 from embedfleet_producer.marks import in_force, marks_of
 from embedfleet_producer.origins import duplicate, is_taken, taken
-from embedfleet_producer.stand_ins import RefusedChunk
+from embedfleet_producer.placeholders import PlaceholderChunk
 from embedfleet_producer.unreadable import UNREADABLE_SHARE
 from embedfleet_producer.validation import Validated
 from embedfleet_producer.windows import Window
@@ -124,7 +124,7 @@ def _take(
     for position, prepared in enumerate(chunks):
         chunk, tokens = prepared.chunk, prepared.tokens
         start, end, content = chunk.start, chunk.end, chunk.content
-        hash_ = chunk.hash if isinstance(chunk, RefusedChunk) else text_hash(content)
+        hash_ = chunk.hash if isinstance(chunk, PlaceholderChunk) else text_hash(content)
         own = {**parts[position], **chunk.metadata} if parts else chunk.metadata
         metadata = _over(document.metadata, own) if own else whole
         incoming.chunks.append(
@@ -137,7 +137,7 @@ def _take(
 def _refusal(prepared: PreparedChunk, limit: int) -> Refusal | None:
     """Why no worker needs to try this text; its neighbours are embedded."""
     chunk, tokens = prepared.chunk, prepared.tokens
-    if isinstance(chunk, RefusedChunk):
+    if isinstance(chunk, PlaceholderChunk):
         return Refusal(chunk.code, chunk.reason)
     if tokens > limit:
         # The model would cut it off in silence, and part of it could never be found.
