@@ -103,7 +103,7 @@ class Planner:
         self.counted.texts += len(fresh)
         self.counted.tokens += sum(chunk.tokens for chunk in fresh.values())
         missing = self._missing({hash_: chunk.tokens for hash_, chunk in fresh.items()})
-        for hash_ in missing.keys() & incoming.refused.keys():
+        for hash_ in missing.keys() & incoming.failures.keys():
             del missing[hash_]
             self.counted.failed += 1
         self._pay(missing)

@@ -17,7 +17,7 @@ from embedfleet_producer.placeholders import PlaceholderChunk
 from embedfleet_producer.unreadable import UNREADABLE_SHARE
 from embedfleet_producer.validation import Validated
 from embedfleet_producer.windows import Window
-from embedfleet_schema.store.ingest import ChunkRow, DocumentRow, Incoming, Refusal
+from embedfleet_schema.store.ingest import ChunkRow, DocumentRow, Incoming, TextFailure
 from embedfleet_schema.types import Document, Rejection, text_hash
 
 # Verdicts that a call returns; all of them are in `failures`, and memory stays flat.
@@ -130,24 +130,24 @@ def _take(
         incoming.chunks.append(
             ChunkRow(key, position, start, end, tokens, hash_, content, metadata)
         )
-        if refusal := _refusal(prepared, chunker.limit):
-            incoming.refused[hash_] = refusal
+        if failure := _failure(prepared, chunker.limit):
+            incoming.failures[hash_] = failure
 
 
-def _refusal(prepared: PreparedChunk, limit: int) -> Refusal | None:
+def _failure(prepared: PreparedChunk, limit: int) -> TextFailure | None:
     """Why no worker needs to try this text; its neighbours are embedded."""
     chunk, tokens = prepared.chunk, prepared.tokens
     if isinstance(chunk, PlaceholderChunk):
-        return Refusal(chunk.code, chunk.reason)
+        return TextFailure(chunk.code, chunk.reason)
     if tokens > limit:
         # The model would cut it off in silence, and part of it could never be found.
-        return Refusal("TOO_LONG", f"it has {tokens:,} tokens, the model takes {limit:,}")
+        return TextFailure("TOO_LONG", f"it has {tokens:,} tokens, the model takes {limit:,}")
     if prepared.unread >= UNREADABLE_SHARE:
         reason = (
             f"the model's tokenizer does not know {prepared.unread:.0%} of it: its vector would "
             "be that of any other such text. A model for this language or script reads it"
         )
-        return Refusal("UNREADABLE_BY_MODEL", reason)
+        return TextFailure("UNREADABLE_BY_MODEL", reason)
     return None
 
 
