@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from embedfleet import arguments
 from embedfleet.edge import edge
 from embedfleet.job import Job
+from embedfleet.maintenance import Maintenance
 from embedfleet.planning import Plan, make_plans
-from embedfleet.upkeep import Upkeep
 from embedfleet_producer.enqueue import Enqueued, Producer
 from embedfleet_producer.handover import beside, fed
 from embedfleet_producer.plan import Target
@@ -26,7 +26,7 @@ Vector = NDArray[np.float32] | Sequence[float]
 
 
 @edge
-class Collection(Upkeep):
+class Collection(Maintenance):
     """A named set of documents in one embedding space. Get one from `Fleet.collection`.
 
     Once it is dropped, every call raises `CollectionGone`, also where another has got its name.

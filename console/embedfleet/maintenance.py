@@ -38,7 +38,7 @@ MOST_MEMORY_MB, MOST_INDEX_WORKERS = 2_097_151, 1_024
 
 
 @edge
-class Upkeep:
+class Maintenance:
     """The part of `Collection` that needs no model and stores no text."""
 
     def __init__(self, connections: Connections, info: CollectionInfo) -> None:
