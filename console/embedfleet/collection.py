@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedfleet import arguments
-from embedfleet.edge import edge
+from embedfleet.error_translation import translate_errors
 from embedfleet.job import Job
 from embedfleet.maintenance import Maintenance
 from embedfleet.planning import Plan, make_plans
@@ -25,7 +25,7 @@ from embedfleet_schema.types import Document, Hit, Lane, Rejection
 Vector = NDArray[np.float32] | Sequence[float]
 
 
-@edge
+@translate_errors
 class Collection(Maintenance):
     """A named set of documents in one embedding space. Get one from `Fleet.collection`.
 

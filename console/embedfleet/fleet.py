@@ -10,7 +10,7 @@ from typing import Any, get_args
 from embedfleet import arguments
 from embedfleet.collection import Collection
 from embedfleet.connections import Connections
-from embedfleet.edge import edge
+from embedfleet.error_translation import translate_errors
 from embedfleet.job import Job
 from embedfleet.limits import Limits
 from embedfleet.planning import Plan, compared, make_plans
@@ -98,7 +98,7 @@ def connect(
     return fleet
 
 
-@edge
+@translate_errors
 class Fleet(Connections):
     """The collections, jobs and workers of one database. Safe to share between threads."""
 

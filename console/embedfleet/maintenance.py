@@ -8,7 +8,7 @@ from typing import Any
 
 from embedfleet import arguments
 from embedfleet.connections import Connections
-from embedfleet.edge import edge
+from embedfleet.error_translation import translate_errors
 from embedfleet.job import Job
 from embedfleet_producer.budget import check_budget
 from embedfleet_schema.errors import UnknownJob
@@ -37,7 +37,7 @@ from embedfleet_schema.types import LARGEST_ID, CollectionInfo
 MOST_MEMORY_MB, MOST_INDEX_WORKERS = 2_097_151, 1_024
 
 
-@edge
+@translate_errors
 class Maintenance:
     """The part of `Collection` that needs no model and stores no text."""
 
