@@ -14,8 +14,8 @@ from embedfleet.error_translation import translate_errors
 from embedfleet_schema.catalogue.api_models import API_PROVIDERS
 from embedfleet_schema.catalogue.space_lookup import parse_model
 from embedfleet_schema.database import Database
+from embedfleet_schema.driver_errors import translated
 from embedfleet_schema.errors import BadModelName, UsageError
-from embedfleet_schema.foreign import translated
 from embedfleet_schema.store import limits as stored
 from embedfleet_schema.store.limits import EVERY_ACCOUNT, LimitName
 

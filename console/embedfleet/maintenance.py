@@ -11,8 +11,8 @@ from embedfleet.connections import Connections
 from embedfleet.error_translation import translate_errors
 from embedfleet.job import Job
 from embedfleet_producer.budget import check_budget
+from embedfleet_schema.driver_errors import translated
 from embedfleet_schema.errors import UnknownJob
-from embedfleet_schema.foreign import translated
 from embedfleet_schema.store import (
     audit,
     collections,

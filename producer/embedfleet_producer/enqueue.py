@@ -24,8 +24,8 @@ from embedfleet_producer.windows import Window, windows
 from embedfleet_schema.broker import Doorbell
 from embedfleet_schema.catalogue.batch_prices import check_lane
 from embedfleet_schema.database import Database
+from embedfleet_schema.driver_errors import callers_own, translated
 from embedfleet_schema.failpoints import Failpoints
-from embedfleet_schema.foreign import callers_own, translated
 from embedfleet_schema.settings import Settings
 from embedfleet_schema.store import documents, ingest, reuse
 from embedfleet_schema.store.jobs import Tally
