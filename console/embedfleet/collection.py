@@ -15,8 +15,8 @@ from embedfleet.error_translation import translate_errors
 from embedfleet.job import Job
 from embedfleet.maintenance import Maintenance
 from embedfleet.planning import Plan, make_plans
+from embedfleet_producer.async_bridge import beside, fed
 from embedfleet_producer.enqueue import Enqueued, Producer
-from embedfleet_producer.handover import beside, fed
 from embedfleet_producer.plan import Target
 from embedfleet_producer.ready_made import ChunkFunction
 from embedfleet_schema.store.search import explain_sql, script, search
