@@ -10,9 +10,9 @@ from typing import Any
 from psycopg.types.json import Jsonb
 
 from embedfleet_producer.chunking import Chunker, PreparedChunk
+from embedfleet_producer.duplicate_keys import duplicate, is_taken, taken
 from embedfleet_producer.known import Known
 from embedfleet_producer.marks import in_force, marks_of
-from embedfleet_producer.origins import duplicate, is_taken, taken
 from embedfleet_producer.placeholders import PlaceholderChunk
 from embedfleet_producer.unreadable import UNREADABLE_SHARE
 from embedfleet_producer.validation import Validated

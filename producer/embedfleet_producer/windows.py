@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 
-from embedfleet_producer.origins import duplicate
+from embedfleet_producer.duplicate_keys import duplicate
 from embedfleet_producer.ready_made import ChunkFunction, cut_by
 from embedfleet_producer.validation import Validated, validate
 from embedfleet_schema.settings import Settings
