@@ -12,7 +12,7 @@ from functools import partial
 
 from embedfleet_producer.budget import check_budget
 from embedfleet_producer.chunking import Chunker
-from embedfleet_producer.known import Known, known_documents
+from embedfleet_producer.existing import ExistingDocument, existing_documents
 from embedfleet_producer.loading import Loading
 from embedfleet_producer.persistence import persistently
 from embedfleet_producer.prepare import Prepared, keep_some, prepare
@@ -177,13 +177,13 @@ class Producer:
     def _prepare(self, window: Window, job_id: int, before: Window | None = None) -> Prepared:
         """`before` is a window that is being written and not to be seen in the tables yet."""
         keys = window.keys()
-        known = persistently(lambda _: known_documents(self._db, self._collection, keys))
+        known = persistently(lambda _: existing_documents(self._db, self._collection, keys))
         window.respell(known)
         if before is not None:
             for key in window.accepted.keys() & before.accepted.keys():
                 first = before.accepted[key]
                 origin = first.document
-                known[key] = Known(
+                known[key] = ExistingDocument(
                     first.digest, live=False, job_id=job_id, source=origin.source, row=origin.row
                 )
         return prepare(window, known, self._chunker, job_id=job_id, replace_others=self._replace)

@@ -11,7 +11,7 @@ from psycopg.types.json import Jsonb
 
 from embedfleet_producer.chunking import Chunker, PreparedChunk
 from embedfleet_producer.duplicate_keys import duplicate, is_taken, taken
-from embedfleet_producer.known import Known
+from embedfleet_producer.existing import ExistingDocument
 from embedfleet_producer.marks import in_force, marks_of
 from embedfleet_producer.placeholders import PlaceholderChunk
 from embedfleet_producer.unreadable import UNREADABLE_SHARE
@@ -39,7 +39,7 @@ def keep_some(returned: list[Rejection], rejected: Sequence[Rejection]) -> None:
 
 def prepare(
     window: Window,
-    known: Mapping[str, Known],
+    known: Mapping[str, ExistingDocument],
     chunker: Chunker,
     *,
     job_id: int,
@@ -73,7 +73,7 @@ def prepare(
     return Prepared(incoming, rejected)
 
 
-def _keep(incoming: Incoming, document: Document, former: Known) -> None:
+def _keep(incoming: Incoming, document: Document, former: ExistingDocument) -> None:
     """Count a document that is as it was, and note the source that nobody had named."""
     incoming.unchanged += 1
     if not former.live:
@@ -84,7 +84,7 @@ def _keep(incoming: Incoming, document: Document, former: Known) -> None:
 
 
 def _conflict(
-    document: Document, former: Known | None, job_id: int, *, replace_others: bool
+    document: Document, former: ExistingDocument | None, job_id: int, *, replace_others: bool
 ) -> Rejection | None:
     """Why a document is no new version of the one that is known under its key."""
     if former is None:

@@ -22,7 +22,7 @@ from embedfleet_schema.types import CollectionInfo
 _SQL = load("ingest")
 
 
-class KnownRow(NamedTuple):
+class ExistingRow(NamedTuple):
     """What a collection holds under a key; `live` when readers see its newest version."""
 
     key: str
@@ -121,14 +121,14 @@ class Merged:
     left_behind: list[int]
 
 
-def known_documents(
+def existing_documents(
     db: Database, collection: CollectionInfo, keys: Sequence[str]
-) -> list[KnownRow]:
+) -> list[ExistingRow]:
     """What the collection holds under these keys."""
     values = {"keys": list(keys)}
     with db.transaction() as conn:
         rows = conn.execute(composed(_SQL["known_digests"], collection), values)
-        return [KnownRow(*row) for row in rows]
+        return [ExistingRow(*row) for row in rows]
 
 
 def merge(
