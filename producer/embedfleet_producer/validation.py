@@ -10,7 +10,7 @@ from itertools import chain
 from typing import TypeGuard, TypeVar, cast, get_args
 
 from embedfleet_producer.placeholders import PlaceholderChunk
-from embedfleet_producer.visible import has_text
+from embedfleet_producer.visible_text import has_text
 from embedfleet_schema.types import Chunk, ChunkMode, Document, Mark, Rejection, text_hash
 
 Given = TypeVar("Given")

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from embedfleet_producer.placeholders import PlaceholderChunk
 from embedfleet_producer.validation import MAX_KEY_BYTES, Validated, printable, validate
-from embedfleet_producer.visible import has_text
+from embedfleet_producer.visible_text import has_text
 from embedfleet_schema.types import Chunk, Document, Mark, Rejection
 
 any_text = st.text(st.characters(), max_size=50)
