@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 
 from embedfleet_schema.errors import BadArgument, BadFilter, BadVector, WrongType
 from embedfleet_schema.json_values import json_value
-from embedfleet_schema.spellings import is_unicode
 from embedfleet_schema.types import LARGEST_INT, Chunking
+from embedfleet_schema.unicode_forms import is_unicode
 
 SHOWN = 60
 

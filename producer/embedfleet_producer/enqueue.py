@@ -178,7 +178,7 @@ class Producer:
         """`before` is a window that is being written and not to be seen in the tables yet."""
         keys = window.keys()
         known = persistently(lambda _: existing_documents(self._db, self._collection, keys))
-        window.respell(known)
+        window.use_former_keys(known)
         if before is not None:
             for key in window.accepted.keys() & before.accepted.keys():
                 first = before.accepted[key]

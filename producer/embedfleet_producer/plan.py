@@ -115,7 +115,7 @@ class Planner:
         known: dict[str, ExistingDocument] = {}
         if self._collection:
             known = existing_documents(self._db, self._collection, window.keys())
-        window.respell(known)
+        window.use_former_keys(known)
         for key in window.accepted:
             first = self._documents.get(_short(key))
             if first is not None:

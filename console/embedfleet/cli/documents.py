@@ -37,8 +37,8 @@ from embedfleet.cli.session import session
 from embedfleet_schema.amounts import quantity
 from embedfleet_schema.errors import NothingAccepted, UsageError
 from embedfleet_schema.money import money
-from embedfleet_schema.spellings import spellings
 from embedfleet_schema.types import LARGEST_ID, Lane
+from embedfleet_schema.unicode_forms import unicode_forms
 
 if TYPE_CHECKING:
     from embedfleet import Collection, Fleet, Job, JobStatus, ReadReport
@@ -139,7 +139,7 @@ def _delete_keys(context: typer.Context, name: str, keys: list[str], *, json: bo
     with session(context).fleet() as fleet:
         deleted = fleet.collection(name).delete(wanted)
     for key in wanted:
-        if not set(spellings(key)) & set(deleted):
+        if not set(unicode_forms(key)) & set(deleted):
             note(f"not there: {key}")
     _say_deleted(deleted, len(deleted), json=json)
 

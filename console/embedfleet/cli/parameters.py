@@ -9,8 +9,8 @@ from typing import Annotated, Any
 import typer
 
 from embedfleet_schema.errors import BadFilter, UsageError
-from embedfleet_schema.spellings import is_unicode
 from embedfleet_schema.types import LARGEST_ID
+from embedfleet_schema.unicode_forms import is_unicode
 
 
 def unicode_text(value: str) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 
 from embedfleet_producer.readers.json_structure import MAX_VALUES, has_too_many_values
 from embedfleet_schema.json_values import json_value
-from embedfleet_schema.spellings import is_unicode
+from embedfleet_schema.unicode_forms import is_unicode
 
 # Longer lists of numbers are taken for vectors, which nobody filters by.
 LONGEST_NUMBERS = 100

@@ -11,7 +11,7 @@ from pathlib import Path
 from embedfleet_producer.readers.opening import open_folder
 from embedfleet_producer.readers.patterns import Patterns
 from embedfleet_producer.readers.rejections import FileRejected, os_reason, printable
-from embedfleet_schema.spellings import composed
+from embedfleet_schema.unicode_forms import composed
 
 HIDDEN, EXCLUDED, NOT_INCLUDED, LINK = "hidden", "excluded", "not included", "link"
 

@@ -13,7 +13,7 @@ from embedfleet_producer.readers.rejections import FileRejected, Verdict
 from embedfleet_producer.readers.rows import Rows
 from embedfleet_producer.readers.tables import jsonl_verdicts
 from embedfleet_producer.readers.text import text_document, text_encoding
-from embedfleet_schema.spellings import is_unicode
+from embedfleet_schema.unicode_forms import is_unicode
 
 _PIECE_CHARACTERS = 65_536
 

@@ -14,7 +14,7 @@ from embedfleet_producer.readers.rejections import FileRejected, Verdict
 from embedfleet_producer.readers.rows import Rows
 from embedfleet_producer.readers.tables import jsonl_verdicts, read_csv
 from embedfleet_producer.readers.text import Lines, text_document
-from embedfleet_schema.spellings import is_unicode
+from embedfleet_schema.unicode_forms import is_unicode
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer

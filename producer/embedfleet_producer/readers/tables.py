@@ -11,8 +11,8 @@ from embedfleet_producer.readers.columns import Layout
 from embedfleet_producer.readers.rejections import FileRejected, Verdict
 from embedfleet_producer.readers.rows import NO_ROWS, Row, Rows
 from embedfleet_producer.readers.text import Lines
-from embedfleet_schema.spellings import is_unicode
 from embedfleet_schema.types import Rejection
+from embedfleet_schema.unicode_forms import is_unicode
 
 # A cell of nothing takes a hundred times its length in memory.
 MAX_CELLS = 1_000_000

@@ -11,8 +11,8 @@ from pathlib import Path
 from embedfleet_producer.readers.folders import Entry, Selection, walk
 from embedfleet_producer.readers.rejections import printable
 from embedfleet_schema.errors import InputMissing, WrongType
-from embedfleet_schema.spellings import composed, is_unicode, spellings
 from embedfleet_schema.types import Rejection
+from embedfleet_schema.unicode_forms import composed, is_unicode, unicode_forms
 
 STDIN = Path("-")
 
@@ -121,5 +121,5 @@ def _source(entry: Entry, name: str) -> Source | Rejection:
             printable(name), "BAD_NAME", "the file's name is not valid UTF-8: rename it"
         )
     key = composed(name)
-    former = (each for each in spellings(name) if each != key)
+    former = (each for each in unicode_forms(name) if each != key)
     return Source(entry.base, entry.parts, key, next(former, None))
