@@ -30,7 +30,7 @@ from embedfleet_schema.store.documents import DocumentInfo, Selection
 from embedfleet_schema.store.drop import drop
 from embedfleet_schema.store.explain import explain
 from embedfleet_schema.store.failures import FailureInfo
-from embedfleet_schema.store.graphs import BuildMemory, build_memory
+from embedfleet_schema.store.index_memory import BuildMemory, build_memory
 from embedfleet_schema.types import LARGEST_ID, CollectionInfo
 
 # What PostgreSQL takes for `maintenance_work_mem` and for parallel maintenance workers.

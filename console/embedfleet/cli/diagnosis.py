@@ -39,7 +39,7 @@ from embedfleet_schema.settings import Settings
 from embedfleet_schema.store import (
     collections,
     filter_index,
-    graphs,
+    index_memory,
     scan_defaults,
     spaces,
     workers,
@@ -255,9 +255,9 @@ def _scans(database: Database) -> Iterator[Finding]:
 
 def _indexes(database: Database) -> Iterator[Finding]:
     """Collections whose index would be slow to build, by the statistics of their tables."""
-    without = graphs.without_index(database)
+    without = index_memory.without_index(database)
     for info in collections.list_all(database):
-        memory = graphs.build_memory(info.space, without.get(info.name, 0))
+        memory = index_memory.build_memory(info.space, without.get(info.name, 0))
         if info.name in without and not memory.fits:
             found = f"of {info.name} needs {memory.needed_mb:,} MB of memory to be built quickly"
             advice = (
