@@ -10,7 +10,7 @@ from psycopg.rows import dict_row
 from embedfleet_schema.database import Database
 from embedfleet_schema.statements import composed, load
 from embedfleet_schema.store import counters, documents, locks
-from embedfleet_schema.store.ranges import LEAST, ranges
+from embedfleet_schema.store.keyset import LEAST, ranges
 from embedfleet_schema.store.requeue import Search, requeue
 from embedfleet_schema.store.texts import judging
 from embedfleet_schema.types import CollectionInfo

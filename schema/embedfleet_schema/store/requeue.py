@@ -15,7 +15,7 @@ from embedfleet_schema.errors import EmbedfleetError
 from embedfleet_schema.statements import composed, load
 from embedfleet_schema.store import jobs, locks
 from embedfleet_schema.store.jobs import LOADING_SECONDS, JobKind, Tally
-from embedfleet_schema.store.ranges import LEAST, MOST, end
+from embedfleet_schema.store.keyset import LEAST, MOST, end
 from embedfleet_schema.store.texts import judging, still_without
 from embedfleet_schema.types import CollectionInfo
 
@@ -31,7 +31,7 @@ RANGES = 20
 
 @dataclass(frozen=True, slots=True)
 class Search:
-    """What is looked for: `following` cuts the ranges (see `ranges.end`), and `found` gives those
+    """What is looked for: `following` cuts the ranges (see `keyset.end`), and `found` gives those
     of one that are to be queued, as (number, tokens).
     """
 
