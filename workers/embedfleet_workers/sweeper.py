@@ -38,14 +38,14 @@ class Sweeper(threading.Thread):
         *,
         every_s: float,
         retention_days: int = 0,
-        outdated: Callable[[SchemaNewer], object] = lambda _: None,
+        newer_tables: Callable[[SchemaNewer], object] = lambda _: None,
     ) -> None:
-        """`outdated` is told where the tables are newer than this program."""
+        """`newer_tables` is told where the tables are newer than this program."""
         super().__init__(name="embedfleet-sweeper", daemon=True)
         self._db = db
         self._doorbell = doorbell
         self._every_s = every_s
-        self._outdated = outdated
+        self._newer_tables = newer_tables
         self._retention_days = retention_days
         self._stopping = threading.Event()
         self._woken = threading.Event()
@@ -58,7 +58,7 @@ class Sweeper(threading.Thread):
             try:
                 self._sweep()
             except SchemaNewer as error:
-                self._outdated(error)
+                self._newer_tables(error)
                 return
             except (psycopg.Error, PoolTimeout, EmbedfleetError) as error:
                 log.warning("sweep failed, trying again: %s", describe(error))
