@@ -19,7 +19,7 @@ from embedfleet_producer.prepare import Prepared, keep_some, prepare
 from embedfleet_producer.ready_made import ChunkFunction
 from embedfleet_producer.source import Source
 from embedfleet_producer.tokens import counter_for
-from embedfleet_producer.verdicts import AlikeVerdicts, OutdatedVerdicts, rows
+from embedfleet_producer.verdicts import RepeatedVerdicts, SupersededVerdicts, rows
 from embedfleet_producer.windows import Window, windows
 from embedfleet_schema.broker import Doorbell
 from embedfleet_schema.catalogue.batch_prices import check_lane
@@ -132,9 +132,9 @@ class Producer:
             ) as job_id,
         ):
             done = Enqueued(job_id)
-            outdated = OutdatedVerdicts(self._db, self._collection, source)
-            self._take_all(source, done, lane, on_window, outdated)
-            outdated.forget(job_id)
+            superseded = SupersededVerdicts(self._db, self._collection, source)
+            self._take_all(source, done, lane, on_window, superseded)
+            superseded.forget(job_id)
         return done
 
     def _take_all(
@@ -143,10 +143,10 @@ class Producer:
         done: Enqueued,
         lane: Lane,
         on_window: OnWindow | None,
-        outdated: OutdatedVerdicts,
+        superseded: SupersededVerdicts,
     ) -> None:
         cut = windows(source, self._settings, mode=self._chunker.mode, function=self._function)
-        alike = AlikeVerdicts(of_files=source.tells_ends)
+        alike = RepeatedVerdicts(of_files=source.tells_ends)
         with ThreadPoolExecutor(1, "embedfleet-writer") as writer:
             writing: deque[Future[Written]] = deque()
             before: Window | None = None
@@ -157,7 +157,7 @@ class Producer:
                     write = partial(self._write, window, prepared, done.job_id, lane, alike)
                     writing.append(writer.submit(write))
                     before = window
-                    outdated.follow()
+                    superseded.follow()
             finally:
                 self._settle(writing, done, on_window)
 
@@ -189,7 +189,7 @@ class Producer:
         return prepare(window, known, self._chunker, job_id=job_id, replace_others=self._replace)
 
     def _write(
-        self, window: Window, prepared: Prepared, job_id: int, lane: Lane, alike: AlikeVerdicts
+        self, window: Window, prepared: Prepared, job_id: int, lane: Lane, alike: RepeatedVerdicts
     ) -> Written:
         batch_tokens = self._settings.batch_tokens(self._collection.queue)
         self._failpoints.hit("before_merge")

@@ -1,4 +1,4 @@
-"""Verdicts of one enqueue: those that it outdates, and those that are alike."""
+"""Verdicts of one enqueue: those that it supersedes, and those that are alike."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ FORGOTTEN_AT_ONCE = 100
 STDIN = "stdin"
 
 
-class OutdatedVerdicts:
+class SupersededVerdicts:
     """Those of one call, on sources that it reads to their end; memory grows with the sources that
     have a verdict, not with all.
     """
@@ -56,7 +56,7 @@ class OutdatedVerdicts:
         ingest.forget_sources(self._db, self._collection, job_id, sources)
 
 
-class AlikeVerdicts:
+class RepeatedVerdicts:
     """Those of one call. A file may have millions of rows that are all wrong in one way: it lists
     the first of each code, and one more verdict says how many follow.
 
