@@ -25,7 +25,7 @@ from embedfleet_schema.store import (
 )
 from embedfleet_schema.store.audit import Audit
 from embedfleet_schema.store.collections import CollectionCounts
-from embedfleet_schema.store.document_standing import Explanation
+from embedfleet_schema.store.document_status import Explanation
 from embedfleet_schema.store.documents import DocumentInfo, Selection
 from embedfleet_schema.store.drop import drop
 from embedfleet_schema.store.explain import explain
