@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from io import BufferedReader
 from typing import Any
 
-from embedfleet_producer.readers.accessories import titled
+from embedfleet_producer.readers.file_metadata import titled
 from embedfleet_producer.readers.rejections import FileRejected, Note, Verdict
 from embedfleet_producer.readers.text import read_text, text_document
 

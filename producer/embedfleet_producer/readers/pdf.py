@@ -9,7 +9,7 @@ from dataclasses import replace
 from io import BufferedReader
 from typing import TYPE_CHECKING
 
-from embedfleet_producer.readers.accessories import dropped, titled
+from embedfleet_producer.readers.file_metadata import dropped, titled
 from embedfleet_producer.readers.rejections import FileRejected, Note, Verdict, short_reason
 from embedfleet_producer.readers.text import read_whole, text_document
 from embedfleet_schema.errors import ExtraMissing

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from io import BufferedReader
 from typing import Self
 
-from embedfleet_producer.readers.accessories import described
+from embedfleet_producer.readers.file_metadata import described
 from embedfleet_producer.readers.front_matter import BadFrontMatter, split_front_matter
 from embedfleet_producer.readers.rejections import FileRejected, Note, Verdict
 from embedfleet_schema.types import ChunkMode, Document

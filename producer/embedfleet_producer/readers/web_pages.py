@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from io import BufferedReader
 from typing import TYPE_CHECKING
 
-from embedfleet_producer.readers.accessories import titled
+from embedfleet_producer.readers.file_metadata import titled
 from embedfleet_producer.readers.rejections import FileRejected, Verdict, short_reason
 from embedfleet_producer.readers.text import read_text, text_document
 from embedfleet_schema.errors import ExtraMissing

@@ -10,7 +10,7 @@ from io import BufferedReader
 from typing import Protocol
 from xml.parsers import expat
 
-from embedfleet_producer.readers.accessories import dropped, titled
+from embedfleet_producer.readers.file_metadata import dropped, titled
 from embedfleet_producer.readers.rejections import FileRejected, Note, Verdict, short_reason
 from embedfleet_producer.readers.text import text_document
 from embedfleet_producer.readers.word_body import Body
