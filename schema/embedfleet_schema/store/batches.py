@@ -99,7 +99,7 @@ class Batches:
             if claimed is None or not claimed.stopped:
                 return None if claimed is None else claimed.lease
             if claimed.short is not None:
-                budgets.stop_short(self._db, claimed.short)
+                budgets.pause_unaffordable(self._db, claimed.short)
             self._release_stopped(claimed.lease)
 
     def _release_stopped(self, lease: Lease) -> None:

@@ -53,7 +53,7 @@ class Wait:
 
 
 @dataclass(frozen=True, slots=True)
-class Short:
+class Unaffordable:
     """Nothing of a batch can be paid for, and nothing is under way: `room` is what is left, which
     pays for so many tokens.
     """
@@ -148,7 +148,7 @@ def room(
 
 def reserve(
     conn: Connection[Any], lease: Lease, counts: Sequence[int], price: float | None
-) -> Lease | Wait | Short:
+) -> Lease | Wait | Unaffordable:
     """Reserve what a claimed batch may cost, or a part of it: the rest becomes another batch.
 
     Args:
@@ -182,7 +182,7 @@ def reserve(
 
 def affordable(
     found: Room, needed: Sequence[int], price: Decimal, job_id: int
-) -> list[int] | Wait | Short:
+) -> list[int] | Wait | Unaffordable:
     """The places of the texts that can be paid for, if it is time for them."""
     if usage.usd_of(sum(needed), price) <= found.room:
         return list(range(len(needed)))
@@ -192,7 +192,7 @@ def affordable(
         return Wait(LEASED_WAIT_S, RESERVED)
     if not rows and found.filed:
         return Wait(FILED_WAIT_S, RESERVED)
-    return rows or Short(job_id, found.budget, found.room, tokens)
+    return rows or Unaffordable(job_id, found.budget, found.room, tokens)
 
 
 def counts_of(
@@ -219,7 +219,7 @@ def leave_file_unsettled(conn: Connection[Any], file_id: int) -> None:
     conn.execute(_SQL["leave_file_unsettled"], {"file_id": file_id})
 
 
-def stop_short(db: Database, short: Short) -> bool:
+def pause_unaffordable(db: Database, short: Unaffordable) -> bool:
     """Pause a job whose budget pays for none of its texts any more; whether that was done now."""
 
     def words(budget: Decimal, unsettled: Decimal) -> str:

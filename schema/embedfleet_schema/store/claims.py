@@ -10,7 +10,7 @@ from psycopg import Connection
 
 from embedfleet_schema.statements import composed, load
 from embedfleet_schema.store import budgets, collections, transitions
-from embedfleet_schema.store.budgets import Short, SkippedJobs, Wait
+from embedfleet_schema.store.budgets import SkippedJobs, Unaffordable, Wait
 from embedfleet_schema.store.leases import Lease
 from embedfleet_schema.store.leaving import Leaving
 from embedfleet_schema.store.transitions import Best
@@ -33,7 +33,7 @@ class Claimed:
 
     lease: Lease
     stopped: bool = False
-    short: Short | None = None
+    short: Unaffordable | None = None
 
 
 def claim(
@@ -62,7 +62,7 @@ def claim(
             found = budgets.reserve(conn, lease, counts, price_of(lease.collection.space.name))
             if isinstance(found, Lease):
                 return Claimed(found)
-            if isinstance(found, Short):
+            if isinstance(found, Unaffordable):
                 tried.append(lease.id)
                 row, later = _smaller(conn, lease, found, values | {"tried": tried})
                 if row is None and not later:
@@ -86,7 +86,7 @@ def _put_back(conn: Connection[Any], lease: Lease, wait: Wait, skipped: SkippedJ
 
 
 def _smaller(
-    conn: Connection[Any], lease: Lease, short: Short, values: dict[str, Any]
+    conn: Connection[Any], lease: Lease, short: Unaffordable, values: dict[str, Any]
 ) -> tuple[tuple[Any, ...] | None, bool]:
     """A batch of the same job that can be paid for, claimed; and whether one comes later."""
     values["job_id"] = lease.job_id

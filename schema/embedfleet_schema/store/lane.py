@@ -106,7 +106,7 @@ def take(
         chosen, purses = _chosen(conn, space_id, price)
         file = _leased(conn, space_id, account, price, chosen, purses.costs)
     for short in purses.short:
-        budgets.stop_short(db, short)
+        budgets.pause_unaffordable(db, short)
     return file
 
 

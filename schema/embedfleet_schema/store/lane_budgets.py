@@ -11,7 +11,7 @@ from psycopg import Connection
 
 from embedfleet_schema.statements import load
 from embedfleet_schema.store import budgets, collections, transitions, usage
-from embedfleet_schema.store.budgets import Room, Short
+from embedfleet_schema.store.budgets import Room, Unaffordable
 from embedfleet_schema.types import Space
 
 _SQL = load("lane")
@@ -43,7 +43,7 @@ class Purses:
         candidates: Iterable[Candidate],
     ) -> None:
         self.costs: dict[int, Decimal] = {}
-        self.short: list[Short] = []
+        self.short: list[Unaffordable] = []
         self._conn = conn
         self._price = None if price is None else usage.exact(price)
         self._rooms: dict[int, Room | None] = {}
@@ -79,7 +79,7 @@ class Purses:
         filed = room.filed or batch.job_id in self.costs
         rows = budgets.affordable(replace(room, filed=filed), needed, self._price, batch.job_id)
         self._rooms[batch.job_id] = None
-        if isinstance(rows, Short):
+        if isinstance(rows, Unaffordable):
             self.short.append(rows)
         if not isinstance(rows, list):
             return None
