@@ -159,7 +159,7 @@ class Batches:
             batch.finish("done", inserted=inserted)
             self._enter(batch.conn, lease, spent)
             self._failpoints.hit("before_commit")
-        self._mind_budget(lease, batch, spent)
+        self._pause_if_spent(lease, batch, spent)
 
     def store(
         self,
@@ -182,7 +182,7 @@ class Batches:
             batch.go_live(part.text_ids)
             batch.store(inserted, usd=(spent and spent.usd) or 0)
             self._enter(batch.conn, lease, spent)
-        return not self._mind_budget(lease, batch, spent) and batch.standing == "pending"
+        return not self._pause_if_spent(lease, batch, spent) and batch.standing == "pending"
 
     def spend(self, lease: Lease, spent: Spending) -> None:
         """Enter what was paid for an answer that could not be stored."""
@@ -191,7 +191,7 @@ class Batches:
             self._enter(conn, lease, spent)
             row = conn.execute(_SQL["has_budget"], {"job_id": lease.job_id}).fetchone()
         if row is not None and row[0]:
-            usage.mind_budget(self._db, lease.job_id, spent)
+            usage.pause_if_spent(self._db, lease.job_id, spent)
 
     def defer(
         self, lease: Lease, *, delay_s: float, reason: str, keeps_place: bool = False
@@ -257,8 +257,8 @@ class Batches:
             space_id = lease.collection.space_id
             usage.add(conn, space_id, spent, job_id=lease.job_id, worker_id=self._owner)
 
-    def _mind_budget(self, lease: Lease, batch: Leaving, spent: Spending | None) -> bool:
+    def _pause_if_spent(self, lease: Lease, batch: Leaving, spent: Spending | None) -> bool:
         """Whether the job was paused for its budget's sake."""
         if not batch.has_budget or spent is None:
             return False
-        return usage.mind_budget(self._db, lease.job_id, spent)
+        return usage.pause_if_spent(self._db, lease.job_id, spent)

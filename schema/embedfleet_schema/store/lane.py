@@ -220,7 +220,7 @@ def finish(
             usage.add(conn, file.space_id, spent[job_id], job_id=job_id, worker_id=None)
     for job_id, spending in spent.items():
         if job_id is not None:
-            usage.mind_budget(db, job_id, spending)
+            usage.pause_if_spent(db, job_id, spending)
     return True
 
 

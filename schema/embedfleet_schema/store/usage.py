@@ -116,7 +116,7 @@ def stop_at_budget(db: Database, job_id: int) -> bool:
     return stop(db, _SQL["spent_budget"], job_id, words)
 
 
-def mind_budget(db: Database, job_id: int, spent: Spending) -> bool:
+def pause_if_spent(db: Database, job_id: int, spent: Spending) -> bool:
     """After something was spent on a job that has a budget: whether it was paused for it."""
     return stop_unpriced(db, job_id) if spent.usd is None else stop_at_budget(db, job_id)
 
