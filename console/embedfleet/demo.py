@@ -155,7 +155,7 @@ def _fill(
     if not job.status.total:
         console.print("0 chunks embedded: every one has its vector already")
         return
-    with _crew(fleet, collection, count, console) as check:
+    with _running_workers(fleet, collection, count, console) as check:
         done = _watch(fleet, job, check)
     stored = collection.counts().vectors - before
     console.print(f"{quantity(stored, 'chunk')} embedded in {duration(done.elapsed_seconds)}")
@@ -173,7 +173,7 @@ def _drop_leftovers(fleet: Fleet, collection: Collection, latest: Job) -> None:
 
 
 @contextmanager
-def _crew(
+def _running_workers(
     fleet: Fleet, collection: Collection, count: int, console: Console
 ) -> Iterator[Callable[[], None]]:
     """Workers at work; yields a check that raises WorkerStartFailed once none is left."""
