@@ -24,7 +24,7 @@ from embedfleet_producer.readers.rows import Rows
 from embedfleet_producer.readers.standard_input import read_stdin
 from embedfleet_producer.readers.unknown import UnknownFiles
 from embedfleet_producer.readers.unpacking import on_disk, unpacked
-from embedfleet_producer.readers.walk import STDIN, Root, Source, plan_roots
+from embedfleet_producer.readers.walk import STDIN, Root, Source, resolve_roots
 from embedfleet_schema.errors import BadReadOption, InputMissing
 from embedfleet_schema.types import MAX_DOCUMENT_BYTES, Document, Rejection
 
@@ -81,7 +81,7 @@ def read_paths(
         WrongType: one path was given, and not a list of them.
     """
     selection = Selection(Patterns.of(include), Patterns.of(exclude), follow_links)
-    roots = plan_roots(paths, selection)
+    roots = resolve_roots(paths, selection)
     options = options or ReadOptions()
     reads_stdin = any(root.path == STDIN for root in roots)
     if reads_stdin:

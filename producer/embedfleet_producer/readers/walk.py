@@ -68,7 +68,7 @@ class Root:
         return _source(entry, key)
 
 
-def plan_roots(paths: Iterable[str | Path], selection: Selection) -> list[Root]:
+def resolve_roots(paths: Iterable[str | Path], selection: Selection) -> list[Root]:
     """Name the given paths so that no two of them share a key, and check that they can be used.
 
     Raises:
