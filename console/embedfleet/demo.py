@@ -181,7 +181,7 @@ def _running_workers(
 
     def check() -> None:
         if not running_workers(data):
-            said = last_log_lines(data, began) or "they said nothing"
+            said = last_log_lines(data, began) or "their logs are empty"
             raise WorkerStartFailed(reason=f"{said} (logs: {data / 'logs'})")
 
     console.print(f"Starting {quantity(count, 'worker')} on queue {queue}")

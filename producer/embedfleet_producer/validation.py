@@ -159,7 +159,7 @@ def shown(value: object) -> str:
 
 def _check_key(key: object) -> None:
     if not isinstance(key, str) or not key:
-        raise _Rejected("BAD_KEY", "a key is a string of at least one character")
+        raise _Rejected("BAD_KEY", "a key must be a string of at least one character")
     if len(_encoded(key)) > MAX_KEY_BYTES:
         raise _Rejected("KEY_TOO_LONG", f"a key has at most {MAX_KEY_BYTES} bytes")
 
@@ -188,7 +188,7 @@ def storable_source(source: object) -> str | None:
 def _texts(document: Document) -> Iterator[tuple[str, str]]:
     """The texts of a document, each with what else of it matters for a change."""
     if (document.text is None) == (document.chunks is None):
-        raise _Rejected("NOT_TEXT", "a document has either a text or chunks")
+        raise _Rejected("NOT_TEXT", "a document must have either a text or chunks")
     if document.text is not None:
         yield _visible(document.text), ""
         return

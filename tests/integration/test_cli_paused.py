@@ -42,7 +42,7 @@ def test_doctor_says_it_too_and_calls_nothing_broken(command: Command, stopped: 
     answer = command("doctor")
     assert 0 == answer.code
     assert "(insufficient_quota): You exceeded your current quota; " in answer.out
-    assert "mend it there, then: embedfleet resume fake/32" in answer.out
+    assert "fix it there, then: embedfleet resume fake/32" in answer.out
 
 
 def test_explain_says_what_a_document_waits_for(command: Command, stopped: int, fleet: Fleet):

@@ -71,5 +71,5 @@ def test_doctor_says_how_many_locks_a_dump_of_so_many_collections_needs(
     tables = "SELECT count(*) FROM pg_class WHERE relnamespace = 'embedfleet'::regnamespace"
     ((count,),) = ask(crowded, f"{tables} AND relkind = 'r'")
     shown = capsys.readouterr().out
-    assert f"pg_dump locks {count} tables at once, and there are locks for 120" in shown
+    assert f"pg_dump needs {count} locks at once, and the server has 120" in shown
     assert f"set max_locks_per_transaction to {-(-count // 6)}" in shown

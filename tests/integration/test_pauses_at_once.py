@@ -289,7 +289,7 @@ def test_a_pause_holds_although_its_batches_cannot_follow(fleet, docs, monkeypat
     with monkeypatch.context() as away:
         away.setattr(pauses, "carry_out_some", fail)
         job.pause()
-    assert "follow with the next sweep (OperationalError)" in caplog.text
+    assert "moved by the next sweep (OperationalError)" in caplog.text
     assert ("paused", ["pending"]) == (job.status.state, states(fleet, job))
     sweep(fleet.db)
     assert ["held"] == states(fleet, job)

@@ -147,7 +147,7 @@ def test_what_a_third_user_put_into_the_folder_is_not_taken(tmp_path: Path, vict
     link = tmp_path / "link"
     link.symlink_to(victim)
     before = seen(victim)
-    with pytest.raises(OSError, match="put there by somebody else"):
+    with pytest.raises(OSError, match="belongs to somebody else"):
         account.take(link)
     assert before == seen(victim)
 

@@ -46,7 +46,7 @@ class _Process:
 def embed(queue: Queue) -> None:
     """Answer one ring of `queue`, and ring on where there may be more to do."""
     if queue not in QUEUES or _Process.runtime is None:
-        log.error("a ring for queue %.20r was not answered", queue)
+        log.error("a message for queue %.20r was not handled", queue)
         return
     match _Process.runtime.answer(queue):
         case Outcome.IDLE | Outcome.PAUSED | Outcome.UNREACHABLE:

@@ -18,7 +18,9 @@ from embedfleet_schema.types import Queue
 if TYPE_CHECKING:
     from embedfleet_schema.settings import Settings
 
-OfQueue = Annotated[Queue, typer.Option(help="What to take from, and so the device.")]
+OfQueue = Annotated[
+    Queue, typer.Option(help="The queue to take batches from. It also decides the device.")
+]
 Concurrency = Annotated[
     int | None, typer.Option(min=1, max=1_024, help="Batches at the same time.")
 ]
@@ -36,7 +38,7 @@ def worker(
     pool: Pool = None,
     json: Json = False,
 ) -> None:
-    """Embed what waits in a queue, until Ctrl-C or SIGTERM.
+    """Run a worker: embed what waits in a queue, until Ctrl-C or SIGTERM.
 
     A worker that is told to stop finishes its batches first.
     """

@@ -30,7 +30,7 @@ from embedfleet_schema.types import MAX_DOCUMENT_BYTES, Document, Rejection
 
 __all__ = ["READERS", "ROW_READERS", "ReadOptions", "ReadReport", "ReaderLimits", "read_paths"]
 
-_STDIN_ALONE = "only what comes from standard input (-) is called by it"
+_STDIN_ALONE = "only a document from standard input (-) gets this key"
 
 
 def read_paths(
@@ -97,7 +97,7 @@ def _own_stdin() -> BinaryIO:
     # A daemon has none, whatever the type says.
     found: BinaryIO | None = getattr(sys.stdin, "buffer", None)
     if found is None:
-        raise InputMissing(path="-", reason="there is no standard input")
+        raise InputMissing(path="-", reason="standard input is closed")
     return found
 
 

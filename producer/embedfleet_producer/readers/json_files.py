@@ -58,7 +58,7 @@ def _joined(pieces: Iterable[str], max_characters: int, rows: Rows) -> str:
 
 def _single(text: str, max_bytes: int, rows: Rows) -> Iterator[Verdict]:
     if not text.strip():
-        raise FileRejected("EMPTY", "there is nothing in it")
+        raise FileRejected("EMPTY", "it is empty")
     try:
         row = parse_object(text)
     except ValueError:

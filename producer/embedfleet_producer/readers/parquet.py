@@ -32,12 +32,12 @@ def read_parquet(stream: BufferedReader, _max_bytes: int, rows: Rows) -> Iterato
     except ImportError as error:
         raise ExtraMissing(feature="Reading .parquet files", extra="readers") from error
     if not stream.peek(1):
-        raise FileRejected("EMPTY", "there is nothing in it")
+        raise FileRejected("EMPTY", "it is empty")
     try:
         file = pq.ParquetFile(stream, buffer_size=1 << 20)
         names = rows.header(file.schema_arrow.names)
         if file.metadata.num_rows == 0:
-            raise FileRejected("EMPTY", "there are no rows in it")
+            raise FileRejected("EMPTY", "it has no rows")
         yield from rows.verdicts(enumerate(_rows(file, names, rows), 1))
     except MemoryError:
         raise
@@ -65,7 +65,7 @@ def _rows(file: pq.ParquetFile, names: list[str], rows: Rows) -> Iterator[Row]:
             yield row
     if number != total:
         # Damage that Arrow does not notice: whole row groups can be missing.
-        raise FileRejected("UNREADABLE", f"it promises {total} rows and has {number}")
+        raise FileRejected("UNREADABLE", f"it should have {total} rows but has {number}")
 
 
 def _places(names: list[str], batch: pa.RecordBatch) -> Iterator[tuple[int, pa.Array]]:

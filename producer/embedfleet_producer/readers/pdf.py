@@ -25,7 +25,7 @@ def read_pdf(key: str, stream: BufferedReader, max_bytes: int) -> Iterator[Verdi
     """One document per file, pages separated by an empty line; chunks carry their page's number."""
     data = read_whole(stream, max_bytes)
     if not data:
-        raise FileRejected("EMPTY", "there is nothing in it")
+        raise FileRejected("EMPTY", "it is empty")
     try:
         yield from _verdicts(key, _opened(data), max_bytes)
     except (FileRejected, ExtraMissing, MemoryError):

@@ -29,7 +29,7 @@ from embedfleet_producer.readers.report import MOST_COLUMNS, WHOLE_TEXT, Shape, 
 from embedfleet_producer.readers.text import BAD_ENCODING
 from embedfleet_schema.types import Document, Rejection
 
-NO_ROWS = "there are no rows in it"
+NO_ROWS = "it has no rows"
 # So many rows may come before the first that has the columns.
 LOOK_AHEAD = 1_000
 _LAYOUTS_KEPT = 256
@@ -194,13 +194,15 @@ class Rows:
     def _say_choices(self, layout: Layout) -> None:
         if len(layout.keys) > 1:
             first, *others = layout.keys
-            self._tally.say(f"{first} is the key, not {', '.join(others)}; --key-column chooses")
+            self._tally.say(
+                f"{first} is the key, not {', '.join(others)}; to change it: --key-column"
+            )
         if not layout.keys and layout.texts:
             ids = [name for name in layout.others if name.lower().endswith(("id", "key"))]
             example = ids[0] if ids else "<name>"
             self._tally.say(
-                "no column is known as a key, so rows are called by their number, which changes "
-                f"when rows are added before them; name one with --key-column {example}"
+                "no column looks like a key, so the key is the row's number, which changes when "
+                f"rows are added before it; set the key with --key-column {example}"
             )
         titles = [name for name in layout.others if name.strip().casefold() == "title"]
         if titles and layout.texts:

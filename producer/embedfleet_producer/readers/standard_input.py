@@ -39,13 +39,13 @@ def read_stdin(stdin: BinaryIO, max_bytes: int, rows: Rows) -> Iterator[Verdict]
         numbered = enumerate(lines, 1)
         first = next((found for found in numbered if not found[1].isspace()), None)
         if first is None:
-            raise FileRejected("EMPTY", "there is no text in it")
+            raise FileRejected("EMPTY", "it has no text")
         everything = itertools.chain([first], numbered)
         if _is_row(first[1], rows):
             yield from jsonl_verdicts(everything, max_bytes, rows)
         elif rows.options.names_columns:
-            reason = "a column was named, but the first line is no JSON object"
-            raise FileRejected("BAD_JSON", f"{reason}; to read CSV, name the --delimiter")
+            reason = "a column was named, but the first line is not a JSON object"
+            raise FileRejected("BAD_JSON", f"{reason}; to read CSV, set --delimiter")
         else:
             text = _joined((line for _, line in everything), max_bytes, rows.bad_encoding)
             yield rows.whole(text_document(rows.name, text, "txt"))

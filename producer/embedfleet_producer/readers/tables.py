@@ -112,12 +112,15 @@ def _csv_rows(lines: Lines, delimiter: str) -> Iterator[tuple[int, list[str] | s
         except csv.Error as error:
             # At the end of the file the reader was waiting for a quote.
             if lines.exhausted:
-                reason = f"a quote in the row of line {first_line} is never closed"
+                reason = f"a quote in the row of line {first_line} is not closed"
                 raise FileRejected("BAD_CSV", reason) from error
             if reader.line_num > first_line or not _is_about_quotes(error):
                 reason = f"{error}, in the row of line {first_line}"
                 raise FileRejected("BAD_CSV", reason) from error
-            yield first_line, "a quoted cell goes on after its quote (double the quotes inside it)"
+            yield (
+                first_line,
+                "text follows the closing quote of a cell (double the quotes inside a cell)",
+            )
             continue
         if cells is None:
             return

@@ -34,7 +34,7 @@ def text_encoding(stream: BufferedReader) -> str:
     """
     head = stream.peek(SNIFFED_BYTES)[:SNIFFED_BYTES]
     if not head:
-        raise FileRejected("EMPTY", "there is nothing in it")
+        raise FileRejected("EMPTY", "it is empty")
     if head.startswith(_UTF_32):
         raise FileRejected("BAD_ENCODING", BAD_ENCODING)
     if head.startswith(_UTF_16):
@@ -52,7 +52,7 @@ def read_whole(stream: BufferedReader, max_bytes: int) -> bytes:
     """
     size = _size(stream)
     if size > max_bytes:
-        raise FileRejected("TOO_LARGE", f"it has {size:,} bytes, at most {max_bytes:,} are taken")
+        raise FileRejected("TOO_LARGE", f"it has {size:,} bytes; the most is {max_bytes:,}")
     blocks: list[bytes] = []
     room = max_bytes
     # A file of /proc has no size, and one that is written to has another by now.
@@ -93,7 +93,7 @@ def storable(text: str) -> str:
         FileRejected: EMPTY (white space alone), or NOT_TEXT (PostgreSQL stores no NUL character).
     """
     if not text.strip():
-        raise FileRejected("EMPTY", "there is no text in it")
+        raise FileRejected("EMPTY", "it has no text")
     if "\0" in text:
         raise FileRejected("NOT_TEXT", "it holds binary data (NUL characters)")
     return text

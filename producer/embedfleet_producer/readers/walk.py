@@ -91,7 +91,7 @@ def resolve_roots(paths: Iterable[str | Path], selection: Selection) -> list[Roo
         passed: Counter[str] = Counter()
         if next(root.sources(selection, passed), None) is None:
             del passed["hidden"]
-            reason = "nothing in it is wanted" if passed else "the folder is empty"
+            reason = "no file in it matches" if passed else "the folder is empty"
             raise InputMissing(path=printable(root.path), reason=reason)
     return roots
 

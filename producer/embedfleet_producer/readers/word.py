@@ -36,7 +36,7 @@ def read_docx(key: str, stream: BufferedReader, max_bytes: int) -> Iterator[Verd
     """One document per file; notes at its end, comments and deleted text left out."""
     head = stream.peek(4)[:4]
     if not head:
-        raise FileRejected("EMPTY", "there is nothing in it")
+        raise FileRejected("EMPTY", "it is empty")
     if head == b"\xd0\xcf\x11\xe0":
         raise FileRejected(
             "UNREADABLE", "it is encrypted, or a .doc file: save it as a plain .docx"
@@ -61,7 +61,7 @@ def _verdicts(key: str, parts: _Parts) -> Iterator[Verdict]:
         yield from _accessory(key, name, partial(parts.read, f"{folder}/{name}", body))
     text = body.text()
     if not text.strip():
-        raise FileRejected("EMPTY", "there is no text in it")
+        raise FileRejected("EMPTY", "it has no text")
     title = _Title()
     yield from _accessory(key, "title", partial(parts.read, "docProps/core.xml", title))
     yield from titled(text_document(key, text, "docx", mode="markdown"), title.text)
@@ -149,7 +149,7 @@ def _parser(handler: Handler) -> expat.XMLParserType:
         nonlocal depth
         depth += 1
         if depth > _MAX_DEPTH:
-            raise FileRejected("TOO_COSTLY", f"it nests deeper than {_MAX_DEPTH}")
+            raise FileRejected("TOO_COSTLY", f"it is nested deeper than {_MAX_DEPTH}")
         handler.start(_local(name), {_local(key): value for key, value in attributes.items()})
 
     def end(name: str) -> None:

@@ -1,4 +1,4 @@
-"""The audit: what is stored held against what should be, and its repair."""
+"""The audit: what is stored, compared with what should be, and its repair."""
 
 from __future__ import annotations
 

@@ -46,7 +46,7 @@ log = logging.getLogger(__name__)
 _SQL = load("batches")
 _FORGET_CURED = counters.counting_failures(_SQL["forget_cured"])
 
-STOPPED = "it was claimed just when its job was stopped"
+STOPPED = "its job was paused or cancelled while it was claimed"
 
 
 class Batches:
@@ -94,7 +94,7 @@ class Batches:
                     claimed = claims.claim(conn, best, values, price_of, self._skipped)
             except psycopg.errors.LockNotAvailable:
                 # Many reserve at once, or the collection is being dropped: nothing was claimed.
-                log.info("nothing is claimed now: others hold the lock of a budget")
+                log.info("nothing claimed: other workers hold the lock of a budget")
                 return None
             if claimed is None or not claimed.stopped:
                 return None if claimed is None else claimed.lease

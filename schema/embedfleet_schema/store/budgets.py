@@ -37,9 +37,10 @@ LEASED_WAIT_S, FILED_WAIT_S, UNPRICED_WAIT_S = 1.0, 60.0, 30.0
 # A part that is smaller than this share waits for answers, which give back some of the budget.
 LEAST_SHARE = 0.5
 
-RESERVED = "the budget of its job is reserved for what is under way"
+RESERVED = "the rest of the job's budget is reserved for batches under way"
 UNPRICED = (
-    "a worker knows no price of {model} and leaves it to others, because the job has a budget; "
+    "the job has a budget, and a worker knows no price of {model}, so "
+    "it leaves the batch to others; "
     "set EMBEDFLEET_PRICES for the workers, too"
 )
 
@@ -223,7 +224,7 @@ def pause_unaffordable(db: Database, short: Unaffordable) -> bool:
     """Pause a job whose budget pays for none of its texts any more; whether that was done now."""
 
     def words(budget: Decimal, unsettled: Decimal) -> str:
-        lost = f" ({money(unsettled)} may have been spent by calls that were never answered)"
+        lost = f" ({money(unsettled)} may have been spent by calls that got no answer)"
         return (
             f"{money(max(short.room, Decimal(0)))} of the budget of {money(budget)} is left, less "
             f"than its next text may cost{lost if unsettled else ''}; go on with: "

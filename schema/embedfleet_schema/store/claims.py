@@ -18,8 +18,8 @@ from embedfleet_schema.store.transitions import Best
 _SQL = load("batches")
 
 OVERLAP_S = 1.0
-OVERLAP_REASON = "another batch is just embedding some of its texts"
-SMALLER_FIRST = "little of the budget is left, and smaller texts of its job go first"
+OVERLAP_REASON = "another batch is embedding some of its texts now"
+SMALLER_FIRST = "the rest of the budget is small, so smaller texts of the job go first"
 
 # USD per million tokens of `provider/model`; None where nobody knows.
 PriceOf = Callable[[str], float | None]

@@ -28,9 +28,9 @@ JobState = Literal["loading", "running", "paused", "interrupted", "cancelled", "
 # A producer that does not say for so long that it lives is taken for dead.
 LOADING_SECONDS = 60.0
 INTERRUPTED: dict[JobKind, str] = {
-    "enqueue": "its producer stopped before the end; enqueue the same documents again for the rest",
-    "repair": "it stopped before the end; for the rest: embedfleet audit {name} --repair",
-    "retry": "it stopped before the end; for the rest: embedfleet retry {name}",
+    "enqueue": "its producer stopped before the end; to finish, enqueue the same documents again",
+    "repair": "it stopped before the end; to finish: embedfleet audit {name} --repair",
+    "retry": "it stopped before the end; to finish: embedfleet retry {name}",
 }
 
 

@@ -36,7 +36,7 @@ def carry_out(db: Database) -> None:
         while carry_out_some(db):
             pass
     except (psycopg.OperationalError, psycopg.InterfaceError, DatabaseUnreachable) as error:
-        log.warning("waiting batches follow with the next sweep (%s)", type(error).__name__)
+        log.warning("waiting batches are moved by the next sweep (%s)", type(error).__name__)
 
 
 def carry_out_some(db: Database) -> bool:

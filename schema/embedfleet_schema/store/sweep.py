@@ -31,7 +31,7 @@ _SQL = load("batches")
 # embedder in parts left of many may have been in bad company: it gets a batch of its own.
 CRASHES_TO_SUSPECT = 2
 CRASH_CODE = "WORKER_CRASH"
-CUT_OFF = "its worker lives, but lost the lease"
+CUT_OFF = "its worker runs, but lost the lease"
 
 
 @dataclass(slots=True)
@@ -112,7 +112,7 @@ def _reclaim(
 def _charge(batch: Leaving, crashes: int, swept: Swept) -> None:
     """Its worker is gone, which may be the fault of the batch."""
     batch.conn.execute(_SQL["charge_crash"], {"id": batch.id})
-    reason = f"its worker went silent {crashes} times"
+    reason = f"{crashes} workers stopped sending heartbeats while they had it"
     if crashes < CRASHES_TO_SUSPECT:
         batch.release(reason=reason)
     elif len(batch.text_ids) > 1:
