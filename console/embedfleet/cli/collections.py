@@ -27,7 +27,7 @@ POLL_SECONDS = 1.0
 # What PostgreSQL takes for `maintenance_work_mem`.
 MOST_MEMORY_MB = 2_097_151
 
-Model = Annotated[str, typer.Option(help="Hub name, directory, or provider/name.")]
+Model = Annotated[str, typer.Option(help="Name on the hub, directory, or provider/name.")]
 Size = Annotated[
     int | None,
     typer.Option(

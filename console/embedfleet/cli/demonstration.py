@@ -13,7 +13,7 @@ from embedfleet.cli.session import session
 All = Annotated[
     bool, typer.Option("--all", help="Embed the whole library instead of about 1,000 chunks.")
 ]
-Model = Annotated[str | None, typer.Option(help="Hub name, directory, or provider/name.")]
+Model = Annotated[str | None, typer.Option(help="Name on the hub, directory, or provider/name.")]
 Workers = Annotated[int, typer.Option(min=1, max=64, help="How many cpu workers.")]
 # For tests: None is the demo's own choice.
 Chunks = Annotated[int | None, typer.Option(min=1, hidden=True)]

@@ -59,7 +59,9 @@ KeyColumn = Annotated[str | None, _word("Rows: the column with the key.", "COLUM
 MetadataColumns = Annotated[
     str | None, _word("Rows: keep only these columns as metadata.", "COLUMN,...")
 ]
-Delimiter = Annotated[str | None, _word("CSV: what separates cells, or the word tab.", "CHARACTER")]
+Delimiter = Annotated[
+    str | None, _word("CSV: the character between cells; tab for a tab.", "CHARACTER")
+]
 Encoding = Annotated[
     str | None, _word("Encoding of text files, such as cp1252. Default: UTF-8.", "NAME")
 ]

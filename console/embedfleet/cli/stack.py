@@ -20,7 +20,7 @@ Workers = Annotated[
 Roles = Annotated[
     bool,
     typer.Option(
-        "--roles", help="Also set up the roles for owner, producers, workers and readers."
+        "--roles", help="Also set up the roles for owner, producers, workers and searches."
     ),
 ]
 SetDefaults = Annotated[
