@@ -153,7 +153,7 @@ def _fill(
         job = collection.enqueue(found, on_window=show)
     _drop_leftovers(fleet, collection, job)
     if not job.status.total:
-        console.print("0 chunks embedded: every one has its vector already")
+        console.print("0 chunks embedded: all of them already have a vector")
         return
     with _running_workers(fleet, collection, count, console) as check:
         done = _watch(fleet, job, check)
@@ -242,7 +242,7 @@ def _say_how_to_go_on(settings: Settings, console: Console, *, elsewhere: bool) 
         console.print(f"      {why}", soft_wrap=True)
     if elsewhere:
         console.print(
-            "The environment names another database, which the demo left alone: for these commands "
-            "unset EMBEDFLEET_DATABASE_URL and DATABASE_URL.",
+            "The environment names another database, which the demo did not use. For these "
+            "commands, unset EMBEDFLEET_DATABASE_URL and DATABASE_URL.",
             soft_wrap=True,
         )

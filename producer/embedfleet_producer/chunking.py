@@ -201,9 +201,8 @@ def _check(space: Space, chunking: Chunking, limit: int, size: int) -> None:
         raise BadChunking(reason=f"the document prompt leaves no room in {space.name}")
     if size > limit:
         reason = (
-            f"size {size} is more than the {limit} tokens that {space.name} takes of a text (of "
-            f"its {space.max_tokens}, special tokens and prompt have the others): choose {limit} "
-            "or less"
+            f"size {size} is more than the {limit} tokens that {space.name} takes of a text (its "
+            f"{space.max_tokens} include special tokens and the prompt): choose {limit} or less"
         )
         raise BadChunking(reason=reason)
     if chunking.overlap >= size:
@@ -217,4 +216,4 @@ def _check(space: Space, chunking: Chunking, limit: int, size: int) -> None:
 
 def _check_choice(name: str, value: str, choices: Sequence[str]) -> None:
     if value not in choices:
-        raise BadChunking(reason=f"{name} {value!r} is none of {', '.join(choices)}")
+        raise BadChunking(reason=f"{name} {value!r} is not one of {', '.join(choices)}")

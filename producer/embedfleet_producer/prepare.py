@@ -144,8 +144,8 @@ def _failure(prepared: PreparedChunk, limit: int) -> TextFailure | None:
         return TextFailure("TOO_LONG", f"it has {tokens:,} tokens, the model takes {limit:,}")
     if prepared.unread >= UNREADABLE_SHARE:
         reason = (
-            f"the model's tokenizer does not know {prepared.unread:.0%} of it: its vector would "
-            "be that of any other such text. A model for this language or script reads it"
+            f"the model's tokenizer does not know {prepared.unread:.0%} of it, and all such texts "
+            "would get the same vector: use a model for this language or script"
         )
         return TextFailure("UNREADABLE_BY_MODEL", reason)
     return None

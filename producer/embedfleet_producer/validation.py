@@ -333,7 +333,7 @@ def _check_values(value: object, depth: int) -> None:
     elif isinstance(value, Mapping):
         for name, item in value.items():
             if not isinstance(name, str):
-                raise _Rejected("BAD_METADATA", f"a name is no string: {printable(name)}")
+                raise _Rejected("BAD_METADATA", f"a name is not a string: {printable(name)}")
             _check_values(name, depth)
             _check_values(item, depth - 1)
     elif isinstance(value, list | tuple):

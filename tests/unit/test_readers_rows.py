@@ -108,7 +108,7 @@ def test_the_same_number_is_one_key_however_it_is_written(jsonl, value, key):
 def test_a_value_that_identifies_nothing_is_no_key_and_said_so(jsonl, value):
     found = jsonl({"id": value, "text": "t"})
     assert ["BAD_KEY"] == found.codes
-    assert "id is no key" in found.verdicts[0].reason
+    assert "id is not a key" in found.verdicts[0].reason
 
 
 @pytest.mark.parametrize(

@@ -39,7 +39,9 @@ def pool_for(queue: Queue, concurrency: int | None = None) -> WorkerPool:
             "threads", concurrency or CUDA_SLOTS, "one process per GPU, batches overlap"
         )
     if queue == "api":
-        return WorkerPool("threads", concurrency or API_SLOTS, "the wait is on the network")
+        return WorkerPool(
+            "threads", concurrency or API_SLOTS, "most time is spent waiting for the network"
+        )
     count = concurrency or cores()
     if count == 1:
         return WorkerPool("solo", 1, "one batch at a time")

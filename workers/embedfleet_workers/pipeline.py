@@ -203,7 +203,7 @@ class Pipeline:
             return Outcome.LOST
         except BaseException as second:  # noqa: BLE001 - see run_one
             # The lease runs out and the sweeper brings the batch back.
-            log.error("batch %d is left to its lease: %s", lease.id, describe(second))  # noqa: TRY400
+            log.error("batch %d stays leased until its lease ends: %s", lease.id, describe(second))  # noqa: TRY400
             return Outcome.LOST
 
     def _apply(self, lease: Lease, decision: Decision, reason: str) -> Outcome:

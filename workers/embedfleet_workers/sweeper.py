@@ -91,7 +91,7 @@ class Sweeper(threading.Thread):
         self._in_the_way = None
         if swept.reclaimed:
             log.warning(
-                "reclaimed %d batches of silent workers (%d split, %d given up)",
+                "reclaimed %d batches of silent workers (%d split, %d failed)",
                 swept.reclaimed,
                 swept.split,
                 swept.failed,
@@ -113,8 +113,8 @@ class Sweeper(threading.Thread):
             since = now
         elif now - since >= STUCK_S:
             log.warning(
-                "nobody else could sweep for %.0f s, so leases do not end: the lock is held by %s. "
-                "If that is no worker, end it with: SELECT pg_terminate_backend(%d)",
+                "no sweep for %.0f s, so expired leases are not reclaimed: the lock is held by %s. "
+                "If that is not a worker, end it with: SELECT pg_terminate_backend(%d)",
                 now - since,
                 holder,
                 holder.pid,

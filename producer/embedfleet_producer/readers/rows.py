@@ -230,7 +230,7 @@ class Rows:
                 try:
                     return name, key_text(row[name])
                 except BadKey as bad:
-                    raise BadKey(f"{name} is no key: {bad}") from None
+                    raise BadKey(f"{name} is not a key: {bad}") from None
         if self.options.key_column is not None:
             lacks = "is empty" if layout.keys else "is not in the row"
             raise BadKey(f"the column {self.options.key_column} {lacks}")

@@ -32,7 +32,9 @@ class PausedSpace:
 
     def __str__(self) -> str:
         since = f"{self.paused_at.astimezone():%Y-%m-%d %H:%M:%S}"
-        return f"{self.model} is paused since {since} ({self.code}): {self.reason.rstrip('.')}"
+        return (
+            f"{self.model} has been paused since {since} ({self.code}): {self.reason.rstrip('.')}"
+        )
 
 
 @dataclass(frozen=True, slots=True)
