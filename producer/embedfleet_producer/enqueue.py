@@ -14,9 +14,9 @@ from embedfleet_producer.budget import check_budget
 from embedfleet_producer.chunking import Chunker
 from embedfleet_producer.existing import ExistingDocument, existing_documents
 from embedfleet_producer.loading import Loading
-from embedfleet_producer.persistence import persistently
 from embedfleet_producer.prepare import Prepared, keep_some, prepare
 from embedfleet_producer.ready_made import ChunkFunction
+from embedfleet_producer.retries import retried
 from embedfleet_producer.source import Source
 from embedfleet_producer.tokens import counter_for
 from embedfleet_producer.verdicts import RepeatedVerdicts, SupersededVerdicts, rows
@@ -177,7 +177,7 @@ class Producer:
     def _prepare(self, window: Window, job_id: int, before: Window | None = None) -> Prepared:
         """`before` is a window that is being written and not to be seen in the tables yet."""
         keys = window.keys()
-        known = persistently(lambda _: existing_documents(self._db, self._collection, keys))
+        known = retried(lambda _: existing_documents(self._db, self._collection, keys))
         window.use_former_keys(known)
         if before is not None:
             for key in window.accepted.keys() & before.accepted.keys():
@@ -205,9 +205,9 @@ class Producer:
             )
             return wanted, merged, elsewhere
 
-        written, merged, elsewhere = persistently(stored)
+        written, merged, elsewhere = retried(stored)
         alike.count(written.rejected)
-        persistently(lambda _: documents.prune(self._db, self._collection, merged.left_behind))
+        retried(lambda _: documents.prune(self._db, self._collection, merged.left_behind))
         self._failpoints.hit("after_merge_before_ring")
         # The lane's runner looks by itself.
         rings = merged.batches and lane == "live"

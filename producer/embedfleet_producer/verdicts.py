@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 
-from embedfleet_producer.persistence import persistently
+from embedfleet_producer.retries import retried
 from embedfleet_producer.source import Source
 from embedfleet_producer.validation import printable, storable_source
 from embedfleet_schema.amounts import quantity
@@ -34,7 +34,7 @@ class SupersededVerdicts:
         self._collection = collection
         self._source = source
         self._rejected = (
-            persistently(lambda _: ingest.rejected_sources(db, collection))
+            retried(lambda _: ingest.rejected_sources(db, collection))
             if source.tells_ends
             else set()
         )
@@ -50,7 +50,7 @@ class SupersededVerdicts:
         sources = sorted(self._ended)
         for start in range(0, len(sources), FORGOTTEN_AT_ONCE):
             page = sources[start : start + FORGOTTEN_AT_ONCE]
-            persistently(partial(self._forget, job_id, page))
+            retried(partial(self._forget, job_id, page))
 
     def _forget(self, job_id: int, sources: list[str], again: bool) -> None:  # noqa: ARG002
         ingest.forget_sources(self._db, self._collection, job_id, sources)
