@@ -20,26 +20,26 @@ HEAD = """\
 
 <!-- Written by docs/generate_configuration.py from schema/embedfleet_schema/setting_fields.py. -->
 
-Settings are read from the environment, once, where a program starts: the command, a worker, or
-`connect()`. Where several names are given, the first that is set wins. In Python,
-`connect(batch_tokens_cpu=4096)` sets one by its name in small letters, without the prefix, and wins
-over the environment. The option `--data` of the command wins over `EMBEDFLEET_DATA`.
+A program reads its settings once, from the environment, when it starts: the command, a worker, or
+`connect()`. If a setting has several names, the first one that is set wins. In Python, give the
+name in small letters without the prefix: `connect(batch_tokens_cpu=4096)`. This wins over the
+environment. The option `--data` of the command wins over `EMBEDFLEET_DATA`.
 
 | variable | value | default | meaning |
 | --- | --- | --- | --- |
 """
 
 TAIL = """
-With neither a database URL nor the extra `embedded`, there is nothing to connect to, and a command
-says so. A URL may name a driver, as SQLAlchemy writes it (`postgresql+psycopg://`); the driver is
+Without a database URL and without the extra `embedded`, a command says that no database is
+configured. A URL can name a driver, as for SQLAlchemy (`postgresql+psycopg://`). The driver is
 ignored.
 
-Settings of a worker and of a producer are read on their own machines. Those about windows and
-batches matter where documents are enqueued; those about leases, heartbeats, sweeps, models and
-threads where workers run. The URLs must name the same servers everywhere.
+Workers and producers read their settings on their own machines. Set those about windows and batches
+where you enqueue documents. Set those about leases, heartbeats, sweeps, models and threads where
+workers run. The URLs must name the same servers everywhere.
 
-Models from the Hugging Face hub follow the hub's own variables, such as `HF_HOME` (where downloads
-are kept) and `HF_TOKEN` (for private models).
+For models from the Hugging Face hub, the hub's own variables apply, such as `HF_HOME` (where
+downloads are stored) and `HF_TOKEN` (for private models).
 """
 
 # A default that depends on the machine, in words.

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from embedfleet_schema import errors
     from embedfleet_schema.errors import EmbedfleetError
     from embedfleet_schema.store.audit import Audit
-    from embedfleet_schema.store.document_standing import Explanation
+    from embedfleet_schema.store.document_status import Explanation
     from embedfleet_schema.store.documents import DocumentInfo
     from embedfleet_schema.store.failures import FailureInfo
     from embedfleet_schema.store.jobs import JobStatus
@@ -70,7 +70,7 @@ _HOMES = {
     "Document": "embedfleet_schema.types",
     "DocumentInfo": "embedfleet_schema.store.documents",
     "EmbedfleetError": "embedfleet_schema.errors",
-    "Explanation": "embedfleet_schema.store.document_standing",
+    "Explanation": "embedfleet_schema.store.document_status",
     "FailureInfo": "embedfleet_schema.store.failures",
     "FakeEmbedder": "embedfleet_workers.embedders.fake",
     "Fleet": "embedfleet.fleet",

@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 
 from embedfleet_schema.errors import BadArgument, BadFilter, BadVector, WrongType
 from embedfleet_schema.json_values import json_value
-from embedfleet_schema.spellings import is_unicode
 from embedfleet_schema.types import LARGEST_INT, Chunking
+from embedfleet_schema.unicode_forms import is_unicode
 
 SHOWN = 60
 
@@ -57,7 +57,7 @@ def text(call: str, name: str, value: object) -> str:
     if not isinstance(value, str):
         wrong_type(call, name, "a string", value)
     if not is_unicode(value):
-        _bad(call, name, "a string of whole Unicode characters", value)
+        _bad(call, name, "a string of valid Unicode characters", value)
     if "\0" in value:
         _bad(call, name, "a string without NUL", value)
     return value
@@ -134,7 +134,7 @@ def vector(space: str, value: object) -> NDArray[np.float32]:
             warnings.simplefilter("error")
             return np.asarray(value, dtype=np.float32)
     except (TypeError, ValueError, OverflowError, RecursionError, Warning) as error:
-        raise BadVector(space=space, reason=f"it is no array of numbers ({error})") from error
+        raise BadVector(space=space, reason=f"it is not an array of numbers ({error})") from error
 
 
 def _integer(call: str, name: str, wanted: str, value: object) -> int:

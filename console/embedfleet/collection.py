@@ -11,12 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedfleet import arguments
-from embedfleet.edge import edge
+from embedfleet.error_translation import translate_errors
 from embedfleet.job import Job
+from embedfleet.maintenance import Maintenance
 from embedfleet.planning import Plan, make_plans
-from embedfleet.upkeep import Upkeep
+from embedfleet_producer.async_bridge import beside, fed
 from embedfleet_producer.enqueue import Enqueued, Producer
-from embedfleet_producer.handover import beside, fed
 from embedfleet_producer.plan import Target
 from embedfleet_producer.ready_made import ChunkFunction
 from embedfleet_schema.store.search import explain_sql, script, search
@@ -25,8 +25,8 @@ from embedfleet_schema.types import Document, Hit, Lane, Rejection
 Vector = NDArray[np.float32] | Sequence[float]
 
 
-@edge
-class Collection(Upkeep):
+@translate_errors
+class Collection(Maintenance):
     """A named set of documents in one embedding space. Get one from `Fleet.collection`.
 
     Once it is dropped, every call raises `CollectionGone`, also where another has got its name.

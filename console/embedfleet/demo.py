@@ -153,9 +153,9 @@ def _fill(
         job = collection.enqueue(found, on_window=show)
     _drop_leftovers(fleet, collection, job)
     if not job.status.total:
-        console.print("0 chunks embedded: every one has its vector already")
+        console.print("0 chunks embedded: all of them already have a vector")
         return
-    with _crew(fleet, collection, count, console) as check:
+    with _running_workers(fleet, collection, count, console) as check:
         done = _watch(fleet, job, check)
     stored = collection.counts().vectors - before
     console.print(f"{quantity(stored, 'chunk')} embedded in {duration(done.elapsed_seconds)}")
@@ -173,7 +173,7 @@ def _drop_leftovers(fleet: Fleet, collection: Collection, latest: Job) -> None:
 
 
 @contextmanager
-def _crew(
+def _running_workers(
     fleet: Fleet, collection: Collection, count: int, console: Console
 ) -> Iterator[Callable[[], None]]:
     """Workers at work; yields a check that raises WorkerStartFailed once none is left."""
@@ -181,7 +181,7 @@ def _crew(
 
     def check() -> None:
         if not running_workers(data):
-            said = last_log_lines(data, began) or "they said nothing"
+            said = last_log_lines(data, began) or "their logs are empty"
             raise WorkerStartFailed(reason=f"{said} (logs: {data / 'logs'})")
 
     console.print(f"Starting {quantity(count, 'worker')} on queue {queue}")
@@ -242,7 +242,7 @@ def _say_how_to_go_on(settings: Settings, console: Console, *, elsewhere: bool) 
         console.print(f"      {why}", soft_wrap=True)
     if elsewhere:
         console.print(
-            "The environment names another database, which the demo left alone: for these commands "
-            "unset EMBEDFLEET_DATABASE_URL and DATABASE_URL.",
+            "The environment names another database, which the demo did not use. For these "
+            "commands, unset EMBEDFLEET_DATABASE_URL and DATABASE_URL.",
             soft_wrap=True,
         )

@@ -10,7 +10,7 @@ from typing import Any, get_args
 from embedfleet import arguments
 from embedfleet.collection import Collection
 from embedfleet.connections import Connections
-from embedfleet.edge import edge
+from embedfleet.error_translation import translate_errors
 from embedfleet.job import Job
 from embedfleet.limits import Limits
 from embedfleet.planning import Plan, compared, make_plans
@@ -19,6 +19,7 @@ from embedfleet_producer.chunking import settled
 from embedfleet_producer.plan import Counted, Target
 from embedfleet_producer.ready_made import ChunkFunction
 from embedfleet_schema.catalogue.space_lookup import parse_model, resolve_space
+from embedfleet_schema.driver_errors import translated
 from embedfleet_schema.errors import (
     BadArgument,
     ModelMismatch,
@@ -27,7 +28,6 @@ from embedfleet_schema.errors import (
     UsageError,
     WorkersElsewhere,
 )
-from embedfleet_schema.foreign import translated
 from embedfleet_schema.settings import load_settings
 from embedfleet_schema.store import collections, jobs, spaces, usage, workers
 from embedfleet_schema.store.jobs import JobStatus
@@ -98,7 +98,7 @@ def connect(
     return fleet
 
 
-@edge
+@translate_errors
 class Fleet(Connections):
     """The collections, jobs and workers of one database. Safe to share between threads."""
 

@@ -9,16 +9,16 @@ from contextlib import AbstractContextManager, contextmanager
 
 from embedfleet import arguments
 from embedfleet.connections import Connections
-from embedfleet.edge import edge
+from embedfleet.error_translation import translate_errors
 from embedfleet.waiting import NO_WORKER_S, Waiting
 from embedfleet_producer.enqueue import Enqueued
-from embedfleet_schema.foreign import translated
+from embedfleet_schema.driver_errors import translated
 from embedfleet_schema.store import collections, failures, jobs
 from embedfleet_schema.store.failures import FailureInfo
 from embedfleet_schema.store.jobs import JobStatus
 
 
-@edge
+@translate_errors
 class Job:
     """One call of enqueue, repair or retry; `enqueued` is set in the process that made it."""
 

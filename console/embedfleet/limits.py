@@ -10,12 +10,12 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from embedfleet import arguments
-from embedfleet.edge import edge
+from embedfleet.error_translation import translate_errors
 from embedfleet_schema.catalogue.api_models import API_PROVIDERS
 from embedfleet_schema.catalogue.space_lookup import parse_model
 from embedfleet_schema.database import Database
+from embedfleet_schema.driver_errors import translated
 from embedfleet_schema.errors import BadModelName, UsageError
-from embedfleet_schema.foreign import translated
 from embedfleet_schema.store import limits as stored
 from embedfleet_schema.store.limits import EVERY_ACCOUNT, LimitName
 
@@ -73,7 +73,7 @@ class LimitList:
     live: bool
 
 
-@edge
+@translate_errors
 class Limits:
     """The rate limits of a fleet's providers."""
 

@@ -105,12 +105,14 @@ def living_workers(
         return not lacking
 
     if not wait_until(all_live, SIGN_ON_SECONDS):
-        raise WorkerStartFailed(reason=f"no sign of life: {_what_they_said(data, began)}")
+        raise WorkerStartFailed(
+            reason=f"no heartbeat after the start: {_what_they_said(data, began)}"
+        )
     return pids
 
 
 def _what_they_said(data: Path, since: float) -> str:
-    return f"{last_log_lines(data, since) or 'it said nothing'} (logs: {_logs(data)})"
+    return f"{last_log_lines(data, since) or 'its log is empty'} (logs: {_logs(data)})"
 
 
 def stop_workers(data: Path) -> int:

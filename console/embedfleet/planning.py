@@ -83,7 +83,7 @@ def compared(name: str, chunking: Chunking) -> Target:
     """
     model, at, dimensions = name.partition("@")
     if at and not dimensions.isdecimal():
-        raise BadModelName(name=name, reason="what follows the @ is a number of dimensions")
+        raise BadModelName(name=name, reason="write a number of dimensions after the @")
     space = resolve_space(model, dimensions=int(dimensions) if at else None)
     # A tokenizer that was named belongs to the first model.
     wanted = dataclasses.replace(chunking, tokenizer="")

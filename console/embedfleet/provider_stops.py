@@ -24,7 +24,7 @@ def clear_provider_stop(redis_url: str, model: str) -> None:
             thread.submit(asyncio.run, _clear(redis_url, provider)).result()
     except (StoreAway, ValueError) as error:
         log.warning(
-            "Redis did not hear that %s goes on (%s): its calls may wait some seconds more",
+            "Redis did not get the resumption of %s (%s): its calls may wait some seconds more",
             model,
             type(error).__name__,
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from embedfleet_producer.tokens import counter_for
 from embedfleet_producer.unreadable import UNREADABLE_SHARE, unread_share
-from embedfleet_producer.visible import has_text
+from embedfleet_producer.visible_text import has_text
 from embedfleet_schema.errors import ExtraMissing, ModelNotFound, UnreadableQuery
 from embedfleet_schema.types import CollectionInfo
 
@@ -14,7 +14,7 @@ SHOWN = 60
 def check_visible(text: str) -> None:
     """Raise UnreadableQuery where nothing can be seen in a query."""
     if not has_text(text):
-        raise UnreadableQuery(query=text[:SHOWN], reason="there is no visible text in it")
+        raise UnreadableQuery(query=text[:SHOWN], reason="it has no visible text")
 
 
 def check_read(collection: CollectionInfo, text: str) -> None:
@@ -29,5 +29,5 @@ def check_read(collection: CollectionInfo, text: str) -> None:
     (unread,) = counter.unread([text])
     if unread_share(text, reading.tokens, unread) >= UNREADABLE_SHARE:
         model = collection.space.name
-        reason = f"{model} has no tokens for its words; a model for its language or script has"
+        reason = f"{model} has no tokens for its words; use a model for its language or script"
         raise UnreadableQuery(query=text[:SHOWN], reason=reason)

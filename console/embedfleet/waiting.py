@@ -49,7 +49,7 @@ class Waiting:
         if status.over_budget:
             raise JobPaused(job=status.id, reason=status.reason)
         now = time.monotonic()
-        self._mind_workers(status, now)
+        self._check_workers(status, now)
         rest = rest_s(self._rest, looked_s)
         self._rest = min(self._rest * 1.5, LAST_REST_S)
         if self._timeout_s is None:
@@ -59,7 +59,7 @@ class Waiting:
             raise WaitTimeout(job=status.id, timeout_s=self._timeout_s, progress=_progress(status))
         return status, min(rest, left)
 
-    def _mind_workers(self, status: JobStatus, now: float) -> None:
+    def _check_workers(self, status: JobStatus, now: float) -> None:
         """Tell a job that waits for a worker from one that nobody will ever take."""
         done = status.embedded + status.failed
         if done != self._seen or not status.queued or status.state == "paused":

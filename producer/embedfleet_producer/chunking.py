@@ -8,8 +8,8 @@ from itertools import islice
 from typing import get_args
 
 from embedfleet_producer.cutting import Cutter, Span
+from embedfleet_producer.placeholders import PlaceholderChunk
 from embedfleet_producer.ready_made import as_chunks, parts_of
-from embedfleet_producer.stand_ins import RefusedChunk
 from embedfleet_producer.tokens import Reading, TokenCounter, counter_for
 from embedfleet_producer.too_long import longest_beginning
 from embedfleet_producer.unreadable import is_surely_read, unread_share
@@ -155,7 +155,7 @@ class Chunker:
         chunk = prepared.chunk
         if prepared.tokens <= self.limit or self._too_long == "reject":
             return [prepared]
-        if isinstance(chunk, RefusedChunk):
+        if isinstance(chunk, PlaceholderChunk):
             return [prepared]
         if self._too_long == "split":
             (spans,) = Cutter(self._counter, self.limit, 0).cut([chunk.content], ["text"])
@@ -201,9 +201,8 @@ def _check(space: Space, chunking: Chunking, limit: int, size: int) -> None:
         raise BadChunking(reason=f"the document prompt leaves no room in {space.name}")
     if size > limit:
         reason = (
-            f"size {size} is more than the {limit} tokens that {space.name} takes of a text (of "
-            f"its {space.max_tokens}, special tokens and prompt have the others): choose {limit} "
-            "or less"
+            f"size {size} is more than the {limit} tokens that {space.name} takes of a text (its "
+            f"{space.max_tokens} include special tokens and the prompt): choose {limit} or less"
         )
         raise BadChunking(reason=reason)
     if chunking.overlap >= size:
@@ -217,4 +216,4 @@ def _check(space: Space, chunking: Chunking, limit: int, size: int) -> None:
 
 def _check_choice(name: str, value: str, choices: Sequence[str]) -> None:
     if value not in choices:
-        raise BadChunking(reason=f"{name} {value!r} is none of {', '.join(choices)}")
+        raise BadChunking(reason=f"{name} {value!r} is not one of {', '.join(choices)}")

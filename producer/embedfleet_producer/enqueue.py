@@ -12,20 +12,20 @@ from functools import partial
 
 from embedfleet_producer.budget import check_budget
 from embedfleet_producer.chunking import Chunker
-from embedfleet_producer.known import Known, known_documents
+from embedfleet_producer.existing import ExistingDocument, existing_documents
 from embedfleet_producer.loading import Loading
-from embedfleet_producer.persistence import persistently
 from embedfleet_producer.prepare import Prepared, keep_some, prepare
 from embedfleet_producer.ready_made import ChunkFunction
+from embedfleet_producer.retries import retried
 from embedfleet_producer.source import Source
 from embedfleet_producer.tokens import counter_for
-from embedfleet_producer.verdicts import AlikeVerdicts, OutdatedVerdicts, rows
+from embedfleet_producer.verdicts import RepeatedVerdicts, SupersededVerdicts, rows
 from embedfleet_producer.windows import Window, windows
 from embedfleet_schema.broker import Doorbell
 from embedfleet_schema.catalogue.batch_prices import check_lane
 from embedfleet_schema.database import Database
+from embedfleet_schema.driver_errors import callers_own, translated
 from embedfleet_schema.failpoints import Failpoints
-from embedfleet_schema.foreign import callers_own, translated
 from embedfleet_schema.settings import Settings
 from embedfleet_schema.store import documents, ingest, reuse
 from embedfleet_schema.store.jobs import Tally
@@ -132,9 +132,9 @@ class Producer:
             ) as job_id,
         ):
             done = Enqueued(job_id)
-            outdated = OutdatedVerdicts(self._db, self._collection, source)
-            self._take_all(source, done, lane, on_window, outdated)
-            outdated.forget(job_id)
+            superseded = SupersededVerdicts(self._db, self._collection, source)
+            self._take_all(source, done, lane, on_window, superseded)
+            superseded.forget(job_id)
         return done
 
     def _take_all(
@@ -143,10 +143,10 @@ class Producer:
         done: Enqueued,
         lane: Lane,
         on_window: OnWindow | None,
-        outdated: OutdatedVerdicts,
+        superseded: SupersededVerdicts,
     ) -> None:
         cut = windows(source, self._settings, mode=self._chunker.mode, function=self._function)
-        alike = AlikeVerdicts(of_files=source.tells_ends)
+        alike = RepeatedVerdicts(of_files=source.tells_ends)
         with ThreadPoolExecutor(1, "embedfleet-writer") as writer:
             writing: deque[Future[Written]] = deque()
             before: Window | None = None
@@ -157,7 +157,7 @@ class Producer:
                     write = partial(self._write, window, prepared, done.job_id, lane, alike)
                     writing.append(writer.submit(write))
                     before = window
-                    outdated.follow()
+                    superseded.follow()
             finally:
                 self._settle(writing, done, on_window)
 
@@ -177,21 +177,21 @@ class Producer:
     def _prepare(self, window: Window, job_id: int, before: Window | None = None) -> Prepared:
         """`before` is a window that is being written and not to be seen in the tables yet."""
         keys = window.keys()
-        known = persistently(lambda _: known_documents(self._db, self._collection, keys))
-        window.respell(known)
+        known = retried(lambda _: existing_documents(self._db, self._collection, keys))
+        window.use_former_keys(known)
         if before is not None:
             for key in window.accepted.keys() & before.accepted.keys():
                 first = before.accepted[key]
                 origin = first.document
-                known[key] = Known(
+                known[key] = ExistingDocument(
                     first.digest, live=False, job_id=job_id, source=origin.source, row=origin.row
                 )
         return prepare(window, known, self._chunker, job_id=job_id, replace_others=self._replace)
 
     def _write(
-        self, window: Window, prepared: Prepared, job_id: int, lane: Lane, alike: AlikeVerdicts
+        self, window: Window, prepared: Prepared, job_id: int, lane: Lane, alike: RepeatedVerdicts
     ) -> Written:
-        budget = self._settings.batch_tokens(self._collection.queue)
+        batch_tokens = self._settings.batch_tokens(self._collection.queue)
         self._failpoints.hit("before_merge")
 
         def stored(again: bool) -> tuple[Prepared, ingest.Merged, int]:
@@ -200,12 +200,14 @@ class Producer:
             incoming = wanted.incoming
             incoming.verdicts = rows(alike.cut(wanted.rejected))
             elsewhere = self._elsewhere.count({chunk.hash for chunk in incoming.chunks})
-            merged = ingest.merge(self._db, self._collection, job_id, incoming, budget=budget)
+            merged = ingest.merge(
+                self._db, self._collection, job_id, incoming, batch_tokens=batch_tokens
+            )
             return wanted, merged, elsewhere
 
-        written, merged, elsewhere = persistently(stored)
+        written, merged, elsewhere = retried(stored)
         alike.count(written.rejected)
-        persistently(lambda _: documents.prune(self._db, self._collection, merged.left_behind))
+        retried(lambda _: documents.prune(self._db, self._collection, merged.left_behind))
         self._failpoints.hit("after_merge_before_ring")
         # The lane's runner looks by itself.
         rings = merged.batches and lane == "live"

@@ -8,7 +8,7 @@ from types import TracebackType
 
 import psycopg
 
-from embedfleet_producer.persistence import persistently
+from embedfleet_producer.retries import retried
 from embedfleet_schema.database import Database
 from embedfleet_schema.errors import EmbedfleetError
 from embedfleet_schema.settings import Settings
@@ -62,7 +62,7 @@ class Loading:
     ) -> None:
         self._ended.set()
         if error is None:
-            persistently(lambda _: self._loaded())
+            retried(lambda _: self._loaded())
             return
         try:
             with self._db.transaction() as conn:

@@ -8,7 +8,7 @@ from contextlib import closing
 from dataclasses import dataclass, field, replace
 
 from embedfleet_producer.chunking import Chunker
-from embedfleet_producer.known import Known, known_documents
+from embedfleet_producer.existing import ExistingDocument, existing_documents
 from embedfleet_producer.prepare import Prepared, keep_some, prepare
 from embedfleet_producer.ready_made import ChunkFunction
 from embedfleet_producer.source import Source
@@ -73,7 +73,7 @@ class Planner:
         self._replace_others = replace_others
         self._chunker = Chunker(target.space, target.chunking, counter)
         self._others = plans.siblings(db, target.space, target.collection)
-        self._documents: dict[bytes, Known] = {}
+        self._documents: dict[bytes, ExistingDocument] = {}
         self._texts: set[bytes] = set()
         self.mode = self._chunker.mode
         self.approximate = counter.approximate
@@ -93,7 +93,7 @@ class Planner:
         )
         incoming = prepared.incoming
         for document in incoming.documents:
-            self._documents[_short(document.key)] = Known(
+            self._documents[_short(document.key)] = ExistingDocument(
                 document.digest, live=True, job_id=_THIS_PLAN, source=document.source
             )
         self._count_documents(prepared)
@@ -103,7 +103,7 @@ class Planner:
         self.counted.texts += len(fresh)
         self.counted.tokens += sum(chunk.tokens for chunk in fresh.values())
         missing = self._missing({hash_: chunk.tokens for hash_, chunk in fresh.items()})
-        for hash_ in missing.keys() & incoming.refused.keys():
+        for hash_ in missing.keys() & incoming.failures.keys():
             del missing[hash_]
             self.counted.failed += 1
         self._pay(missing)
@@ -111,11 +111,11 @@ class Planner:
         self.counted.samples += [fresh[hash_].content for hash_ in list(missing)[:room]]
         self._pay(self._missing(self._waiting(incoming.waiting)))
 
-    def _known(self, window: Window) -> dict[str, Known]:
-        known: dict[str, Known] = {}
+    def _known(self, window: Window) -> dict[str, ExistingDocument]:
+        known: dict[str, ExistingDocument] = {}
         if self._collection:
-            known = known_documents(self._db, self._collection, window.keys())
-        window.respell(known)
+            known = existing_documents(self._db, self._collection, window.keys())
+        window.use_former_keys(known)
         for key in window.accepted:
             first = self._documents.get(_short(key))
             if first is not None:

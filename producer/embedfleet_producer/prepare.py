@@ -10,14 +10,14 @@ from typing import Any
 from psycopg.types.json import Jsonb
 
 from embedfleet_producer.chunking import Chunker, PreparedChunk
-from embedfleet_producer.known import Known
+from embedfleet_producer.duplicate_keys import duplicate, is_taken, taken
+from embedfleet_producer.existing import ExistingDocument
 from embedfleet_producer.marks import in_force, marks_of
-from embedfleet_producer.origins import duplicate, is_taken, taken
-from embedfleet_producer.stand_ins import RefusedChunk
+from embedfleet_producer.placeholders import PlaceholderChunk
 from embedfleet_producer.unreadable import UNREADABLE_SHARE
 from embedfleet_producer.validation import Validated
 from embedfleet_producer.windows import Window
-from embedfleet_schema.store.ingest import ChunkRow, DocumentRow, Incoming, Refusal
+from embedfleet_schema.store.ingest import ChunkRow, DocumentRow, Incoming, TextFailure
 from embedfleet_schema.types import Document, Rejection, text_hash
 
 # Verdicts that a call returns; all of them are in `failures`, and memory stays flat.
@@ -39,7 +39,7 @@ def keep_some(returned: list[Rejection], rejected: Sequence[Rejection]) -> None:
 
 def prepare(
     window: Window,
-    known: Mapping[str, Known],
+    known: Mapping[str, ExistingDocument],
     chunker: Chunker,
     *,
     job_id: int,
@@ -73,7 +73,7 @@ def prepare(
     return Prepared(incoming, rejected)
 
 
-def _keep(incoming: Incoming, document: Document, former: Known) -> None:
+def _keep(incoming: Incoming, document: Document, former: ExistingDocument) -> None:
     """Count a document that is as it was, and note the source that nobody had named."""
     incoming.unchanged += 1
     if not former.live:
@@ -84,7 +84,7 @@ def _keep(incoming: Incoming, document: Document, former: Known) -> None:
 
 
 def _conflict(
-    document: Document, former: Known | None, job_id: int, *, replace_others: bool
+    document: Document, former: ExistingDocument | None, job_id: int, *, replace_others: bool
 ) -> Rejection | None:
     """Why a document is no new version of the one that is known under its key."""
     if former is None:
@@ -124,30 +124,30 @@ def _take(
     for position, prepared in enumerate(chunks):
         chunk, tokens = prepared.chunk, prepared.tokens
         start, end, content = chunk.start, chunk.end, chunk.content
-        hash_ = chunk.hash if isinstance(chunk, RefusedChunk) else text_hash(content)
+        hash_ = chunk.hash if isinstance(chunk, PlaceholderChunk) else text_hash(content)
         own = {**parts[position], **chunk.metadata} if parts else chunk.metadata
         metadata = _over(document.metadata, own) if own else whole
         incoming.chunks.append(
             ChunkRow(key, position, start, end, tokens, hash_, content, metadata)
         )
-        if refusal := _refusal(prepared, chunker.limit):
-            incoming.refused[hash_] = refusal
+        if failure := _failure(prepared, chunker.limit):
+            incoming.failures[hash_] = failure
 
 
-def _refusal(prepared: PreparedChunk, limit: int) -> Refusal | None:
+def _failure(prepared: PreparedChunk, limit: int) -> TextFailure | None:
     """Why no worker needs to try this text; its neighbours are embedded."""
     chunk, tokens = prepared.chunk, prepared.tokens
-    if isinstance(chunk, RefusedChunk):
-        return Refusal(chunk.code, chunk.reason)
+    if isinstance(chunk, PlaceholderChunk):
+        return TextFailure(chunk.code, chunk.reason)
     if tokens > limit:
         # The model would cut it off in silence, and part of it could never be found.
-        return Refusal("TOO_LONG", f"it has {tokens:,} tokens, the model takes {limit:,}")
+        return TextFailure("TOO_LONG", f"it has {tokens:,} tokens, the model takes {limit:,}")
     if prepared.unread >= UNREADABLE_SHARE:
         reason = (
-            f"the model's tokenizer does not know {prepared.unread:.0%} of it: its vector would "
-            "be that of any other such text. A model for this language or script reads it"
+            f"the model's tokenizer does not know {prepared.unread:.0%} of it, and all such texts "
+            "would get the same vector: use a model for this language or script"
         )
-        return Refusal("UNREADABLE_BY_MODEL", reason)
+        return TextFailure("UNREADABLE_BY_MODEL", reason)
     return None
 
 

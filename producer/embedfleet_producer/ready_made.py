@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from embedfleet_producer.marks import in_force, marks_of
 from embedfleet_producer.validation import Validated, checked, printable, shown, validate
-from embedfleet_producer.visible import has_text
+from embedfleet_producer.visible_text import has_text
 from embedfleet_schema.errors import BadChunking
 from embedfleet_schema.types import Chunk, ChunkMode, Rejection
 

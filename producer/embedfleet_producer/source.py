@@ -8,8 +8,8 @@ from collections.abc import AsyncIterable, Generator, Iterator, Mapping
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
+from embedfleet_schema.driver_errors import callers_own
 from embedfleet_schema.errors import NotDocuments
-from embedfleet_schema.foreign import callers_own
 from embedfleet_schema.types import Document, Rejection
 
 _END = object()

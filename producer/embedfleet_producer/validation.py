@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 from itertools import chain
 from typing import TypeGuard, TypeVar, cast, get_args
 
-from embedfleet_producer.stand_ins import RefusedChunk
-from embedfleet_producer.visible import has_text
+from embedfleet_producer.placeholders import PlaceholderChunk
+from embedfleet_producer.visible_text import has_text
 from embedfleet_schema.types import Chunk, ChunkMode, Document, Mark, Rejection, text_hash
 
 Given = TypeVar("Given")
@@ -29,7 +29,7 @@ MAX_OFFSET = 2**31 - 1
 class Validated:
     """A document that may be stored: its metadata as JSON, and the digest that tells a change.
 
-    Of its ready-made chunks, those that are at fault are `RefusedChunk`. `mode` is how its text is
+    Of its ready-made chunks, a faulty one is a `PlaceholderChunk`. `mode` is how its text is
     cut, as far as nobody cut it already.
     """
 
@@ -47,7 +47,7 @@ _MODES = get_args(ChunkMode)
 _KINDS: dict[ChunkMode, str] = {"text": "text", "markdown": "markdown with headings"}
 
 
-class _Refused(Exception):
+class _Rejected(Exception):
     def __init__(self, code: str, reason: str) -> None:
         super().__init__(reason)
         self.code = code
@@ -77,8 +77,8 @@ def validate(
         metadata = _metadata_json(document.metadata)
         mode = document.mode or mode
         digest, size = _digest(document, metadata, max_bytes, mode)
-    except _Refused as refused:
-        if (mended := _with_stand_ins(document)) is not None:
+    except _Rejected as refused:
+        if (mended := _with_placeholders(document)) is not None:
             return validate(mended, max_bytes=max_bytes, mode=mode)
         source = storable_source(document.place)
         return Rejection(printable(document.key), refused.code, refused.reason, source)
@@ -88,28 +88,28 @@ def validate(
 def checked(piece: object) -> str | Chunk:
     """A ready-made chunk as it is, or what stands for it if it cannot be stored."""
     chunk = piece if isinstance(piece, Chunk) else Chunk(cast("str", piece))
-    if isinstance(chunk, RefusedChunk):
+    if isinstance(chunk, PlaceholderChunk):
         return chunk
     try:
         _encoded(_string(chunk.content))
         _metadata_json(chunk.metadata)
         _offsets(chunk)
-    except _Refused as fault:
+    except _Rejected as fault:
         shown = printable(chunk.content)
         given = chunk.content if isinstance(chunk.content, str) else shown
         # No text holds a NUL: nothing else has this address.
         said = f"\0{fault.code}\0{fault.reason}\0{given}".encode("utf-8", "surrogatepass")
-        return RefusedChunk(shown, code=fault.code, reason=fault.reason, hash=text_hash(said))
+        return PlaceholderChunk(shown, code=fault.code, reason=fault.reason, hash=text_hash(said))
     return piece if isinstance(piece, str) else chunk
 
 
-def _with_stand_ins(document: Document) -> Document | None:
+def _with_placeholders(document: Document) -> Document | None:
     """The document without its faulty chunks; None where they are not what is wrong with it."""
     if document.text is not None:
         return None
     try:
         given = _listed(document.chunks)
-    except _Refused:
+    except _Rejected:
         return None
     chunks = [checked(piece) for piece in given]
     is_same = all(one is other for one, other in zip(chunks, given, strict=True))
@@ -132,7 +132,7 @@ def _digest(
         encoded = _encoded(text) if size + len(text) <= max_bytes else b""
         size += max(len(encoded), len(text))
         if size > max_bytes:
-            raise _Refused("TOO_LONG", f"it is longer than {max_bytes:,} bytes; split it")
+            raise _Rejected("TOO_LONG", f"it is longer than {max_bytes:,} bytes; split it")
         # Lengths keep ["ab", "c"] and ["a", "bc"] apart.
         digest.update(b"%d:" % len(encoded))
         digest.update(encoded)
@@ -159,28 +159,28 @@ def shown(value: object) -> str:
 
 def _check_key(key: object) -> None:
     if not isinstance(key, str) or not key:
-        raise _Refused("BAD_KEY", "a key is a string of at least one character")
+        raise _Rejected("BAD_KEY", "a key must be a string of at least one character")
     if len(_encoded(key)) > MAX_KEY_BYTES:
-        raise _Refused("KEY_TOO_LONG", f"a key has at most {MAX_KEY_BYTES} bytes")
+        raise _Rejected("KEY_TOO_LONG", f"a key has at most {MAX_KEY_BYTES} bytes")
 
 
 def _check_mode(mode: object) -> None:
     if mode is not None and not (isinstance(mode, str) and mode in _MODES):
-        raise _Refused("BAD_MODE", f"the mode is one of {', '.join(_MODES)}, or None")
+        raise _Rejected("BAD_MODE", f"the mode is one of {', '.join(_MODES)}, or None")
 
 
 def _check_source(source: object) -> None:
     if source is None:
         return
     if not isinstance(source, str) or not source or len(_encoded(source)) > MAX_SOURCE_BYTES:
-        raise _Refused("BAD_SOURCE", f"a source is a string of 1 to {MAX_SOURCE_BYTES:,} bytes")
+        raise _Rejected("BAD_SOURCE", f"a source is a string of 1 to {MAX_SOURCE_BYTES:,} bytes")
 
 
 def storable_source(source: object) -> str | None:
     """The source of a verdict, unless it is none that PostgreSQL can hold."""
     try:
         _check_source(source)
-    except _Refused:
+    except _Rejected:
         return None
     return source if isinstance(source, str) else None
 
@@ -188,15 +188,15 @@ def storable_source(source: object) -> str | None:
 def _texts(document: Document) -> Iterator[tuple[str, str]]:
     """The texts of a document, each with what else of it matters for a change."""
     if (document.text is None) == (document.chunks is None):
-        raise _Refused("NOT_TEXT", "a document has either a text or chunks")
+        raise _Rejected("NOT_TEXT", "a document must have either a text or chunks")
     if document.text is not None:
         yield _visible(document.text), ""
         return
-    is_visible, fault = False, _Refused("EMPTY", "no chunk has visible text")
+    is_visible, fault = False, _Rejected("EMPTY", "no chunk has visible text")
     for chunk in _listed(document.chunks):
-        if isinstance(chunk, RefusedChunk):
+        if isinstance(chunk, PlaceholderChunk):
             if fault.code == "EMPTY":
-                fault = _Refused(chunk.code, chunk.reason)
+                fault = _Rejected(chunk.code, chunk.reason)
             yield chunk.content, f"!{chunk.hash.hex()}"
             continue
         if isinstance(chunk, Chunk):
@@ -212,10 +212,10 @@ def _texts(document: Document) -> Iterator[tuple[str, str]]:
 def _listed(chunks: object) -> Sequence[object]:
     """The chunks of a document; an iterator would be used up by its own verdict."""
     if not _is_list(chunks):
-        raise _Refused("NOT_TEXT", f"chunks come as a list, not as {type(chunks).__name__}")
+        raise _Rejected("NOT_TEXT", f"chunks come as a list, not as {type(chunks).__name__}")
     listed = _read("NOT_TEXT", "the list of chunks cannot be read", list, chunks)
     if not listed:
-        raise _Refused("EMPTY", "the list of chunks is empty")
+        raise _Rejected("EMPTY", "the list of chunks is empty")
     return listed
 
 
@@ -223,10 +223,10 @@ def _read(code: str, fault: str, reading: Callable[[Given], Found], given: Given
     """What a caller's object holds; what its own code raises is a fault of that object alone."""
     try:
         return reading(given)
-    except _Refused:
+    except _Rejected:
         raise
     except Exception as error:  # noqa: BLE001
-        raise _Refused(code, printable(f"{fault}: {shown(error)}")) from None
+        raise _Rejected(code, printable(f"{fault}: {shown(error)}")) from None
 
 
 def _is_list(value: object) -> TypeGuard[Sequence[object]]:
@@ -237,9 +237,9 @@ def _offsets(chunk: Chunk) -> str:
     """The offsets that came with a chunk, as far as they are there."""
     given = [offset for offset in (chunk.start, chunk.end) if offset is not None]
     if any(type(offset) is not int or not 0 <= offset <= MAX_OFFSET for offset in given):
-        raise _Refused("BAD_OFFSETS", f"start and end are whole numbers from 0 to {MAX_OFFSET:,}")
+        raise _Rejected("BAD_OFFSETS", f"start and end are whole numbers from 0 to {MAX_OFFSET:,}")
     if given != sorted(given):
-        raise _Refused("BAD_OFFSETS", f"a chunk that starts at {given[0]} ends at {given[1]}")
+        raise _Rejected("BAD_OFFSETS", f"a chunk that starts at {given[0]} ends at {given[1]}")
     return f"{chunk.start}:{chunk.end}" if given else ""
 
 
@@ -249,7 +249,7 @@ def _marks(document: Document) -> str:
     if not marks:
         return ""
     if document.text is None:
-        raise _Refused("BAD_MARKS", "marks belong to a text; ready-made chunks have metadata")
+        raise _Rejected("BAD_MARKS", "marks belong to a text; ready-made chunks have metadata")
     written = "".join(_mark(mark, len(document.text)) for mark in marks)
     longest: dict[str, int] = {}
     for name, value in chain.from_iterable(mark.metadata.items() for mark in document.marks):
@@ -257,63 +257,63 @@ def _marks(document: Document) -> str:
         longest[name] = max(longest.get(name, 0), size)
     if sum(longest.values()) > MAX_METADATA_BYTES:
         reason = f"metadata of marks has at most {MAX_METADATA_BYTES:,} bytes for a chunk"
-        raise _Refused("BAD_METADATA", reason)
+        raise _Rejected("BAD_METADATA", reason)
     return written
 
 
 def _marks_listed(marks: object) -> Sequence[object]:
     if not _is_list(marks):
-        raise _Refused("BAD_MARKS", f"marks come as a list, not as {type(marks).__name__}")
+        raise _Rejected("BAD_MARKS", f"marks come as a list, not as {type(marks).__name__}")
     return _read("BAD_MARKS", "the list of marks cannot be read", list, marks)
 
 
 def _mark(mark: object, length: int) -> str:
     if not isinstance(mark, Mark):
-        raise _Refused("BAD_MARKS", f"a Mark is needed, not {type(mark).__name__}")
+        raise _Rejected("BAD_MARKS", f"a Mark is needed, not {type(mark).__name__}")
     if type(mark.start) is not int or not 0 <= mark.start <= length:
-        raise _Refused("BAD_MARKS", f"a mark starts within its text, from 0 to {length:,}")
+        raise _Rejected("BAD_MARKS", f"a mark starts within its text, from 0 to {length:,}")
     return f"@{mark.start}{_metadata_json(mark.metadata)}"
 
 
 def _visible(text: object) -> str:
     checked = _string(text)
     if not has_text(checked):
-        raise _Refused("EMPTY", "there is no visible text")
+        raise _Rejected("EMPTY", "there is no visible text")
     return checked
 
 
 def _string(text: object) -> str:
     if not isinstance(text, str):
-        raise _Refused("NOT_TEXT", f"text is needed, not {type(text).__name__}")
+        raise _Rejected("NOT_TEXT", f"text is needed, not {type(text).__name__}")
     return text
 
 
 def _encoded(text: str) -> bytes:
     if "\0" in text:
-        raise _Refused("NUL_BYTE", f"character {text.index(chr(0))} is NUL; remove it")
+        raise _Rejected("NUL_BYTE", f"character {text.index(chr(0))} is NUL; remove it")
     try:
         return text.encode()
     except UnicodeEncodeError as error:
         reason = f"character {error.start} is half of a surrogate pair; decode the text again"
-        raise _Refused("BAD_UNICODE", reason) from None
+        raise _Rejected("BAD_UNICODE", reason) from None
 
 
 def metadata_fault(metadata: object) -> str | None:
     """Why metadata could not be stored; None where it can."""
     try:
         _metadata_json(metadata)
-    except _Refused as refused:
+    except _Rejected as refused:
         return refused.reason
     return None
 
 
 def _metadata_json(metadata: object) -> str:
     if not isinstance(metadata, Mapping):
-        raise _Refused("BAD_METADATA", f"metadata is a mapping, not {type(metadata).__name__}")
+        raise _Rejected("BAD_METADATA", f"metadata is a mapping, not {type(metadata).__name__}")
     # What is no JSON, a lone surrogate too, and what the code of a caller's own mapping raises.
     text, size = _read("BAD_METADATA", "metadata is not JSON", _written_whole, metadata)
     if size > MAX_METADATA_BYTES:
-        raise _Refused("BAD_METADATA", f"metadata has at most {MAX_METADATA_BYTES:,} bytes")
+        raise _Rejected("BAD_METADATA", f"metadata has at most {MAX_METADATA_BYTES:,} bytes")
     return text
 
 
@@ -326,14 +326,14 @@ def _written_whole(metadata: Mapping[object, object]) -> tuple[str, int]:
 
 def _check_values(value: object, depth: int) -> None:
     if depth == 0:
-        raise _Refused("BAD_METADATA", f"metadata is nested deeper than {MAX_METADATA_DEPTH}")
+        raise _Rejected("BAD_METADATA", f"metadata is nested deeper than {MAX_METADATA_DEPTH}")
     if isinstance(value, str):
         if "\0" in value:
-            raise _Refused("BAD_METADATA", "metadata holds a NUL character")
+            raise _Rejected("BAD_METADATA", "metadata holds a NUL character")
     elif isinstance(value, Mapping):
         for name, item in value.items():
             if not isinstance(name, str):
-                raise _Refused("BAD_METADATA", f"a name is no string: {printable(name)}")
+                raise _Rejected("BAD_METADATA", f"a name is not a string: {printable(name)}")
             _check_values(name, depth)
             _check_values(item, depth - 1)
     elif isinstance(value, list | tuple):

@@ -1,4 +1,4 @@
-"""Verdicts of one enqueue: those that it outdates, and those that are alike."""
+"""Verdicts of one enqueue: those that it supersedes, and those that are alike."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 
-from embedfleet_producer.persistence import persistently
+from embedfleet_producer.retries import retried
 from embedfleet_producer.source import Source
 from embedfleet_producer.validation import printable, storable_source
 from embedfleet_schema.amounts import quantity
@@ -24,7 +24,7 @@ FORGOTTEN_AT_ONCE = 100
 STDIN = "stdin"
 
 
-class OutdatedVerdicts:
+class SupersededVerdicts:
     """Those of one call, on sources that it reads to their end; memory grows with the sources that
     have a verdict, not with all.
     """
@@ -34,7 +34,7 @@ class OutdatedVerdicts:
         self._collection = collection
         self._source = source
         self._rejected = (
-            persistently(lambda _: ingest.rejected_sources(db, collection))
+            retried(lambda _: ingest.rejected_sources(db, collection))
             if source.tells_ends
             else set()
         )
@@ -50,13 +50,13 @@ class OutdatedVerdicts:
         sources = sorted(self._ended)
         for start in range(0, len(sources), FORGOTTEN_AT_ONCE):
             page = sources[start : start + FORGOTTEN_AT_ONCE]
-            persistently(partial(self._forget, job_id, page))
+            retried(partial(self._forget, job_id, page))
 
     def _forget(self, job_id: int, sources: list[str], again: bool) -> None:  # noqa: ARG002
         ingest.forget_sources(self._db, self._collection, job_id, sources)
 
 
-class AlikeVerdicts:
+class RepeatedVerdicts:
     """Those of one call. A file may have millions of rows that are all wrong in one way: it lists
     the first of each code, and one more verdict says how many follow.
 

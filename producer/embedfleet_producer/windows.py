@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 
-from embedfleet_producer.origins import duplicate
+from embedfleet_producer.duplicate_keys import duplicate
 from embedfleet_producer.ready_made import ChunkFunction, cut_by
 from embedfleet_producer.validation import Validated, validate
 from embedfleet_schema.settings import Settings
@@ -38,23 +38,23 @@ class Window:
         former = [each.document.former_key for each in validated if each.document.former_key]
         return [*self.accepted, *former]
 
-    def respell(self, known: Container[str]) -> None:
+    def use_former_keys(self, known: Container[str]) -> None:
         """Give documents the key that a collection holds them by, if that is the former one."""
         for key, validated in list(self.accepted.items()):
             former = validated.document.former_key
             if former is None or former in self.accepted or former not in known or key in known:
                 continue
-            document = _respelled(validated.document, former)
-            respelled = validate(document, max_bytes=validated.size, mode=validated.mode)
-            if isinstance(respelled, Validated):
-                self.accepted[former] = respelled
+            document = _with_key(validated.document, former)
+            renamed = validate(document, max_bytes=validated.size, mode=validated.mode)
+            if isinstance(renamed, Validated):
+                self.accepted[former] = renamed
                 del self.accepted[key]
 
     def __len__(self) -> int:
         return len(self.accepted) + len(self.rejected)
 
 
-def _respelled(document: Document, key: str) -> Document:
+def _with_key(document: Document, key: str) -> Document:
     """Under the former key, also where its metadata has the key as its path."""
     metadata = dict(document.metadata)
     if metadata.get("path") == document.key:

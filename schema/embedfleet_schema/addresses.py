@@ -58,7 +58,7 @@ def check_database_url(url: str) -> dict[str, str]:
         raise BadDatabaseUrl("it holds the character NUL")
     scheme = _scheme(url)
     if scheme and scheme not in POSTGRES:
-        raise BadDatabaseUrl("it is no URL of PostgreSQL: those start with postgresql://")
+        raise BadDatabaseUrl("it is not a PostgreSQL URL: those start with postgresql://")
     if scheme:
         rest = url.partition("://")[2]
         # libpq takes the first of these for the end of the login or of the host.
@@ -72,7 +72,7 @@ def check_database_url(url: str) -> dict[str, str]:
         hint = ESCAPES if scheme else "quote values with spaces, as in password='two words'"
         raise BadDatabaseUrl(f"libpq does not understand it; {hint}") from None
     if not _PORTS.fullmatch(found.get("port", "")):
-        raise BadDatabaseUrl(f"its port is no number; {ESCAPES}")
+        raise BadDatabaseUrl(f"its port is not a number; {ESCAPES}")
     return found
 
 
@@ -88,7 +88,7 @@ def _shown(url: str) -> str:
     found = check_database_url(url)
     parts = [found.get(name, "") for name in ("host", "hostaddr", "port", "dbname")]
     if any(map(_ANOTHER.search, parts)):
-        raise BadDatabaseUrl("another address stands in a part of it")
+        raise BadDatabaseUrl("one part of it contains another address")
     secret = _SECRET.search(url)
     if secret is not None:
         # What changes a parameter from behind a password may be a piece of it.

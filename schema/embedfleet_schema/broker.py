@@ -167,7 +167,7 @@ class Doorbell:
                     self._app.send_task(TASK, args=(queue,), queue=queue, connection=connection)
         except _broker_errors() as error:
             self._breaker.open()
-            log.warning("cannot ring queue %s: %s", queue, type(error).__name__)
+            log.warning("cannot send a message to queue %s: %s", queue, type(error).__name__)
             return False
         self._breaker.close()
         return True

@@ -46,7 +46,7 @@ class RingClient(redis.PrefixedStrictRedis):
         except ResponseError as error:
             if not str(error).startswith("WRONGTYPE"):
                 raise
-            log.error("what stands in the place of a queue is none: delete it in Redis")  # noqa: TRY400
+            log.error("the key of a queue holds something else: delete it in Redis")  # noqa: TRY400
             time.sleep(REST_S)
             return None
         if not popped:
@@ -56,7 +56,11 @@ class RingClient(redis.PrefixedStrictRedis):
         ring = ring_of(entry, queue)
         if ring is None:
             # Its size only: nobody knows what somebody put there.
-            log.error("queue %s: dropped an entry of %d bytes that is no ring", queue, len(entry))
+            log.error(
+                "queue %s: dropped an entry of %d bytes that is not one of our messages",
+                queue,
+                len(entry),
+            )
             return None
         return key, ring
 

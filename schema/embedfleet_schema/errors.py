@@ -57,8 +57,8 @@ class UnknownCollection(UsageError):
 
 
 class CollectionGone(UsageError):
-    """The collection {name!r} was dropped after it was opened here; one that has its name now is
-    another. Open or create that with: fleet.collection({name!r}, model=...)
+    """The collection {name!r} was dropped after this program opened it. A collection of that name
+    now is another one. Open or create it with: fleet.collection({name!r}, model=...)
     """
 
 
@@ -76,7 +76,7 @@ class ChunkingMismatch(UsageError):
 
 
 class ReuseMismatch(UsageError):
-    """Collection {name!r} was made with reuse {reuse!r}, not {wanted!r}. Open it without that."""
+    """Collection {name!r} was made with reuse {reuse!r}, not {wanted!r}. Open it without reuse."""
 
 
 class BadChunking(UsageError):
@@ -104,14 +104,14 @@ class UnreadableQuery(UsageError):
 
 
 class UnknownJob(UsageError):
-    """There is no job {job}; it may have been dropped with its collection, or removed some weeks
-    after it ended (EMBEDFLEET_JOB_RETENTION_DAYS). List the latest with: embedfleet status
+    """There is no job {job}. It may have been dropped with its collection, or removed some weeks
+    after it ended (EMBEDFLEET_JOB_RETENTION_DAYS). List the latest jobs with: embedfleet status
     """
 
 
 class UnknownModel(UsageError):
-    """No collection uses the model {model!r}. Write it as `embedfleet collection list` shows it, as
-    openai/text-embedding-3-small; a job is named by its number.
+    """No collection uses the model {model!r}. Write it as `embedfleet collection list` shows it,
+    such as openai/text-embedding-3-small. A job is named by its number.
     """
 
 
@@ -126,12 +126,12 @@ class BudgetSpent(UsageError):
 
 
 class BadBudget(UsageError):
-    """A budget of {budget} USD cannot be kept: give an amount above 0, such as 2.50."""
+    """A budget of {budget} USD is not valid. Give an amount above 0, such as 2.50."""
 
 
 class PriceUnknown(UsageError):
-    """What {model} costs is not known, so a budget for it cannot be kept. Say it in USD per million
-    tokens, to producers and workers alike: EMBEDFLEET_PRICES='{{"{model}": 0.1}}'
+    """The price of {model} is not known, so its costs cannot be kept within a budget. Set it in USD
+    per million tokens, for producers and workers: EMBEDFLEET_PRICES='{{"{model}": 0.1}}'
     """
 
 
@@ -150,19 +150,19 @@ class BadReadOption(UsageError):
 
 
 class BadPattern(UsageError):
-    """The pattern {pattern!r} cannot be used: {reason}. Write it as in .gitignore, as '*.log'."""
+    """The pattern {pattern!r} cannot be used: {reason}. Write it as in .gitignore: '*.log'."""
 
 
 class NothingAccepted(EmbedfleetError):
-    """Nothing was accepted of {count} inputs; the first, {key}: {reason}. See them all with:
+    """None of {count} inputs was accepted. The first is {key}: {reason}. List all of them with:
     embedfleet failures {name}
     """
 
 
 class HashCollision(EmbedfleetError):
-    """A text of {keys} has the same hash as another text of the collection, which does not happen
-    by chance. Nothing of these documents and of those read with them was stored. Find out who made
-    them, and enqueue the others without them.
+    """A text of {keys} has the same hash as another text of the collection. That does not happen by
+    chance: somebody made it so. These documents, and those that were read with them, were not
+    stored. Find out who made them, and enqueue the others without them.
     """
 
 
@@ -189,14 +189,12 @@ class DatabaseUnreachable(EmbedfleetError):
 
 
 class DatabaseError(EmbedfleetError):
-    """PostgreSQL at {url} did not do what it was asked to: {reason}. Check it with: embedfleet
-    doctor
-    """
+    """PostgreSQL at {url} reported an error: {reason}. Check it with: embedfleet doctor"""
 
 
 class ConnectionsInUse(EmbedfleetError):
-    """All {count} connections of this process to PostgreSQL were in use for 30 s. Let fewer threads
-    work at once, or raise EMBEDFLEET_MAX_CONNECTIONS
+    """All {count} connections of this process to PostgreSQL were in use for 30 s. Use fewer
+    threads, or raise EMBEDFLEET_MAX_CONNECTIONS.
     """
 
 
@@ -211,8 +209,8 @@ class SchemaOutdated(EmbedfleetError):
 
 
 class SchemaNewer(EmbedfleetError):
-    """The tables at {url} are at revision {found}, this program knows only {known}: upgrade
-    embedfleet on this machine. Nothing is lost: what waits is done by programs that know them.
+    """The tables at {url} are at revision {found}, this program knows only {known}. Upgrade
+    embedfleet on this machine. Nothing is lost: newer programs do the work that waits.
     """
 
 
@@ -223,7 +221,9 @@ class PgvectorMissing(EmbedfleetError):
 
 
 class PoolerInTheWay(EmbedfleetError):
-    """{url} is a pooler, and this needs the server: name it in EMBEDFLEET_DIRECT_DATABASE_URL."""
+    """{url} is a connection pooler. This command needs the server itself: set its URL in
+    EMBEDFLEET_DIRECT_DATABASE_URL.
+    """
 
 
 class UnsuitableDatabase(EmbedfleetError):
@@ -231,20 +231,20 @@ class UnsuitableDatabase(EmbedfleetError):
 
 
 class CodeOfOthers(EmbedfleetError):
-    """The tables at {url} call code that is not ours, and it would run with the rights of a
-    superuser: {found}. Look at it and remove it, or migrate as the owner of the schema embedfleet.
+    """The tables at {url} call code that is not part of embedfleet. It would run with the rights of
+    a superuser: {found}. Check it and remove it, or migrate as the owner of the schema embedfleet.
     """
 
 
 class NotPermitted(EmbedfleetError):
-    """PostgreSQL at {url} does not let this user do that: {reason}. Which role may do what stands
-    in docs/security.md; an administrator grants it with: GRANT embedfleet_... TO the user
+    """PostgreSQL at {url} does not permit this user to do that: {reason}. docs/security.md lists
+    the roles. An administrator grants one with: GRANT embedfleet_... TO the user
     """
 
 
 class Blocked(EmbedfleetError):
     """PostgreSQL at {url} did not get a lock within {seconds:g} s. Held by: {holders}. Try again
-    later; or end who holds it, as an administrator, with: SELECT pg_terminate_backend({pid})
+    later. Or end that session, as an administrator, with: SELECT pg_terminate_backend({pid})
     """
 
 
@@ -253,26 +253,25 @@ class UnknownRole(UsageError):
 
 
 class GrantUseless(UsageError):
-    """Role {role!r} can read {name!r} already ({readable}), and neither a table nor a plain view
-    keeps from its readers what is not live, so a grant would restrict nothing. Take those rights
-    away first, or grant to another role.
+    """Role {role!r} can read {name!r} already ({readable}). Those rights show more than live
+    documents, so a grant would restrict nothing. Revoke them first, or grant to another role.
     """
 
 
 class LongName(UsageError):
-    """{name!r} is too long a name for a search function: it may have {most} characters."""
+    """{name!r} is too long for the name of a search function: use at most {most} characters."""
 
 
 class ViewsInTheWay(UsageError):
-    """Others stand on collection {name!r}: {dependents}. Drop them first; or drop them together
-    with the collection: embedfleet collection drop {name} --cascade
+    """Other objects depend on collection {name!r}: {dependents}. Drop them first, or drop them
+    together with the collection: embedfleet collection drop {name} --cascade
     """
 
 
 class MigrationInTheWay(EmbedfleetError):
-    """The migration at {url} removes tables or columns that others stand on: {dependents}. Keep
-    their definitions (pg_get_viewdef), drop them, run embedfleet migrate again, and make them anew
-    on the views of the collections. What was migrated before stays.
+    """The migration at {url} removes tables or columns that other objects depend on: {dependents}.
+    Save their definitions (pg_get_viewdef), drop them, and run embedfleet migrate again. Then
+    create them again on the views of the collections. What was migrated before stays.
     """
 
 
@@ -293,7 +292,7 @@ class StackStopped(EmbedfleetError):
 
 
 class WorkersElsewhere(UsageError):
-    """connect(workers=...) starts workers for the embedded stack, and a database of your own is
+    """connect(workers=...) starts workers for the embedded stack only, but your own database is
     configured. Start workers where they are to run: embedfleet worker --queue {queue}
     """
 
@@ -303,8 +302,8 @@ class WorkerStartFailed(EmbedfleetError):
 
 
 class ModelNotFound(EmbedfleetError):
-    """The model {model!r} cannot be loaded: {reason}. Give a hub name while there is a network, or
-    a directory that holds the model.
+    """The model {model!r} cannot be loaded: {reason}. Give the name of a model on the hub (that
+    needs a network), or a directory that holds the model.
     """
 
     reason: str
@@ -315,13 +314,13 @@ class ModelRefused(EmbedfleetError):
 
 
 class KeyMissing(EmbedfleetError):
-    """There is no key for {provider} here, so {model} cannot be called. Set {variable} where
-    workers of the queue api run, and where texts are searched for.
+    """There is no API key for {provider} here, so {model} cannot be called. Set {variable} for
+    workers of the queue api, and for programs that search by text.
     """
 
 
 class LeaseLost(EmbedfleetError):
-    """Batch {batch} is no longer leased to this worker (attempt {attempt}): its result is void."""
+    """Batch {batch} is no longer leased to this worker (attempt {attempt}). Its result is lost."""
 
 
 class WaitTimeout(EmbedfleetError):
@@ -329,20 +328,20 @@ class WaitTimeout(EmbedfleetError):
 
 
 class NoWorker(EmbedfleetError):
-    """No worker of queue {queue} lives, so job {job} does not go on: {progress}. Start one with:
+    """No worker serves queue {queue}, so job {job} does not go on: {progress}. Start one with:
     {start}
     """
 
 
 class LibraryMissing(EmbedfleetError):
     """The sources of Python's standard library are not in {path}, so there are no docstrings to
-    read. Run this with an ordinary Python, or enqueue files of your own with: embedfleet enqueue
+    read. Run this with an ordinary Python, or enqueue your own files with: embedfleet enqueue
     """
 
 
 class DatabaseFull(EmbedfleetError):
-    """PostgreSQL has no disk space left, so nothing can be stored. Work goes on by itself when
-    there is space again.
+    """PostgreSQL has no disk space left, so nothing can be stored. Free some space: then
+    work goes on by itself.
     """
 
 

@@ -46,7 +46,7 @@ def _text(value: str | bytes, lost: Lost) -> str | None:
     try:
         text = value if isinstance(value, str) else value.decode()
     except UnicodeDecodeError:
-        lost("bytes that are no text")
+        lost("bytes that are not text")
         return None
     if "\0" in text:
         lost("text with a NUL character")

@@ -1,4 +1,4 @@
-"""Packing: distinct texts of similar length into batches of one token budget."""
+"""Packing: distinct texts of similar length into batches of so many tokens."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ class Packed(Generic[T]):
     tokens: int
 
 
-def pack(texts: Iterable[tuple[T, int]], budget: int) -> list[Packed[T]]:
-    """Cut (text, tokens) pairs into batches of at most `budget` tokens, longest texts first.
+def pack(texts: Iterable[tuple[T, int]], batch_tokens: int) -> list[Packed[T]]:
+    """Cut (text, tokens) pairs into batches of at most `batch_tokens` tokens, longest texts first.
 
-    The load is spread evenly: 1.1 budgets become two batches of 0.55, so no worker idles over a
-    remainder. A single text above the budget makes a batch of its own.
+    The load is spread evenly: 1.1 of it become two batches of 0.55, so no worker idles over a
+    remainder. A single text above it makes a batch of its own.
     """
     ordered = sorted(texts, key=lambda text: text[1], reverse=True)
     total = sum(tokens for _, tokens in ordered)
-    share = total / max(1, -(-total // budget))
+    share = total / max(1, -(-total // batch_tokens))
     packs: list[Packed[T]] = []
     taken: list[T] = []
     held = 0
     for text, tokens in ordered:
-        full = held + tokens > budget or held >= share or len(taken) == MAX_TEXTS
+        full = held + tokens > batch_tokens or held >= share or len(taken) == MAX_TEXTS
         if taken and full:
             packs.append(Packed(taken, held))
             taken, held = [], 0

@@ -10,7 +10,7 @@ from ipaddress import IPv6Address, ip_address, ip_network
 from pydantic import HttpUrl, TypeAdapter
 
 EXPOSED = (
-    "texts and keys would go over plain http:// to a public host; write https://, or set "
+    "texts and keys would go to a public host over plain http://; write https://, or set "
     "EMBEDFLEET_INSECURE=true"
 )
 # Ends of names that no public server has: RFC 6761, 6762 and 8375, what ICANN keeps for private

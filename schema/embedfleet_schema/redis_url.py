@@ -143,7 +143,7 @@ def parse_redis_url(url: str) -> RedisAddress:
         ),
     )
     if scheme in SENTINEL and not address.master:
-        raise BadRedisUrl("sentinels are asked for a master by name: add ?master_name=NAME")
+        raise BadRedisUrl("sentinels need the name of the master: add ?master_name=NAME")
     return address
 
 
@@ -178,12 +178,12 @@ def _options(query: str, scheme: str) -> dict[str, str]:
     try:
         pairs = parse_qsl(query, keep_blank_values=True, strict_parsing=bool(query))
     except ValueError:
-        raise BadRedisUrl("after its ? there is something that is no name=value") from None
+        raise BadRedisUrl("after its ? there is something that is not name=value") from None
     names = [name for name, _ in pairs]
     if any(name in TLS_OPTIONS and name not in allowed for name in names):
-        raise BadRedisUrl("it has TLS options without TLS: write rediss:// (or sentinels://)")
+        raise BadRedisUrl("it has TLS options but no TLS: write rediss:// (or sentinels://)")
     if not set(names) <= set(allowed):
-        raise BadRedisUrl(f"it has an option that {scheme}:// has not: {', '.join(allowed)}")
+        raise BadRedisUrl(f"it has an option that {scheme}:// does not have: {', '.join(allowed)}")
     if len(set(names)) < len(names):
         raise BadRedisUrl("it gives one option twice")
     return dict(pairs)
@@ -205,10 +205,10 @@ def _hosts(text: str, *, several: bool) -> tuple[tuple[str, int], ...]:
     hosts = []
     for match in found:
         if match is None:
-            raise BadRedisUrl("what stands for host and port is neither")
+            raise BadRedisUrl("its host and port cannot be read")
         port = int(match["port"] or (SENTINEL_PORT if several else PORT))
         if not 0 < port <= _MOST_PORT:
-            raise BadRedisUrl("its port is none")
+            raise BadRedisUrl("its port is not valid")
         hosts.append((match["six"] or match["name"] or "localhost", port))
     return tuple(hosts)
 
@@ -219,13 +219,13 @@ def _database(*given: str | None) -> int:
         raise BadRedisUrl("it names two databases")
     number = numbers.pop() if numbers else "0"
     if not _DATABASE.fullmatch(number) or not number.isascii():
-        raise BadRedisUrl("its database is no number")
+        raise BadRedisUrl("its database is not a number")
     return int(number)
 
 
 def _socket(host: str, path: str, login: Login, options: dict[str, str]) -> RedisAddress:
     if host or not path:
-        raise BadRedisUrl("a socket is named by its whole path, as in unix:///run/redis.sock")
+        raise BadRedisUrl("write the whole path of a socket, such as unix:///run/redis.sock")
     db = _database(options.pop("db", None), options.pop("virtual_host", "").strip("/"))
     return RedisAddress(socket=f"/{unquote(path)}", db=db, login=login)
 

@@ -88,18 +88,18 @@ def _refused(facts: Row) -> Iterator[Unmet]:
 
 def _advised(facts: Row) -> Iterator[Unmet]:
     if facts["commits_late"]:
-        advice = "a crash of the server loses what was just reported as stored: set it to on"
+        advice = "set it to on: otherwise a crash of the server loses what was just stored"
         yield Unmet("synchronous_commit is off", advice, for_migrate=False)
     if facts["vector_is_open"]:
         schema = facts["vector_schema"]
-        advice = f"unless all are trusted: REVOKE CREATE ON SCHEMA {schema} FROM PUBLIC"
-        found = f"everybody may create in schema {schema}, where pgvector is"
+        advice = f"unless you trust every role: REVOKE CREATE ON SCHEMA {schema} FROM PUBLIC"
+        found = f"every role may create objects in schema {schema}, where pgvector is"
         yield Unmet(found, advice, for_migrate=False)
     tables, transactions = facts["tables"], facts["transactions"]
     locks = facts["locks_per_transaction"] * transactions
     if tables > SHARE_OF_LOCKS * locks:
         needed = math.ceil(tables / SHARE_OF_LOCKS / transactions)
-        found = f"pg_dump locks {tables} tables at once, and there are locks for {locks}"
+        found = f"pg_dump needs {tables} locks at once, and the server has {locks}"
         advice = f"set max_locks_per_transaction to {needed} and restart the server"
         yield Unmet(found, advice, for_migrate=False)
 

@@ -112,7 +112,7 @@ def ended(conn: Connection[Any]) -> Iterator[Connection[Any]]:
             raise
         if conn.info.transaction_status == TransactionStatus.INERROR:
             conn.rollback()
-            raise InFailedSqlTransaction("a statement of it failed, so nothing was committed")
+            raise InFailedSqlTransaction("one of its statements failed, so nothing was committed")
         conn.commit()
     except psycopg.InternalError as error:
         if not conn.closed:
@@ -209,7 +209,7 @@ def long_held(
 
 def described(found: Iterable[Holder]) -> str:
     """Holders in one line, for a message."""
-    return "; ".join(map(str, found)) or "a session that has ended meanwhile"
+    return "; ".join(map(str, found)) or "a session that has ended since"
 
 
 def brief(error: Exception) -> str:

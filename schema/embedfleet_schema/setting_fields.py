@@ -44,15 +44,15 @@ class SettingFields(BaseSettings):
     )
     direct_database_url: SecretStr | None = Field(
         default=None,
-        description="The same database without the pooler that EMBEDFLEET_DATABASE_URL names, for "
-        "migrations, builds of an index and turns that last. Unset: that URL.",
+        description="The same database without a pooler, for migrations, index builds and locks "
+        "that are held long. Unset: EMBEDFLEET_DATABASE_URL.",
     )
     max_connections: int = Field(
         default=8,
         ge=1,
         le=1_000,
-        description="Connections to PostgreSQL that a client holds at most; as many threads work "
-        "at once. Workers choose by their slots.",
+        description="Most connections to PostgreSQL of a client; as many threads work at once. "
+        "Workers choose by their slots.",
     )
     redis_url: RedisUrl | None = Field(
         default=None,
@@ -72,43 +72,46 @@ class SettingFields(BaseSettings):
         default=60.0, gt=0, description="How long a batch stays leased without a heartbeat."
     )
     heartbeat_seconds: float = Field(
-        default=15.0, gt=0, description="Time between heartbeats of a worker; three missed: silent."
+        default=15.0,
+        gt=0,
+        description="Time between heartbeats of a worker. After three missed ones it "
+        "counts as silent.",
     )
     sweep_seconds: float = Field(
         default=5.0,
         gt=0,
-        description="Time between two sweeps: expired leases are reclaimed, idle slots are rung.",
+        description="Time between two sweeps: they reclaim expired leases and wake idle workers.",
     )
     job_retention_days: int = Field(
         default=30,
         ge=0,
         le=36_500,
-        description="How long workers keep a job after it ended, so that it can be looked at: a "
-        "month shows the run before of what runs monthly. 0: for ever.",
+        description="How long workers keep a job after it ended, so that you can still look at it. "
+        "0: for ever.",
     )
     lock_wait_seconds: float = Field(
         default=60.0,
         gt=0,
-        description="How long a statement waits for a lock in PostgreSQL that others hold; then "
-        "an error names who holds it.",
+        description="How long a statement waits for a lock in PostgreSQL. Then an error says who "
+        "holds it.",
     )
     max_attempts: int = Field(
-        default=5, ge=1, description="Errors of a batch's own before it is split or given up."
+        default=5, ge=1, description="Errors of a batch before it is split, or fails."
     )
     batch_tokens_cpu: int = Field(
-        default=8_192, ge=64, description="Token budget of one batch on the cpu queue."
+        default=8_192, ge=64, description="Most tokens of one batch on the cpu queue."
     )
     batch_tokens_cuda: int = Field(
-        default=131_072, ge=64, description="Token budget of one batch on the cuda queue."
+        default=131_072, ge=64, description="Most tokens of one batch on the cuda queue."
     )
     batch_tokens_api: int = Field(
-        default=65_536, ge=64, description="Token budget of one batch on the api queue."
+        default=65_536, ge=64, description="Most tokens of one batch on the api queue."
     )
     window_documents: int = Field(
-        default=1_000, ge=1, description="Documents that one enqueue transaction takes at most."
+        default=1_000, ge=1, description="Most documents of one enqueue transaction."
     )
     window_bytes: int = Field(
-        default=8_000_000, ge=1_000, description="Text that one enqueue transaction takes at most."
+        default=8_000_000, ge=1_000, description="Most bytes of text in one enqueue transaction."
     )
     max_document_bytes: int = Field(
         default=MAX_DOCUMENT_BYTES,
@@ -116,45 +119,44 @@ class SettingFields(BaseSettings):
         description="Largest document that is accepted, in bytes.",
     )
     max_rows: int = Field(
-        default=MAX_ROWS, ge=1, description="Rows that are taken of one file at most."
+        default=MAX_ROWS, ge=1, description="Most rows that are taken from one file."
     )
     max_expansion: int = Field(
         default=MAX_EXPANSION,
         ge=1,
-        description="What a .gz file may unfold to, as a multiple of its own size; it may always "
-        "unfold to the size of the largest document.",
+        description="Largest uncompressed size of a .gz file, as a multiple of its own size. The "
+        "size of the largest document is always allowed.",
     )
     reader_memory_bytes: int = Field(
         default=READER_MEMORY_BYTES,
         ge=64_000_000,
-        description="Memory that reading one HTML, PDF, Word, Parquet or notebook file may take; "
-        "each is read in a process of its own.",
+        description="Most memory for reading one HTML, PDF, Word, Parquet or notebook file. These "
+        "files are read in a separate process.",
     )
     reader_seconds: float = Field(
         default=READER_SECONDS,
         gt=0,
-        description="CPU time that reading such a file may take, for each megabyte of it that is "
-        "begun.",
+        description="Most CPU time for reading such a file, for each started megabyte.",
     )
     allowed_models: list[ModelPattern] = Field(
         default_factory=list,
         description='Models that workers may load, as a JSON list of patterns (["local/*"]). '
-        "Empty: all.",
+        "Empty: all models.",
     )
     openai_api_key: ApiKey | None = Field(
         default=None,
         validation_alias=AliasChoices("EMBEDFLEET_OPENAI_API_KEY", "OPENAI_API_KEY"),
-        description="Key of OpenAI, of Azure OpenAI, or of a server that speaks their protocol.",
+        description="Key of OpenAI, of Azure OpenAI, or of a server with their protocol.",
     )
     openai_base_url: Address | None = Field(
         default=None,
         validation_alias=AliasChoices("EMBEDFLEET_OPENAI_BASE_URL", "OPENAI_BASE_URL"),
-        description="Where openai/... models are called; unset: https://api.openai.com/v1.",
+        description="Base URL for openai/... models. Unset: https://api.openai.com/v1.",
     )
     openai_api_version: str | None = Field(
         default=None,
-        description="Version of the Azure OpenAI API; set, the base URL is an Azure endpoint and "
-        "the model a deployment.",
+        description="Version of the Azure OpenAI API. If set, the base URL is an Azure endpoint, "
+        "and the model is a deployment.",
     )
     cohere_api_key: ApiKey | None = Field(
         default=None,
@@ -162,7 +164,7 @@ class SettingFields(BaseSettings):
         description="Key of Cohere.",
     )
     cohere_base_url: Address = Field(
-        default="https://api.cohere.com", description="Where cohere/... models are called."
+        default="https://api.cohere.com", description="Base URL for cohere/... models."
     )
     voyage_api_key: ApiKey | None = Field(
         default=None,
@@ -170,7 +172,7 @@ class SettingFields(BaseSettings):
         description="Key of Voyage AI.",
     )
     voyage_base_url: Address = Field(
-        default="https://api.voyageai.com", description="Where voyage/... models are called."
+        default="https://api.voyageai.com", description="Base URL for voyage/... models."
     )
     gemini_api_key: ApiKey | None = Field(
         default=None,
@@ -181,7 +183,7 @@ class SettingFields(BaseSettings):
     )
     gemini_base_url: Address = Field(
         default="https://generativelanguage.googleapis.com",
-        description="Where gemini/... models are called.",
+        description="Base URL for gemini/... models.",
     )
     jina_api_key: ApiKey | None = Field(
         default=None,
@@ -189,7 +191,7 @@ class SettingFields(BaseSettings):
         description="Key of Jina AI.",
     )
     jina_base_url: Address = Field(
-        default="https://api.jina.ai", description="Where jina/... models are called."
+        default="https://api.jina.ai", description="Base URL for jina/... models."
     )
     mistral_api_key: ApiKey | None = Field(
         default=None,
@@ -197,22 +199,22 @@ class SettingFields(BaseSettings):
         description="Key of Mistral.",
     )
     mistral_base_url: Address = Field(
-        default="https://api.mistral.ai", description="Where mistral/... models are called."
+        default="https://api.mistral.ai", description="Base URL for mistral/... models."
     )
     api_timeout_s: float = Field(
         default=60.0,
         gt=0,
-        description="Total time of one request to a provider, from the first byte sent to the "
-        "last one read.",
+        description="Most time for one request to a provider, from the first byte sent to the "
+        "last byte read.",
     )
     api_requests: int = Field(
-        default=8, ge=1, description="Requests of one batch that are under way at once."
+        default=8, ge=1, description="Most requests of one batch at the same time."
     )
     defer_after_s: float = Field(
         default=5.0,
         gt=0,
-        description="A batch whose first request has to wait longer than this for a rate limit "
-        "gives its slot back.",
+        description="If the first request of a batch must wait longer than this for a rate limit, "
+        "the batch gives its slot back.",
     )
     lane_seconds: float = Field(
         default=30.0,
@@ -229,13 +231,13 @@ class SettingFields(BaseSettings):
     prices: Prices = Field(
         default_factory=dict,
         description="USD per million tokens by model, as a JSON object "
-        '({"openai/text-embedding-3-small": 0.02}); wins over the built-in table.',
+        '({"openai/text-embedding-3-small": 0.02}). A price here replaces the built-in one.',
     )
     insecure: bool = Field(
         default=False,
-        description="Let texts and keys go to a public host over plain http://; without it, only "
-        "to this machine, private addresses, and names of one word or in .local, .internal, "
-        ".localhost, .home.arpa and .svc.",
+        description="Allow texts and keys to go to a public host over plain http://. Otherwise, "
+        "plain http:// is only allowed to this machine, private addresses, names of one word, and "
+        "names in .local, .internal, .localhost, .home.arpa and .svc.",
     )
     torch_threads: int | None = Field(
         default=None,
@@ -243,11 +245,11 @@ class SettingFields(BaseSettings):
         description="Threads of one local model on a CPU. Unset: cores / worker processes.",
     )
     fake_faults: str = Field(
-        default="", description="Faults that the fake embedder injects, for tests of your own."
+        default="", description="Faults of the fake embedder, for your own tests."
     )
     failpoints: str = Field(
         default="",
-        description="Places where a process fails on purpose, for tests of recovery "
+        description="Places where a process fails on purpose, to test recovery "
         "(`after_claim=kill:0.1;before_commit=sleep:2`).",
     )
     log_level: str = Field(default="INFO", description="Level of the workers' log.")

@@ -22,7 +22,7 @@ def _sendable(key: SecretStr) -> SecretStr:
     """A key travels in a header, and what cannot stand there comes of a bad copy."""
     stripped = key.get_secret_value().strip()
     if not (stripped.isascii() and stripped.isprintable()) or " " in stripped:
-        raise ValueError("it holds characters that no key has, such as a typographic quote")
+        raise ValueError("it has characters that no API key has, such as a typographic quote")
     return SecretStr(stripped)
 
 

@@ -112,7 +112,7 @@ def test_the_demo_answers_three_questions_and_a_second_run_embeds_nothing(data):
 
     again = run(data, "--chunks", str(CHUNKS))
     assert (0, 0) == (again.returncode, embedded(again.stdout))
-    assert "0 chunks embedded: every one has its vector already" in again.stdout
+    assert "0 chunks embedded: all of them already have a vector" in again.stdout
     assert HIT.findall(first.stdout) == HIT.findall(again.stdout)
 
 
@@ -185,4 +185,4 @@ def test_the_demo_keeps_away_from_a_configured_database(data):
     nowhere = {"DATABASE_URL": "postgresql://127.0.0.1:9/other", "REDIS_URL": "redis://127.0.0.1:9"}
     told = run(data, "--chunks", "5", "--model", "fake/16", **nowhere)
     assert 0 == told.returncode, told.stderr
-    assert "names another database, which the demo left alone" in told.stdout
+    assert "names another database, which the demo did not use" in told.stdout

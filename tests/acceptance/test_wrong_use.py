@@ -92,8 +92,8 @@ def here(
         pytest.param(
             ["enqueue", "handbook", "loop.txt"],
             1,
-            "Nothing was accepted of 1 inputs; the first, loop.txt: too many levels of symbolic "
-            "links. See them all with: embedfleet failures handbook",
+            "None of 1 inputs was accepted. The first is loop.txt: too many levels of symbolic "
+            "links. List all of them with: embedfleet failures handbook",
             id="an unreadable file",
         ),
         pytest.param(
@@ -139,7 +139,10 @@ def here(
             id="an unknown job",
         ),
         pytest.param(
-            ["retry", "9" * 40], 2, "List the latest with: embedfleet status", id="a huge number"
+            ["retry", "9" * 40],
+            2,
+            "List the latest jobs with: embedfleet status",
+            id="a huge number",
         ),
         pytest.param(
             ["collection", "drop", "handbook"], 2, "add --yes", id="a drop that nobody confirms"

@@ -80,5 +80,5 @@ def test_the_batch_itself_is_put_back_without_a_failure(fleet, worker, raised):
 
 
 def test_a_fault_that_is_no_error_is_refused():
-    with pytest.raises(BadSettings, match="'Nonsense' is none of EmbeddingError, MemoryError"):
+    with pytest.raises(BadSettings, match="'Nonsense' is not one of EmbeddingError, MemoryError"):
         Faults.parse("error=Nonsense")

@@ -7,7 +7,7 @@ import psycopg
 import pytest
 
 import embedfleet as ef
-from embedfleet_producer import persistence
+from embedfleet_producer import retries
 from plugins.fleets import ask, drain
 from plugins.worker_processes import eventually
 
@@ -74,7 +74,7 @@ def first(number):
 def test_a_connection_may_be_lost_at_every_statement_of_a_window(
     fleet, migrated_url, worker, monkeypatch
 ):
-    monkeypatch.setattr(persistence, "FIRST_PAUSE_S", 0.0)
+    monkeypatch.setattr(retries, "FIRST_PAUSE_S", 0.0)
     docs = fleet.collection("docs", model="fake/16")
     docs.enqueue(first("zero"))
     runtime = worker()

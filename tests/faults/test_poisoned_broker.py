@@ -158,7 +158,7 @@ def test_a_book_of_unanswered_messages_is_not_read(fleet, attacker, worker_proce
 def test_a_queue_that_is_none_is_waited_for(fleet, attacker, worker_process):
     attacker.client.hset(CPU, "a", "hash")
     worker = worker_process()
-    eventually(lambda: "is none: delete it in Redis" in worker.log.read_text(), timeout_s=20)
+    eventually(lambda: "something else: delete it in Redis" in worker.log.read_text(), timeout_s=20)
     attacker.client.delete(CPU)
     docs = fleet.collection("docs", model="fake/16")
     assert 20 == docs.enqueue(documents(20)).wait(timeout_s=60).embedded

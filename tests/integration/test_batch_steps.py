@@ -37,7 +37,7 @@ def enqueue_for_cancelled(fleet, docs):
     with fleet.db.transaction() as conn:
         job_id = jobs.create(conn, docs.info, "enqueue")
         conn.execute("UPDATE embedfleet.job SET cancelled_at = now() WHERE id = %s", [job_id])
-        jobs.put_batches(conn, docs.info, job_id, [(1, 5)], budget=64)
+        jobs.put_batches(conn, docs.info, job_id, [(1, 5)], batch_tokens=64)
 
 
 def refuse_one_in_a_file(fleet, docs):

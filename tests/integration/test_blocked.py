@@ -12,7 +12,7 @@ import embedfleet as ef
 from embedfleet.cli import diagnosis
 from embedfleet.cli.collections import _phase
 from embedfleet.fleet import Fleet
-from embedfleet_producer import persistence as under_test
+from embedfleet_producer import retries as under_test
 from embedfleet_schema.database import (
     LOCK_SPACE,
     MODEL_LOCK_SPACE,

@@ -196,7 +196,7 @@ def test_what_is_under_way_is_shown_and_waited_for(fleet, docs, command):
     assert None in others
     assert "running" == job.status.state
     reason = ask(fleet, "SELECT max(reason) FROM embedfleet.batch WHERE state = 'pending'")[0][0]
-    assert "reserved for what is under way" in reason
+    assert "reserved for batches under way" in reason
 
 
 def test_what_a_lost_worker_had_reserved_counts_until_its_answers_are_heard_of(fleet, docs):

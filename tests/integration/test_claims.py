@@ -15,7 +15,7 @@ from plugins.pipelines import PartsEmbedder, ScriptedEmbedder, pipeline_around
 from plugins.query_plans import buffers_read, most_read, nodes
 
 BACKLOG = 20_000
-VALUES = {"queue": "cpu", "owner": uuid4(), "lease_seconds": 60, "aside": [], "file_id": None}
+VALUES = {"queue": "cpu", "owner": uuid4(), "lease_seconds": 60, "skipped": [], "file_id": None}
 # The two ways to claim, and the index that each goes by.
 INDEXES = {"best": "ix_batch_claim", "best_beside": "ix_batch_claim_beside"}
 

@@ -105,7 +105,7 @@ def test_redis_that_does_not_answer_loses_nothing(
     monkeypatch.setenv("EMBEDFLEET_REDIS_URL", "redis://127.0.0.1:1/0")
     done = command("enqueue", handbook, folder)
     assert 0 == done.code
-    assert "workers that run pick it up" in done.err
+    assert "running workers find the batches" in done.err
     assert 3 == command("audit", handbook, "--json").json["waiting"]
 
 
@@ -132,7 +132,7 @@ def test_the_statement_of_a_search_can_be_printed(command: Command, embedded: st
 
 def test_an_index_is_built_once(command: Command, embedded: str):
     assert command("index", embedded).out.startswith("built ")
-    assert "handbook has its index already\n" == command("index", embedded).out
+    assert "handbook is already indexed\n" == command("index", embedded).out
     assert command("collection", "show", embedded, "--json").json["indexed"]
 
 
@@ -153,7 +153,7 @@ def test_failures_of_one_job_are_tried_again(command: Command, failed: str):
     (failure,) = command("failures", failed, "--json").json
     assert 0 == command("retry", failure["job_id"]).code
     again = command("retry", failure["job_id"])
-    assert "no failed chunk to try again\n" == again.out
+    assert "no failed chunks to retry\n" == again.out
 
 
 def test_waiting_for_a_retry_that_fails_again_is_a_failure(

@@ -65,7 +65,7 @@ def test_enqueue_and_plan_say_what_the_model_does_not_read(command: Command, tmp
     assert "1 text would fail" in command("plan", "docs", path, *options).out
     answer = command("enqueue", "docs", path, *options)
     assert "1 failed" in answer.out
-    assert "1 chunk cannot be embedded by fake/16: embedfleet failures docs" in answer.err
+    assert "fake/16 cannot embed 1 chunk. See which: embedfleet failures docs" in answer.err
     assert "UNREADABLE_BY_MODEL" in command("failures", "docs").out
 
 

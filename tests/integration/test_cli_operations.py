@@ -139,7 +139,7 @@ def test_migrating_says_from_where_to_where(
     monkeypatch.setenv("EMBEDFLEET_DATABASE_URL", database_url)
     first = command("migrate", "--json").json
     assert {"before": None, "after": newest()} == first
-    assert f"the tables are at revision {newest()} already\n" == command("migrate").out
+    assert f"the tables are already at revision {newest()}\n" == command("migrate").out
 
 
 def test_up_shows_urls_without_passwords(command: Command, stack: Endpoints, stack_data: Path):

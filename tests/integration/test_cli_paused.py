@@ -29,7 +29,7 @@ def stopped(command: Command, fleet: Fleet, handbook: str, folder: Path) -> int:
 
 def test_status_says_which_model_is_paused_why_and_what_to_run(command: Command, stopped: int):
     shown = command("status").out
-    assert "fake/32 is paused since " in shown
+    assert "fake/32 has been paused since " in shown
     assert "(insufficient_quota): You exceeded your current quota." in shown
     assert "Go on with: embedfleet resume fake/32" in shown
     found = command("status", "--json").json
@@ -42,7 +42,7 @@ def test_doctor_says_it_too_and_calls_nothing_broken(command: Command, stopped: 
     answer = command("doctor")
     assert 0 == answer.code
     assert "(insufficient_quota): You exceeded your current quota; " in answer.out
-    assert "mend it there, then: embedfleet resume fake/32" in answer.out
+    assert "fix it there, then: embedfleet resume fake/32" in answer.out
 
 
 def test_explain_says_what_a_document_waits_for(command: Command, stopped: int, fleet: Fleet):

@@ -106,7 +106,7 @@ def test_documents_are_listed_by_key(command, fleet, embedded, folder):
     assert "--limit" in few.err
     nothing = command("documents", embedded, "--prefix", "%")
     assert ("", 0) == (nothing.out, nothing.code)
-    assert "There is no document in handbook whose key starts with %" in nothing.err
+    assert "No documents in handbook whose key starts with %" in nothing.err
 
 
 def test_any_number_of_documents_is_listed_page_by_page(fleet, monkeypatch):

@@ -78,7 +78,7 @@ def test_servers_that_are_stopped_stay_so_for_a_look(run: Run, tmp_path: Path) -
 def test_an_empty_folder_name_is_not_this_folder(run: Run, words: list[str]) -> None:
     code, said = run(*words)
     assert 2 == code
-    assert "a path is empty; the current folder is written as ." in said
+    assert "a path is empty; for the current folder, write ." in said
 
 
 @pytest.mark.parametrize("paths", [[""], ["PATH", ""], [" "]])
@@ -86,4 +86,4 @@ def test_an_empty_folder_name_is_not_this_folder(run: Run, words: list[str]) -> 
 def test_an_empty_path_is_wrong_use(run: Run, verb: str, paths: list[str]) -> None:
     code, said = run(verb, "docs", *paths)
     assert 2 == code
-    assert "a path is empty; the current folder is written as ." in said
+    assert "a path is empty; for the current folder, write ." in said

@@ -118,7 +118,9 @@ def test_doctor_names_the_collections_that_miss_it(fleet, many, command, monkeyp
     fill(fleet, plain, vectors * 2, [{} for _ in range(100)])
     ask(fleet, "ANALYZE")
     said = [each for each in command("doctor", "--json").json if each["subject"] == "filters"]
-    assert ["each search with one reads 12,000 chunks of docs"] == [each["found"] for each in said]
+    assert ["each search with a filter reads 12,000 chunks of docs"] == [
+        each["found"] for each in said
+    ]
     assert ["embedfleet index docs"] == [each["advice"] for each in said]
     many.index_filters()
     assert "filters" not in {each["subject"] for each in command("doctor", "--json").json}
@@ -129,7 +131,7 @@ def test_from_the_command_line(fleet, command):
     docs.enqueue([ef.Document("a", "a text", {"lang": "en"})])
     both = [f"built {docs.info.vectors}_hnsw", f"built {docs.info.chunks}_filter"]
     assert both == command("index", "docs").out.splitlines()
-    assert "docs has its index already\n" == command("index", "docs", "--no-filters").out
+    assert "docs is already indexed\n" == command("index", "docs", "--no-filters").out
     again = command("index", "docs", "--json").json
     assert {
         "collection": "docs",

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from embedfleet_schema.database import Database
-from embedfleet_schema.store import graphs
+from embedfleet_schema.store import index_memory
 from embedfleet_schema.store.collections import build_index
 from plugins.filled_collections import fill
 from plugins.fleets import ask
@@ -68,16 +68,16 @@ def test_a_build_that_will_not_fit_is_told_before_it_begins(fleet, docs, command
     assert (0, "") == (quiet.code, "".join(x for x in quiet.err.splitlines() if "memory" in x))
     ask(fleet, f"DROP INDEX embedfleet.{docs.info.vectors}_hnsw")
     assert "of docs needs" not in command("doctor").out
-    monkeypatch.setattr(graphs, "LEAST_MB", 1)
-    monkeypatch.setattr(graphs, "MOST_MB", 4)
-    assert "of docs needs 5 MB of memory to be built quickly" in command("doctor").out
+    monkeypatch.setattr(index_memory, "LEAST_MB", 1)
+    monkeypatch.setattr(index_memory, "MOST_MB", 4)
+    assert "of docs needs 5 MB of memory for a fast build" in command("doctor").out
     told = command("index", "docs")
     assert 0 == told.code
-    assert "The graph needs 5 MB of the server's memory and the build takes 4 MB" in told.err
+    assert "The index needs 5 MB of the server's memory and the build uses 4 MB" in told.err
     assert "embedfleet index docs --memory 5" in told.err
     assert "of docs needs" not in command("doctor").out
     again = command("index", "docs", "--memory", "5")
-    assert "docs has its index already" in again.out
+    assert "docs is already indexed" in again.out
 
 
 @pytest.mark.parametrize("which", ["vectors", "chunks"])

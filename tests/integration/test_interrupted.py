@@ -399,7 +399,7 @@ def test_the_commands_say_what_to_do_about_an_interrupted_job(fleet, docs, comma
 
 
 def test_a_call_whose_source_hangs_is_cancelled_all_the_same(fleet, docs, monkeypatch):
-    monkeypatch.setattr("embedfleet_producer.handover.STOP_S", 0.1)
+    monkeypatch.setattr("embedfleet_producer.async_bridge.STOP_S", 0.1)
     begun, go_on = threading.Event(), threading.Event()
 
     def hanging():

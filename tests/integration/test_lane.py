@@ -28,7 +28,7 @@ def test_texts_are_filed_answered_and_entered_at_half_the_price(lane_fleet: Lane
     lane_fleet.look()
     assert names(20) == lane_fleet.filed()
     assert "filed with the provider's batch API since" in str(job.status.reason)
-    assert "filed with the batch API of its provider" in str(lane_fleet.docs.explain("d000"))
+    assert "filed with the provider's batch API" in str(lane_fleet.docs.explain("d000"))
     lane_fleet.look()
     assert [] == lane_fleet.stored()
     lane_fleet.server.complete()

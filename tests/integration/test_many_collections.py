@@ -19,7 +19,7 @@ def docs(crowded):
 
 
 def test_a_model_that_many_collections_share_is_paused_and_resumed(crowded, docs, monkeypatch):
-    monkeypatch.setattr(spaces.halts, "carry_out", lambda _db: None)
+    monkeypatch.setattr(spaces.pauses, "carry_out", lambda _db: None)
     lease = batches_of(crowded).claim("cpu")
     add_rows(crowded, docs, count=MORE_THAN_LOCKS)
     batches_of(crowded).pause_space(lease, code="insufficient_quota", reason="empty")
@@ -71,5 +71,5 @@ def test_doctor_says_how_many_locks_a_dump_of_so_many_collections_needs(
     tables = "SELECT count(*) FROM pg_class WHERE relnamespace = 'embedfleet'::regnamespace"
     ((count,),) = ask(crowded, f"{tables} AND relkind = 'r'")
     shown = capsys.readouterr().out
-    assert f"pg_dump locks {count} tables at once, and there are locks for 120" in shown
+    assert f"pg_dump needs {count} locks at once, and the server has 120" in shown
     assert f"set max_locks_per_transaction to {-(-count // 6)}" in shown

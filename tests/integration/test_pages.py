@@ -4,7 +4,7 @@ import pytest
 
 import embedfleet as ef
 from embedfleet_schema.errors import DatabaseError
-from embedfleet_schema.store import audit, documents, ranges, requeue
+from embedfleet_schema.store import audit, documents, keyset, requeue
 from plugins.fleets import ask, drain
 from plugins.fleets import documents as small_documents
 
@@ -30,7 +30,7 @@ WHERE b.state = 'pending' ORDER BY 1
 
 @pytest.fixture(autouse=True)
 def small_pages(monkeypatch):
-    monkeypatch.setattr(ranges, "PAGE", 2)
+    monkeypatch.setattr(keyset, "PAGE", 2)
     monkeypatch.setattr(requeue, "TEXTS", 3)
     monkeypatch.setattr(audit, "PAGE", 2)
     monkeypatch.setattr(documents, "CHUNKS_AT_ONCE", 3)

@@ -222,7 +222,7 @@ def test_a_model_is_resumed_while_redis_is_away_with_a_warning(fleet, docs, capl
     with Fleet(nowhere) as cut_off:
         assert cut_off.resume("fake/16")
     assert [] == fleet.paused()
-    assert "Redis did not hear that fake/16 goes on" in caplog.text
+    assert "Redis did not get the resumption of fake/16" in caplog.text
 
 
 # Budgets.

@@ -327,7 +327,7 @@ def test_the_command_prints_a_plan(command, handbook, folder):
     assert "handbook: fake/32, 32 dimensions" == lines[0]
     assert "3 documents new or changed, 0 unchanged, 0 rejected" == lines[1]
     assert "3 chunks, 3 distinct texts, 14 tokens" == lines[2]
-    assert "to pay: 14 tokens, on machines of your own" == lines[4]
+    assert "to pay: 14 tokens, on your own machines" == lines[4]
 
 
 def test_the_command_compares_models_and_names_unknown_prices(command, folder):
@@ -357,4 +357,4 @@ def test_a_plan_of_which_nothing_would_be_accepted_fails(command, handbook, tmp_
     answer = command("plan", handbook, tmp_path)
     assert 1 == answer.code
     assert "EMPTY: 1" in answer.out
-    assert "Nothing of it would be accepted" in answer.err
+    assert "None of these documents would be accepted" in answer.err

@@ -69,12 +69,12 @@ def test_an_index_is_built_beside_the_pooler_or_refused(fleet, unaware, server):
 
 
 def test_doctor_tells_of_the_pooler(fleet, command, monkeypatch):
-    told = "each transaction gets another session"
+    told = "the URL is one of a pooler: each transaction may get another session"
     assert f"ok      pooler         {told}" in command("doctor").out
     monkeypatch.delenv("EMBEDFLEET_DIRECT_DATABASE_URL")
     examined = command("doctor").out
     assert f"warning pooler         {told}" in examined
-    assert "-> name the server in EMBEDFLEET_DIRECT_DATABASE_URL" in examined
+    assert "-> set EMBEDFLEET_DIRECT_DATABASE_URL to the server's URL" in examined
 
 
 def test_one_line_tells_of_a_startup_option_that_a_pooler_does_not_take(fleet):

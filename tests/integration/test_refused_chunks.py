@@ -41,9 +41,9 @@ def test_nobody_is_told_to_try_again_what_would_fail_again(docs, worker, command
     docs.enqueue([ef.Document("a", chunks=["one", LONG])])
     drain(worker())
     said = str(docs.explain("a")), command("failures", "docs").err, command("retry", "docs").out
-    assert "Trying again does not help" in said[0]
+    assert "A retry does not help" in said[0]
     assert [] == [each for each in said if "embedfleet retry" in each]
-    assert "no failed chunk to try again\n" == said[2]
+    assert "no failed chunks to retry\n" == said[2]
 
 
 def test_a_piece_of_a_callers_function_that_is_too_long_costs_no_neighbour(docs, worker):

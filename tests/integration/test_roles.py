@@ -262,7 +262,7 @@ OPERATIONS: dict[str, Callable[[Scene], object]] = {
     "enqueue documents": enqueue,
     "watch jobs, queues and workers": watch,
     "pause, resume and cancel a job": steer,
-    "resume a model whose provider refused": resume,
+    "resume a model that was paused": resume,
     "set and clear rate limits": set_limits,
     "read rate limits": read_limits,
     "read what was spent": lambda scene: usage.by_day(scene.fleet.db),
@@ -270,15 +270,15 @@ OPERATIONS: dict[str, Callable[[Scene], object]] = {
     "retry failures": retry,
     "delete documents": delete,
     "audit and repair": audit,
-    "sign on and beat as a worker": sign_on,
+    "register and send heartbeats as a worker": sign_on,
     "claim a batch": lambda scene: scene.lease(scene.fleet),
     "commit a batch": commit,
     "store a part of a batch, and what it cost": store_part,
     "defer, retry, split and fail a batch": settle,
-    "pause a model whose provider refuses": pause_space,
+    "pause a model that its provider refuses": pause_space,
     "file batches with a provider, and settle the answers": file_and_harvest,
     "record what a model is": record_model,
-    "hold a model against what was recorded": lambda scene: space_checks.find(
+    "compare a model with its record": lambda scene: space_checks.find(
         scene.fleet.db, scene.prepared.info.space
     ),
     "sweep": sweep_once,

@@ -57,7 +57,7 @@ def test_a_database_can_be_told_to_give_plain_sql_what_it_asks_for(fleet, docs, 
 
     told = command("migrate", "--set-defaults")
     assert (0, "") == (told.code, told.err)
-    assert "until a LIMIT is met" in told.out
+    assert "until the LIMIT is reached" in told.out
     assert 100 == rows(fleet, docs)
     assert ("ok", "") == finding(command)
 

@@ -145,7 +145,10 @@ def test_what_the_owner_hung_on_our_tables_is_refused_to_a_superuser(
     with pytest.raises(CodeOfOthers, match="as the owner"):
         migrate(admin)
     monkeypatch.setenv("EMBEDFLEET_DATABASE_URL", admin)
-    assert "broken  tables         code of others hangs on them" in command("doctor").out
+    assert (
+        "broken  tables         they call code that is not part of embedfleet"
+        in command("doctor").out
+    )
     assert not is_superuser(admin, name)
 
 

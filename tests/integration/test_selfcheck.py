@@ -142,8 +142,14 @@ def test_another_pooling_another_cut_and_other_prompts_are_told_from_each_other(
     here = local_model.directory
     for loaded, told in (
         (load(space, pooled.directory), "its pooling"),
-        (load(replace(space, max_tokens=128), here), "longer than 128 tokens is cut elsewhere"),
-        (load(replace(space, max_tokens=512), here), "longer than 512 tokens is cut elsewhere"),
+        (
+            load(replace(space, max_tokens=128), here),
+            "longer than 128 tokens is truncated elsewhere",
+        ),
+        (
+            load(replace(space, max_tokens=512), here),
+            "longer than 512 tokens is truncated elsewhere",
+        ),
         (load(replace(space, document_prompt="passage: "), here), "or its prompt"),
         (load(replace(space, query_prompt="query: "), here), "queries get another prompt"),
     ):

@@ -7,7 +7,7 @@ import pytest
 
 import embedfleet as ef
 from embedfleet_producer.enqueue import Producer
-from embedfleet_producer.known import known_documents
+from embedfleet_producer.existing import existing_documents
 from plugins.fleets import ask, drain
 
 
@@ -110,12 +110,12 @@ def test_of_two_producers_that_take_a_key_at_once_the_second_is_told(fleet, docs
     looks = itertools.count(1)
 
     def looking(*arguments):
-        known = known_documents(*arguments)
+        known = existing_documents(*arguments)
         if next(looks) <= both_looked.parties:
             both_looked.wait(30)
         return known
 
-    monkeypatch.setattr("embedfleet_producer.enqueue.known_documents", looking)
+    monkeypatch.setattr("embedfleet_producer.enqueue.existing_documents", looking)
     done = {}
 
     def enqueue(source):

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from embedfleet.local_workers import start_workers
-from embedfleet.stack import down, passages, up
+from embedfleet.stack import down, folder_access, up
 from embedfleet.stack.files import Folder, appending
 from embedfleet.stack.processes import Account
 from embedfleet_schema.errors import StackError
@@ -89,7 +89,7 @@ def test_a_stack_starts_again_below_a_closed_folder(fresh: Path) -> None:
 @pytest.fixture
 def closed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Folder:
     """A data folder below a closed one, both of whoever plays root here."""
-    monkeypatch.setattr(passages, "ROOT", os.geteuid())
+    monkeypatch.setattr(folder_access, "ROOT", os.geteuid())
     data = tmp_path / "closed" / "data"
     data.mkdir(parents=True)
     (tmp_path / "closed").chmod(0o700)
@@ -103,40 +103,40 @@ NOBODY_ELSE = Account(61_234, 61_234, switched=True)
 
 def test_a_folder_on_the_way_is_open_while_servers_run_and_not_for_good(closed: Folder) -> None:
     parent, steps = closed.root.parent, list[str]()
-    with passages.held_open(closed, NOBODY_ELSE, [closed.postgres], steps.append):
+    with folder_access.held_open(closed, NOBODY_ELSE, [closed.postgres], steps.append):
         assert 0o701 == mode(parent)
-        passages.close(closed, NOBODY_ELSE)  # another stack stops meanwhile
+        folder_access.close(closed, NOBODY_ELSE)  # another stack stops meanwhile
         assert 0o701 == mode(parent)
     assert any(f"pass through {parent}" in step for step in steps)
-    with passages.held_open(closed, NOBODY_ELSE, [closed.postgres], steps.append):
+    with folder_access.held_open(closed, NOBODY_ELSE, [closed.postgres], steps.append):
         pass
-    passages.close(closed, NOBODY_ELSE)
+    folder_access.close(closed, NOBODY_ELSE)
     assert 0o700 == mode(parent)
 
 
 def test_a_folder_on_the_way_stays_open_for_servers_that_run(closed: Folder) -> None:
     me = Account(os.geteuid(), os.getegid(), switched=True)
-    with passages.held_open(closed, me, [closed.postgres], str):
+    with folder_access.held_open(closed, me, [closed.postgres], str):
         pass
-    passages.close(closed, me)
+    folder_access.close(closed, me)
     assert 0o701 == mode(closed.root.parent)
 
 
 def test_a_mode_that_was_changed_since_is_left(closed: Folder) -> None:
-    with passages.held_open(closed, NOBODY_ELSE, [closed.postgres], str):
+    with folder_access.held_open(closed, NOBODY_ELSE, [closed.postgres], str):
         pass
     closed.root.parent.chmod(0o755)
-    passages.close(closed, NOBODY_ELSE)
+    folder_access.close(closed, NOBODY_ELSE)
     assert 0o755 == mode(closed.root.parent)
 
 
 def test_anothers_folder_on_the_way_is_not_opened(
     closed: Folder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(passages, "ROOT", SOMEBODY)
+    monkeypatch.setattr(folder_access, "ROOT", SOMEBODY)
     with (
         pytest.raises(OSError, match=r"chmod o\+x .*/closed"),
-        passages.held_open(closed, NOBODY_ELSE, [closed.postgres], str),
+        folder_access.held_open(closed, NOBODY_ELSE, [closed.postgres], str),
     ):
         pass
     assert 0o700 == mode(closed.root.parent)
@@ -147,7 +147,7 @@ def test_what_a_third_user_put_into_the_folder_is_not_taken(tmp_path: Path, vict
     link = tmp_path / "link"
     link.symlink_to(victim)
     before = seen(victim)
-    with pytest.raises(OSError, match="put there by somebody else"):
+    with pytest.raises(OSError, match="belongs to somebody else"):
         account.take(link)
     assert before == seen(victim)
 

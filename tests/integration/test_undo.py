@@ -138,7 +138,7 @@ def test_verdicts_on_documents_are_cleared_and_failed_chunks_stay(
     listed = command("failures", failed, "--json").json
     assert {"empty.txt", "d.txt"} == {each["document"] for each in listed}
     cleared = command("failures", failed, "--clear")
-    assert "cleared 1 verdict on documents that were not accepted\n" == cleared.out
-    assert f"Try them again: embedfleet retry {failed}" in cleared.err
+    assert "cleared 1 verdict on rejected documents\n" == cleared.out
+    assert f"Retry them: embedfleet retry {failed}" in cleared.err
     assert ["d.txt"] == [each["document"] for each in command("failures", failed, "--json").json]
     assert 0 == command("audit", failed).code

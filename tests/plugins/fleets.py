@@ -132,7 +132,7 @@ def queue_again(fleet: Fleet, collection: Collection, *contents: str) -> int:
     with fleet.db.transaction() as conn:
         job_id = jobs.create(conn, info, "retry")
         wanted = conn.execute(composed(texts, info), (list(contents), not contents)).fetchall()
-        jobs.put_batches(conn, info, job_id, wanted, budget=64)
+        jobs.put_batches(conn, info, job_id, wanted, batch_tokens=64)
         jobs.loaded(conn, job_id)
     return job_id
 

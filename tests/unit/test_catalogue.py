@@ -121,8 +121,8 @@ def test_texts_may_be_cut_shorter_than_the_model_takes_and_not_longer():
         ("cohere/embed-v4", "did you mean embed-v4.0"),
         ("voyage/voyage3.5", "did you mean voyage-3.5"),
         ("mistral/embed", "known are mistral-embed, codestral-embed"),
-        ("openai/qwen3", "For another one, give dimensions"),
-        ("gemini/embedding-9", "For another one, give dimensions and max_tokens"),
+        ("openai/qwen3", "For a new model, give dimensions"),
+        ("gemini/embedding-9", "For a new model, give dimensions and max_tokens"),
     ],
 )
 def test_an_unknown_model_is_met_with_the_names_it_may_be(name, reason):

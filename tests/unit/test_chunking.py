@@ -268,8 +268,8 @@ def test_size_zero_is_what_the_model_takes_beside_special_tokens_and_prompt():
         (Chunking(overlap=1.5), "whole numbers"),
         (Chunking(size=10, overlap=10), "overlap 10 is not smaller than size 10: choose 0 to 9"),
         (Chunking(overlap=254), "overlap 254 is not smaller than size 254"),
-        (Chunking(mode="html"), "mode 'html' is none of text, markdown"),
-        (Chunking(too_long="drop"), "too_long 'drop' is none of reject, truncate, split"),
+        (Chunking(mode="html"), "mode 'html' is not one of text, markdown"),
+        (Chunking(too_long="drop"), "too_long 'drop' is not one of reject, truncate, split"),
     ],
 )
 def test_a_chunking_that_cannot_work_is_refused(chunking, reason):

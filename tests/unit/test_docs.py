@@ -17,6 +17,8 @@ LINK = re.compile(r"\]\(([^)\s]+)\)")
 INLINE = re.compile(r"`([^`\n]+)`")
 VARIABLE = re.compile(r"\bEMBEDFLEET_[A-Z][A-Z_]*[A-Z]\b")
 CODE = re.compile(r'"([A-Z]{3,}(?:_[A-Z]+)*)"')
+# A row of a table whose last cells are a file and what is defined there.
+PLACE = re.compile(r"\| `([a-z]+/[\w/]+\.(?:py|sql))` \| `([\w.]+)` \|$", re.MULTILINE)
 HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
 DECISIONS = sorted((ROOT / "docs/decisions").glob("[0-9]*.md"))
 BENCHMARKS = sorted((ROOT / "benchmarks").glob("[a-z]*.py"))
@@ -122,6 +124,14 @@ def test_a_command_in_a_sentence_exists_with_its_options(path):
         known = {name for parameter in command.params for name in parameter.opts} | {"--help"}
         assert {word for word in rest if word.startswith("-") and word != "-"} <= known, words
         assert not hasattr(command, "commands") or all(word.startswith("-") for word in rest), words
+
+
+@each_document
+def test_a_row_that_names_a_file_and_a_name_in_it_tells_the_truth(path):
+    for file, name in PLACE.findall(path.read_text()):
+        *_, last = name.split(".")
+        defined = rf"(^ *(async )?(def|class) {last}\b)|(^-- name: {last}$)"
+        assert re.search(defined, (ROOT / file).read_text(), re.MULTILINE), (file, name)
 
 
 @each_document

@@ -183,7 +183,7 @@ def test_a_configuration_that_names_code_is_refused(file, content, named, tmp_pa
     directory = write_model(tmp_path)
     write_json(directory / f"{file}.json", content)
     for weights in (True, False):
-        with pytest.raises(ModelRefused, match=rf"{file}\.json names code of its own \({named}\)"):
+        with pytest.raises(ModelRefused, match=rf"{file}\.json names its own code \({named}\)"):
             find_model(str(directory), weights=weights)
 
 

@@ -83,7 +83,7 @@ def test_one_report_has_shapes_remarks_notes_and_what_was_left_out(tmp_path):
     assert {"excluded": 1} == report.left_out
     assert ["BAD_FRONT_MATTER"] == [note.code for note in report.notes]
     assert {"a.md", "t.parquet"} == {shape.name for shape in report.shapes}
-    assert any("rows are called by their number" in each for each in report.remarks)
+    assert any("the key is the row's number, which changes" in each for each in report.remarks)
 
 
 def test_of_a_file_with_too_many_rows_the_shape_is_told_as_far_as_it_was_read(tmp_path):

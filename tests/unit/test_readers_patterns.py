@@ -62,7 +62,7 @@ def test_what_is_left_out_is_counted(folder):
 
 
 def test_patterns_that_leave_nothing_are_wrong_use(folder):
-    with pytest.raises(InputMissing, match="nothing in it is wanted"):
+    with pytest.raises(InputMissing, match="no file in it matches"):
         read_paths([folder], include=["*.xyz"])
 
 

@@ -88,5 +88,5 @@ def test_the_own_standard_input_is_read_if_none_is_given(monkeypatch):
 
 def test_a_process_without_standard_input_is_told_so(monkeypatch):
     monkeypatch.setattr("sys.stdin", None)
-    with pytest.raises(InputMissing, match="no standard input"):
+    with pytest.raises(InputMissing, match="standard input is closed"):
         read_paths(["-"], max_bytes=MAX_BYTES)

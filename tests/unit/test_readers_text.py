@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from embedfleet_producer.readers import READERS, ReadReport, read_paths
 from embedfleet_producer.readers.formats import guarded
 from embedfleet_producer.readers.opening import open_regular
-from embedfleet_producer.readers.refusals import Note
+from embedfleet_producer.readers.rejections import Note
 from embedfleet_schema.types import Document, Mark, Rejection
 
 MAX_BYTES = 200_000

@@ -57,7 +57,7 @@ def test_a_url_says_one_thing(url, address):
         ("redis://h/1?db=2", "two databases"),
         ("redis://h:port", "host and port"),
         ("redis://h:70000", "port"),
-        ("redis://h?ssl_cert_reqs=required", "TLS options without TLS"),
+        ("redis://h?ssl_cert_reqs=required", "TLS options but no TLS"),
         ("redis://h?socket_timeout=1", "an option that redis:// has not"),
         ("rediss://h?ssl_cert_reqs=never", "ssl_cert_reqs is one of"),
         ("rediss://h?ssl_check_hostname=perhaps", "true or false"),

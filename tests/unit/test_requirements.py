@@ -50,6 +50,6 @@ def test_what_is_only_unwise_does_not(wrong):
 
 def test_more_tables_than_a_dump_has_locks_for_are_told_with_the_setting_they_need():
     (problem,) = judged(GOOD | {"tables": 40_017})
-    assert "pg_dump locks 40017 tables at once, and there are locks for 6400" == problem.found
+    assert "pg_dump needs 40017 locks at once, and the server has 6400" == problem.found
     assert "set max_locks_per_transaction to 801 and restart the server" == problem.advice
     assert not problem.for_migrate

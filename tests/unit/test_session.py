@@ -50,7 +50,7 @@ def test_a_holder_is_named_as_far_as_it_may_be_seen():
         "pid 7, role web, psql, idle in transaction, since 2026-11-29 12:00:00 UTC; "
         "pid 8, role other" == described([seen, unseen])
     )
-    assert "a session that has ended meanwhile" == described([])
+    assert "a session that has ended since" == described([])
 
 
 def test_connections_are_opened_in_one_place():

@@ -125,7 +125,7 @@ def test_an_empty_variable_is_one_that_is_not_set(monkeypatch):
 
 @pytest.mark.parametrize("key", ["\u201csk-secret\u201d", "sk-secret sk-other", "sk\x00secret"])
 def test_a_key_that_no_header_can_hold_is_refused_and_not_shown(key):
-    with pytest.raises(BadSettings, match=r"openai_api_key: .*no key has") as raised:
+    with pytest.raises(BadSettings, match=r"openai_api_key: .*no API key has") as raised:
         load_settings(openai_api_key=key)
     assert "secret" not in str(raised.value)
 

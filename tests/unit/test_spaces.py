@@ -224,7 +224,7 @@ def test_a_model_that_states_no_token_limit_is_not_guessed(tmp_path):
 
 def test_a_model_that_states_no_dimensions_is_not_guessed(tmp_path):
     directory = write_model(tmp_path, modules=None, config={"max_position_embeddings": 8})
-    with pytest.raises(ModelNotFound, match="how long its vectors are"):
+    with pytest.raises(ModelNotFound, match="how many dimensions its vectors have"):
         resolve_space(str(directory))
 
 

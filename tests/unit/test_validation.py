@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from embedfleet_producer.stand_ins import RefusedChunk
+from embedfleet_producer.placeholders import PlaceholderChunk
 from embedfleet_producer.validation import MAX_KEY_BYTES, Validated, printable, validate
-from embedfleet_producer.visible import has_text
+from embedfleet_producer.visible_text import has_text
 from embedfleet_schema.types import Chunk, Document, Mark, Rejection
 
 any_text = st.text(st.characters(), max_size=50)
@@ -168,7 +168,7 @@ def test_metadata_that_raises_costs_what_it_belongs_to(metadata):
     assert ["BAD_METADATA"] * len(whole) == [verdict(document).code for document in whole]
     beside = verdict(Document("k", chunks=["good", Chunk("text", metadata=metadata)]))
     assert ["BAD_METADATA"] == [
-        piece.code for piece in beside.document.chunks if isinstance(piece, RefusedChunk)
+        piece.code for piece in beside.document.chunks if isinstance(piece, PlaceholderChunk)
     ]
 
 
@@ -215,7 +215,7 @@ def test_a_piece_costs_none_of_its_neighbours(given_pieces):
     if isinstance(found, Validated):
         kept = found.document.chunks
         assert good == [piece for piece in kept if piece in good and is_visible(piece)]
-        refused = [piece.code for piece in kept if isinstance(piece, RefusedChunk)]
+        refused = [piece.code for piece in kept if isinstance(piece, PlaceholderChunk)]
         assert refused == [
             each.code for each in alone if not is_good(each) and each.code != "EMPTY"
         ]

@@ -15,7 +15,7 @@ from embedfleet_schema.rings import TASK
 from embedfleet_schema.settings import load_settings
 from embedfleet_schema.types import QUEUES, Queue
 from embedfleet_workers.lane.runner import LaneRunner
-from embedfleet_workers.outdated import Outdated
+from embedfleet_workers.newer_tables import NewerTables
 from embedfleet_workers.pipeline import Outcome
 from embedfleet_workers.runtime import Launch, Runtime
 from embedfleet_workers.sweeper import Sweeper
@@ -39,14 +39,14 @@ class _Process:
     runtime: Runtime | None = None
     sweeper: Sweeper | None = None
     lane: LaneRunner | None = None
-    outdated = Outdated()
+    newer_tables = NewerTables()
 
 
 @app.task(name=TASK, ignore_result=True)  # type: ignore[untyped-decorator]
 def embed(queue: Queue) -> None:
     """Answer one ring of `queue`, and ring on where there may be more to do."""
     if queue not in QUEUES or _Process.runtime is None:
-        log.error("a ring for queue %.20r was not answered", queue)
+        log.error("a message for queue %.20r was not handled", queue)
         return
     match _Process.runtime.answer(queue):
         case Outcome.IDLE | Outcome.PAUSED | Outcome.UNREACHABLE:
@@ -101,14 +101,14 @@ def note_launch(instance: Any, **_: object) -> None:  # noqa: ANN401 - Celery's 
 @signals.worker_ready.connect  # type: ignore[untyped-decorator]
 def start_main(**_: object) -> None:
     """In the main process: sweeper and batch lane; and the runtime too, where slots are threads."""
-    _Process.outdated.watch()
+    _Process.newer_tables.watch()
     if not _Process.forks:
         _start_runtime()
     _Process.sweeper = Sweeper(
         Database(settings.database, max_connections=2, lock_wait_s=settings.lock_wait_seconds),
         doorbell,
         every_s=settings.sweep_seconds,
-        outdated=_Process.outdated.tell,
+        newer_tables=_Process.newer_tables.tell,
         retention_days=settings.job_retention_days,
     )
     _Process.sweeper.start()
@@ -154,6 +154,6 @@ def _start_runtime() -> None:
     if _Process.launch is None:
         raise WorkerStartFailed(reason="Celery did not say how it was set up")
     _Process.runtime = Runtime(
-        settings, _Process.launch, doorbell.ring, outdated=_Process.outdated.tell
+        settings, _Process.launch, doorbell.ring, newer_tables=_Process.newer_tables.tell
     )
     _Process.runtime.start()

@@ -76,7 +76,7 @@ class Cooling:
                     self._ring(queue)
                 except Exception:
                     # The sweep rings too; without this thread nothing else would end in time.
-                    log.exception("the ring after cooling failed")
+                    log.exception("the message after cooling failed")
 
     def _next(self) -> set[Queue] | None:
         """Wait until some spaces have cooled; None when there is nothing to wait for any more."""

@@ -29,21 +29,21 @@ class EmbedderBusy(EmbeddingError):
 
 
 class JobHeld(EmbeddingError):
-    """Its job wants nothing more for now: it, or its model, was paused, or it was cancelled."""
+    """Its job or its model was paused, or its job was cancelled."""
 
 
 class ReservationSpent(EmbeddingError):
-    """What was reserved of its job's budget is spent: the rest of the batch is reserved anew."""
+    """The reserved part of the job's budget is spent. The rest of the batch reserves again."""
 
 
 class AboveRateLimit(EmbeddingError):
     """One text alone is larger than the provider's rate limit: {reason}. It waits until the limit
-    is raised; or cut the documents into smaller chunks.
+    is raised. Raise it, or cut the documents into smaller chunks.
     """
 
 
 class ProviderStopped(EmbeddingError):
-    """{provider} takes no more work: {reason}. Mend it there, then go on with: embedfleet resume
+    """{provider} takes no more work: {reason}. Fix it there, then go on with: embedfleet resume
     {model}
     """
 
@@ -53,7 +53,7 @@ class ProviderStopped(EmbeddingError):
 
 
 class BatchApiError(EmbeddingError):
-    """The batch API of {provider} did not do what it was asked to: {reason}."""
+    """The batch API of {provider} reported an error: {reason}."""
 
     reason: str
 

@@ -96,7 +96,7 @@ class Heartbeat(threading.Thread):
             with self._own.transaction() as conn:
                 workers.leave(conn, self._worker.id)
         except (psycopg.Error, DatabaseUnreachable) as error:
-            log.warning("could not sign off: %s", describe(error))
+            log.warning("could not report that this worker ends: %s", describe(error))
         self._own.close()
 
     def _beat(self) -> None:

@@ -19,7 +19,7 @@ API_SLOTS = 16
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class WorkerPool:
     """Celery's pool, how many slots it has, and why."""
 
     pool: Pool
@@ -27,30 +27,34 @@ class Plan:
     why: str
 
 
-def plan(queue: Queue, concurrency: int | None = None) -> Plan:
-    """The plan for `queue`; a given `concurrency` wins over the machine's.
+def pool_for(queue: Queue, concurrency: int | None = None) -> WorkerPool:
+    """The pool for `queue`; a given `concurrency` wins over the machine's.
 
     Raises:
         WorkerStartFailed: the cuda queue on a machine whose torch finds no GPU.
     """
     if queue == "cuda":
         check_device("cuda")
-        return Plan("threads", concurrency or CUDA_SLOTS, "one process per GPU, batches overlap")
+        return WorkerPool(
+            "threads", concurrency or CUDA_SLOTS, "one process per GPU, batches overlap"
+        )
     if queue == "api":
-        return Plan("threads", concurrency or API_SLOTS, "the wait is on the network")
+        return WorkerPool(
+            "threads", concurrency or API_SLOTS, "most time is spent waiting for the network"
+        )
     count = concurrency or cores()
     if count == 1:
-        return Plan("solo", 1, "one batch at a time")
-    return Plan("prefork", count, "small models scale by processes, one torch thread each")
+        return WorkerPool("solo", 1, "one batch at a time")
+    return WorkerPool("prefork", count, "small models scale by processes, one torch thread each")
 
 
-def arguments(queue: Queue, found: Plan, *, log_level: str) -> list[str]:
+def arguments(queue: Queue, pool: WorkerPool, *, log_level: str) -> list[str]:
     """The command line for `Celery.worker_main`."""
     return [
         "worker",
         f"--queues={queue}",
-        f"--pool={found.pool}",
-        f"--concurrency={found.concurrency}",
+        f"--pool={pool.pool}",
+        f"--concurrency={pool.concurrency}",
         f"--loglevel={log_level}",
         "--without-gossip",
         "--without-mingle",
@@ -59,13 +63,13 @@ def arguments(queue: Queue, found: Plan, *, log_level: str) -> list[str]:
     ]
 
 
-def run(queue: Queue, found: Plan, *, log_level: str) -> None:
+def run(queue: Queue, pool: WorkerPool, *, log_level: str) -> None:
     """Run a worker in this process until it is told to stop (SIGTERM: it finishes its batches)."""
     from celery.worker import state
 
     from embedfleet_workers.celery_app import app
 
-    app.worker_main(arguments(queue, found, log_level=log_level))
+    app.worker_main(arguments(queue, pool, log_level=log_level))
     # Celery's own command ends with it, its function does not tell.
     if state.should_stop:
         raise SystemExit(int(state.should_stop))

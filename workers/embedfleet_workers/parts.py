@@ -72,7 +72,7 @@ class Parts:
                 held.lease = lease.only(sorted(left))
                 self._failpoints.hit("after_part")
         if confused:
-            raise BadAnswer(reason="it answers texts that were not asked for, or twice")
+            raise BadAnswer(reason="it answered texts that it was not sent, or one text twice")
         if left and not wanted:
             raise JobHeld
         if left:

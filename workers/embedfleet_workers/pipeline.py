@@ -98,7 +98,7 @@ class Pipeline:
         disk: Breaker | None = None,
         cooling: Cooling | None = None,
         price_of: PriceOf = lambda _: None,
-        outdated: Callable[[SchemaNewer], object] = lambda _: None,
+        newer_tables: Callable[[SchemaNewer], object] = lambda _: None,
     ) -> None:
         self._batches = batches
         self._embedder_for = embedder_for
@@ -109,7 +109,7 @@ class Pipeline:
         self._disk = disk or Breaker(DISK_FULL_S)
         self._cooling = cooling or Cooling()
         self._price_of = price_of
-        self._outdated = outdated
+        self._newer_tables = newer_tables
         self._parts = Parts(batches, self._persist, price_of, self._failpoints)
 
     def run_one(self, queue: Queue) -> Outcome:
@@ -185,7 +185,7 @@ class Pipeline:
         if isinstance(error, psycopg.errors.DiskFull):
             self._disk.open()
         if isinstance(error, SchemaNewer):
-            self._outdated(error)
+            self._newer_tables(error)
 
     def _settle(self, held: Held, error: BaseException) -> Outcome:
         lease = held.lease
@@ -203,7 +203,7 @@ class Pipeline:
             return Outcome.LOST
         except BaseException as second:  # noqa: BLE001 - see run_one
             # The lease runs out and the sweeper brings the batch back.
-            log.error("batch %d is left to its lease: %s", lease.id, describe(second))  # noqa: TRY400
+            log.error("batch %d stays leased until its lease ends: %s", lease.id, describe(second))  # noqa: TRY400
             return Outcome.LOST
 
     def _apply(self, lease: Lease, decision: Decision, reason: str) -> Outcome:

@@ -54,10 +54,10 @@ class Runtime:
         settings: Settings,
         launch: Launch,
         ring: Callable[[Queue, int], object] = lambda _queue, _count: None,
-        outdated: Callable[[SchemaNewer], object] = lambda _: None,
+        newer_tables: Callable[[SchemaNewer], object] = lambda _: None,
     ) -> None:
-        """`ring` tells workers of a queue that there is work for so many slots, and `outdated` the
-        process that its tables are newer than this program.
+        """`ring` tells workers of a queue that there is work for so many slots. `newer_tables`
+        tells the process that its tables are newer than this program.
         """
         self.db = Database(
             settings.database,
@@ -108,7 +108,7 @@ class Runtime:
             disk=Breaker(DISK_FULL_S, Leadership(self.db, DISK_PROBE, DISK_FULL_S)),
             cooling=self._cooling,
             price_of=lambda name: price_of(name, settings.prices),
-            outdated=outdated,
+            newer_tables=newer_tables,
         )
 
     def start(self) -> None:

@@ -161,7 +161,8 @@ def _refuse_other_vectors(embedder: Embedder, known: SpaceRecord) -> None:
     if not documents.any():
         why = "queries get another prompt"
     elif not documents[:-1].any() and not query:
-        why = f"a text longer than {embedder.space.max_tokens} tokens is cut elsewhere, or not"
+        longest = embedder.space.max_tokens
+        why = f"a text longer than {longest} tokens is truncated elsewhere, or not at all"
     else:
         why = "its weights, its tokenizer, its pooling or its prompt differ"
     reason = (

@@ -38,14 +38,14 @@ class Sweeper(threading.Thread):
         *,
         every_s: float,
         retention_days: int = 0,
-        outdated: Callable[[SchemaNewer], object] = lambda _: None,
+        newer_tables: Callable[[SchemaNewer], object] = lambda _: None,
     ) -> None:
-        """`outdated` is told where the tables are newer than this program."""
+        """`newer_tables` is told where the tables are newer than this program."""
         super().__init__(name="embedfleet-sweeper", daemon=True)
         self._db = db
         self._doorbell = doorbell
         self._every_s = every_s
-        self._outdated = outdated
+        self._newer_tables = newer_tables
         self._retention_days = retention_days
         self._stopping = threading.Event()
         self._woken = threading.Event()
@@ -58,7 +58,7 @@ class Sweeper(threading.Thread):
             try:
                 self._sweep()
             except SchemaNewer as error:
-                self._outdated(error)
+                self._newer_tables(error)
                 return
             except (psycopg.Error, PoolTimeout, EmbedfleetError) as error:
                 log.warning("sweep failed, trying again: %s", describe(error))
@@ -91,7 +91,7 @@ class Sweeper(threading.Thread):
         self._in_the_way = None
         if swept.reclaimed:
             log.warning(
-                "reclaimed %d batches of silent workers (%d split, %d given up)",
+                "reclaimed %d batches of silent workers (%d split, %d failed)",
                 swept.reclaimed,
                 swept.split,
                 swept.failed,
@@ -113,8 +113,8 @@ class Sweeper(threading.Thread):
             since = now
         elif now - since >= STUCK_S:
             log.warning(
-                "nobody else could sweep for %.0f s, so leases do not end: the lock is held by %s. "
-                "If that is no worker, end it with: SELECT pg_terminate_backend(%d)",
+                "no sweep for %.0f s, so expired leases are not reclaimed: the lock is held by %s. "
+                "If that is not a worker, end it with: SELECT pg_terminate_backend(%d)",
                 now - since,
                 holder,
                 holder.pid,

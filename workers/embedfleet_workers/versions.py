@@ -81,7 +81,7 @@ def release(text: str) -> Release:
     """
     found = _RELEASE.match(text)
     if found is None:
-        message = f"{text!r} is no version"
+        message = f"{text!r} is not a version"
         raise ValueError(message)
     numbers = [int(part) for part in found[1].split(".")]
     while len(numbers) > 1 and numbers[-1] == 0:

@@ -27,19 +27,19 @@ POLL_SECONDS = 1.0
 # What PostgreSQL takes for `maintenance_work_mem`.
 MOST_MEMORY_MB = 2_097_151
 
-Model = Annotated[str, typer.Option(help="Hub name, directory, or provider/name.")]
+Model = Annotated[str, typer.Option(help="Name on the hub, directory, or provider/name.")]
 Size = Annotated[
     int | None,
     typer.Option(
         min=0,
-        help="Tokens of a chunk; 0: as many as the model takes.",
+        help="Most tokens of a chunk. 0: as many as the model takes.",
         show_default="400, or what the model takes if less",
     ),
 ]
 Overlap = Annotated[
     int | None, typer.Option(min=0, help="Tokens that two neighbouring chunks share.")
 ]
-Mode = Annotated[ChunkMode | None, typer.Option(help="How texts are cut.")]
+Mode = Annotated[ChunkMode | None, typer.Option(help="Cut as plain text or as Markdown.")]
 Tokenizer = Annotated[
     str | None, typer.Option(help="Count tokens with this model's or file's tokenizer.")
 ]
@@ -56,7 +56,7 @@ WhenTooLong = Annotated[
     TooLong | None,
     typer.Option(
         "--too-long",
-        help="What becomes of a ready-made chunk that is longer than the model takes.",
+        help="What to do with a ready-made chunk that is longer than the model takes.",
         show_default="reject",
     ),
 ]
@@ -78,33 +78,36 @@ class Cutting:
         return Chunking(**named) if named else None
 
 
-OnQueue = Annotated[Queue | None, typer.Option(help="Which workers embed it.")]
+OnQueue = Annotated[Queue | None, typer.Option(help="The queue whose workers embed it.")]
 Dimensions = Annotated[
-    int | None, typer.Option(min=1, help="Length of the vectors, where a model offers several.")
+    int | None, typer.Option(min=1, help="Length of the vectors, if the model offers several.")
 ]
 MaxTokens = Annotated[
-    int | None, typer.Option(min=1, help="Longest text of a model that is not known here.")
+    int | None,
+    typer.Option(min=1, help="Tokens that a model unknown to embedfleet takes."),
 ]
 StoredAs = Annotated[Storage | None, typer.Option(help="float32, or float16 at half the size.")]
-Nearness = Annotated[Metric | None, typer.Option(help="What nearness means.")]
+Nearness = Annotated[
+    Metric | None, typer.Option(help="How the distance of two vectors is measured.")
+]
 Sharing = Annotated[
     Reuse | None,
     typer.Option(
         "--reuse",
-        help="Take vectors from other collections of the model, and let them take; or neither.",
+        help="Share vectors with other collections of the same space, or with none.",
         show_default="space",
     ),
 ]
 NoFilters = Annotated[
-    bool, typer.Option("--no-filters", help="Do without the index on metadata; drop it.")
+    bool, typer.Option("--no-filters", help="Build no index on metadata, and drop an existing one.")
 ]
-Cascade = Annotated[bool, typer.Option("--cascade", help="Drop views that read it, too.")]
+Cascade = Annotated[bool, typer.Option("--cascade", help="Also drop views that read it.")]
 Role = Annotated[str, typer.Argument(metavar="ROLE", help="A role of PostgreSQL.")]
 OfView = Annotated[
-    bool, typer.Option("--view", help="Let it read the view with SQL, instead of a search.")
+    bool, typer.Option("--view", help="Let the role read the view with SQL, instead of search.")
 ]
-Revoke = Annotated[bool, typer.Option("--revoke", help="Take the grant back.")]
-Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
+Revoke = Annotated[bool, typer.Option("--revoke", help="Revoke the grant.")]
+Yes = Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation.")]
 
 
 def add_to(app: typer.Typer) -> None:
@@ -132,7 +135,7 @@ def create(
     reuse: Sharing = None,
     json: Json = False,
 ) -> None:
-    """Create a collection; nothing happens where it exists just so."""
+    """Create a collection. If it exists with the same options, nothing happens."""
     with session(context).fleet() as fleet:
         collection = fleet.collection(
             name,
@@ -165,7 +168,7 @@ def list_all(context: typer.Context, json: Json = False) -> None:
     if json:
         print_json(found)
     elif not found:
-        note("There is no collection yet. Create one: embedfleet collection create NAME --model M")
+        note("No collections yet. Create one: embedfleet collection create NAME --model MODEL")
     else:
         names = ("name", "model", "documents", "vectors", "failures", "queue")
         rows = [[str(each[name]) for name in names] for each in found]
@@ -191,7 +194,7 @@ def drop(
     cascade: Cascade = False,
     json: Json = False,
 ) -> None:
-    """Remove a collection with all its documents and vectors. There is no way back."""
+    """Drop a collection with all its documents and vectors. This cannot be undone."""
     with session(context).fleet() as fleet:
         collection = fleet.collection(name)
         if not yes:
@@ -213,7 +216,7 @@ def grant(
     revoke: Revoke = False,
     json: Json = False,
 ) -> None:
-    """Let a role search a collection, or read its view, and see nothing of others."""
+    """Let a role search one collection, or read its view, and no other collection."""
     with session(context).fleet() as fleet:
         collection = fleet.collection(name)
         if revoke:
@@ -239,14 +242,14 @@ def index(
     no_filters: NoFilters = False,
     json: Json = False,
 ) -> None:
-    """Build the HNSW index and the one on metadata: quick searches of many vectors."""
+    """Build the HNSW index, and the index on metadata. They make searches fast."""
     with session(context).fleet() as fleet:
         collection = fleet.collection(name)
         found = collection.index_memory(memory_mb=memory)
         if not found.fits and not collection.counts().indexed:
             note(
-                f"The graph needs {found.needed_mb:,} MB of the server's memory and the build takes"
-                f" {found.taken_mb:,} MB, so it will be slow. If the server has as much: embedfleet"
+                f"The index needs {found.needed_mb:,} MB of the server's memory and the build uses"
+                f" {found.taken_mb:,} MB, so it will be slow. If the server has enough: embedfleet"
                 f" index {name} --memory {found.needed_mb}"
             )
         with _index_progress(fleet, collection):
@@ -258,7 +261,7 @@ def index(
     for each in filter(None, (built, built_for_filters)):
         say(f"built {each}")
     if not built and not built_for_filters:
-        say(f"{name} has its index already")
+        say(f"{name} is already indexed")
 
 
 def described(collection: Collection, counts: CollectionCounts | None = None) -> dict[str, Any]:
@@ -286,7 +289,7 @@ def _shown(value: object) -> str:
 
 def _ask(collection: Collection) -> None:
     if not sys.stdin.isatty():
-        raise UsageError(reason=f"To drop {collection.name!r} without being asked, add --yes")
+        raise UsageError(reason=f"To drop {collection.name!r} without confirmation, add --yes")
     documents = quantity(collection.counts().documents, "document")
     typer.confirm(f"Drop {collection.name} with its {documents}?", abort=True, err=True)
 

@@ -33,12 +33,12 @@ def documents(
         print_json(shown)
     elif not shown:
         which = f" whose key starts with {prefix}" if prefix else ""
-        note(f"There is no document in {name}{which}")
+        note(f"No documents in {name}{which}")
     else:
         columns = ("key", "source", "#chunks", "live", "updated")
         terminal().print(table(columns, [_row(each) for each in shown]))
     if len(found) > limit:
-        note(f"These are the first {limit:,}; see more with --limit, or fewer with --prefix")
+        note(f"These are the first {limit:,}. To see more, use --limit; to see fewer, use --prefix")
 
 
 def _row(document: DocumentInfo) -> list[str]:

@@ -41,19 +41,19 @@ if TYPE_CHECKING:
     from embedfleet_producer.plan import Counted
 
 BASES = {
-    "limits": "at the limits that are set",
-    "history": "at the speed of its newest job, loading not counted",
-    "measured": "one process on this machine, tried just now",
+    "limits": "at your rate limits",
+    "history": "at the speed of the model's newest job, loading time not counted",
+    "measured": "measured now with one process on this machine",
 }
 
-Model = Annotated[
-    str | None, typer.Option(help="The model of a collection that does not exist yet.")
-]
+Model = Annotated[str | None, typer.Option(help="The model, if the collection does not exist yet.")]
 Compare = Annotated[
     str,
-    typer.Option(metavar="MODEL,MODEL", help="Other models, each with @DIMENSIONS if need be."),
+    typer.Option(
+        metavar="MODEL,MODEL", help="Other models to compare; MODEL@DIMENSIONS sets the dimensions."
+    ),
 ]
-Days = Annotated[int, typer.Option(min=1, max=36_500, help="How far to look back, today included.")]
+Days = Annotated[int, typer.Option(min=1, max=36_500, help="Number of days, including today.")]
 
 
 def add_to(app: typer.Typer) -> None:
@@ -75,7 +75,7 @@ def plan(
     replace: Replace = False,
     json: Json = False,
 ) -> None:
-    """Say what enqueueing would do, cost and take; nothing is written or spent."""
+    """Say what enqueueing would do, cost and take. Nothing is written or spent."""
     from embedfleet import ReadReport
 
     here = session(context)
@@ -101,7 +101,7 @@ def plan(
         say_report(report)
     first = plans[0]
     if first.rejected and not first.documents + first.unchanged:
-        note("Nothing of it would be accepted")
+        note("None of these documents would be accepted")
         raise typer.Exit(1)
 
 
@@ -159,7 +159,7 @@ def _print(plans: Sequence[Plan], *, lane: bool) -> None:
             price = f"'{{\"{each.model}\": USD per million tokens}}'"
             note(f"The price of {each.model} is not known. Set EMBEDFLEET_PRICES={price}")
     if any(each.approximate for each in plans):
-        note("Tokens marked ~ are estimated: the model's tokenizer is not at hand")
+        note("Tokens marked ~ are estimates: the model's tokenizer is not available here")
 
 
 def _lines(plan: Plan, *, lane: bool) -> Iterator[str]:
@@ -178,7 +178,7 @@ def _lines(plan: Plan, *, lane: bool) -> Iterator[str]:
     )
     if plan.failed:
         yield f"{quantity(plan.failed, 'text')} would fail: {plan.model} cannot embed them"
-    yield f"to pay: {_tokens(plan, plan.tokens_to_pay)} tokens, {_price(plan)}"
+    yield f"you pay for {_tokens(plan, plan.tokens_to_pay)} tokens: {_price(plan)}"
     if plan.usd and lane:
         yield f"with --lane batch: {money(PRICE_SHARE * plan.usd)}, within a day"
     yield f"time: {_time(plan)}"
@@ -213,7 +213,7 @@ def _price(plan: Plan) -> str:
     if plan.usd is None:
         return "price unknown"
     if not plan.usd_per_million:
-        return "on machines of your own"
+        return "on your own machines"
     rate = f"{money(plan.usd_per_million, digits=6)} per million tokens"
     return f"{money(plan.usd)} ({rate}; the built-in prices are of {PRICES_AS_OF})"
 
@@ -222,6 +222,6 @@ def _time(plan: Plan) -> str:
     from embedfleet.progress import duration
 
     if plan.seconds is None:
-        return f"unknown until {plan.model} has embedded more than each worker's first batch"
+        return f"unknown until {plan.model} has embedded more than one batch per worker"
     how = BASES.get(plan.basis)
     return f"{duration(plan.seconds)}, {how}" if how else "nothing to do"

@@ -10,8 +10,10 @@ from embedfleet.cli.output import print_json, terminal
 from embedfleet.cli.parameters import Json
 from embedfleet.cli.session import session
 
-All = Annotated[bool, typer.Option("--all", help="The whole library, not about 1,000 chunks.")]
-Model = Annotated[str | None, typer.Option(help="Hub name, directory, or provider/name.")]
+All = Annotated[
+    bool, typer.Option("--all", help="Embed the whole library instead of about 1,000 chunks.")
+]
+Model = Annotated[str | None, typer.Option(help="Name on the hub, directory, or provider/name.")]
 Workers = Annotated[int, typer.Option(min=1, max=64, help="How many cpu workers.")]
 # For tests: None is the demo's own choice.
 Chunks = Annotated[int | None, typer.Option(min=1, hidden=True)]

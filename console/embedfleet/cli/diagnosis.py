@@ -39,7 +39,7 @@ from embedfleet_schema.settings import Settings
 from embedfleet_schema.store import (
     collections,
     filter_index,
-    graphs,
+    index_memory,
     scan_defaults,
     spaces,
     workers,
@@ -125,7 +125,7 @@ def _embedded(server: ServerStatus, settings: Settings) -> Finding:
 
 
 def _redis(settings: Settings) -> Iterator[Finding]:
-    advice = "check EMBEDFLEET_REDIS_URL; documents can be enqueued meanwhile, and wait"
+    advice = "check EMBEDFLEET_REDIS_URL; you can still enqueue, and the batches wait"
     try:
         with client(
             parse_redis_url(settings.redis),
@@ -145,8 +145,8 @@ def _redis(settings: Settings) -> Iterator[Finding]:
         yield Finding(
             "warning",
             "Redis",
-            f"evicts keys when its memory is full ({policy})",
-            "set maxmemory-policy noeviction; until then rings can be lost and are repeated",
+            f"evicts keys when its memory is full (maxmemory-policy {policy})",
+            "set maxmemory-policy noeviction; until then messages can be lost, and are sent again",
         )
 
 
@@ -191,8 +191,13 @@ def _servers(database: Database) -> Iterator[Finding]:
     for space, number, holder in held:
         yield _held(space, number, holder)
     if foreign:
-        advice = "look at it and remove it; until then use another login than a superuser's"
-        yield Finding("broken", "tables", f"code of others hangs on them: {foreign[0]}", advice)
+        advice = "check it and remove it; until then, do not log in as a superuser"
+        yield Finding(
+            "broken",
+            "tables",
+            f"they call code that is not part of embedfleet: {foreign[0]}",
+            advice,
+        )
         return
     yield _tables(database.revision())
 
@@ -203,7 +208,7 @@ def _held(space: int, number: int, holder: Holder) -> Finding:
     kind = {MODEL_LOCK_SPACE: "space", BUDGET_LOCK_SPACE: "job"}.get(space, "collection")
     what = {0: "sweep", -1: "migration", DISK_PROBE: "disk probe"}.get(number)
     found = f"the lock of {what or f'{kind} {number}'} is held by {holder}"
-    advice = f"if that is no work of yours: SELECT pg_terminate_backend({holder.pid})"
+    advice = f"if you do not need that session: SELECT pg_terminate_backend({holder.pid})"
     return Finding("warning", "locks", found, advice)
 
 
@@ -213,10 +218,10 @@ def _pgvector(versions: Versions) -> Finding:
         level: Level = "warning" if outdated else "ok"
         return Finding(level, "pgvector", versions.installed, outdated)
     if versions.offered is not None:
-        found, advice = f"{versions.offered} is offered, not yet created", "embedfleet migrate"
+        found, advice = f"{versions.offered} is available, but not created", "embedfleet migrate"
         return Finding("broken", "pgvector", found, advice)
     advice = "install it on the server: https://github.com/pgvector/pgvector#installation"
-    return Finding("broken", "pgvector", "the server does not have it", advice)
+    return Finding("broken", "pgvector", "it is not installed on the server", advice)
 
 
 def _tables(revision: str | None) -> Finding:
@@ -237,32 +242,32 @@ def _pooler(database: Database) -> Iterator[Finding]:
     database.check_direct()
     if not database.is_pooled():
         return
-    found = "each transaction gets another session"
+    found = "the URL is one of a pooler: each transaction may get another session"
     if database.direct_url != database.url:
-        yield Finding("ok", "pooler", f"{found}; the server itself is known, too")
+        yield Finding("ok", "pooler", f"{found}; EMBEDFLEET_DIRECT_DATABASE_URL names the server")
     else:
-        advice = "name the server in EMBEDFLEET_DIRECT_DATABASE_URL: migrate and index need it"
+        advice = "set EMBEDFLEET_DIRECT_DATABASE_URL to the server's URL: migrate and index need it"
         yield Finding("warning", "pooler", found, advice)
 
 
 def _scans(database: Database) -> Iterator[Finding]:
     """Our searches are complete by themselves; those of people depend on the database."""
     if scan_defaults.are_set(database):
-        yield Finding("ok", "plain SQL", "an index is scanned until a LIMIT is met")
+        yield Finding("ok", "plain SQL", "an index is scanned until the LIMIT is reached")
     else:
-        found = "gets 40 rows at the most from an HNSW index, and fewer with a filter"
+        found = "gets at most 40 rows from an HNSW index, and fewer with a filter"
         yield Finding("warning", "plain SQL", found, "embedfleet migrate --set-defaults")
 
 
 def _indexes(database: Database) -> Iterator[Finding]:
     """Collections whose index would be slow to build, by the statistics of their tables."""
-    without = graphs.without_index(database)
+    without = index_memory.without_index(database)
     for info in collections.list_all(database):
-        memory = graphs.build_memory(info.space, without.get(info.name, 0))
+        memory = index_memory.build_memory(info.space, without.get(info.name, 0))
         if info.name in without and not memory.fits:
-            found = f"of {info.name} needs {memory.needed_mb:,} MB of memory to be built quickly"
+            found = f"of {info.name} needs {memory.needed_mb:,} MB of memory for a fast build"
             advice = (
-                f"a build takes {memory.taken_mb:,} MB by itself; if the server has as much: "
+                f"a build uses {memory.taken_mb:,} MB by default; if the server has enough: "
                 f"embedfleet index {info.name} --memory {memory.needed_mb}"
             )
             yield Finding("warning", "index", found, advice)
@@ -272,8 +277,8 @@ def _filters(database: Database) -> Iterator[Finding]:
     missed = filter_index.missed(database)
     if missed:
         first, *others = missed
-        more = f", and so in {quantity(len(others), 'other collection')}" if others else ""
-        found = f"each search with one reads {first.chunks:,} chunks of {first.name}{more}"
+        more = f"; the same in {quantity(len(others), 'other collection')}" if others else ""
+        found = f"each search with a filter reads {first.chunks:,} chunks of {first.name}{more}"
         yield Finding("warning", "filters", found, f"embedfleet index {first.name}")
 
 
@@ -284,22 +289,27 @@ def _workers(database: Database, settings: Settings) -> Iterator[Finding]:
     if alive:
         yield Finding("ok", "workers", f"{len(alive)} alive")
     if silent:
-        advice = "look for their processes; what they held goes to others by itself"
-        yield Finding("warning", "workers", f"{silent} fell silent within the hour", advice)
+        advice = "check their processes; their batches go to other workers by themselves"
+        yield Finding(
+            "warning",
+            "workers",
+            f"{silent} stopped sending heartbeats within the last hour",
+            advice,
+        )
     for queue in sorted({serving(each.queue, each.lane) for each in workers.queues(database)}):
         if not any(queue in worker.queues for worker in alive):
             start = command(settings, f"worker --queue {queue}")
-            found = f"nobody serves queue {queue}, where batches wait"
+            found = f"no worker serves queue {queue}, where batches wait"
             yield Finding("warning", "workers", found, start)
     if not listed:
         start = command(settings, "worker --queue cpu")
-        yield Finding("warning", "workers", "none has signed on", start)
+        yield Finding("warning", "workers", "none is known", start)
 
 
 def _paused(database: Database) -> Iterator[Finding]:
     """The models that stand still until a person acts."""
     for space in spaces.paused(database):
-        advice = f"mend it there, then: embedfleet resume {space.model}"
+        advice = f"fix it there, then: embedfleet resume {space.model}"
         held = quantity(space.held, "batch", "batches")
         yield Finding("warning", "paused", f"{space}; held: {held}", advice)
 
@@ -312,7 +322,7 @@ def _models(database: Database) -> Iterator[Finding]:
         if directory is not None:
             yield Finding("ok", "model", f"{model} in {directory}")
         elif is_path(model):
-            advice = "workers and searches on this machine need it there"
+            advice = "workers and searches on this machine need that directory"
             yield Finding("warning", "model", f"{model} is not on this machine", advice)
         else:
             advice = "it is downloaded from the hub on first use"

@@ -11,12 +11,13 @@ import typer
 from embedfleet.cli.output import note, print_json, say
 from embedfleet.cli.parameters import Json
 from embedfleet.cli.session import session
+from embedfleet_schema.amounts import quantity
 
 if TYPE_CHECKING:
     from embedfleet_schema.settings import Settings
 
 OnlyWorker = Annotated[
-    bool, typer.Option("--worker", help="Only ask whether a worker of this machine is alive.")
+    bool, typer.Option("--worker", help="Only check whether a worker of this machine is alive.")
 ]
 
 
@@ -27,7 +28,7 @@ def add_to(app: typer.Typer) -> None:
 def doctor(context: typer.Context, worker: OnlyWorker = False, json: Json = False) -> None:
     """Check servers, tables, packages, models and workers.
 
-    Changes and starts nothing. The exit code is 1 if something is broken.
+    It changes and starts nothing. The exit code is 1 if something is broken.
     """
     settings = session(context).settings()
     if worker:
@@ -45,7 +46,7 @@ def doctor(context: typer.Context, worker: OnlyWorker = False, json: Json = Fals
                 say(f"{'':22} -> {finding.advice}")
     levels = Counter(finding.level for finding in findings)
     if levels["broken"]:
-        note(f"{levels['broken']} broken, {levels['warning']} to look at")
+        note(f"{levels['broken']} broken, {quantity(levels['warning'], 'warning')}")
         raise typer.Exit(1)
 
 
@@ -66,8 +67,8 @@ def _ask_worker(settings: Settings, *, json: bool) -> None:
     if json:
         print_json({"hostname": host, "silent_s": silent_s, "healthy": healthy})
     elif silent_s is None:
-        say(f"no worker has signed on at {host}")
+        say(f"no worker of {host} is known")
     else:
-        say(f"a worker at {host} was heard {silent_s:.0f} s ago")
+        say(f"last heartbeat of a worker of {host}: {silent_s:.0f} s ago")
     if not healthy:
         raise typer.Exit(1)

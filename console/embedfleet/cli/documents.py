@@ -37,22 +37,32 @@ from embedfleet.cli.session import session
 from embedfleet_schema.amounts import quantity
 from embedfleet_schema.errors import NothingAccepted, UsageError
 from embedfleet_schema.money import money
-from embedfleet_schema.spellings import spellings
 from embedfleet_schema.types import LARGEST_ID, Lane
+from embedfleet_schema.unicode_forms import unicode_forms
 
 if TYPE_CHECKING:
     from embedfleet import Collection, Fleet, Job, JobStatus, ReadReport
     from embedfleet_producer.enqueue import Enqueued
 
-Strict = Annotated[bool, typer.Option("--strict", help="Exit with 1 if any document is rejected.")]
+Strict = Annotated[
+    bool, typer.Option("--strict", help="Exit with code 1 if any document is rejected.")
+]
 Keys = Annotated[list[str] | None, typer.Argument(metavar="KEY", help="The documents' keys.")]
 OfJob = Annotated[
     int | None,
-    typer.Option("--job", metavar="JOB", min=1, max=LARGEST_ID, help="All that a job stored last."),
+    typer.Option(
+        "--job",
+        metavar="JOB",
+        min=1,
+        max=LARGEST_ID,
+        help="All documents that this job stored last.",
+    ),
 ]
 Prefix = Annotated[
     str | None,
-    typer.Option(metavar="TEXT", help="All whose keys begin so.", callback=optional_unicode),
+    typer.Option(
+        metavar="TEXT", help="All documents whose keys start with this.", callback=optional_unicode
+    ),
 ]
 Model = Annotated[
     str | None,
@@ -103,7 +113,7 @@ def enqueue(
             )
         with goes_on(job):
             if budget is not None and not json:
-                note(f"The job costs {money(budget)} at the most: it is paused before it is more")
+                note(f"The job costs at most {money(budget)}: it is paused before it costs more")
             _report(fleet, collection, job, report, wait=wait, json=json)
             if strict and job.enqueued is not None and job.enqueued.rejected:
                 raise typer.Exit(1)
@@ -119,12 +129,12 @@ def delete(
     where: Where = None,
     json: Json = False,
 ) -> None:
-    """Delete documents: by key, by job, by how their keys begin, or by metadata.
+    """Delete documents by key, job, start of the key, or metadata.
 
-    The exit code is 1 if none of them was there.
+    The exit code is 1 if none was found.
     """
     if bool(keys) == (job is not None or prefix is not None or bool(where)):
-        raise UsageError(reason="name keys, or select documents with --job, --prefix or --where")
+        raise UsageError(reason="give keys, or select documents with --job, --prefix or --where")
     if keys:
         _delete_keys(context, name, keys, json=json)
         return
@@ -139,7 +149,7 @@ def _delete_keys(context: typer.Context, name: str, keys: list[str], *, json: bo
     with session(context).fleet() as fleet:
         deleted = fleet.collection(name).delete(wanted)
     for key in wanted:
-        if not set(spellings(key)) & set(deleted):
+        if not set(unicode_forms(key)) & set(deleted):
             note(f"not there: {key}")
     _say_deleted(deleted, len(deleted), json=json)
 
@@ -159,7 +169,7 @@ def _stays_queued() -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        note("What was stored until now is embedded; enqueue again to go on with the rest")
+        note("What is stored so far will be embedded. Enqueue again to store the rest")
         raise
 
 
@@ -196,7 +206,7 @@ def _report(
     if done.failed:
         name, model = collection.name, collection.info.space.name
         chunks = quantity(done.failed, "chunk")
-        note(f"{chunks} cannot be embedded by {model}: embedfleet failures {name}")
+        note(f"{model} cannot embed {chunks}. See which: embedfleet failures {name}")
     if done.rejected:
         note(f"See what was rejected: embedfleet failures {collection.name}")
     if status is not None:
@@ -219,7 +229,9 @@ def _hint(fleet: Fleet, collection: Collection, done: Enqueued) -> None:
 
     queue = collection.info.queue
     if not done.rung:
-        note("Redis did not hear of it. That is no loss: workers that run pick it up by themselves")
+        note(
+            "Redis did not answer. Nothing is lost: running workers find the batches by themselves"
+        )
     if has_worker(fleet, queue):
         note(f"Follow it: {command(fleet.settings, 'watch')}")
     else:

@@ -28,7 +28,7 @@ JobOrModel = Annotated[
 ]
 NewBudget = Annotated[
     float | None,
-    typer.Option("--budget", min=0.000_001, metavar="USD", help="A new budget of the job, in all."),
+    typer.Option("--budget", min=0.000_001, metavar="USD", help="The new total budget of the job."),
 ]
 OneJob = Annotated[
     int | None,
@@ -61,7 +61,7 @@ def status(context: typer.Context, job: OneJob = None, json: Json = False) -> No
 
 
 def cancel(context: typer.Context, job: JobId, json: Json = False) -> None:
-    """Drop what waits of a job; what is embedded stays."""
+    """Cancel a job: drop what waits. What is embedded stays."""
     with session(context).fleet() as fleet:
         found = fleet.job(job)
         found.cancel()
@@ -73,7 +73,7 @@ def cancel(context: typer.Context, job: JobId, json: Json = False) -> None:
 
 
 def pause(context: typer.Context, job: JobId, json: Json = False) -> None:
-    """Hold what waits of a job until `resume`."""
+    """Pause a job: hold what waits until `resume`."""
     with session(context).fleet() as fleet:
         found = fleet.job(job)
         found.pause()
@@ -89,7 +89,7 @@ def pause(context: typer.Context, job: JobId, json: Json = False) -> None:
 def resume(
     context: typer.Context, what: JobOrModel, budget: NewBudget = None, json: Json = False
 ) -> None:
-    """Let a paused job go on, or a model whose provider had refused."""
+    """Resume a paused job, or a model that was paused."""
     with session(context).fleet() as fleet:
         if what.isdecimal():
             _say_resumed(_resumed(fleet, int(what), budget), json=json)
@@ -100,7 +100,7 @@ def resume(
     if json:
         print_json({"model": what, "was_paused": paused})
     else:
-        say(f"{what} goes on" if paused else f"{what} was not paused")
+        say(f"{what} is resumed" if paused else f"{what} was not paused")
 
 
 def _resumed(fleet: Fleet, number: int, budget: float | None) -> JobStatus:

@@ -73,7 +73,7 @@ def tables(overview: Overview, *, bars: bool = False) -> Iterator[Listing | Text
         yield Text("")
     yield _jobs(overview, bars=bars) if overview.jobs else Text("no jobs yet")
     yield Text("")
-    yield _queues(overview) if overview.queues else Text("nothing waits in a queue")
+    yield _queues(overview) if overview.queues else Text("no batches wait")
     yield Text("")
     yield (
         _workers(overview)

@@ -9,8 +9,8 @@ from typing import Annotated, Any
 import typer
 
 from embedfleet_schema.errors import BadFilter, UsageError
-from embedfleet_schema.spellings import is_unicode
 from embedfleet_schema.types import LARGEST_ID
+from embedfleet_schema.unicode_forms import is_unicode
 
 
 def unicode_text(value: str) -> str:
@@ -27,14 +27,16 @@ def optional_unicode(value: str | None) -> str | None:
 def path_text(value: str) -> str:
     """The argument, if it names something: an unset variable of a script is not this folder."""
     if not value.strip():
-        raise UsageError(reason="a path is empty; the current folder is written as .")
+        raise UsageError(reason="a path is empty; for the current folder, write .")
     return value
 
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The collection.", callback=unicode_text)]
 Where = Annotated[
     list[str] | None,
-    typer.Option(metavar="KEY=VALUE", help="Metadata it must have; a JSON value keeps its type."),
+    typer.Option(
+        metavar="KEY=VALUE", help="Metadata that it must have. A JSON value keeps its type."
+    ),
 ]
 JobId = Annotated[
     int, typer.Argument(metavar="JOB", min=1, max=LARGEST_ID, help="The number of the job.")
@@ -42,9 +44,11 @@ JobId = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Budget = Annotated[
     float | None,
-    typer.Option(metavar="USD", help="What the job may cost; it is paused before it is more."),
+    typer.Option(
+        metavar="USD", help="The most that the job may cost. It is paused before it costs more."
+    ),
 ]
-Wait = Annotated[bool, typer.Option("--wait", help="Stay until all is embedded.")]
+Wait = Annotated[bool, typer.Option("--wait", help="Wait until all is embedded.")]
 
 
 def parse_where(conditions: Sequence[str]) -> dict[str, Any]:

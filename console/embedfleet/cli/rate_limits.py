@@ -26,16 +26,16 @@ Model = Annotated[
         callback=unicode_text,
     ),
 ]
-OneModel = Annotated[str | None, typer.Argument(metavar="MODEL", help="Of this model alone.")]
-PerMinute = Annotated[float | None, typer.Option(help="A minute.", metavar="NUMBER")]
-AtOnce = Annotated[int | None, typer.Option(min=1, help="Under way at the same time.")]
+OneModel = Annotated[str | None, typer.Argument(metavar="MODEL", help="Show only this model.")]
+PerMinute = Annotated[float | None, typer.Option(help="Limit per minute.", metavar="NUMBER")]
+AtOnce = Annotated[int | None, typer.Option(min=1, help="Requests at the same time.")]
 Account = Annotated[
     str | None,
-    typer.Option(metavar="HASH", help="Of one account alone, as `limits show` names it."),
+    typer.Option(metavar="HASH", help="Only for this account, as `limits show` names it."),
 ]
 Group = Annotated[
     str | None,
-    typer.Option(metavar="NAME", help="Models of one group draw on one limit, which this sets."),
+    typer.Option(metavar="NAME", help="Put the model in a group: its models share one limit."),
 ]
 
 
@@ -59,7 +59,7 @@ def set_limits(
     group: Group = None,
     json: Json = False,
 ) -> None:
-    """Say what a provider allows; running workers take it on within seconds."""
+    """Set what a provider allows. Running workers apply it within seconds."""
     given = {
         "requests": requests,
         "tokens": tokens,
@@ -85,7 +85,7 @@ def set_limits(
 
 
 def show(context: typer.Context, model: OneModel = None, json: Json = False) -> None:
-    """Show quotas, what is used of them, who waits, and what is paused by whom."""
+    """Show limits, their use, who waits, and what is paused and why."""
     with session(context).fleet(looks_only=True) as fleet:
         found = fleet.limits.show(model)
     if json:
@@ -96,16 +96,16 @@ def show(context: typer.Context, model: OneModel = None, json: Json = False) -> 
             for line in _remarks(each):
                 say(line)
     else:
-        say("no limits are set, and no provider was called yet")
+        say("no limits are set, and no provider has been called yet")
         note("Set one: embedfleet limits set openai/text-embedding-3-small --tokens 1000000")
     if not found.live:
-        note("Redis does not answer: this is what was set, not how it is used.")
+        note("Redis does not answer: these are the limits that were set, without their use.")
 
 
 def clear(
     context: typer.Context, model: Model, account: Account = None, json: Json = False
 ) -> None:
-    """Forget what was set for a model, and take it out of its group."""
+    """Remove the limits that were set for a model, and take it out of its group."""
     _check_account(account)
     with session(context).fleet() as fleet:
         removed = fleet.limits.clear(model, account=account)
@@ -166,5 +166,8 @@ def _number(amount: float | None) -> str:
 
 def _check_account(account: str | None) -> None:
     if account is not None and not re.fullmatch("[0-9a-f]{16}", account):
-        reason = f"{account!a} is no account: sixteen digits of 0-9a-f, as limits show names them"
+        reason = (
+            f"{account!a} is not an account: write its sixteen digits of "
+            "0-9a-f, as limits show names it"
+        )
         raise UsageError(reason=reason)

@@ -18,7 +18,7 @@ from embedfleet_schema.amounts import quantity
 if TYPE_CHECKING:
     from embedfleet import Document, Rejection
     from embedfleet_producer.readers import ReadReport
-    from embedfleet_producer.readers.refusals import Note
+    from embedfleet_producer.readers.rejections import Note
     from embedfleet_schema.settings import Settings
 
 EXAMPLES = 3
@@ -40,10 +40,12 @@ Include = Annotated[
 ]
 Exclude = Annotated[
     list[str] | None,
-    typer.Option(metavar="PATTERN", help="Leave out what matches: drafts/, '*.log'. Repeatable."),
+    typer.Option(
+        metavar="PATTERN", help="Leave out files that match: drafts/, '*.log'. Repeatable."
+    ),
 ]
 FollowLinks = Annotated[
-    bool, typer.Option("--follow-links", help="Read what links in a folder lead to, outside of it.")
+    bool, typer.Option("--follow-links", help="Follow symbolic links that lead out of a folder.")
 ]
 
 
@@ -52,22 +54,27 @@ def _word(help_text: str, metavar: str, *names: str) -> Any:  # noqa: ANN401 - a
     return typer.Option(*names, metavar=metavar, help=help_text, callback=optional_unicode)
 
 
-TextColumn = Annotated[str | None, _word("Of rows: the column that is embedded.", "COLUMN")]
-KeyColumn = Annotated[str | None, _word("Of rows: the column that identifies a row.", "COLUMN")]
+TextColumn = Annotated[str | None, _word("Rows: the column with the text to embed.", "COLUMN")]
+KeyColumn = Annotated[str | None, _word("Rows: the column with the key.", "COLUMN")]
 MetadataColumns = Annotated[
-    str | None, _word("Of rows: keep these alone as metadata.", "COLUMN,...")
+    str | None, _word("Rows: keep only these columns as metadata.", "COLUMN,...")
 ]
-Delimiter = Annotated[str | None, _word("Between the cells of CSV; or tab.", "CHARACTER")]
-Encoding = Annotated[str | None, _word("Of texts, such as cp1252; UTF-8 by default.", "NAME")]
-StdinKey = Annotated[str | None, _word("The key of standard input's text.", "KEY", "--key")]
+Delimiter = Annotated[
+    str | None, _word("CSV: the character between cells; tab for a tab.", "CHARACTER")
+]
+Encoding = Annotated[
+    str | None, _word("Encoding of text files, such as cp1252. Default: UTF-8.", "NAME")
+]
+StdinKey = Annotated[str | None, _word("The key of the text on standard input.", "KEY", "--key")]
 KeyPrefix = Annotated[
-    str, typer.Option(metavar="PREFIX", help="Put before every key.", callback=unicode_text)
+    str, typer.Option(metavar="PREFIX", help="Put this before every key.", callback=unicode_text)
 ]
 SourceName = Annotated[
-    str | None, _word("Where it comes from; by default each file.", "NAME", "--source")
+    str | None,
+    _word("Name of the source of these documents. Default: each file.", "NAME", "--source"),
 ]
 Replace = Annotated[
-    bool, typer.Option("--replace", help="Also replace documents of other sources.")
+    bool, typer.Option("--replace", help="Also replace documents that came from other sources.")
 ]
 
 
@@ -156,7 +163,7 @@ def note_shapes(report: ReadReport) -> None:
     for each in report.remarks[:REMARKS_SHOWN]:
         note(one_line(each))
     if len(report.remarks) > REMARKS_SHOWN:
-        note(f"and {len(report.remarks) - REMARKS_SHOWN:,} more remarks; --json has them all")
+        note(f"and {len(report.remarks) - REMARKS_SHOWN:,} more remarks. See all with --json")
 
 
 def say_report(report: ReadReport) -> None:
@@ -165,7 +172,7 @@ def say_report(report: ReadReport) -> None:
         counts = ", ".join(f"{count:,} {why}" for why, count in sorted(report.left_out.items()))
         say(f"left out: {counts}")
     if report.noted:
-        say(f"read, but for {quantity(report.noted, 'part')}:")
+        say(f"read without {quantity(report.noted, 'part')}:")
         say_rejections(report.notes, report.noted)
 
 

@@ -1,4 +1,4 @@
-"""What went wrong and how to mend it: explain, failures, retry, audit."""
+"""What went wrong and how to repair it: explain, failures, retry, audit."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ NameOrJob = Annotated[
 Key = Annotated[
     str, typer.Argument(metavar="KEY", help="The document's key.", callback=unicode_text)
 ]
-Clear = Annotated[
-    bool, typer.Option("--clear", help="Forget the documents that were not accepted.")
+Clear = Annotated[bool, typer.Option("--clear", help="Forget the rejected documents.")]
+Repair = Annotated[
+    bool, typer.Option("--repair", help="Queue what is missing, and remove what is extra.")
 ]
-Repair = Annotated[bool, typer.Option("--repair", help="Queue what is missing, remove extras.")]
 
 
 def add_to(app: typer.Typer) -> None:
@@ -65,7 +65,7 @@ def failures(
     clear: Clear = False,
     json: Json = False,
 ) -> None:
-    """List what could not be embedded or was not accepted."""
+    """List failed chunks and rejected documents."""
     if clear:
         _clear(context, name, json=json)
         return
@@ -84,9 +84,9 @@ def failures(
         rows = [[*row, each.source or ""] for row, each in zip(rows, found, strict=True)]
     terminal().print(table(columns, rows))
     if len(found) == limit:
-        note(f"These are the newest {limit:,}; see more with --limit")
+        note(f"These are the newest {limit:,}. To see more, use --limit")
     if any(each.position is not None and each.attempts for each in found):
-        note(f"Try the chunks again: embedfleet retry {name}")
+        note(f"Retry the chunks: embedfleet retry {name}")
 
 
 def _clear(context: typer.Context, name: str, *, json: bool) -> None:
@@ -97,9 +97,9 @@ def _clear(context: typer.Context, name: str, *, json: bool) -> None:
     if json:
         print_json({"cleared": cleared})
         return
-    say(f"cleared {quantity(cleared, 'verdict')} on documents that were not accepted")
+    say(f"cleared {quantity(cleared, 'verdict')} on rejected documents")
     if left:
-        note(f"Chunks that failed stay listed. Try them again: embedfleet retry {name}")
+        note(f"Failed chunks stay listed. Retry them: embedfleet retry {name}")
 
 
 def retry(
@@ -109,7 +109,7 @@ def retry(
     wait: Wait = False,
     json: Json = False,
 ) -> None:
-    """Try the failed chunks of a collection or a job again."""
+    """Retry the failed chunks of a collection or a job."""
     with session(context).fleet() as fleet:
         job = _retried(fleet, target, budget)
         status = _waited(job) if job is not None and wait else None
@@ -118,9 +118,9 @@ def retry(
             {"job_id": job.id if job else None, "job": status_json(status) if status else None}
         )
     elif job is None:
-        say("no failed chunk to try again")
+        say("no failed chunks to retry")
     else:
-        say(f"job {job.id} tries them again")
+        say(f"job {job.id} retries them")
     if status is not None and (status.failed or status.state == "cancelled"):
         note(f"See why: embedfleet failures {status.collection}")
         raise typer.Exit(1)
@@ -133,14 +133,14 @@ def audit(
     budget: Budget = None,
     json: Json = False,
 ) -> None:
-    """Hold what is stored against what should be.
+    """Compare what is stored with what should be stored.
 
-    The exit code is 1 if something is missing, extra or miscounted and was not repaired.
+    The exit code is 1 if something missing, extra or miscounted was found and not repaired.
     """
     from embedfleet.progress import activity
 
     if budget is not None and not repair:
-        raise UsageError(reason="a budget is one of --repair: the audit itself costs nothing")
+        raise UsageError(reason="--budget needs --repair: the audit itself costs nothing")
     with session(context).fleet(looks_only=not repair) as fleet, activity("counting"):
         found = fleet.collection(name).audit(repair=repair, budget_usd=budget)
     if json:
@@ -159,7 +159,7 @@ def _waited(job: Job) -> JobStatus:
 def _show(found: Audit, name: str, *, repaired: bool) -> None:
     documents, chunks = quantity(found.documents, "document"), quantity(found.chunks, "chunk")
     texts = quantity(found.texts, "distinct text")
-    say(f"{documents}, {found.waiting_documents:,} of them not live yet; {chunks}, {texts}")
+    say(f"{documents}, {found.waiting_documents:,} of them not live yet. {chunks}, {texts}")
     say(
         f"{found.stored:,} stored, {found.waiting:,} waiting, {found.failed:,} failed, "
         f"{found.missing:,} missing, {found.extra:,} extra"
@@ -173,7 +173,7 @@ def _show(found: Audit, name: str, *, repaired: bool) -> None:
     if repaired and found.miscounted:
         say("set the counters right")
     if not found.clean and not repaired:
-        note(f"Mend it: embedfleet audit {name} --repair")
+        note(f"Fix it: embedfleet audit {name} --repair")
 
 
 def _counters(count: int) -> str:

@@ -58,7 +58,7 @@ def search(
         for hit in hits:
             _show(hit)
     else:
-        note("Nothing was found. How much there is to find: embedfleet collection show " + name)
+        note("Nothing found. To see what the collection holds: embedfleet collection show " + name)
 
 
 def _show(hit: Hit) -> None:

@@ -16,18 +16,21 @@ if TYPE_CHECKING:
     from embedfleet_schema.settings import Settings
 
 Workers = Annotated[
-    int, typer.Option("--workers", min=0, max=64, help="Start so many cpu workers, too.")
+    int, typer.Option("--workers", min=0, max=64, help="Also start this many cpu workers.")
 ]
 Roles = Annotated[
-    bool, typer.Option("--roles", help="Set up the roles for owner, producers, workers, searches.")
+    bool,
+    typer.Option(
+        "--roles", help="Also set up the roles for owner, producers, workers and searches."
+    ),
 ]
 SetDefaults = Annotated[
     bool,
     typer.Option(
-        "--set-defaults", help="Let plain SQL through an index give all rows that it asks for."
+        "--set-defaults", help="Let plain SQL get all rows that it asks for from an index."
     ),
 ]
-ShowUrls = Annotated[bool, typer.Option("--show-urls", help="Print the URLs with passwords.")]
+ShowUrls = Annotated[bool, typer.Option("--show-urls", help="Print the URLs with their passwords.")]
 
 
 def add_to(app: typer.Typer) -> None:
@@ -39,7 +42,7 @@ def add_to(app: typer.Typer) -> None:
 def up(
     context: typer.Context, workers: Workers = 0, show_urls: ShowUrls = False, json: Json = False
 ) -> None:
-    """Start the embedded PostgreSQL and Valkey, until `down`."""
+    """Start the embedded PostgreSQL and Valkey. `down` stops them."""
     from embedfleet.embedded import ready
     from embedfleet.local_workers import living_workers
     from embedfleet.progress import activity, command
@@ -50,7 +53,7 @@ def up(
     endpoints = ready(settings.data, on_step=note)
     pids: list[int] = []
     if workers:
-        with activity("waiting for the workers to sign on"):
+        with activity("waiting for the workers to start"):
             database = Database(endpoints.database_url, max_connections=1)
             pids = living_workers(database, settings, workers)
             database.close()
@@ -71,7 +74,7 @@ def up(
     if pids:
         say(f"workers     {', '.join(map(str, pids))} (logs: {settings.data / 'logs'})")
     if not settings.uses_embedded_stack:
-        note("A database URL is set in the environment: other commands use that one, not this.")
+        note("The environment sets a database URL: other commands use that database, not this one.")
     elif workers or _is_served(settings):
         note(f"Next: {command(settings, 'collection create NAME --model all-MiniLM-L6-v2')}")
     else:
@@ -88,7 +91,7 @@ def _is_served(settings: Settings) -> bool:
 
 
 def down(context: typer.Context, json: Json = False) -> None:
-    """Stop the embedded servers and their workers; the data stay."""
+    """Stop the embedded servers and their workers. The data stay."""
     from embedfleet.local_workers import stop_workers
     from embedfleet.stack import down as stop_servers
 
@@ -140,9 +143,12 @@ def migrate(
         say(f"set up the roles {', '.join(ROLES)}")
         note("Grant them to your users: GRANT embedfleet_worker TO ...")
     if set_defaults:
-        say("new sessions scan an index until a LIMIT is met")
+        say("new sessions scan an index until the LIMIT is reached")
     elif not scan_defaults.are_set(Database(url)):
-        note("Plain SQL gets 40 rows from an index. All of them: embedfleet migrate --set-defaults")
+        note(
+            "Plain SQL gets at most 40 rows from an index. To get all: "
+            "embedfleet migrate --set-defaults"
+        )
 
 
 def _say_unmet(url: str) -> None:
@@ -157,7 +163,7 @@ def _say_unmet(url: str) -> None:
 
 def _revisions(before: str | None, after: str | None) -> str:
     if before == after:
-        return f"the tables are at revision {after} already"
+        return f"the tables are already at revision {after}"
     if before is None:
         return f"created the tables at revision {after}"
     return f"upgraded the tables from revision {before} to {after}"

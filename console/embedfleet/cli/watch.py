@@ -23,7 +23,7 @@ TERMINAL_SECONDS = 1.0
 LINES_SECONDS = 5.0
 
 Interval = Annotated[
-    float | None, typer.Option(min=0.1, max=3_600, help="Seconds between two looks.")
+    float | None, typer.Option(min=0.1, max=3_600, help="Seconds between updates.")
 ]
 
 
@@ -77,5 +77,5 @@ def _picture(overview: Overview) -> RenderableType:
 
     from embedfleet.cli.overview import tables
 
-    total = Text(f"{overview.chunks_per_second:,.1f} chunks/s. Ctrl-C ends this view only.")
+    total = Text(f"{overview.chunks_per_second:,.1f} chunks/s. Ctrl-C only ends this view.")
     return Group(*tables(overview, bars=True), Text(""), total)

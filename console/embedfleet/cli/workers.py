@@ -18,7 +18,9 @@ from embedfleet_schema.types import Queue
 if TYPE_CHECKING:
     from embedfleet_schema.settings import Settings
 
-OfQueue = Annotated[Queue, typer.Option(help="What to take from, and so the device.")]
+OfQueue = Annotated[
+    Queue, typer.Option(help="The queue to take batches from. It also decides the device.")
+]
 Concurrency = Annotated[
     int | None, typer.Option(min=1, max=1_024, help="Batches at the same time.")
 ]
@@ -36,7 +38,7 @@ def worker(
     pool: Pool = None,
     json: Json = False,
 ) -> None:
-    """Embed what waits in a queue, until Ctrl-C or SIGTERM.
+    """Run a worker: embed what waits in a queue, until Ctrl-C or SIGTERM.
 
     A worker that is told to stop finishes its batches first.
     """
@@ -44,17 +46,19 @@ def worker(
 
     settings = session(context).ready()
     _check(settings)
-    plan = launch.plan(queue, concurrency)
-    if pool is not None and pool != plan.pool:
-        slots = 1 if pool == "solo" else plan.concurrency
-        plan = replace(plan, pool=pool, concurrency=slots, why="as you asked")
-    note(f"queue {queue}: {quantity(plan.concurrency, 'slot')}, pool {plan.pool} ({plan.why})")
+    chosen = launch.pool_for(queue, concurrency)
+    if pool is not None and pool != chosen.pool:
+        slots = 1 if pool == "solo" else chosen.concurrency
+        chosen = replace(chosen, pool=pool, concurrency=slots, why="as you asked")
+    note(
+        f"queue {queue}: {quantity(chosen.concurrency, 'slot')}, pool {chosen.pool} ({chosen.why})"
+    )
     if json:
-        print_json({"queue": queue, **asdict(plan), "pid": os.getpid()}, indent=None)
+        print_json({"queue": queue, **asdict(chosen), "pid": os.getpid()}, indent=None)
         sys.stdout.flush()  # the process stays, and who reads this wants it now
     # The application reads its settings where Celery imports it, in each process of a pool.
     os.environ["EMBEDFLEET_DATA"] = str(settings.data)
-    launch.run(queue, plan, log_level=settings.log_level)
+    launch.run(queue, chosen, log_level=settings.log_level)
 
 
 def _check(settings: Settings) -> None:

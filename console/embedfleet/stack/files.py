@@ -69,13 +69,13 @@ class Folder:
             return
         owner = self.root.stat().st_uid
         if os.geteuid() == ROOT != owner:
-            reason = f"it belongs to user {owner}; run this as that user, or name another folder"
+            reason = f"it belongs to user {owner}; run this as that user, or choose another folder"
             raise self.error("be used by root", reason)
         named = (self.postgres, self.cluster, self.valkey, self.logs, self.workers)
         for path in (*named, self.lock_file, self.stack_file):
             if path.is_symlink():
-                reason = f"{path} is a symbolic link, and none is followed; remove it"
-                raise self.error("be used", f"{reason}, or name the folder itself with --data")
+                reason = f"{path} is a symbolic link, which is not followed; remove it"
+                raise self.error("be used", f"{reason}, or choose the folder itself with --data")
 
     def prepare(self, account: Account) -> None:
         """Make the folders, private to the account that the servers run as."""

@@ -54,7 +54,9 @@ def check_version(folder: Folder) -> None:
     """
     version_file = folder.cluster / "PG_VERSION"
     if not version_file.exists():
-        raise folder.error("use its database", f"{version_file} is missing; move the folder away")
+        raise folder.error(
+            "use its database", f"{version_file} is missing; move the folder away and start again"
+        )
     if (found := version_file.read_text().strip()) != str(POSTGRES_MAJOR):
         raise folder.error(
             "use its database",

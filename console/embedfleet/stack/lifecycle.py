@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from embedfleet.stack import passages, ports
+from embedfleet.stack import folder_access, ports
 from embedfleet.stack.files import Endpoints, Folder
 from embedfleet.stack.postgres import Postgres
 from embedfleet.stack.processes import server_account
@@ -80,7 +80,7 @@ def down(data: Path) -> bool:
         folder.check()
         with _locked(folder, _quiet):
             stopped = [Valkey(folder).stop(), Postgres(folder).stop()]
-            passages.close(folder, server_account(folder.postgres))
+            folder_access.close(folder, server_account(folder.postgres))
     return any(stopped)
 
 
@@ -142,7 +142,7 @@ def _start(folder: Folder, programs: Sequence[Path], on_step: OnStep) -> Endpoin
         make_usable(program, account)
     last = folder.read_endpoints() or Endpoints("", "")
     reached = [folder.postgres, *programs, *(program.resolve() for program in programs)]
-    with passages.held_open(folder, account, reached, on_step):
+    with folder_access.held_open(folder, account, reached, on_step):
         endpoints = Endpoints(
             Postgres(folder).ensure(account, last.database_url, on_step),
             Valkey(folder).ensure(account, last.redis_url, on_step),

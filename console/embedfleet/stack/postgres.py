@@ -143,7 +143,9 @@ class Postgres:
         for process in orphans():
             process.kill()
         if not wait_until(lambda: not orphans(), ORPHAN_SECONDS):
-            raise self.folder.error("start PostgreSQL", "processes of a killed server do not end")
+            raise self.folder.error(
+                "start PostgreSQL", "processes of a killed server are still running"
+            )
 
     def _drop_stale_pid_file(self) -> None:
         """Remove a pid file that PostgreSQL would believe: its number is another program's now.
@@ -161,7 +163,7 @@ class Postgres:
             return server is None or server.ready
 
         if not settled():
-            on_step("PostgreSQL recovers from a crash, which can take minutes")
+            on_step("PostgreSQL is recovering from a crash; this can take minutes")
         wait_until(settled, RECOVERY_SECONDS)
         server = self.running()
         if server is None or not server.ready:

@@ -41,7 +41,7 @@ class Account:
         if not self.switched or found.st_uid == self.uid:
             return
         if stat.S_ISLNK(found.st_mode) or found.st_uid != ROOT:
-            raise OSError(f"{path} was put there by somebody else; remove it")
+            raise OSError(f"{path} belongs to somebody else; remove it")
         for here, folders, files in os.walk(path):
             for name in (*folders, *files):
                 os.chown(Path(here, name), self.uid, self.gid, follow_symlinks=False)

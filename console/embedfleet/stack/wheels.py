@@ -72,7 +72,7 @@ def _existing(program: Path) -> Path:
 
 def _open(tree: Path) -> None:
     if tree.stat().st_uid != ROOT:
-        raise OSError(f"the servers cannot read {tree}; let them: chmod -R o+rX {tree}")
+        raise OSError(f"the servers cannot read {tree}; allow it with: chmod -R o+rX {tree}")
     for path in (tree, *tree.rglob("*")):
         mode = stat.S_IMODE(path.stat().st_mode)
         runs = path.is_dir() or mode & stat.S_IXUSR

@@ -18,19 +18,19 @@ from embedfleet_producer.readers.limits import ReaderLimits
 from embedfleet_producer.readers.opening import open_regular
 from embedfleet_producer.readers.options import ReadOptions
 from embedfleet_producer.readers.patterns import Patterns
-from embedfleet_producer.readers.refusals import Note, Refused, Verdict, printable
+from embedfleet_producer.readers.rejections import FileRejected, Note, Verdict, printable
 from embedfleet_producer.readers.report import LoggedReport, ReadReport
 from embedfleet_producer.readers.rows import Rows
 from embedfleet_producer.readers.standard_input import read_stdin
 from embedfleet_producer.readers.unknown import UnknownFiles
 from embedfleet_producer.readers.unpacking import on_disk, unpacked
-from embedfleet_producer.readers.walk import STDIN, Root, Source, plan_roots
+from embedfleet_producer.readers.walk import STDIN, Root, Source, resolve_roots
 from embedfleet_schema.errors import BadReadOption, InputMissing
 from embedfleet_schema.types import MAX_DOCUMENT_BYTES, Document, Rejection
 
 __all__ = ["READERS", "ROW_READERS", "ReadOptions", "ReadReport", "ReaderLimits", "read_paths"]
 
-_STDIN_ALONE = "only what comes from standard input (-) is called by it"
+_STDIN_ALONE = "only a document from standard input (-) gets this key"
 
 
 def read_paths(
@@ -81,7 +81,7 @@ def read_paths(
         WrongType: one path was given, and not a list of them.
     """
     selection = Selection(Patterns.of(include), Patterns.of(exclude), follow_links)
-    roots = plan_roots(paths, selection)
+    roots = resolve_roots(paths, selection)
     options = options or ReadOptions()
     reads_stdin = any(root.path == STDIN for root in roots)
     if reads_stdin:
@@ -97,7 +97,7 @@ def _own_stdin() -> BinaryIO:
     # A daemon has none, whatever the type says.
     found: BinaryIO | None = getattr(sys.stdin, "buffer", None)
     if found is None:
-        raise InputMissing(path="-", reason="there is no standard input")
+        raise InputMissing(path="-", reason="standard input is closed")
     return found
 
 
@@ -201,7 +201,7 @@ class _Reading(Iterator[Document | Rejection]):
     def _file(self, source: Source, rows: Rows, confined: ConfinedReader) -> Iterator[Verdict]:
         found = Format.of(source.name)
         if not found.is_known:
-            raise Refused("UNKNOWN_TYPE", f"{found} files are not read")
+            raise FileRejected("UNKNOWN_TYPE", f"{found} files are not read")
         verdicts = self._counted(self._opened(source, found, rows, confined))
         if source.former_key is None:
             yield from verdicts
@@ -229,7 +229,7 @@ class _Reading(Iterator[Document | Rejection]):
     def _counted(self, verdicts: Iterator[Verdict]) -> Iterator[Verdict]:
         yield from itertools.islice(verdicts, self._limits.max_rows)
         if next(verdicts, None) is not None:
-            raise Refused(
+            raise FileRejected(
                 "TOO_MANY_ROWS",
                 f"it has more than {self._limits.max_rows:,} rows; the first of them were taken, "
                 "and EMBEDFLEET_MAX_ROWS raises the limit",

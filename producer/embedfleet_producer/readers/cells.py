@@ -11,7 +11,7 @@ from typing import Any
 
 from embedfleet_producer.readers.json_structure import MAX_VALUES, has_too_many_values
 from embedfleet_schema.json_values import json_value
-from embedfleet_schema.spellings import is_unicode
+from embedfleet_schema.unicode_forms import is_unicode
 
 # Longer lists of numbers are taken for vectors, which nobody filters by.
 LONGEST_NUMBERS = 100
@@ -41,11 +41,11 @@ def parse_object(text: str) -> dict[str, Any]:
     try:
         found = _DECODER.decode(text)
         if "\\u" in text and not is_unicode(json.dumps(found, ensure_ascii=False)):
-            raise ValueError("an escape stands for half a character")
+            raise ValueError("an escape sequence is half a character")
     except json.JSONDecodeError as error:
         raise ValueError(f"{error.msg} at column {error.colno}") from error
     except RecursionError as error:
-        raise ValueError("it nests too deeply") from error
+        raise ValueError("it is nested too deeply") from error
     if not isinstance(found, dict):
         raise ValueError("it is not a JSON object")  # noqa: TRY004 - one kind of error for callers
     return found
@@ -89,7 +89,7 @@ def key_text(value: object) -> str:
         case str():
             return value
         case bool():
-            raise BadKey("true and false identify nothing")
+            raise BadKey("true and false cannot be keys")
         case int():
             return str(value)
         case float() | Decimal():
@@ -129,7 +129,7 @@ def _number(value: float | Decimal) -> str:
     if not math.isfinite(value):
         raise BadKey("it is not a finite number")
     if isinstance(value, float) and abs(value) > _EXACT:
-        raise BadKey(f"{value:.0f} is a float, which may stand for several whole numbers")
+        raise BadKey(f"{value:.0f} is a float that may be several whole numbers")
     return str(int(value)) if value == int(value) else str(value)
 
 

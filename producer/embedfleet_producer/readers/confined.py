@@ -16,7 +16,7 @@ from typing import Self
 
 from embedfleet_producer.readers import frames
 from embedfleet_producer.readers.limits import ReaderLimits
-from embedfleet_producer.readers.refusals import Refused, Verdict
+from embedfleet_producer.readers.rejections import FileRejected, Verdict
 from embedfleet_producer.readers.rows import Rows
 
 # Under load a process gets less than a processor; it is given up when it gets next to none.
@@ -59,7 +59,7 @@ class ConfinedReader:
         """What the reader of a suffix says of an open file; `rows` hears its shape.
 
         Raises:
-            Refused: TOO_COSTLY or UNREADABLE; what came before it stands.
+            FileRejected: TOO_COSTLY or UNREADABLE; what came before it stands.
         """
         channel = self._started()
         seconds = self._limits.cpu_seconds(os.fstat(stream.fileno()).st_size)
@@ -124,7 +124,7 @@ class ConfinedReader:
             self._channel = ours
         return self._channel
 
-    def _post_mortem(self, seconds: int) -> Refused:
+    def _post_mortem(self, seconds: int) -> FileRejected:
         """What the process died of, in words."""
         process = self._process
         assert process is not None  # noqa: S101 - it was started to read
@@ -133,18 +133,18 @@ class ConfinedReader:
         except subprocess.TimeoutExpired:
             status = -signal.SIGXCPU
         if status == -signal.SIGXCPU:
-            return Refused(
+            return FileRejected(
                 "TOO_COSTLY",
                 f"reading it takes more than {seconds:,} seconds; EMBEDFLEET_READER_SECONDS raises "
                 "the limit",
             )
         if status in (frames.OUT_OF_MEMORY, -signal.SIGKILL, -signal.SIGABRT):
-            return Refused(
+            return FileRejected(
                 "TOO_COSTLY",
                 f"reading it takes more than {self._limits.reader_memory_bytes:,} bytes of memory; "
                 "EMBEDFLEET_READER_MEMORY_BYTES raises the limit",
             )
-        return Refused("UNREADABLE", f"the process that read it ended with status {status}")
+        return FileRejected("UNREADABLE", f"the process that read it ended with status {status}")
 
 
 def _start(descriptor: int) -> subprocess.Popen[bytes]:

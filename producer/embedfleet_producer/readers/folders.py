@@ -10,8 +10,8 @@ from pathlib import Path
 
 from embedfleet_producer.readers.opening import open_folder
 from embedfleet_producer.readers.patterns import Patterns
-from embedfleet_producer.readers.refusals import Refused, os_reason, printable
-from embedfleet_schema.spellings import composed
+from embedfleet_producer.readers.rejections import FileRejected, os_reason, printable
+from embedfleet_schema.unicode_forms import composed
 
 HIDDEN, EXCLUDED, NOT_INCLUDED, LINK = "hidden", "excluded", "not included", "link"
 
@@ -100,7 +100,7 @@ class _Walk:
                 continue
             try:
                 pending.extend(reversed(list(self._inside(entry))))
-            except Refused as refused:
+            except FileRejected as refused:
                 yield Entry(entry.base, entry.parts, entry.shown, (refused.code, refused.reason))
             except OSError as error:
                 yield Entry(entry.base, entry.parts, entry.shown, ("UNREADABLE", os_reason(error)))

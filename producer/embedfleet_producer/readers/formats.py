@@ -12,7 +12,7 @@ from embedfleet_producer.readers.json_files import read_json
 from embedfleet_producer.readers.notebooks import read_notebook
 from embedfleet_producer.readers.parquet import read_parquet
 from embedfleet_producer.readers.pdf import read_pdf
-from embedfleet_producer.readers.refusals import Refused, Verdict, os_reason
+from embedfleet_producer.readers.rejections import FileRejected, Verdict, os_reason
 from embedfleet_producer.readers.rows import Rows
 from embedfleet_producer.readers.source_code import SOURCE_SUFFIXES, SourceReader, read_unnamed
 from embedfleet_producer.readers.tables import read_csv, read_jsonl, read_tsv
@@ -115,7 +115,7 @@ def guarded(key: str, verdicts: Iterator[Verdict]) -> Iterator[Verdict]:
     """What a reader yields, and what ended it as one last rejection."""
     try:
         yield from verdicts
-    except Refused as refused:
+    except FileRejected as refused:
         yield Rejection(key, refused.code, refused.reason)
     except UnicodeDecodeError:
         yield Rejection(key, "BAD_ENCODING", BAD_ENCODING)

@@ -10,7 +10,7 @@ from dataclasses import fields
 from operator import attrgetter
 from typing import Any
 
-from embedfleet_producer.readers.refusals import Note, Verdict
+from embedfleet_producer.readers.rejections import Note, Verdict
 from embedfleet_producer.readers.report import Shape
 from embedfleet_schema.types import Document, Mark, Rejection
 

@@ -80,7 +80,7 @@ def _value(event: yaml.Event, events: Iterator[yaml.Event], depth: int) -> objec
     import yaml
 
     if depth > MAX_DEPTH:
-        raise BadFrontMatter(f"it nests deeper than {MAX_DEPTH}")
+        raise BadFrontMatter(f"it is nested deeper than {MAX_DEPTH}")
     if isinstance(event, yaml.AliasEvent):
         raise BadFrontMatter("it uses an alias (*name), which is not followed")
     tag = getattr(event, "tag", None)

@@ -9,11 +9,11 @@ from io import BufferedReader
 
 from embedfleet_producer.readers.cells import parse_object
 from embedfleet_producer.readers.json_structure import elements
-from embedfleet_producer.readers.refusals import Refused, Verdict
+from embedfleet_producer.readers.rejections import FileRejected, Verdict
 from embedfleet_producer.readers.rows import Rows
 from embedfleet_producer.readers.tables import jsonl_verdicts
 from embedfleet_producer.readers.text import text_document, text_encoding
-from embedfleet_schema.spellings import is_unicode
+from embedfleet_schema.unicode_forms import is_unicode
 
 _PIECE_CHARACTERS = 65_536
 
@@ -37,7 +37,7 @@ def read_json(stream: BufferedReader, max_bytes: int, rows: Rows) -> Iterator[Ve
     except UnicodeDecodeError:
         raise
     except ValueError as error:
-        raise Refused("BAD_JSON", str(error)) from error
+        raise FileRejected("BAD_JSON", str(error)) from error
     finally:
         text.detach()
 
@@ -48,17 +48,17 @@ def _joined(pieces: Iterable[str], max_characters: int, rows: Rows) -> str:
     for piece in pieces:
         room -= len(piece)
         if room < 0:
-            raise Refused("TOO_LARGE", f"it has more than {max_characters:,} characters")
+            raise FileRejected("TOO_LARGE", f"it has more than {max_characters:,} characters")
         taken.append(piece)
     text = "".join(taken)
     if not is_unicode(text):
-        raise Refused("BAD_ENCODING", rows.bad_encoding)
+        raise FileRejected("BAD_ENCODING", rows.bad_encoding)
     return text
 
 
 def _single(text: str, max_bytes: int, rows: Rows) -> Iterator[Verdict]:
     if not text.strip():
-        raise Refused("EMPTY", "there is nothing in it")
+        raise FileRejected("EMPTY", "it is empty")
     try:
         row = parse_object(text)
     except ValueError:

@@ -46,7 +46,7 @@ class Structure:
             if sign in "[{":
                 self.depth += 1
                 if self.depth > MAX_DEPTH:
-                    raise TooDeep(f"it nests deeper than {MAX_DEPTH}")
+                    raise TooDeep(f"it is nested deeper than {MAX_DEPTH}")
             elif sign != ",":
                 self.depth -= 1
             yield found.start(), sign

@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping
 from io import BufferedReader
 from typing import Any
 
-from embedfleet_producer.readers.accessories import titled
-from embedfleet_producer.readers.refusals import Note, Refused, Verdict
+from embedfleet_producer.readers.file_metadata import titled
+from embedfleet_producer.readers.rejections import FileRejected, Note, Verdict
 from embedfleet_producer.readers.text import read_text, text_document
 
 
@@ -17,7 +17,7 @@ def read_notebook(key: str, stream: BufferedReader, max_bytes: int) -> Iterator[
     try:
         book = json.loads(read_text(stream, max_bytes))
     except (ValueError, RecursionError) as error:
-        raise Refused("BAD_JSON", f"not a notebook: {error}") from error
+        raise FileRejected("BAD_JSON", f"not a notebook: {error}") from error
     metadata = book.get("metadata") if isinstance(book, dict) else None
     metadata = metadata if isinstance(metadata, dict) else {}
     language = _language(metadata)
@@ -33,7 +33,7 @@ def read_notebook(key: str, stream: BufferedReader, max_bytes: int) -> Iterator[
     if bad:
         yield Note(key, "CELL_UNREADABLE", f"{len(bad):,} in all, cell {bad[0]} first: no text")
     if not blocks:
-        raise Refused("EMPTY", "no cell of it has text")
+        raise FileRejected("EMPTY", "no cell of it has text")
     text = "\n\n".join(blocks).replace("\0", "").encode("utf-8", "replace").decode()
     document = text_document(key, text, "ipynb", mode="markdown")
     yield from titled(document, metadata.get("title"))
@@ -43,7 +43,7 @@ def _cells(book: object) -> list[Any]:
     """The cells; notebooks of before 2015 keep them in worksheets.
 
     Raises:
-        Refused: BAD_JSON.
+        FileRejected: BAD_JSON.
     """
     if isinstance(book, dict):
         sheets = book.get("worksheets")
@@ -52,7 +52,7 @@ def _cells(book: object) -> list[Any]:
         lists = [cells for cells in found if isinstance(cells, list)]
         if lists:
             return [cell for cells in lists for cell in cells]
-    raise Refused("BAD_JSON", "not a notebook: it has no list of cells")
+    raise FileRejected("BAD_JSON", "not a notebook: it has no list of cells")
 
 
 def _source(cell: object) -> str | None:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from io import BufferedReader, FileIO
 from pathlib import Path
 
-from embedfleet_producer.readers.refusals import Refused
+from embedfleet_producer.readers.rejections import FileRejected
 
 # Not the block size of the file system, which may be less than what is sniffed.
 _BUFFER_BYTES = 65_536
@@ -28,7 +28,7 @@ def open_regular(base: Path, parts: Sequence[str] = ()) -> BufferedReader:
     descriptor = _descend(base, parts, _FILE) if parts else _open_named(base)
     try:
         check_regular(os.fstat(descriptor))
-    except Refused:
+    except FileRejected:
         os.close(descriptor)
         raise
     stream: BufferedReader = BufferedReader(FileIO(descriptor), _BUFFER_BYTES)
@@ -41,9 +41,9 @@ def open_folder(base: Path, parts: Sequence[str]) -> int:
 
 
 def check_regular(found: os.stat_result) -> None:
-    """Raise Refused (NOT_A_FILE) for what may block, or act, when it is opened."""
+    """Raise FileRejected (NOT_A_FILE) for what may block, or act, when it is opened."""
     if not stat.S_ISREG(found.st_mode):
-        raise Refused(
+        raise FileRejected(
             "NOT_A_FILE",
             "pipes, sockets and devices are not opened; to read from a pipe, send it to standard "
             "input and name it -",
@@ -72,7 +72,7 @@ def _descend(base: Path, parts: Sequence[str], flags: int) -> int:
 def _open_entry(name: str, flags: int, folder: int) -> int:
     found = os.stat(name, dir_fd=folder, follow_symlinks=False)
     if stat.S_ISLNK(found.st_mode):
-        raise Refused("LINK_NOT_FOLLOWED", "it became a link while the folder was read")
+        raise FileRejected("LINK_NOT_FOLLOWED", "it became a link while the folder was read")
     if not flags & os.O_DIRECTORY:
         check_regular(found)
     try:
@@ -80,5 +80,5 @@ def _open_entry(name: str, flags: int, folder: int) -> int:
     except OSError as error:
         if error.errno in (errno.ELOOP, errno.ENOTDIR):
             reason = "it was replaced while the folder was read"
-            raise Refused("LINK_NOT_FOLLOWED", reason) from error
+            raise FileRejected("LINK_NOT_FOLLOWED", reason) from error
         raise

@@ -44,7 +44,7 @@ class ReadOptions:
         if delimiter is not None:
             found = _TABS.get(delimiter.lower(), delimiter)
             if len(found) != 1 or found in _NO_DELIMITERS:
-                reason = "it is one character, neither a quote nor a line end"
+                reason = "write one character that is not a quote or a line end"
                 raise BadReadOption(option="delimiter", value=delimiter, reason=reason)
             object.__setattr__(self, "delimiter", found)
         for name in ("text_column", "key_column", "encoding", "key", "source"):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from embedfleet_producer.readers.cells import LONGEST_NUMBERS, Unreadable
 from embedfleet_producer.readers.columns import Layout
-from embedfleet_producer.readers.refusals import Refused, Verdict, short_reason
+from embedfleet_producer.readers.rejections import FileRejected, Verdict, short_reason
 from embedfleet_producer.readers.rows import Row, Rows
 from embedfleet_schema.errors import ExtraMissing
 
@@ -32,17 +32,17 @@ def read_parquet(stream: BufferedReader, _max_bytes: int, rows: Rows) -> Iterato
     except ImportError as error:
         raise ExtraMissing(feature="Reading .parquet files", extra="readers") from error
     if not stream.peek(1):
-        raise Refused("EMPTY", "there is nothing in it")
+        raise FileRejected("EMPTY", "it is empty")
     try:
         file = pq.ParquetFile(stream, buffer_size=1 << 20)
         names = rows.header(file.schema_arrow.names)
         if file.metadata.num_rows == 0:
-            raise Refused("EMPTY", "there are no rows in it")
+            raise FileRejected("EMPTY", "it has no rows")
         yield from rows.verdicts(enumerate(_rows(file, names, rows), 1))
     except MemoryError:
         raise
     except (pa.ArrowException, OSError) as error:
-        raise Refused(
+        raise FileRejected(
             "UNREADABLE", f"not a readable Parquet file: {short_reason(error)}"
         ) from error
 
@@ -65,7 +65,7 @@ def _rows(file: pq.ParquetFile, names: list[str], rows: Rows) -> Iterator[Row]:
             yield row
     if number != total:
         # Damage that Arrow does not notice: whole row groups can be missing.
-        raise Refused("UNREADABLE", f"it promises {total} rows and has {number}")
+        raise FileRejected("UNREADABLE", f"it should have {total} rows but has {number}")
 
 
 def _places(names: list[str], batch: pa.RecordBatch) -> Iterator[tuple[int, pa.Array]]:
@@ -81,7 +81,7 @@ def _useful_columns(schema: pa.Schema, names: list[str], rows: Rows) -> set[int]
     for.
 
     Raises:
-        Refused: MISSING_TEXT.
+        FileRejected: MISSING_TEXT.
     """
     options = rows.options
     layout = Layout.of(names, options)
@@ -90,7 +90,7 @@ def _useful_columns(schema: pa.Schema, names: list[str], rows: Rows) -> set[int]
     if not texts:
         bad = layout.texts[0]
         reason = f"the column {bad} holds bytes; to read them as UTF-8: --text-column {bad}"
-        raise Refused("MISSING_TEXT", reason)
+        raise FileRejected("MISSING_TEXT", reason)
     wanted = {*texts, *layout.keys, *(options.metadata_columns or ())}
     unread = of_bytes - wanted
     if options.metadata_columns is not None:

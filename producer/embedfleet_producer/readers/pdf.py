@@ -9,8 +9,8 @@ from dataclasses import replace
 from io import BufferedReader
 from typing import TYPE_CHECKING
 
-from embedfleet_producer.readers.accessories import dropped, titled
-from embedfleet_producer.readers.refusals import Note, Refused, Verdict, short_reason
+from embedfleet_producer.readers.file_metadata import dropped, titled
+from embedfleet_producer.readers.rejections import FileRejected, Note, Verdict, short_reason
 from embedfleet_producer.readers.text import read_whole, text_document
 from embedfleet_schema.errors import ExtraMissing
 from embedfleet_schema.types import Document, Mark
@@ -25,13 +25,13 @@ def read_pdf(key: str, stream: BufferedReader, max_bytes: int) -> Iterator[Verdi
     """One document per file, pages separated by an empty line; chunks carry their page's number."""
     data = read_whole(stream, max_bytes)
     if not data:
-        raise Refused("EMPTY", "there is nothing in it")
+        raise FileRejected("EMPTY", "it is empty")
     try:
         yield from _verdicts(key, _opened(data), max_bytes)
-    except (Refused, ExtraMissing, MemoryError):
+    except (FileRejected, ExtraMissing, MemoryError):
         raise
     except Exception as error:  # on a damaged file pypdf raises almost anything
-        raise Refused("UNREADABLE", f"not a readable PDF: {short_reason(error)}") from error
+        raise FileRejected("UNREADABLE", f"not a readable PDF: {short_reason(error)}") from error
 
 
 def _opened(data: bytes) -> pypdf.PdfReader:
@@ -45,7 +45,7 @@ def _opened(data: bytes) -> pypdf.PdfReader:
         reader = pypdf.PdfReader(io.BytesIO(data))
         # Most encrypted files have an owner's password only: whoever opens them needs none.
         if reader.is_encrypted and not reader.decrypt(""):
-            raise Refused("UNREADABLE", "it is encrypted: save a copy without a password")
+            raise FileRejected("UNREADABLE", "it is encrypted: save a copy without a password")
     except pypdf.errors.DependencyError as error:
         raise ExtraMissing(feature="Reading encrypted .pdf files", extra="readers") from error
     return reader
@@ -65,7 +65,7 @@ def _verdicts(key: str, reader: pypdf.PdfReader, max_bytes: int) -> Iterator[Ver
             continue
         room -= len(text)
         if room < 0:
-            raise Refused("TOO_LARGE", f"it has more than {max_bytes:,} characters of text")
+            raise FileRejected("TOO_LARGE", f"it has more than {max_bytes:,} characters of text")
         if text:
             pages[number] = text
     if not pages:
@@ -77,10 +77,10 @@ def _verdicts(key: str, reader: pypdf.PdfReader, max_bytes: int) -> Iterator[Ver
     yield from _with_title(reader, document)
 
 
-def _without_text(bad: Sequence[str]) -> Refused:
+def _without_text(bad: Sequence[str]) -> FileRejected:
     if bad:
-        return Refused("UNREADABLE", f"none of its pages can be read; {bad[0]}")
-    return Refused("EMPTY", "no page of it has text (a scan needs text recognition first)")
+        return FileRejected("UNREADABLE", f"none of its pages can be read; {bad[0]}")
+    return FileRejected("EMPTY", "no page of it has text (a scan needs text recognition first)")
 
 
 def _page_marks(pages: dict[int, str]) -> tuple[Mark, ...]:

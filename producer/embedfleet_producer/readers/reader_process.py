@@ -21,7 +21,7 @@ from time import process_time
 from embedfleet_producer.readers import frames
 from embedfleet_producer.readers.formats import CONFINED, guarded, read_open
 from embedfleet_producer.readers.options import ReadOptions
-from embedfleet_producer.readers.refusals import Verdict, short_reason
+from embedfleet_producer.readers.rejections import Verdict, short_reason
 from embedfleet_producer.readers.rows import Rows
 from embedfleet_schema.types import Document, Rejection
 

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from embedfleet_producer.readers.refusals import Note
+from embedfleet_producer.readers.rejections import Note
 
 log = logging.getLogger(__name__)
 

@@ -24,12 +24,12 @@ from embedfleet_producer.readers.columns import (
 )
 from embedfleet_producer.readers.metadata import RowMetadata
 from embedfleet_producer.readers.options import ReadOptions
-from embedfleet_producer.readers.refusals import Refused, Verdict
+from embedfleet_producer.readers.rejections import FileRejected, Verdict
 from embedfleet_producer.readers.report import MOST_COLUMNS, WHOLE_TEXT, Shape, Tally
 from embedfleet_producer.readers.text import BAD_ENCODING
 from embedfleet_schema.types import Document, Rejection
 
-NO_ROWS = "there are no rows in it"
+NO_ROWS = "it has no rows"
 # So many rows may come before the first that has the columns.
 LOOK_AHEAD = 1_000
 _LAYOUTS_KEPT = 256
@@ -88,15 +88,17 @@ class Rows:
         """The names of the columns of a table, each one once.
 
         Raises:
-            Refused: MISSING_TEXT, MISSING_KEY or DUPLICATE_COLUMN.
+            FileRejected: MISSING_TEXT, MISSING_KEY or DUPLICATE_COLUMN.
         """
         unique, renamed = unique_names(names)
         layout = Layout.of(unique, self.options)
         if missing := missing_column(layout, unique, self.options, who="it has"):
-            raise Refused(missing.code, missing.reason)
+            raise FileRejected(missing.code, missing.reason)
         for chosen in (*layout.texts[:1], *layout.keys[:1]):
             if list(names).count(chosen) > 1:
-                raise Refused("DUPLICATE_COLUMN", f"two columns are called {chosen}: rename one")
+                raise FileRejected(
+                    "DUPLICATE_COLUMN", f"two columns are called {chosen}: rename one"
+                )
         for words in renamed:
             self._tally.say(words)
         self._complete = True
@@ -128,10 +130,10 @@ class Rows:
         """One verdict per row; the rows before the first that has the columns wait for it.
 
         Raises:
-            Refused: EMPTY; MISSING_TEXT or MISSING_KEY where no row has the column.
+            FileRejected: EMPTY; MISSING_TEXT or MISSING_KEY where no row has the column.
         """
         lacking: list[Verdict] = []
-        refused = Refused("EMPTY", NO_ROWS)
+        refused = FileRejected("EMPTY", NO_ROWS)
         is_empty = True
         for number, row in rows:
             is_empty = False
@@ -140,7 +142,7 @@ class Rows:
                 continue
             if not self._complete and (missing := self._missing(row)):
                 if not lacking:
-                    refused = Refused(missing.code, missing.reason)
+                    refused = FileRejected(missing.code, missing.reason)
                 lacking.append(self.verdict(row, number))
                 if len(lacking) > LOOK_AHEAD:
                     raise refused
@@ -192,13 +194,15 @@ class Rows:
     def _say_choices(self, layout: Layout) -> None:
         if len(layout.keys) > 1:
             first, *others = layout.keys
-            self._tally.say(f"{first} is the key, not {', '.join(others)}; --key-column chooses")
+            self._tally.say(
+                f"{first} is the key, not {', '.join(others)}; to change it: --key-column"
+            )
         if not layout.keys and layout.texts:
             ids = [name for name in layout.others if name.lower().endswith(("id", "key"))]
             example = ids[0] if ids else "<name>"
             self._tally.say(
-                "no column is known as a key, so rows are called by their number, which changes "
-                f"when rows are added before them; name one with --key-column {example}"
+                "no column looks like a key, so the key is the row's number, which changes when "
+                f"rows are added before it; set the key with --key-column {example}"
             )
         titles = [name for name in layout.others if name.strip().casefold() == "title"]
         if titles and layout.texts:
@@ -226,7 +230,7 @@ class Rows:
                 try:
                     return name, key_text(row[name])
                 except BadKey as bad:
-                    raise BadKey(f"{name} is no key: {bad}") from None
+                    raise BadKey(f"{name} is not a key: {bad}") from None
         if self.options.key_column is not None:
             lacks = "is empty" if layout.keys else "is not in the row"
             raise BadKey(f"the column {self.options.key_column} {lacks}")

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from io import BufferedReader
 
-from embedfleet_producer.readers.refusals import Refused, Verdict
+from embedfleet_producer.readers.rejections import FileRejected, Verdict
 from embedfleet_producer.readers.text import read_text, text_document
 
 _NAMES = """
@@ -35,12 +35,12 @@ def read_unnamed(key: str, stream: BufferedReader, max_bytes: int) -> Iterator[V
     """README, LICENSE, Makefile: a file without a suffix, if it is text.
 
     Raises:
-        Refused: UNKNOWN_TYPE where it is none, as for a suffix that is not known.
+        FileRejected: UNKNOWN_TYPE where it is none, as for a suffix that is not known.
     """
     try:
         text = read_text(stream, max_bytes)
-    except Refused as refused:
+    except FileRejected as refused:
         if refused.code in {"NOT_TEXT", "BAD_ENCODING"}:
-            raise Refused("UNKNOWN_TYPE", "it has no suffix, and it is not text") from refused
+            raise FileRejected("UNKNOWN_TYPE", "it has no suffix, and it is not text") from refused
         raise
     yield text_document(key, text, "txt")

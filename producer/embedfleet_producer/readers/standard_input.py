@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from embedfleet_producer.readers.cells import parse_object
 from embedfleet_producer.readers.encodings import recoded
-from embedfleet_producer.readers.refusals import Refused, Verdict
+from embedfleet_producer.readers.rejections import FileRejected, Verdict
 from embedfleet_producer.readers.rows import Rows
 from embedfleet_producer.readers.tables import jsonl_verdicts, read_csv
 from embedfleet_producer.readers.text import Lines, text_document
-from embedfleet_schema.spellings import is_unicode
+from embedfleet_schema.unicode_forms import is_unicode
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
@@ -39,13 +39,13 @@ def read_stdin(stdin: BinaryIO, max_bytes: int, rows: Rows) -> Iterator[Verdict]
         numbered = enumerate(lines, 1)
         first = next((found for found in numbered if not found[1].isspace()), None)
         if first is None:
-            raise Refused("EMPTY", "there is no text in it")
+            raise FileRejected("EMPTY", "it has no text")
         everything = itertools.chain([first], numbered)
         if _is_row(first[1], rows):
             yield from jsonl_verdicts(everything, max_bytes, rows)
         elif rows.options.names_columns:
-            reason = "a column was named, but the first line is no JSON object"
-            raise Refused("BAD_JSON", f"{reason}; to read CSV, name the --delimiter")
+            reason = "a column was named, but the first line is not a JSON object"
+            raise FileRejected("BAD_JSON", f"{reason}; to read CSV, set --delimiter")
         else:
             text = _joined((line for _, line in everything), max_bytes, rows.bad_encoding)
             yield rows.whole(text_document(rows.name, text, "txt"))
@@ -63,10 +63,10 @@ def _joined(lines: Iterable[str], max_bytes: int, bad_encoding: str) -> str:
     room = max_bytes
     for line in lines:
         if not is_unicode(line):
-            raise Refused("BAD_ENCODING", bad_encoding)
+            raise FileRejected("BAD_ENCODING", bad_encoding)
         room -= len(line.encode())
         if room < 0:
-            raise Refused("TOO_LARGE", f"it has more than {max_bytes:,} bytes")
+            raise FileRejected("TOO_LARGE", f"it has more than {max_bytes:,} bytes")
         taken.append(line)
     return "".join(taken)
 

@@ -8,11 +8,11 @@ from io import BufferedReader
 
 from embedfleet_producer.readers.cells import parse_object
 from embedfleet_producer.readers.columns import Layout
-from embedfleet_producer.readers.refusals import Refused, Verdict
+from embedfleet_producer.readers.rejections import FileRejected, Verdict
 from embedfleet_producer.readers.rows import NO_ROWS, Row, Rows
 from embedfleet_producer.readers.text import Lines
-from embedfleet_schema.spellings import is_unicode
 from embedfleet_schema.types import Rejection
+from embedfleet_schema.unicode_forms import is_unicode
 
 # A cell of nothing takes a hundred times its length in memory.
 MAX_CELLS = 1_000_000
@@ -70,11 +70,11 @@ def _read_cells(
         found = _csv_rows(lines, delimiter)
         _, header = next(found, (0, None))
         if header is None:
-            raise Refused("EMPTY", NO_ROWS)
+            raise FileRejected("EMPTY", NO_ROWS)
         if isinstance(header, str):
-            raise Refused("BAD_CSV", f"the header row: {header}")
+            raise FileRejected("BAD_CSV", f"the header row: {header}")
         if not all(map(is_unicode, header)):
-            raise Refused("BAD_ENCODING", rows.bad_encoding)
+            raise FileRejected("BAD_ENCODING", rows.bad_encoding)
         names = _header(header, delimiter, rows)
         yield from rows.verdicts((line, _named(names, cells, line, rows)) for line, cells in found)
 
@@ -83,17 +83,17 @@ def _header(cells: list[str], delimiter: str, rows: Rows) -> list[str]:
     """The names of the columns.
 
     Raises:
-        Refused: as `Rows.header`; it also says where another delimiter would have done.
+        FileRejected: as `Rows.header`; it also says where another delimiter would have done.
     """
     try:
         return rows.header(cells)
-    except Refused as refused:
+    except FileRejected as refused:
         for other, written in _OTHER_DELIMITERS.items():
             names = [name.strip('" ') for name in delimiter.join(cells).split(other)]
             is_likely = len(cells) == 1 < len(names) or Layout.of(names, rows.options).texts
             if other != delimiter and is_likely:
                 reason = f"{refused.reason}; or set what is between cells: --delimiter {written}"
-                raise Refused(refused.code, reason) from None
+                raise FileRejected(refused.code, reason) from None
         raise
 
 
@@ -101,7 +101,7 @@ def _csv_rows(lines: Lines, delimiter: str) -> Iterator[tuple[int, list[str] | s
     """Rows that hold anything, with the line that each starts on; a broken one as what is wrong.
 
     Raises:
-        Refused: TOO_LARGE or BAD_CSV; the rows before it have been given out.
+        FileRejected: TOO_LARGE or BAD_CSV; the rows before it have been given out.
     """
     reader = csv.reader(_short_enough(lines, delimiter), delimiter=delimiter, strict=True)
     while True:
@@ -112,12 +112,15 @@ def _csv_rows(lines: Lines, delimiter: str) -> Iterator[tuple[int, list[str] | s
         except csv.Error as error:
             # At the end of the file the reader was waiting for a quote.
             if lines.exhausted:
-                reason = f"a quote in the row of line {first_line} is never closed"
-                raise Refused("BAD_CSV", reason) from error
+                reason = f"a quote in the row of line {first_line} is not closed"
+                raise FileRejected("BAD_CSV", reason) from error
             if reader.line_num > first_line or not _is_about_quotes(error):
                 reason = f"{error}, in the row of line {first_line}"
-                raise Refused("BAD_CSV", reason) from error
-            yield first_line, "a quoted cell goes on after its quote (double the quotes inside it)"
+                raise FileRejected("BAD_CSV", reason) from error
+            yield (
+                first_line,
+                "text follows the closing quote of a cell (double the quotes inside a cell)",
+            )
             continue
         if cells is None:
             return
@@ -135,9 +138,9 @@ def _short_enough(lines: Lines, delimiter: str) -> Iterator[str]:
         # A row goes on over lines while a quote is open.
         if lines.is_too_long(line) or lines.row_characters > lines.limit:
             reason = f"the row at line {number} has more than {lines.limit:,} characters"
-            raise Refused("TOO_LARGE", reason)
+            raise FileRejected("TOO_LARGE", reason)
         if line.count(delimiter) > MAX_CELLS:
-            raise Refused("TOO_LARGE", f"line {number} has more than {MAX_CELLS:,} cells")
+            raise FileRejected("TOO_LARGE", f"line {number} has more than {MAX_CELLS:,} cells")
         yield line
 
 

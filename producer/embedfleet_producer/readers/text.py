@@ -9,9 +9,9 @@ from collections.abc import Iterator
 from io import BufferedReader
 from typing import Self
 
-from embedfleet_producer.readers.accessories import described
+from embedfleet_producer.readers.file_metadata import described
 from embedfleet_producer.readers.front_matter import BadFrontMatter, split_front_matter
-from embedfleet_producer.readers.refusals import Note, Refused, Verdict
+from embedfleet_producer.readers.rejections import FileRejected, Note, Verdict
 from embedfleet_schema.types import ChunkMode, Document
 
 SNIFFED_BYTES = 8_192
@@ -30,17 +30,17 @@ def text_encoding(stream: BufferedReader) -> str:
     """The codec of a stream of text, from its first bytes, which stay unread.
 
     Raises:
-        Refused: EMPTY, NOT_TEXT (a NUL byte where text has none) or BAD_ENCODING (UTF-32).
+        FileRejected: EMPTY, NOT_TEXT (a NUL byte where text has none) or BAD_ENCODING (UTF-32).
     """
     head = stream.peek(SNIFFED_BYTES)[:SNIFFED_BYTES]
     if not head:
-        raise Refused("EMPTY", "there is nothing in it")
+        raise FileRejected("EMPTY", "it is empty")
     if head.startswith(_UTF_32):
-        raise Refused("BAD_ENCODING", BAD_ENCODING)
+        raise FileRejected("BAD_ENCODING", BAD_ENCODING)
     if head.startswith(_UTF_16):
         return "utf-16"
     if b"\0" in head:
-        raise Refused("NOT_TEXT", "it holds binary data")
+        raise FileRejected("NOT_TEXT", "it holds binary data")
     return "utf-8-sig"
 
 
@@ -48,18 +48,18 @@ def read_whole(stream: BufferedReader, max_bytes: int) -> bytes:
     """All bytes of a stream that has at most `max_bytes`, whatever size it is said to have.
 
     Raises:
-        Refused: TOO_LARGE; at most `max_bytes` were read.
+        FileRejected: TOO_LARGE; at most `max_bytes` were read.
     """
     size = _size(stream)
     if size > max_bytes:
-        raise Refused("TOO_LARGE", f"it has {size:,} bytes, at most {max_bytes:,} are taken")
+        raise FileRejected("TOO_LARGE", f"it has {size:,} bytes; the most is {max_bytes:,}")
     blocks: list[bytes] = []
     room = max_bytes
     # A file of /proc has no size, and one that is written to has another by now.
     while block := stream.read(min(_BLOCK_BYTES, room + 1)):
         room -= len(block)
         if room < 0:
-            raise Refused("TOO_LARGE", f"it has more than {max_bytes:,} bytes")
+            raise FileRejected("TOO_LARGE", f"it has more than {max_bytes:,} bytes")
         blocks.append(block)
     return b"".join(blocks)
 
@@ -76,13 +76,13 @@ def read_text(stream: BufferedReader, max_bytes: int) -> str:
     """The text of an open file, line ends as they are.
 
     Raises:
-        Refused: EMPTY, NOT_TEXT, BAD_ENCODING or TOO_LARGE.
+        FileRejected: EMPTY, NOT_TEXT, BAD_ENCODING or TOO_LARGE.
     """
     encoding = text_encoding(stream)
     try:
         text = read_whole(stream, max_bytes).decode(encoding)
     except UnicodeDecodeError as error:
-        raise Refused("BAD_ENCODING", f"{BAD_ENCODING} (byte {error.start:,})") from error
+        raise FileRejected("BAD_ENCODING", f"{BAD_ENCODING} (byte {error.start:,})") from error
     return storable(text)
 
 
@@ -90,12 +90,12 @@ def storable(text: str) -> str:
     """The text itself.
 
     Raises:
-        Refused: EMPTY (white space alone), or NOT_TEXT (PostgreSQL stores no NUL character).
+        FileRejected: EMPTY (white space alone), or NOT_TEXT (PostgreSQL stores no NUL character).
     """
     if not text.strip():
-        raise Refused("EMPTY", "there is no text in it")
+        raise FileRejected("EMPTY", "it has no text")
     if "\0" in text:
-        raise Refused("NOT_TEXT", "it holds binary data (NUL characters)")
+        raise FileRejected("NOT_TEXT", "it holds binary data (NUL characters)")
     return text
 
 
@@ -168,7 +168,7 @@ class Lines(Iterator[str]):
             if not rest or rest.endswith("\n"):
                 return
             rest = self._text.readline(self.limit + 1)
-        raise Refused(
+        raise FileRejected(
             "TOO_LARGE",
             f"a line has no end within {_SKIPPED_LIMITS * self.limit:,} "
             "characters; it was read up to there",

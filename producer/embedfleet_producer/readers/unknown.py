@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import PurePosixPath
 
 from embedfleet_producer.readers.formats import Format
-from embedfleet_producer.readers.refusals import Verdict
+from embedfleet_producer.readers.rejections import Verdict
 from embedfleet_schema.types import Rejection
 
 # A folder may hold as many suffixes as files: the rest of them are told as one.

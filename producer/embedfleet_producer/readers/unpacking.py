@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from io import BufferedReader
 from typing import TYPE_CHECKING
 
-from embedfleet_producer.readers.refusals import Refused
+from embedfleet_producer.readers.rejections import FileRejected
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
@@ -22,7 +22,7 @@ _BUFFER_BYTES = 65_536
 
 
 def unpacked(stream: BufferedReader, limit: int) -> BufferedReader:
-    """The stream as it was before it was compressed; reading on past `limit` raises Refused."""
+    """The stream before its compression; reading on past `limit` raises FileRejected."""
     raw: BufferedReader = BufferedReader(_Unpacked(stream, limit), _BUFFER_BYTES)
     return raw
 
@@ -55,7 +55,7 @@ class _Unpacked(io.RawIOBase):
             raise OSError("the gzip data is damaged or cut off") from error
         self._room -= taken
         if self._room < 0:
-            raise Refused(
+            raise FileRejected(
                 "TOO_LARGE",
                 f"unpacked it has more than {self._limit:,} bytes; EMBEDFLEET_MAX_EXPANSION sets "
                 "how much a compressed file may unfold",

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from embedfleet_producer.readers.folders import Entry, Selection, walk
-from embedfleet_producer.readers.refusals import printable
+from embedfleet_producer.readers.rejections import printable
 from embedfleet_schema.errors import InputMissing, WrongType
-from embedfleet_schema.spellings import composed, is_unicode, spellings
 from embedfleet_schema.types import Rejection
+from embedfleet_schema.unicode_forms import composed, is_unicode, unicode_forms
 
 STDIN = Path("-")
 
@@ -68,7 +68,7 @@ class Root:
         return _source(entry, key)
 
 
-def plan_roots(paths: Iterable[str | Path], selection: Selection) -> list[Root]:
+def resolve_roots(paths: Iterable[str | Path], selection: Selection) -> list[Root]:
     """Name the given paths so that no two of them share a key, and check that they can be used.
 
     Raises:
@@ -91,7 +91,7 @@ def plan_roots(paths: Iterable[str | Path], selection: Selection) -> list[Root]:
         passed: Counter[str] = Counter()
         if next(root.sources(selection, passed), None) is None:
             del passed["hidden"]
-            reason = "nothing in it is wanted" if passed else "the folder is empty"
+            reason = "no file in it matches" if passed else "the folder is empty"
             raise InputMissing(path=printable(root.path), reason=reason)
     return roots
 
@@ -121,5 +121,5 @@ def _source(entry: Entry, name: str) -> Source | Rejection:
             printable(name), "BAD_NAME", "the file's name is not valid UTF-8: rename it"
         )
     key = composed(name)
-    former = (each for each in spellings(name) if each != key)
+    former = (each for each in unicode_forms(name) if each != key)
     return Source(entry.base, entry.parts, key, next(former, None))

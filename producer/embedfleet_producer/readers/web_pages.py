@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from io import BufferedReader
 from typing import TYPE_CHECKING
 
-from embedfleet_producer.readers.accessories import titled
-from embedfleet_producer.readers.refusals import Refused, Verdict, short_reason
+from embedfleet_producer.readers.file_metadata import titled
+from embedfleet_producer.readers.rejections import FileRejected, Verdict, short_reason
 from embedfleet_producer.readers.text import read_text, text_document
 from embedfleet_schema.errors import ExtraMissing
 
@@ -44,7 +44,7 @@ def read_html(key: str, stream: BufferedReader, max_bytes: int) -> Iterator[Verd
     try:
         soup = bs4.BeautifulSoup(_AS_HTML + markup, "html.parser")
     except (bs4.exceptions.ParserRejectedMarkup, RecursionError) as error:
-        raise Refused("UNREADABLE", f"not HTML: {short_reason(error)}") from error
+        raise FileRejected("UNREADABLE", f"not HTML: {short_reason(error)}") from error
     title = soup.title.get_text() if soup.title else ""
     yield from titled(text_document(key, page_text(soup), "html"), title)
 

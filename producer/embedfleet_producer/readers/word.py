@@ -10,8 +10,8 @@ from io import BufferedReader
 from typing import Protocol
 from xml.parsers import expat
 
-from embedfleet_producer.readers.accessories import dropped, titled
-from embedfleet_producer.readers.refusals import Note, Refused, Verdict, short_reason
+from embedfleet_producer.readers.file_metadata import dropped, titled
+from embedfleet_producer.readers.rejections import FileRejected, Note, Verdict, short_reason
 from embedfleet_producer.readers.text import text_document
 from embedfleet_producer.readers.word_body import Body
 from embedfleet_producer.readers.word_styles import Styles
@@ -36,15 +36,17 @@ def read_docx(key: str, stream: BufferedReader, max_bytes: int) -> Iterator[Verd
     """One document per file; notes at its end, comments and deleted text left out."""
     head = stream.peek(4)[:4]
     if not head:
-        raise Refused("EMPTY", "there is nothing in it")
+        raise FileRejected("EMPTY", "it is empty")
     if head == b"\xd0\xcf\x11\xe0":
-        raise Refused("UNREADABLE", "it is encrypted, or a .doc file: save it as a plain .docx")
+        raise FileRejected(
+            "UNREADABLE", "it is encrypted, or a .doc file: save it as a plain .docx"
+        )
     try:
         with zipfile.ZipFile(stream) as archive:
             yield from _verdicts(key, _Parts(archive, max_bytes))
     except _BROKEN as error:
         reason = f"not a readable Word file: {short_reason(error)}"
-        raise Refused("UNREADABLE", reason) from error
+        raise FileRejected("UNREADABLE", reason) from error
 
 
 def _verdicts(key: str, parts: _Parts) -> Iterator[Verdict]:
@@ -54,12 +56,12 @@ def _verdicts(key: str, parts: _Parts) -> Iterator[Verdict]:
     yield from _accessory(key, "styles", partial(parts.read, f"{folder}/styles.xml", styles))
     body = Body(styles.levels())
     if not parts.read(main, body):
-        raise Refused("UNREADABLE", "not a Word file: its main part is missing")
+        raise FileRejected("UNREADABLE", "not a Word file: its main part is missing")
     for name in _NOTES:
         yield from _accessory(key, name, partial(parts.read, f"{folder}/{name}", body))
     text = body.text()
     if not text.strip():
-        raise Refused("EMPTY", "there is no text in it")
+        raise FileRejected("EMPTY", "it has no text")
     title = _Title()
     yield from _accessory(key, "title", partial(parts.read, "docProps/core.xml", title))
     yield from titled(text_document(key, text, "docx", mode="markdown"), title.text)
@@ -130,7 +132,9 @@ class _Parts:
             while block := part.read(_BLOCK_BYTES):
                 self._room -= len(block)
                 if self._room < 0:
-                    raise Refused("TOO_LARGE", f"unpacked it has more than {self._limit:,} bytes")
+                    raise FileRejected(
+                        "TOO_LARGE", f"unpacked it has more than {self._limit:,} bytes"
+                    )
                 parser.Parse(block, False)  # noqa: FBT003 - its signature
         parser.Parse(b"", True)  # noqa: FBT003 - the same
         return True
@@ -145,7 +149,7 @@ def _parser(handler: Handler) -> expat.XMLParserType:
         nonlocal depth
         depth += 1
         if depth > _MAX_DEPTH:
-            raise Refused("TOO_COSTLY", f"it nests deeper than {_MAX_DEPTH}")
+            raise FileRejected("TOO_COSTLY", f"it is nested deeper than {_MAX_DEPTH}")
         handler.start(_local(name), {_local(key): value for key, value in attributes.items()})
 
     def end(name: str) -> None:
@@ -155,7 +159,7 @@ def _parser(handler: Handler) -> expat.XMLParserType:
 
     def no_doctype(*_: object) -> None:
         # What declares entities, and nothing that Word writes.
-        raise Refused("UNREADABLE", "not a Word file: it declares XML entities")
+        raise FileRejected("UNREADABLE", "not a Word file: it declares XML entities")
 
     parser.StartElementHandler = start
     parser.EndElementHandler = end

@@ -24,7 +24,7 @@ def api_space(provider: str, model: str, dimensions: int | None, max_tokens: int
     """
     name = f"{provider}/{model}"
     if not _MODEL.fullmatch(model):
-        raise BadModelName(name=name, reason="a model's name has no spaces and no such characters")
+        raise BadModelName(name=name, reason="a model's name cannot have spaces or such characters")
     _check_positive(name, dimensions, max_tokens)
     entry = api_models.find(provider, model)
     if entry is None:
@@ -65,7 +65,9 @@ def _unknown(provider: str, model: str) -> str:
     else:
         hint = f"known are {', '.join(api_models.known(provider))}."
     needed = "dimensions" if provider == "openai" else "dimensions and max_tokens"
-    return f"{provider} has no such model that is known here; {hint} For another one, give {needed}"
+    return (
+        f"{provider} has no such model that embedfleet knows; {hint} For a new model, give {needed}"
+    )
 
 
 def _check_positive(name: str, dimensions: int | None, max_tokens: int | None) -> None:

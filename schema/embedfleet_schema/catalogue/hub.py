@@ -95,7 +95,7 @@ class Hub:
                 )
             )
         except (HTTPError, OSError) as error:
-            reason = f"the download from the hub broke off: {_brief(error)}"
+            reason = f"the download from the hub was interrupted: {_brief(error)}"
             raise ModelNotFound(model=repository, reason=reason) from error
 
     def _greet(self, repository: str) -> None:

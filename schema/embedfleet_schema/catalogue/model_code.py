@@ -69,7 +69,8 @@ def refuse_pickles(name: str, paths: Iterable[str], folders: Collection[str] | N
     if found:
         more = f" (and {len(found) - _NAMED} more)" if len(found) > _NAMED else ""
         reason = (
-            f"{', '.join(found[:_NAMED])}{more} is pickled, and reading that can run code. Save "
+            f"{', '.join(found[:_NAMED])}{more} is pickled, and reading a "
+            "pickle can run code. Save "
             "the model again as safetensors, as save_pretrained() of sentence-transformers does, "
             "or delete what it does not need"
         )
@@ -91,7 +92,7 @@ def refuse_code(name: str, directory: Path, paths: Iterable[str]) -> None:
         if not _matches(path, _CONFIGURATIONS):
             continue
         for named in _named_code(name, directory / path):
-            reason = f"{path} names code of its own ({named}), which is never run"
+            reason = f"{path} names its own code ({named}), which embedfleet never runs"
             raise ModelRefused(model=name, reason=reason)
 
 

@@ -82,7 +82,8 @@ def tokenizer_file(name: str) -> Path:
     path = directory / (modules[0].folder if modules else "") / "tokenizer.json"
     if not path.is_file():
         raise ModelNotFound(
-            model=name, reason="it has no tokenizer.json; name a tokenizer that has in the chunking"
+            model=name,
+            reason="it has no tokenizer.json; set a tokenizer that has one in the chunking",
         )
     return path
 
@@ -190,7 +191,7 @@ def _repository(name: str) -> str:
 
 def _from_hub(name: str, *, weights: bool) -> Path:
     if not is_hub_name(name):
-        raise ModelNotFound(model=name, reason="it is neither a directory nor a name on the hub")
+        raise ModelNotFound(model=name, reason="it is not a directory, and not a name on the hub")
     patterns = [*_CONFIGURATION, *(("*.safetensors",) if weights else ())]
     repository = _repository(name)
     directory = _hub.cached(repository, patterns)

@@ -72,7 +72,7 @@ def parse_model(name: str) -> tuple[str, str]:
     if provider not in PROVIDERS:
         provider, model = "local", name
     elif not slash or not model:
-        raise BadModelName(name=name, reason=f"it names the provider {provider} and no model")
+        raise BadModelName(name=name, reason=f"it names the provider {provider}, but no model")
     if provider == "local":
         # The hub's short names are sentence-transformers' own: one model, one space.
         model = model.removeprefix("sentence-transformers/")
@@ -140,7 +140,7 @@ def _check_own(name: str, space: Space, dimensions: int | None, max_tokens: int 
 
 def _fake_space(model: str) -> Space:
     if not re.fullmatch("[1-9][0-9]{0,5}", model):
-        reason = "what follows fake/ is a number of dimensions"
+        reason = "write a number of dimensions after fake/"
         raise BadModelName(name=f"fake/{model}", reason=reason)
     return Space("fake", model, int(model), FAKE_MAX_TOKENS)
 
@@ -154,7 +154,9 @@ def _local_space(model: str) -> Space:
     for module in modules:
         output = _behind(module, output, model, directory)
     if output.dimensions < 1:
-        raise ModelNotFound(model=model, reason="its files do not say how long its vectors are")
+        raise ModelNotFound(
+            model=model, reason="its files do not say how many dimensions its vectors have"
+        )
     document_prompt, query_prompt = _prompts(model, directory)
     return Space(
         "local",

@@ -24,11 +24,11 @@ WHERE NOT EXISTS (SELECT FROM embedfleet.{vectors} AS v WHERE v.text_id = t.id)
 ORDER BY h.number;
 
 -- name: obstacle
--- `halted`: a pause or a cancellation has not come to the batch yet. `overlaps`: another worker is
+-- `stopped`: a pause or a cancellation has not come to the batch yet. `overlaps`: another worker is
 -- just embedding some of its texts, because two jobs want the same ones. What is filed with a batch
 -- API is not waited for: that may take a day.
 SELECT CASE
-    WHEN NOT s.open THEN 'halted'
+    WHEN NOT s.open THEN 'stopped'
     WHEN EXISTS (
         SELECT
         FROM embedfleet.batch AS o
@@ -38,7 +38,7 @@ SELECT CASE
             AND h.text_id IN (SELECT unnest(%(texts)s::bigint[]))
     )
     THEN 'overlaps'
-END AS obstacle, s.limited
+END AS obstacle, s.limited AS has_budget
 FROM embedfleet.batch_standing AS s
 WHERE s.job_id = %(job_id)s;
 
@@ -80,8 +80,8 @@ WITH gone AS (
 )
 {count_forgotten};
 
--- name: limited
-SELECT budget_usd IS NOT NULL AS limited FROM embedfleet.job WHERE id = %(job_id)s;
+-- name: has_budget
+SELECT budget_usd IS NOT NULL AS has_budget FROM embedfleet.job WHERE id = %(job_id)s;
 
 -- name: expired
 -- Leases that ran out: their workers are dead, stopped or cut off. What is filed with a batch API is

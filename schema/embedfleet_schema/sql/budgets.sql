@@ -10,8 +10,8 @@ SELECT set_config('lock_timeout', %(milliseconds)s, true);
 -- What of a budget is neither spent nor reserved, and whether answers may still give some of it
 -- back. A lease without a reservation was claimed before there was a budget: it is reckoned as one.
 SELECT j.budget_usd,
-    j.budget_usd - j.unsettled_usd - u.usd - live.usd - filed.usd AS room,
-    live.leases > 0 AS live, filed.files > 0 AS filed
+    j.budget_usd - j.unsettled_usd - u.usd - leased.usd - filed.usd AS room,
+    leased.leases > 0 AS leased, filed.files > 0 AS filed
 FROM embedfleet.job AS j
 CROSS JOIN LATERAL (
     SELECT coalesce(sum(usd), 0) AS usd FROM embedfleet.usage WHERE job_id = j.id
@@ -23,7 +23,7 @@ CROSS JOIN LATERAL (
     FROM embedfleet.batch
     WHERE job_id = j.id AND state = 'leased' AND lane = 'live'
         AND id IS DISTINCT FROM %(batch_id)s::bigint
-) AS live
+) AS leased
 CROSS JOIN LATERAL (
     SELECT count(*) AS files, coalesce(sum((reserved ->> j.id::text)::numeric), 0) AS usd
     FROM embedfleet.lane_file

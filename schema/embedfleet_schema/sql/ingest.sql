@@ -59,7 +59,7 @@ FROM {incoming_chunk} AS c
 JOIN {incoming_document} AS d USING (key)
 ORDER BY d.id, c.position;
 
--- name: refuse_texts
+-- name: fail_texts
 -- Failures of texts that no worker will see, sorted as everywhere.
 WITH judged AS (
     INSERT INTO embedfleet.failure (collection_id, text_id, code, reason, job_id)

@@ -76,7 +76,7 @@ SELECT set_config('enable_sort', 'off', true), set_config('jit', 'off', true);
 SELECT id
 FROM embedfleet.batch
 WHERE state = 'pending' AND lane = 'live' AND queue = %(queue)s AND run_after <= now()
-    AND job_id <> ALL (%(aside)s::bigint[])
+    AND job_id <> ALL (%(skipped)s::bigint[])
 ORDER BY priority, run_after, id
 FOR UPDATE SKIP LOCKED
 LIMIT 1;
@@ -115,7 +115,7 @@ FROM (
         FROM embedfleet.batch AS f
         WHERE (f.space_id, f.queue) >= (w.space_id, %(queue)s)
             AND (f.space_id, f.queue) <= (w.space_id, %(queue)s) AND f.lane = 'live'
-            AND f.state = 'pending' AND f.run_after <= now() AND f.job_id <> ALL (%(aside)s::bigint[])
+            AND f.state = 'pending' AND f.run_after <= now() AND f.job_id <> ALL (%(skipped)s::bigint[])
         ORDER BY f.space_id, f.queue, f.priority, f.run_after, f.id
         LIMIT 1
     ) AS first
@@ -127,7 +127,7 @@ CROSS JOIN LATERAL (
     FROM embedfleet.batch AS l
     WHERE (l.space_id, l.queue) >= (s.space_id, %(queue)s)
         AND (l.space_id, l.queue) <= (s.space_id, %(queue)s) AND l.lane = 'live'
-        AND l.state = 'pending' AND l.run_after <= now() AND l.job_id <> ALL (%(aside)s::bigint[])
+        AND l.state = 'pending' AND l.run_after <= now() AND l.job_id <> ALL (%(skipped)s::bigint[])
     ORDER BY l.space_id, l.queue, l.priority, l.run_after, l.id
     FOR UPDATE SKIP LOCKED
     LIMIT 1
@@ -164,7 +164,7 @@ SELECT unnest(%(ids)s::bigint[]) AS id;
 -- name: fence
 -- The first statement of every way out of a lease, once the collection is shared: no row, and
 -- nothing may be written.
-SELECT b.texts, s.state AS standing, s.limited
+SELECT b.texts, s.state AS standing, s.limited AS has_budget
 FROM embedfleet.batch AS b
 JOIN embedfleet.batch_standing AS s USING (job_id)
 WHERE b.id = %(id)s AND b.attempt = %(attempt)s AND b.state = 'leased'
@@ -173,7 +173,7 @@ FOR UPDATE OF b;
 -- name: fence_expired
 -- The fence of the sweeper. A row that its late owner is just settling is skipped. An owner that
 -- signed off, or still beats, has not crashed: it was cut off, or gave the batch up.
-SELECT b.texts, s.state AS standing, s.limited,
+SELECT b.texts, s.state AS standing, s.limited AS has_budget,
     CASE WHEN NOT EXISTS (
         SELECT FROM embedfleet.worker AS w
         WHERE w.id = b.owner AND (w.stopped_at IS NOT NULL OR {alive})
@@ -401,14 +401,14 @@ FOR UPDATE SKIP LOCKED;
 -- Some that wait, and that the caller has locked, to where their job and space stand. What goes on keeps
 -- its place in the queue, and waits for nothing else. The numbers stand there twice: a planner that
 -- takes the page for a large part of the table would read all of it.
-WITH misplaced AS (
+WITH to_align AS (
     SELECT b.id, s.state AS target, {row}
     FROM embedfleet.batch AS b
     JOIN embedfleet.batch_standing AS s USING (job_id)
     WHERE b.id = ANY (%(ids)s::bigint[]) AND b.state IN ('pending', 'held')
         AND b.state <> s.state
 ), was AS (
-    SELECT {row} FROM misplaced AS b
+    SELECT {row} FROM to_align AS b
 ), now AS (
     UPDATE embedfleet.batch AS b
     SET state = m.target,
@@ -419,7 +419,7 @@ WITH misplaced AS (
         reason = CASE WHEN m.target <> 'pending' THEN b.reason END,
         texts = CASE WHEN m.target <> 'cancelled' THEN b.texts ELSE ARRAY[]::bigint[] END,
         finished_at = CASE WHEN m.target = 'cancelled' THEN now() END
-    FROM misplaced AS m
+    FROM to_align AS m
     WHERE b.id = m.id AND b.id = ANY (%(ids)s::bigint[])
     RETURNING {row}
 ), moved AS (

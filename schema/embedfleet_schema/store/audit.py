@@ -1,4 +1,4 @@
-"""The audit: what is stored held against what should be, and its repair."""
+"""The audit: what is stored, compared with what should be, and its repair."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from psycopg.rows import dict_row
 from embedfleet_schema.database import Database
 from embedfleet_schema.statements import composed, load
 from embedfleet_schema.store import counters, documents, locks
-from embedfleet_schema.store.ranges import LEAST, ranges
+from embedfleet_schema.store.keyset import LEAST, ranges
 from embedfleet_schema.store.requeue import Search, requeue
 from embedfleet_schema.store.texts import judging
 from embedfleet_schema.types import CollectionInfo
@@ -59,7 +59,7 @@ def audit(db: Database, collection: CollectionInfo) -> Audit:
 
 
 def repair(
-    db: Database, collection: CollectionInfo, *, budget: int, budget_usd: float | None = None
+    db: Database, collection: CollectionInfo, *, batch_tokens: int, budget_usd: float | None = None
 ) -> int | None:
     """Queue what is missing, remove what is extra, take live what is whole.
 
@@ -75,7 +75,9 @@ def repair(
     search = Search(
         following, judging(_SQL["missing_texts"], collection), {"collection_id": collection.id}
     )
-    job_id = requeue(db, collection, "repair", search, budget=budget, budget_usd=budget_usd)
+    job_id = requeue(
+        db, collection, "repair", search, batch_tokens=batch_tokens, budget_usd=budget_usd
+    )
     _take_live(db, collection)
     for each in ranges(db, composed(_SQL["next_document"], collection)):
         _tidy_documents(db, collection, each)

@@ -25,12 +25,12 @@ from embedfleet_schema.store import (
     budgets,
     claims,
     counters,
-    halts,
+    pauses,
     reuse,
     spaces,
     usage,
 )
-from embedfleet_schema.store.budgets import Aside
+from embedfleet_schema.store.budgets import SkippedJobs
 from embedfleet_schema.store.claims import PriceOf
 from embedfleet_schema.store.leases import Lease
 from embedfleet_schema.store.leaving import Leaving, leaving
@@ -46,7 +46,7 @@ log = logging.getLogger(__name__)
 _SQL = load("batches")
 _FORGET_CURED = counters.counting_failures(_SQL["forget_cured"])
 
-HALTED = "it was claimed just when its job was stopped"
+STOPPED = "its job was paused or cancelled while it was claimed"
 
 
 class Batches:
@@ -64,7 +64,7 @@ class Batches:
         self._owner = owner
         self._lease_seconds = lease_seconds
         self._failpoints = failpoints or Failpoints()
-        self._aside = Aside()
+        self._skipped = SkippedJobs()
 
     def claim(
         self,
@@ -91,21 +91,21 @@ class Batches:
         while True:
             try:
                 with self._db.transaction() as conn:
-                    claimed = claims.claim(conn, best, values, price_of, self._aside)
+                    claimed = claims.claim(conn, best, values, price_of, self._skipped)
             except psycopg.errors.LockNotAvailable:
                 # Many reserve at once, or the collection is being dropped: nothing was claimed.
-                log.info("nothing is claimed now: others hold the lock of a budget")
+                log.info("nothing claimed: other workers hold the lock of a budget")
                 return None
-            if claimed is None or not claimed.halted:
+            if claimed is None or not claimed.stopped:
                 return None if claimed is None else claimed.lease
             if claimed.short is not None:
-                budgets.stop_short(self._db, claimed.short)
-            self._put_aside(claimed.lease)
+                budgets.pause_unaffordable(self._db, claimed.short)
+            self._release_stopped(claimed.lease)
 
-    def _put_aside(self, lease: Lease) -> None:
+    def _release_stopped(self, lease: Lease) -> None:
         """Not in the claim, which shares no lock: what is held there would miss a resumption."""
         with suppress(LeaseLost), self._leaving(lease) as batch:
-            batch.release(reason=HALTED)
+            batch.release(reason=STOPPED)
 
     def heartbeat(self, leases: Sequence[tuple[int, int]], conn: Connection[Any]) -> set[int]:
         """Extend (id, attempt) leases; returns the ids that still stand."""
@@ -152,7 +152,7 @@ class Batches:
             batch.finish("done", inserted=inserted)
             self._enter(batch.conn, lease, spent)
             self._failpoints.hit("before_commit")
-        self._mind_budget(lease, batch, spent)
+        self._pause_if_spent(lease, batch, spent)
 
     def store(
         self,
@@ -175,16 +175,16 @@ class Batches:
             batch.go_live(part.text_ids)
             batch.store(inserted, usd=(spent and spent.usd) or 0)
             self._enter(batch.conn, lease, spent)
-        return not self._mind_budget(lease, batch, spent) and batch.standing == "pending"
+        return not self._pause_if_spent(lease, batch, spent) and batch.standing == "pending"
 
     def spend(self, lease: Lease, spent: Spending) -> None:
         """Enter what was paid for an answer that could not be stored."""
         with self._db.transaction() as conn:
             budgets.settle(conn, lease, spent.usd)
             self._enter(conn, lease, spent)
-            row = conn.execute(_SQL["limited"], {"job_id": lease.job_id}).fetchone()
+            row = conn.execute(_SQL["has_budget"], {"job_id": lease.job_id}).fetchone()
         if row is not None and row[0]:
-            usage.mind_budget(self._db, lease.job_id, spent)
+            usage.pause_if_spent(self._db, lease.job_id, spent)
 
     def defer(
         self, lease: Lease, *, delay_s: float, reason: str, keeps_place: bool = False
@@ -213,7 +213,7 @@ class Batches:
         with self._leaving(lease, pausing=True) as batch:
             batch.release(reason=f"{code}: {reason}")
             spaces.pause(batch.conn, lease.collection.space_id, code, reason)
-        halts.carry_out(self._db)
+        pauses.carry_out(self._db)
 
     def split(self, lease: Lease, *, reason: str) -> None:
         """Replace the batch by two halves of what has no vector yet."""
@@ -229,8 +229,8 @@ class Batches:
     def _leaving(self, lease: Lease, *, pausing: bool = False) -> Iterator[Leaving]:
         with leaving(self._db, lease, pausing=pausing) as batch:
             yield batch
-        if batch.limited:
-            self._aside.end(lease.job_id)
+        if batch.has_budget:
+            self._skipped.end(lease.job_id)
 
     def _insert(self, conn: Connection[Any], part: Lease, matrix: NDArray[np.float32]) -> int:
         """Returns how many of the texts got their vector here: others had it, or were deleted."""
@@ -249,8 +249,8 @@ class Batches:
             space_id = lease.collection.space_id
             usage.add(conn, space_id, spent, job_id=lease.job_id, worker_id=self._owner)
 
-    def _mind_budget(self, lease: Lease, batch: Leaving, spent: Spending | None) -> bool:
+    def _pause_if_spent(self, lease: Lease, batch: Leaving, spent: Spending | None) -> bool:
         """Whether the job was paused for its budget's sake."""
-        if not batch.limited or spent is None:
+        if not batch.has_budget or spent is None:
             return False
-        return usage.mind_budget(self._db, lease.job_id, spent)
+        return usage.pause_if_spent(self._db, lease.job_id, spent)

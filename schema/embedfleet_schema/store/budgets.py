@@ -33,13 +33,14 @@ TOKENS_PER_TEXT = 8
 LOCK_MS = 500
 # How long a process leaves a job alone whose budget is reserved: for answers that come in seconds,
 # or in hours, and where it knows no price of the model.
-LIVE_WAIT_S, FILED_WAIT_S, UNPRICED_WAIT_S = 1.0, 60.0, 30.0
+LEASED_WAIT_S, FILED_WAIT_S, UNPRICED_WAIT_S = 1.0, 60.0, 30.0
 # A part that is smaller than this share waits for answers, which give back some of the budget.
 LEAST_SHARE = 0.5
 
-RESERVED = "the budget of its job is reserved for what is under way"
+RESERVED = "the rest of the job's budget is reserved for batches under way"
 UNPRICED = (
-    "a worker knows no price of {model} and leaves it to others, because the job has a budget; "
+    "the job has a budget, and a worker knows no price of {model}, so "
+    "it leaves the batch to others; "
     "set EMBEDFLEET_PRICES for the workers, too"
 )
 
@@ -53,7 +54,7 @@ class Wait:
 
 
 @dataclass(frozen=True, slots=True)
-class Short:
+class Unaffordable:
     """Nothing of a batch can be paid for, and nothing is under way: `room` is what is left, which
     pays for so many tokens.
     """
@@ -66,21 +67,21 @@ class Short:
 
 @dataclass(frozen=True, slots=True)
 class Room:
-    """What of a budget may be reserved. `live` and `filed`: some of it may yet be given back."""
+    """What of a budget may be reserved. `leased` and `filed`: batches may yet give some back."""
 
     budget: Decimal
     room: Decimal
-    live: bool
+    leased: bool
     filed: bool
 
 
-class Aside:
+class SkippedJobs:
     """Jobs that a process leaves alone for a while."""
 
     def __init__(self) -> None:
         self._until: dict[int, float] = {}
 
-    def leave(self, job_id: int, seconds: float) -> None:
+    def skip(self, job_id: int, seconds: float) -> None:
         self._until[job_id] = time.monotonic() + seconds
 
     def end(self, job_id: int) -> None:
@@ -148,7 +149,7 @@ def room(
 
 def reserve(
     conn: Connection[Any], lease: Lease, counts: Sequence[int], price: float | None
-) -> Lease | Wait | Short:
+) -> Lease | Wait | Unaffordable:
     """Reserve what a claimed batch may cost, or a part of it: the rest becomes another batch.
 
     Args:
@@ -182,17 +183,17 @@ def reserve(
 
 def affordable(
     found: Room, needed: Sequence[int], price: Decimal, job_id: int
-) -> list[int] | Wait | Short:
+) -> list[int] | Wait | Unaffordable:
     """The places of the texts that can be paid for, if it is time for them."""
     if usage.usd_of(sum(needed), price) <= found.room:
         return list(range(len(needed)))
     tokens = found.room * usage.TOKENS_PER_PRICE / price if price else Decimal(0)
     rows = fitting(needed, tokens)
-    if found.live and sum(needed[row] for row in rows) < LEAST_SHARE * sum(needed):
-        return Wait(LIVE_WAIT_S, RESERVED)
+    if found.leased and sum(needed[row] for row in rows) < LEAST_SHARE * sum(needed):
+        return Wait(LEASED_WAIT_S, RESERVED)
     if not rows and found.filed:
         return Wait(FILED_WAIT_S, RESERVED)
-    return rows or Short(job_id, found.budget, found.room, tokens)
+    return rows or Unaffordable(job_id, found.budget, found.room, tokens)
 
 
 def counts_of(
@@ -219,11 +220,11 @@ def leave_file_unsettled(conn: Connection[Any], file_id: int) -> None:
     conn.execute(_SQL["leave_file_unsettled"], {"file_id": file_id})
 
 
-def stop_short(db: Database, short: Short) -> bool:
+def pause_unaffordable(db: Database, short: Unaffordable) -> bool:
     """Pause a job whose budget pays for none of its texts any more; whether that was done now."""
 
     def words(budget: Decimal, unsettled: Decimal) -> str:
-        lost = f" ({money(unsettled)} may have been spent by calls that were never answered)"
+        lost = f" ({money(unsettled)} may have been spent by calls that got no answer)"
         return (
             f"{money(max(short.room, Decimal(0)))} of the budget of {money(budget)} is left, less "
             f"than its next text may cost{lost if unsettled else ''}; go on with: "

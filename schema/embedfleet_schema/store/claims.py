@@ -10,7 +10,7 @@ from psycopg import Connection
 
 from embedfleet_schema.statements import composed, load
 from embedfleet_schema.store import budgets, collections, transitions
-from embedfleet_schema.store.budgets import Aside, Short, Wait
+from embedfleet_schema.store.budgets import SkippedJobs, Unaffordable, Wait
 from embedfleet_schema.store.leases import Lease
 from embedfleet_schema.store.leaving import Leaving
 from embedfleet_schema.store.transitions import Best
@@ -18,8 +18,8 @@ from embedfleet_schema.store.transitions import Best
 _SQL = load("batches")
 
 OVERLAP_S = 1.0
-OVERLAP_REASON = "another batch is just embedding some of its texts"
-SMALLER_FIRST = "little of the budget is left, and smaller texts of its job go first"
+OVERLAP_REASON = "another batch is embedding some of its texts now"
+SMALLER_FIRST = "the rest of the budget is small, so smaller texts of the job go first"
 
 # USD per million tokens of `provider/model`; None where nobody knows.
 PriceOf = Callable[[str], float | None]
@@ -27,13 +27,13 @@ PriceOf = Callable[[str], float | None]
 
 @dataclass(frozen=True, slots=True)
 class Claimed:
-    """A lease; `halted`: it has to be put aside, because its job was stopped, or is to be stopped
+    """A lease; `stopped`: it has to be released, because its job was stopped, or is to be stopped
     now as `short`.
     """
 
     lease: Lease
-    halted: bool = False
-    short: Short | None = None
+    stopped: bool = False
+    short: Unaffordable | None = None
 
 
 def claim(
@@ -41,52 +41,52 @@ def claim(
     best: Best,
     values: Mapping[str, Any],
     price_of: PriceOf,
-    aside: Aside,
+    skipped: SkippedJobs,
 ) -> Claimed | None:
     """One transaction, in which time stands still: what is put back is not claimed again."""
-    values = {**values, "aside": aside.jobs()}
+    values = {**values, "skipped": skipped.jobs()}
     tried: list[int] = []
     transitions.by_index(conn)
     row = transitions.claim(conn, best, values)
     while row is not None:
         lease, counts = _read(conn, row)
-        obstacle, limited = _obstacle(conn, lease)
+        obstacle, has_budget = _obstacle(conn, lease)
         row = None
-        if obstacle == "halted":
-            return Claimed(lease, halted=True)
+        if obstacle == "stopped":
+            return Claimed(lease, stopped=True)
         if obstacle == "overlaps":
             _claimed(conn, lease).release(reason=OVERLAP_REASON, delay_s=OVERLAP_S)
-        elif not limited:
+        elif not has_budget:
             return Claimed(lease)
         else:
             found = budgets.reserve(conn, lease, counts, price_of(lease.collection.space.name))
             if isinstance(found, Lease):
                 return Claimed(found)
-            if isinstance(found, Short):
+            if isinstance(found, Unaffordable):
                 tried.append(lease.id)
                 row, later = _smaller(conn, lease, found, values | {"tried": tried})
                 if row is None and not later:
-                    return Claimed(lease, halted=True, short=found)
-                found = Wait(budgets.LIVE_WAIT_S, SMALLER_FIRST)
-            _put_back(conn, lease, found, aside)
-            values["aside"] = aside.jobs()
+                    return Claimed(lease, stopped=True, short=found)
+                found = Wait(budgets.LEASED_WAIT_S, SMALLER_FIRST)
+            _put_back(conn, lease, found, skipped)
+            values["skipped"] = skipped.jobs()
         row = row or transitions.claim(conn, best, values)
     return None
 
 
 def _claimed(conn: Connection[Any], lease: Lease) -> Leaving:
     """What was claimed in this transaction is still ours, and of a job that nobody has stopped."""
-    return Leaving(conn, lease.id, lease.collection, lease.text_ids, "pending", limited=False)
+    return Leaving(conn, lease.id, lease.collection, lease.text_ids, "pending", has_budget=False)
 
 
-def _put_back(conn: Connection[Any], lease: Lease, wait: Wait, aside: Aside) -> None:
+def _put_back(conn: Connection[Any], lease: Lease, wait: Wait, skipped: SkippedJobs) -> None:
     """It keeps its place: another process may take it at once."""
     _claimed(conn, lease).release(reason=wait.reason)
-    aside.leave(lease.job_id, wait.seconds)
+    skipped.skip(lease.job_id, wait.seconds)
 
 
 def _smaller(
-    conn: Connection[Any], lease: Lease, short: Short, values: dict[str, Any]
+    conn: Connection[Any], lease: Lease, short: Unaffordable, values: dict[str, Any]
 ) -> tuple[tuple[Any, ...] | None, bool]:
     """A batch of the same job that can be paid for, claimed; and whether one comes later."""
     values["job_id"] = lease.job_id

@@ -43,10 +43,10 @@ def count_window(conn: Connection[Any], collection: CollectionInfo, *, chunks: i
     conn.execute(_COUNT_WINDOW, values)
 
 
-def fold(impatient: locks.Impatient) -> None:
+def fold(short_waits: locks.ShortWaits) -> None:
     """Add up what changed, a page at a time."""
     for _ in range(PAGES):
-        with impatient.transaction() as conn:
+        with short_waits.transaction() as conn:
             row = conn.execute(_SQL["fold"], {"limit": PAGE}).fetchone()
         if row is None or row[0] < PAGE:
             return

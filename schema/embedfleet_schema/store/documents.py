@@ -76,10 +76,10 @@ class Selection:
 
     def __post_init__(self) -> None:
         if self.job_id is None and not self.prefix and not self.where:
-            reason = "say which documents: by job, by what their keys begin with, or by metadata"
-            raise UsageError(reason=f"{reason}; to remove all of them, drop the collection")
+            reason = "say which documents: by job, start of the key, or metadata"
+            raise UsageError(reason=f"{reason}; to delete all of them, drop the collection")
         if self.prefix is not None and not can_be(self.prefix):
-            raise UsageError(reason="no key begins so: a key is Unicode text without NUL")
+            raise UsageError(reason="no key can start with it: a key is Unicode text without NUL")
 
 
 def go_live(

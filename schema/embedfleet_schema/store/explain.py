@@ -11,7 +11,7 @@ from psycopg.rows import class_row, dict_row
 from embedfleet_schema.database import Database, Row
 from embedfleet_schema.statements import composed, load
 from embedfleet_schema.store import spaces, workers
-from embedfleet_schema.store.document_standing import (
+from embedfleet_schema.store.document_status import (
     MOST_AHEAD,
     ChunkFailure,
     Explanation,

@@ -16,7 +16,7 @@ from psycopg import sql
 
 from embedfleet_schema.errors import BadFilter
 from embedfleet_schema.json_values import json_value
-from embedfleet_schema.spellings import spellings
+from embedfleet_schema.unicode_forms import unicode_forms
 
 # The escape itself, not a backslash (written as two) before the letters u0000.
 _NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
@@ -76,7 +76,7 @@ def _conditions(where: Mapping[str, Any]) -> list[list[str]]:
 def _forms(where: Mapping[str, Any], key: str, value: object) -> Iterator[str]:
     """The objects that are looked for, as JSON: the value, and the texts that it is written as."""
     if isinstance(value, str):
-        yield from (_json(where, {key: each}) for each in spellings(value))
+        yield from (_json(where, {key: each}) for each in unicode_forms(value))
     else:
         yield _json(where, {key: value})
         text = _json(where, value)

@@ -22,7 +22,7 @@ from embedfleet_schema.types import CollectionInfo
 _SQL = load("ingest")
 
 
-class KnownRow(NamedTuple):
+class ExistingRow(NamedTuple):
     """What a collection holds under a key; `live` when readers see its newest version."""
 
     key: str
@@ -67,7 +67,7 @@ class VerdictRow(NamedTuple):
     source: str | None
 
 
-class Refusal(NamedTuple):
+class TextFailure(NamedTuple):
     """Why a text is not given to any worker: the model could not do it justice."""
 
     code: str
@@ -78,7 +78,7 @@ class Refusal(NamedTuple):
 class Incoming:
     """A window as the tables take it.
 
-    `keys` are all that were accepted. `refused` are the texts, by hash, that fail at once.
+    `keys` are all that were accepted. `failures` are the texts, by hash, that fail at once.
     `waiting` are the unchanged documents that readers do not see yet: what they miss is queued
     again, because the batch that had it may be cancelled. Of what was `rejected`, all is counted,
     and `verdicts` are stored. `sources` are those of unchanged documents, by key, that are to be
@@ -88,7 +88,7 @@ class Incoming:
     keys: list[str] = field(default_factory=list)
     documents: list[DocumentRow] = field(default_factory=list)
     chunks: list[ChunkRow] = field(default_factory=list)
-    refused: dict[bytes, Refusal] = field(default_factory=dict)
+    failures: dict[bytes, TextFailure] = field(default_factory=dict)
     waiting: list[str] = field(default_factory=list)
     unchanged: int = 0
     rejected: int = 0
@@ -121,20 +121,20 @@ class Merged:
     left_behind: list[int]
 
 
-def known_documents(
+def existing_documents(
     db: Database, collection: CollectionInfo, keys: Sequence[str]
-) -> list[KnownRow]:
+) -> list[ExistingRow]:
     """What the collection holds under these keys."""
     values = {"keys": list(keys)}
     with db.transaction() as conn:
         rows = conn.execute(composed(_SQL["known_digests"], collection), values)
-        return [KnownRow(*row) for row in rows]
+        return [ExistingRow(*row) for row in rows]
 
 
 def merge(
-    db: Database, collection: CollectionInfo, job_id: int, window: Incoming, *, budget: int
+    db: Database, collection: CollectionInfo, job_id: int, window: Incoming, *, batch_tokens: int
 ) -> Merged:
-    """Store a window in one transaction; batches have at most `budget` tokens.
+    """Store a window in one transaction; batches have at most `batch_tokens` tokens.
 
     Raises:
         HashCollision: a text has the hash of another text of the collection.
@@ -147,7 +147,7 @@ def merge(
             incoming.create(conn)
         registry = Registry(conn, collection, standing.lane)
         texts = registry.register(
-            window.texts(), window.waiting, window.refused.keys(), budget=budget
+            window.texts(), window.waiting, window.failures.keys(), batch_tokens=batch_tokens
         )
         if window.documents:
             _copy(conn, window, texts.ids)
@@ -157,7 +157,9 @@ def merge(
             "replace": window.replace,
         }
         # Failures before documents, as commits lock them.
-        _refuse(conn, values, {texts.ids[hash_]: window.refused[hash_] for hash_ in texts.refused})
+        _fail_texts(
+            conn, values, {texts.ids[hash_]: window.failures[hash_] for hash_ in texts.failed}
+        )
         queued = [text_id for batch in texts.batches for text_id in batch.text_ids]
         retried = conn.execute(_SQL["retry_failures"], values | {"texts": queued}).rowcount
         conn.execute(
@@ -208,17 +210,19 @@ def _copy(conn: Connection[Any], window: Incoming, ids: Mapping[bytes, int]) -> 
                 copy.write_row((key, position, start, end, ids[hash_], metadata))
 
 
-def _refuse(conn: Connection[Any], values: dict[str, Any], refused: Mapping[int, Refusal]) -> None:
+def _fail_texts(
+    conn: Connection[Any], values: dict[str, Any], failures: Mapping[int, TextFailure]
+) -> None:
     """A failure for each text, by its number, that no worker is to see."""
-    if not refused:
+    if not failures:
         return
     conn.execute(
-        counters.counting_failures(_SQL["refuse_texts"]),
+        counters.counting_failures(_SQL["fail_texts"]),
         values
         | {
-            "texts": list(refused),
-            "codes": [refusal.code for refusal in refused.values()],
-            "reasons": [refusal.reason for refusal in refused.values()],
+            "texts": list(failures),
+            "codes": [failure.code for failure in failures.values()],
+            "reasons": [failure.reason for failure in failures.values()],
         },
     )
 
@@ -283,7 +287,7 @@ def _tally(window: Incoming, texts: Registered, others: Collection[int]) -> jobs
         unchanged=window.unchanged,
         rejected=window.rejected,
         chunks=len(window.chunks),
-        reused=len(distinct - set(texts.missing) - set(texts.refused)),
-        failed=len(texts.refused),
+        reused=len(distinct - set(texts.missing) - set(texts.failed)),
+        failed=len(texts.failed),
         awaited=sum(batch_id in others for batch_id in texts.awaited.values()),
     )

@@ -16,7 +16,7 @@ from embedfleet_schema.errors import BudgetSpent, UnknownJob, UsageError
 from embedfleet_schema.money import money
 from embedfleet_schema.packing import pack
 from embedfleet_schema.statements import load
-from embedfleet_schema.store import counters, halts, locks, transitions, usage
+from embedfleet_schema.store import counters, locks, pauses, transitions, usage
 from embedfleet_schema.store.transitions import NewBatch
 from embedfleet_schema.types import CollectionInfo, Lane, Queue
 
@@ -28,9 +28,9 @@ JobState = Literal["loading", "running", "paused", "interrupted", "cancelled", "
 # A producer that does not say for so long that it lives is taken for dead.
 LOADING_SECONDS = 60.0
 INTERRUPTED: dict[JobKind, str] = {
-    "enqueue": "its producer stopped before the end; enqueue the same documents again for the rest",
-    "repair": "it stopped before the end; for the rest: embedfleet audit {name} --repair",
-    "retry": "it stopped before the end; for the rest: embedfleet retry {name}",
+    "enqueue": "its producer stopped before the end; to finish, enqueue the same documents again",
+    "repair": "it stopped before the end; to finish: embedfleet audit {name} --repair",
+    "retry": "it stopped before the end; to finish: embedfleet retry {name}",
 }
 
 
@@ -161,14 +161,14 @@ def put_batches(
     job_id: int,
     texts: Iterable[tuple[int, int]],
     *,
-    budget: int,
+    batch_tokens: int,
 ) -> int:
     """Pack (text_id, tokens) pairs, which wait in no batch, into batches of a job; returns how many
     there are.
 
     The caller shares the collection: a pause of the job waits, or is seen.
     """
-    packs = pack(texts, budget)
+    packs = pack(texts, batch_tokens)
     numbers = transitions.numbers(conn, len(packs))
     batches = [
         NewBatch(number, packed.texts, packed.tokens)
@@ -217,7 +217,7 @@ def latest(db: Database, *, limit: int = 20, collection_id: int | None = None) -
 
 def pause(db: Database, job_id: int) -> None:
     """Hold what waits of a job; one that is finished stays what it is."""
-    _halt(db, job_id, "pause")
+    _pause_or_cancel(db, job_id, "pause")
 
 
 def resume(db: Database, job_id: int, *, budget_usd: float | Decimal | None = None) -> None:
@@ -238,14 +238,14 @@ def resume(db: Database, job_id: int, *, budget_usd: float | Decimal | None = No
         spent = usage.spent_on(conn, job_id) + unsettled
         if unfinished and budget is not None and spent >= budget:
             raise BudgetSpent(job=job_id, spent=money(spent), budget=money(budget))
-    halts.carry_out(db)
+    pauses.carry_out(db)
 
 
 def cancel(db: Database, job_id: int) -> None:
     """Stop a job: what is embedded stays, what is under way is stored, and one that is finished
     stays what it is.
     """
-    _halt(db, job_id, "cancel")
+    _pause_or_cancel(db, job_id, "cancel")
 
 
 def _of(statement: str) -> sql.Composed:
@@ -253,11 +253,11 @@ def _of(statement: str) -> sql.Composed:
     return _SQL[statement].format(unfinished=_SQL["unfinished"])
 
 
-def _halt(db: Database, job_id: int, statement: str) -> None:
+def _pause_or_cancel(db: Database, job_id: int, statement: str) -> None:
     with db.transaction() as conn:
         locks.own_job(conn, job_id)
         conn.execute(_of(statement), {"job_id": job_id})
-    halts.carry_out(db)
+    pauses.carry_out(db)
 
 
 def _status(row: Row) -> JobStatus:

@@ -7,9 +7,9 @@ from typing import Any
 
 from psycopg import Connection, sql
 
-from embedfleet_schema.spellings import spellings
 from embedfleet_schema.statements import composed, load
 from embedfleet_schema.types import CollectionInfo
+from embedfleet_schema.unicode_forms import unicode_forms
 
 _SQL = load("documents")
 
@@ -24,7 +24,7 @@ def as_held(conn: Connection[Any], collection: CollectionInfo, keys: Iterable[st
 
     A key that it holds as it is means that one, also where it holds another spelling of it.
     """
-    asked = {key: spellings(key) for key in keys if can_be(key)}
+    asked = {key: unicode_forms(key) for key in keys if can_be(key)}
     every = [spelling for each in asked.values() for spelling in each]
     values = {"collection_id": collection.id, "keys": every}
     held = {key for (key,) in conn.execute(composed(_SQL["held_keys"], collection), values)}
@@ -36,6 +36,6 @@ def begins(column: sql.Identifier, prefix: str) -> sql.Composable:
 
     It is written for a statement with parameters, where a percent sign would be taken for one.
     """
-    each = (sql.Literal(spelling.replace("%", "%%")) for spelling in spellings(prefix))
+    each = (sql.Literal(spelling.replace("%", "%%")) for spelling in unicode_forms(prefix))
     either = sql.SQL(" OR ").join(_SQL["begins"].format(key=column, prefix=text) for text in each)
     return sql.SQL("({})").format(either)

@@ -21,7 +21,7 @@ from psycopg.types.json import Jsonb
 
 from embedfleet_schema.database import Database
 from embedfleet_schema.statements import load
-from embedfleet_schema.store import budgets, halts, locks, spaces, transitions, usage
+from embedfleet_schema.store import budgets, locks, pauses, spaces, transitions, usage
 from embedfleet_schema.store.claims import OVERLAP_REASON
 from embedfleet_schema.store.lane_budgets import Candidate, Purses
 from embedfleet_schema.store.usage import Spending
@@ -106,7 +106,7 @@ def take(
         chosen, purses = _chosen(conn, space_id, price)
         file = _leased(conn, space_id, account, price, chosen, purses.costs)
     for short in purses.short:
-        budgets.stop_short(db, short)
+        budgets.pause_unaffordable(db, short)
     return file
 
 
@@ -220,7 +220,7 @@ def finish(
             usage.add(conn, file.space_id, spent[job_id], job_id=job_id, worker_id=None)
     for job_id, spending in spent.items():
         if job_id is not None:
-            usage.mind_budget(db, job_id, spending)
+            usage.pause_if_spent(db, job_id, spending)
     return True
 
 
@@ -235,7 +235,7 @@ def pause(db: Database, space_id: int, code: str, reason: str) -> None:
     with db.transaction() as conn:
         locks.own_spaces(conn, [space_id])
         spaces.pause(conn, space_id, code, reason)
-    halts.carry_out(db)
+    pauses.carry_out(db)
 
 
 def refusals_in_a_row(db: Database, space_id: int) -> int:

@@ -11,7 +11,7 @@ from psycopg import Connection
 
 from embedfleet_schema.statements import load
 from embedfleet_schema.store import budgets, collections, transitions, usage
-from embedfleet_schema.store.budgets import Room, Short
+from embedfleet_schema.store.budgets import Room, Unaffordable
 from embedfleet_schema.types import Space
 
 _SQL = load("lane")
@@ -19,14 +19,14 @@ _SQL = load("lane")
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A batch that may go into a file; `limited`: its job has a budget."""
+    """A batch that may go into a file; `has_budget`: its job has a budget."""
 
     id: int
     texts: int
     tokens: int
     job_id: int
     collection_id: int
-    limited: bool
+    has_budget: bool
 
 
 class Purses:
@@ -43,20 +43,20 @@ class Purses:
         candidates: Iterable[Candidate],
     ) -> None:
         self.costs: dict[int, Decimal] = {}
-        self.short: list[Short] = []
+        self.short: list[Unaffordable] = []
         self._conn = conn
         self._price = None if price is None else usage.exact(price)
         self._rooms: dict[int, Room | None] = {}
-        limited = {each.job_id: each.collection_id for each in candidates if each.limited}
+        with_budget = {each.job_id: each.collection_id for each in candidates if each.has_budget}
         self._space: Space | None = None
-        for job_id in sorted(limited):
-            self._space = self._space or collections.by_id(conn, limited[job_id]).space
+        for job_id in sorted(with_budget):
+            self._space = self._space or collections.by_id(conn, with_budget[job_id]).space
             if self._price is not None:
                 self._rooms[job_id] = budgets.room(conn, job_id, space_id, self._space, self._price)
 
     def pay(self, batch: Candidate) -> Candidate | None:
         """What of a batch is paid for: all, a part that leaves the rest behind, or nothing."""
-        if not batch.limited:
+        if not batch.has_budget:
             return batch
         room = self._rooms.get(batch.job_id)
         if room is None or self._price is None or self._space is None:
@@ -79,7 +79,7 @@ class Purses:
         filed = room.filed or batch.job_id in self.costs
         rows = budgets.affordable(replace(room, filed=filed), needed, self._price, batch.job_id)
         self._rooms[batch.job_id] = None
-        if isinstance(rows, Short):
+        if isinstance(rows, Unaffordable):
             self.short.append(rows)
         if not isinstance(rows, list):
             return None

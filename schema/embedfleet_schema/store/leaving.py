@@ -26,7 +26,7 @@ _SQL = load("transitions")
 class Leaving:
     """A lease whose row is locked, in the transaction that takes its batch on.
 
-    `text_ids` are all texts of the batch; `limited`: its job has a budget. Where the lease ran out
+    `text_ids` are all texts of the batch; `has_budget` is that of its job. Where the lease ran out
     because its worker is gone, `crashes` is how often that happened to the batch.
     """
 
@@ -35,7 +35,7 @@ class Leaving:
     collection: CollectionInfo
     text_ids: list[int]
     standing: Standing
-    limited: bool
+    has_budget: bool
     crashes: int | None = None
     _replaced: list[int] = field(default_factory=list)
 

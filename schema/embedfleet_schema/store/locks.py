@@ -36,7 +36,7 @@ PATIENCE_S = 5.0
 LEAST_MS = 20.0
 
 
-class Impatient:
+class ShortWaits:
     """A database for one round of work, which is done again soon: for some seconds it waits for
     locks, for as long as is left of them, and then hardly at all.
     """

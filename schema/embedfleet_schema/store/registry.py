@@ -52,13 +52,13 @@ class Known(NamedTuple):
 class Registered:
     """The texts of a window, and those that its unchanged documents wait for.
 
-    `ids` are the numbers of all. `missing` have no vector and are not `refused`; of them, `batches`
+    `ids` are the numbers of all. `missing` have no vector and are not `failed`; of them, `batches`
     are to be made, and `awaited` wait in an open batch, by its number.
     """
 
     ids: Mapping[bytes, int]
     missing: Collection[bytes]
-    refused: Collection[bytes]
+    failed: Collection[bytes]
     batches: Sequence[NewBatch]
     awaited: Mapping[bytes, int]
 
@@ -77,9 +77,9 @@ class Registry:
         self,
         texts: Mapping[bytes, Text],
         waiting: Sequence[str],
-        refused: Collection[bytes],
+        failed: Collection[bytes],
         *,
-        budget: int,
+        batch_tokens: int,
     ) -> Registered:
         """Number the texts of a window, and say which batches are to be made for what has no vector
         and is in no batch yet.
@@ -87,17 +87,17 @@ class Registry:
         Args:
             texts: the distinct texts of new documents, by hash.
             waiting: the keys of unchanged documents that readers do not see.
-            refused: texts that no batch gets, by hash.
-            budget: the tokens of a batch.
+            failed: texts that no batch gets, by hash.
+            batch_tokens: the most that a batch may have.
 
         Raises:
             HashCollision: one of the texts has the hash of another text.
         """
-        known = self._held(lambda: self._known(texts, waiting), refused)
+        known = self._held(lambda: self._known(texts, waiting), failed)
         tokens = {hash_: text.tokens for hash_, text in texts.items()}
         tokens |= {each.hash: each.tokens for each in known.values()}
-        wanted = [hash_ for hash_ in tokens if _is_wanted(known.get(hash_), hash_, refused)]
-        packs = pack(((hash_, tokens[hash_]) for hash_ in wanted), budget)
+        wanted = [hash_ for hash_ in tokens if _is_wanted(known.get(hash_), hash_, failed)]
+        packs = pack(((hash_, tokens[hash_]) for hash_ in wanted), batch_tokens)
         numbers = transitions.numbers(self._conn, len(packs))
         batch_of = {
             hash_: number
@@ -107,7 +107,7 @@ class Registry:
         fresh = {hash_: text for hash_, text in texts.items() if hash_ not in known}
         known |= self._insert(fresh, batch_of)
         late = {hash_: text for hash_, text in fresh.items() if hash_ not in known}
-        known |= self._held(lambda: self._known(late, ()), refused)
+        known |= self._held(lambda: self._known(late, ()), failed)
         ids = {hash_: each.id for hash_, each in known.items()}
         left = {
             hash_: number
@@ -119,12 +119,12 @@ class Registry:
         missing = {hash_ for hash_, each in known.items() if not each.stored}
         return Registered(
             ids=ids,
-            missing=missing.difference(refused),
-            refused=missing.intersection(refused),
+            missing=missing.difference(failed),
+            failed=missing.intersection(failed),
             batches=_batches(zip(numbers, packs, strict=True), ids, left, tokens),
             awaited={
                 hash_: batch_id
-                for hash_ in missing.difference(refused).difference(left)
+                for hash_ in missing.difference(failed).difference(left)
                 if (batch_id := known[hash_].batch_id) is not None
             },
         )
@@ -136,7 +136,7 @@ class Registry:
         return [Known(*row) for row in self._conn.execute(statement, values)]
 
     def _held(
-        self, look_up: Callable[[], dict[bytes, Known]], refused: Collection[bytes]
+        self, look_up: Callable[[], dict[bytes, Known]], failed: Collection[bytes]
     ) -> dict[bytes, Known]:
         """What is known of some texts; the batches that they wait in do not end meanwhile."""
         known = look_up()
@@ -144,7 +144,7 @@ class Registry:
         batches = {
             each.batch_id
             for each in known.values()
-            if each.batch_id is not None and not each.stored and each.hash not in refused
+            if each.batch_id is not None and not each.stored and each.hash not in failed
         }
         if not batches:
             return known
@@ -195,10 +195,10 @@ class Registry:
         }
 
 
-def _is_wanted(known: Known | None, hash_: bytes, refused: Collection[bytes]) -> bool:
+def _is_wanted(known: Known | None, hash_: bytes, failed: Collection[bytes]) -> bool:
     """Whether a text is to be queued."""
     waits_or_is_stored = known is not None and (known.stored or known.batch_id is not None)
-    return hash_ not in refused and not waits_or_is_stored
+    return hash_ not in failed and not waits_or_is_stored
 
 
 def _batches(

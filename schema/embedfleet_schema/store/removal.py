@@ -19,11 +19,11 @@ PAGES = 10
 SPEED_OF = _SQL["speed_of"]
 
 
-def remove_batches(impatient: locks.Impatient, *, kept_s: float = BATCHES_KEPT_S) -> int:
+def remove_batches(short_waits: locks.ShortWaits, *, kept_s: float = BATCHES_KEPT_S) -> int:
     """Remove batches that finished so long ago, a page at a time; returns how many."""
     removed = 0
     for _ in range(PAGES):
-        with impatient.transaction() as conn:
+        with short_waits.transaction() as conn:
             values = {"kept_s": kept_s, "limit": PAGE}
             rows = conn.execute(_SQL["finished"], values).fetchall()
             if rows:

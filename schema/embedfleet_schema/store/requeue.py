@@ -15,7 +15,7 @@ from embedfleet_schema.errors import EmbedfleetError
 from embedfleet_schema.statements import composed, load
 from embedfleet_schema.store import jobs, locks
 from embedfleet_schema.store.jobs import LOADING_SECONDS, JobKind, Tally
-from embedfleet_schema.store.ranges import LEAST, MOST, end
+from embedfleet_schema.store.keyset import LEAST, MOST, end
 from embedfleet_schema.store.texts import judging, still_without
 from embedfleet_schema.types import CollectionInfo
 
@@ -31,7 +31,7 @@ RANGES = 20
 
 @dataclass(frozen=True, slots=True)
 class Search:
-    """What is looked for: `following` cuts the ranges (see `ranges.end`), and `found` gives those
+    """What is looked for: `following` cuts the ranges (see `keyset.end`), and `found` gives those
     of one that are to be queued, as (number, tokens).
     """
 
@@ -44,7 +44,7 @@ def retry_failures(
     db: Database,
     collection: CollectionInfo,
     *,
-    budget: int,
+    batch_tokens: int,
     job_id: int | None = None,
     budget_usd: float | None = None,
 ) -> int | None:
@@ -54,7 +54,9 @@ def retry_failures(
         judging(_SQL["to_retry"], collection),
         {"collection_id": collection.id, "job_id": job_id},
     )
-    return requeue(db, collection, "retry", search, budget=budget, budget_usd=budget_usd)
+    return requeue(
+        db, collection, "retry", search, batch_tokens=batch_tokens, budget_usd=budget_usd
+    )
 
 
 def requeue(
@@ -63,10 +65,10 @@ def requeue(
     kind: JobKind,
     search: Search,
     *,
-    budget: int,
+    batch_tokens: int,
     budget_usd: float | None = None,
 ) -> int | None:
-    """A job of stored texts in batches of `budget` tokens; None where none was found.
+    """A job of stored texts in batches of `batch_tokens` tokens; None where none was found.
 
     A page at a time: the job is loading until the last, and interrupted where it stops before.
     What was queued by then goes on, and whoever calls again gets the rest.
@@ -82,7 +84,7 @@ def requeue(
                 if texts := _still_missing(conn, collection, found):
                     if stored is None:
                         stored = jobs.create(conn, collection, kind, budget_usd=budget_usd)
-                    jobs.put_batches(conn, collection, stored, texts, budget=budget)
+                    jobs.put_batches(conn, collection, stored, texts, batch_tokens=batch_tokens)
                     jobs.count(conn, stored, Tally(chunks=len(texts)))
                 if stored is not None and after == MOST:
                     jobs.loaded(conn, stored)

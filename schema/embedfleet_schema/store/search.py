@@ -233,7 +233,7 @@ def _vector_text(collection: CollectionInfo, vector: NDArray[np.float32] | Seque
     values = np.asarray(vector, dtype=np.float32)
     space = collection.space
     if values.shape != (space.dimensions,):
-        reason = f"it has shape {values.shape}, not ({space.dimensions},)"
+        reason = f"its shape is {values.shape}, not ({space.dimensions},)"
         raise BadVector(space=space.name, reason=reason)
     if not np.isfinite(values).all():
         raise BadVector(space=space.name, reason="it is not finite")

@@ -44,7 +44,10 @@ def find(db: Database, space: Space) -> SpaceRecord | None:
     shape = (len(texts) + 1, space.dimensions)
     matrix = np.frombuffer(vectors[: len(vectors) // 4 * 4], dtype="<f4").astype(np.float32)
     if not texts or len(vectors) != shape[0] * shape[1] * 4 or not np.isfinite(matrix).all():
-        reason = "what embedfleet.space_check says of it is damaged; an owner may delete the row"
+        reason = (
+            "its row in embedfleet.space_check is damaged; the owner of the "
+            "tables can delete that row"
+        )
         raise ModelRefused(model=space.name, reason=reason)
     return SpaceRecord(files, texts, matrix.reshape(shape))
 

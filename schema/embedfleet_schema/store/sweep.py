@@ -16,8 +16,8 @@ from embedfleet_schema.store import (
     budgets,
     collections,
     counters,
-    halts,
     locks,
+    pauses,
     removal,
     workers,
 )
@@ -31,7 +31,7 @@ _SQL = load("batches")
 # embedder in parts left of many may have been in bad company: it gets a batch of its own.
 CRASHES_TO_SUSPECT = 2
 CRASH_CODE = "WORKER_CRASH"
-CUT_OFF = "its worker lives, but lost the lease"
+CUT_OFF = "its worker runs, but lost the lease"
 
 
 @dataclass(slots=True)
@@ -55,12 +55,12 @@ def sweep(db: Database, *, reclaim: bool = True) -> Swept | None:
         if mine is None or not mine[0]:
             return None
         found = conn.execute(_SQL["expired"]).fetchall() if reclaim else []
-        impatient = locks.Impatient(db)
+        short_waits = locks.ShortWaits(db)
         for batch_id, collection_id in found:
             with suppress(psycopg.errors.LockNotAvailable, UnknownCollection):
                 collection = collections.by_id(conn, collection_id)
-                left += _reclaim(impatient, swept, batch_id, collection)
-        halts.carry_out_some(db)
+                left += _reclaim(short_waits, swept, batch_id, collection)
+        pauses.carry_out_some(db)
         _tidy(db)
         rows = conn.execute(_SQL["idle_slots"].format(alive=workers.ALIVE))
         swept.idle = {queue: int(idle) for queue, idle in rows if idle > 0}
@@ -80,15 +80,15 @@ def _tidy(db: Database) -> None:
     takes its counters along.
     """
     refusals = (psycopg.errors.LockNotAvailable, psycopg.errors.ForeignKeyViolation)
-    impatient = locks.Impatient(db)
+    short_waits = locks.ShortWaits(db)
     with suppress(*refusals):
-        counters.fold(impatient)
+        counters.fold(short_waits)
     with suppress(*refusals):
-        removal.remove_batches(impatient)
+        removal.remove_batches(short_waits)
 
 
 def _reclaim(
-    impatient: locks.Impatient,
+    short_waits: locks.ShortWaits,
     swept: Swept,
     batch_id: int,
     collection: CollectionInfo,
@@ -96,7 +96,7 @@ def _reclaim(
     """One expired batch in its own transaction, its locks taken in the order of a commit; returns
     what is to be pruned.
     """
-    with impatient.transaction() as conn:
+    with short_waits.transaction() as conn:
         batch = expired(conn, collection, batch_id)
         if batch is None:
             return []
@@ -112,7 +112,7 @@ def _reclaim(
 def _charge(batch: Leaving, crashes: int, swept: Swept) -> None:
     """Its worker is gone, which may be the fault of the batch."""
     batch.conn.execute(_SQL["charge_crash"], {"id": batch.id})
-    reason = f"its worker went silent {crashes} times"
+    reason = f"{crashes} workers stopped sending heartbeats while they had it"
     if crashes < CRASHES_TO_SUSPECT:
         batch.release(reason=reason)
     elif len(batch.text_ids) > 1:

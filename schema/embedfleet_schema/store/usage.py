@@ -15,7 +15,7 @@ from psycopg.rows import class_row
 from embedfleet_schema.database import Database
 from embedfleet_schema.money import money
 from embedfleet_schema.statements import load
-from embedfleet_schema.store import halts, locks
+from embedfleet_schema.store import locks, pauses
 
 _SQL = load("usage")
 
@@ -116,7 +116,7 @@ def stop_at_budget(db: Database, job_id: int) -> bool:
     return stop(db, _SQL["spent_budget"], job_id, words)
 
 
-def mind_budget(db: Database, job_id: int, spent: Spending) -> bool:
+def pause_if_spent(db: Database, job_id: int, spent: Spending) -> bool:
     """After something was spent on a job that has a budget: whether it was paused for it."""
     return stop_unpriced(db, job_id) if spent.usd is None else stop_at_budget(db, job_id)
 
@@ -139,5 +139,5 @@ def stop(
         if row is None:
             return False
         conn.execute(_SQL["pause_job"], values | {"reason": words(*row)})
-    halts.carry_out(db)
+    pauses.carry_out(db)
     return True

@@ -61,7 +61,7 @@ def _shapes(known: dict[str, type]) -> str:
 def _read(name: str, kind: type, value: str, choices: tuple[str, ...]) -> object:
     if choices and value not in choices:
         shown = ", ".join(filter(None, choices))
-        raise BadSettings(reason=f"the fault {name}={value!r} is none of {shown}")
+        raise BadSettings(reason=f"the fault {name}={value!r} is not one of {shown}")
     try:
         number = kind(value)
     except ValueError:

@@ -69,7 +69,7 @@ class Remote:
 
 
 class NotDone(BatchApiError):
-    """The batch API of {provider} did not do what it was asked to: {reason}."""
+    """The batch API of {provider} reported an error: {reason}."""
 
     def __init__(self, reply: Reply, fault: Fault, status: int | None = None) -> None:
         self.reply = reply

@@ -107,12 +107,12 @@ def _sentences(found: Explanation) -> Iterator[str]:
     match found.state:
         case "unknown":
             yield (
-                f"There is no document {found.key!r} in {found.collection}: it was never enqueued, "
+                f"There is no document {found.key!r} in {found.collection}. It was never enqueued, "
                 "or it was deleted."
             )
         case "rejected":
-            yield f"{found.key!r} was not accepted{_because(found.rejection)}"
-            yield "Mend it and enqueue it again."
+            yield f"{found.key!r} was rejected{_because(found.rejection)}"
+            yield "Fix it and enqueue it again."
         case "live":
             yield (
                 f"{found.key!r} is live: version {found.version}, "
@@ -129,7 +129,7 @@ def _sentences(found: Explanation) -> Iterator[str]:
     if found.source is not None and (found.state != "live" or found.rejection is not None):
         yield f"It comes from {found.source}."
     if found.rejection is not None and found.state != "rejected":
-        yield f"What was enqueued under this key later was not accepted{_because(found.rejection)}"
+        yield f"A later document with this key was rejected{_because(found.rejection)}"
 
 
 def _of_waiting(found: Explanation) -> Iterator[str]:
@@ -158,14 +158,18 @@ def _of_batch(batch: OpenBatch) -> Iterator[str]:
     name = f"Batch {batch.id} (with {quantity(batch.texts, 'text')} of it)"
     if batch.filed_at is not None:
         yield (
-            f"{name} is filed with the batch API of its provider since {_clock(batch.filed_at)}; "
-            "the answer comes within 24 hours."
+            f"{name} has been filed with the provider's batch API since {_clock(batch.filed_at)}. "
+            "The answer comes within 24 hours."
         )
     elif batch.state == "leased":
-        yield f"{name} is leased by worker {batch.worker or 'unknown'} for {batch.leased_s:.0f} s."
+        yield (
+            f"{name} has been leased to worker {batch.worker or 'unknown'} for "
+            f"{batch.leased_s:.0f} s."
+        )
         if not batch.worker_alive:
             yield (
-                "That worker is silent; the batch goes to another when its lease ends, "
+                "That worker sends no heartbeat. Another worker gets the batch "
+                "when its lease ends, "
                 f"at {_clock(batch.lease_until)}."
             )
     elif batch.state == "held" and not batch.job_paused:
@@ -204,7 +208,7 @@ def _what_to_do(found: Explanation) -> Iterator[str]:
     pending = [serving(each.queue, each.lane) for each in found.batches if each.state == "pending"]
     if pending and not found.live_workers:
         yield (
-            f"No live worker serves queue {pending[0]}. "
+            f"No worker serves queue {pending[0]}. "
             f"Start one: embedfleet worker --queue {pending[0]}"
         )
     if found.uncovered and found.cancelled and found.state == "waiting":
@@ -214,7 +218,7 @@ def _what_to_do(found: Explanation) -> Iterator[str]:
         )
     elif found.uncovered:
         yield (
-            f"Nothing works on {quantity(found.uncovered, 'text')} of it. "
+            f"{quantity(found.uncovered, 'text')} of it {_wait(found.uncovered)} in no batch. "
             f"Queue what is missing: embedfleet audit {found.collection} --repair"
         )
     elif found.state == "incomplete" and not found.batches:
@@ -222,24 +226,28 @@ def _what_to_do(found: Explanation) -> Iterator[str]:
         if any(failure.attempts for failure in found.failures):
             yield f"Try again with: embedfleet retry {found.collection}"
         else:
-            yield "Trying again does not help: change it or how it is cut, or use another model."
+            yield "A retry does not help. Change the text or the chunking, or use another model."
     elif not found.batches:
         yield (
-            "Nothing is left to embed, and yet it was not taken live. "
-            f"Mend it: embedfleet audit {found.collection} --repair"
+            "Everything is embedded, but the document is not live. "
+            f"Fix it: embedfleet audit {found.collection} --repair"
         )
+
+
+def _wait(count: int) -> str:
+    return "waits" if count == 1 else "wait"
 
 
 def _why(batch: OpenBatch) -> str:
     if not batch.reason:
         return ""
-    return f", because attempt {batch.attempt} ended so: {batch.reason.rstrip('.')}"
+    return f", because attempt {batch.attempt} ended with: {batch.reason.rstrip('.')}"
 
 
 def _because(verdict: Verdict | None) -> str:
     if verdict is None:
         return "."
-    place = "" if verdict.source is None else f" It lies in {verdict.source}."
+    place = "" if verdict.source is None else f" It is in {verdict.source}."
     return f": {verdict.code}: {verdict.reason.rstrip('.')}.{place}"
 
 

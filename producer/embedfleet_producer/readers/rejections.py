@@ -21,7 +21,7 @@ class Note:
 Verdict = Document | Rejection | Note
 
 
-class Refused(Exception):
+class FileRejected(Exception):
     """Raised inside a reader about its whole file; `read_paths` turns it into a `Rejection`."""
 
     def __init__(self, code: str, reason: str) -> None:

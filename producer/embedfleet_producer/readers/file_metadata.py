@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
-from embedfleet_producer.readers.refusals import Note, Verdict
+from embedfleet_producer.readers.rejections import Note, Verdict
 from embedfleet_producer.validation import metadata_fault
 from embedfleet_schema.types import Document
 
@@ -40,7 +40,7 @@ def titled(document: Document, title: object) -> Iterator[Verdict]:
     if title is None or title == "":
         yield document
     elif not isinstance(title, str):
-        yield dropped(document.key, "title", f"it is no text but a {type(title).__name__}")
+        yield dropped(document.key, "title", f"it is not text but a {type(title).__name__}")
         yield document
     else:
         line = " ".join(title.replace("\0", "").split())

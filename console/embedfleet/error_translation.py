@@ -9,14 +9,14 @@ from contextlib import AbstractContextManager
 from typing import Any, Protocol, TypeVar
 
 
-class _Edged(Protocol):
+class _Translating(Protocol):
     def _translated(self) -> AbstractContextManager[None]: ...
 
 
-Kind = TypeVar("Kind", bound=type[_Edged])
+Kind = TypeVar("Kind", bound=type[_Translating])
 
 
-def edge(kind: Kind) -> Kind:
+def translate_errors(kind: Kind) -> Kind:
     """Have every public call and property of a class raise our errors (see `_translated`)."""
     for name, member in list(vars(kind).items()):
         if name.startswith("_"):
@@ -32,7 +32,7 @@ def edge(kind: Kind) -> Kind:
 
 def _wrapped(call: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(call)
-    def translating(self: _Edged, *arguments: Any, **named: Any) -> Any:  # noqa: ANN401
+    def translating(self: _Translating, *arguments: Any, **named: Any) -> Any:  # noqa: ANN401
         with self._translated():
             return call(self, *arguments, **named)
 
@@ -41,7 +41,7 @@ def _wrapped(call: Callable[..., Any]) -> Callable[..., Any]:
 
 def _wrapped_coroutine(call: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(call)
-    async def translating(self: _Edged, *arguments: Any, **named: Any) -> Any:  # noqa: ANN401
+    async def translating(self: _Translating, *arguments: Any, **named: Any) -> Any:  # noqa: ANN401
         with self._translated():
             return await call(self, *arguments, **named)
 

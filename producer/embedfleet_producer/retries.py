@@ -28,7 +28,7 @@ _TRANSIENT = (
 )
 
 
-def persistently(write: Callable[[bool], Result]) -> Result:
+def retried(write: Callable[[bool], Result]) -> Result:
     """The result of `write`, which is tried again where PostgreSQL lost it or was away.
 
     It is told whether it is tried again: a commit whose answer was lost may have gone through.

@@ -23,7 +23,7 @@ LOOK_S = 0.5
 _END = object()
 
 
-class Handover(Iterator[Document | Rejection]):
+class AsyncBridge(Iterator[Document | Rejection]):
     """An asynchronous stream for a thread, one document at a time: nothing is read ahead.
 
     Make it inside the loop that feeds it; one task reads all of the stream.
@@ -95,15 +95,15 @@ async def fed(
     stopping: threading.Event,
 ) -> Result:
     """The result of `work` in a thread, which reads an asynchronous stream meanwhile."""
-    handover = Handover(stream)
+    bridge = AsyncBridge(stream)
 
     def stop() -> None:
         stopping.set()
-        handover.stop()
+        bridge.stop()
 
-    feeding = asyncio.create_task(handover.feed())
+    feeding = asyncio.create_task(bridge.feed())
     try:
-        return await beside(lambda: work(handover), stop)
+        return await beside(lambda: work(bridge), stop)
     finally:
         feeding.cancel()
         await asyncio.wait({feeding}, timeout=STOP_S)

@@ -15,7 +15,7 @@ log = logging.getLogger(__name__)
 EXIT_CODE = 1
 
 
-class Outdated:
+class NewerTables:
     """Tells the main process of a worker, from any thread of it or from a child of its pool.
 
     Make it before the pool forks: children write into a pipe of their parent.
@@ -29,7 +29,7 @@ class Outdated:
 
     def watch(self) -> None:
         """In the main process: shut down, as when told to, once somebody tells."""
-        threading.Thread(target=self._stop, name="embedfleet-outdated", daemon=True).start()
+        threading.Thread(target=self._stop, name="embedfleet-newer-tables", daemon=True).start()
 
     def _stop(self) -> None:
         with os.fdopen(self._read, encoding="utf-8") as told:

@@ -1,4 +1,4 @@
--- name: misplaced
+-- name: to_align
 -- Waiting batches that a pause, a resumption or a cancellation has not come to, with their
 -- collections; the last are held, and a job that goes on waits for them. Jobs are compared as rows: a
 -- planner that is told `state = 'pending'` may expect many and read the table. Of jobs whose batches are

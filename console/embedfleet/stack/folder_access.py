@@ -41,7 +41,9 @@ def held_open(
             held.enter_context(_locked(parent))
             if not parent.stat().st_mode & stat.S_IXOTH:
                 _open(folder, parent)
-                on_step(f"letting other users pass through {parent}, not list it, until `down`")
+                on_step(
+                    f"letting other users pass through {parent} (without listing it) until `down`"
+                )
         yield
 
 
@@ -62,7 +64,7 @@ def _open(folder: Folder, parent: Path) -> None:
     if found.st_uid != ROOT:
         raise OSError(
             f"the servers cannot pass through {parent}, which belongs to another user; "
-            f"let them: chmod o+x {parent}, or name a folder elsewhere with --data"
+            f"allow it with: chmod o+x {parent}, or choose another folder with --data"
         )
     mode = stat.S_IMODE(found.st_mode)
     write_private(_record(folder), json.dumps({str(parent): mode, **_read(folder)}))

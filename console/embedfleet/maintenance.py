@@ -8,11 +8,11 @@ from typing import Any
 
 from embedfleet import arguments
 from embedfleet.connections import Connections
-from embedfleet.edge import edge
+from embedfleet.error_translation import translate_errors
 from embedfleet.job import Job
 from embedfleet_producer.budget import check_budget
+from embedfleet_schema.driver_errors import translated
 from embedfleet_schema.errors import UnknownJob
-from embedfleet_schema.foreign import translated
 from embedfleet_schema.store import (
     audit,
     collections,
@@ -25,20 +25,20 @@ from embedfleet_schema.store import (
 )
 from embedfleet_schema.store.audit import Audit
 from embedfleet_schema.store.collections import CollectionCounts
-from embedfleet_schema.store.document_standing import Explanation
+from embedfleet_schema.store.document_status import Explanation
 from embedfleet_schema.store.documents import DocumentInfo, Selection
 from embedfleet_schema.store.drop import drop
 from embedfleet_schema.store.explain import explain
 from embedfleet_schema.store.failures import FailureInfo
-from embedfleet_schema.store.graphs import BuildMemory, build_memory
+from embedfleet_schema.store.index_memory import BuildMemory, build_memory
 from embedfleet_schema.types import LARGEST_ID, CollectionInfo
 
 # What PostgreSQL takes for `maintenance_work_mem` and for parallel maintenance workers.
 MOST_MEMORY_MB, MOST_INDEX_WORKERS = 2_097_151, 1_024
 
 
-@edge
-class Upkeep:
+@translate_errors
+class Maintenance:
     """The part of `Collection` that needs no model and stores no text."""
 
     def __init__(self, connections: Connections, info: CollectionInfo) -> None:
@@ -120,7 +120,7 @@ class Upkeep:
         if not repair:
             return found
         job_id = audit.repair(
-            self._connections.db, self.info, budget=self._budget, budget_usd=budget_usd
+            self._connections.db, self.info, batch_tokens=self._batch_tokens, budget_usd=budget_usd
         )
         if job_id is not None:
             self._connections.doorbell.ring(self.info.queue)
@@ -154,7 +154,7 @@ class Upkeep:
         new = requeue.retry_failures(
             self._connections.db,
             self.info,
-            budget=self._budget,
+            batch_tokens=self._batch_tokens,
             job_id=job_id,
             budget_usd=budget_usd,
         )
@@ -265,7 +265,7 @@ class Upkeep:
         return build_memory(self.info.space, vectors, memory_mb=memory_mb)
 
     @property
-    def _budget(self) -> int:
+    def _batch_tokens(self) -> int:
         return self._connections.settings.batch_tokens(self.info.queue)
 
 

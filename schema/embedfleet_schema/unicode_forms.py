@@ -23,6 +23,6 @@ def composed(text: str) -> str:
     return normalize("NFC", text)
 
 
-def spellings(text: str) -> tuple[str, ...]:
+def unicode_forms(text: str) -> tuple[str, ...]:
     """The text as it is, composed, and taken apart; each once."""
     return tuple(dict.fromkeys((text, composed(text), normalize("NFD", text))))

@@ -20,7 +20,7 @@ from embedfleet_schema.store import locks, transitions
 
 log = logging.getLogger(__name__)
 
-_SQL = load("halts")
+_SQL = load("pauses")
 
 # Batches that are moved in one transaction, and those that are looked for at once.
 PAGE = 5_000
@@ -36,7 +36,7 @@ def carry_out(db: Database) -> None:
         while carry_out_some(db):
             pass
     except (psycopg.OperationalError, psycopg.InterfaceError, DatabaseUnreachable) as error:
-        log.warning("waiting batches follow with the next sweep (%s)", type(error).__name__)
+        log.warning("waiting batches are moved by the next sweep (%s)", type(error).__name__)
 
 
 def carry_out_some(db: Database) -> bool:
@@ -46,20 +46,20 @@ def carry_out_some(db: Database) -> bool:
     """
     found: dict[int, list[int]] = defaultdict(list)
     with db.transaction() as conn:
-        rows = conn.execute(_SQL["misplaced"], {"limit": BLOCK}).fetchall()
+        rows = conn.execute(_SQL["to_align"], {"limit": BLOCK}).fetchall()
     # In their order, as they lie in the table: each page of that is written once.
     for batch_id, collection_id in sorted(rows):
         found[collection_id].append(batch_id)
-    impatient = locks.Impatient(db)
+    short_waits = locks.ShortWaits(db)
     moved = 0
     for collection_id, ids in found.items():
         with suppress(psycopg.errors.LockNotAvailable):
             for start in range(0, len(ids), PAGE):
-                moved += _align(impatient, collection_id, ids[start : start + PAGE])
+                moved += _align(short_waits, collection_id, ids[start : start + PAGE])
     return moved > 0
 
 
-def _align(impatient: locks.Impatient, collection_id: int, ids: list[int]) -> int:
-    with impatient.transaction() as conn:
+def _align(short_waits: locks.ShortWaits, collection_id: int, ids: list[int]) -> int:
+    with short_waits.transaction() as conn:
         locks.share(conn, collection_id)
         return transitions.align(conn, ids)

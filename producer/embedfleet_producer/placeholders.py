@@ -10,7 +10,7 @@ NO_TEXT = bytes(16)
 
 
 @dataclass(frozen=True, slots=True)
-class RefusedChunk(Chunk):
+class PlaceholderChunk(Chunk):
     """It keeps the place of the chunk and says in `content` how that began, escaped.
 
     `hash` stands for the chunk as it was given, and is that of no text: one that reads the same

@@ -10,7 +10,7 @@ from embedfleet_schema.store import ingest
 from embedfleet_schema.types import CollectionInfo
 
 
-class Known(NamedTuple):
+class ExistingDocument(NamedTuple):
     """A document of the collection, or of the same call; `live` when readers see its newest
     version. `row` is only known of one of the same call.
     """
@@ -22,9 +22,9 @@ class Known(NamedTuple):
     row: int | None = None
 
 
-def known_documents(
+def existing_documents(
     db: Database, collection: CollectionInfo, keys: Sequence[str]
-) -> dict[str, Known]:
+) -> dict[str, ExistingDocument]:
     """What the collection holds, by key."""
-    rows = ingest.known_documents(db, collection, keys)
-    return {row.key: Known(row.digest, row.live, row.job_id, row.source) for row in rows}
+    rows = ingest.existing_documents(db, collection, keys)
+    return {row.key: ExistingDocument(row.digest, row.live, row.job_id, row.source) for row in rows}
