@@ -55,7 +55,7 @@ def test_repairs_and_retries_take_a_budget_too(fleet, docs, command):
         docs.audit(repair=True, budget_usd=0)
     with pytest.raises(BadBudget):
         docs.retry(budget_usd=-1)
-    assert "one of --repair" in command("audit", "docs", "--budget", 1).err
+    assert "--budget needs --repair" in command("audit", "docs", "--budget", 1).err
     with fleet.db.transaction() as conn:
         conn.execute("UPDATE embedfleet.batch SET state = 'dead', texts = '{}'")
         conn.execute(
