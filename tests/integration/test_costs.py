@@ -82,7 +82,7 @@ def test_a_price_that_a_person_set_makes_a_budget_possible(migrated_url, redis_u
 def test_the_command_takes_a_budget_and_says_what_it_means(command, docs, folder):
     answer = command("enqueue", "docs", folder, "--budget", 0.5)
     assert 0 == answer.code
-    assert "The job costs $0.50 at the most" in answer.err
+    assert "The job costs at most $0.50" in answer.err
     assert 2 == command("enqueue", "docs", folder, "--budget", 0).code
 
 
