@@ -29,7 +29,7 @@ Vector = NDArray[np.float32] | Sequence[float]
 class Collection(Maintenance):
     """A named set of documents in one embedding space. Get one from `Fleet.collection`.
 
-    Once it is dropped, every call raises `CollectionGone`, also where another has got its name.
+    After a drop, every call raises `CollectionGone`, even if another collection has its name.
     """
 
     def enqueue(
@@ -42,31 +42,32 @@ class Collection(Maintenance):
         replace: bool = False,
         on_window: Callable[[Enqueued], None] | None = None,
     ) -> Job:
-        """Store documents and queue what has to be embedded; a stream of any length.
+        """Store documents, and queue what must be embedded; a stream of any length.
 
-        Returns when all is committed, whether or not Redis or a worker is there. A document whose
-        key is known replaces the former one as soon as all of it is embedded; unchanged documents
-        cost nothing. Bad documents get a verdict in `job.enqueued.rejections` and harm no other; so
-        does a changed document whose key is stored with another source (KEY_TAKEN).
+        Returns when everything is committed. It waits neither for Redis nor for workers. A document
+        with a known key replaces the former one as soon as all of it is embedded. Unchanged
+        documents cost nothing. Bad documents are listed in `job.enqueued.rejections`; the others
+        are stored. A changed document is also rejected if its key is stored with another source
+        (KEY_TAKEN).
 
-        If the stream raises, all that was read before is stored, and the error is raised here. A
-        call that is interrupted keeps what was committed. Both leave a job that is `interrupted`:
-        what it stored is embedded, and enqueueing again goes on with the rest.
+        If the stream raises, what was read before is stored, and the error is raised here. A call
+        that is interrupted keeps what was committed. Both leave a job that is `interrupted`: what
+        it stored is embedded. Enqueue again to store the rest.
 
         Args:
             documents: `Document` values from any iterable (or from `read_paths`).
-            chunk: cuts a text in your own way; by default the collection's chunking does. It is
-                called for unchanged documents too: its chunks tell whether they are unchanged.
-            budget_usd: what the job may cost; it is paused before it would cost more.
+            chunk: your own function that cuts a text; default: the collection's chunking. It is
+                called for every document: its chunks tell whether the document changed.
+            budget_usd: the most that the job may cost. It is paused before it costs more.
             lane: "batch" files the texts with the provider's batch API: half the price, and an
                 answer within a day. OpenAI has one.
-            replace: documents with a source also replace those of other sources.
+            replace: also replace documents that came from other sources.
             on_window: called after each committed window with the counts so far.
 
         Raises:
             BadBudget, PriceUnknown: the budget cannot be kept; nothing was stored.
             LaneUnsupported: the model has no batch lane; nothing was stored.
-            NotDocuments: something else than documents was given; nothing was stored.
+            NotDocuments: these are not documents; nothing was stored.
         """
         arguments.function("enqueue", "on_window", on_window)
         return self._enqueue(
@@ -87,10 +88,10 @@ class Collection(Maintenance):
         lane: Lane = "live",
         replace: bool = False,
     ) -> Job:
-        """`enqueue` beside a running event loop; takes asynchronous iterables too.
+        """`enqueue` without blocking the event loop; also takes asynchronous iterables.
 
-        If the call is cancelled, no further document is read, an asynchronous stream is closed, and
-        what is committed stays, in a job that is `interrupted`.
+        If you cancel the call, it reads no more documents and closes an asynchronous stream. What
+        is committed stays, in a job that is `interrupted`.
         """
         stopping = threading.Event()
 
@@ -115,7 +116,7 @@ class Collection(Maintenance):
         chunk: ChunkFunction | None = None,
         replace: bool = False,
     ) -> Plan:
-        """What enqueueing these documents would do and cost; nothing is written or spent.
+        """What enqueueing these documents would do and cost. Nothing is written or spent.
 
         `Fleet.plan` compares models, and plans for collections that do not exist yet.
         """
@@ -134,8 +135,8 @@ class Collection(Maintenance):
 
         Args:
             query: a text, or a vector of shape (dimensions,) from the collection's space.
-            where: metadata that a hit must contain: {"lang": "en"}. A value that is no text also
-                finds its text, as a cell of CSV holds it.
+            where: metadata that a hit must contain: {"lang": "en"}. A number also finds its text,
+                as in a cell of CSV.
 
         Raises:
             UnreadableQuery: the text is blank, or the model knows none of its words.
@@ -148,14 +149,14 @@ class Collection(Maintenance):
     async def asearch(
         self, query: str | Vector, *, k: int = 10, where: Mapping[str, Any] | None = None
     ) -> list[Hit]:
-        """`search` beside a running event loop, in a thread of the loop's own."""
+        """`search` without blocking the event loop: it runs in a thread of the loop."""
         return await asyncio.to_thread(self.search, query, k=k, where=where)
 
     def embed_query(self, text: str) -> NDArray[np.float32]:
         """The vector of a query, float32 of shape (dimensions,).
 
-        It needs the model at hand, or the key of its provider; the same query is not paid for
-        twice.
+        It needs the model on this machine, or the API key of its provider. You do not pay twice for
+        the same query.
         """
         arguments.text("search", "query", text)
         self._check_there()
@@ -164,8 +165,8 @@ class Collection(Maintenance):
     def search_sql(self, *, k: int = 10, where: Mapping[str, Any] | None = None) -> str:
         """What `search` runs, as one statement, with $1 for the query vector.
 
-        It gives as many rows by itself. `search_script` has the settings with which an index scan
-        does its part of it.
+        It returns as many rows without any settings. `search_script` adds the settings with which
+        PostgreSQL uses an index.
         """
         arguments.whole("search_sql", "k", k)
         arguments.where(where)
@@ -175,7 +176,7 @@ class Collection(Maintenance):
     def search_script(
         self, query: str | Vector, *, k: int = 10, where: Mapping[str, Any] | None = None
     ) -> str:
-        """The statements that find what `search` finds, complete with vector and settings."""
+        """The statements that find what `search` finds, with the vector and the settings."""
         arguments.whole("search_script", "k", k)
         arguments.where(where)
         vector = self._vector(query)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from embedfleet.queries import QueryVectors
+from embedfleet.query_vectors import QueryVectors
 from embedfleet_schema.broker import Doorbell, celery_app
 from embedfleet_schema.database import Database
 from embedfleet_schema.forks import leave_to_parent, renewed_after_fork

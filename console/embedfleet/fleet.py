@@ -62,19 +62,19 @@ def connect(
     workers: int | None = None,
     **settings: object,
 ) -> Fleet:
-    """Open a fleet: from the arguments, else the environment, else the embedded stack.
+    """Open a fleet: by the arguments, else by the environment, else with the embedded stack.
 
-    The embedded stack is started where it does not run. Other keyword arguments are settings by
-    their names (`batch_tokens_cpu=4096`).
+    If the embedded stack is used and does not run, it is started. Other keyword arguments are
+    settings by their names (`batch_tokens_cpu=4096`).
 
     Args:
-        workers: have so many workers run on this machine, for the embedded stack. Those that run
-            already count. They outlive this process, until `embedfleet down`.
+        workers: how many workers of the embedded stack shall run on this machine; running ones
+            count. They keep running after this process, until `embedfleet down`.
 
     Raises:
         BadSettings: there is no such setting, or it cannot have that value.
-        WorkersElsewhere: `workers` were asked for beside a database of your own.
-        WorkerStartFailed: one of them ended at once; the message quotes its log.
+        WorkersElsewhere: `workers` was given, but your own database is configured.
+        WorkerStartFailed: a worker ended at once; the message quotes its log.
         DatabaseUnreachable: the database does not answer (on first use).
         ExtraMissing: no database is configured and the embedded stack is not installed.
     """
@@ -117,27 +117,28 @@ class Fleet(Connections):
         query_prompt: str | None = None,
         reuse: Reuse | None = None,
     ) -> Collection:
-        """Open the collection `name`; with a `model`, create it where it does not exist.
+        """Open the collection `name`. With a `model`, create it if it does not exist.
 
         Args:
-            model: hub name, directory, or provider/name. Left out: the collection must exist.
-            chunking: how documents are cut; by default into chunks of 400 tokens, or of what the
-                model takes if that is less, without overlap.
-            queue: which workers embed it; by default by the model's provider.
-            dimensions: of the vectors, where a model behind an API offers several, or is unknown.
-            max_tokens: how long a text may be, for a model behind an API that is unknown here.
+            model: name on the hub, directory, or provider/name. Without it, the collection must
+                exist.
+            chunking: how documents are cut. Default: chunks of 400 tokens, or of what the model
+                takes if that is less, without overlap.
+            queue: which workers embed it. Default: by the model's provider.
+            dimensions: of the vectors, if a model behind an API offers several, or is unknown.
+            max_tokens: most tokens of a text, for a model behind an API that is unknown here.
             storage: `vector` (float32) or `halfvec` (float16, half the size).
-            metric: what nearness means; cosine by default.
-            document_prompt, query_prompt: put before texts; by default what the model says.
-            reuse: `none` keeps its vectors to itself: it takes none of other collections of the
-                space, which tells whether they have a text, and lets none take its own.
+            metric: how the distance of vectors is measured. Default: cosine.
+            document_prompt, query_prompt: put before texts. Default: what the model says.
+            reuse: `none` shares no vectors with other collections of the space, in neither
+                direction. (Shared vectors tell whether another collection has a text.)
 
         Raises:
             UnknownCollection: there is none of this name and no model was given.
-            ModelMismatch: it exists with another model or another way to store it.
-            ChunkingMismatch, ReuseMismatch: it exists and does these differently.
-            BadChunking: it is new, and cannot cut documents in this way.
-            ModelNotFound, BadModelName: the model cannot be found out about.
+            ModelMismatch: it exists with another model or another storage.
+            ChunkingMismatch, ReuseMismatch: it exists with another chunking, or another reuse.
+            BadChunking: it is new, and this chunking cannot work.
+            ModelNotFound, BadModelName: there is no such model, or nothing is known about it.
         """
         arguments.text("collection", "name", name)
         arguments.words(
@@ -181,12 +182,12 @@ class Fleet(Connections):
         """What enqueueing documents would do and cost with one model or several, side by side.
 
         Nothing is written and nothing is spent. The first plan is that of the collection, or of
-        `model` where there is no collection `name` yet; then come those of `compare`.
+        `model` if there is no collection `name` yet. Then come those of `compare`.
 
         Args:
-            compare: names of models, each with its dimensions behind an @ if need be:
+            compare: names of other models. To set the dimensions, write them after an @:
                 "openai/text-embedding-3-large@1024".
-            chunking: how a collection that does not exist yet would cut documents.
+            chunking: how a new collection would cut documents.
             dimensions, max_tokens: as for `collection`, of `model`.
             replace: as for `Collection.enqueue`.
             on_window: called after each window with the counts of the first plan so far.
@@ -195,7 +196,7 @@ class Fleet(Connections):
             UnknownCollection: there is none of this name and no model was given.
             ModelMismatch: it exists with another model.
             ChunkingMismatch: it exists and cuts documents differently.
-            BadChunking: it does not exist, and could not cut documents in this way.
+            BadChunking: it does not exist, and this chunking cannot work.
         """
         arguments.text("plan", "name", name)
         arguments.words("plan", model=model)
@@ -221,7 +222,7 @@ class Fleet(Connections):
         )
 
     def usage(self, *, days: int = 30) -> list[UsageOfDay]:
-        """What was spent, by day (UTC) and model, the newest day first; as providers counted."""
+        """What was spent, by day (UTC) and model, by the providers' counts; newest day first."""
         return usage.by_day(self.db, arguments.whole("usage", "days", days, most=MOST_DAYS))
 
     def collections(self) -> list[Collection]:
@@ -258,7 +259,7 @@ class Fleet(Connections):
         return Limits(self.db, self.settings.redis)
 
     def workers(self) -> list[WorkerInfo]:
-        """Worker processes that have not signed off; `is_alive` tells whether they still live."""
+        """Worker processes that have not ended; `is_alive` says whether they send heartbeats."""
         return workers.recent(self.db)
 
     def queues(self) -> list[QueueInfo]:
@@ -266,13 +267,13 @@ class Fleet(Connections):
         return workers.queues(self.db)
 
     def paused(self) -> list[PausedSpace]:
-        """Models whose provider refuses to go on; nothing of them is embedded."""
+        """Paused models, because their provider refuses: nothing of them is embedded."""
         return spaces.paused(self.db)
 
     def resume(self, model: str) -> bool:
-        """Let a model (`provider/model`) go on, once what was wrong there is mended.
+        """Resume a paused model (`provider/model`), after you fixed the cause at the provider.
 
-        Jobs that were paused on their own stay so. Returns whether it was paused.
+        Paused jobs stay paused. Returns whether the model was paused.
 
         Raises:
             UnknownModel: no collection uses it.

@@ -39,7 +39,7 @@ class Job:
 
     @property
     def failures(self) -> list[FailureInfo]:
-        """What of this job failed or was not accepted."""
+        """Failed chunks and rejected documents of this job."""
         db = self._connections.db
         return failures.listed(db, collections.find(db, self.status.collection), job_id=self.id)
 
@@ -50,17 +50,17 @@ class Job:
         progress: bool = False,
         no_worker_s: float | None = NO_WORKER_S,
     ) -> JobStatus:
-        """Block until the job is done, cancelled, or interrupted with all it had embedded.
+        """Wait until the job is done or cancelled, or interrupted and all that it had is embedded.
 
         Args:
-            timeout_s: how long to wait; as long as it takes where it is left out.
+            timeout_s: how long to wait. Default: until the end.
             progress: show it on the terminal.
-            no_worker_s: how long nothing may happen while no worker lives; None: for ever.
+            no_worker_s: how long nothing may happen while no worker runs. None: for ever.
 
         Raises:
-            JobPaused: it stands still for its budget's sake, until a person acts.
-            NoWorker: nobody is there to embed it; the message says how to start a worker.
-            WaitTimeout: it is not finished after `timeout_s`; it goes on all the same.
+            JobPaused: its budget is spent; it waits until you raise the budget.
+            NoWorker: no worker embeds it; the message says how to start one.
+            WaitTimeout: it is not finished after `timeout_s`; the job itself goes on.
         """
         waiting = self._waiting(timeout_s, no_worker_s)
         with self._shown(progress) as show:
@@ -78,7 +78,7 @@ class Job:
         progress: bool = False,
         no_worker_s: float | None = NO_WORKER_S,
     ) -> JobStatus:
-        """`wait` beside a running event loop: the loop goes on with other work meanwhile."""
+        """`wait` without blocking the event loop."""
         waiting = self._waiting(timeout_s, no_worker_s)
         with self._shown(progress) as show:
             while True:
@@ -89,21 +89,21 @@ class Job:
                 await asyncio.sleep(rest)
 
     def pause(self) -> None:
-        """Hold what waits; a batch on a local model, or a request under way, is finished."""
+        """Hold what waits. A batch on a local model, or a request under way, is finished."""
         jobs.pause(self._connections.db, self.id)
 
     def resume(self, *, budget_usd: float | None = None) -> None:
-        """Let a paused job go on, with another budget if one is given.
+        """Resume a paused job, with another budget if you give one.
 
         Raises:
-            BudgetSpent: it was paused because its budget is spent, and needs a larger one.
+            BudgetSpent: its budget is spent: it needs a larger one.
         """
         arguments.budget("resume", budget_usd)
         jobs.resume(self._connections.db, self.id, budget_usd=budget_usd)
         self._connections.doorbell.ring(self.status.queue)
 
     def cancel(self) -> None:
-        """Drop what waits. What is embedded stays; enqueueing again takes up the rest."""
+        """Drop what waits. What is embedded stays. To embed the rest, enqueue again."""
         jobs.cancel(self._connections.db, self.id)
 
     def _waiting(self, timeout_s: float | None, no_worker_s: float | None) -> Waiting:

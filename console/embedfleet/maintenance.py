@@ -62,7 +62,7 @@ class Maintenance:
         return documents.listed(self._connections.db, self.info, prefix=prefix)
 
     def delete(self, keys: Sequence[str]) -> list[str]:
-        """Remove documents, their chunks, and vectors that nobody else uses; returns their keys."""
+        """Remove documents, their chunks, and vectors that no other uses; returns their keys."""
         wanted = arguments.texts("delete", "keys", keys, '["vpn.md"]')
         self._check_there()
         return documents.delete(self._connections.db, self.info, wanted)
@@ -74,11 +74,11 @@ class Maintenance:
         prefix: str | None = None,
         where: Mapping[str, Any] | None = None,
     ) -> int:
-        """Remove the documents that a job stored last, whose keys begin with `prefix`, or of which
-        a chunk has the metadata that `where` asks for, as `search` does. Several of it narrow down.
+        """Remove documents: those that a job stored last, those whose keys begin with `prefix`, or
+        those with a chunk that has the metadata `where`, as in `search`. All conditions must hold.
 
-        Returns how many there were. A document that the job replaced is removed, not restored.
-        That goes on when the job itself was removed since it ended.
+        Returns how many there were. If the job had replaced a document, the former one does not
+        come back. This also works after the job itself was removed.
 
         Raises:
             UsageError: nothing is selected.
@@ -99,18 +99,18 @@ class Maintenance:
         return gone
 
     def clear_failures(self) -> int:
-        """Forget the verdicts on documents that were not accepted; returns how many there were.
+        """Remove rejected documents from the list of failures; returns how many there were.
 
-        Chunks that cannot be embedded keep theirs: `retry` or `delete` ends those.
+        Failed chunks stay in the list until a `retry` succeeds, or you `delete` their documents.
         """
         self._check_there()
         return documents.clear_rejections(self._connections.db, self.info)
 
     def audit(self, *, repair: bool = False, budget_usd: float | None = None) -> Audit:
-        """Hold what is stored against what should be; with `repair`, queue what is missing.
+        """Compare what is stored with what should be; with `repair`, queue what is missing.
 
-        The result tells what was found; `job_id` names the job of a repair, which is paused before
-        it would cost more than `budget_usd`.
+        The result says what was found. `job_id` is the job of the repair. It is paused before it
+        costs more than `budget_usd`.
 
         Raises:
             BadBudget, PriceUnknown: the budget cannot be kept; nothing was queued.
@@ -127,7 +127,7 @@ class Maintenance:
         return found.repaired_by(job_id)
 
     def failures(self, *, job_id: int | None = None, limit: int = 1_000) -> list[FailureInfo]:
-        """Chunks that cannot be embedded and documents that were not accepted, newest first."""
+        """Failed chunks and rejected documents, newest first."""
         _check_job("failures", job_id)
         arguments.whole("failures", "limit", limit, most=LARGEST_ID)
         self._check_there()
@@ -140,10 +140,10 @@ class Maintenance:
         return explain(self._connections.db, self.info, key)
 
     def retry(self, *, job_id: int | None = None, budget_usd: float | None = None) -> Job | None:
-        """Try failed chunks again, of one job or all; None where none failed or all are queued.
+        """Retry failed chunks, of one job or all; None if there is none, or all are queued.
 
-        A failure stays in the list until its chunk has a vector or fails anew. The new job is
-        paused before it would cost more than `budget_usd`.
+        A failure stays in the list until its chunk has a vector or fails again. The new job is
+        paused before it costs more than `budget_usd`.
 
         Raises:
             BadBudget, PriceUnknown: the budget cannot be kept; nothing was queued.
@@ -166,11 +166,11 @@ class Maintenance:
     def index(
         self, *, memory_mb: int | None = None, workers: int | None = None, filters: bool = True
     ) -> str | None:
-        """Build the HNSW index without blocking writers; None where there is one already.
+        """Build the HNSW index without blocking writers; None if there is one already.
 
-        It takes the memory that its graph needs (`index_memory`), 2,048 MB at the most where
-        `memory_mb` is not given. The build ends when this process does. With `filters` the index on
-        metadata is built, too: `index_filters`.
+        It uses the memory that its graph needs (`index_memory`), without `memory_mb` at most 2,048
+        MB. The build ends when this process ends. With `filters`, it also builds the index on
+        metadata: `index_filters`.
         """
         if workers is not None:
             arguments.whole("index", "workers", workers, least=0, most=MOST_INDEX_WORKERS)
@@ -185,9 +185,9 @@ class Maintenance:
         return built
 
     def index_filters(self, *, wanted: bool = True) -> str | None:
-        """Build the index on metadata, for quick searches with `where`; None where there is one.
+        """Build the index on metadata, for fast searches with `where`; None if there is one.
 
-        Where it is not wanted it is dropped: then a document costs less to enqueue.
+        If it is not `wanted`, it is dropped: then it costs less to enqueue a document.
         """
         self._check_there()
         if wanted:
@@ -196,8 +196,8 @@ class Maintenance:
         return None
 
     def index_memory(self, *, memory_mb: int | None = None) -> BuildMemory:
-        """The memory that a build of the index needs now, and what it would take. Where it does not
-        fit, a build takes many times as long.
+        """The memory that an index build needs now, and what it would use. If it does not fit, the
+        build takes many times as long.
         """
         return self._build_memory("index_memory", memory_mb)
 
@@ -206,10 +206,10 @@ class Maintenance:
         return collections.counts(self._connections.db, self.info)
 
     def drop(self, *, cascade: bool = False) -> list[str]:
-        """Remove the collection with all its rows. There is no way back.
+        """Drop the collection with all its rows. This cannot be undone.
 
         Args:
-            cascade: drop views of your own that read it, too; returns what went with it.
+            cascade: also drop your own views that read it; returns what was dropped with it.
 
         Raises:
             ViewsInTheWay: there are such views, and no `cascade`.
@@ -219,9 +219,9 @@ class Maintenance:
     def grant(self, role: str, *, view: bool = False) -> str:
         """Let a role of PostgreSQL search this collection and see no other text.
 
-        Makes the function `embedfleet.search_<name>(query, k, filter)`, which runs with the rights
-        of its owner, and returns its name. With `view` the role may read the view `<name>` instead,
-        with any SQL of its own, and sees what is live. The owner of the schema does that.
+        Creates the function `embedfleet.search_<name>(query, k, filter)`, which runs with the
+        rights of its owner, and returns its name. With `view`, the role may read the view `<name>`
+        instead, with any SQL, and sees only live rows. Only the owner of the schema can do this.
 
         Raises:
             UnknownRole: the server has no such role.
@@ -235,7 +235,7 @@ class Maintenance:
         return grants.grant(self._connections.db, self.info, role)
 
     def revoke(self, role: str, *, view: bool = False) -> None:
-        """Take back what `grant` gave to a role: the search, or with `view` the view.
+        """Revoke what `grant` gave to a role: the search, or with `view` the view.
 
         Raises:
             UnknownRole: the server has no such role.

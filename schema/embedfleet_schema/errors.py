@@ -320,7 +320,9 @@ class KeyMissing(EmbedfleetError):
 
 
 class LeaseLost(EmbedfleetError):
-    """Batch {batch} is no longer leased to this worker (attempt {attempt}). Its result is lost."""
+    """Batch {batch} is no longer leased to this worker (attempt {attempt}): its result is not
+    stored. Another worker embeds it.
+    """
 
 
 class WaitTimeout(EmbedfleetError):

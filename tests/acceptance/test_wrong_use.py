@@ -135,7 +135,7 @@ def here(
         pytest.param(
             ["status", "99999"],
             2,
-            "There is no job 99999; it may have been dropped with its collection, or removed some",
+            "There is no job 99999. It may have been dropped with its collection, or removed some",
             id="an unknown job",
         ),
         pytest.param(

@@ -83,7 +83,7 @@ def test_what_is_set_for_one_account_wins_over_what_is_set_for_all(fleet: Fleet)
         ([MODEL, "--tokens", 0], "a limit is a number above 0"),
         ([MODEL, "--tokens", "nan"], "a limit is a number above 0"),
         ([MODEL, "--tokens", "inf"], "a limit is a number above 0"),
-        ([MODEL, "--tokens", 5, "--account", "sk-secret"], "is no account"),
+        ([MODEL, "--tokens", 5, "--account", "sk-secret"], "is not an account"),
     ],
 )
 def test_what_cannot_be_a_limit_is_refused(command: Command, words: list[object], says: str):

@@ -54,7 +54,7 @@ def test_explain_says_what_a_document_waits_for(command: Command, stopped: int, 
 
 
 def test_a_model_is_resumed_by_its_name(command: Command, stopped: int):
-    assert "fake/32 goes on\n" == command("resume", "fake/32").out
+    assert "fake/32 is resumed\n" == command("resume", "fake/32").out
     assert "fake/32 was not paused\n" == command("resume", "fake/32").out
     assert "running" == command("status", stopped, "--json").json["state"]
 

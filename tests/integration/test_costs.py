@@ -55,7 +55,7 @@ def test_repairs_and_retries_take_a_budget_too(fleet, docs, command):
         docs.audit(repair=True, budget_usd=0)
     with pytest.raises(BadBudget):
         docs.retry(budget_usd=-1)
-    assert "one of --repair" in command("audit", "docs", "--budget", 1).err
+    assert "--budget needs --repair" in command("audit", "docs", "--budget", 1).err
     with fleet.db.transaction() as conn:
         conn.execute("UPDATE embedfleet.batch SET state = 'dead', texts = '{}'")
         conn.execute(
@@ -82,7 +82,7 @@ def test_a_price_that_a_person_set_makes_a_budget_possible(migrated_url, redis_u
 def test_the_command_takes_a_budget_and_says_what_it_means(command, docs, folder):
     answer = command("enqueue", "docs", folder, "--budget", 0.5)
     assert 0 == answer.code
-    assert "The job costs $0.50 at the most" in answer.err
+    assert "The job costs at most $0.50" in answer.err
     assert 2 == command("enqueue", "docs", folder, "--budget", 0).code
 
 

@@ -58,7 +58,7 @@ def test_rows_of_a_database_are_enqueued_and_only_changed_ones_again(example, fl
     path = tmp_path / "articles.sqlite3"
     save(path, {"vpn": "Reset it in the portal.", "leave": "Ask your lead.", "": "No slug."})
     out = example("enqueue_from_generator.py", path, "--model", MODEL)
-    assert "not accepted: : a key is a string of at least one character" in out
+    assert "not accepted: : a key must be a string of at least one character" in out
     assert "2 new or changed, 0 unchanged, 2 texts embedded" in out
     save(path, {"vpn": "Reset it at the desk."})
     out = example("enqueue_from_generator.py", path, "--model", MODEL)

@@ -124,7 +124,7 @@ def test_a_batch_that_was_put_off_says_until_when_and_why(docs, batches):
     (batch,) = found.batches
     assert (
         f"waits until {batch.not_before.astimezone():%H:%M:%S}, "
-        "because attempt 1 ended so: the provider asks to wait." in str(found)
+        "because attempt 1 ended with: the provider asks to wait." in str(found)
     )
 
 
@@ -254,9 +254,9 @@ def test_a_rejection_says_where_it_lies(docs, tmp_path, command):
     docs.enqueue([ef.Document("b", "other", source="wiki")])
     found = docs.explain("a.csv#2")
     assert str(table) == found.rejection.source
-    assert f"It lies in {table}. Fix it" in str(found)
-    assert "It lies in shop. Fix it" in command("explain", "docs", "a").out
+    assert f"It is in {table}. Fix it" in str(found)
+    assert "It is in shop. Fix it" in command("explain", "docs", "a").out
     said = str(docs.explain("b"))
     assert "It comes from shop." in said
-    assert said.endswith("It lies in wiki.")
+    assert said.endswith("It is in wiki.")
     assert str(table) == command("explain", "docs", "a.csv#2", "--json").json["rejection"]["source"]

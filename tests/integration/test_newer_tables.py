@@ -13,7 +13,7 @@ from embedfleet_schema.revisions import newest
 from plugins.fleets import ask, drain
 from plugins.worker_processes import eventually
 
-LINE = f"are at revision 9999, this program knows only {newest()}: upgrade embedfleet"
+LINE = f"are at revision 9999, this program knows only {newest()}. Upgrade embedfleet"
 # A column that claims and the producer's batches name, and a later release does not have.
 MIGRATE = (
     "UPDATE embedfleet.alembic_version SET version_num = '9999'",

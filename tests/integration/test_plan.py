@@ -327,7 +327,7 @@ def test_the_command_prints_a_plan(command, handbook, folder):
     assert "handbook: fake/32, 32 dimensions" == lines[0]
     assert "3 documents new or changed, 0 unchanged, 0 rejected" == lines[1]
     assert "3 chunks, 3 distinct texts, 14 tokens" == lines[2]
-    assert "to pay: 14 tokens, on your own machines" == lines[4]
+    assert "you pay for 14 tokens: on your own machines" == lines[4]
 
 
 def test_the_command_compares_models_and_names_unknown_prices(command, folder):
@@ -342,7 +342,7 @@ def test_the_command_compares_models_and_names_unknown_prices(command, folder):
     assert "jina/jina-embeddings-v3" in answer.out
     assert "unknown" in answer.out
     assert 'Set EMBEDFLEET_PRICES=\'{"jina/jina-embeddings-v3": USD per' in answer.err
-    assert "estimated" in answer.err
+    assert "are estimates" in answer.err
 
 
 def test_the_command_prints_plans_as_json(command, folder):

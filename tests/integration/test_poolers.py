@@ -62,7 +62,7 @@ def assert_all_sessions_are_as_new(fleet, server):
 
 def test_an_index_is_built_beside_the_pooler_or_refused(fleet, unaware, server):
     fleet.collection("docs", model="fake/16")
-    with pytest.raises(PoolerInTheWay, match="is a pooler"):
+    with pytest.raises(PoolerInTheWay, match="is a connection pooler"):
         unaware.collection("docs").index(memory_mb=8, workers=0)
     assert fleet.collection("docs").index(memory_mb=8, workers=0)
     assert_all_sessions_are_as_new(fleet, server)

@@ -4,10 +4,10 @@ import numpy as np
 import psycopg
 import pytest
 
-from embedfleet.queries import QueryVectors
+from embedfleet.query_vectors import QueryVectors
 from embedfleet_schema.database import Database
 from embedfleet_schema.migrate import migrate
-from embedfleet_schema.store import queries
+from embedfleet_schema.store import query_cache
 from plugins.revisions import upgrade
 
 API_MODEL = "openai/text-embedding-3-small"
@@ -70,7 +70,7 @@ def test_a_query_of_an_api_is_paid_for_once_in_all_processes(fleet, api_docs, em
 def test_queries_of_a_local_model_stay_out_of_the_database(fleet, embed):
     docs = fleet.collection("docs", model="fake/16").info
     QueryVectors(fleet.db, embed).vector(docs, QUESTION)
-    assert queries.find(fleet.db, docs.space_id, QUESTION) is None
+    assert query_cache.find(fleet.db, docs.space_id, QUESTION) is None
 
 
 def test_the_same_query_in_another_space_is_another_vector(fleet, api_docs, embed):
@@ -101,19 +101,19 @@ def test_what_is_used_is_marked_at_most_once_a_day(fleet, api_docs, embed):
 
 def test_what_nobody_asks_for_in_a_month_is_forgotten(fleet, api_docs, embed):
     QueryVectors(fleet.db, embed).vector(api_docs, QUESTION)
-    assert 0 == queries.forget(fleet.db)
+    assert 0 == query_cache.forget(fleet.db)
     age(fleet, 31)
-    assert 1 == queries.forget(fleet.db)
+    assert 1 == query_cache.forget(fleet.db)
 
 
 def test_the_longest_unused_of_too_many_are_forgotten(fleet, api_docs):
     vector = np.ones(3, dtype=np.float32)
     for text in ("old", "new"):
         age(fleet, 1)
-        queries.remember(fleet.db, api_docs.space_id, text, vector)
-    assert 1 == queries.forget(fleet.db, kept=1)
-    assert queries.find(fleet.db, api_docs.space_id, "old") is None
-    np.testing.assert_array_equal(vector, queries.find(fleet.db, api_docs.space_id, "new"))
+        query_cache.remember(fleet.db, api_docs.space_id, text, vector)
+    assert 1 == query_cache.forget(fleet.db, kept=1)
+    assert query_cache.find(fleet.db, api_docs.space_id, "old") is None
+    np.testing.assert_array_equal(vector, query_cache.find(fleet.db, api_docs.space_id, "new"))
 
 
 def test_a_vector_that_a_caller_got_is_his_own(fleet):

@@ -6,7 +6,7 @@ import embedfleet as ef
 from embedfleet.fleet import Fleet
 from embedfleet_schema.errors import UnknownJob
 from embedfleet_schema.store import counters, plans
-from embedfleet_schema.store.removal import remove_jobs
+from embedfleet_schema.store.retention import remove_jobs
 from embedfleet_schema.store.sweep import sweep
 from plugins.fleets import ask, batches_of
 from plugins.pauses import commit, documents

@@ -7,7 +7,7 @@ import pytest
 
 import embedfleet as ef
 from embedfleet_schema.database import Database, OwnConnection
-from embedfleet_schema.store.incoming import TABLES
+from embedfleet_schema.store.temp_tables import TABLES
 from plugins.fleets import drain
 from plugins.worker_processes import eventually
 

@@ -145,8 +145,8 @@ def test_an_unknown_model_is_what_its_caller_says():
 @pytest.mark.parametrize(
     ("name", "options", "reason"),
     [
-        ("openai/a b", {"dimensions": 8}, "no spaces"),
-        ("openai/a\nb", {"dimensions": 8}, "no spaces"),
+        ("openai/a b", {"dimensions": 8}, "cannot have spaces"),
+        ("openai/a\nb", {"dimensions": 8}, "cannot have spaces"),
         ("openai/mine", {"dimensions": 0}, "dimensions is a number from 1 on, not 0"),
         ("openai/mine", {"dimensions": 8, "max_tokens": -1}, "max_tokens is a number from 1 on"),
         ("openai/mine", {"dimensions": 4_001}, "an index over halfvec takes 4000"),

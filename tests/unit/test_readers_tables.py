@@ -277,7 +277,7 @@ def test_a_parquet_file_with_fewer_rows_than_it_promises_says_so(tmp_path):
     assert 1 == data.count(honest)
     *documents, rejection = read(path, data.replace(honest, boasting))
     assert (1_000, "UNREADABLE") == (len(documents), rejection.code)
-    assert "promises 1001 rows and has 1000" in rejection.reason
+    assert "should have 1001 rows but has 1000" in rejection.reason
 
 
 # Derandomized: damage is handed to C++ code, and a build should not depend on luck with it.

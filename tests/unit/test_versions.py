@@ -63,7 +63,7 @@ def test_zeros_at_the_end_and_words_do_not_change_a_version(numbers, suffix):
 
 
 def test_something_else_is_no_version():
-    with pytest.raises(ValueError, match="no version"):
+    with pytest.raises(ValueError, match="not a version"):
         release("unknown")
 
 

@@ -24,7 +24,7 @@ from embedfleet_workers.reasons import describe
 log = logging.getLogger(__name__)
 
 
-class Persist(Protocol):
+class RetryWrite(Protocol):
     """Writes to the database, again after it was away, as long as the lease stands."""
 
     def __call__(self, held: Held, write: Callable[[], bool]) -> bool: ...
@@ -34,10 +34,10 @@ class Parts:
     """Takes a lease through an embedder that answers in parts."""
 
     def __init__(
-        self, batches: Batches, persist: Persist, price_of: PriceOf, failpoints: Failpoints
+        self, batches: Batches, retry_write: RetryWrite, price_of: PriceOf, failpoints: Failpoints
     ) -> None:
         self._batches = batches
-        self._persist = persist
+        self._retry_write = retry_write
         self._price_of = price_of
         self._failpoints = failpoints
 
@@ -85,7 +85,7 @@ class Parts:
         """
         write = self._commit if last else self._keep
         try:
-            return self._persist(held, lambda: write(lease, part, spent))
+            return self._retry_write(held, lambda: write(lease, part, spent))
         except BaseException:
             # It was paid for all the same. Where a lost connection hid that the transaction had
             # gone through, it is entered twice: rather that than a bill that nobody expects.

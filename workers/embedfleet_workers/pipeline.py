@@ -110,7 +110,7 @@ class Pipeline:
         self._cooling = cooling or Cooling()
         self._price_of = price_of
         self._newer_tables = newer_tables
-        self._parts = Parts(batches, self._persist, price_of, self._failpoints)
+        self._parts = Parts(batches, self._retry_write, price_of, self._failpoints)
 
     def run_one(self, queue: Queue) -> Outcome:
         """Take one batch of `queue` through; says what became of it and never raises.
@@ -167,7 +167,7 @@ class Pipeline:
 
     def _embed(self, held: Held, queue: Queue) -> Vectors | None:
         """The vectors to be stored; None where they were stored as they came."""
-        held.lease = self._persist(held, lambda: self._batches.reuse(held.lease))
+        held.lease = self._retry_write(held, lambda: self._batches.reuse(held.lease))
         lease, space = held.lease, held.lease.collection.space
         if not lease.texts:
             return no_vectors(space)
@@ -179,7 +179,7 @@ class Pipeline:
 
     def _commit(self, held: Held, vectors: Vectors) -> None:
         self._failpoints.hit("after_embed")
-        self._persist(held, lambda: self._batches.commit(held.lease, vectors))
+        self._retry_write(held, lambda: self._batches.commit(held.lease, vectors))
 
     def _note(self, error: BaseException) -> None:
         if isinstance(error, psycopg.errors.DiskFull):
@@ -198,7 +198,7 @@ class Pipeline:
             # Before the batch is back in the queue, or another slot would take it at once.
             self._cooling.cool(lease.collection.space_id, lease.collection.queue, seconds)
         try:
-            return self._persist(held, lambda: self._apply(lease, decision, reason))
+            return self._retry_write(held, lambda: self._apply(lease, decision, reason))
         except LeaseLost:
             return Outcome.LOST
         except BaseException as second:  # noqa: BLE001 - see run_one
@@ -226,7 +226,7 @@ class Pipeline:
             case Discard():
                 return Outcome.LOST
 
-    def _persist(self, held: Held, write: Callable[[], Written]) -> Written:
+    def _retry_write(self, held: Held, write: Callable[[], Written]) -> Written:
         """Write to the database, again after it was away: a vector is too dear to be thrown out.
 
         Repeating is harmless although a lost connection hides whether a commit went through: the

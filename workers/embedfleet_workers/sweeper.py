@@ -14,7 +14,7 @@ from psycopg_pool import PoolTimeout
 from embedfleet_schema.broker import Doorbell
 from embedfleet_schema.database import Database
 from embedfleet_schema.errors import EmbedfleetError, SchemaNewer
-from embedfleet_schema.store import queries, removal
+from embedfleet_schema.store import query_cache, retention
 from embedfleet_schema.store.sweep import sweep, sweeping
 from embedfleet_workers.reasons import describe
 
@@ -100,8 +100,8 @@ class Sweeper(threading.Thread):
         self._unheard = not all(heard)
         if time.monotonic() >= self._next_tidying:
             self._next_tidying = time.monotonic() + TIDY_S
-            queries.forget(self._db)
-            removal.remove_jobs(self._db, days=self._retention_days)
+            query_cache.forget(self._db)
+            retention.remove_jobs(self._db, days=self._retention_days)
 
     def _watch_who_sweeps(self) -> None:
         """Say so where one and the same session has kept all others from sweeping for long."""

@@ -12,7 +12,7 @@ from psycopg import Connection, sql
 
 from embedfleet_schema.database import Database
 from embedfleet_schema.statements import composed, load
-from embedfleet_schema.store import incoming, locks
+from embedfleet_schema.store import locks, temp_tables
 from embedfleet_schema.types import CollectionInfo
 
 _SQL = load("counters")
@@ -28,7 +28,7 @@ OF_FAILURES: dict[str, sql.SQL] = {
 }
 OF_BATCHES = {name: _SQL[name] for name in ("row", "count")}
 OF_COLLECTIONS = _SQL["of_collections"]
-_COUNT_WINDOW = _SQL["count_window"].format(**incoming.TABLES)
+_COUNT_WINDOW = _SQL["count_window"].format(**temp_tables.TABLES)
 OF_JOBS = _SQL["of_jobs"]
 
 

@@ -14,7 +14,7 @@ from psycopg.types.json import Jsonb
 from embedfleet_schema.database import Database
 from embedfleet_schema.errors import HashCollision
 from embedfleet_schema.statements import composed, load
-from embedfleet_schema.store import counters, documents, incoming, jobs, locks, transitions
+from embedfleet_schema.store import counters, documents, jobs, locks, temp_tables, transitions
 from embedfleet_schema.store.awaiting import await_batches
 from embedfleet_schema.store.registry import Registered, Registry, Text
 from embedfleet_schema.types import CollectionInfo
@@ -144,7 +144,7 @@ def merge(
         locks.share(conn, collection.id)
         standing = transitions.standing(conn, job_id)
         if window.documents:
-            incoming.create(conn)
+            temp_tables.create(conn)
         registry = Registry(conn, collection, standing.lane)
         texts = registry.register(
             window.texts(), window.waiting, window.failures.keys(), batch_tokens=batch_tokens
@@ -200,11 +200,11 @@ def forget_sources(
 
 def _copy(conn: Connection[Any], window: Incoming, ids: Mapping[bytes, int]) -> None:
     with conn.cursor() as cursor:
-        with cursor.copy(_SQL["copy_documents"].format(**incoming.TABLES)) as copy:
+        with cursor.copy(_SQL["copy_documents"].format(**temp_tables.TABLES)) as copy:
             copy.set_types(_DOCUMENT_TYPES)
             for document in window.documents:
                 copy.write_row(document)
-        with cursor.copy(_SQL["copy_chunks"].format(**incoming.TABLES)) as copy:
+        with cursor.copy(_SQL["copy_chunks"].format(**temp_tables.TABLES)) as copy:
             copy.set_types(_CHUNK_TYPES)
             for key, position, start, end, _, hash_, _, metadata in window.chunks:
                 copy.write_row((key, position, start, end, ids[hash_], metadata))
@@ -247,7 +247,7 @@ def _merge_documents(
     conn: Connection[Any], collection: CollectionInfo, values: dict[str, Any], window: Incoming
 ) -> None:
     def execute(statement: str, **lists: list[str]) -> int:
-        composition = composed(_SQL[statement], collection, **incoming.TABLES)
+        composition = composed(_SQL[statement], collection, **temp_tables.TABLES)
         return conn.execute(composition, {**values, **lists}).rowcount
 
     keys = [document.key for document in window.documents]
@@ -273,7 +273,7 @@ def _take_live(
     A document with a text that is `awaited` cannot be whole, and is not looked at.
     """
     parts = {chunk.key for chunk in window.chunks if chunk.hash in awaited}
-    rows = conn.execute(_SQL["incoming_documents"].format(**incoming.TABLES)).fetchall()
+    rows = conn.execute(_SQL["incoming_documents"].format(**temp_tables.TABLES)).fetchall()
     whole = [(document, live) for document, key, _, live in rows if key not in parts]
     replaced = documents.take_live(conn, collection, whole)
     return sorted({*replaced, *(document for document, _, had_pending, _ in rows if had_pending)})

@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 
 from embedfleet_schema.database import Database
 from embedfleet_schema.statements import composed, load
-from embedfleet_schema.store import collections, removal
+from embedfleet_schema.store import collections, retention
 from embedfleet_schema.store.registry import Registry
 from embedfleet_schema.store.reuse import SIBLINGS_ASKED
 from embedfleet_schema.types import CollectionInfo, Space, as_uuids
@@ -52,7 +52,7 @@ def speed(db: Database, space: Space) -> float | None:
     """Tokens per second of the fleet when it last used this model; None if that does not tell."""
     with db.transaction() as conn:
         values = {"provider": space.provider, "model": space.model}
-        row = conn.execute(_SQL["speed"].format(speed_of=removal.SPEED_OF), values).fetchone()
+        row = conn.execute(_SQL["speed"].format(speed_of=retention.SPEED_OF), values).fetchone()
     return None if row is None or row[0] is None else float(row[0])
 
 

@@ -15,7 +15,7 @@ from psycopg import Connection
 from embedfleet_schema.errors import HashCollision
 from embedfleet_schema.packing import Packed, pack
 from embedfleet_schema.statements import composed, load
-from embedfleet_schema.store import incoming, transitions
+from embedfleet_schema.store import temp_tables, transitions
 from embedfleet_schema.store.transitions import NewBatch
 from embedfleet_schema.types import CollectionInfo, Lane, as_uuids
 
@@ -184,12 +184,14 @@ class Registry:
         """Register new texts; of what another producer registered meanwhile nothing comes back."""
         if not texts:
             return {}
-        statement = _SQL["copy_texts"].format(**incoming.TABLES)
+        statement = _SQL["copy_texts"].format(**temp_tables.TABLES)
         with self._conn.cursor() as cursor, cursor.copy(statement) as copy:
             copy.set_types(_TEXT_TYPES)
             for hash_, text in texts.items():
                 copy.write_row((hash_, text.tokens, text.content, batch_of.get(hash_)))
-        rows = self._conn.execute(composed(_SQL["register"], self._collection, **incoming.TABLES))
+        rows = self._conn.execute(
+            composed(_SQL["register"], self._collection, **temp_tables.TABLES)
+        )
         return {
             hash_: Known(hash_, text_id, batch_id=batch_of.get(hash_)) for hash_, text_id in rows
         }

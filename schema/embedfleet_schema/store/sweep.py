@@ -18,7 +18,7 @@ from embedfleet_schema.store import (
     counters,
     locks,
     pauses,
-    removal,
+    retention,
     workers,
 )
 from embedfleet_schema.store.leaving import Leaving, expired
@@ -84,7 +84,7 @@ def _tidy(db: Database) -> None:
     with suppress(*refusals):
         counters.fold(short_waits)
     with suppress(*refusals):
-        removal.remove_batches(short_waits)
+        retention.remove_batches(short_waits)
 
 
 def _reclaim(

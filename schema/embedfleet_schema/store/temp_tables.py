@@ -9,7 +9,7 @@ from psycopg import Connection, sql
 
 from embedfleet_schema.statements import load
 
-_SQL = load("incoming")
+_SQL = load("temp_tables")
 
 _made = hashlib.sha256(_SQL["create"].as_string(None).encode()).hexdigest()[:8]
 # What stands for them in statements.

@@ -6,7 +6,7 @@ from embedfleet_schema.database import Database
 from embedfleet_schema.statements import load
 from embedfleet_schema.store import locks
 
-_SQL = load("removal")
+_SQL = load("retention")
 
 # Batches that finished stay for an hour: for rates, for `plan`, which looks how fast the last ones
 # went, and for whoever looks why one failed.

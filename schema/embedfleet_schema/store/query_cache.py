@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from embedfleet_schema.database import Database
 from embedfleet_schema.statements import load
 
-_SQL = load("queries")
+_SQL = load("query_cache")
 
 # Per space; 100,000 vectors of 1,536 dimensions take about 600 MB.
 KEPT = 100_000

@@ -16,7 +16,7 @@ from embedfleet.query_texts import check_read, check_visible
 from embedfleet_schema.catalogue.api_models import API_PROVIDERS
 from embedfleet_schema.database import Database
 from embedfleet_schema.errors import EmbedfleetError
-from embedfleet_schema.store import queries
+from embedfleet_schema.store import query_cache
 from embedfleet_schema.types import CollectionInfo
 
 log = logging.getLogger(__name__)
@@ -64,11 +64,11 @@ class QueryVectors:
         if collection.space.provider not in API_PROVIDERS:
             check_read(collection, text)
             return self._embed(collection, text)
-        known = self._tried(lambda: queries.find(self._db, collection.space_id, text))
+        known = self._tried(lambda: query_cache.find(self._db, collection.space_id, text))
         if known is not None and known.shape == (collection.space.dimensions,):
             return known
         vector = self._embed(collection, text)
-        self._tried(lambda: queries.remember(self._db, collection.space_id, text, vector))
+        self._tried(lambda: query_cache.remember(self._db, collection.space_id, text, vector))
         return vector
 
     def _tried(self, ask: Callable[[], Vector | None]) -> Vector | None:
