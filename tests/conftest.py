@@ -5,6 +5,7 @@ from importlib.util import find_spec
 
 import pytest
 from hypothesis import HealthCheck, settings
+from hypothesis.internal.conjecture import providers
 from xdist.scheduler import LoadGroupScheduling
 
 # A shell ignores Ctrl-C for what runs in the background, and nohup the end of the terminal, and
@@ -19,6 +20,11 @@ settings.register_profile("explore", deadline=None, suppress_health_check=[Healt
 # The same examples in each run: one that fails belongs to the change that is tested.
 settings.register_profile("repeatable", settings.get_profile("explore"), derandomize=True)
 settings.load_profile("repeatable")
+
+# Hypothesis tries the constants of each module of ours that happens to be imported, too. Then the
+# examples would depend on what else was changed, and on which tests a process had run before.
+is_local = providers.is_local_module_file
+providers.is_local_module_file = lambda path: not settings.default.derandomize and is_local(path)
 
 pytest_plugins = [
     "plugins.servers",

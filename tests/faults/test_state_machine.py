@@ -482,7 +482,7 @@ def run(fleet, monkeypatch, examples, *, nightly) -> Counter:
 
 
 def test_five_hundred_steps_leave_the_rows_that_the_model_expects(fleet, monkeypatch):
-    assert run(fleet, monkeypatch, 14, nightly=False)["steps"] >= 500
+    assert run(fleet, monkeypatch, 11, nightly=False)["steps"] >= 500
 
 
 @pytest.mark.nightly

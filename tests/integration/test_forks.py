@@ -88,7 +88,7 @@ def servers(fleet, worker):
     }
 
 
-@pytest.mark.parametrize(("rounds", "locks"), [(1_000, "free"), (50, "held")])
+@pytest.mark.parametrize(("rounds", "locks"), [(300, "free"), (50, "held")])
 def test_forked_children_and_their_parent_get_their_own_rows(servers, rounds, locks):
     command = [sys.executable, "-W", "ignore::DeprecationWarning", "-c", FORK, str(rounds), locks]
     done = subprocess.run(

@@ -18,7 +18,6 @@ from embedfleet_schema.errors import (
 from embedfleet_schema.roles import ROLES, set_up_roles
 from embedfleet_schema.store.grants import grant
 from plugins.fleets import ask, drain, filled_database
-from plugins.servers import fresh_database
 
 OWN = {"own text", "own key", '{"own": "metadata"}'}
 # What only others may read, and what nobody may yet.
@@ -117,15 +116,9 @@ def fill(fleet, worker):
 
 
 @pytest.fixture(scope="module")
-def filled(stack, template_database):
+def copied_database(stack, template_database):
     with filled_database(stack, template_database, fill) as name:
         yield name
-
-
-@pytest.fixture
-def migrated_url(stack, filled, pooled):
-    with fresh_database(stack, filled) as url:
-        yield pooled(url)
 
 
 @pytest.fixture

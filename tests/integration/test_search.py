@@ -9,7 +9,7 @@ import embedfleet as ef
 from embedfleet_schema.errors import BadFilter, BadVector
 from embedfleet_schema.statements import load
 from embedfleet_schema.store.search import _parts, _qualified
-from plugins.fleets import drain
+from plugins.fleets import drain, filled_database
 from plugins.query_plans import nodes
 
 
@@ -17,12 +17,21 @@ def grouped(count):
     return [ef.Document(f"d{n}", f"text number {n}", {"group": n % 100}) for n in range(count)]
 
 
-@pytest.fixture
-def docs(fleet, worker):
+def fill(fleet, worker):
     docs = fleet.collection("docs", model="fake/32")
     docs.enqueue(grouped(300))
     drain(worker(batch_tokens_cpu=8_192))
-    return docs
+
+
+@pytest.fixture(scope="module")
+def copied_database(stack, template_database):
+    with filled_database(stack, template_database, fill) as name:
+        yield name
+
+
+@pytest.fixture
+def docs(fleet):
+    return fleet.collection("docs")
 
 
 def exact_order(fleet, docs, vector, limit):

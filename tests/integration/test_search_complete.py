@@ -118,7 +118,7 @@ def test_a_filter_never_costs_hits(fleet: Fleet, metric, storage):
 
 def test_many_hits_and_far_ones_are_found_among_many_rows(fleet: Fleet):
     """More rows than a scan looks at, and more hits than it keeps at once."""
-    docs = filled(fleet, 30_000)
+    docs = filled(fleet, 24_000)
     check(fleet, docs, [10, 100, 2_500])
 
 

@@ -1,5 +1,6 @@
 """Workers of one space with models that are not the same: one goes on, the other is refused."""
 
+import shutil
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
@@ -16,9 +17,10 @@ from embedfleet_schema.types import Chunking
 from embedfleet_workers.cooling import Cooling
 from embedfleet_workers.embedders.local import LocalEmbedder
 from embedfleet_workers.selfcheck import AGREEMENT, agreement, checked_embedder, probe_texts
-from plugins.fleets import ask, batches_of, drain
+from plugins.fleets import ask, batches_of, drain, filled_database
 from plugins.local_models import LocalModel
 from plugins.pipelines import ScriptedEmbedder, pipeline_around
+from plugins.servers import fresh_database
 
 TEXTS = [f"The cat number {n} sits beside the dog and reads." for n in range(20)]
 pytestmark = pytest.mark.torch
@@ -30,21 +32,57 @@ def documents(texts):
     return [ef.Document(text, text) for text in texts]
 
 
-@pytest.fixture
-def docs(fleet, local_model):
+def create(fleet, model):
     """A collection as it was made before revisions told of anything but weights, unrecorded."""
-    space = resolve_space(local_model.name)
+    space = resolve_space(model)
     space = replace(space, revision=weights_part(space.revision))
     collections.create_or_open(fleet.db, "docs", space, Chunking(0), "cpu")
+
+
+@pytest.fixture(scope="module")
+def directory(tmp_path_factory):
+    """Where each test has a model of its own; spaces are called by it."""
+    return tmp_path_factory.mktemp("models") / "model"
+
+
+@pytest.fixture
+def local_model(directory):
+    yield LocalModel(directory)
+    shutil.rmtree(directory)
+
+
+@pytest.fixture(scope="module")
+def embedded_database(stack, template_database, directory):
+    """The collection with vectors in it, embedded once for all tests."""
+
+    def fill(fleet, worker):
+        create(fleet, str(directory))
+        fleet.collection("docs").enqueue(documents(TEXTS[:10]))
+        assert {"done"} == set(drain(worker(batch_tokens_cpu=8_192)))
+
+    LocalModel(directory)
+    with filled_database(stack, template_database, fill) as name:
+        shutil.rmtree(directory)
+        yield name
+
+
+@pytest.fixture
+def migrated_url(request, stack, template_database, pooled):
+    is_embedded = "embedded" in request.fixturenames
+    found = request.getfixturevalue("embedded_database") if is_embedded else template_database
+    with fresh_database(stack, found) as url:
+        yield pooled(url)
+
+
+@pytest.fixture
+def docs(fleet, local_model):
+    create(fleet, local_model.name)
     return fleet.collection("docs")
 
 
 @pytest.fixture
-def embedded(fleet, docs, worker):
-    """The same with vectors in it."""
-    docs.enqueue(documents(TEXTS[:10]))
-    assert {"done"} == set(drain(worker(batch_tokens_cpu=8_192)))
-    return docs
+def embedded(fleet, local_model):
+    return fleet.collection("docs")
 
 
 def unrecorded(fleet):

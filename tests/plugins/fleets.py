@@ -37,12 +37,20 @@ def template_database(stack: Endpoints) -> str:
     return name
 
 
+@pytest.fixture(scope="module")
+def copied_database(template_database: str) -> str:
+    """The name of the database that each test gets a copy of: our tables without a row, or what a
+    module of tests fills once with `filled_database`.
+    """
+    return template_database
+
+
 @pytest.fixture
 def migrated_url(
-    stack: Endpoints, template_database: str, pooled: Callable[[str], str]
+    stack: Endpoints, copied_database: str, pooled: Callable[[str], str]
 ) -> Iterator[str]:
     """The URL of a fresh database with our tables."""
-    with fresh_database(stack, template_database) as url:
+    with fresh_database(stack, copied_database) as url:
         yield pooled(url)
 
 

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
-from multiprocessing import get_context
+from multiprocessing import current_process, get_context
 from multiprocessing.context import ForkServerContext
 from pathlib import Path
 
@@ -65,6 +65,7 @@ class ForkedCommand:
 
 
 def _main(arguments: list[str], environment: dict[str, str], log: str, idle_s: float) -> None:
+    current_process().name = "MainProcess"
     os.setsid()
     descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     for number in (1, 2):

@@ -277,6 +277,9 @@ def test_a_chunking_that_cannot_work_is_refused(chunking, reason):
         Chunker(Space("local", "x", 384, 256), chunking, counter("bert"))
 
 
+space_of = cache(resolve_space)
+
+
 @settings(max_examples=150, deadline=None)
 @given(
     TEXTS | st.lists(st.characters(exclude_categories=["Cs"]), max_size=60),
@@ -289,7 +292,7 @@ def test_a_chunking_that_cannot_work_is_refused(chunking, reason):
 def test_whatever_chunking_is_accepted_cuts_any_text_to_its_size(
     pieces, mode, size, overlap, takes, model
 ):
-    space = replace(resolve_space(model), max_tokens=takes)
+    space = replace(space_of(model), max_tokens=takes)
     try:
         chunking = settled(space, Chunking(size, overlap, mode))
     except BadChunking:
