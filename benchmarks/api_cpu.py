@@ -26,7 +26,7 @@ from embedfleet_schema.settings import load_settings
 from embedfleet_schema.types import Space
 from embedfleet_schema.vectors import vector_array
 from embedfleet_workers.embedders.api.factory import ApiEmbedderFactory
-from embedfleet_workers.rate_limits.registry import Gates
+from embedfleet_workers.rate_limits.registry import LimiterRegistry
 
 DIMENSIONS = 1_536
 OIDS: dict[Any, int] = {"vector": 16_400, "halfvec": 16_401}
@@ -69,7 +69,7 @@ def measure(url: str, inputs: int, requests: int, rounds: int) -> dict[str, floa
     space = Space("openai", "text-embedding-3-small", DIMENSIONS, 8_191)
     texts = [f"text number {n}" for n in range(inputs)]
     access = ApiEmbedderFactory(
-        load_settings(openai_api_key="key", openai_base_url=url), Gates(None, None)
+        load_settings(openai_api_key="key", openai_base_url=url), LimiterRegistry(None, None)
     )
     embedder = access.embedder(space)
     client = openai.OpenAI(api_key="key", base_url=url)

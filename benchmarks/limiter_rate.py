@@ -21,12 +21,12 @@ import redis
 
 from _scratch import machine, scratch_fleet
 from embedfleet_workers.rate_limits.quota import LimitKey
-from embedfleet_workers.rate_limits.stores.limit_store import Ask, Turn
+from embedfleet_workers.rate_limits.stores.limit_store import Cost, Reservation
 from embedfleet_workers.rate_limits.stores.redis_store import RedisStore
 
 KEY = LimitKey("openai", "0123456789abcdef", "text-embedding-3-small")
 # So high that every turn comes at once: it is the limiter that is measured, not a limit.
-ASKS = {"requests": Ask(1.0, quota=1e9), "tokens": Ask(500.0, quota=1e12)}
+PRICED = {"requests": Cost(1.0, quota=1e9), "tokens": Cost(500.0, quota=1e12)}
 
 
 async def reserve(store: RedisStore, seconds: float, slots: int, every: float) -> list[float]:
@@ -38,9 +38,9 @@ async def reserve(store: RedisStore, seconds: float, slots: int, every: float) -
         # Nobody begins at the same moment as everybody else.
         await asyncio.sleep(random.uniform(0.0, every))
         while (began := time.monotonic()) < until:
-            turn = await store.reserve(KEY, ASKS, target=0.985, max_wait_s=60.0)
+            turn = await store.reserve(KEY, PRICED, target=0.985, max_wait_s=60.0)
             took.append(time.monotonic() - began)
-            assert isinstance(turn, Turn)
+            assert isinstance(turn, Reservation)
             assert turn.wait_s == 0
             if every:
                 await asyncio.sleep(max(0.0, every * random.uniform(0.5, 1.5) - took[-1]))
@@ -54,7 +54,7 @@ async def connected(
 ) -> tuple[list[float], float]:
     """The times, and the processor's seconds that they took; connecting is not among them."""
     store = RedisStore(url)
-    await store.reserve(KEY, ASKS, target=0.985, max_wait_s=60.0)
+    await store.reserve(KEY, PRICED, target=0.985, max_wait_s=60.0)
     barrier.wait()
     before = time.process_time()
     took = await reserve(store, seconds, slots, every)

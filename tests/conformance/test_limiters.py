@@ -15,13 +15,13 @@ from hypothesis import strategies as st
 
 from embedfleet_workers.rate_limits.quota import LimitKey
 from embedfleet_workers.rate_limits.stores.limit_store import (
-    Ask,
+    Cost,
     LimitStore,
     Lost,
-    Refusal,
-    Sight,
-    TooFar,
-    Turn,
+    Penalty,
+    Reading,
+    Reservation,
+    WaitTooLong,
 )
 from embedfleet_workers.rate_limits.stores.memory_store import MemoryStore
 from embedfleet_workers.rate_limits.stores.redis_store import RedisStore
@@ -32,7 +32,7 @@ pytestmark = pytest.mark.usefixtures("patient")
 KEY = LimitKey("openai", "0123456789abcdef", "text-embedding-3-small")
 STOP = Stop("INSUFFICIENT_QUOTA", "no money is left")
 # 60 a minute at full target: one request a second.
-ONE_A_SECOND = {"requests": Ask(1.0, quota=60.0)}
+ONE_A_SECOND = {"requests": Cost(1.0, quota=60.0)}
 
 
 class Clock:
@@ -56,8 +56,8 @@ class Bench:
     clock: Clock
     wipe: Callable[[], object]
 
-    async def reserve(self, max_wait_s: float = 60.0, **asks: Ask) -> Any:
-        wanted = asks or ONE_A_SECOND
+    async def reserve(self, max_wait_s: float = 60.0, **costs: Cost) -> Any:
+        wanted = costs or ONE_A_SECOND
         return await self.store.reserve(KEY, wanted, target=1.0, max_wait_s=max_wait_s)
 
     async def waits(self, count: int) -> list[float]:
@@ -106,8 +106,8 @@ def test_requests_are_spread_evenly_in_the_order_they_came(tested: Tested):
 
 def test_the_slowest_dimension_decides(tested: Tested):
     async def test(bench: Bench) -> None:
-        asks = {"requests": Ask(1.0, quota=60.0), "tokens": Ask(300.0, quota=6_000.0)}
-        waits = [(await bench.reserve(**asks)).wait_s for _ in range(3)]
+        costs = {"requests": Cost(1.0, quota=60.0), "tokens": Cost(300.0, quota=6_000.0)}
+        waits = [(await bench.reserve(**costs)).wait_s for _ in range(3)]
         assert [0.0, 3.0, 6.0] == pytest.approx(waits)
 
     tested(test)
@@ -115,7 +115,7 @@ def test_the_slowest_dimension_decides(tested: Tested):
 
 def test_a_dimension_without_a_known_limit_is_not_limited(tested: Tested):
     async def test(bench: Bench) -> None:
-        turns = [await bench.reserve(tokens=Ask(1e9)) for _ in range(3)]
+        turns = [await bench.reserve(tokens=Cost(1e9)) for _ in range(3)]
         assert [(0.0, False)] * 3 == [(turn.wait_s, turn.limited) for turn in turns]
 
     tested(test)
@@ -123,7 +123,7 @@ def test_a_dimension_without_a_known_limit_is_not_limited(tested: Tested):
 
 def test_the_smaller_of_what_is_set_and_what_is_seen_holds(tested: Tested):
     async def test(bench: Bench) -> None:
-        turns = [await bench.reserve(requests=Ask(1.0, quota=60.0, seen=30.0)) for _ in range(2)]
+        turns = [await bench.reserve(requests=Cost(1.0, quota=60.0, seen=30.0)) for _ in range(2)]
         assert [0.0, 2.0] == pytest.approx([turn.wait_s for turn in turns])
         assert {"requests": 30.0} == turns[0].seen
 
@@ -133,10 +133,10 @@ def test_the_smaller_of_what_is_set_and_what_is_seen_holds(tested: Tested):
 def test_what_a_person_sets_overrules_what_was_seen_of_a_shorter_window(tested: Tested):
     async def test(bench: Bench) -> None:
         # Seen while nothing was set, and kept: ten seconds of a limit of 300 a minute.
-        first = await bench.reserve(requests=Ask(1.0))
-        await bench.store.settle(KEY, first, {}, {"requests": Sight(50.0)})
-        asks = {"requests": Ask(1.0, quota=300.0, seen=50.0)}
-        waits = [(await bench.reserve(**asks)).wait_s for _ in range(3)]
+        first = await bench.reserve(requests=Cost(1.0))
+        await bench.store.settle(KEY, first, {}, {"requests": Reading(50.0)})
+        costs = {"requests": Cost(1.0, quota=300.0, seen=50.0)}
+        waits = [(await bench.reserve(**costs)).wait_s for _ in range(3)]
         assert [0.0, 0.2, 0.4] == pytest.approx(waits)
 
     tested(test)
@@ -145,8 +145,8 @@ def test_what_a_person_sets_overrules_what_was_seen_of_a_shorter_window(tested: 
 def test_a_turn_beyond_the_longest_wait_is_not_taken(tested: Tested):
     async def test(bench: Bench) -> None:
         await bench.waits(4)
-        assert TooFar(4.0) == await bench.reserve(max_wait_s=3.0)
-        assert TooFar(4.0) == await bench.reserve(max_wait_s=3.0)
+        assert WaitTooLong(4.0) == await bench.reserve(max_wait_s=3.0)
+        assert WaitTooLong(4.0) == await bench.reserve(max_wait_s=3.0)
         bench.clock.pass_(2.0)
         assert 2.0 == pytest.approx((await bench.reserve(max_wait_s=3.0)).wait_s)
 
@@ -155,10 +155,10 @@ def test_a_turn_beyond_the_longest_wait_is_not_taken(tested: Tested):
 
 def test_after_a_long_silence_a_quarter_of_a_second_is_made_up_for(tested: Tested):
     async def test(bench: Bench) -> None:
-        asks = {"requests": Ask(1.0, quota=600.0)}
-        await bench.reserve(**asks)
+        costs = {"requests": Cost(1.0, quota=600.0)}
+        await bench.reserve(**costs)
         bench.clock.pass_(3_000.0)
-        waits = [round((await bench.reserve(**asks)).wait_s, 3) for _ in range(8)]
+        waits = [round((await bench.reserve(**costs)).wait_s, 3) for _ in range(8)]
         assert [0.0, 0.0, 0.0, 0.05, 0.15, 0.25, 0.35, 0.45] == waits
 
     tested(test)
@@ -181,7 +181,7 @@ def test_a_pause_moves_all_turns_and_keeps_their_distance(tested: Tested):
     async def test(bench: Bench) -> None:
         first = await bench.reserve()
         waiting = [await bench.reserve() for _ in range(2)]
-        refusal = Refusal(pause_s=5.0)
+        refusal = Penalty(pause_s=5.0)
         paused = await bench.store.penalize(KEY, first, {"requests": 0.0}, {}, refusal)
         confirmed = [await bench.store.confirm(KEY, turn.ticket, {}) for turn in waiting]
         assert (5.0, [6.0, 7.0]) == (paused, [turn.wait_s for turn in confirmed])
@@ -193,7 +193,7 @@ def test_a_pause_moves_all_turns_and_keeps_their_distance(tested: Tested):
 def test_what_a_refused_request_did_not_use_goes_to_the_next_in_the_queue(tested: Tested):
     async def test(bench: Bench) -> None:
         first, second = await bench.reserve(), await bench.reserve()
-        refusal = Refusal(pause_s=5.0)
+        refusal = Penalty(pause_s=5.0)
         await bench.store.penalize(KEY, first, {"requests": 1.0}, {}, refusal)
         assert 5.0 == (await bench.store.confirm(KEY, second.ticket, {})).wait_s
 
@@ -202,9 +202,9 @@ def test_what_a_refused_request_did_not_use_goes_to_the_next_in_the_queue(tested
 
 def test_requests_refused_together_pause_once(tested: Tested):
     async def test(bench: Bench) -> None:
-        together = [await bench.reserve(tokens=Ask(1.0)) for _ in range(3)]
+        together = [await bench.reserve(tokens=Cost(1.0)) for _ in range(3)]
         bench.clock.pass_(0.1)
-        told = [await bench.store.penalize(KEY, turn, {}, {}, Refusal()) for turn in together]
+        told = [await bench.store.penalize(KEY, turn, {}, {}, Penalty()) for turn in together]
         assert [0.5, 0.5, 0.5] == told
 
     tested(test)
@@ -214,9 +214,9 @@ def test_pauses_grow_while_nothing_succeeds(tested: Tested):
     async def test(bench: Bench) -> None:
         pauses = []
         for _ in range(7):
-            turn = await bench.reserve(tokens=Ask(1.0))
+            turn = await bench.reserve(tokens=Cost(1.0))
             bench.clock.pass_(0.1)
-            pauses.append(await bench.store.penalize(KEY, turn, {}, {}, Refusal()))
+            pauses.append(await bench.store.penalize(KEY, turn, {}, {}, Penalty()))
             bench.clock.pass_(pauses[-1] + 2.0)
         assert [0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 15.0] == pauses
 
@@ -225,14 +225,14 @@ def test_pauses_grow_while_nothing_succeeds(tested: Tested):
 
 def test_one_request_goes_ahead_of_the_others_after_repeated_refusals(tested: Tested):
     async def test(bench: Bench) -> None:
-        asks = {"requests": Ask(1.0, quota=6_000.0)}
+        costs = {"requests": Cost(1.0, quota=6_000.0)}
         for _ in range(2):
-            turn = await bench.reserve(**asks)
+            turn = await bench.reserve(**costs)
             bench.clock.pass_(0.1)
-            await bench.store.penalize(KEY, turn, {}, {}, Refusal(pause_s=1.0))
+            await bench.store.penalize(KEY, turn, {}, {}, Penalty(pause_s=1.0))
             bench.clock.pass_(3.1)
-        scout = await bench.reserve(**asks)
-        behind = await bench.reserve(**asks)
+        scout = await bench.reserve(**costs)
+        behind = await bench.reserve(**costs)
         assert (0.0, 2.0) == (scout.wait_s, round(behind.wait_s, 1))
         bench.clock.pass_(0.2)
         await bench.store.settle(KEY, scout, {}, {})
@@ -250,7 +250,7 @@ def test_three_refusals_in_ten_seconds_despite_pauses_cut_the_rate_which_grows_a
             await bench.store.settle(KEY, turn, {}, {})
             bench.clock.pass_(0.1)
             refused = replace(turn, now=bench.clock.now * 1e6)
-            await bench.store.penalize(KEY, refused, {}, {}, Refusal(pause_s=0.0))
+            await bench.store.penalize(KEY, refused, {}, {}, Penalty(pause_s=0.0))
             bench.clock.pass_(1.5)
         slowed = (await bench.store.snapshot(KEY)).slowed_to
         bench.clock.pass_(25.0)
@@ -267,7 +267,7 @@ def test_a_changed_limit_moves_those_who_wait_already(tested: Tested):
     async def test(bench: Bench) -> None:
         first = await bench.reserve()
         waiting = [await bench.reserve() for _ in range(3)]
-        await bench.store.settle(KEY, first, {}, {"requests": Sight(30.0)})
+        await bench.store.settle(KEY, first, {}, {"requests": Reading(30.0)})
         tail = await bench.reserve()
         waits = [(await bench.store.confirm(KEY, each.ticket, {})).wait_s for each in waiting]
         assert [2.0, 4.0, 6.0, 8.0] == pytest.approx([*waits, tail.wait_s])
@@ -277,10 +277,10 @@ def test_a_changed_limit_moves_those_who_wait_already(tested: Tested):
 
 def test_an_answer_that_cost_less_brings_the_next_turn_nearer(tested: Tested):
     async def test(bench: Bench) -> None:
-        asks = {"tokens": Ask(100.0, quota=6_000.0)}
-        turn = await bench.reserve(**asks)
+        costs = {"tokens": Cost(100.0, quota=6_000.0)}
+        turn = await bench.reserve(**costs)
         await bench.store.settle(KEY, turn, {"tokens": -40.0}, {})
-        assert 0.6 == pytest.approx((await bench.reserve(**asks)).wait_s)
+        assert 0.6 == pytest.approx((await bench.reserve(**costs)).wait_s)
 
     tested(test)
 
@@ -297,18 +297,18 @@ def test_a_turn_that_was_given_back_is_somebody_elses(tested: Tested):
 
 def test_what_others_use_of_the_quota_slows_us_and_what_we_use_does_not(tested: Tested):
     async def test(bench: Bench) -> None:
-        asks = {"tokens": Ask(100.0, quota=6_000.0)}
+        costs = {"tokens": Cost(100.0, quota=6_000.0)}
         for _ in range(40):
-            turn = await bench.reserve(**asks)
+            turn = await bench.reserve(**costs)
             bench.clock.pass_(1.0)
             used = (await bench.store.snapshot(KEY)).dimensions["tokens"].used
-            await bench.store.settle(KEY, turn, {}, {"tokens": Sight(6_000.0, used)})
+            await bench.store.settle(KEY, turn, {}, {"tokens": Reading(6_000.0, used)})
         alone = (await bench.store.snapshot(KEY)).dimensions["tokens"].foreign
         for _ in range(60):
-            turn = await bench.reserve(**asks)
+            turn = await bench.reserve(**costs)
             bench.clock.pass_(1.0)
             used = (await bench.store.snapshot(KEY)).dimensions["tokens"].used
-            await bench.store.settle(KEY, turn, {}, {"tokens": Sight(6_000.0, used + 1_800)})
+            await bench.store.settle(KEY, turn, {}, {"tokens": Reading(6_000.0, used + 1_800)})
         shared = (await bench.store.snapshot(KEY)).dimensions["tokens"].foreign
         assert (0.0, 0.28) == (alone, round(shared, 2))
 
@@ -320,7 +320,7 @@ def test_a_server_that_never_has_much_left_counts_something_else(tested: Tested)
         for _ in range(20):
             turn = await bench.reserve()
             bench.clock.pass_(1.0)
-            await bench.store.settle(KEY, turn, {}, {"requests": Sight(60.0, 59.0)})
+            await bench.store.settle(KEY, turn, {}, {"requests": Reading(60.0, 59.0)})
         assert 0.0 == (await bench.store.snapshot(KEY)).dimensions["requests"].foreign
 
     tested(test)
@@ -335,11 +335,11 @@ def test_a_server_that_refuses_for_want_of_what_it_says_is_believed(
     async def test(bench: Bench) -> None:
         first = await bench.reserve()
         bench.clock.pass_(age_s)
-        empty = {"requests": Sight(60.0, 60.0)}
-        await bench.store.penalize(KEY, first, {"requests": 0.0}, empty, Refusal(1.0, 0.0, "", ""))
+        empty = {"requests": Reading(60.0, 60.0)}
+        await bench.store.penalize(KEY, first, {"requests": 0.0}, empty, Penalty(1.0, 0.0, "", ""))
         bench.clock.pass_(5.0)
         turn = await bench.reserve()
-        await bench.store.settle(KEY, turn, {}, {"requests": Sight(60.0, 59.0)})
+        await bench.store.settle(KEY, turn, {}, {"requests": Reading(60.0, 59.0)})
         found = (await bench.store.snapshot(KEY)).dimensions["requests"].foreign
         assert foreign == (found > 0.0)
 
@@ -353,12 +353,12 @@ def test_a_stop_refuses_everything_until_it_is_taken_back_or_ten_seconds_are_ove
         await bench.store.stop(KEY, STOP, "host:1")
         assert STOP == await bench.reserve()
         assert STOP == await bench.store.confirm(KEY, waiting.ticket, {"requests": 1.0})
-        assert STOP == (await bench.store.glance(KEY)).stopped
+        assert STOP == (await bench.store.clock_state(KEY)).stopped
         await bench.store.resume(KEY)
         assert 1.0 == (await bench.reserve()).wait_s
         await bench.store.stop(KEY, STOP, "host:1")
         bench.clock.pass_(11.0)
-        assert isinstance(await bench.reserve(), Turn)
+        assert isinstance(await bench.reserve(), Reservation)
 
     tested(test)
 
@@ -368,8 +368,8 @@ def test_who_resumes_ends_a_pause_too(tested: Tested):
 
     async def test(bench: Bench) -> None:
         turn = await bench.reserve()
-        await bench.store.penalize(KEY, turn, {}, {}, Refusal(pause_s=86_400.0))
-        assert isinstance(await bench.reserve(), TooFar)
+        await bench.store.penalize(KEY, turn, {}, {}, Penalty(pause_s=86_400.0))
+        assert isinstance(await bench.reserve(), WaitTooLong)
         bench.clock.pass_(10.0)
         await bench.store.resume(KEY)
         assert 0.0 == (await bench.store.snapshot(KEY)).paused_s
@@ -398,7 +398,7 @@ def test_a_snapshot_says_what_a_person_asks(tested: Tested):
         assert await bench.store.snapshot(KEY) is None
         first = await bench.reserve()
         await bench.waits(2)
-        refusal = Refusal(pause_s=4.0, why="the provider answered 429", by="host:7")
+        refusal = Penalty(pause_s=4.0, why="the provider answered 429", by="host:7")
         await bench.store.penalize(KEY, first, {"requests": 0.0}, {}, refusal)
         await bench.store.stop(KEY, STOP, "host:8")
         found = await bench.store.snapshot(KEY)
@@ -420,7 +420,7 @@ def test_places_are_given_in_the_order_of_asking(tested: Tested):
         order: list[str] = []
 
         async def ask(name: str) -> None:
-            took = await bench.store.acquire(KEY, name, places=2, lease_s=60.0, wait_s=20.0)
+            took = await bench.store.acquire(KEY, name, slots=2, lease_s=60.0, wait_s=20.0)
             assert took
             order.append(name)
 
@@ -431,7 +431,7 @@ def test_places_are_given_in_the_order_of_asking(tested: Tested):
         await settled(bench, 2, 1)
         assert ["a", "b"] == order
         for number, name in enumerate("abc", start=2):
-            await bench.store.release(KEY, name, places=2)
+            await bench.store.release(KEY, name, slots=2)
             await waiting[number]
         assert ["a", "b", "c", "d", "e"] == order
         assert 2 == (await bench.store.snapshot(KEY)).in_flight
@@ -452,34 +452,34 @@ async def settled(bench: Bench, in_flight: int, waiting: int) -> None:
 
 def test_a_place_that_is_not_given_back_is_free_again_after_its_lease(tested: Tested):
     async def test(bench: Bench) -> None:
-        assert await bench.store.acquire(KEY, "dead", places=1, lease_s=60.0, wait_s=1.0)
+        assert await bench.store.acquire(KEY, "dead", slots=1, lease_s=60.0, wait_s=1.0)
         bench.clock.pass_(61.0)
-        assert await bench.store.acquire(KEY, "next", places=1, lease_s=60.0, wait_s=1.0)
+        assert await bench.store.acquire(KEY, "next", slots=1, lease_s=60.0, wait_s=1.0)
 
     tested(test)
 
 
 def test_who_waits_too_long_for_a_place_leaves_the_queue(tested: Tested):
     async def test(bench: Bench) -> None:
-        assert await bench.store.acquire(KEY, "a", places=1, lease_s=60.0, wait_s=1.0)
-        assert not await bench.store.acquire(KEY, "b", places=1, lease_s=60.0, wait_s=0.05)
-        await bench.store.release(KEY, "a", places=1)
-        assert await bench.store.acquire(KEY, "c", places=1, lease_s=60.0, wait_s=0.05)
+        assert await bench.store.acquire(KEY, "a", slots=1, lease_s=60.0, wait_s=1.0)
+        assert not await bench.store.acquire(KEY, "b", slots=1, lease_s=60.0, wait_s=0.05)
+        await bench.store.release(KEY, "a", slots=1)
+        assert await bench.store.acquire(KEY, "c", slots=1, lease_s=60.0, wait_s=0.05)
 
     tested(test)
 
 
 def test_who_is_cancelled_while_waiting_for_a_place_takes_none(tested: Tested):
     async def test(bench: Bench) -> None:
-        assert await bench.store.acquire(KEY, "a", places=1, lease_s=60.0, wait_s=1.0)
+        assert await bench.store.acquire(KEY, "a", slots=1, lease_s=60.0, wait_s=1.0)
         gone = asyncio.create_task(
-            bench.store.acquire(KEY, "b", places=1, lease_s=60.0, wait_s=60.0)
+            bench.store.acquire(KEY, "b", slots=1, lease_s=60.0, wait_s=60.0)
         )
         await settled(bench, 1, 1)
         gone.cancel()
         await asyncio.wait([gone])
-        await bench.store.release(KEY, "a", places=1)
-        assert await bench.store.acquire(KEY, "c", places=1, lease_s=60.0, wait_s=1.0)
+        await bench.store.release(KEY, "a", slots=1)
+        assert await bench.store.acquire(KEY, "c", slots=1, lease_s=60.0, wait_s=1.0)
 
     tested(test)
 
@@ -489,11 +489,13 @@ def test_who_is_cancelled_while_waiting_for_a_place_takes_none(tested: Tested):
 COSTS = st.sampled_from([0.0, 1.0, 7.0, 250.0, 3_000.0])
 LIMITS = st.sampled_from([0.0, 60.0, 1_200.0, 300_000.0])
 NAMES = ("requests", "tokens")
-ASKS = st.fixed_dictionaries({name: st.builds(Ask, COSTS, LIMITS, LIMITS) for name in NAMES})
-SIGHTS = st.dictionaries(
+PRICED = st.fixed_dictionaries({name: st.builds(Cost, COSTS, LIMITS, LIMITS) for name in NAMES})
+READINGS = st.dictionaries(
     st.sampled_from(NAMES),
     st.builds(
-        Sight, st.sampled_from([60.0, 1_200.0, 300_000.0]), st.sampled_from([-1.0, 0.0, 40.0, 9e4])
+        Reading,
+        st.sampled_from([60.0, 1_200.0, 300_000.0]),
+        st.sampled_from([-1.0, 0.0, 40.0, 9e4]),
     ),
 )
 PAUSES = st.sampled_from([-1.0, 0.0, 0.25, 3.0])
@@ -501,11 +503,11 @@ WHICH = st.integers(0, 50)
 STEPS = st.lists(
     st.one_of(
         st.tuples(st.just("pass"), st.sampled_from([0.001, 0.02, 0.3, 1.5, 11.0, 70.0])),
-        st.tuples(st.just("reserve"), ASKS, st.sampled_from([0.0, 1.0, 60.0])),
+        st.tuples(st.just("reserve"), PRICED, st.sampled_from([0.0, 1.0, 60.0])),
         st.tuples(st.just("confirm"), WHICH),
         st.tuples(st.just("refund"), WHICH, st.booleans()),
-        st.tuples(st.just("settle"), WHICH, st.sampled_from([-200.0, 0.0, 30.0]), SIGHTS),
-        st.tuples(st.just("penalize"), WHICH, PAUSES, st.sampled_from([0.0, 0.5]), SIGHTS),
+        st.tuples(st.just("settle"), WHICH, st.sampled_from([-200.0, 0.0, 30.0]), READINGS),
+        st.tuples(st.just("penalize"), WHICH, PAUSES, st.sampled_from([0.0, 0.5]), READINGS),
         st.tuples(st.just("stop")),
         st.tuples(st.just("resume")),
     ),
@@ -523,7 +525,7 @@ def test_both_stores_give_the_same_answers(redis_url: str, steps: list[tuple[Any
         clock = Clock()
         async with both(redis_url, clock) as stores:
             key = replace(KEY, group=uuid4().hex)
-            turns: list[list[Turn]] = [[], []]
+            turns: list[list[Reservation]] = [[], []]
             for step in steps:
                 if step[0] == "pass":
                     clock.pass_(step[1])
@@ -548,13 +550,15 @@ async def both(url: str, clock: Clock) -> AsyncIterator[tuple[LimitStore, LimitS
         await fleet.close()
 
 
-async def took(store: LimitStore, key: LimitKey, step: tuple[Any, ...], turns: list[Turn]) -> Any:
+async def took(
+    store: LimitStore, key: LimitKey, step: tuple[Any, ...], turns: list[Reservation]
+) -> Any:
     """One step over one store; a step about a turn takes one of those given so far."""
     answer: Any = None
     match step:
-        case ("reserve", asks, max_wait_s):
-            answer = await store.reserve(key, asks, target=0.985, max_wait_s=max_wait_s)
-            turns += [answer] if isinstance(answer, Turn) else []
+        case ("reserve", costs, max_wait_s):
+            answer = await store.reserve(key, costs, target=0.985, max_wait_s=max_wait_s)
+            turns += [answer] if isinstance(answer, Reservation) else []
         case ("stop",):
             await store.stop(key, STOP, "host:1")
         case ("resume",):
@@ -564,18 +568,18 @@ async def took(store: LimitStore, key: LimitKey, step: tuple[Any, ...], turns: l
     return answer
 
 
-async def ended(store: LimitStore, key: LimitKey, step: tuple[Any, ...], turn: Turn) -> Any:
+async def ended(store: LimitStore, key: LimitKey, step: tuple[Any, ...], turn: Reservation) -> Any:
     match step:
         case ("confirm", _):
             return await store.confirm(key, turn.ticket, {"requests": 1.0, "tokens": 100.0})
         case ("refund", _, sent):
             await store.refund(key, turn.ticket, {"tokens": 100.0}, sent=sent)
-        case ("settle", _, delta, sights):
-            await store.settle(key, turn, {"tokens": delta}, sights)
-        case ("penalize", _, pause_s, jitter, sights):
+        case ("settle", _, delta, readings):
+            await store.settle(key, turn, {"tokens": delta}, readings)
+        case ("penalize", _, pause_s, jitter, readings):
             refunds = {"requests": 0.0, "tokens": 100.0}
-            refusal = Refusal(pause_s, jitter, by="host:1")
-            return await store.penalize(key, turn, refunds, sights, refusal)
+            refusal = Penalty(pause_s, jitter, by="host:1")
+            return await store.penalize(key, turn, refunds, readings, refusal)
     return None
 
 
@@ -586,11 +590,11 @@ def plainly(answer: Any) -> list[Any]:
             return []
         case float():
             return [answer]
-        case Turn():
+        case Reservation():
             seen = sorted(answer.seen.items())
-            numbers = [answer.wait_s, answer.ticket.at, answer.now, float(answer.limited)]
+            numbers = [answer.wait_s, answer.ticket.tat, answer.now, float(answer.limited)]
             return numbers + [value for _, value in seen]
-        case TooFar():
+        case WaitTooLong():
             return [answer.wait_s]
         case Stop() | Lost():
             return [hash(type(answer).__name__)]

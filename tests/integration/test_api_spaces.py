@@ -6,7 +6,7 @@ import psycopg
 import embedfleet as ef
 from embedfleet.fleet import Fleet
 from plugins.api_workers import account, stored
-from plugins.provider_dialects import expected_vectors, limited, refusal
+from plugins.provider_dialects import expected_vectors, rate_limited, refusal
 
 TEXTS = [f"text number {n}" for n in range(40)]
 MODEL = "openai/text-embedding-3-small"
@@ -55,7 +55,7 @@ def test_a_query_is_embedded_by_the_provider_too(fleet, dialect, api_worker):
 def test_a_429_charges_nothing(fleet, dialect, api_worker):
     server = dialect("openai", 16)
     docs = enqueue(fleet)
-    server.script(limited(retry_after_ms="1"), limited(retry_after_ms="1"))
+    server.script(rate_limited(retry_after_ms="1"), rate_limited(retry_after_ms="1"))
     assert {"done"} == set(outcomes(api_worker(server)))
     check_all(fleet, docs)
     with psycopg.connect(fleet.settings.direct_database) as conn:

@@ -18,7 +18,7 @@ from embedfleet.stack.ports import candidates
 from embedfleet.stack.wheels import valkey_program
 from embedfleet_schema.settings import load_settings
 from embedfleet_workers.rate_limits.quota import LimitKey
-from embedfleet_workers.rate_limits.stores.limit_store import Ask, Refusal, Sight
+from embedfleet_workers.rate_limits.stores.limit_store import Cost, Penalty, Reading
 from embedfleet_workers.rate_limits.stores.redis_store import RedisStore
 from embedfleet_workers.stop import Stop
 from plugins.documents import ROOT, blocks
@@ -122,26 +122,26 @@ def test_the_limiter_needs_exactly_the_rights_of_the_page(broker):
 
 
 async def take_every_step(url: str) -> None:
-    asks, costs = {"requests": Ask(1.0, quota=600.0)}, {"requests": 1.0}
+    priced, costs = {"requests": Cost(1.0, quota=600.0)}, {"requests": 1.0}
     # What is older than a minute is cleared away.
     before = RedisStore(url, clock=lambda: time.time() - 100.0)
-    await before.reserve(LIMIT, asks, target=1.0, max_wait_s=60.0)
+    await before.reserve(LIMIT, priced, target=1.0, max_wait_s=60.0)
     await before.close()
     store = RedisStore(url)
-    now, later = [await store.reserve(LIMIT, asks, target=1.0, max_wait_s=60.0) for _ in range(2)]
+    now, later = [await store.reserve(LIMIT, priced, target=1.0, max_wait_s=60.0) for _ in range(2)]
     await store.confirm(LIMIT, later.ticket, costs)
     await store.refund(LIMIT, later.ticket, costs, sent=False)
-    await store.settle(LIMIT, now, costs, {"requests": Sight(600.0, 5.0)})
-    await store.penalize(LIMIT, now, costs, {}, Refusal(0.01))
-    held = await store.acquire(LIMIT, "one", places=1, lease_s=60.0, wait_s=1.0)
-    waiting = asyncio.create_task(store.acquire(LIMIT, "two", places=1, lease_s=60.0, wait_s=60.0))
+    await store.settle(LIMIT, now, costs, {"requests": Reading(600.0, 5.0)})
+    await store.penalize(LIMIT, now, costs, {}, Penalty(0.01))
+    held = await store.acquire(LIMIT, "one", slots=1, lease_s=60.0, wait_s=1.0)
+    waiting = asyncio.create_task(store.acquire(LIMIT, "two", slots=1, lease_s=60.0, wait_s=60.0))
     while not (seen := await store.snapshot(LIMIT)) or not seen.waiting:
         await asyncio.sleep(0.01)
-    await store.release(LIMIT, "one", places=1)
+    await store.release(LIMIT, "one", slots=1)
     assert held
     assert await waiting
     await store.stop(LIMIT, Stop("INSUFFICIENT_QUOTA", "no money is left"), "a test")
-    await store.glance(LIMIT)
+    await store.clock_state(LIMIT)
     await store.resume(LIMIT)
     assert [LIMIT] == await store.keys()
     await store.close()

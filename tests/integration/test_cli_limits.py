@@ -12,7 +12,7 @@ from embedfleet.fleet import Fleet
 from embedfleet_schema.store import limits
 from embedfleet_schema.store.limits import LimitName
 from embedfleet_workers.rate_limits import registry as registry_module
-from embedfleet_workers.rate_limits.registry import Gates
+from embedfleet_workers.rate_limits.registry import LimiterRegistry
 from embedfleet_workers.stop import Stop
 
 if TYPE_CHECKING:
@@ -52,12 +52,14 @@ def test_models_of_a_group_draw_on_one_limit(command: Command, fleet: Fleet):
     command("limits", "set", large, "--group", "embeddings", "--tokens", 1_000_000)
     (shown,) = command("limits", "show", MODEL, "--json").json
     assert ("openai/embeddings", [large, MODEL]) == (shown["name"], shown["models"])
-    gates = Gates(None, partial(limits.read, fleet.db))
-    keys = {str(gates.gate(*name.split("/"), ACCOUNT).key) for name in (MODEL, large)}
+    registry = LimiterRegistry(None, partial(limits.read, fleet.db))
+    keys = {str(registry.limiter(*name.split("/"), ACCOUNT).key) for name in (MODEL, large)}
     assert {f"openai/{ACCOUNT}/embeddings"} == keys
     command("limits", "clear", MODEL)
     assert str(
-        Gates(None, partial(limits.read, fleet.db)).gate("openai", MODEL.split("/")[1], ACCOUNT).key
+        LimiterRegistry(None, partial(limits.read, fleet.db))
+        .limiter("openai", MODEL.split("/")[1], ACCOUNT)
+        .key
     ) == (f"openai/{ACCOUNT}/text-embedding-3-small")
 
 
@@ -94,12 +96,12 @@ def test_what_running_processes_do_is_shown(command: Command, fleet: Fleet):
     fleet.limits.set(MODEL, {"tokens": 60_000.0})
 
     async def work() -> None:
-        gates = Gates(fleet.settings.redis, partial(limits.read, fleet.db))
-        gate = gates.gate("openai", "text-embedding-3-small", ACCOUNT)
-        admission = await gate.admit({"requests": 1, "tokens": 600}, max_wait_s=5)
-        await admission.limited(3_600.0)
-        await gate.stop(Stop("INSUFFICIENT_QUOTA", "no money is left"))
-        await gates.close()
+        registry = LimiterRegistry(fleet.settings.redis, partial(limits.read, fleet.db))
+        limiter = registry.limiter("openai", "text-embedding-3-small", ACCOUNT)
+        admission = await limiter.admit({"requests": 1, "tokens": 600}, max_wait_s=5)
+        await admission.rate_limited(3_600.0)
+        await limiter.stop(Stop("INSUFFICIENT_QUOTA", "no money is left"))
+        await registry.close()
 
     asyncio.run(work())
     (shown,) = command("limits", "show", "--json").json
@@ -131,13 +133,13 @@ def test_a_limit_takes_effect_in_a_process_that_runs(fleet: Fleet, monkeypatch: 
     monkeypatch.setattr(registry_module, "PATIENCE_S", 60.0)
 
     async def work() -> tuple[int | None, int | None]:
-        gates = Gates(fleet.settings.redis, partial(limits.read, fleet.db))
-        gate = gates.gate("openai", "text-embedding-3-small", ACCOUNT)
-        before = gate.most_tokens
+        registry = LimiterRegistry(fleet.settings.redis, partial(limits.read, fleet.db))
+        limiter = registry.limiter("openai", "text-embedding-3-small", ACCOUNT)
+        before = limiter.most_tokens
         await asyncio.to_thread(fleet.limits.set, MODEL, {"tokens": 250_000.0})
-        await (await gate.admit({"tokens": 1}, max_wait_s=5)).settle()
-        after = gate.most_tokens
-        await gates.close()
+        await (await limiter.admit({"tokens": 1}, max_wait_s=5)).settle()
+        after = limiter.most_tokens
+        await registry.close()
         return before, after
 
     assert (None, 2_500) == asyncio.run(work())

@@ -11,7 +11,7 @@ import redis
 
 from embedfleet_schema.store.limits import LimitBook, LimitName
 from embedfleet_workers.embedding_errors import EmbedderBusy
-from embedfleet_workers.rate_limits.registry import Gates
+from embedfleet_workers.rate_limits.registry import LimiterRegistry
 from embedfleet_workers.rate_limits.stores import fallback_store, redis_script
 from embedfleet_workers.rate_limits.stores.limit_store import DimensionState, StoreAway
 from embedfleet_workers.rate_limits.stores.redis_store import RedisStore
@@ -39,29 +39,29 @@ def through(proxy: ProxyMaker, redis_url: str) -> tuple[TcpProxy, str]:
     return proxy(redis_url)
 
 
-def made(url: str) -> Gates:
-    gates = Gates(url, None, target=1.0)
-    gates.book = BOOK
-    return gates
+def made(url: str) -> LimiterRegistry:
+    registry = LimiterRegistry(url, None, target=1.0)
+    registry.book = BOOK
+    return registry
 
 
-async def in_tokens(gates: Gates) -> DimensionState:
-    lane = gates.lane("openai", "model", ACCOUNT)
-    found = await lane.store.snapshot(lane.key)
+async def in_tokens(registry: LimiterRegistry) -> DimensionState:
+    limiter = registry.key_limiter("openai", "model", ACCOUNT)
+    found = await limiter.store.snapshot(limiter.key)
     assert found is not None
     return found.dimensions["tokens"]
 
 
-async def ahead(gates: Gates) -> float:
+async def ahead(registry: LimiterRegistry) -> float:
     """Seconds that the queue is long: how far a request that comes now would have to wait."""
-    return (await in_tokens(gates)).ahead_s
+    return (await in_tokens(registry)).ahead_s
 
 
-async def takes(gates: Gates, seconds: float) -> bool:
+async def takes(registry: LimiterRegistry, seconds: float) -> bool:
     """Whether a request makes the empty queue so long."""
     began = time.monotonic()
-    await (await gates.gate("openai", "model", ACCOUNT).admit(TOKENS, max_wait_s=5)).settle()
-    left_s = await ahead(gates)
+    await (await registry.limiter("openai", "model", ACCOUNT).admit(TOKENS, max_wait_s=5)).settle()
+    left_s = await ahead(registry)
     return seconds - (time.monotonic() - began) <= left_s <= seconds
 
 
@@ -74,16 +74,16 @@ def test_while_redis_is_away_each_process_keeps_to_its_share(
     async def test() -> None:
         if way == "stall":
             monkeypatch.setattr(redis_script, "ANSWER_S", 1.5)
-        gates = made(url)
-        assert await takes(gates, 10.0)
+        registry = made(url)
+        assert await takes(registry, 10.0)
         getattr(broken, way)()
         # A quarter of the rate, from an empty memory: a request takes four times as long.
-        assert await takes(gates, 40.0)
+        assert await takes(registry, 40.0)
         broken.heal()
         await asyncio.sleep(0.1)
-        while await ahead(gates) > 10.0:
+        while await ahead(registry) > 10.0:
             await asyncio.sleep(0.05)
-        await gates.close()
+        await registry.close()
 
     asyncio.run(test())
 
@@ -92,32 +92,32 @@ def test_who_waits_by_memory_reserves_anew_when_redis_is_back(through: tuple[Tcp
     broken, url = through
 
     async def test() -> None:
-        gates = made(url)
-        gate = gates.gate("openai", "model", ACCOUNT)
+        registry = made(url)
+        limiter = registry.limiter("openai", "model", ACCOUNT)
         broken.refuse()
-        first = await gate.admit({"tokens": 100.0}, max_wait_s=5)
-        waiting = asyncio.create_task(gate.admit({"tokens": 100.0}, max_wait_s=60))
+        first = await limiter.admit({"tokens": 100.0}, max_wait_s=5)
+        waiting = asyncio.create_task(limiter.admit({"tokens": 100.0}, max_wait_s=60))
         await asyncio.sleep(0.2)
         assert not waiting.done()
         broken.heal()
         admission = await asyncio.wait_for(waiting, 60)
         # Redis knows of its turn, and not of the one that memory gave.
-        assert 100.0 == (await in_tokens(gates)).used
+        assert 100.0 == (await in_tokens(registry)).used
         await admission.settle()
         await first.settle()
-        await gates.close()
+        await registry.close()
 
     asyncio.run(test())
 
 
 def test_a_restarted_empty_redis_causes_no_burst(redis_url: str):
     async def test() -> list[float]:
-        gates = made(redis_url)
-        gate = gates.gate("openai", "model", ACCOUNT)
+        registry = made(redis_url)
+        limiter = registry.limiter("openai", "model", ACCOUNT)
         moments: list[float] = []
 
         async def call() -> None:
-            admission = await gate.admit({"tokens": 20.0}, max_wait_s=60)
+            admission = await limiter.admit({"tokens": 20.0}, max_wait_s=60)
             # By the store's clock, in microseconds: an answer may be read late.
             moments.append(admission._turn.now / 1e6)
 
@@ -128,7 +128,7 @@ def test_a_restarted_empty_redis_causes_no_burst(redis_url: str):
             client.flushall()
             client.script_flush()
         await asyncio.gather(*waiting)
-        await gates.close()
+        await registry.close()
         return moments
 
     moments = asyncio.run(test())
@@ -139,11 +139,11 @@ def test_a_restarted_empty_redis_causes_no_burst(redis_url: str):
 def test_a_stop_is_heard_by_another_process(redis_url: str):
     async def test() -> None:
         one, other = made(redis_url), made(redis_url)
-        gate = other.gate("openai", "model", ACCOUNT)
-        await gate.admit({"tokens": 6_000.0}, max_wait_s=5)
-        waiting = asyncio.create_task(gate.admit(TOKENS, max_wait_s=120))
+        limiter = other.limiter("openai", "model", ACCOUNT)
+        await limiter.admit({"tokens": 6_000.0}, max_wait_s=5)
+        waiting = asyncio.create_task(limiter.admit(TOKENS, max_wait_s=120))
         await asyncio.sleep(0.1)
-        await one.gate("openai", "model", ACCOUNT).stop(
+        await one.limiter("openai", "model", ACCOUNT).stop(
             Stop("INSUFFICIENT_QUOTA", "no money is left")
         )
         with pytest.raises(EmbedderBusy, match="another process was refused"):
@@ -158,9 +158,9 @@ def test_a_stop_is_heard_by_another_process(redis_url: str):
 def test_the_store_alone_says_that_redis_is_away():
     async def test() -> None:
         store = RedisStore("redis://127.0.0.1:1/0")
-        lane = Gates(None, None, store=store).lane("openai", "model", ACCOUNT)
+        limiter = LimiterRegistry(None, None, store=store).key_limiter("openai", "model", ACCOUNT)
         with pytest.raises(StoreAway, match="ConnectionError"):
-            await lane.admit(TOKENS, 5.0)
+            await limiter.admit(TOKENS, 5.0)
         with pytest.raises(StoreAway):
             await store.keys()
         await store.close()
@@ -175,28 +175,28 @@ def test_a_place_that_was_given_back_while_redis_was_away_is_free_when_it_is_bac
     book = LimitBook({LimitName("openai", "", "model"): {"concurrency": 1.0}}, {}, api_workers=4)
 
     async def test() -> None:
-        gates = made(url)
-        gates.book = book
-        gate = gates.gate("openai", "model", ACCOUNT)
-        admission = await gate.admit(TOKENS, max_wait_s=5)
+        registry = made(url)
+        registry.book = book
+        limiter = registry.limiter("openai", "model", ACCOUNT)
+        admission = await limiter.admit(TOKENS, max_wait_s=5)
         broken.refuse()
         await admission.settle()
-        mine = await gate.admit(TOKENS, max_wait_s=5)
-        # The only place of memory is taken; whoever waits for it hears of Redis' return.
-        waiting = asyncio.create_task(gate.admit(TOKENS, max_wait_s=60))
+        mine = await limiter.admit(TOKENS, max_wait_s=5)
+        # The only slot of memory is taken; whoever waits for it hears of Redis' return.
+        waiting = asyncio.create_task(limiter.admit(TOKENS, max_wait_s=60))
         await asyncio.sleep(0.2)
         assert not waiting.done()
         broken.heal()
         await asyncio.sleep(0.1)
-        await ask(gates)
+        await ask(registry)
         await (await asyncio.wait_for(waiting, 60)).settle()
         await mine.settle()
-        await gates.close()
+        await registry.close()
 
     asyncio.run(test())
 
 
-async def ask(gates: Gates) -> None:
+async def ask(registry: LimiterRegistry) -> None:
     """Any call finds out that Redis is back."""
-    lane = gates.lane("openai", "model", ACCOUNT)
-    await lane.store.glance(lane.key)
+    limiter = registry.key_limiter("openai", "model", ACCOUNT)
+    await limiter.store.clock_state(limiter.key)

@@ -192,7 +192,8 @@ def stopped(url):
     async def look():
         store = RedisStore(url)
         try:
-            return {key.provider: (await store.glance(key)).stopped for key in await store.keys()}
+            states = {key.provider: await store.clock_state(key) for key in await store.keys()}
+            return {provider: state.stopped for provider, state in states.items()}
         finally:
             await store.close()
 

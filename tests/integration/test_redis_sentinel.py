@@ -14,7 +14,7 @@ from embedfleet.fleet import Fleet
 from embedfleet.stack.ports import candidates
 from embedfleet.stack.wheels import valkey_program
 from embedfleet_schema.settings import load_settings
-from embedfleet_workers.rate_limits.stores.limit_store import Turn
+from embedfleet_workers.rate_limits.stores.limit_store import Reservation
 from plugins.limiter_reservations import reserve
 from plugins.worker_processes import eventually
 
@@ -123,7 +123,7 @@ def test_everybody_finds_the_master_and_follows_it(
     assert 50 == job.wait(timeout_s=60).embedded
     eventually(lambda: "Task embedfleet.embed" in worker.log.read_text())
     assert "of-the-" not in worker.log.read_text()
-    assert isinstance(reserve(trio.url), Turn)
+    assert isinstance(reserve(trio.url), Reservation)
     monkeypatch.setenv("EMBEDFLEET_REDIS_URL", trio.url)
     assert "Valkey" in command("doctor").out
 
@@ -136,5 +136,5 @@ def test_everybody_finds_the_master_and_follows_it(
         assert job.enqueued.rung
         assert 50 == job.wait(timeout_s=60).embedded
     eventually(lambda: worker.log.read_text().count("Task embedfleet.embed") > heard)
-    assert isinstance(reserve(trio.url), Turn)
+    assert isinstance(reserve(trio.url), Reservation)
     assert worker.process.poll() is None

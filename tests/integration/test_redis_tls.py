@@ -9,7 +9,7 @@ import redis
 
 from embedfleet.fleet import Fleet
 from embedfleet_schema.settings import load_settings
-from embedfleet_workers.rate_limits.stores.limit_store import StoreAway, Turn
+from embedfleet_workers.rate_limits.stores.limit_store import Reservation, StoreAway
 from plugins.command_line import Answer, Command
 from plugins.fleets import documents
 from plugins.limiter_reservations import reserve
@@ -66,7 +66,7 @@ def test_everybody_works_with_redis_behind_tls(
         assert 50 == job.wait(timeout_s=60).embedded
     eventually(lambda: "Task embedfleet.embed" in worker.log.read_text())
     assert f"Connected to rediss://localhost:{urlsplit(safe).port}/0" in worker.log.read_text()
-    assert isinstance(reserve(safe), Turn)
+    assert isinstance(reserve(safe), Reservation)
     assert "Valkey" in parties.doctor(safe).out
 
 
@@ -100,7 +100,7 @@ def test_whoever_says_so_checks_nothing(fleet, tls_front, redis_url, options):
     unchecked = f"{tls_front(redis_url, name='other.example')}?{options}"
     with at(fleet.settings.database, unchecked) as ours:
         assert ours.collection("docs", model="fake/16").enqueue(documents(5)).enqueued.rung
-    assert isinstance(reserve(unchecked), Turn)
+    assert isinstance(reserve(unchecked), Reservation)
 
 
 @pytest.mark.parametrize(

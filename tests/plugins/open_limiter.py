@@ -1,4 +1,4 @@
-"""Gates that admit everyone and write down what they were told."""
+"""LimiterRegistry that admit everyone and write down what they were told."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ class OpenAdmission:
         self._end("settled")
         self.told.actual, self.told.seen = actual, seen
 
-    async def limited(
+    async def rate_limited(
         self, retry_after_s: float | None = None, seen: Observed | None = None
     ) -> None:
-        self._end("limited")
+        self._end("rate_limited")
         self.told.retry_after_s, self.told.seen = retry_after_s, seen
 
     async def failed(self) -> None:
@@ -46,7 +46,7 @@ class OpenAdmission:
 
 
 @dataclass
-class OpenGate:
+class OpenLimiter:
     """Admits at once, or does what `before` does: wait or raise."""
 
     key: LimitKey = field(default_factory=lambda: LimitKey("test", "account", "model"))
@@ -69,16 +69,16 @@ class OpenGate:
         return [told.end for told in self.told]
 
 
-class OpenGates:
-    """The same open gate for everything."""
+class OpenRegistry:
+    """The same open limiter for everything."""
 
-    def __init__(self, gate: OpenGate | None = None) -> None:
+    def __init__(self, limiter: OpenLimiter | None = None) -> None:
         self.opened: list[tuple[str, str, str]] = []
-        self._gate = gate or OpenGate()
+        self._limiter = limiter or OpenLimiter()
 
-    def gate(self, provider: str, model: str, account: str) -> OpenGate:
+    def limiter(self, provider: str, model: str, account: str) -> OpenLimiter:
         self.opened.append((provider, model, account))
-        return self._gate
+        return self._limiter
 
     async def close(self) -> None:
         """Nothing to give back."""

@@ -24,7 +24,7 @@ from embedfleet_schema.settings import load_settings
 from embedfleet_schema.types import Kind, Space
 from embedfleet_workers.embedders.api.factory import ApiEmbedderFactory
 from embedfleet_workers.embedders.fake import fake_vectors
-from plugins.open_limiter import OpenGate, OpenGates
+from plugins.open_limiter import OpenLimiter, OpenRegistry
 
 KEY = "test-key-0123456789"
 LENGTH = 3.0
@@ -67,7 +67,7 @@ def refusal(status: int, code: str = "", message: str = "", **headers: str) -> M
     return Misdeed(status, named, json.dumps(body).encode())
 
 
-def limited(code: str = "rate_limit_exceeded", **headers: str) -> Misdeed:
+def rate_limited(code: str = "rate_limit_exceeded", **headers: str) -> Misdeed:
     return refusal(429, code, "slow down", **headers)
 
 
@@ -370,12 +370,12 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 def factory_to(
-    server: DialectServer, gate: OpenGate | None = None, **settings: object
+    server: DialectServer, limiter: OpenLimiter | None = None, **settings: object
 ) -> ApiEmbedderFactory:
-    """Access to this one provider, through a gate that admits everyone."""
+    """Access to this one provider, through a limiter that admits everyone."""
     provider = server.dialect.provider
     account = {f"{provider}_api_key": KEY, f"{provider}_base_url": server.url}
-    return ApiEmbedderFactory(load_settings(**{**account, **settings}), OpenGates(gate))
+    return ApiEmbedderFactory(load_settings(**{**account, **settings}), OpenRegistry(limiter))
 
 
 DialectMaker = Callable[..., DialectServer]

@@ -13,8 +13,8 @@ from typing import Protocol
 
 from embedfleet_schema.store.limits import LimitBook, LimitName
 from embedfleet_workers.embedding_errors import EmbedderBusy
-from embedfleet_workers.rate_limits.quota import Amounts, Gate, Observed
-from embedfleet_workers.rate_limits.registry import Gates
+from embedfleet_workers.rate_limits.quota import Amounts, Limiter, Observed
+from embedfleet_workers.rate_limits.registry import LimiterRegistry
 from embedfleet_workers.rate_limits.stores.memory_store import MemoryStore
 
 Costs = dict[str, float]
@@ -177,22 +177,22 @@ class Fleet:
 
     provider: Provider
     store: MemoryStore
-    gates: list[Gates]
-    gate_name: tuple[str, str, str] = ("openai", "model", "account")
+    registries: list[LimiterRegistry]
+    limiter_name: tuple[str, str, str] = ("openai", "model", "account")
     waits: list[float] = field(default_factory=list)
     busy: int = 0
 
     @property
-    def first(self) -> Gate:
-        return self.gates[0].gate(*self.gate_name)
+    def first(self) -> Limiter:
+        return self.registries[0].limiter(*self.limiter_name)
 
-    async def send(self, gate: Gate, costs: Costs, max_wait_s: float = 60.0) -> None:
+    async def send(self, limiter: Limiter, costs: Costs, max_wait_s: float = 60.0) -> None:
         """One request until it is answered, as an embedder sends it."""
         loop = asyncio.get_running_loop()
         began = loop.time()
         while True:
             try:
-                admission = await gate.admit(costs, max_wait_s=max_wait_s)
+                admission = await limiter.admit(costs, max_wait_s=max_wait_s)
             except EmbedderBusy as busy:
                 self.busy += 1
                 await asyncio.sleep(busy.seconds)
@@ -207,18 +207,22 @@ class Fleet:
                 self.waits.append(loop.time() - began)
                 await admission.settle(costs, seen)
                 return
-            await admission.limited(retry_after, seen)
+            await admission.rate_limited(retry_after, seen)
 
     async def work(self, seconds: float, slots: int, next_costs: Callable[[], Costs]) -> None:
         """`slots` requests at a time in every process, for so long."""
         until = asyncio.get_running_loop().time() + seconds
 
-        async def slot(gate: Gate) -> None:
+        async def slot(limiter: Limiter) -> None:
             while asyncio.get_running_loop().time() < until:
-                await self.send(gate, next_costs())
+                await self.send(limiter, next_costs())
 
         await asyncio.gather(
-            *(slot(gates.gate(*self.gate_name)) for gates in self.gates for _ in range(slots))
+            *(
+                slot(registry.limiter(*self.limiter_name))
+                for registry in self.registries
+                for _ in range(slots)
+            )
         )
 
 
@@ -229,11 +233,11 @@ def simulated(
     """A fleet over one store; inside a running loop."""
     loop = asyncio.get_running_loop()
     store = MemoryStore(loop.time)
-    gates = [Gates(None, None, store=store) for _ in range(processes)]
-    for each in gates:
+    registries = [LimiterRegistry(None, None, store=store) for _ in range(processes)]
+    for each in registries:
         limit = LimitName("openai", "", "model")
         each.book = LimitBook({limit: dict(quotas)} if quotas else {})
-    yield Fleet(provider, store, gates)
+    yield Fleet(provider, store, registries)
 
 
 def fixed(**costs: float) -> Callable[[], Costs]:

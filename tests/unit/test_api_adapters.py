@@ -13,8 +13,8 @@ from embedfleet_workers.embedders.api.factory import ApiEmbedderFactory
 from embedfleet_workers.embedders.api.request import Request, cut
 from embedfleet_workers.embedders.api.token_counts import Calibration, estimate
 from embedfleet_workers.embedding_errors import InputAtFault
-from plugins.open_limiter import OpenGate, OpenGates
-from plugins.provider_dialects import KEY, factory_to, limited
+from plugins.open_limiter import OpenLimiter, OpenRegistry
+from plugins.provider_dialects import KEY, factory_to, rate_limited
 
 # A model of each provider at its own width, at another, and what asks for the other.
 MODELS = {
@@ -31,9 +31,9 @@ def send(dialect):
     """Embeds over the server of a provider; returns the call that it saw."""
     opened = []
 
-    def send(space, kind="document", texts=("a", "b"), gate=None, **settings):
+    def send(space, kind="document", texts=("a", "b"), limiter=None, **settings):
         server = dialect(space.provider, space.dimensions)
-        api = factory_to(server, gate, **settings)
+        api = factory_to(server, limiter, **settings)
         opened.append(api)
         api.embedder(space).embed(list(texts), kind)
         (call,) = server.calls
@@ -103,16 +103,16 @@ def test_base64_is_asked_for_where_a_provider_has_it(send):
     ],
 )
 def test_a_request_costs_what_the_providers_quota_counts(send, provider, expected):
-    gate = OpenGate()
+    limiter = OpenLimiter()
     model, own, *_ = MODELS[provider]
-    send(Space(provider, model, own, 512), gate=gate)
-    assert expected == gate.told[0].costs
+    send(Space(provider, model, own, 512), limiter=limiter)
+    assert expected == limiter.told[0].costs
 
 
 def test_gemini_counts_each_text_as_a_request(send):
-    gate = OpenGate()
-    send(Space("gemini", "gemini-embedding-001", 3072, 512), gate=gate, texts="abcde")
-    assert {"requests": 5, "tokens": 5} == gate.told[0].costs
+    limiter = OpenLimiter()
+    send(Space("gemini", "gemini-embedding-001", 3072, 512), limiter=limiter, texts="abcde")
+    assert {"requests": 5, "tokens": 5} == limiter.told[0].costs
 
 
 def test_azure_is_called_by_deployment_and_its_request_limit_is_not_believed(dialect):
@@ -124,22 +124,24 @@ def test_azure_is_called_by_deployment_and_its_request_limit_is_not_believed(dia
         "x-ratelimit-limit-tokens": "1000",
         "x-ratelimit-remaining-tokens": "900",
     }
-    gate = OpenGate()
-    api = factory_to(server, gate, openai_api_version="2024-10-21")
-    server.script(limited(**{name.replace("-", "_"): it for name, it in server.headers.items()}))
+    limiter = OpenLimiter()
+    api = factory_to(server, limiter, openai_api_version="2024-10-21")
+    server.script(
+        rate_limited(**{name.replace("-", "_"): it for name, it in server.headers.items()})
+    )
     api.embedder(Space("openai", "my-deployment", 8, 512)).embed(["a"], "document")
     api.close()
     call = server.calls[-1]
     assert "/openai/deployments/my-deployment/embeddings?api-version=2024-10-21" == call.path
-    assert ["limited", "settled"] == gate.ends()
-    for told in gate.told:
+    assert ["rate_limited", "settled"] == limiter.ends()
+    for told in limiter.told:
         assert ({"tokens": 1000}, {"tokens": 900}) == (told.seen.limits, told.seen.remaining)
 
 
 def test_a_server_of_ones_own_needs_no_key(dialect):
     server = dialect("openai", 8)
     server.dialect.authorized = lambda headers: KEY not in str(headers)
-    api = ApiEmbedderFactory(load_settings(openai_base_url=server.url), OpenGates())
+    api = ApiEmbedderFactory(load_settings(openai_base_url=server.url), OpenRegistry())
     api.embedder(Space("openai", "bge-m3", 8, 512)).embed(["a"], "document")
     api.close()
     assert [["a"]] == server.texts()
@@ -149,7 +151,7 @@ def test_a_server_of_ones_own_needs_no_key(dialect):
 def test_a_missing_key_names_the_variable_and_leaves_the_work_to_others(monkeypatch, provider):
     for name in ("OPENAI", "CO", "COHERE", "VOYAGE", "GEMINI", "GOOGLE", "JINA", "MISTRAL"):
         monkeypatch.delenv(f"{name}_API_KEY", raising=False)
-    api = ApiEmbedderFactory(load_settings(), OpenGates())
+    api = ApiEmbedderFactory(load_settings(), OpenRegistry())
     variable = f"EMBEDFLEET_{provider.upper()}_API_KEY"
     with pytest.raises(KeyMissing, match=variable) as raised:
         load_embedder(Space(provider, "m", 8, 512), device="cpu", api=api)
@@ -162,7 +164,7 @@ def test_azure_needs_a_key(monkeypatch):
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     settings = load_settings(openai_base_url="https://me.azure.com", openai_api_version="1")
     with pytest.raises(KeyMissing):
-        ApiEmbedderFactory(settings, OpenGates()).embedder(Space("openai", "d", 8, 512))
+        ApiEmbedderFactory(settings, OpenRegistry()).embedder(Space("openai", "d", 8, 512))
 
 
 @pytest.mark.parametrize(
@@ -170,20 +172,22 @@ def test_azure_needs_a_key(monkeypatch):
 )
 def test_a_missing_extra_is_named_with_the_command_that_installs_it(monkeypatch, module, provider):
     monkeypatch.setitem(sys.modules, module, None)
-    api = ApiEmbedderFactory(load_settings(**{f"{provider}_api_key": KEY}), OpenGates())
+    api = ApiEmbedderFactory(load_settings(**{f"{provider}_api_key": KEY}), OpenRegistry())
     with pytest.raises(ExtraMissing, match=r"pip install 'embedfleet\[api\]'"):
         api.embedder(Space(provider, "m", 8, 512))
 
 
 def test_two_keys_and_two_servers_are_different_accounts_and_no_key_is_shown():
-    gates = OpenGates()
+    registry = OpenRegistry()
     for settings in (
         {"openai_api_key": KEY},
         {"openai_api_key": "another"},
         {"openai_api_key": KEY, "openai_base_url": "http://127.0.0.1:1"},
     ):
-        ApiEmbedderFactory(load_settings(**settings), gates).embedder(Space("openai", "m", 8, 512))
-    accounts = [account for _, _, account in gates.opened]
+        ApiEmbedderFactory(load_settings(**settings), registry).embedder(
+            Space("openai", "m", 8, 512)
+        )
+    accounts = [account for _, _, account in registry.opened]
     assert 3 == len(set(accounts))
     assert not any(KEY in account for account in accounts)
 

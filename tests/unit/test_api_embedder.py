@@ -19,8 +19,8 @@ from embedfleet_workers.embedding_errors import (
     ReservationSpent,
 )
 from embedfleet_workers.purse import Purse
-from plugins.open_limiter import OpenGate
-from plugins.provider_dialects import Misdeed, expected_vectors, factory_to, limited, refusal
+from plugins.open_limiter import OpenLimiter
+from plugins.provider_dialects import Misdeed, expected_vectors, factory_to, rate_limited, refusal
 
 SPACE = Space("openai", "text-embedding-3-small", 8, 8_192)
 TEXTS = [f"text number {n}" for n in range(12)]
@@ -35,8 +35,8 @@ def quick(monkeypatch):
 
 
 @pytest.fixture
-def gate():
-    return OpenGate()
+def limiter():
+    return OpenLimiter()
 
 
 @pytest.fixture
@@ -45,12 +45,12 @@ def server(dialect):
 
 
 @pytest.fixture
-def make(server, gate):
-    """Makes the embedder of the server behind the gate."""
+def make(server, limiter):
+    """Makes the embedder of the server behind the limiter."""
     opened = []
 
     def make(space=SPACE, most_inputs=None, **settings):
-        api = factory_to(server, gate, **settings)
+        api = factory_to(server, limiter, **settings)
         opened.append(api)
         embedder = api.embedder(space)
         if most_inputs:
@@ -101,24 +101,24 @@ def test_each_text_comes_once_whatever_the_number_of_requests(make, server):
     assert [5, 5, 2] == sorted((len(texts) for texts in server.texts()), reverse=True)
 
 
-def test_what_was_spent_is_what_the_provider_says(make, server, gate):
+def test_what_was_spent_is_what_the_provider_says(make, server, limiter):
     (part,), _ = collect(make())
     assert (1, 12 * 3) == (part.spent.requests, part.spent.tokens)
-    assert {"requests": 1, "tokens": 36} == gate.told[0].actual
+    assert {"requests": 1, "tokens": 36} == limiter.told[0].actual
 
 
-def test_requests_stay_within_what_the_gate_thinks_is_a_good_size(make, server, gate):
-    gate.most_tokens = 13  # a text has 4
+def test_requests_stay_within_what_the_gate_thinks_is_a_good_size(make, server, limiter):
+    limiter.most_tokens = 13  # a text has 4
     collect(make())
     assert [3] * 4 == [len(texts) for texts in server.texts()]
 
 
-def test_reservations_follow_what_answers_state(make, gate):
+def test_reservations_follow_what_answers_state(make, limiter):
     embedder = make(most_inputs=1)
     collect(embedder, [f"{n:01000d}" for n in range(60)])
     # A thousand digits are 334 tokens of cl100k_base, and the server counts 201.
-    assert 334 == gate.told[0].costs["tokens"]
-    assert 201 <= gate.told[-1].costs["tokens"] <= 210
+    assert 334 == limiter.told[0].costs["tokens"]
+    assert 201 <= limiter.told[-1].costs["tokens"] <= 210
 
 
 def test_the_prompt_of_the_space_is_put_before_each_text(make, server):
@@ -152,61 +152,64 @@ def test_a_part_is_given_out_while_others_are_under_way(make, server):
     assert [] == list(parts)
 
 
-def test_the_first_request_waits_briefly_for_its_turn_and_the_others_longer(make, gate):
+def test_the_first_request_waits_briefly_for_its_turn_and_the_others_longer(make, limiter):
     collect(make(most_inputs=4, defer_after_s=2.5))
-    assert [2.5, 60.0, 60.0] == [told.max_wait_s for told in gate.told]
+    assert [2.5, 60.0, 60.0] == [told.max_wait_s for told in limiter.told]
 
 
-def test_a_batch_whose_turn_is_far_away_sends_nothing(make, server, gate):
+def test_a_batch_whose_turn_is_far_away_sends_nothing(make, server, limiter):
     async def busy(told):
         raise EmbedderBusy(seconds=17.0, reason="the rate limit")
 
-    gate.before = busy
+    limiter.before = busy
     parts, error = collect(make(most_inputs=4))
-    assert ([], [], 1) == (parts, server.calls, len(gate.told))
+    assert ([], [], 1) == (parts, server.calls, len(limiter.told))
     assert 17.0 == error.seconds
 
 
-def test_a_batch_that_has_begun_keeps_what_it_has_when_turns_run_out(make, gate):
+def test_a_batch_that_has_begun_keeps_what_it_has_when_turns_run_out(make, limiter):
     async def busy(told):
-        if len(gate.told) > 2:
+        if len(limiter.told) > 2:
             raise EmbedderBusy(seconds=17.0, reason="the rate limit")
 
-    gate.before = busy
+    limiter.before = busy
     parts, error = collect(make(most_inputs=3, api_requests=1))
     check(parts)
     assert (list(range(6)), EmbedderBusy) == (rows_of(parts), type(error))
 
 
-def test_a_429_is_told_to_the_gate_and_costs_nothing_but_a_new_turn(make, server, gate):
+def test_a_429_is_told_to_the_gate_and_costs_nothing_but_a_new_turn(make, server, limiter):
     headers = {"retry_after": "2", "x_ratelimit_limit_tokens": "300000"}
-    server.script(*[limited(**headers)] * 10)
+    server.script(*[rate_limited(**headers)] * 10)
     parts, error = collect(make())
     check(parts)
     assert (None, 12) == (error, len(rows_of(parts)))
-    assert ["limited"] * 10 + ["settled"] == gate.ends()
-    assert (2.0, {"tokens": 300_000}) == (gate.told[0].retry_after_s, gate.told[0].seen.limits)
+    assert ["rate_limited"] * 10 + ["settled"] == limiter.ends()
+    assert (2.0, {"tokens": 300_000}) == (
+        limiter.told[0].retry_after_s,
+        limiter.told[0].seen.limits,
+    )
 
 
-def test_after_a_429_a_far_turn_gives_the_slot_back(make, server, gate):
+def test_after_a_429_a_far_turn_gives_the_slot_back(make, server, limiter):
     async def far(told):
-        if len(gate.told) == 3 and told.max_wait_s < 30:
+        if len(limiter.told) == 3 and told.max_wait_s < 30:
             raise EmbedderBusy(seconds=30.0, reason="the rate limit")
 
-    gate.before = far
-    server.plan = lambda call: limited() if len(server.calls) == 2 else None
+    limiter.before = far
+    server.plan = lambda call: rate_limited() if len(server.calls) == 2 else None
     parts, error = collect(make(most_inputs=6, api_requests=1, defer_after_s=2.5))
     check(parts)
     assert (list(range(6)), EmbedderBusy) == (rows_of(parts), type(error))
-    assert [2.5, 60.0, 2.5] == [told.max_wait_s for told in gate.told]
+    assert [2.5, 60.0, 2.5] == [told.max_wait_s for told in limiter.told]
 
 
-def test_headers_of_a_good_answer_reach_the_gate(make, server, gate):
+def test_headers_of_a_good_answer_reach_the_limiter(make, server, limiter):
     server.headers = {"x-ratelimit-limit-tokens": "1000", "x-ratelimit-remaining-tokens": "900"}
     collect(make())
     assert ({"tokens": 1000}, {"tokens": 900}) == (
-        gate.told[0].seen.limits,
-        gate.told[0].seen.remaining,
+        limiter.told[0].seen.limits,
+        limiter.told[0].seen.remaining,
     )
 
 
@@ -230,12 +233,12 @@ FAULTS = {
 
 
 @pytest.mark.parametrize("fault", FAULTS.values(), ids=FAULTS)
-def test_a_fault_is_tried_again_and_told_to_the_gate(make, server, gate, fault):
+def test_a_fault_is_tried_again_and_told_to_the_limiter(make, server, limiter, fault):
     server.script(fault, fault)
     parts, error = collect(make())
     check(parts)
     assert (None, 12) == (error, len(rows_of(parts)))
-    assert ["failed", "failed", "settled"] == gate.ends()
+    assert ["failed", "failed", "settled"] == limiter.ends()
 
 
 def test_a_shuffled_answer_is_put_right(make, server):
@@ -291,8 +294,8 @@ def test_a_request_that_always_fails_is_charged_when_nobody_else_asks(make, serv
     assert [TEXTS] * sending.TRIES + [["A probe."]] == server.texts()
 
 
-def test_a_model_that_is_down_is_not_well_because_another_of_the_account_is(server, gate):
-    api = factory_to(server, gate)
+def test_a_model_that_is_down_is_not_well_because_another_of_the_account_is(server, limiter):
+    api = factory_to(server, limiter)
     well = Space("openai", "text-embedding-3-large", 8, 8_192)
     calls = []
 
@@ -350,17 +353,17 @@ def test_what_is_repeated_is_paid_for_once_more(make, server):
 
 
 def test_what_is_not_answered_costs_a_purse_nothing(make, server):
-    server.script(refusal(500), limited(0.0), HTML)
+    server.script(refusal(500), rate_limited(0.0), HTML)
     rows, error = collect_paid(make(), Purse([3] * 12))
     assert (12, None, 4) == (len(rows), error, len(server.calls))
 
 
-def test_a_model_of_another_width_stops_its_space_and_says_so(make, server, gate):
+def test_a_model_of_another_width_stops_its_space_and_says_so(make, server, limiter):
     space = Space("openai", "my-deployment", 4, 8_192)
     parts, error = collect(make(space), ["one", "two"])
     assert ([], ProviderStopped, "wrong_dimensions") == (parts, type(error), error.stop.code)
     assert "--dimensions 8" in str(error)
-    assert ([], sending.TRIES + 1) == (gate.stops, len(server.calls))
+    assert ([], sending.TRIES + 1) == (limiter.stops, len(server.calls))
 
 
 def test_what_cannot_be_sent_at_all_is_no_fault_of_a_text(make, server, monkeypatch):
@@ -376,18 +379,18 @@ def test_what_cannot_be_sent_at_all_is_no_fault_of_a_text(make, server, monkeypa
     assert "UnicodeEncodeError" in str(error)
 
 
-def test_a_stalled_request_ends_at_its_deadline(make, server, gate):
+def test_a_stalled_request_ends_at_its_deadline(make, server, limiter):
     server.script(Misdeed(stall=True))
     parts, error = collect(make(api_timeout_s=3.0))
     assert (None, 12) == (error, len(rows_of(parts)))
-    assert ["failed", "settled"] == gate.ends()
+    assert ["failed", "settled"] == limiter.ends()
 
 
-def test_a_body_that_drips_does_not_stretch_the_deadline(make, server, gate):
+def test_a_body_that_drips_does_not_stretch_the_deadline(make, server, limiter):
     server.script(Misdeed(drip=True))
     parts, error = collect(make(api_timeout_s=3.0))
     assert (None, 12) == (error, len(rows_of(parts)))
-    assert ["failed", "settled"] == gate.ends()
+    assert ["failed", "settled"] == limiter.ends()
 
 
 def test_one_bad_text_is_found_by_halving_and_its_neighbours_are_embedded_once(make, server):
@@ -445,17 +448,19 @@ def test_a_text_that_is_no_unicode_is_never_sent_and_its_neighbours_are(make, se
     [
         refusal(400, "max_tokens_per_request", "Requested 300001 tokens"),
         refusal(429, "rate_limit_exceeded", "Request too large for the model"),
-        limited(x_should_retry="false"),
+        rate_limited(x_should_retry="false"),
     ],
 )
-def test_a_request_that_is_too_large_is_halved_and_the_size_remembered(make, server, gate, large):
+def test_a_request_that_is_too_large_is_halved_and_the_size_remembered(
+    make, server, limiter, large
+):
     server.plan = lambda call: large if len(call.texts) > 3 else None
     embedder = make()
     parts, error = collect(embedder)
     check(parts)
     assert (None, list(range(12))) == (error, rows_of(parts))
     assert [12, 6, 3, 3, 3, 3] == [len(texts) for texts in server.texts()]
-    assert "limited" not in gate.ends()
+    assert "rate_limited" not in limiter.ends()
     server.calls.clear()
     collect(embedder)
     assert [3] * 4 == [len(texts) for texts in server.texts()]
@@ -483,7 +488,7 @@ def test_more_inputs_are_tried_again_after_many_full_requests(make, server, monk
 
 
 def test_one_text_larger_than_the_whole_rate_limit_waits_and_its_neighbours_do_not(make, server):
-    large = limited(x_should_retry="false")
+    large = rate_limited(x_should_retry="false")
     server.plan = lambda call: large if "large" in call.texts else None
     embedder = make()
     parts, error = collect(embedder, [*TEXTS, "large"])
@@ -497,60 +502,60 @@ def test_one_text_larger_than_the_whole_rate_limit_waits_and_its_neighbours_do_n
 STOPS = {
     "401": (refusal(401, "invalid_api_key"), "invalid_api_key"),
     "403": (refusal(403), "http_403"),
-    "insufficient_quota": (limited("insufficient_quota"), "insufficient_quota"),
-    "spend limit": (limited("project_spend_limit_exceeded"), "project_spend_limit_exceeded"),
+    "insufficient_quota": (rate_limited("insufficient_quota"), "insufficient_quota"),
+    "spend limit": (rate_limited("project_spend_limit_exceeded"), "project_spend_limit_exceeded"),
 }
 
 
 @pytest.mark.parametrize(("stop", "code"), STOPS.values(), ids=STOPS)
-def test_a_refused_account_stops_the_fleet_at_once(make, server, gate, stop, code):
+def test_a_refused_account_stops_the_fleet_at_once(make, server, limiter, stop, code):
     server.plan = lambda call: stop
     parts, error = collect(make(most_inputs=1, api_requests=1))
     assert ([], ProviderStopped, code) == (parts, type(error), error.stop.code)
-    assert ([code], 1) == ([stop.code for stop in gate.stops], len(server.calls))
+    assert ([code], 1) == ([stop.code for stop in limiter.stops], len(server.calls))
 
 
-def test_an_unknown_model_stops_its_space_and_not_the_account(make, server, gate):
+def test_an_unknown_model_stops_its_space_and_not_the_account(make, server, limiter):
     server.plan = lambda call: refusal(404, "model_not_found")
     parts, error = collect(make())
-    assert ([], ProviderStopped, []) == (parts, type(error), gate.stops)
+    assert ([], ProviderStopped, []) == (parts, type(error), limiter.stops)
     assert "openai/text-embedding-3-small" in str(error)
 
 
 @pytest.mark.parametrize(
-    ("late", "given"), [(None, [3, 4, 5]), (limited(), []), (refusal(500), [])]
+    ("late", "given"), [(None, [3, 4, 5]), (rate_limited(), []), (refusal(500), [])]
 )
 def test_after_a_stop_what_was_under_way_counts_and_nothing_more_is_sent(
-    make, server, gate, late, given
+    make, server, limiter, late, given
 ):
     both = threading.Barrier(2)
 
     def plan(call):
         both.wait(10)
         if TEXTS[0] in call.texts:
-            return limited("insufficient_quota")
+            return rate_limited("insufficient_quota")
         assert gate_knows.wait(10)
         return late
 
     gate_knows = threading.Event()
-    tell = gate.stop
+    tell = limiter.stop
 
     async def stopped(stop):
         await tell(stop)
         gate_knows.set()
 
-    gate.stop = stopped
+    limiter.stop = stopped
     server.plan = plan
     parts, error = collect(make(most_inputs=3, api_requests=2))
     assert (given, ProviderStopped) == (rows_of(parts), type(error))
     assert 2 == len(server.calls)
 
 
-def test_what_is_under_way_is_given_out_when_the_rest_is_not_wanted(make, server, gate):
+def test_what_is_under_way_is_given_out_when_the_rest_is_not_wanted(make, server, limiter):
     all_there, in_line, left = threading.Barrier(3), threading.Event(), threading.Event()
 
     async def turn(told):
-        if len(gate.told) > 3:
+        if len(limiter.told) > 3:
             in_line.set()
             try:
                 await asyncio.sleep(60)
@@ -568,18 +573,18 @@ def test_what_is_under_way_is_given_out_when_the_rest_is_not_wanted(make, server
         left.set()
         return False
 
-    gate.before, server.plan = turn, plan
+    limiter.before, server.plan = turn, plan
     parts = list(make(most_inputs=2, api_requests=3).parts(TEXTS, "document", wanted))
     check(parts)
     assert (list(range(6)), 3) == (rows_of(parts), len(server.calls))
-    assert ["settled"] * 3 + ["called off"] == gate.ends()
+    assert ["settled"] * 3 + ["called off"] == limiter.ends()
 
 
-def test_leaving_early_takes_back_what_was_not_sent(make, server, gate):
+def test_leaving_early_takes_back_what_was_not_sent(make, server, limiter):
     waits, arrived = threading.Event(), threading.Event()
 
     async def turn(told):
-        if len(gate.told) > 2:
+        if len(limiter.told) > 2:
             waits.set()
             try:
                 await asyncio.sleep(60)
@@ -593,7 +598,7 @@ def test_leaving_early_takes_back_what_was_not_sent(make, server, gate):
         arrived.set()
         return Misdeed(stall=True)
 
-    gate.before = turn
+    limiter.before = turn
     server.plan = stalled
     parts = make(most_inputs=2, api_requests=3).parts(TEXTS, "document")
     assert [0, 1] == list(next(parts).rows)
@@ -601,13 +606,13 @@ def test_leaving_early_takes_back_what_was_not_sent(make, server, gate):
     assert arrived.wait(10)
     parts.close()
     # The first was answered, the second is under way and counts, the others never were.
-    assert ["settled", "settled", "called off"] == gate.ends()[:3]
-    assert {"called off"} == set(gate.ends()[2:])
+    assert ["settled", "settled", "called off"] == limiter.ends()[:3]
+    assert {"called off"} == set(limiter.ends()[2:])
     assert 2 == len(server.calls)
 
 
-def test_a_closed_access_ends_what_is_under_way(server, gate):
-    api = factory_to(server, gate)
+def test_a_closed_access_ends_what_is_under_way(server, limiter):
+    api = factory_to(server, limiter)
     server.plan = lambda call: Misdeed(stall=True)
     embedder = api.embedder(SPACE)
     ended = []

@@ -12,11 +12,11 @@ from embedfleet_schema.accounts import account_of
 from embedfleet_schema.store.limits import LimitBook, LimitName
 from embedfleet_workers.embedding_errors import EmbedderBusy
 from embedfleet_workers.rate_limits.concurrency import FIRST, AdaptiveConcurrency
-from embedfleet_workers.rate_limits.quota import Gate, LimitKey, Observed
+from embedfleet_workers.rate_limits.quota import Limiter, LimitKey, Observed
 from embedfleet_workers.rate_limits.readings import is_sane, wait_after_429
-from embedfleet_workers.rate_limits.registry import Gates
+from embedfleet_workers.rate_limits.registry import LimiterRegistry
 from embedfleet_workers.rate_limits.stores.fallback_store import FallbackStore
-from embedfleet_workers.rate_limits.stores.limit_store import Ask, Sight, StoreAway, Turn
+from embedfleet_workers.rate_limits.stores.limit_store import Cost, Reading, Reservation, StoreAway
 from embedfleet_workers.rate_limits.stores.memory_store import MemoryStore
 from embedfleet_workers.rate_limits.waiting import AHEAD_S
 from embedfleet_workers.stop import Stop
@@ -34,13 +34,13 @@ class Unreachable:
     release = refund
 
 
-def gates_of(quotas: dict[str, float], processes: int = 1) -> list[Gate]:
-    """The gates of several processes over one store."""
+def limiters_of(quotas: dict[str, float], processes: int = 1) -> list[Limiter]:
+    """The limiters of several processes over one store."""
     store = MemoryStore(asyncio.get_running_loop().time)
-    made = [Gates(None, None, store=store, target=1.0) for _ in range(processes)]
+    made = [LimiterRegistry(None, None, store=store, target=1.0) for _ in range(processes)]
     for each in made:
         each.book = LimitBook({LimitName("openai", "", "model"): quotas} if quotas else {})
-    return [each.gate("openai", "model", "account") for each in made]
+    return [each.limiter("openai", "model", "account") for each in made]
 
 
 def now() -> float:
@@ -53,11 +53,11 @@ def virtually(test: Callable[[], Coroutine[Any, Any, None]]) -> None:
 
 def test_a_caller_is_admitted_at_its_turn_and_not_before():
     async def test() -> None:
-        (gate,) = gates_of({"requests": 60.0})
+        (limiter,) = limiters_of({"requests": 60.0})
         began = now()
         moments = []
         for _ in range(4):
-            await gate.admit(ONE, max_wait_s=60)
+            await limiter.admit(ONE, max_wait_s=60)
             moments.append(round(now() - began, 2))
         assert [0.0, 1.0, 2.0, 3.0] == moments
 
@@ -66,17 +66,17 @@ def test_a_caller_is_admitted_at_its_turn_and_not_before():
 
 def test_a_turn_too_far_away_says_when_to_come_again():
     async def test() -> None:
-        (gate,) = gates_of({"requests": 6.0})
-        await gate.admit(ONE, max_wait_s=5)
+        (limiter,) = limiters_of({"requests": 6.0})
+        await limiter.admit(ONE, max_wait_s=5)
         with pytest.raises(EmbedderBusy, match=r"wait 7\.5 s: the rate limit of openai/account/mo"):
-            await gate.admit(ONE, max_wait_s=5)
+            await limiter.admit(ONE, max_wait_s=5)
 
     virtually(test)
 
 
 def test_processes_take_turns():
     async def test() -> None:
-        first, second = gates_of({"requests": 60.0}, processes=2)
+        first, second = limiters_of({"requests": 60.0}, processes=2)
         began = now()
         await asyncio.gather(*(each.admit(ONE, max_wait_s=60) for each in [first, second] * 5))
         assert 9.0 == pytest.approx(now() - began, abs=0.01)
@@ -86,9 +86,10 @@ def test_processes_take_turns():
 
 def test_a_stop_is_heard_by_all_who_wait_anywhere_within_a_second():
     async def test() -> None:
-        first, second = gates_of({"requests": 6.0}, processes=2)
+        first, second = limiters_of({"requests": 6.0}, processes=2)
         waiting = [
-            asyncio.create_task(gate.admit(ONE, max_wait_s=60)) for gate in [first, second] * 3
+            asyncio.create_task(limiter.admit(ONE, max_wait_s=60))
+            for limiter in [first, second] * 3
         ]
         await asyncio.sleep(1.0)
         stopped_at = now()
@@ -108,14 +109,14 @@ def test_a_stop_is_heard_by_all_who_wait_anywhere_within_a_second():
 
 def test_a_waiter_that_is_cancelled_gives_its_turn_back():
     async def test() -> None:
-        (gate,) = gates_of({"requests": 60.0})
-        await gate.admit(ONE, max_wait_s=60)
-        unwanted = asyncio.create_task(gate.admit(ONE, max_wait_s=60))
+        (limiter,) = limiters_of({"requests": 60.0})
+        await limiter.admit(ONE, max_wait_s=60)
+        unwanted = asyncio.create_task(limiter.admit(ONE, max_wait_s=60))
         await asyncio.sleep(0.5)
         unwanted.cancel()
         await asyncio.wait([unwanted])
         began = now()
-        await gate.admit(ONE, max_wait_s=60)
+        await limiter.admit(ONE, max_wait_s=60)
         assert 0.5 == pytest.approx(now() - began, abs=0.01)
 
     virtually(test)
@@ -123,12 +124,12 @@ def test_a_waiter_that_is_cancelled_gives_its_turn_back():
 
 def test_the_turn_of_a_waiter_that_is_cancelled_is_taken_over_by_one_in_the_line():
     async def test() -> None:
-        (gate,) = gates_of({"requests": 60.0})
+        (limiter,) = limiters_of({"requests": 60.0})
         began = now()
         came: list[float] = []
 
         async def wait() -> None:
-            await gate.admit(ONE, max_wait_s=60)
+            await limiter.admit(ONE, max_wait_s=60)
             came.append(now() - began)
 
         waiting = [asyncio.create_task(wait()) for _ in range(6)]
@@ -142,11 +143,11 @@ def test_the_turn_of_a_waiter_that_is_cancelled_is_taken_over_by_one_in_the_line
 
 def test_a_large_request_does_not_take_over_the_turn_of_a_small_one():
     async def test() -> None:
-        (gate,) = gates_of({"tokens": 6_000.0})
+        (limiter,) = limiters_of({"tokens": 6_000.0})
         began = now()
         small, large = {"tokens": 100.0}, {"tokens": 500.0}
         waiting = [
-            asyncio.create_task(gate.admit(costs, max_wait_s=60))
+            asyncio.create_task(limiter.admit(costs, max_wait_s=60))
             for costs in (small, small, small, large)
         ]
         await asyncio.sleep(0.5)
@@ -159,11 +160,11 @@ def test_a_large_request_does_not_take_over_the_turn_of_a_small_one():
 
 def test_a_process_that_dies_takes_two_seconds_of_turns_with_it_at_the_most():
     async def test() -> None:
-        first, second = gates_of({"requests": 60.0}, processes=2)
+        first, second = limiters_of({"requests": 60.0}, processes=2)
         dead = [asyncio.create_task(first.admit(ONE, max_wait_s=60)) for _ in range(30)]
         await asyncio.sleep(0.5)
-        lane = cast("Any", first)._lane
-        lane.store = Unreachable()
+        limiter = cast("Any", first)._key_limiter
+        limiter.store = Unreachable()
         for task in dead:
             task.cancel()
         began = now()
@@ -175,10 +176,10 @@ def test_a_process_that_dies_takes_two_seconds_of_turns_with_it_at_the_most():
 
 def test_a_turn_from_the_middle_that_is_given_back_is_not_booked_twice():
     async def test() -> None:
-        (gate,) = gates_of({"requests": 60.0})
-        await gate.admit(ONE, max_wait_s=60)
+        (limiter,) = limiters_of({"requests": 60.0})
+        await limiter.admit(ONE, max_wait_s=60)
         began = now()
-        waiting = [asyncio.create_task(gate.admit(ONE, max_wait_s=60)) for _ in range(6)]
+        waiting = [asyncio.create_task(limiter.admit(ONE, max_wait_s=60)) for _ in range(6)]
         await asyncio.sleep(0.1)
         waiting[0].cancel()
         moments = []
@@ -193,12 +194,12 @@ def test_a_turn_from_the_middle_that_is_given_back_is_not_booked_twice():
 
 def test_a_line_that_is_too_long_is_told_at_once():
     async def test() -> None:
-        (gate,) = gates_of({"requests": 60.0})
-        waiting = [asyncio.create_task(gate.admit(ONE, max_wait_s=60)) for _ in range(30)]
+        (limiter,) = limiters_of({"requests": 60.0})
+        waiting = [asyncio.create_task(limiter.admit(ONE, max_wait_s=60)) for _ in range(30)]
         await asyncio.sleep(0.1)
         began = now()
         with pytest.raises(EmbedderBusy):
-            await gate.admit(ONE, max_wait_s=5)
+            await limiter.admit(ONE, max_wait_s=5)
         assert now() == began
         for task in waiting:
             task.cancel()
@@ -208,11 +209,11 @@ def test_a_line_that_is_too_long_is_told_at_once():
 
 def test_first_come_first_served_in_a_process():
     async def test() -> None:
-        (gate,) = gates_of({"requests": 60.0})
+        (limiter,) = limiters_of({"requests": 60.0})
         served: list[int] = []
 
         async def ask(number: int) -> None:
-            await gate.admit(ONE, max_wait_s=60)
+            await limiter.admit(ONE, max_wait_s=60)
             served.append(number)
 
         await asyncio.gather(*(ask(number) for number in range(12)))
@@ -223,13 +224,13 @@ def test_first_come_first_served_in_a_process():
 
 def test_an_admission_ends_once():
     async def test() -> None:
-        (gate,) = gates_of({"requests": 60.0})
-        admission = await gate.admit(ONE, max_wait_s=60)
-        await admission.limited(5.0)
-        await admission.limited(50.0)
+        (limiter,) = limiters_of({"requests": 60.0})
+        admission = await limiter.admit(ONE, max_wait_s=60)
+        await admission.rate_limited(5.0)
+        await admission.rate_limited(50.0)
         await admission.settle({"requests": 0.0})
         began = now()
-        await gate.admit(ONE, max_wait_s=60)
+        await limiter.admit(ONE, max_wait_s=60)
         assert 6.0 <= now() - began <= 6.6
 
     virtually(test)
@@ -257,13 +258,13 @@ def test_a_limit_from_headers_is_believed_when_it_can_be_one_of_a_minute(
 
 def test_a_limit_from_headers_holds_from_the_next_request_on():
     async def test() -> None:
-        (gate,) = gates_of({})
-        admission = await gate.admit(ONE, max_wait_s=60)
+        (limiter,) = limiters_of({})
+        admission = await limiter.admit(ONE, max_wait_s=60)
         await admission.settle(seen=Observed({"requests": 60.0, "tokens": 250_000.0}))
-        assert 2_500 == gate.most_tokens
-        await gate.admit(ONE, max_wait_s=60)
+        assert 2_500 == limiter.most_tokens
+        await limiter.admit(ONE, max_wait_s=60)
         began = now()
-        await gate.admit(ONE, max_wait_s=60)
+        await limiter.admit(ONE, max_wait_s=60)
         assert 1.0 == pytest.approx(now() - began, abs=0.01)
 
     virtually(test)
@@ -274,8 +275,8 @@ def test_a_limit_from_headers_holds_from_the_next_request_on():
 )
 def test_a_request_takes_a_hundredth_of_a_minutes_tokens_at_the_most(tokens, most):
     async def test() -> None:
-        (gate,) = gates_of({} if tokens is None else {"tokens": tokens})
-        assert most == gate.most_tokens
+        (limiter,) = limiters_of({} if tokens is None else {"tokens": tokens})
+        assert most == limiter.most_tokens
 
     virtually(test)
 
@@ -300,12 +301,12 @@ def test_the_wait_after_a_429_is_the_servers_or_what_the_bucket_needs(retry_afte
 
 def test_a_cap_on_requests_at_once_holds_for_the_whole_fleet():
     async def test() -> None:
-        gates = gates_of({"concurrency": 2.0}, processes=3)
+        registry = limiters_of({"concurrency": 2.0}, processes=3)
         under_way = most = 0
 
-        async def call(gate: Gate) -> None:
+        async def call(limiter: Limiter) -> None:
             nonlocal under_way, most
-            admission = await gate.admit(ONE, max_wait_s=60)
+            admission = await limiter.admit(ONE, max_wait_s=60)
             under_way += 1
             most = max(most, under_way)
             await asyncio.sleep(1.0)
@@ -313,7 +314,7 @@ def test_a_cap_on_requests_at_once_holds_for_the_whole_fleet():
             await admission.settle()
 
         began = now()
-        await asyncio.gather(*(call(gate) for gate in gates * 4))
+        await asyncio.gather(*(call(limiter) for limiter in registry * 4))
         assert (2, 6.0) == (most, pytest.approx(now() - began, abs=0.01))
 
     virtually(test)
@@ -321,11 +322,11 @@ def test_a_cap_on_requests_at_once_holds_for_the_whole_fleet():
 
 def test_a_place_comes_back_however_its_request_ends():
     async def test() -> None:
-        (gate,) = gates_of({"concurrency": 1.0})
-        for end in ("settle", "limited", "failed"):
-            admission = await gate.admit(ONE, max_wait_s=60)
-            with pytest.raises(EmbedderBusy, match="all places"):
-                await gate.admit(ONE, max_wait_s=1)
+        (limiter,) = limiters_of({"concurrency": 1.0})
+        for end in ("settle", "rate_limited", "failed"):
+            admission = await limiter.admit(ONE, max_wait_s=60)
+            with pytest.raises(EmbedderBusy, match="all slots"):
+                await limiter.admit(ONE, max_wait_s=1)
             await getattr(admission, end)()
 
     virtually(test)
@@ -341,47 +342,47 @@ def test_accounts_are_told_apart_and_give_no_key_away():
 # A server that states no quota --------------------------------------------------------------------
 
 
-async def load(places: AdaptiveConcurrency, rounds: int, answer: Callable[[int], float]) -> int:
+async def load(slots: AdaptiveConcurrency, rounds: int, answer: Callable[[int], float]) -> int:
     """Send as many requests as there is room for; returns how many there were at once at last."""
     most = 0
 
     async def call() -> None:
         nonlocal most
-        entered = await places.enter(600.0)
+        entered = await slots.enter(600.0)
         assert entered is not None
-        most = max(most, places.in_flight)
-        took = answer(places.in_flight)
+        most = max(most, slots.in_flight)
+        took = answer(slots.in_flight)
         await asyncio.sleep(abs(took))
-        places.leave(entered, answered=took >= 0)
+        slots.leave(entered, answered=took >= 0)
 
     for _ in range(rounds):
         most = 0
-        await asyncio.gather(*(call() for _ in range(2 * int(places.limit))))
+        await asyncio.gather(*(call() for _ in range(2 * int(slots.limit))))
     return most
 
 
 def test_a_server_that_bears_more_is_given_more_up_to_a_limit():
     async def test() -> None:
-        places = AdaptiveConcurrency()
-        assert int(FIRST) == await load(places, 1, lambda _: 0.1)
-        assert 64 == await load(places, 60, lambda _: 0.1)
+        slots = AdaptiveConcurrency()
+        assert int(FIRST) == await load(slots, 1, lambda _: 0.1)
+        assert 64 == await load(slots, 60, lambda _: 0.1)
 
     virtually(test)
 
 
 def test_a_server_that_fails_is_given_one_at_a_time():
     async def test() -> None:
-        places = AdaptiveConcurrency()
-        assert 1 == await load(places, 10, lambda _: -0.1)
+        slots = AdaptiveConcurrency()
+        assert 1 == await load(slots, 10, lambda _: -0.1)
 
     virtually(test)
 
 
 def test_a_server_that_only_makes_requests_wait_is_not_given_ever_more():
     async def test() -> None:
-        places = AdaptiveConcurrency()
+        slots = AdaptiveConcurrency()
         # Eight at once are served at full speed, more only share it.
-        most = await load(places, 200, lambda at_once: 0.5 * max(1.0, at_once / 8))
+        most = await load(slots, 200, lambda at_once: 0.5 * max(1.0, at_once / 8))
         assert 8 <= most <= 24
 
     virtually(test)
@@ -389,31 +390,31 @@ def test_a_server_that_only_makes_requests_wait_is_not_given_ever_more():
 
 def test_small_requests_beside_large_ones_are_no_sign_of_slowness():
     async def test() -> None:
-        places = AdaptiveConcurrency()
+        slots = AdaptiveConcurrency()
 
         async def call(size: float) -> None:
-            entered = await places.enter(600.0)
+            entered = await slots.enter(600.0)
             assert entered is not None
             await asyncio.sleep(size / 1_000)
-            places.leave(entered, answered=True, size=size)
+            slots.leave(entered, answered=True, size=size)
 
         for _ in range(60):
-            sizes = [10.0 if each % 8 == 7 else 2_000.0 for each in range(2 * int(places.limit))]
+            sizes = [10.0 if each % 8 == 7 else 2_000.0 for each in range(2 * int(slots.limit))]
             await asyncio.gather(*map(call, sizes))
-        assert places.limit > 32
+        assert slots.limit > 32
 
     virtually(test)
 
 
 def test_who_comes_while_the_head_of_the_line_sits_out_a_pause_is_told_so_at_once():
     async def test() -> None:
-        (gate,) = gates_of({"requests": 60.0})
-        await (await gate.admit(ONE, max_wait_s=5)).limited(30.0)
-        head = asyncio.create_task(gate.admit(ONE, max_wait_s=60))
+        (limiter,) = limiters_of({"requests": 60.0})
+        await (await limiter.admit(ONE, max_wait_s=5)).rate_limited(30.0)
+        head = asyncio.create_task(limiter.admit(ONE, max_wait_s=60))
         await asyncio.sleep(0.1)
         began = now()
         with pytest.raises(EmbedderBusy) as raised:
-            await gate.admit(ONE, max_wait_s=5)
+            await limiter.admit(ONE, max_wait_s=5)
         assert (0.0, 27.5) == (now() - began, pytest.approx(raised.value.seconds, abs=2))
         await (await head).settle()
 
@@ -422,17 +423,17 @@ def test_who_comes_while_the_head_of_the_line_sits_out_a_pause_is_told_so_at_onc
 
 def test_who_gives_up_waiting_takes_no_place():
     async def test() -> None:
-        places = AdaptiveConcurrency()
-        entered = [await places.enter(1.0) for _ in range(4)]
-        assert await places.enter(1.0) is None
-        unwanted = asyncio.create_task(places.enter(60.0))
+        slots = AdaptiveConcurrency()
+        entered = [await slots.enter(1.0) for _ in range(4)]
+        assert await slots.enter(1.0) is None
+        unwanted = asyncio.create_task(slots.enter(60.0))
         await asyncio.sleep(0.1)
         unwanted.cancel()
         await asyncio.wait([unwanted])
         for each in entered:
             assert each is not None
-            places.leave(each, answered=None)
-        assert 0 == places.in_flight
+            slots.leave(each, answered=None)
+        assert 0 == slots.in_flight
 
     virtually(test)
 
@@ -440,15 +441,15 @@ def test_who_gives_up_waiting_takes_no_place():
 def test_a_limit_that_is_taken_back_leaves_no_server_without_any():
     async def test() -> None:
         store = MemoryStore(asyncio.get_running_loop().time)
-        gates = Gates(None, None, store=store, target=1.0)
-        gates.book = LimitBook({LimitName("openai", "", "model"): {"requests": 6_000.0}})
-        gate = gates.gate("openai", "model", "account")
-        await (await gate.admit(ONE, max_wait_s=5)).settle()
-        gates.book = LimitBook({})
+        registry = LimiterRegistry(None, None, store=store, target=1.0)
+        registry.book = LimitBook({LimitName("openai", "", "model"): {"requests": 6_000.0}})
+        limiter = registry.limiter("openai", "model", "account")
+        await (await limiter.admit(ONE, max_wait_s=5)).settle()
+        registry.book = LimitBook({})
         for _ in range(int(FIRST)):
-            await gate.admit(ONE, max_wait_s=5)
-        with pytest.raises(EmbedderBusy, match="all places"):
-            await gate.admit(ONE, max_wait_s=1)
+            await limiter.admit(ONE, max_wait_s=5)
+        with pytest.raises(EmbedderBusy, match="all slots"):
+            await limiter.admit(ONE, max_wait_s=1)
 
     virtually(test)
 
@@ -469,13 +470,13 @@ def test_while_the_store_is_away_siblings_are_no_strangers():
         fleet = Away(loop.time)
         store = FallbackStore(fleet, lambda: 4)
         key = LimitKey("openai", "account", "model")
-        asks = {"tokens": Ask(100.0, quota=6_000.0)}
+        costs = {"tokens": Cost(100.0, quota=6_000.0)}
 
         async def foreign(seconds: int) -> float:
             for _ in range(seconds // 5):
-                turn = await store.reserve(key, asks, target=1.0, max_wait_s=60)
-                assert isinstance(turn, Turn)
-                await store.settle(key, turn, {}, {"tokens": Sight(6_000.0, 4_000.0)})
+                turn = await store.reserve(key, costs, target=1.0, max_wait_s=60)
+                assert isinstance(turn, Reservation)
+                await store.settle(key, turn, {}, {"tokens": Reading(6_000.0, 4_000.0)})
                 await asyncio.sleep(5.0)
             found = await store.snapshot(key)
             assert found is not None
@@ -492,9 +493,9 @@ def test_while_the_store_is_away_siblings_are_no_strangers():
 
 def test_those_who_wait_are_let_in_once_a_quota_is_known():
     async def test() -> None:
-        (gate,) = gates_of({})
-        first = await gate.admit(ONE, max_wait_s=60)
-        rest = [asyncio.create_task(gate.admit(ONE, max_wait_s=60)) for _ in range(9)]
+        (limiter,) = limiters_of({})
+        first = await limiter.admit(ONE, max_wait_s=60)
+        rest = [asyncio.create_task(limiter.admit(ONE, max_wait_s=60)) for _ in range(9)]
         await asyncio.sleep(1.0)
         assert 3 == sum(task.done() for task in rest)
         await first.settle(seen=Observed({"requests": 6_000.0}))

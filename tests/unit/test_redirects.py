@@ -14,7 +14,7 @@ from embedfleet_schema.types import Space
 from embedfleet_workers.embedders.api.factory import ApiEmbedderFactory
 from embedfleet_workers.lane.batch_api import BatchApi, NotDone
 from embedfleet_workers.stop import Stop
-from plugins.open_limiter import OpenGates
+from plugins.open_limiter import OpenRegistry
 
 STATUSES = (301, 302, 303, 307, 308)
 TEXT = "a text that stays here"
@@ -87,7 +87,7 @@ def test_an_embedder_stops_at_a_redirect(servers, place, provider):
     server, other = servers
     server.place = place
     given = {f"{provider}_base_url": server.url, f"{provider}_api_key": "sk-secret"}
-    access = ApiEmbedderFactory(load_settings(**given), OpenGates())
+    access = ApiEmbedderFactory(load_settings(**given), OpenRegistry())
     space = Space(provider, PROVIDERS[provider], 8, 512)
     replies = asyncio.run(sent(access, space, server))
     access.close()

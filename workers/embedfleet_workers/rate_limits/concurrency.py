@@ -27,7 +27,7 @@ class AdaptiveConcurrency:
         self._shrunk_at = -math.inf
 
     async def enter(self, timeout_s: float) -> float | None:
-        """Wait for a place: the time of entering, or None where it took too long."""
+        """Wait for a slot: the time of entering, or None where it took too long."""
         loop = asyncio.get_running_loop()
         if self._waiting or self._is_full():
             turn: asyncio.Future[None] = loop.create_future()
@@ -47,7 +47,7 @@ class AdaptiveConcurrency:
         return loop.time()
 
     def leave(self, entered: float, *, answered: bool | None, size: float = 1.0) -> None:
-        """Give the place back; `answered` is None where the time that it took says nothing.
+        """Give the slot back; `answered` is None where the time that it took says nothing.
 
         Times are compared among requests of like `size` (tokens), within a factor of two.
         """

@@ -13,19 +13,19 @@ from embedfleet_workers.embedding_errors import EmbedderBusy
 from embedfleet_workers.rate_limits.concurrency import AdaptiveConcurrency
 from embedfleet_workers.rate_limits.quota import Amounts, LimitKey, Observed
 from embedfleet_workers.rate_limits.readings import in_force, is_sane, wait_after_429
-from embedfleet_workers.rate_limits.slots import FleetPlace, OwnPlace, Place
+from embedfleet_workers.rate_limits.slots import FleetSlot, ProcessSlot, Slot
 from embedfleet_workers.rate_limits.stores.limit_store import (
     STOP_S,
-    Ask,
+    Cost,
     LimitStore,
     Lost,
-    Refusal,
-    Sight,
-    TooFar,
-    Turn,
+    Penalty,
+    Reading,
+    Reservation,
+    WaitTooLong,
 )
-from embedfleet_workers.rate_limits.timers import Sleepers
-from embedfleet_workers.rate_limits.waiting import AHEAD_S, Line, Spare
+from embedfleet_workers.rate_limits.timers import Timers
+from embedfleet_workers.rate_limits.waiting import AHEAD_S, HandedOver, WaitQueue
 from embedfleet_workers.stop import Stop
 
 log = logging.getLogger(__name__)
@@ -41,12 +41,12 @@ SHORTEST_REST_S = 0.01
 
 
 @dataclass(frozen=True, slots=True)
-class Terms:
-    """What all lanes of a process have in common.
+class LimiterOptions:
+    """What all limiters of a process have in common.
 
     Args:
         target: share of a limit to use.
-        lease_s: when the place of a request that was never given back is free again.
+        lease_s: when the slot of a request that was never given back is free again.
         by: host and process, for those who ask who paused the fleet.
     """
 
@@ -55,89 +55,93 @@ class Terms:
     by: str
 
 
-class Lane:
+class KeyLimiter:
     """One limit, as this process knows it. For one event loop."""
 
     def __init__(
-        self, key: LimitKey, store: LimitStore, terms: Terms, quotas: Callable[[], Amounts]
+        self,
+        key: LimitKey,
+        store: LimitStore,
+        options: LimiterOptions,
+        quotas: Callable[[], Amounts],
     ) -> None:
         self.key = key
         self.store = store
-        self.terms = terms
+        self.options = options
         self._quotas = quotas
         self._seen: dict[str, float] = {}
         self._adaptive = AdaptiveConcurrency()
-        self._line = Line()
-        self._sleepers = Sleepers(lambda: store.glance(key))
+        self._queue = WaitQueue()
+        self._timers = Timers(lambda: store.clock_state(key))
 
     @property
     def most_tokens(self) -> int | None:
         limit = in_force(self._quotas().get("tokens", 0.0), self._seen.get("tokens", 0.0))
         return max(1, int(LARGEST_SHARE * limit)) if limit > 0 else None
 
-    async def admit(self, costs: Amounts, max_wait_s: float) -> LaneAdmission:
-        """Wait for a place and for the turn.
+    async def admit(self, costs: Amounts, max_wait_s: float) -> KeyAdmission:
+        """Wait for a slot and for the turn.
 
         Raises:
             EmbedderBusy: it would take longer than `max_wait_s`, or the fleet holds its calls.
         """
         deadline = _now() + max_wait_s
-        place = await self._place(max_wait_s)
+        slot = await self._slot(max_wait_s)
         try:
             turn, reserved = await self._turn(costs, deadline, max_wait_s)
         except BaseException:
-            await asyncio.shield(place.leave(answered=None))
+            await asyncio.shield(slot.leave(answered=None))
             raise
-        return LaneAdmission(self, turn, reserved, place)
+        return KeyAdmission(self, turn, reserved, slot)
 
     async def stop(self, stop: Stop) -> None:
-        await self.store.stop(self.key, stop, self.terms.by)
-        self._sleepers.wake()
+        await self.store.stop(self.key, stop, self.options.by)
+        self._timers.wake()
 
-    def sights(self, seen: Observed | None) -> dict[str, Sight]:
+    def readings(self, seen: Observed | None) -> dict[str, Reading]:
         """What headers said, as far as it can be believed."""
-        found: dict[str, Sight] = {}
+        found: dict[str, Reading] = {}
         if seen is None:
             return found
         quotas = self._quotas()
         for name, limit in seen.limits.items():
             if is_sane(limit, quotas.get(name, 0.0)):
                 left = seen.remaining.get(name, -1.0)
-                found[name] = Sight(limit, limit - left if 0 <= left <= limit else -1.0)
+                found[name] = Reading(limit, limit - left if 0 <= left <= limit else -1.0)
                 self._seen[name] = limit
         if found:
             self._adaptive.open()
         return found
 
     def close(self) -> None:
-        self._sleepers.close()
+        self._timers.close()
 
-    async def _place(self, max_wait_s: float) -> Place:
-        places = int(self._quotas().get(CONCURRENCY, 0))
-        place: FleetPlace | OwnPlace
-        if places > 0:
-            place = FleetPlace(self.store, self.key, uuid4().hex, places)
-            entered = await place.enter(self.terms.lease_s, max_wait_s)
+    async def _slot(self, max_wait_s: float) -> Slot:
+        slots = int(self._quotas().get(CONCURRENCY, 0))
+        slot: FleetSlot | ProcessSlot
+        if slots > 0:
+            slot = FleetSlot(self.store, self.key, uuid4().hex, slots)
+            entered = await slot.enter(self.options.lease_s, max_wait_s)
         else:
             if self._limits():
                 self._adaptive.open()
             else:
                 self._adaptive.close()
-            place = OwnPlace(self._adaptive)
-            entered = await place.enter(max_wait_s)
+            slot = ProcessSlot(self._adaptive)
+            entered = await slot.enter(max_wait_s)
         if not entered:
-            reason = f"all places of {self.key} for requests are taken"
+            reason = f"all slots of {self.key} for requests are taken"
             raise EmbedderBusy(seconds=LEAST_BUSY_S, reason=reason)
-        return place
+        return slot
 
     async def _turn(
         self, costs: Amounts, deadline: float, max_wait_s: float
-    ) -> tuple[Turn, Amounts]:
+    ) -> tuple[Reservation, Amounts]:
         """A turn that has come, and what it was reserved for."""
         while True:
-            self._check_wait(self._line.wait_s(self._rates(), _now()), deadline, max_wait_s)
+            self._check_wait(self._queue.wait_s(self._rates(), _now()), deadline, max_wait_s)
             try:
-                async with self._line.head(costs, deadline - _now()):
+                async with self._queue.head(costs, deadline - _now()):
                     turn, reserved = await self._reserved(costs, deadline, max_wait_s)
             except TimeoutError:
                 # Nobody knows how far it had come; the others of this process have waited as long.
@@ -149,22 +153,22 @@ class Lane:
 
     async def _reserved(
         self, costs: Amounts, deadline: float, max_wait_s: float
-    ) -> tuple[Turn, Amounts]:
+    ) -> tuple[Reservation, Amounts]:
         """A turn that comes soon: it is asked for again when the one that is free comes closer."""
         while True:
-            spare = self._line.take_over(costs, _now(), deadline)
+            spare = self._queue.take_over(costs, _now(), deadline)
             if spare is not None:
                 wait_s = max(SHORTEST_REST_S, spare.due - _now())
                 return replace(spare.turn, wait_s=wait_s), spare.costs
             answer = await self._reserve(costs, min(AHEAD_S, max(0.0, deadline - _now())))
             if isinstance(answer, Stop):
                 raise _held()
-            if isinstance(answer, Turn):
+            if isinstance(answer, Reservation):
                 self._learn(answer)
                 return answer, costs
-            self._line.head_due = _now() + answer.wait_s
+            self._queue.head_due = _now() + answer.wait_s
             self._check_wait(answer.wait_s, deadline, max_wait_s)
-            await self._sleepers.rest(max(SHORTEST_REST_S, answer.wait_s - ASK_S))
+            await self._timers.rest(max(SHORTEST_REST_S, answer.wait_s - ASK_S))
 
     def _check_wait(self, wait_s: float, deadline: float, max_wait_s: float) -> None:
         if wait_s > max(0.0, deadline - _now()):
@@ -180,27 +184,27 @@ class Lane:
         for name, quota in self._quotas().items():
             if quota > 0 and name != CONCURRENCY:
                 known[name] = in_force(quota, known.get(name, 0.0))
-        return {name: limit * self.terms.target / 60.0 for name, limit in known.items()}
+        return {name: limit * self.options.target / 60.0 for name, limit in known.items()}
 
-    async def _reserve(self, costs: Amounts, max_wait_s: float) -> Turn | TooFar | Stop:
+    async def _reserve(self, costs: Amounts, max_wait_s: float) -> Reservation | WaitTooLong | Stop:
         quotas = self._quotas()
-        asks = {
-            name: Ask(cost, quotas.get(name, 0.0), self._seen.get(name, 0.0))
+        priced = {
+            name: Cost(cost, quotas.get(name, 0.0), self._seen.get(name, 0.0))
             for name, cost in costs.items()
         }
         under_way = asyncio.ensure_future(
-            self.store.reserve(self.key, asks, target=self.terms.target, max_wait_s=max_wait_s)
+            self.store.reserve(self.key, priced, target=self.options.target, max_wait_s=max_wait_s)
         )
         try:
             return await asyncio.shield(under_way)
         except asyncio.CancelledError:
             answer = await under_way
-            if isinstance(answer, Turn):
+            if isinstance(answer, Reservation):
                 sent = answer.wait_s <= 0
                 await self.store.refund(self.key, answer.ticket, costs, sent=sent)
             raise
 
-    async def _wait(self, turn: Turn, costs: Amounts) -> Turn | None:
+    async def _wait(self, turn: Reservation, costs: Amounts) -> Reservation | None:
         """The same turn once it has come; None if the store does not know it any more."""
         while turn.wait_s > 0:
             await self._sleep(turn, costs)
@@ -216,23 +220,23 @@ class Lane:
             turn = answer
         return turn
 
-    async def _sleep(self, turn: Turn, costs: Amounts) -> None:
+    async def _sleep(self, turn: Reservation, costs: Amounts) -> None:
         """Until the turn has come. Who is called off leaves it to the next in line."""
         due = _now() + turn.wait_s
         try:
-            await self._sleepers.sleep(turn.ticket, turn.wait_s)
+            await self._timers.sleep(turn.ticket, turn.wait_s)
         except asyncio.CancelledError:
-            if self._line.leave(Spare(turn, costs, due)):
-                self._sleepers.rouse()
+            if self._queue.leave(HandedOver(turn, costs, due)):
+                self._timers.rouse()
             else:
                 await self._withdraw(turn, costs)
             raise
 
-    async def _withdraw(self, turn: Turn, costs: Amounts) -> None:
+    async def _withdraw(self, turn: Reservation, costs: Amounts) -> None:
         """Give the turn back, also where the caller is being called off."""
         await asyncio.shield(self.store.refund(self.key, turn.ticket, costs, sent=False))
 
-    def _learn(self, turn: Turn) -> None:
+    def _learn(self, turn: Reservation) -> None:
         self._seen.update(turn.seen)
         if turn.limited:
             self._adaptive.open()
@@ -241,46 +245,47 @@ class Lane:
         return bool(self._seen) or any(limit > 0 for limit in self._quotas().values())
 
 
-class LaneAdmission:
+class KeyAdmission:
     """The right to send one request; the first call that ends it counts."""
 
-    def __init__(self, lane: Lane, turn: Turn, costs: Amounts, place: Place) -> None:
-        self._lane = lane
+    def __init__(self, limiter: KeyLimiter, turn: Reservation, costs: Amounts, slot: Slot) -> None:
+        self._key_limiter = limiter
         self._turn = turn
         self._costs = costs
-        self._place = place
+        self._slot = slot
         self._ended = False
 
     async def settle(
         self, actual: Amounts | None = None, seen: Observed | None = None, *, timed: bool = True
     ) -> None:
-        lane = self._lane
+        limiter = self._key_limiter
         delta = {
             name: amount - self._costs[name]
             for name, amount in (actual or {}).items()
             if name in self._costs and amount != self._costs[name]
         }
-        sights = lane.sights(seen)
-        told = lane.store.settle(lane.key, self._turn, delta, sights)
+        readings = limiter.readings(seen)
+        told = limiter.store.settle(limiter.key, self._turn, delta, readings)
         await self._end(told, answered=True if timed else None)
 
-    async def limited(
+    async def rate_limited(
         self, retry_after_s: float | None = None, seen: Observed | None = None
     ) -> None:
-        lane = self._lane
+        limiter = self._key_limiter
         pause = wait_after_429(self._costs, retry_after_s, seen)
         asked = f", asking for {pause:.2f} s" if pause >= 0 else ""
-        refusal = Refusal(
+        refusal = Penalty(
             pause_s=pause,
             jitter=random.random(),  # noqa: S311 - to spread requests, not to guard anything
             why=f"the provider answered 429{asked}",
-            by=lane.terms.by,
+            by=limiter.options.by,
         )
         # Providers count a request that they refuse as one; its tokens they do not.
         refunds = {**self._costs, "requests": 0.0} if "requests" in self._costs else self._costs
-        sights = lane.sights(seen)
+        readings = limiter.readings(seen)
         await self._end(
-            lane.store.penalize(lane.key, self._turn, refunds, sights, refusal), answered=False
+            limiter.store.penalize(limiter.key, self._turn, refunds, readings, refusal),
+            answered=False,
         )
 
     async def failed(self) -> None:
@@ -298,7 +303,7 @@ class LaneAdmission:
                 await told
         finally:
             size = self._costs.get("tokens", 1.0)
-            await self._place.leave(answered=answered, size=size)
+            await self._slot.leave(answered=answered, size=size)
 
 
 def _held() -> EmbedderBusy:

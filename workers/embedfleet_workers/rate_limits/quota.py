@@ -48,7 +48,7 @@ class Admission(Protocol):
         """
         ...
 
-    async def limited(
+    async def rate_limited(
         self, retry_after_s: float | None = None, seen: Observed | None = None
     ) -> None:
         """The provider answered 429: the whole fleet waits, this request asks again."""
@@ -59,7 +59,7 @@ class Admission(Protocol):
         ...
 
 
-class Gate(Protocol):
+class Limiter(Protocol):
     """Admits the requests of this process to what `key` names, in step with all other processes."""
 
     @property

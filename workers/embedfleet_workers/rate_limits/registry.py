@@ -1,4 +1,4 @@
-"""The gates of one process: one lane per limit, over one store, by the limits a person set."""
+"""The limiters of one process: one per limit, over one store, by the limits a person set."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from functools import partial
 from embedfleet_schema.errors import EmbedfleetError
 from embedfleet_schema.store.limits import LimitBook
 from embedfleet_workers.embedding_errors import EmbedderBusy
-from embedfleet_workers.rate_limits.limiter import Lane, Terms
+from embedfleet_workers.rate_limits.limiter import KeyLimiter, LimiterOptions
 from embedfleet_workers.rate_limits.quota import Admission, Amounts, LimitKey
 from embedfleet_workers.rate_limits.stores.fallback_store import FallbackStore
 from embedfleet_workers.rate_limits.stores.limit_store import LimitStore
@@ -27,18 +27,18 @@ REFRESH_S = 4.0
 # PostgreSQL that does not answer in time is asked on, beside: the limits known so far go on.
 PATIENCE_S = 1.0
 BUSY_S = 5.0
-# A request is over by the time its own deadline ends; then its place is anybody's.
+# A request is over by the time its own deadline ends; then its slot is anybody's.
 LEASE_S = 120.0
 
 
-class Gates:
-    """Makes and keeps the gate of each model and account. For one event loop of one process.
+class LimiterRegistry:
+    """Makes and keeps the limiter of each model and account. For one event loop of one process.
 
     Args:
         redis_url: where the fleet keeps the state; None keeps it in this process.
         read: the limits that a person set, from PostgreSQL; None: nobody set any.
         target: share of a limit that the fleet uses.
-        lease_s: when the place of a request is free again that was never given back.
+        lease_s: when the slot of a request is free again that was never given back.
         store: instead of Redis, for tests.
     """
 
@@ -53,36 +53,36 @@ class Gates:
     ) -> None:
         self.book = LimitBook()
         self._read = read
-        self._terms = Terms(
+        self._options = LimiterOptions(
             target=target, lease_s=lease_s, by=f"{socket.gethostname()}:{os.getpid()}"
         )
         self._store = store or self._stored(redis_url)
-        self._lanes: dict[LimitKey, Lane] = {}
-        self._gates: dict[tuple[str, str, str], ModelGate] = {}
+        self._limiters_by_key: dict[LimitKey, KeyLimiter] = {}
+        self._registry: dict[tuple[str, str, str], ModelLimiter] = {}
         self._known = False
         self._read_at: float | None = None
         self._reading: asyncio.Task[LimitBook] | None = None
 
-    def gate(self, provider: str, model: str, account: str) -> ModelGate:
-        """The gate of a model for an account (see `embedfleet_schema.accounts.account_of`).
+    def limiter(self, provider: str, model: str, account: str) -> ModelLimiter:
+        """The limiter of a model for an account (see `embedfleet_schema.accounts.account_of`).
 
-        Any thread may ask. What a person set is read before the first gate is given out, so that
+        Any thread may ask. What a person set is read before the first limiter is given out, so that
         the first batch is already cut to it.
         """
-        if self._read is not None and not self._gates:
+        if self._read is not None and not self._registry:
             with contextlib.suppress(EmbedfleetError, OSError):
                 self.book, self._known = self._read(), True
         wanted = (provider, model, account)
-        return self._gates.setdefault(wanted, ModelGate(self, *wanted))
+        return self._registry.setdefault(wanted, ModelLimiter(self, *wanted))
 
-    def lane(self, provider: str, model: str, account: str) -> Lane:
+    def key_limiter(self, provider: str, model: str, account: str) -> KeyLimiter:
         """What a model draws on now: it may have been put into a group since."""
         key = LimitKey(provider, account, self.book.group_of(provider, model))
-        found = self._lanes.get(key)
+        found = self._limiters_by_key.get(key)
         if found is None:
-            made = Lane(key, self._store, self._terms, partial(self._quotas, key))
+            made = KeyLimiter(key, self._store, self._options, partial(self._quotas, key))
             # Threads that ask at once get the same one.
-            found = self._lanes.setdefault(key, made)
+            found = self._limiters_by_key.setdefault(key, made)
         return found
 
     async def refresh(self) -> None:
@@ -110,8 +110,8 @@ class Gates:
 
     async def close(self) -> None:
         """Give back connections; whoever waits is woken."""
-        for lane in self._lanes.values():
-            lane.close()
+        for limiter in self._limiters_by_key.values():
+            limiter.close()
         await self._store.close()
 
     def _cannot_read(self, error: Exception) -> None:
@@ -131,28 +131,28 @@ class Gates:
         return FallbackStore(RedisStore(redis_url), lambda: self.book.api_workers)
 
 
-class ModelGate:
-    """Admits the requests of one model: the `Gate` that embedders see."""
+class ModelLimiter:
+    """Admits the requests of one model: the `Limiter` that embedders see."""
 
-    def __init__(self, gates: Gates, provider: str, model: str, account: str) -> None:
-        self._gates = gates
+    def __init__(self, registry: LimiterRegistry, provider: str, model: str, account: str) -> None:
+        self._registry = registry
         self._names = (provider, model, account)
 
     @property
     def key(self) -> LimitKey:
-        return self._lane.key
+        return self._key_limiter.key
 
     @property
     def most_tokens(self) -> int | None:
-        return self._lane.most_tokens
+        return self._key_limiter.most_tokens
 
     async def admit(self, costs: Amounts, *, max_wait_s: float) -> Admission:
-        await self._gates.refresh()
-        return await self._lane.admit(costs, max_wait_s)
+        await self._registry.refresh()
+        return await self._key_limiter.admit(costs, max_wait_s)
 
     async def stop(self, stop: Stop) -> None:
-        await self._lane.stop(stop)
+        await self._key_limiter.stop(stop)
 
     @property
-    def _lane(self) -> Lane:
-        return self._gates.lane(*self._names)
+    def _key_limiter(self) -> KeyLimiter:
+        return self._registry.key_limiter(*self._names)

@@ -10,7 +10,7 @@ from embedfleet_workers.rate_limits.quota import LimitKey
 from embedfleet_workers.rate_limits.stores.limit_store import LimitStore
 
 
-class Place(Protocol):
+class Slot(Protocol):
     """One of the requests under way."""
 
     async def leave(self, *, answered: bool | None, size: float = 1.0) -> None:
@@ -18,8 +18,8 @@ class Place(Protocol):
         ...
 
 
-class OwnPlace:
-    """A place among the requests of this process."""
+class ProcessSlot:
+    """A slot among the requests of this process."""
 
     def __init__(self, adaptive: AdaptiveConcurrency) -> None:
         self._adaptive = adaptive
@@ -35,17 +35,17 @@ class OwnPlace:
 
 
 @dataclass(frozen=True, slots=True)
-class FleetPlace:
-    """A place among the requests of the whole fleet."""
+class FleetSlot:
+    """A slot among the requests of the whole fleet."""
 
     store: LimitStore
     key: LimitKey
     ticket: str
-    places: int
+    slots: int
 
     async def enter(self, lease_s: float, wait_s: float) -> bool:
         return await self.store.acquire(
-            self.key, self.ticket, places=self.places, lease_s=lease_s, wait_s=wait_s
+            self.key, self.ticket, slots=self.slots, lease_s=lease_s, wait_s=wait_s
         )
 
     async def leave(
@@ -54,4 +54,4 @@ class FleetPlace:
         answered: bool | None,  # noqa: ARG002 - the cap is fixed
         size: float = 1.0,  # noqa: ARG002
     ) -> None:
-        await self.store.release(self.key, self.ticket, places=self.places)
+        await self.store.release(self.key, self.ticket, slots=self.slots)

@@ -5,18 +5,18 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 
-from embedfleet_workers.rate_limits.stores.limit_store import Glance, StoreAway, Ticket
+from embedfleet_workers.rate_limits.stores.limit_store import ClockState, StoreAway, Ticket
 
 LOOK_S = 0.5
 
 
-class Sleepers:
+class Timers:
     """Wakes each when its turn comes, and all of them at a stop. For one event loop.
 
     A pause, or a rate that changed, moves every turn: their alarms are set anew.
     """
 
-    def __init__(self, look: Callable[[], Awaitable[Glance]]) -> None:
+    def __init__(self, look: Callable[[], Awaitable[ClockState]]) -> None:
         self._look = look
         self._alarms: dict[asyncio.Future[None], tuple[Ticket, asyncio.TimerHandle]] = {}
         self._resting: set[asyncio.Future[None]] = set()
@@ -73,18 +73,18 @@ class Sleepers:
         while self._alarms or self._resting:
             await asyncio.sleep(LOOK_S)
             try:
-                glance = await self._look()
+                clock_state = await self._look()
             except StoreAway:
                 # Each finds out for itself when its alarm rings.
                 continue
-            if glance.stopped is not None:
+            if clock_state.stopped is not None:
                 self.wake()
             for sleeper, (ticket, alarm) in list(self._alarms.items()):
-                if ticket.epoch != glance.epoch:
+                if ticket.epoch != clock_state.epoch:
                     _end(sleeper)
                 elif not sleeper.done():
                     alarm.cancel()
-                    self._set(sleeper, ticket, glance.wait_s(ticket.at))
+                    self._set(sleeper, ticket, clock_state.wait_s(ticket.tat))
 
 
 def _end(sleeper: asyncio.Future[None]) -> None:

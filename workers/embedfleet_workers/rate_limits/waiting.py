@@ -12,7 +12,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from embedfleet_workers.rate_limits.quota import Amounts
-from embedfleet_workers.rate_limits.stores.limit_store import Turn
+from embedfleet_workers.rate_limits.stores.limit_store import Reservation
 
 # How far ahead turns are reserved: long beside a round trip and a process that is late, short
 # beside a minute.
@@ -25,10 +25,10 @@ LATE_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
-class Spare:
+class HandedOver:
     """A turn whose caller went away, what it was reserved for, and when it comes (loop's time)."""
 
-    turn: Turn
+    turn: Reservation
     costs: Amounts
     due: float
 
@@ -36,13 +36,13 @@ class Spare:
         return all(cost <= ROOM * self.costs.get(name, 0.0) for name, cost in costs.items())
 
 
-class Line:
+class WaitQueue:
     """The line of one limit in one process. For one event loop."""
 
     def __init__(self) -> None:
         self._head = asyncio.Lock()
         self._waiting: dict[object, Amounts] = {}
-        self._spares: list[Spare] = []
+        self._spares: list[HandedOver] = []
         # When the turn of whoever is at the head may come, as far as it was told (loop's time).
         self.head_due = 0.0
 
@@ -59,14 +59,14 @@ class Line:
             ahead.append(self.head_due - now)
         return max(ahead, default=0.0)
 
-    def leave(self, spare: Spare) -> bool:
+    def leave(self, spare: HandedOver) -> bool:
         """Leave a turn to those in the line; False if nobody is there."""
         if not self._head.locked():
             return False
         self._spares.append(spare)
         return True
 
-    def take_over(self, costs: Amounts, now: float, deadline: float) -> Spare | None:
+    def take_over(self, costs: Amounts, now: float, deadline: float) -> HandedOver | None:
         """A turn that was left, if it suits whoever is at the head."""
         self._spares = [each for each in self._spares if each.due >= now - LATE_S]
         for spare in self._spares:
@@ -82,13 +82,13 @@ class Line:
         Raises:
             TimeoutError: that takes longer than `wait_s`.
         """
-        place = object()
-        self._waiting[place] = costs
+        slot = object()
+        self._waiting[slot] = costs
         try:
             async with asyncio.timeout(wait_s):
                 await self._head.acquire()
         finally:
-            del self._waiting[place]
+            del self._waiting[slot]
         try:
             yield
         finally:

@@ -93,7 +93,7 @@ class ApiEmbedder:
 
     def _cut(self, whole: Request) -> list[Request]:
         sender = self._sender
-        limits = [sender.adapter.caps.tokens, sender.gate.most_tokens]
+        limits = [sender.adapter.caps.tokens, sender.limiter.most_tokens]
         stated = [limit for limit in limits if limit is not None]
         scaled = sender.calibration.scaled(whole.tokens)
         return cut(

@@ -1,4 +1,4 @@
-"""What the API spaces of one process share: the loop, the HTTP client, gates and keys."""
+"""What the API spaces of one process share: the loop, the HTTP client, registry and keys."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from embedfleet_workers.embedders.api.providers.openai_api import OPENAI, OpenAI
 from embedfleet_workers.embedders.api.providers.voyage_api import VoyageApi
 from embedfleet_workers.embedders.api.sender import Sender
 from embedfleet_workers.embedders.api.wait_policy import BEGUN_WAIT_S
-from embedfleet_workers.rate_limits.quota import Gate
+from embedfleet_workers.rate_limits.quota import Limiter
 from embedfleet_workers.tls import tls_context
 
 if TYPE_CHECKING:
@@ -57,10 +57,10 @@ def caps_of(provider: str, model: str) -> Caps:
     return _ADAPTERS[provider].caps_of(model)
 
 
-class Gates(Protocol):
-    """Where gates come from: `embedfleet_workers.rate_limits.registry.Gates`, or a test's."""
+class LimiterRegistry(Protocol):
+    """Where limiters come from: `LimiterRegistry` of `rate_limits`, or a test's."""
 
-    def gate(self, provider: str, model: str, account: str) -> Gate: ...
+    def limiter(self, provider: str, model: str, account: str) -> Limiter: ...
 
     async def close(self) -> None: ...
 
@@ -71,9 +71,9 @@ class ApiEmbedderFactory:
     Make it in the process that uses it: neither its loop nor its connections survive a fork.
     """
 
-    def __init__(self, settings: Settings, gates: Gates) -> None:
+    def __init__(self, settings: Settings, registry: LimiterRegistry) -> None:
         self._settings = settings
-        self._gates = gates
+        self._registry = registry
         self._loop = EventLoop()
         self._lock = threading.Lock()
         self._client: httpx2.AsyncClient | None = None
@@ -92,7 +92,7 @@ class ApiEmbedderFactory:
         sender = Sender(
             space,
             adapter,
-            self._gates.gate(space.provider, space.model, account),
+            self._registry.limiter(space.provider, space.model, account),
             self._settings.api_timeout_s,
         )
         return ApiEmbedder(
@@ -110,7 +110,7 @@ class ApiEmbedderFactory:
         async def goodbye() -> None:
             if client is not None:
                 await client.aclose()
-                await self._gates.close()
+                await self._registry.close()
 
         self._loop.close(goodbye)
 
@@ -164,13 +164,13 @@ def open_factory(settings: Settings, db: Database) -> ApiEmbedderFactory:
 
     `db` is where the limits are that a person set.
     """
-    from embedfleet_workers.rate_limits.registry import Gates as SharedGates
+    from embedfleet_workers.rate_limits.registry import LimiterRegistry as SharedRegistry
 
-    gates = SharedGates(
+    registry = SharedRegistry(
         settings.redis,
         partial(read, db),
         target=settings.limit_target,
         # Longer than any request waits and lives, so that nobody's place is given away under way.
         lease_s=max(BEGUN_WAIT_S, settings.defer_after_s) + settings.api_timeout_s + GRACE_S,
     )
-    return ApiEmbedderFactory(settings, gates)
+    return ApiEmbedderFactory(settings, registry)

@@ -80,7 +80,7 @@ class FanOut:
         self._turns.call_off()
 
     async def stop(self) -> None:
-        """Take back what was not sent, give up what was, and wait until the gate knows."""
+        """Take back what was not sent, give up what was, and wait until the limiter knows."""
         self._halted = True
         for worker in self._workers:
             worker.cancel()

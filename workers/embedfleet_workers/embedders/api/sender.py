@@ -1,4 +1,4 @@
-"""One request, from its turn at the gate to a checked answer, as often as it takes."""
+"""One request, from its turn at the limiter to a checked answer, as often as it takes."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from embedfleet_workers.embedders.checks import no_vectors
 from embedfleet_workers.embedders.protocol import Part, Spent
 from embedfleet_workers.embedding_errors import AboveRateLimit, BadAnswer, ProviderStopped
 from embedfleet_workers.purse import UNLIMITED, Purse
-from embedfleet_workers.rate_limits.quota import Admission, Amounts, Gate
+from embedfleet_workers.rate_limits.quota import Admission, Amounts, Limiter
 from embedfleet_workers.stop import Stop
 
 log = logging.getLogger(__name__)
@@ -68,7 +68,7 @@ class Sender:
 
     space: Space
     adapter: Adapter
-    gate: Gate
+    limiter: Limiter
     timeout_s: float
     health: Health = field(default_factory=Health)
     calibration: Calibration = field(default_factory=Calibration)
@@ -108,7 +108,7 @@ class Sender:
         while True:
             purse.take(request.rows)
             costs = self.adapter.costs(self.calibration.scaled(request.tokens))
-            admission = await turns.take(self.gate, costs, leads=leads, limited=limited)
+            admission = await turns.take(self.limiter, costs, leads=leads, limited=limited)
             reply = await self._sent(request, kind, admission, costs)
             purse.settle(request.rows, _paid(reply))
             match reply:
@@ -157,13 +157,13 @@ class Sender:
     async def stopped(self, stop: Stop) -> ProviderStopped:
         """The error that stands for a stop; the whole fleet hears of one of the whole account."""
         if stop.whole_account:
-            await self.gate.stop(stop)
+            await self.limiter.stop(stop)
         return ProviderStopped(stop, provider=self.space.provider, model=self.space.name)
 
     async def _sent(
         self, request: Request, kind: Kind, admission: Admission, costs: Amounts
     ) -> Part | RateLimited | TooLarge | Rejected | Stop | Faulty:
-        """One call, and what became of it told to the gate in every case."""
+        """One call, and what became of it told to the limiter in every case."""
         try:
             async with asyncio.timeout(self.timeout_s):
                 reply: Reply = await self.adapter.send(request.texts, kind)
@@ -186,7 +186,7 @@ class Sender:
             reply = read
         match reply:
             case RateLimited(retry_after_s, seen):
-                await admission.limited(retry_after_s, seen)
+                await admission.rate_limited(retry_after_s, seen)
             case Faulty():
                 await admission.failed()
             case TooLarge() | Rejected() | Stop():

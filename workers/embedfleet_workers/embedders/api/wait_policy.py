@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from embedfleet_workers.rate_limits.quota import Admission, Amounts, Gate
+from embedfleet_workers.rate_limits.quota import Admission, Amounts, Limiter
 
 # How long a batch that has begun waits for a turn.
 BEGUN_WAIT_S = 60.0
@@ -20,19 +20,21 @@ class WaitPolicy:
         self._waiting: set[asyncio.Task[object]] = set()
         self._over = False
 
-    async def take(self, gate: Gate, costs: Amounts, *, leads: bool, limited: bool) -> Admission:
+    async def take(
+        self, limiter: Limiter, costs: Amounts, *, leads: bool, limited: bool
+    ) -> Admission:
         """The turn of one request.
 
         The one that leads keeps to the short wait until an answer, and so does one that was
         limited: the slot is somebody else's while the provider is left alone.
 
         Raises:
-            EmbedderBusy, ProviderStopped: as `Gate.admit`.
+            EmbedderBusy, ProviderStopped: as `Limiter.admit`.
         """
         brief = limited or (leads and not self.answered)
         max_wait_s = self._first_wait_s if brief else BEGUN_WAIT_S
         with self:
-            admission = await gate.admit(costs, max_wait_s=max_wait_s)
+            admission = await limiter.admit(costs, max_wait_s=max_wait_s)
         self.begin()
         return admission
 

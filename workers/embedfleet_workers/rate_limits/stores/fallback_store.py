@@ -11,17 +11,17 @@ from typing import TypeVar
 from embedfleet_schema.breaker import Breaker
 from embedfleet_workers.rate_limits.quota import Amounts, LimitKey
 from embedfleet_workers.rate_limits.stores.limit_store import (
-    Ask,
-    Glance,
+    ClockState,
+    Cost,
     LimitStore,
     Lost,
-    Refusal,
-    Sight,
+    Penalty,
+    Reading,
+    Reservation,
     Snapshot,
     StoreAway,
     Ticket,
-    TooFar,
-    Turn,
+    WaitTooLong,
 )
 from embedfleet_workers.rate_limits.stores.memory_store import MemoryStore
 from embedfleet_workers.stop import Stop
@@ -57,82 +57,84 @@ class FallbackStore:
         self._paying: asyncio.Task[None] | None = None
 
     async def reserve(
-        self, key: LimitKey, asks: Mapping[str, Ask], *, target: float, max_wait_s: float
-    ) -> Turn | TooFar | Stop:
+        self, key: LimitKey, costs: Mapping[str, Cost], *, target: float, max_wait_s: float
+    ) -> Reservation | WaitTooLong | Stop:
         share = max(1, self._share())
         return await self._either(
-            lambda store: store.reserve(key, asks, target=target, max_wait_s=max_wait_s),
-            lambda own: own.reserve(key, asks, target=target / share, max_wait_s=max_wait_s),
+            lambda store: store.reserve(key, costs, target=target, max_wait_s=max_wait_s),
+            lambda own: own.reserve(key, costs, target=target / share, max_wait_s=max_wait_s),
         )
 
-    async def confirm(self, key: LimitKey, ticket: Ticket, costs: Amounts) -> Turn | Lost | Stop:
-        async def lost(_: LimitStore) -> Turn | Lost | Stop:
+    async def confirm(
+        self, key: LimitKey, ticket: Ticket, costs: Amounts
+    ) -> Reservation | Lost | Stop:
+        async def lost(_: LimitStore) -> Reservation | Lost | Stop:
             return Lost()
 
         if not self._own.knows(key, ticket):
             return await self._either(lambda store: store.confirm(key, ticket, costs), lost)
         # Does the fleet's store answer again? Then memory's turn is void.
-        await self.glance(key)
+        await self.clock_state(key)
         return await self._own.confirm(key, ticket, costs) if self._breaker.is_open else Lost()
 
     async def refund(self, key: LimitKey, ticket: Ticket, costs: Amounts, *, sent: bool) -> None:
         await self._either(lambda store: store.refund(key, ticket, costs, sent=sent))
 
     async def settle(
-        self, key: LimitKey, turn: Turn, delta: Amounts, sights: Mapping[str, Sight]
+        self, key: LimitKey, turn: Reservation, delta: Amounts, readings: Mapping[str, Reading]
     ) -> None:
-        sights = self._believed(sights)
+        readings = self._believed(readings)
         await self._either(
-            lambda store: store.settle(key, turn, delta, sights),
-            lambda own: own.settle(key, turn, delta, _blind(sights)),
+            lambda store: store.settle(key, turn, delta, readings),
+            lambda own: own.settle(key, turn, delta, _blind(readings)),
         )
 
     async def penalize(
         self,
         key: LimitKey,
-        turn: Turn,
+        turn: Reservation,
         refunds: Amounts,
-        sights: Mapping[str, Sight],
-        refusal: Refusal,
+        readings: Mapping[str, Reading],
+        penalty: Penalty,
     ) -> float:
-        sights = self._believed(sights)
+        readings = self._believed(readings)
         return await self._either(
-            lambda store: store.penalize(key, turn, refunds, sights, refusal),
-            lambda own: own.penalize(key, turn, refunds, _blind(sights), refusal),
+            lambda store: store.penalize(key, turn, refunds, readings, penalty),
+            lambda own: own.penalize(key, turn, refunds, _blind(readings), penalty),
         )
 
     async def acquire(
-        self, key: LimitKey, ticket: str, *, places: int, lease_s: float, wait_s: float
+        self, key: LimitKey, ticket: str, *, slots: int, lease_s: float, wait_s: float
     ) -> bool:
-        own = max(1, places // max(1, self._share()))
+        own = max(1, slots // max(1, self._share()))
         loop = asyncio.get_running_loop()
         deadline = loop.time() + wait_s
 
-        def asked(store: LimitStore, places: int) -> Awaitable[bool]:
+        def asked(store: LimitStore, slots: int) -> Awaitable[bool]:
             left_s = max(0.0, deadline - loop.time())
-            return store.acquire(key, ticket, places=places, lease_s=lease_s, wait_s=left_s)
+            return store.acquire(key, ticket, slots=slots, lease_s=lease_s, wait_s=left_s)
 
         async def of_the_fleet(store: LimitStore) -> bool:
-            if taken := await asked(store, places):
+            if taken := await asked(store, slots):
                 self._given[key, ticket] = loop.time() + lease_s
             return taken
 
         while True:
             with contextlib.suppress(StoreAway):
                 return await self._either(of_the_fleet, lambda store: asked(store, own))
-            # Memory's places are void while one waits for them: the fleet's are back.
+            # Memory's slots are void while one waits for them: the fleet's are back.
 
-    async def release(self, key: LimitKey, ticket: str, *, places: int) -> None:
-        own = max(1, places // max(1, self._share()))
-        await self._own.release(key, ticket, places=own)
+    async def release(self, key: LimitKey, ticket: str, *, slots: int) -> None:
+        own = max(1, slots // max(1, self._share()))
+        await self._own.release(key, ticket, slots=own)
 
         expires = self._given.pop((key, ticket), None)
 
         async def owed(_: LimitStore) -> None:
             if expires is not None:
-                self._owed[key, ticket] = places, expires
+                self._owed[key, ticket] = slots, expires
 
-        await self._either(lambda store: store.release(key, ticket, places=places), owed)
+        await self._either(lambda store: store.release(key, ticket, slots=slots), owed)
 
     async def stop(self, key: LimitKey, stop: Stop, by: str) -> None:
         await self._either(lambda store: store.stop(key, stop, by))
@@ -141,8 +143,8 @@ class FallbackStore:
         await self._own.resume(key)
         await self._either(lambda store: store.resume(key))
 
-    async def glance(self, key: LimitKey) -> Glance:
-        return await self._either(lambda store: store.glance(key))
+    async def clock_state(self, key: LimitKey) -> ClockState:
+        return await self._either(lambda store: store.clock_state(key))
 
     async def snapshot(self, key: LimitKey) -> Snapshot | None:
         return await self._either(lambda store: store.snapshot(key))
@@ -179,22 +181,24 @@ class FallbackStore:
         self._own.forget()
         self._paying = asyncio.create_task(self._give_back())
 
-    def _believed(self, sights: Mapping[str, Sight]) -> Mapping[str, Sight]:
+    def _believed(self, readings: Mapping[str, Reading]) -> Mapping[str, Reading]:
         """What headers said, without what they would make of our own use that nobody wrote down."""
-        return _blind(sights) if asyncio.get_running_loop().time() < self._blind_until else sights
+        return (
+            _blind(readings) if asyncio.get_running_loop().time() < self._blind_until else readings
+        )
 
     async def _give_back(self) -> None:
         """Release what could not be released in the meantime; what fails again has its lease."""
         owed, self._owed = self._owed, {}
         now = asyncio.get_running_loop().time()
         with contextlib.suppress(StoreAway):
-            for (key, ticket), (places, expires) in owed.items():
+            for (key, ticket), (slots, expires) in owed.items():
                 if now < expires:
-                    await self._fleet.release(key, ticket, places=places)
+                    await self._fleet.release(key, ticket, slots=slots)
 
 
-def _blind(sights: Mapping[str, Sight]) -> Mapping[str, Sight]:
+def _blind(readings: Mapping[str, Reading]) -> Mapping[str, Reading]:
     """The limits, and nothing of what is left of them: most of what is missing was used by the
     other processes of the fleet, and each keeps to its share.
     """
-    return {name: Sight(sight.limit) for name, sight in sights.items()}
+    return {name: Reading(reading.limit) for name, reading in readings.items()}

@@ -61,10 +61,10 @@ local function fetch()
         local d
         if found[i + 2] then
             d = {}
-            d.turn, d.rate, d.seen, d.foreign, d.left, d.most, d.seen_at, d.use, d.low, d.high =
+            d.tat, d.rate, d.seen, d.foreign, d.left, d.most, d.seen_at, d.use, d.low, d.high =
                 struct.unpack(PARTS, found[i + 2])
             -- What is no number has no turn yet.
-            if d.turn ~= d.turn then d.turn = nil end
+            if d.tat ~= d.tat then d.tat = nil end
         else
             d = {rate = 0, seen = 0, foreign = 0, left = 1, most = 0, seen_at = 0, use = 0, low = 0,
                 high = 0}
@@ -90,7 +90,7 @@ local function save()
     for _, name in ipairs(names) do
         local d = dims[name]
         changed[#changed + 1] = ':' .. name
-        changed[#changed + 1] = struct.pack(PARTS, d.turn or 0 / 0, d.rate, d.seen, d.foreign,
+        changed[#changed + 1] = struct.pack(PARTS, d.tat or 0 / 0, d.rate, d.seen, d.foreign,
             d.left, d.most, d.seen_at, d.use, d.low, d.high)
     end
     if s.is_new then
@@ -143,7 +143,7 @@ end
 
 local function factor() return math.min(1, s.cut + (now - s.cut_at) * RECOVERY) end
 
-local function pace(d) return s.speed * MINUTE / d.rate end
+local function emission_interval(d) return s.speed * MINUTE / d.rate end
 
 local function goal(d, share)
     local known = d.a
@@ -158,18 +158,18 @@ end
 
 local function retune(target)
     local share, from, head = factor() * target, clock(), 0
-    for _, name in ipairs(names) do head = math.max(head, dims[name].turn or 0) end
+    for _, name in ipairs(names) do head = math.max(head, dims[name].tat or 0) end
     local close = math.max(from, head - LAG * s.speed / 2)
     local binding, steady, needed = {}, true, 0
     for _, name in ipairs(names) do
         local d = dims[name]
         if d.seen <= 0 and d.b > 0 then d.seen = d.b end
         local rate = goal(d, share)
-        if d.turn and d.turn > close and d.rate > 0 and rate > 0 then
+        if d.tat and d.tat > close and d.rate > 0 and rate > 0 then
             local ratio = rate / d.rate
             binding[d] = ratio
             steady = steady and ratio == 1
-            needed = math.max(needed, (d.turn - from) / ratio)
+            needed = math.max(needed, (d.tat - from) / ratio)
         end
         d.rate = rate
     end
@@ -177,7 +177,7 @@ local function retune(target)
     local change = (head - from) / needed
     s.clock, s.starts = from, math.max(s.starts, now)
     s.speed = s.speed * change
-    for d, ratio in pairs(binding) do d.turn = from + (d.turn - from) * change / ratio end
+    for d, ratio in pairs(binding) do d.tat = from + (d.tat - from) * change / ratio end
 end
 
 local function count_anew() s.counted_from, s.sent, s.strikes = now, 0, 0 end
@@ -192,7 +192,7 @@ end
 local function give_back(sent)
     for _, name in ipairs(names) do
         local d = dims[name]
-        if d.turn and d.rate > 0 then d.turn = d.turn - d.amount * pace(d) end
+        if d.tat and d.rate > 0 then d.tat = d.tat - d.amount * emission_interval(d) end
         if sent then used(name, -d.amount) end
     end
 end
@@ -200,7 +200,7 @@ end
 local function withdraw(at)
     for _, name in ipairs(names) do
         local d = dims[name]
-        if d.rate > 0 and math.abs((d.turn or 0) - at - d.amount * pace(d)) <= NEAR then
+        if d.rate > 0 and math.abs((d.tat or 0) - at - d.amount * emission_interval(d)) <= NEAR then
             return give_back(false)
         end
     end
@@ -241,9 +241,9 @@ local function lead()
     local head
     for _, name in ipairs(names) do
         local d = dims[name]
-        if d.rate > 0 and (not head or (d.turn or 0) > (head.turn or 0)) then head = d end
+        if d.rate > 0 and (not head or (d.tat or 0) > (head.tat or 0)) then head = d end
     end
-    return head and head.amount * pace(head) or 0
+    return head and head.amount * emission_interval(head) or 0
 end
 
 local function penalize(admitted, asked, jitter, why, by)
@@ -324,8 +324,8 @@ function operations.reserve()
         local d = dims[name]
         if d.rate > 0 then
             limited = true
-            d.turn = d.turn or from
-            head = math.max(head or d.turn, d.turn)
+            d.tat = d.tat or from
+            head = math.max(head or d.tat, d.tat)
         end
     end
     head = head or from
@@ -341,7 +341,7 @@ function operations.reserve()
     for _, name in ipairs(names) do
         local d = dims[name]
         if d.rate > 0 then
-            d.turn = math.max(d.turn + idle, at - LAG * s.speed) + d.amount * pace(d)
+            d.tat = math.max(d.tat + idle, at - LAG * s.speed) + d.amount * emission_interval(d)
         end
         answer[#answer + 1] = text(d.seen)
     end
@@ -422,7 +422,7 @@ function operations.resume()
     return {'ok'}
 end
 
-function operations.glance()
+function operations.clock_state()
     load(4)
     if s.is_new then return {'', '0', '1', '0'} end
     local answer = {s.epoch, text(clock()), text(s.speed), text(math.max(0, s.starts - now))}
@@ -461,7 +461,7 @@ function operations.snapshot()
     for _, name in ipairs(names) do
         local d = dims[name]
         for _, word in ipairs({name, text(d.seen), text(d.rate), text(use_of(name)),
-            text(wait_for(d.turn or 0)), text(d.foreign)}) do
+            text(wait_for(d.tat or 0)), text(d.foreign)}) do
             answer[#answer + 1] = word
         end
     end

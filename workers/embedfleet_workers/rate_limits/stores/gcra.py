@@ -2,7 +2,7 @@
 
 A generic cell rate algorithm per dimension (https://en.wikipedia.org/wiki/Generic_cell_rate_algorithm)
 on a clock of its own. The clock stands still during a pause and runs slower when the rate falls, so
-whoever has a place keeps it, and nothing bunches up behind a pause. Times are microseconds.
+whoever has a slot keeps it, and nothing bunches up behind a pause. Times are microseconds.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from embedfleet_workers.rate_limits.quota import Amounts
 from embedfleet_workers.rate_limits.readings import in_force
-from embedfleet_workers.rate_limits.stores.limit_store import NEAR_S, Ask, Refusal, Sight
+from embedfleet_workers.rate_limits.stores.limit_store import NEAR_S, Cost, Penalty, Reading
 from embedfleet_workers.stop import Stop
 
 SECOND = 1e6
@@ -48,7 +48,7 @@ LONGEST_PAUSE = 15 * SECOND
 PROBE = 2 * SECOND
 
 
-class Use:
+class UsedLastMinute:
     """What was sent within the last minute."""
 
     def __init__(self) -> None:
@@ -75,22 +75,22 @@ class Use:
 
 @dataclass(slots=True)
 class Dimension:
-    """One dimension: `turn` is where its next request may stand, `rate` is per minute, 0 for none.
+    """One dimension: `tat` is where its next request may stand, `rate` is per minute, 0 for none.
 
     `foreign` is the share of the quota that somebody else uses. `left` is the share that the
     server has left, `most` the largest that this ever was.
     """
 
-    turn: float | None = None
+    tat: float | None = None
     rate: float = 0.0
     seen: float = 0.0
     foreign: float = 0.0
     left: float = 1.0
     most: float = 0.0
     seen_at: float = 0.0
-    use: Use = field(default_factory=Use)
+    use: UsedLastMinute = field(default_factory=UsedLastMinute)
 
-    def goal(self, ask: Ask, factor: float) -> float:
+    def goal(self, ask: Cost, factor: float) -> float:
         """The rate to keep: the smaller of what is set and what is seen, less what others use."""
         known = in_force(ask.quota, self.seen)
         if known <= 0:
@@ -100,23 +100,23 @@ class Dimension:
             shared *= 0.5 + 0.5 * self.left / RESERVE
         return known * factor * shared
 
-    def sight(self, now: float, sight: Sight) -> None:
-        if sight.limit <= 0:
+    def reading(self, now: float, reading: Reading) -> None:
+        if reading.limit <= 0:
             return
-        self.seen = sight.limit
-        if sight.missing < 0:
+        self.seen = reading.limit
+        if reading.missing < 0:
             return
-        self.left = max(0.0, 1.0 - sight.missing / sight.limit)
+        self.left = max(0.0, 1.0 - reading.missing / reading.limit)
         self.most = max(self.most, self.left)
         if self.most < PLAUSIBLE:
             return
-        foreign = (sight.missing - self.use.at(now)) / sight.limit - TOLERANCE
+        foreign = (reading.missing - self.use.at(now)) / reading.limit - TOLERANCE
         weight = min(1.0, max(0.0, now - self.seen_at) / FOREIGN_TAU)
         self.foreign += weight * (min(0.9, max(0.0, foreign)) - self.foreign)
         self.seen_at = now
 
 
-class Schedule:
+class Gcra:
     """Everything that is known of one limit."""
 
     def __init__(self, epoch: str, now: float) -> None:
@@ -143,7 +143,7 @@ class Schedule:
 
     def ahead(self, name: str, now: float) -> float:
         """Microseconds until a request that comes now would be sent, for this dimension's sake."""
-        turn = self.dimensions[name].turn
+        turn = self.dimensions[name].tat
         return self.wait(0.0 if turn is None else turn, now)
 
     def factor(self, now: float) -> float:
@@ -151,28 +151,28 @@ class Schedule:
         return min(1.0, self.cut + (now - self.cut_at) * RECOVERY)
 
     def reserve(
-        self, now: float, asks: Mapping[str, Ask], target: float, max_wait: float
+        self, now: float, costs: Mapping[str, Cost], target: float, max_wait: float
     ) -> tuple[bool, float, float]:
         """Whether there is a turn in time, where it stands, and the wait for it."""
-        self._retune(now, asks, target)
+        self._retune(now, costs, target)
         clock = self.time(now)
-        bound = [each for each in map(self._dimension, asks) if each.rate > 0]
+        bound = [each for each in map(self._dimension, costs) if each.rate > 0]
         for each in bound:
             # No credit at first: whoever lost the state may just have spent it.
-            each.turn = clock if each.turn is None else each.turn
-        head = max((each.turn or 0.0 for each in bound), default=clock)
+            each.tat = clock if each.tat is None else each.tat
+        head = max((each.tat or 0.0 for each in bound), default=clock)
         idle = max(0.0, clock - BURST * self.speed - head)
         at = max(clock, head + idle)
         wait = self.wait(at, now)
         if wait > max_wait:
             return False, at, wait
-        for name, ask in asks.items():
+        for name, ask in costs.items():
             each = self.dimensions[name]
-            if each.turn is not None and each.rate > 0:
-                behind = max(each.turn + idle, at - LAG * self.speed)
-                each.turn = behind + ask.cost * self._pace(each)
+            if each.tat is not None and each.rate > 0:
+                behind = max(each.tat + idle, at - LAG * self.speed)
+                each.tat = behind + ask.cost * self._emission_interval(each)
         if wait <= NEAR:
-            self._send(now, {name: ask.cost for name, ask in asks.items()})
+            self._send(now, {name: ask.cost for name, ask in costs.items()})
         return True, at, wait
 
     def confirm(self, now: float, at: float, costs: Amounts) -> float:
@@ -185,11 +185,13 @@ class Schedule:
     def withdraw(self, now: float, at: float, amounts: Amounts) -> None:
         """Give back a turn that was not used, if nobody stands behind it.
 
-        Those behind keep their places, so an earlier one stays empty: to hand it out again at the
-        end of the queue would book somebody's place twice.
+        Those behind keep their slots, so an earlier one stays empty: to hand it out again at the
+        end of the queue would book somebody's slot twice.
         """
         ends = [
-            (self.dimensions[name].turn or 0.0) - at - amount * self._pace(self.dimensions[name])
+            (self.dimensions[name].tat or 0.0)
+            - at
+            - amount * self._emission_interval(self.dimensions[name])
             for name, amount in amounts.items()
             if name in self.dimensions and self.dimensions[name].rate > 0
         ]
@@ -199,8 +201,8 @@ class Schedule:
     def give_back(self, now: float, amounts: Amounts, *, sent: bool) -> None:
         for name, amount in amounts.items():
             dimension = self._dimension(name)
-            if dimension.turn is not None and dimension.rate > 0:
-                dimension.turn -= amount * self._pace(dimension)
+            if dimension.tat is not None and dimension.rate > 0:
+                dimension.tat -= amount * self._emission_interval(dimension)
             if sent:
                 dimension.use.add(now, -amount)
 
@@ -218,11 +220,11 @@ class Schedule:
         self.refusals, self.probing = 0, False
         self.starts = min(self.starts, now)
 
-    def sight(self, now: float, sights: Mapping[str, Sight]) -> None:
-        for name, sight in sights.items():
-            self._dimension(name).sight(now, sight)
+    def reading(self, now: float, readings: Mapping[str, Reading]) -> None:
+        for name, reading in readings.items():
+            self._dimension(name).reading(now, reading)
 
-    def penalize(self, now: float, admitted: float, refunds: Amounts, refusal: Refusal) -> float:
+    def penalize(self, now: float, admitted: float, refunds: Amounts, penalty: Penalty) -> float:
         """Pause; returns for how long."""
         for name, amount in refunds.items():
             dimension = self._dimension(name)
@@ -230,7 +232,7 @@ class Schedule:
             # Before the first minute is over, what is missing may be our own use, long forgotten.
             if dimension.left < RESERVE and now - self.born >= MINUTE:
                 dimension.most = max(dimension.most, PLAUSIBLE)
-        pause = max(0.0, refusal.pause_s * SECOND)
+        pause = max(0.0, penalty.pause_s * SECOND)
         if admitted > self.refused_at:
             # What was refused took nothing: the next in the queue has its turn. Of requests that
             # were refused together one has room after the pause.
@@ -239,21 +241,23 @@ class Schedule:
             self.refused_at = now
             self._strike(now)
             # The server's word is enough until its refusals repeat without any success.
-            grown = self.refusals - (3 if refusal.pause_s >= 0 else 1)
+            grown = self.refusals - (3 if penalty.pause_s >= 0 else 1)
             if grown >= 0:
                 pause = max(pause, min(LONGEST_PAUSE, FIRST_PAUSE * 2.0 ** min(grown, 10)))
             self.probing = self.refusals >= 2  # noqa: PLR2004 - the second without a success
-        pause += refusal.jitter * min(0.1 * pause, 0.5 * SECOND)
+        pause += penalty.jitter * min(0.1 * pause, 0.5 * SECOND)
         if now + pause > self.starts:
             self.clock, self.starts = self.time(now), now + pause
-            self.why, self.by = refusal.why, refusal.by
+            self.why, self.by = penalty.why, penalty.by
         return max(0.0, self.starts - now)
 
     def _lead(self, amounts: Amounts) -> float:
         """What the amounts take in the dimension that is at the head of the queue."""
         limited = [name for name in amounts if self._dimension(name).rate > 0]
-        head = max(limited, key=lambda name: self.dimensions[name].turn or 0.0, default=None)
-        return 0.0 if head is None else amounts[head] * self._pace(self.dimensions[head])
+        head = max(limited, key=lambda name: self.dimensions[name].tat or 0.0, default=None)
+        return (
+            0.0 if head is None else amounts[head] * self._emission_interval(self.dimensions[head])
+        )
 
     def _send(self, now: float, costs: Amounts) -> None:
         for name, cost in costs.items():
@@ -273,32 +277,32 @@ class Schedule:
             self.cut, self.cut_at = max(SLOWEST, self.factor(now) * CUT), now
             self.counted_from, self.sent, self.strikes = now, 0, 0
 
-    def _retune(self, now: float, asks: Mapping[str, Ask], target: float) -> None:
+    def _retune(self, now: float, costs: Mapping[str, Cost], target: float) -> None:
         """Take on changed rates; who waits already waits longer or shorter in step."""
         factor, clock = self.factor(now) * target, self.time(now)
-        asked = [self._dimension(name) for name in asks]
+        asked = [self._dimension(name) for name in costs]
         # Who is far behind the head of the queue does not decide how fast the queue moves.
-        head = max((each.turn or 0.0 for each in asked), default=0.0)
+        head = max((each.tat or 0.0 for each in asked), default=0.0)
         close = max(clock, head - LAG * self.speed / 2)
         binding: list[tuple[Dimension, float]] = []
-        for dimension, ask in zip(asked, asks.values(), strict=True):
+        for dimension, ask in zip(asked, costs.values(), strict=True):
             if dimension.seen <= 0 < ask.seen:
                 dimension.seen = ask.seen
             goal = dimension.goal(ask, factor)
-            if (dimension.turn or 0.0) > close and dimension.rate > 0 and goal > 0:
+            if (dimension.tat or 0.0) > close and dimension.rate > 0 and goal > 0:
                 binding.append((dimension, goal / dimension.rate))
             dimension.rate = goal
         if all(ratio == 1.0 for _, ratio in binding):
             return
         # The queue takes as long as the dimension that has most to do needs at its new rate.
-        needed = max(((each.turn or 0.0) - clock) / ratio for each, ratio in binding)
+        needed = max(((each.tat or 0.0) - clock) / ratio for each, ratio in binding)
         change = (head - clock) / needed
         self.clock, self.starts = clock, max(self.starts, now)
         self.speed *= change
         for dimension, ratio in binding:
-            dimension.turn = clock + ((dimension.turn or 0.0) - clock) * change / ratio
+            dimension.tat = clock + ((dimension.tat or 0.0) - clock) * change / ratio
 
-    def _pace(self, dimension: Dimension) -> float:
+    def _emission_interval(self, dimension: Dimension) -> float:
         """Time of the schedule's own clock that one unit takes."""
         return self.speed * MINUTE / dimension.rate
 

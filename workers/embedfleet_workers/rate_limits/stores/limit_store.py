@@ -21,7 +21,7 @@ class StoreAway(ConnectionError):
 
 
 @dataclass(frozen=True, slots=True)
-class Ask:
+class Cost:
     """What a request costs in one dimension, and the limits per minute this process knows of.
 
     `quota` is what a person set, `seen` what headers last said; 0 is unknown. A store that has seen
@@ -34,7 +34,7 @@ class Ask:
 
 
 @dataclass(frozen=True, slots=True)
-class Sight:
+class Reading:
     """What an answer said of one dimension: the limit, and the used part of it (-1: nothing)."""
 
     limit: float
@@ -43,14 +43,14 @@ class Sight:
 
 @dataclass(frozen=True, slots=True)
 class Ticket:
-    """A place in the schedule: `epoch` names the schedule, `at` is a time of its own clock."""
+    """A slot in the schedule: `epoch` names the schedule, `tat` is a time of its own clock."""
 
     epoch: str
-    at: float
+    tat: float
 
 
 @dataclass(frozen=True, slots=True)
-class Turn:
+class Reservation:
     """A request may be sent in `wait_s` seconds; at 0 it is admitted, at `now` of the store.
 
     `seen` are the limits that the store goes by, as far as they come from headers.
@@ -64,7 +64,7 @@ class Turn:
 
 
 @dataclass(frozen=True, slots=True)
-class TooFar:
+class WaitTooLong:
     """The turn would come in `wait_s` seconds, which is too late: nothing was reserved."""
 
     wait_s: float
@@ -76,7 +76,7 @@ class Lost:
 
 
 @dataclass(frozen=True, slots=True)
-class Refusal:
+class Penalty:
     """A 429: the time that the provider asked for, or what is known instead; -1 for nothing.
 
     `jitter` in [0, 1) is drawn by the caller, so that stores stay deterministic.
@@ -89,7 +89,7 @@ class Refusal:
 
 
 @dataclass(frozen=True, slots=True)
-class Glance:
+class ClockState:
     """What waiting callers have to know at once: a stop, and where the schedule's clock stands.
 
     Times are microseconds; the clock shows `clock`, and goes at `speed` after another `paused`.
@@ -140,12 +140,14 @@ class LimitStore(Protocol):
     """Running state by key. Each call is one step that no other call sees half done."""
 
     async def reserve(
-        self, key: LimitKey, asks: Mapping[str, Ask], *, target: float, max_wait_s: float
-    ) -> Turn | TooFar | Stop:
+        self, key: LimitKey, costs: Mapping[str, Cost], *, target: float, max_wait_s: float
+    ) -> Reservation | WaitTooLong | Stop:
         """The next free turn for a request of this cost; it is taken with the answer."""
         ...
 
-    async def confirm(self, key: LimitKey, ticket: Ticket, costs: Amounts) -> Turn | Lost | Stop:
+    async def confirm(
+        self, key: LimitKey, ticket: Ticket, costs: Amounts
+    ) -> Reservation | Lost | Stop:
         """Ask whether the turn has come: a pause may have moved it. Stop gives it back."""
         ...
 
@@ -154,7 +156,7 @@ class LimitStore(Protocol):
         ...
 
     async def settle(
-        self, key: LimitKey, turn: Turn, delta: Amounts, sights: Mapping[str, Sight]
+        self, key: LimitKey, turn: Reservation, delta: Amounts, readings: Mapping[str, Reading]
     ) -> None:
         """An answer came; `delta` is what it cost beyond what had been reserved."""
         ...
@@ -162,10 +164,10 @@ class LimitStore(Protocol):
     async def penalize(
         self,
         key: LimitKey,
-        turn: Turn,
+        turn: Reservation,
         refunds: Amounts,
-        sights: Mapping[str, Sight],
-        refusal: Refusal,
+        readings: Mapping[str, Reading],
+        penalty: Penalty,
     ) -> float:
         """A 429 came: the seconds that the whole fleet now waits.
 
@@ -174,16 +176,16 @@ class LimitStore(Protocol):
         ...
 
     async def acquire(
-        self, key: LimitKey, ticket: str, *, places: int, lease_s: float, wait_s: float
+        self, key: LimitKey, ticket: str, *, slots: int, lease_s: float, wait_s: float
     ) -> bool:
-        """Take one of `places` for requests under way, first come, first served; False: too late.
+        """Take one of `slots` for requests under way, first come, first served; False: too late.
 
-        A place that is not given back comes back by itself after `lease_s`.
+        A slot that is not given back comes back by itself after `lease_s`.
         """
         ...
 
-    async def release(self, key: LimitKey, ticket: str, *, places: int) -> None:
-        """Give a place back, or leave the queue for one."""
+    async def release(self, key: LimitKey, ticket: str, *, slots: int) -> None:
+        """Give a slot back, or leave the queue for one."""
         ...
 
     async def stop(self, key: LimitKey, stop: Stop, by: str) -> None:
@@ -194,7 +196,7 @@ class LimitStore(Protocol):
         """Take a stop back."""
         ...
 
-    async def glance(self, key: LimitKey) -> Glance:
+    async def clock_state(self, key: LimitKey) -> ClockState:
         """What waiting callers have to know."""
         ...
 

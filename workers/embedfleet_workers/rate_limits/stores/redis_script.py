@@ -22,12 +22,12 @@ LONGEST_REASON = 200
 _Call = tuple[str, tuple[str, ...], asyncio.Future[Any]]
 
 
-class Calls:
+class RedisScript:
     """Runs a script by its hash, and loads it where the server does not know it (any more)."""
 
     def __init__(self, url: str, script: str) -> None:
         self._url = url
-        self._script = script
+        self._source = script
         self._sha = hashlib.sha1(script.encode(), usedforsecurity=False).hexdigest()
         self._client: Redis | None = None
         self._waiting: list[_Call] = []
@@ -97,7 +97,7 @@ class Calls:
         answers = await self._pipelined(calls)
         unknown = [n for n, each in enumerate(answers) if isinstance(each, NoScriptError)]
         if unknown:
-            await self.client.script_load(self._script)
+            await self.client.script_load(self._source)
             for n, answer in zip(
                 unknown, await self._pipelined([calls[n] for n in unknown]), strict=True
             ):

@@ -14,18 +14,18 @@ from embedfleet_schema.broker import KEY_PREFIX
 from embedfleet_workers.rate_limits.quota import Amounts, LimitKey
 from embedfleet_workers.rate_limits.stores.gcra import SECOND
 from embedfleet_workers.rate_limits.stores.limit_store import (
-    Ask,
-    Glance,
+    ClockState,
+    Cost,
     Lost,
-    Refusal,
-    Sight,
+    Penalty,
+    Reading,
+    Reservation,
     Snapshot,
     StoreAway,
     Ticket,
-    TooFar,
-    Turn,
+    WaitTooLong,
 )
-from embedfleet_workers.rate_limits.stores.redis_script import Calls, told
+from embedfleet_workers.rate_limits.stores.redis_script import RedisScript, told
 from embedfleet_workers.rate_limits.stores.redis_snapshot import snapshot_of, word
 from embedfleet_workers.stop import Stop
 
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 PREFIX = f"{KEY_PREFIX}limit:"
 SCRIPT = files("embedfleet_workers.rate_limits.stores").joinpath("gcra.lua").read_text()
-# Who waits for a place says this often that it still lives.
+# Who waits for a slot says this often that it still lives.
 HEARD_S = 1.0
 
 Words = Sequence[tuple[str, float, float, float]]
@@ -49,22 +49,24 @@ class RedisStore:
     """
 
     def __init__(self, url: str, clock: Callable[[], float] | None = None) -> None:
-        self._calls = Calls(url, SCRIPT)
+        self._script = RedisScript(url, SCRIPT)
         self._clock = clock
         self._name, self._asked = uuid4().hex, 0
-        # Of each process one waits in Redis for a place, the others wait for it to be next.
+        # Of each process one waits in Redis for a slot, the others wait for it to be next.
         self._heads: defaultdict[LimitKey, asyncio.Lock] = defaultdict(asyncio.Lock)
 
     async def reserve(
-        self, key: LimitKey, asks: Mapping[str, Ask], *, target: float, max_wait_s: float
-    ) -> Turn | TooFar | Stop:
-        words = [(name, ask.cost, ask.quota, ask.seen) for name, ask in asks.items()]
+        self, key: LimitKey, costs: Mapping[str, Cost], *, target: float, max_wait_s: float
+    ) -> Reservation | WaitTooLong | Stop:
+        words = [(name, ask.cost, ask.quota, ask.seen) for name, ask in costs.items()]
         answer = await self._ask("reserve", key, target, max_wait_s, words=words)
         if isinstance(answer, list):
-            return _stopped(answer) if answer[0] == b"stop" else TooFar(float(answer[1]) / SECOND)
+            return (
+                _stopped(answer) if answer[0] == b"stop" else WaitTooLong(float(answer[1]) / SECOND)
+            )
         _, wait, at, epoch, now, limited, *seen = answer.split()
-        known = zip(asks, map(float, seen), strict=True)
-        return Turn(
+        known = zip(costs, map(float, seen), strict=True)
+        return Reservation(
             Ticket(epoch.decode(), float(at)),
             float(wait) / SECOND,
             float(now),
@@ -72,40 +74,42 @@ class RedisStore:
             seen={name: limit for name, limit in known if limit > 0},
         )
 
-    async def confirm(self, key: LimitKey, ticket: Ticket, costs: Amounts) -> Turn | Lost | Stop:
-        answer = await self._ask("confirm", key, ticket.epoch, ticket.at, words=_plain(costs))
+    async def confirm(
+        self, key: LimitKey, ticket: Ticket, costs: Amounts
+    ) -> Reservation | Lost | Stop:
+        answer = await self._ask("confirm", key, ticket.epoch, ticket.tat, words=_plain(costs))
         if answer[0] == b"lost":
             return Lost()
         if answer[0] == b"stop":
             return _stopped(answer)
-        return Turn(ticket, float(answer[1]) / SECOND, float(answer[2]))
+        return Reservation(ticket, float(answer[1]) / SECOND, float(answer[2]))
 
     async def refund(self, key: LimitKey, ticket: Ticket, costs: Amounts, *, sent: bool) -> None:
-        told = (ticket.epoch, ticket.at, int(sent))
+        told = (ticket.epoch, ticket.tat, int(sent))
         await self._ask("refund", key, *told, words=_plain(costs))
 
     async def settle(
-        self, key: LimitKey, turn: Turn, delta: Amounts, sights: Mapping[str, Sight]
+        self, key: LimitKey, turn: Reservation, delta: Amounts, readings: Mapping[str, Reading]
     ) -> None:
         refunds = {name: -amount for name, amount in delta.items()}
-        words = _with_sights(refunds, sights)
+        words = _with_readings(refunds, readings)
         await self._ask("settle", key, turn.ticket.epoch, turn.now, words=words)
 
     async def penalize(
         self,
         key: LimitKey,
-        turn: Turn,
+        turn: Reservation,
         refunds: Amounts,
-        sights: Mapping[str, Sight],
-        refusal: Refusal,
+        readings: Mapping[str, Reading],
+        penalty: Penalty,
     ) -> float:
-        told = (refusal.pause_s, refusal.jitter, refusal.why, refusal.by)
-        words = _with_sights(refunds, sights)
+        told = (penalty.pause_s, penalty.jitter, penalty.why, penalty.by)
+        words = _with_readings(refunds, readings)
         answer = await self._ask("penalize", key, turn.ticket.epoch, turn.now, *told, words=words)
         return float(answer[1]) / SECOND
 
     async def acquire(
-        self, key: LimitKey, ticket: str, *, places: int, lease_s: float, wait_s: float
+        self, key: LimitKey, ticket: str, *, slots: int, lease_s: float, wait_s: float
     ) -> bool:
         loop = asyncio.get_running_loop()
         deadline = loop.time() + wait_s
@@ -118,20 +122,20 @@ class RedisStore:
         taken = False
         try:
             while not taken:
-                answer = await self._ask("acquire", key, ticket, places, lease_s * SECOND)
+                answer = await self._ask("acquire", key, ticket, slots, lease_s * SECOND)
                 taken = answer[0] == b"in"
                 left = deadline - loop.time()
                 if taken or left <= 0:
                     break
-                await self._calls.wake(f"{PREFIX}{key}:wake:{ticket}", min(HEARD_S, left))
+                await self._script.wake(f"{PREFIX}{key}:wake:{ticket}", min(HEARD_S, left))
         finally:
             head.release()
             if not taken:
-                await asyncio.shield(self.release(key, ticket, places=places))
+                await asyncio.shield(self.release(key, ticket, slots=slots))
         return taken
 
-    async def release(self, key: LimitKey, ticket: str, *, places: int) -> None:
-        await self._ask("release", key, ticket, places)
+    async def release(self, key: LimitKey, ticket: str, *, slots: int) -> None:
+        await self._ask("release", key, ticket, slots)
 
     async def stop(self, key: LimitKey, stop: Stop, by: str) -> None:
         await self._ask("stop", key, stop.code, stop.reason, by)
@@ -139,20 +143,20 @@ class RedisStore:
     async def resume(self, key: LimitKey) -> None:
         await self._ask("resume", key)
 
-    async def glance(self, key: LimitKey) -> Glance:
-        epoch, clock, speed, paused, *stop = await self._ask("glance", key)
+    async def clock_state(self, key: LimitKey) -> ClockState:
+        epoch, clock, speed, paused, *stop = await self._ask("clock_state", key)
         stopped = _stopped(stop) if stop else None
-        return Glance(epoch.decode(), float(clock), float(speed), float(paused), stopped)
+        return ClockState(epoch.decode(), float(clock), float(speed), float(paused), stopped)
 
     async def snapshot(self, key: LimitKey) -> Snapshot | None:
         answer = await self._ask("snapshot", key)
         return snapshot_of(answer) if answer else None
 
     async def keys(self) -> Sequence[LimitKey]:
-        return [key async for key in self._keys(self._calls.client)]
+        return [key async for key in self._keys(self._script.client)]
 
     async def close(self) -> None:
-        await self._calls.close()
+        await self._script.close()
 
     async def _keys(self, client: Redis) -> Any:  # noqa: ANN401 - an async generator of keys
         from redis.exceptions import RedisError
@@ -172,7 +176,7 @@ class RedisStore:
         # A state that is not there yet gets the name of the call that made it.
         self._asked += 1
         name = f"{self._name}.{self._asked}"
-        return await self._calls.call(
+        return await self._script.call(
             f"{PREFIX}{key}", (op, now, name, *_texts(told), *_texts(flat))
         )
 
@@ -186,11 +190,12 @@ def _plain(amounts: Amounts) -> Words:
     return [(name, amount, 0, 0) for name, amount in amounts.items()]
 
 
-def _with_sights(amounts: Amounts, sights: Mapping[str, Sight]) -> Words:
-    nothing = Sight(0.0)
-    seen = {name: sights.get(name, nothing) for name in {**amounts, **sights}}
+def _with_readings(amounts: Amounts, readings: Mapping[str, Reading]) -> Words:
+    nothing = Reading(0.0)
+    seen = {name: readings.get(name, nothing) for name in {**amounts, **readings}}
     return [
-        (name, amounts.get(name, 0.0), sight.limit, sight.missing) for name, sight in seen.items()
+        (name, amounts.get(name, 0.0), reading.limit, reading.missing)
+        for name, reading in seen.items()
     ]
 
 
