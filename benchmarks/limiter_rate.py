@@ -21,15 +21,22 @@ import redis
 
 from _scratch import machine, scratch_fleet
 from embedfleet_workers.rate_limits.quota import LimitKey
-from embedfleet_workers.rate_limits.stores.limit_store import Cost, Reservation
+from embedfleet_workers.rate_limits.stores.limit_store import Reservation
 from embedfleet_workers.rate_limits.stores.redis_store import RedisStore
 
 KEY = LimitKey("openai", "0123456789abcdef", "text-embedding-3-small")
-# So high that every turn comes at once: it is the limiter that is measured, not a limit.
-PRICED = {"requests": Cost(1.0, quota=1e9), "tokens": Cost(500.0, quota=1e12)}
+# So high that nobody has to wait: it is the limiter that is measured, not a limit.
+COSTS = {"requests": 1.0, "tokens": 500.0}
+QUOTAS = {"requests": 1e9, "tokens": 1e12}
 
 
-async def reserve(store: RedisStore, seconds: float, slots: int, every: float) -> list[float]:
+async def reserve(store: RedisStore) -> Reservation:
+    found = await store.reserve(KEY, COSTS, quotas=QUOTAS, stated={}, target=0.985, max_wait_s=60.0)
+    assert isinstance(found, Reservation)
+    return found
+
+
+async def reserve_on(store: RedisStore, seconds: float, slots: int, every: float) -> list[float]:
     """Seconds of each reservation until the time is over; `every` is the time between two."""
     until = time.monotonic() + seconds
     took: list[float] = []
@@ -38,10 +45,9 @@ async def reserve(store: RedisStore, seconds: float, slots: int, every: float) -
         # Nobody begins at the same moment as everybody else.
         await asyncio.sleep(random.uniform(0.0, every))
         while (began := time.monotonic()) < until:
-            turn = await store.reserve(KEY, PRICED, target=0.985, max_wait_s=60.0)
+            found = await reserve(store)
             took.append(time.monotonic() - began)
-            assert isinstance(turn, Reservation)
-            assert turn.wait_s == 0
+            assert found.wait_s == 0
             if every:
                 await asyncio.sleep(max(0.0, every * random.uniform(0.5, 1.5) - took[-1]))
 
@@ -54,10 +60,10 @@ async def connected(
 ) -> tuple[list[float], float]:
     """The times, and the processor's seconds that they took; connecting is not among them."""
     store = RedisStore(url)
-    await store.reserve(KEY, PRICED, target=0.985, max_wait_s=60.0)
+    await reserve(store)
     barrier.wait()
     before = time.process_time()
-    took = await reserve(store, seconds, slots, every)
+    took = await reserve_on(store, seconds, slots, every)
     spent = time.process_time() - before
     await store.close()
     return took, spent

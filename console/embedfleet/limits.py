@@ -146,7 +146,7 @@ class Limits:
         return translated(self._db)
 
     def _states(self) -> tuple[dict[LimitKey, Snapshot], bool]:
-        from embedfleet_workers.rate_limits.stores.limit_store import StoreAway
+        from embedfleet_workers.embedding_errors import StoreAway
 
         # In a thread: the caller may be inside an event loop of its own.
         with ThreadPoolExecutor(1) as pool:
@@ -184,7 +184,7 @@ def _limit(name: LimitName, book: stored.LimitBook, state: Snapshot | None) -> L
     for each, used in state.dimensions.items():
         dimensions[each] = LimitDimension(
             quotas.get(each),
-            used.seen or None,
+            used.stated or None,
             used.effective or None,
             used.used,
             used.ahead_s,

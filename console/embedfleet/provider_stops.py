@@ -15,7 +15,7 @@ def clear_provider_stop(redis_url: str, model: str) -> None:
     Where Redis is away nothing is lost: an alarm ends by itself within seconds, and until then
     workers that hear it hold their calls.
     """
-    from embedfleet_workers.rate_limits.stores.limit_store import StoreAway
+    from embedfleet_workers.embedding_errors import StoreAway
 
     provider, _, _ = model.partition("/")
     try:

@@ -13,19 +13,17 @@ import redis
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from embedfleet_workers.rate_limits.quota import LimitKey
+from embedfleet_workers.rate_limits.quota import LimitKey, Reading
 from embedfleet_workers.rate_limits.stores.limit_store import (
-    Cost,
     LimitStore,
-    Lost,
     Penalty,
-    Reading,
     Reservation,
     WaitTooLong,
 )
 from embedfleet_workers.rate_limits.stores.memory_store import MemoryStore
 from embedfleet_workers.rate_limits.stores.redis_store import RedisStore
 from embedfleet_workers.stop import Stop
+from plugins.limiter_reservations import Cost, asked
 
 pytestmark = pytest.mark.usefixtures("patient")
 
@@ -58,7 +56,7 @@ class Bench:
 
     async def reserve(self, max_wait_s: float = 60.0, **costs: Cost) -> Any:
         wanted = costs or ONE_A_SECOND
-        return await self.store.reserve(KEY, wanted, target=1.0, max_wait_s=max_wait_s)
+        return await self.store.reserve(KEY, **asked(wanted), target=1.0, max_wait_s=max_wait_s)
 
     async def waits(self, count: int) -> list[float]:
         return [round((await self.reserve()).wait_s, 3) for _ in range(count)]
@@ -116,16 +114,16 @@ def test_the_slowest_dimension_decides(tested: Tested):
 def test_a_dimension_without_a_known_limit_is_not_limited(tested: Tested):
     async def test(bench: Bench) -> None:
         turns = [await bench.reserve(tokens=Cost(1e9)) for _ in range(3)]
-        assert [(0.0, False)] * 3 == [(turn.wait_s, turn.limited) for turn in turns]
+        assert [(0.0, False)] * 3 == [(turn.wait_s, turn.is_limited) for turn in turns]
 
     tested(test)
 
 
 def test_the_smaller_of_what_is_set_and_what_is_seen_holds(tested: Tested):
     async def test(bench: Bench) -> None:
-        turns = [await bench.reserve(requests=Cost(1.0, quota=60.0, seen=30.0)) for _ in range(2)]
+        turns = [await bench.reserve(requests=Cost(1.0, quota=60.0, stated=30.0)) for _ in range(2)]
         assert [0.0, 2.0] == pytest.approx([turn.wait_s for turn in turns])
-        assert {"requests": 30.0} == turns[0].seen
+        assert {"requests": 30.0} == turns[0].stated
 
     tested(test)
 
@@ -134,8 +132,8 @@ def test_what_a_person_sets_overrules_what_was_seen_of_a_shorter_window(tested: 
     async def test(bench: Bench) -> None:
         # Seen while nothing was set, and kept: ten seconds of a limit of 300 a minute.
         first = await bench.reserve(requests=Cost(1.0))
-        await bench.store.settle(KEY, first, {}, {"requests": Reading(50.0)})
-        costs = {"requests": Cost(1.0, quota=300.0, seen=50.0)}
+        await bench.store.settle(KEY, first, {}, Reading({"requests": 50.0}))
+        costs = {"requests": Cost(1.0, quota=300.0, stated=50.0)}
         waits = [(await bench.reserve(**costs)).wait_s for _ in range(3)]
         assert [0.0, 0.2, 0.4] == pytest.approx(waits)
 
@@ -169,10 +167,10 @@ def test_a_turn_that_has_come_is_confirmed(tested: Tested):
         await bench.waits(1)
         turn = await bench.reserve()
         bench.clock.pass_(0.4)
-        early = await bench.store.confirm(KEY, turn.ticket, {"requests": 1.0})
+        early = await bench.store.confirm(KEY, turn, {"requests": 1.0})
         assert 0.6 == pytest.approx(early.wait_s)
         bench.clock.pass_(0.6)
-        assert 0.0 == (await bench.store.confirm(KEY, turn.ticket, {"requests": 1.0})).wait_s
+        assert 0.0 == (await bench.store.confirm(KEY, turn, {"requests": 1.0})).wait_s
 
     tested(test)
 
@@ -182,8 +180,8 @@ def test_a_pause_moves_all_turns_and_keeps_their_distance(tested: Tested):
         first = await bench.reserve()
         waiting = [await bench.reserve() for _ in range(2)]
         refusal = Penalty(pause_s=5.0)
-        paused = await bench.store.penalize(KEY, first, {"requests": 0.0}, {}, refusal)
-        confirmed = [await bench.store.confirm(KEY, turn.ticket, {}) for turn in waiting]
+        paused = await bench.store.penalize(KEY, first, {"requests": 0.0}, Reading(), refusal)
+        confirmed = [await bench.store.confirm(KEY, turn, {}) for turn in waiting]
         assert (5.0, [6.0, 7.0]) == (paused, [turn.wait_s for turn in confirmed])
         assert 8.0 == (await bench.reserve()).wait_s
 
@@ -194,8 +192,8 @@ def test_what_a_refused_request_did_not_use_goes_to_the_next_in_the_queue(tested
     async def test(bench: Bench) -> None:
         first, second = await bench.reserve(), await bench.reserve()
         refusal = Penalty(pause_s=5.0)
-        await bench.store.penalize(KEY, first, {"requests": 1.0}, {}, refusal)
-        assert 5.0 == (await bench.store.confirm(KEY, second.ticket, {})).wait_s
+        await bench.store.penalize(KEY, first, {"requests": 1.0}, Reading(), refusal)
+        assert 5.0 == (await bench.store.confirm(KEY, second, {})).wait_s
 
     tested(test)
 
@@ -204,7 +202,9 @@ def test_requests_refused_together_pause_once(tested: Tested):
     async def test(bench: Bench) -> None:
         together = [await bench.reserve(tokens=Cost(1.0)) for _ in range(3)]
         bench.clock.pass_(0.1)
-        told = [await bench.store.penalize(KEY, turn, {}, {}, Penalty()) for turn in together]
+        told = [
+            await bench.store.penalize(KEY, turn, {}, Reading(), Penalty()) for turn in together
+        ]
         assert [0.5, 0.5, 0.5] == told
 
     tested(test)
@@ -216,7 +216,7 @@ def test_pauses_grow_while_nothing_succeeds(tested: Tested):
         for _ in range(7):
             turn = await bench.reserve(tokens=Cost(1.0))
             bench.clock.pass_(0.1)
-            pauses.append(await bench.store.penalize(KEY, turn, {}, {}, Penalty()))
+            pauses.append(await bench.store.penalize(KEY, turn, {}, Reading(), Penalty()))
             bench.clock.pass_(pauses[-1] + 2.0)
         assert [0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 15.0] == pauses
 
@@ -229,14 +229,14 @@ def test_one_request_goes_ahead_of_the_others_after_repeated_refusals(tested: Te
         for _ in range(2):
             turn = await bench.reserve(**costs)
             bench.clock.pass_(0.1)
-            await bench.store.penalize(KEY, turn, {}, {}, Penalty(pause_s=1.0))
+            await bench.store.penalize(KEY, turn, {}, Reading(), Penalty(pause_s=1.0))
             bench.clock.pass_(3.1)
         scout = await bench.reserve(**costs)
         behind = await bench.reserve(**costs)
         assert (0.0, 2.0) == (scout.wait_s, round(behind.wait_s, 1))
         bench.clock.pass_(0.2)
-        await bench.store.settle(KEY, scout, {}, {})
-        assert 0.0 == (await bench.store.confirm(KEY, behind.ticket, {"requests": 1.0})).wait_s
+        await bench.store.settle(KEY, scout, {}, Reading())
+        assert 0.0 == (await bench.store.confirm(KEY, behind, {"requests": 1.0})).wait_s
 
     tested(test)
 
@@ -247,10 +247,10 @@ def test_three_refusals_in_ten_seconds_despite_pauses_cut_the_rate_which_grows_a
     async def test(bench: Bench) -> None:
         for _ in range(3):
             turn = await bench.reserve()
-            await bench.store.settle(KEY, turn, {}, {})
+            await bench.store.settle(KEY, turn, {}, Reading())
             bench.clock.pass_(0.1)
-            refused = replace(turn, now=bench.clock.now * 1e6)
-            await bench.store.penalize(KEY, refused, {}, {}, Penalty(pause_s=0.0))
+            refused = replace(turn, answered_at=bench.clock.now * 1e6)
+            await bench.store.penalize(KEY, refused, {}, Reading(), Penalty(pause_s=0.0))
             bench.clock.pass_(1.5)
         slowed = (await bench.store.snapshot(KEY)).slowed_to
         bench.clock.pass_(25.0)
@@ -267,9 +267,9 @@ def test_a_changed_limit_moves_those_who_wait_already(tested: Tested):
     async def test(bench: Bench) -> None:
         first = await bench.reserve()
         waiting = [await bench.reserve() for _ in range(3)]
-        await bench.store.settle(KEY, first, {}, {"requests": Reading(30.0)})
+        await bench.store.settle(KEY, first, {}, Reading({"requests": 30.0}))
         tail = await bench.reserve()
-        waits = [(await bench.store.confirm(KEY, each.ticket, {})).wait_s for each in waiting]
+        waits = [(await bench.store.confirm(KEY, each, {})).wait_s for each in waiting]
         assert [2.0, 4.0, 6.0, 8.0] == pytest.approx([*waits, tail.wait_s])
 
     tested(test)
@@ -279,7 +279,7 @@ def test_an_answer_that_cost_less_brings_the_next_turn_nearer(tested: Tested):
     async def test(bench: Bench) -> None:
         costs = {"tokens": Cost(100.0, quota=6_000.0)}
         turn = await bench.reserve(**costs)
-        await bench.store.settle(KEY, turn, {"tokens": -40.0}, {})
+        await bench.store.settle(KEY, turn, {"tokens": -40.0}, Reading())
         assert 0.6 == pytest.approx((await bench.reserve(**costs)).wait_s)
 
     tested(test)
@@ -289,7 +289,7 @@ def test_a_turn_that_was_given_back_is_somebody_elses(tested: Tested):
     async def test(bench: Bench) -> None:
         await bench.reserve()
         unwanted = await bench.reserve()
-        await bench.store.refund(KEY, unwanted.ticket, {"requests": 1.0}, sent=False)
+        await bench.store.refund(KEY, unwanted, {"requests": 1.0}, sent=False)
         assert 1.0 == (await bench.reserve()).wait_s
 
     tested(test)
@@ -302,13 +302,17 @@ def test_what_others_use_of_the_quota_slows_us_and_what_we_use_does_not(tested: 
             turn = await bench.reserve(**costs)
             bench.clock.pass_(1.0)
             used = (await bench.store.snapshot(KEY)).dimensions["tokens"].used
-            await bench.store.settle(KEY, turn, {}, {"tokens": Reading(6_000.0, used)})
+            await bench.store.settle(
+                KEY, turn, {}, Reading({"tokens": 6_000.0}, {"tokens": 6_000.0 - used})
+            )
         alone = (await bench.store.snapshot(KEY)).dimensions["tokens"].foreign
         for _ in range(60):
             turn = await bench.reserve(**costs)
             bench.clock.pass_(1.0)
             used = (await bench.store.snapshot(KEY)).dimensions["tokens"].used
-            await bench.store.settle(KEY, turn, {}, {"tokens": Reading(6_000.0, used + 1_800)})
+            await bench.store.settle(
+                KEY, turn, {}, Reading({"tokens": 6_000.0}, {"tokens": 6_000.0 - used - 1_800})
+            )
         shared = (await bench.store.snapshot(KEY)).dimensions["tokens"].foreign
         assert (0.0, 0.28) == (alone, round(shared, 2))
 
@@ -320,7 +324,7 @@ def test_a_server_that_never_has_much_left_counts_something_else(tested: Tested)
         for _ in range(20):
             turn = await bench.reserve()
             bench.clock.pass_(1.0)
-            await bench.store.settle(KEY, turn, {}, {"requests": Reading(60.0, 59.0)})
+            await bench.store.settle(KEY, turn, {}, Reading({"requests": 60.0}, {"requests": 1.0}))
         assert 0.0 == (await bench.store.snapshot(KEY)).dimensions["requests"].foreign
 
     tested(test)
@@ -335,11 +339,11 @@ def test_a_server_that_refuses_for_want_of_what_it_says_is_believed(
     async def test(bench: Bench) -> None:
         first = await bench.reserve()
         bench.clock.pass_(age_s)
-        empty = {"requests": Reading(60.0, 60.0)}
+        empty = Reading({"requests": 60.0}, {"requests": 0.0})
         await bench.store.penalize(KEY, first, {"requests": 0.0}, empty, Penalty(1.0, 0.0, "", ""))
         bench.clock.pass_(5.0)
         turn = await bench.reserve()
-        await bench.store.settle(KEY, turn, {}, {"requests": Reading(60.0, 59.0)})
+        await bench.store.settle(KEY, turn, {}, Reading({"requests": 60.0}, {"requests": 1.0}))
         found = (await bench.store.snapshot(KEY)).dimensions["requests"].foreign
         assert foreign == (found > 0.0)
 
@@ -352,7 +356,7 @@ def test_a_stop_refuses_everything_until_it_is_taken_back_or_ten_seconds_are_ove
         waiting = await bench.reserve()
         await bench.store.stop(KEY, STOP, "host:1")
         assert STOP == await bench.reserve()
-        assert STOP == await bench.store.confirm(KEY, waiting.ticket, {"requests": 1.0})
+        assert STOP == await bench.store.confirm(KEY, waiting, {"requests": 1.0})
         assert STOP == (await bench.store.clock_state(KEY)).stopped
         await bench.store.resume(KEY)
         assert 1.0 == (await bench.reserve()).wait_s
@@ -368,7 +372,7 @@ def test_who_resumes_ends_a_pause_too(tested: Tested):
 
     async def test(bench: Bench) -> None:
         turn = await bench.reserve()
-        await bench.store.penalize(KEY, turn, {}, {}, Penalty(pause_s=86_400.0))
+        await bench.store.penalize(KEY, turn, {}, Reading(), Penalty(pause_s=86_400.0))
         assert isinstance(await bench.reserve(), WaitTooLong)
         bench.clock.pass_(10.0)
         await bench.store.resume(KEY)
@@ -383,11 +387,11 @@ def test_a_store_that_lost_everything_knows_no_turns_and_gives_no_credit(tested:
         await bench.waits(5)
         turn = await bench.reserve()
         bench.wipe()
-        assert Lost() == await bench.store.confirm(KEY, turn.ticket, {"requests": 1.0})
+        assert await bench.store.confirm(KEY, turn, {"requests": 1.0}) is None
         assert [0.0, 1.0, 2.0] == await bench.waits(3)
         # Ends of requests that were sent before the loss change nothing.
-        await bench.store.settle(KEY, turn, {"requests": -1.0}, {})
-        await bench.store.refund(KEY, turn.ticket, {"requests": 1.0}, sent=True)
+        await bench.store.settle(KEY, turn, {"requests": -1.0}, Reading())
+        await bench.store.refund(KEY, turn, {"requests": 1.0}, sent=True)
         assert 3.0 == (await bench.reserve()).wait_s
 
     tested(test)
@@ -399,7 +403,7 @@ def test_a_snapshot_says_what_a_person_asks(tested: Tested):
         first = await bench.reserve()
         await bench.waits(2)
         refusal = Penalty(pause_s=4.0, why="the provider answered 429", by="host:7")
-        await bench.store.penalize(KEY, first, {"requests": 0.0}, {}, refusal)
+        await bench.store.penalize(KEY, first, {"requests": 0.0}, Reading(), refusal)
         await bench.store.stop(KEY, STOP, "host:8")
         found = await bench.store.snapshot(KEY)
         requests = found.dimensions["requests"]
@@ -490,13 +494,11 @@ COSTS = st.sampled_from([0.0, 1.0, 7.0, 250.0, 3_000.0])
 LIMITS = st.sampled_from([0.0, 60.0, 1_200.0, 300_000.0])
 NAMES = ("requests", "tokens")
 PRICED = st.fixed_dictionaries({name: st.builds(Cost, COSTS, LIMITS, LIMITS) for name in NAMES})
-READINGS = st.dictionaries(
-    st.sampled_from(NAMES),
-    st.builds(
-        Reading,
-        st.sampled_from([60.0, 1_200.0, 300_000.0]),
-        st.sampled_from([-1.0, 0.0, 40.0, 9e4]),
-    ),
+LIMITS_STATED = st.sampled_from([60.0, 1_200.0, 300_000.0])
+READINGS = st.builds(
+    Reading,
+    st.dictionaries(st.sampled_from(NAMES), LIMITS_STATED),
+    st.dictionaries(st.sampled_from(NAMES), st.sampled_from([-1.0, 0.0, 20.0, 60.0, 9e4])),
 )
 PAUSES = st.sampled_from([-1.0, 0.0, 0.25, 3.0])
 WHICH = st.integers(0, 50)
@@ -557,7 +559,7 @@ async def took(
     answer: Any = None
     match step:
         case ("reserve", costs, max_wait_s):
-            answer = await store.reserve(key, costs, target=0.985, max_wait_s=max_wait_s)
+            answer = await store.reserve(key, **asked(costs), target=0.985, max_wait_s=max_wait_s)
             turns += [answer] if isinstance(answer, Reservation) else []
         case ("stop",):
             await store.stop(key, STOP, "host:1")
@@ -571,9 +573,9 @@ async def took(
 async def ended(store: LimitStore, key: LimitKey, step: tuple[Any, ...], turn: Reservation) -> Any:
     match step:
         case ("confirm", _):
-            return await store.confirm(key, turn.ticket, {"requests": 1.0, "tokens": 100.0})
+            return await store.confirm(key, turn, {"requests": 1.0, "tokens": 100.0})
         case ("refund", _, sent):
-            await store.refund(key, turn.ticket, {"tokens": 100.0}, sent=sent)
+            await store.refund(key, turn, {"tokens": 100.0}, sent=sent)
         case ("settle", _, delta, readings):
             await store.settle(key, turn, {"tokens": delta}, readings)
         case ("penalize", _, pause_s, jitter, readings):
@@ -591,16 +593,16 @@ def plainly(answer: Any) -> list[Any]:
         case float():
             return [answer]
         case Reservation():
-            seen = sorted(answer.seen.items())
-            numbers = [answer.wait_s, answer.ticket.tat, answer.now, float(answer.limited)]
+            seen = sorted(answer.stated.items())
+            numbers = [answer.wait_s, answer.tat, answer.answered_at, float(answer.is_limited)]
             return numbers + [value for _, value in seen]
         case WaitTooLong():
             return [answer.wait_s]
-        case Stop() | Lost():
+        case Stop():
             return [hash(type(answer).__name__)]
     dimensions = [
         number
         for each in answer.dimensions.values()
-        for number in (each.seen, each.effective, each.used, each.ahead_s, each.foreign)
+        for number in (each.stated, each.effective, each.used, each.ahead_s, each.foreign)
     ]
     return [*dimensions, answer.paused_s, answer.slowed_to, float(answer.stopped is not None)]

@@ -17,13 +17,14 @@ from embedfleet.fleet import Fleet
 from embedfleet.stack.ports import candidates
 from embedfleet.stack.wheels import valkey_program
 from embedfleet_schema.settings import load_settings
-from embedfleet_workers.rate_limits.quota import LimitKey
-from embedfleet_workers.rate_limits.stores.limit_store import Cost, Penalty, Reading
+from embedfleet_workers.rate_limits.quota import LimitKey, Reading
+from embedfleet_workers.rate_limits.stores.limit_store import Penalty
 from embedfleet_workers.rate_limits.stores.redis_store import RedisStore
 from embedfleet_workers.stop import Stop
 from plugins.documents import ROOT, blocks
 from plugins.failpoints import leased
 from plugins.fleets import documents
+from plugins.limiter_reservations import Cost, asked
 from plugins.worker_processes import TIMEOUT_S, eventually
 
 pytestmark = pytest.mark.usefixtures("patient")
@@ -122,17 +123,19 @@ def test_the_limiter_needs_exactly_the_rights_of_the_page(broker):
 
 
 async def take_every_step(url: str) -> None:
-    priced, costs = {"requests": Cost(1.0, quota=600.0)}, {"requests": 1.0}
+    priced, costs = asked({"requests": Cost(1.0, quota=600.0)}), {"requests": 1.0}
     # What is older than a minute is cleared away.
     before = RedisStore(url, clock=lambda: time.time() - 100.0)
-    await before.reserve(LIMIT, priced, target=1.0, max_wait_s=60.0)
+    await before.reserve(LIMIT, **priced, target=1.0, max_wait_s=60.0)
     await before.close()
     store = RedisStore(url)
-    now, later = [await store.reserve(LIMIT, priced, target=1.0, max_wait_s=60.0) for _ in range(2)]
-    await store.confirm(LIMIT, later.ticket, costs)
-    await store.refund(LIMIT, later.ticket, costs, sent=False)
-    await store.settle(LIMIT, now, costs, {"requests": Reading(600.0, 5.0)})
-    await store.penalize(LIMIT, now, costs, {}, Penalty(0.01))
+    now, later = [
+        await store.reserve(LIMIT, **priced, target=1.0, max_wait_s=60.0) for _ in range(2)
+    ]
+    await store.confirm(LIMIT, later, costs)
+    await store.refund(LIMIT, later, costs, sent=False)
+    await store.settle(LIMIT, now, costs, Reading({"requests": 600.0}, {"requests": 595.0}))
+    await store.penalize(LIMIT, now, costs, Reading(), Penalty(0.01))
     held = await store.acquire(LIMIT, "one", slots=1, lease_s=60.0, wait_s=1.0)
     waiting = asyncio.create_task(store.acquire(LIMIT, "two", slots=1, lease_s=60.0, wait_s=60.0))
     while not (seen := await store.snapshot(LIMIT)) or not seen.waiting:

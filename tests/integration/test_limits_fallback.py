@@ -10,10 +10,10 @@ import pytest
 import redis
 
 from embedfleet_schema.store.limits import LimitBook, LimitName
-from embedfleet_workers.embedding_errors import EmbedderBusy
+from embedfleet_workers.embedding_errors import EmbedderBusy, StoreAway
 from embedfleet_workers.rate_limits.registry import LimiterRegistry
 from embedfleet_workers.rate_limits.stores import fallback_store, redis_script
-from embedfleet_workers.rate_limits.stores.limit_store import DimensionState, StoreAway
+from embedfleet_workers.rate_limits.stores.limit_store import DimensionState
 from embedfleet_workers.rate_limits.stores.redis_store import RedisStore
 from embedfleet_workers.stop import Stop
 
@@ -46,7 +46,7 @@ def made(url: str) -> LimiterRegistry:
 
 
 async def in_tokens(registry: LimiterRegistry) -> DimensionState:
-    limiter = registry.key_limiter("openai", "model", ACCOUNT)
+    limiter = registry.limiter("openai", "model", ACCOUNT)
     found = await limiter.store.snapshot(limiter.key)
     assert found is not None
     return found.dimensions["tokens"]
@@ -119,7 +119,7 @@ def test_a_restarted_empty_redis_causes_no_burst(redis_url: str):
         async def call() -> None:
             admission = await limiter.admit({"tokens": 20.0}, max_wait_s=60)
             # By the store's clock, in microseconds: an answer may be read late.
-            moments.append(admission._turn.now / 1e6)
+            moments.append(admission.reservation.answered_at / 1e6)
 
         waiting = [asyncio.create_task(call()) for _ in range(12)]
         while len(moments) < 4:
@@ -158,9 +158,9 @@ def test_a_stop_is_heard_by_another_process(redis_url: str):
 def test_the_store_alone_says_that_redis_is_away():
     async def test() -> None:
         store = RedisStore("redis://127.0.0.1:1/0")
-        limiter = LimiterRegistry(None, None, store=store).key_limiter("openai", "model", ACCOUNT)
+        limiter = LimiterRegistry(None, None, store=store).limiter("openai", "model", ACCOUNT)
         with pytest.raises(StoreAway, match="ConnectionError"):
-            await limiter.admit(TOKENS, 5.0)
+            await limiter.admit(TOKENS, max_wait_s=5.0)
         with pytest.raises(StoreAway):
             await store.keys()
         await store.close()
@@ -198,5 +198,5 @@ def test_a_place_that_was_given_back_while_redis_was_away_is_free_when_it_is_bac
 
 async def ask(registry: LimiterRegistry) -> None:
     """Any call finds out that Redis is back."""
-    limiter = registry.key_limiter("openai", "model", ACCOUNT)
+    limiter = registry.limiter("openai", "model", ACCOUNT)
     await limiter.store.clock_state(limiter.key)

@@ -9,7 +9,8 @@ import redis
 
 from embedfleet.fleet import Fleet
 from embedfleet_schema.settings import load_settings
-from embedfleet_workers.rate_limits.stores.limit_store import Reservation, StoreAway
+from embedfleet_workers.embedding_errors import StoreAway
+from embedfleet_workers.rate_limits.stores.limit_store import Reservation
 from plugins.command_line import Answer, Command
 from plugins.fleets import documents
 from plugins.limiter_reservations import reserve

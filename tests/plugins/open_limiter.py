@@ -1,11 +1,11 @@
-"""LimiterRegistry that admit everyone and write down what they were told."""
+"""A limiter that admits everyone and writes down what it was told."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from embedfleet_workers.rate_limits.quota import Amounts, LimitKey, Observed
+from embedfleet_workers.rate_limits.quota import Amounts, LimitKey, Reading
 from embedfleet_workers.stop import Stop
 
 
@@ -17,7 +17,7 @@ class Told:
     max_wait_s: float
     end: str = ""
     actual: Amounts | None = None
-    seen: Observed | None = None
+    reading: Reading | None = None
     retry_after_s: float | None = None
 
 
@@ -26,16 +26,16 @@ class OpenAdmission:
     told: Told
 
     async def settle(
-        self, actual: Amounts | None = None, seen: Observed | None = None, *, timed: bool = True
+        self, actual: Amounts | None = None, reading: Reading | None = None, *, timed: bool = True
     ) -> None:
         self._end("settled")
-        self.told.actual, self.told.seen = actual, seen
+        self.told.actual, self.told.reading = actual, reading
 
     async def rate_limited(
-        self, retry_after_s: float | None = None, seen: Observed | None = None
+        self, retry_after_s: float | None = None, reading: Reading | None = None
     ) -> None:
         self._end("rate_limited")
-        self.told.retry_after_s, self.told.seen = retry_after_s, seen
+        self.told.retry_after_s, self.told.reading = retry_after_s, reading
 
     async def failed(self) -> None:
         self._end("failed")

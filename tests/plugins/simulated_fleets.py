@@ -13,7 +13,8 @@ from typing import Protocol
 
 from embedfleet_schema.store.limits import LimitBook, LimitName
 from embedfleet_workers.embedding_errors import EmbedderBusy
-from embedfleet_workers.rate_limits.quota import Amounts, Limiter, Observed
+from embedfleet_workers.rate_limits.limiter import Limiter
+from embedfleet_workers.rate_limits.quota import Amounts, Reading
 from embedfleet_workers.rate_limits.registry import LimiterRegistry
 from embedfleet_workers.rate_limits.stores.memory_store import MemoryStore
 
@@ -147,7 +148,7 @@ class Provider:
         self._tells = tells
         self._refused_count = refused_count
 
-    async def call(self, costs: Costs, who: str = "fleet") -> tuple[float | None, Observed]:
+    async def call(self, costs: Costs, who: str = "fleet") -> tuple[float | None, Reading]:
         """The time to wait after a 429, None for an answer; and what the headers say."""
         await asyncio.sleep(self._random.uniform(*self._arrival))
         now = asyncio.get_running_loop().time()
@@ -163,12 +164,12 @@ class Provider:
             self.account.refused.append((now, who))
             for name in self._refused_count:
                 self.meters[name].take(now, costs[name])
-        seen = Observed(
+        reading = Reading(
             {name: meter.limit for name, meter in self.meters.items()},
             {name: max(0.0, meter.remaining(now)) for name, meter in self.meters.items()},
         )
         await asyncio.sleep(self._random.uniform(*self._latency))
-        return needed, seen if self._tells else Observed()
+        return needed, reading if self._tells else Reading()
 
 
 @dataclass
@@ -199,15 +200,15 @@ class Fleet:
                 began = loop.time()
                 continue
             try:
-                retry_after, seen = await self.provider.call(costs)
+                retry_after, reading = await self.provider.call(costs)
             except asyncio.CancelledError:
                 await admission.settle(timed=False)
                 raise
             if retry_after is None:
                 self.waits.append(loop.time() - began)
-                await admission.settle(costs, seen)
+                await admission.settle(costs, reading)
                 return
-            await admission.rate_limited(retry_after, seen)
+            await admission.rate_limited(retry_after, reading)
 
     async def work(self, seconds: float, slots: int, next_costs: Callable[[], Costs]) -> None:
         """`slots` requests at a time in every process, for so long."""

@@ -9,8 +9,8 @@ from embedfleet_schema.settings import load_settings
 from embedfleet_schema.types import Space
 from embedfleet_workers.decisions import ELSEWHERE_S, Defer, decide
 from embedfleet_workers.embedders import load_embedder
+from embedfleet_workers.embedders.api.endpoint import Request, cut
 from embedfleet_workers.embedders.api.factory import ApiEmbedderFactory
-from embedfleet_workers.embedders.api.request import Request, cut
 from embedfleet_workers.embedders.api.token_counts import Calibration, estimate
 from embedfleet_workers.embedding_errors import InputAtFault
 from plugins.open_limiter import OpenLimiter, OpenRegistry
@@ -135,7 +135,7 @@ def test_azure_is_called_by_deployment_and_its_request_limit_is_not_believed(dia
     assert "/openai/deployments/my-deployment/embeddings?api-version=2024-10-21" == call.path
     assert ["rate_limited", "settled"] == limiter.ends()
     for told in limiter.told:
-        assert ({"tokens": 1000}, {"tokens": 900}) == (told.seen.limits, told.seen.remaining)
+        assert ({"tokens": 1000}, {"tokens": 900}) == (told.reading.limits, told.reading.remaining)
 
 
 def test_a_server_of_ones_own_needs_no_key(dialect):
@@ -178,16 +178,14 @@ def test_a_missing_extra_is_named_with_the_command_that_installs_it(monkeypatch,
 
 
 def test_two_keys_and_two_servers_are_different_accounts_and_no_key_is_shown():
-    registry = OpenRegistry()
+    accounts = []
     for settings in (
         {"openai_api_key": KEY},
         {"openai_api_key": "another"},
         {"openai_api_key": KEY, "openai_base_url": "http://127.0.0.1:1"},
     ):
-        ApiEmbedderFactory(load_settings(**settings), registry).embedder(
-            Space("openai", "m", 8, 512)
-        )
-    accounts = [account for _, _, account in registry.opened]
+        factory = ApiEmbedderFactory(load_settings(**settings), OpenRegistry())
+        accounts.append(factory.embedder(Space("openai", "m", 8, 512))._endpoint.account)
     assert 3 == len(set(accounts))
     assert not any(KEY in account for account in accounts)
 

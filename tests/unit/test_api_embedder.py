@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from embedfleet_schema.types import Space
-from embedfleet_workers.embedders.api import sender as sending
+from embedfleet_workers.embedders.api import endpoint, fan_out
 from embedfleet_workers.embedders.protocol import EmbedsInParts
 from embedfleet_workers.embedding_errors import (
     AboveRateLimit,
@@ -30,8 +30,8 @@ HTML = Misdeed(200, body=b"<html><body>Sorry</body></html>")
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
     """Faults are tried again at once."""
-    monkeypatch.setattr(sending, "BACKOFF_BASE_S", 0.001)
-    monkeypatch.setattr(sending, "BACKOFF_LIMIT_S", 0.001)
+    monkeypatch.setattr(fan_out, "BACKOFF_BASE_S", 0.001)
+    monkeypatch.setattr(fan_out, "BACKOFF_LIMIT_S", 0.001)
 
 
 @pytest.fixture
@@ -54,7 +54,7 @@ def make(server, limiter):
         opened.append(api)
         embedder = api.embedder(space)
         if most_inputs:
-            embedder._sender.most_inputs = most_inputs
+            embedder._endpoint.most_inputs = most_inputs
         return embedder
 
     yield make
@@ -187,7 +187,7 @@ def test_a_429_is_told_to_the_gate_and_costs_nothing_but_a_new_turn(make, server
     assert ["rate_limited"] * 10 + ["settled"] == limiter.ends()
     assert (2.0, {"tokens": 300_000}) == (
         limiter.told[0].retry_after_s,
-        limiter.told[0].seen.limits,
+        limiter.told[0].reading.limits,
     )
 
 
@@ -208,8 +208,8 @@ def test_headers_of_a_good_answer_reach_the_limiter(make, server, limiter):
     server.headers = {"x-ratelimit-limit-tokens": "1000", "x-ratelimit-remaining-tokens": "900"}
     collect(make())
     assert ({"tokens": 1000}, {"tokens": 900}) == (
-        limiter.told[0].seen.limits,
-        limiter.told[0].seen.remaining,
+        limiter.told[0].reading.limits,
+        limiter.told[0].reading.remaining,
     )
 
 
@@ -265,7 +265,7 @@ def test_a_provider_that_is_down_is_left_alone_for_a_while(make, server, fault):
     parts, error = collect(make())
     assert ([], EmbedderBusy) == (parts, type(error))
     assert 15 <= error.seconds <= 45
-    assert sending.TRIES + 1 == len(server.calls)
+    assert fan_out.TRIES + 1 == len(server.calls)
     assert ["A probe."] == server.texts()[-1]
 
 
@@ -281,7 +281,7 @@ def test_one_request_that_always_fails_beside_others_is_charged(make, server, fa
     calls = server.texts()
     # Where the others were done before it failed first, nobody knows that the provider is well.
     assert calls.count(["A probe."]) <= 1
-    assert sending.TRIES + 5 == len(calls) - calls.count(["A probe."])
+    assert fan_out.TRIES + 5 == len(calls) - calls.count(["A probe."])
 
 
 @pytest.mark.parametrize(
@@ -291,7 +291,7 @@ def test_a_request_that_always_fails_is_charged_when_nobody_else_asks(make, serv
     server.plan = lambda call: fault if TEXTS[4] in call.texts else None
     parts, error = collect(make())
     assert ([], raised) == (parts, type(error))
-    assert [TEXTS] * sending.TRIES + [["A probe."]] == server.texts()
+    assert [TEXTS] * fan_out.TRIES + [["A probe."]] == server.texts()
 
 
 def test_a_model_that_is_down_is_not_well_because_another_of_the_account_is(server, limiter):
@@ -363,7 +363,7 @@ def test_a_model_of_another_width_stops_its_space_and_says_so(make, server, limi
     parts, error = collect(make(space), ["one", "two"])
     assert ([], ProviderStopped, "wrong_dimensions") == (parts, type(error), error.stop.code)
     assert "--dimensions 8" in str(error)
-    assert ([], sending.TRIES + 1) == (limiter.stops, len(server.calls))
+    assert ([], fan_out.TRIES + 1) == (limiter.stops, len(server.calls))
 
 
 def test_what_cannot_be_sent_at_all_is_no_fault_of_a_text(make, server, monkeypatch):
@@ -372,7 +372,7 @@ def test_what_cannot_be_sent_at_all_is_no_fault_of_a_text(make, server, monkeypa
     async def send(texts, kind):
         raise UnicodeEncodeError("ascii", "\u201dkey", 0, 1, "no")
 
-    monkeypatch.setattr(embedder._sender.adapter, "send", send)
+    monkeypatch.setattr(embedder._endpoint.adapter, "send", send)
     parts, error = collect(embedder)
     assert ([], EmbedderBusy) == (parts, type(error))
     assert "key" not in str(error)
@@ -477,7 +477,7 @@ def test_one_text_that_is_too_large_makes_the_requests_of_others_no_smaller(make
 
 
 def test_more_inputs_are_tried_again_after_many_full_requests(make, server, monkeypatch):
-    monkeypatch.setattr(sending, "FULL_ANSWERS_TO_GROW", 4)
+    monkeypatch.setattr(endpoint, "FULL_ANSWERS_TO_GROW", 4)
     large = refusal(413, "", "too much")
     server.script(large)
     embedder = make()

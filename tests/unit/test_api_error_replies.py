@@ -116,7 +116,7 @@ def test_a_429_is_only_early():
     assert RateLimited(2.0) == error_reply(503, {"retry-after": "2"}, openai("slow_down"))
     headers = {"retry-after": "3", "x-ratelimit-limit-tokens": "300000"}
     found = error_reply(429, headers, openai("rate_limit_exceeded"))
-    assert (3.0, {"tokens": 300_000}) == (found.retry_after_s, found.seen.limits)
+    assert (3.0, {"tokens": 300_000}) == (found.retry_after_s, found.reading.limits)
 
 
 def test_the_wait_is_taken_from_words_and_details_where_no_header_states_it():

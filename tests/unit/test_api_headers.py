@@ -6,10 +6,10 @@ from embedfleet_workers.embedders.api.providers.headers import (
     LONGEST_WAIT_S,
     duration,
     hinted_wait,
-    observed,
+    reading_of,
     retry_after,
 )
-from embedfleet_workers.rate_limits.quota import Observed
+from embedfleet_workers.rate_limits.quota import Reading
 
 NAMES = st.sampled_from(
     [
@@ -74,10 +74,10 @@ def test_openais_headers_are_limits_of_a_minute_and_what_is_left():
         "x-ratelimit-reset-requests": "20ms",
         "x-ratelimit-reset-tokens": "947ms",
     }
-    expected = Observed(
+    expected = Reading(
         {"requests": 3000, "tokens": 1_000_000}, {"requests": 2999, "tokens": 984_213}
     )
-    assert expected == observed(headers)
+    assert expected == reading_of(headers)
 
 
 def test_the_smaller_of_the_limits_of_organisation_and_project_counts():
@@ -87,7 +87,7 @@ def test_the_smaller_of_the_limits_of_organisation_and_project_counts():
         "x-ratelimit-limit-project-tokens": "300000",
         "x-ratelimit-remaining-project-tokens": "1000",
     }
-    assert Observed({"tokens": 300_000}, {"tokens": 1000}) == observed(headers)
+    assert Reading({"tokens": 300_000}, {"tokens": 1000}) == reading_of(headers)
 
 
 def test_what_is_left_is_that_of_the_limit_that_counts():
@@ -97,7 +97,7 @@ def test_what_is_left_is_that_of_the_limit_that_counts():
         "x-ratelimit-limit-project-tokens": "200000",
         "x-ratelimit-remaining-project-tokens": "200000",
     }
-    assert Observed({"tokens": 200_000}, {"tokens": 200_000}) == observed(headers)
+    assert Reading({"tokens": 200_000}, {"tokens": 200_000}) == reading_of(headers)
 
 
 def test_a_limit_of_a_day_is_not_taken_for_one_of_a_minute():
@@ -106,7 +106,7 @@ def test_a_limit_of_a_day_is_not_taken_for_one_of_a_minute():
         "x-ratelimit-remaining-requests": "9999",
         "x-ratelimit-reset-requests": "8.64s",
     }
-    assert Observed() == observed(headers)
+    assert Reading() == reading_of(headers)
 
 
 @pytest.mark.parametrize("reset", ["0s", "1s", "1ms", "20ms", "0.02", ""])
@@ -116,7 +116,7 @@ def test_a_rounded_reset_does_not_make_a_limit_one_of_a_day(reset):
         "x-ratelimit-remaining-tokens": "299990",
         "x-ratelimit-reset-tokens": reset,
     }
-    assert Observed({"tokens": 300_000}, {"tokens": 299_990}) == observed(headers)
+    assert Reading({"tokens": 300_000}, {"tokens": 299_990}) == reading_of(headers)
 
 
 def test_mistral_states_tokens_of_a_minute_and_requests_of_ten_seconds():
@@ -129,22 +129,22 @@ def test_mistral_states_tokens_of_a_minute_and_requests_of_ten_seconds():
         "x-ratelimit-limit-req-10-second": "60",
         "x-ratelimit-remaining-req-10-second": "58",
     }
-    expected = Observed({"tokens": 20_000_000, "requests": 360}, {"tokens": 19_999_935})
-    assert expected == observed(headers)
+    expected = Reading({"tokens": 20_000_000, "requests": 360}, {"tokens": 19_999_935})
+    assert expected == reading_of(headers)
 
 
 def test_cohere_states_the_calls_of_a_trial_key():
     headers = {"x-trial-endpoint-call-limit": "40", "x-trial-endpoint-call-remaining": "39"}
-    assert Observed({"requests": 40}, {"requests": 39}) == observed(headers)
+    assert Reading({"requests": 40}, {"requests": 39}) == reading_of(headers)
 
 
 @pytest.mark.parametrize("value", ["-1", "0", "", "many", "1e6", "inf", "nan"])
 def test_a_limit_that_makes_no_sense_is_no_limit(value):
-    assert {} == observed({"x-ratelimit-limit-tokens": value}).limits
+    assert {} == reading_of({"x-ratelimit-limit-tokens": value}).limits
 
 
 def test_nothing_left_is_something_to_know():
-    assert {"tokens": 0} == observed({"x-ratelimit-remaining-tokens": "0"}).remaining
+    assert {"tokens": 0} == reading_of({"x-ratelimit-remaining-tokens": "0"}).remaining
 
 
 @pytest.mark.parametrize(
@@ -194,7 +194,7 @@ def test_a_wait_in_words_is_read_too(message, seconds):
 
 @given(st.dictionaries(NAMES, VALUES, max_size=8))
 def test_whatever_headers_hold_nothing_is_raised_and_amounts_are_numbers(headers):
-    found = observed(headers)
+    found = reading_of(headers)
     assert all(0 < limit < float("inf") for limit in found.limits.values())
     assert all(0 <= left < float("inf") for left in found.remaining.values())
     wait_s = retry_after(headers)

@@ -10,16 +10,17 @@ import pytest
 
 from embedfleet_schema.accounts import account_of
 from embedfleet_schema.store.limits import LimitBook, LimitName
-from embedfleet_workers.embedding_errors import EmbedderBusy
+from embedfleet_workers.embedding_errors import EmbedderBusy, StoreAway
 from embedfleet_workers.rate_limits.concurrency import FIRST, AdaptiveConcurrency
-from embedfleet_workers.rate_limits.quota import Limiter, LimitKey, Observed
-from embedfleet_workers.rate_limits.readings import is_sane, wait_after_429
+from embedfleet_workers.rate_limits.limiter import Limiter
+from embedfleet_workers.rate_limits.quota import LimitKey, Reading, is_plausible, wait_after_429
 from embedfleet_workers.rate_limits.registry import LimiterRegistry
 from embedfleet_workers.rate_limits.stores.fallback_store import FallbackStore
-from embedfleet_workers.rate_limits.stores.limit_store import Cost, Reading, Reservation, StoreAway
+from embedfleet_workers.rate_limits.stores.limit_store import Reservation
 from embedfleet_workers.rate_limits.stores.memory_store import MemoryStore
 from embedfleet_workers.rate_limits.waiting import AHEAD_S
 from embedfleet_workers.stop import Stop
+from plugins.limiter_reservations import Cost, asked
 from plugins.virtual_time import run_in_virtual_time
 
 ONE = {"requests": 1.0}
@@ -163,8 +164,7 @@ def test_a_process_that_dies_takes_two_seconds_of_turns_with_it_at_the_most():
         first, second = limiters_of({"requests": 60.0}, processes=2)
         dead = [asyncio.create_task(first.admit(ONE, max_wait_s=60)) for _ in range(30)]
         await asyncio.sleep(0.5)
-        limiter = cast("Any", first)._key_limiter
-        limiter.store = Unreachable()
+        first.store = cast("Any", Unreachable())
         for task in dead:
             task.cancel()
         began = now()
@@ -253,14 +253,14 @@ def test_an_admission_ends_once():
 def test_a_limit_from_headers_is_believed_when_it_can_be_one_of_a_minute(
     limit: float, quota: float, believed: bool
 ):
-    assert believed == is_sane(limit, quota)
+    assert believed == is_plausible(limit, quota)
 
 
 def test_a_limit_from_headers_holds_from_the_next_request_on():
     async def test() -> None:
         (limiter,) = limiters_of({})
         admission = await limiter.admit(ONE, max_wait_s=60)
-        await admission.settle(seen=Observed({"requests": 60.0, "tokens": 250_000.0}))
+        await admission.settle(reading=Reading({"requests": 60.0, "tokens": 250_000.0}))
         assert 2_500 == limiter.most_tokens
         await limiter.admit(ONE, max_wait_s=60)
         began = now()
@@ -282,21 +282,23 @@ def test_a_request_takes_a_hundredth_of_a_minutes_tokens_at_the_most(tokens, mos
 
 
 @pytest.mark.parametrize(
-    ("retry_after", "seen", "expected"),
+    ("retry_after", "reading", "expected"),
     [
-        (2.5, Observed({"tokens": 6_000.0}, {"tokens": 0.0}), 2.5),
+        (2.5, Reading({"tokens": 6_000.0}, {"tokens": 0.0}), 2.5),
         (0.0, None, 0.0),
         (None, None, -1.0),
-        (None, Observed({"tokens": 6_000.0}, {"tokens": 40.0}), 0.6),
-        (None, Observed({"tokens": 6_000.0}, {"tokens": 400.0}), -1.0),
+        (None, Reading({"tokens": 6_000.0}, {"tokens": 40.0}), 0.6),
+        (None, Reading({"tokens": 6_000.0}, {"tokens": 400.0}), -1.0),
         # It never fits, so it is not waited for longer than a whole bucket takes.
-        (None, Observed({"tokens": 50.0}, {"tokens": 0.0}), 60.0),
-        (math.nan, Observed({}, {"tokens": 0.0}), -1.0),
+        (None, Reading({"tokens": 50.0}, {"tokens": 0.0}), 60.0),
+        (math.nan, Reading({}, {"tokens": 0.0}), -1.0),
         (-3.0, None, -1.0),
     ],
 )
-def test_the_wait_after_a_429_is_the_servers_or_what_the_bucket_needs(retry_after, seen, expected):
-    assert expected == wait_after_429({"tokens": 100.0}, retry_after, seen)
+def test_the_wait_after_a_429_is_the_servers_or_what_the_bucket_needs(
+    retry_after, reading, expected
+):
+    assert expected == wait_after_429({"tokens": 100.0}, retry_after, reading)
 
 
 def test_a_cap_on_requests_at_once_holds_for_the_whole_fleet():
@@ -328,6 +330,21 @@ def test_a_place_comes_back_however_its_request_ends():
             with pytest.raises(EmbedderBusy, match="all slots"):
                 await limiter.admit(ONE, max_wait_s=1)
             await getattr(admission, end)()
+
+    virtually(test)
+
+
+def test_a_model_that_is_put_into_a_group_draws_on_the_limit_of_the_group_from_then_on():
+    async def test() -> None:
+        registry = LimiterRegistry(None, None, store=MemoryStore(asyncio.get_running_loop().time))
+        own = registry.limiter("openai", "model", "account")
+        assert own is registry.limiter("openai", "model", "account")
+        quotas = {LimitName("openai", "", "group"): {"tokens": 500_000.0}}
+        registry.book = LimitBook(quotas, {("openai", "model"): "group"})
+        groups = registry.limiter("openai", "model", "account")
+        assert ("group", 5_000) == (groups.key.group, groups.most_tokens)
+        registry.book = LimitBook(quotas)
+        assert own is registry.limiter("openai", "model", "account")
 
     virtually(test)
 
@@ -470,13 +487,13 @@ def test_while_the_store_is_away_siblings_are_no_strangers():
         fleet = Away(loop.time)
         store = FallbackStore(fleet, lambda: 4)
         key = LimitKey("openai", "account", "model")
-        costs = {"tokens": Cost(100.0, quota=6_000.0)}
+        costs = asked({"tokens": Cost(100.0, quota=6_000.0)})
 
         async def foreign(seconds: int) -> float:
             for _ in range(seconds // 5):
-                turn = await store.reserve(key, costs, target=1.0, max_wait_s=60)
+                turn = await store.reserve(key, **costs, target=1.0, max_wait_s=60)
                 assert isinstance(turn, Reservation)
-                await store.settle(key, turn, {}, {"tokens": Reading(6_000.0, 4_000.0)})
+                await store.settle(key, turn, {}, Reading({"tokens": 6_000.0}, {"tokens": 2_000.0}))
                 await asyncio.sleep(5.0)
             found = await store.snapshot(key)
             assert found is not None
@@ -498,7 +515,7 @@ def test_those_who_wait_are_let_in_once_a_quota_is_known():
         rest = [asyncio.create_task(limiter.admit(ONE, max_wait_s=60)) for _ in range(9)]
         await asyncio.sleep(1.0)
         assert 3 == sum(task.done() for task in rest)
-        await first.settle(seen=Observed({"requests": 6_000.0}))
+        await first.settle(reading=Reading({"requests": 6_000.0}))
         await asyncio.gather(*rest)
 
     virtually(test)

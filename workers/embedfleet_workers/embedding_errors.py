@@ -56,3 +56,7 @@ class BatchApiError(EmbeddingError):
     """The batch API of {provider} did not do what it was asked to: {reason}."""
 
     reason: str
+
+
+class StoreAway(ConnectionError):
+    """The limiter's store does not answer; it may have done what it was asked, or not."""

@@ -14,7 +14,7 @@ from embedfleet_workers.embedders.api.providers.adapter import Faulty, Reply
 from embedfleet_workers.embedders.api.providers.error_replies import complaint, error_reply
 from embedfleet_workers.embedders.api.providers.http_api import answer, openai_form
 from embedfleet_workers.embedders.api.providers.openai_api import options_of
-from embedfleet_workers.rate_limits.quota import Observed
+from embedfleet_workers.rate_limits.quota import Reading
 
 _CUSTOM_ID = re.compile(r"(\d{1,18})-(\d{1,9})-(\d{1,9})", re.ASCII)
 
@@ -77,7 +77,7 @@ def read_line(raw: bytes, key: str) -> Line | None:
 
 def _answered(address: Address, status: int, body: bytes, key: str) -> Line:
     if status == HTTPStatus.OK:
-        return Line(address, answer(body, openai_form, Observed()))
+        return Line(address, answer(body, openai_form, Reading()))
     reply = error_reply(status, {}, body, key=key)
     return Line(address, reply, complaint(body).code or f"http_{status}")
 

@@ -1,1 +1,1 @@
-"""One rate limit for the whole fleet: who may send a request, and when."""
+"""One rate limiter for the whole fleet: which request may be sent, and when (GCRA)."""

@@ -30,13 +30,13 @@ class AdaptiveConcurrency:
         """Wait for a slot: the time of entering, or None where it took too long."""
         loop = asyncio.get_running_loop()
         if self._waiting or self._is_full():
-            turn: asyncio.Future[None] = loop.create_future()
-            self._waiting.append(turn)
+            free: asyncio.Future[None] = loop.create_future()
+            self._waiting.append(free)
             try:
                 async with asyncio.timeout(timeout_s):
-                    await turn
+                    await free
             except (TimeoutError, asyncio.CancelledError) as gone:
-                if turn.done() and not turn.cancelled():
+                if free.done() and not free.cancelled():
                     self.in_flight -= 1
                 self._wake()
                 if isinstance(gone, TimeoutError):
@@ -91,10 +91,10 @@ class AdaptiveConcurrency:
 
     def _wake(self) -> None:
         while self._waiting and (self._waiting[0].done() or not self._is_full()):
-            turn = self._waiting.popleft()
-            if not turn.done():
+            free = self._waiting.popleft()
+            if not free.done():
                 self.in_flight += 1
-                turn.set_result(None)
+                free.set_result(None)
 
     def _is_full(self) -> bool:
         return self.in_flight + 1 > self.limit

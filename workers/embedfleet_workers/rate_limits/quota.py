@@ -1,15 +1,18 @@
-"""What a caller of a provider asks of the limiter, and what both mean by it."""
+"""Whose quota it is, what the headers of an answer say about it, and what that is worth."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
-
-from embedfleet_workers.stop import Stop
 
 # Amounts by dimension. A provider counts what it likes: `requests`, `tokens`, `inputs`.
 Amounts = Mapping[str, float]
+
+# A stated limit of less than this share of what a person set is a figure of another window: Azure
+# counts requests in ten seconds, a sixth of a minute.
+PLAUSIBLE_SHARE = 0.2
+MOST_PLAUSIBLE = 1e12
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,58 +32,57 @@ class LimitKey:
 
 
 @dataclass(frozen=True, slots=True)
-class Observed:
+class Reading:
     """What the headers of an answer say: limits per minute, and how much of them is left."""
 
     limits: Amounts = field(default_factory=dict)
     remaining: Amounts = field(default_factory=dict)
 
+    def used(self, name: str) -> float:
+        """The used part of a limit, by whomever; -1 where nothing is said that can be right."""
+        limit, left = self.limits[name], self.remaining.get(name, -1.0)
+        return limit - left if 0 <= left <= limit else -1.0
 
-class Admission(Protocol):
-    """The right to send one request now. It ends with exactly one of these calls."""
+    def without_remaining(self) -> Reading:
+        return Reading(self.limits)
 
-    async def settle(
-        self, actual: Amounts | None = None, seen: Observed | None = None, *, timed: bool = True
-    ) -> None:
-        """The request was answered; `actual` corrects what had been reserved for it.
-
-        `timed` is false where the time that it took does not tell how fast the provider embeds.
-        """
-        ...
-
-    async def rate_limited(
-        self, retry_after_s: float | None = None, seen: Observed | None = None
-    ) -> None:
-        """The provider answered 429: the whole fleet waits, this request asks again."""
-        ...
-
-    async def failed(self) -> None:
-        """No usable answer came: a fault of the server, a time-out, a lost connection."""
-        ...
+    def without(self, dimension: str) -> Reading:
+        """For what a provider states in a way of its own."""
+        limits = {name: limit for name, limit in self.limits.items() if name != dimension}
+        left = {name: amount for name, amount in self.remaining.items() if name != dimension}
+        return Reading(limits, left)
 
 
-class Limiter(Protocol):
-    """Admits the requests of this process to what `key` names, in step with all other processes."""
+def is_plausible(limit: float, quota: float) -> bool:
+    """Whether a stated limit is believed, beside what a person set (0: nothing)."""
+    least = max(1.0, PLAUSIBLE_SHARE * quota)
+    return math.isfinite(limit) and least <= limit <= MOST_PLAUSIBLE
 
-    @property
-    def key(self) -> LimitKey: ...
 
-    @property
-    def most_tokens(self) -> int | None:
-        """How large one request should be at the most, in tokens; None where nothing is known.
+def in_force(quota: float, stated: float) -> float:
+    """The limit to keep: the smaller of what a person set and what is believed of what was stated.
 
-        A request of more than a hundredth of the quota of a minute cannot be spread evenly.
-        """
-        ...
+    0 stands for none, in both and in the result.
+    """
+    if quota <= 0 or stated <= 0:
+        return max(quota, stated)
+    return quota if stated < PLAUSIBLE_SHARE * quota else min(quota, stated)
 
-    async def admit(self, costs: Amounts, *, max_wait_s: float) -> Admission:
-        """Wait for the turn of a request that costs this much; first come, first served.
 
-        Raises:
-            EmbedderBusy: the turn is further away than `max_wait_s`; nothing was reserved.
-        """
-        ...
+def wait_after_429(costs: Amounts, retry_after_s: float | None, reading: Reading | None) -> float:
+    """Seconds until a refused request may come again; -1 where nothing tells.
 
-    async def stop(self, stop: Stop) -> None:
-        """Tell the whole fleet at once that the provider refuses this account."""
-        ...
+    The server's `Retry-After`, else the time in which a token bucket refills what the request
+    lacks.
+    """
+    if retry_after_s is not None and math.isfinite(retry_after_s) and retry_after_s >= 0:
+        return retry_after_s
+    if reading is None:
+        return -1.0
+    lacks = [
+        # What costs more than a whole limit never fits, however long it waits.
+        (min(costs[name], reading.limits[name]) - left) * 60.0 / reading.limits[name]
+        for name, left in reading.remaining.items()
+        if name in costs and reading.limits.get(name, 0.0) > 0 and costs[name] > left
+    ]
+    return max(lacks, default=-1.0)

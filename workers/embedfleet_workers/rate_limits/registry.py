@@ -8,17 +8,15 @@ import logging
 import os
 import socket
 from collections.abc import Callable
-from functools import partial
 
 from embedfleet_schema.errors import EmbedfleetError
 from embedfleet_schema.store.limits import LimitBook
 from embedfleet_workers.embedding_errors import EmbedderBusy
-from embedfleet_workers.rate_limits.limiter import KeyLimiter, LimiterOptions
-from embedfleet_workers.rate_limits.quota import Admission, Amounts, LimitKey
+from embedfleet_workers.rate_limits.limiter import Limiter
+from embedfleet_workers.rate_limits.quota import LimitKey
 from embedfleet_workers.rate_limits.stores.fallback_store import FallbackStore
 from embedfleet_workers.rate_limits.stores.limit_store import LimitStore
 from embedfleet_workers.rate_limits.stores.memory_store import MemoryStore
-from embedfleet_workers.stop import Stop
 
 log = logging.getLogger(__name__)
 
@@ -51,38 +49,43 @@ class LimiterRegistry:
         lease_s: float = LEASE_S,
         store: LimitStore | None = None,
     ) -> None:
-        self.book = LimitBook()
         self._read = read
-        self._options = LimiterOptions(
-            target=target, lease_s=lease_s, by=f"{socket.gethostname()}:{os.getpid()}"
-        )
+        self._target = target
+        self._lease_s = lease_s
+        self._by = f"{socket.gethostname()}:{os.getpid()}"
         self._store = store or self._stored(redis_url)
-        self._limiters_by_key: dict[LimitKey, KeyLimiter] = {}
-        self._registry: dict[tuple[str, str, str], ModelLimiter] = {}
+        self._limiters: dict[LimitKey, Limiter] = {}
+        self._by_model: dict[tuple[str, str, str], Limiter] = {}
         self._known = False
         self._read_at: float | None = None
         self._reading: asyncio.Task[LimitBook] | None = None
+        self.book = LimitBook()
 
-    def limiter(self, provider: str, model: str, account: str) -> ModelLimiter:
-        """The limiter of a model for an account (see `embedfleet_schema.accounts.account_of`).
+    @property
+    def book(self) -> LimitBook:
+        """What a person set, as it was last read."""
+        return self._book
+
+    @book.setter
+    def book(self, book: LimitBook) -> None:
+        self._book = book
+        for key, limiter in list(self._limiters.items()):
+            limiter.quotas = book.quotas(key.provider, key.account, key.group)
+        # A model may have been put into a group, or taken out of it.
+        self._by_model = {each: self._found_or_made(*each) for each in list(self._by_model)}
+
+    def limiter(self, provider: str, model: str, account: str) -> Limiter:
+        """What a model draws on now, for an account (`embedfleet_schema.accounts.account_of`).
 
         Any thread may ask. What a person set is read before the first limiter is given out, so that
         the first batch is already cut to it.
         """
-        if self._read is not None and not self._registry:
+        if self._read is not None and not self._limiters:
             with contextlib.suppress(EmbedfleetError, OSError):
                 self.book, self._known = self._read(), True
         wanted = (provider, model, account)
-        return self._registry.setdefault(wanted, ModelLimiter(self, *wanted))
-
-    def key_limiter(self, provider: str, model: str, account: str) -> KeyLimiter:
-        """What a model draws on now: it may have been put into a group since."""
-        key = LimitKey(provider, account, self.book.group_of(provider, model))
-        found = self._limiters_by_key.get(key)
-        if found is None:
-            made = KeyLimiter(key, self._store, self._options, partial(self._quotas, key))
-            # Threads that ask at once get the same one.
-            found = self._limiters_by_key.setdefault(key, made)
+        if (found := self._by_model.get(wanted)) is None:
+            found = self._by_model[wanted] = self._found_or_made(*wanted)
         return found
 
     async def refresh(self) -> None:
@@ -110,7 +113,7 @@ class LimiterRegistry:
 
     async def close(self) -> None:
         """Give back connections; whoever waits is woken."""
-        for limiter in self._limiters_by_key.values():
+        for limiter in self._limiters.values():
             limiter.close()
         await self._store.close()
 
@@ -120,8 +123,21 @@ class LimiterRegistry:
             raise EmbedderBusy(seconds=BUSY_S, reason=reason) from error
         log.warning("the rate limits cannot be read, the old ones hold: %s", type(error).__name__)
 
-    def _quotas(self, key: LimitKey) -> Amounts:
-        return self.book.quotas(key.provider, key.account, key.group)
+    def _found_or_made(self, provider: str, model: str, account: str) -> Limiter:
+        key = LimitKey(provider, account, self.book.group_of(provider, model))
+        if (found := self._limiters.get(key)) is None:
+            made = Limiter(
+                key,
+                self._store,
+                self.refresh,
+                target=self._target,
+                lease_s=self._lease_s,
+                by=self._by,
+            )
+            made.quotas = self.book.quotas(provider, account, key.group)
+            # Threads that ask at once get the same one.
+            found = self._limiters.setdefault(key, made)
+        return found
 
     def _stored(self, redis_url: str | None) -> LimitStore:
         if redis_url is None:
@@ -129,30 +145,3 @@ class LimiterRegistry:
         from embedfleet_workers.rate_limits.stores.redis_store import RedisStore
 
         return FallbackStore(RedisStore(redis_url), lambda: self.book.api_workers)
-
-
-class ModelLimiter:
-    """Admits the requests of one model: the `Limiter` that embedders see."""
-
-    def __init__(self, registry: LimiterRegistry, provider: str, model: str, account: str) -> None:
-        self._registry = registry
-        self._names = (provider, model, account)
-
-    @property
-    def key(self) -> LimitKey:
-        return self._key_limiter.key
-
-    @property
-    def most_tokens(self) -> int | None:
-        return self._key_limiter.most_tokens
-
-    async def admit(self, costs: Amounts, *, max_wait_s: float) -> Admission:
-        await self._registry.refresh()
-        return await self._key_limiter.admit(costs, max_wait_s)
-
-    async def stop(self, stop: Stop) -> None:
-        await self._key_limiter.stop(stop)
-
-    @property
-    def _key_limiter(self) -> KeyLimiter:
-        return self._registry.key_limiter(*self._names)

@@ -10,17 +10,15 @@ from queue import SimpleQueue
 import numpy as np
 
 from embedfleet_schema.types import Kind
+from embedfleet_workers.embedders.api.endpoint import Endpoint, Request, cut
 from embedfleet_workers.embedders.api.event_loop import EventLoop
-from embedfleet_workers.embedders.api.fan_out import FanOut
-from embedfleet_workers.embedders.api.request import Request, cut
-from embedfleet_workers.embedders.api.sender import Sender
+from embedfleet_workers.embedders.api.fan_out import FanOut, WaitPolicy
 from embedfleet_workers.embedders.api.token_counts import encoded
-from embedfleet_workers.embedders.api.wait_policy import WaitPolicy
 from embedfleet_workers.embedders.protocol import Part, Vectors
 from embedfleet_workers.embedding_errors import EmbeddingError, InputAtFault
 from embedfleet_workers.purse import UNLIMITED, Purse
 
-# What was called off gets this long to give back its turns.
+# What was called off gets this long to give back its reservations.
 CALL_OFF_S = 5.0
 
 
@@ -28,22 +26,22 @@ class ApiEmbedder:
     """A model behind an API. Answers come in parts, and each is paid for once.
 
     `requests` is how many requests of one batch are under way at once, and `first_wait_s` how far
-    away the first turn of a batch may be.
+    away the first request of a batch may be.
     """
 
     def __init__(
-        self, sender: Sender, loop: EventLoop, *, requests: int, first_wait_s: float
+        self, endpoint: Endpoint, loop: EventLoop, *, requests: int, first_wait_s: float
     ) -> None:
-        self.space = sender.space
-        self.max_tokens = sender.space.max_tokens
-        self._sender = sender
+        self.space = endpoint.space
+        self.max_tokens = endpoint.space.max_tokens
+        self._endpoint = endpoint
         self._loop = loop
         self._requests = requests
         self._first_wait_s = first_wait_s
         self.closed = False
 
     def count_tokens(self, texts: Sequence[str]) -> list[int]:
-        return self._sender.adapter.count_tokens(texts)
+        return self._endpoint.adapter.count_tokens(texts)
 
     def embed(self, texts: Sequence[str], kind: Kind) -> Vectors:
         vectors = Vectors(np.empty((len(texts), self.space.dimensions), dtype=np.float32))
@@ -73,15 +71,15 @@ class ApiEmbedder:
         self, whole: Request, kind: Kind, wanted: Callable[[], bool], purse: Purse
     ) -> Iterator[Part]:
         outbox: SimpleQueue[Part | None] = SimpleQueue()
-        turns = WaitPolicy(self._first_wait_s)
-        batch = FanOut(self._sender, self._cut(whole), kind, turns, outbox.put, purse)
-        ended = self._loop.run(batch.run(self._requests))
+        policy = WaitPolicy(self._first_wait_s)
+        fan_out = FanOut(self._endpoint, self._cut(whole), kind, policy, outbox.put, purse)
+        ended = self._loop.run(fan_out.run(self._requests))
         ended.add_done_callback(lambda _: outbox.put(None))
         try:
             while (part := outbox.get()) is not None:
                 yield part
                 if not wanted():
-                    self._loop.run(batch.halt())
+                    self._loop.run(fan_out.halt())
             ended.result()
         except CancelledError as error:
             raise EmbeddingError(reason=f"{self.space.name} was closed meanwhile") from error
@@ -89,15 +87,15 @@ class ApiEmbedder:
             if not ended.done():
                 # What cannot be called off in time goes on, and is heard by nobody.
                 with contextlib.suppress(TimeoutError):
-                    self._loop.run(batch.stop()).result(CALL_OFF_S)
+                    self._loop.run(fan_out.stop()).result(CALL_OFF_S)
 
     def _cut(self, whole: Request) -> list[Request]:
-        sender = self._sender
-        limits = [sender.adapter.caps.tokens, sender.limiter.most_tokens]
+        endpoint = self._endpoint
+        limits = [endpoint.adapter.caps.tokens, endpoint.limiter.most_tokens]
         stated = [limit for limit in limits if limit is not None]
-        scaled = sender.calibration.scaled(whole.tokens)
+        scaled = endpoint.calibration.scaled(whole.tokens)
         return cut(
-            whole, scaled, most_inputs=sender.most_inputs, most_tokens=min(stated, default=None)
+            whole, scaled, most_inputs=endpoint.most_inputs, most_tokens=min(stated, default=None)
         )
 
     def _readable(self, texts: Sequence[str], kind: Kind) -> tuple[Request, InputAtFault | None]:

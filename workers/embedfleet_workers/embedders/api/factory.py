@@ -1,10 +1,10 @@
-"""What the API spaces of one process share: the loop, the HTTP client, registry and keys."""
+"""What the API spaces of one process share: the loop, the HTTP client, limiters and keys."""
 
 from __future__ import annotations
 
 import threading
 from functools import partial
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from pydantic import SecretStr
 
@@ -15,7 +15,9 @@ from embedfleet_schema.settings import Settings
 from embedfleet_schema.store.limits import read
 from embedfleet_schema.types import Space
 from embedfleet_workers.embedders.api.embedder import ApiEmbedder
+from embedfleet_workers.embedders.api.endpoint import Endpoint
 from embedfleet_workers.embedders.api.event_loop import EventLoop
+from embedfleet_workers.embedders.api.fan_out import BEGUN_WAIT_S
 from embedfleet_workers.embedders.api.providers.adapter import Adapter, Caps
 from embedfleet_workers.embedders.api.providers.cohere_api import CohereApi
 from embedfleet_workers.embedders.api.providers.gemini_api import GeminiApi
@@ -24,9 +26,7 @@ from embedfleet_workers.embedders.api.providers.jina_api import JinaApi
 from embedfleet_workers.embedders.api.providers.mistral_api import MistralApi
 from embedfleet_workers.embedders.api.providers.openai_api import OPENAI, OpenAIApi
 from embedfleet_workers.embedders.api.providers.voyage_api import VoyageApi
-from embedfleet_workers.embedders.api.sender import Sender
-from embedfleet_workers.embedders.api.wait_policy import BEGUN_WAIT_S
-from embedfleet_workers.rate_limits.quota import Limiter
+from embedfleet_workers.rate_limits.registry import LimiterRegistry
 from embedfleet_workers.tls import tls_context
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ KEPT_S = 30.0
 # An answer of a hundred vectors has 800 KiB, and each piece of it goes through all layers of the
 # HTTP client: in pieces of its own 64 KiB that is a tenth of what an answer costs.
 PIECE_BYTES = 1 << 20
-# What a request may take beside waiting for its turn and for its answer.
+# What a request may take beside waiting to be admitted and for its answer.
 GRACE_S = 30.0
 
 _ADAPTERS: dict[str, type[HttpApi]] = {
@@ -55,14 +55,6 @@ def caps_of(provider: str, model: str) -> Caps:
     if provider == "openai":
         return OpenAIApi.caps
     return _ADAPTERS[provider].caps_of(model)
-
-
-class LimiterRegistry(Protocol):
-    """Where limiters come from: `LimiterRegistry` of `rate_limits`, or a test's."""
-
-    def limiter(self, provider: str, model: str, account: str) -> Limiter: ...
-
-    async def close(self) -> None: ...
 
 
 class ApiEmbedderFactory:
@@ -89,14 +81,15 @@ class ApiEmbedderFactory:
         account = account_of(key, base_url)
         with self._lock:
             adapter = self._adapter(space, key, base_url)
-        sender = Sender(
+        endpoint = Endpoint(
             space,
             adapter,
-            self._registry.limiter(space.provider, space.model, account),
+            account,
+            self._registry,
             self._settings.api_timeout_s,
         )
         return ApiEmbedder(
-            sender,
+            endpoint,
             self._loop,
             requests=self._settings.api_requests,
             first_wait_s=self._settings.defer_after_s,
@@ -160,17 +153,15 @@ class ApiEmbedderFactory:
 
 
 def open_factory(settings: Settings, db: Database) -> ApiEmbedderFactory:
-    """Access to APIs within the limits that the whole fleet shares.
+    """A factory of embedders within the limits that the whole fleet shares.
 
     `db` is where the limits are that a person set.
     """
-    from embedfleet_workers.rate_limits.registry import LimiterRegistry as SharedRegistry
-
-    registry = SharedRegistry(
+    registry = LimiterRegistry(
         settings.redis,
         partial(read, db),
         target=settings.limit_target,
-        # Longer than any request waits and lives, so that nobody's place is given away under way.
+        # Longer than any request waits and lives, so that nobody's slot is given away under way.
         lease_s=max(BEGUN_WAIT_S, settings.defer_after_s) + settings.api_timeout_s + GRACE_S,
     )
     return ApiEmbedderFactory(settings, registry)

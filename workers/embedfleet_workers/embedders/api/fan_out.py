@@ -1,4 +1,7 @@
-"""The requests of one batch on their way: several at once, each answer given out as it comes."""
+"""The fan-out: the requests that one batch becomes at a provider, several of them at once.
+
+Each waits for the rate limiter, is exchanged with the provider, and given out as it is answered.
+"""
 
 from __future__ import annotations
 
@@ -7,15 +10,21 @@ import random
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from embedfleet_schema.types import Kind
+from embedfleet_workers.backoff import full_jitter
 from embedfleet_workers.embedders.api.answers import width_of
-from embedfleet_workers.embedders.api.providers.adapter import Faulty, Rejected, TooLarge
-from embedfleet_workers.embedders.api.request import Request
-from embedfleet_workers.embedders.api.sender import GivenUp, Sender
-from embedfleet_workers.embedders.api.wait_policy import WaitPolicy
+from embedfleet_workers.embedders.api.endpoint import Endpoint, Request, paid
+from embedfleet_workers.embedders.api.providers.adapter import (
+    Faulty,
+    RateLimited,
+    Rejected,
+    TooLarge,
+)
 from embedfleet_workers.embedders.protocol import Part
 from embedfleet_workers.embedding_errors import (
+    AboveRateLimit,
     BadAnswer,
     EmbedderBusy,
     EmbeddingError,
@@ -27,6 +36,12 @@ from embedfleet_workers.purse import UNLIMITED, Purse
 from embedfleet_workers.stop import Stop
 
 PROBE = Request([0], ["A probe."], [3])
+# How long a batch that has begun waits to be admitted.
+BEGUN_WAIT_S = 60.0
+# Faults of one request; with three in ten answers faulty, one request in 400 meets so many.
+TRIES = 5
+BACKOFF_BASE_S = 0.5
+BACKOFF_LIMIT_S = 20.0
 # A model that is down is left alone for about so long.
 OUTAGE_S = 30.0
 # What is raised of several errors: first what concerns everybody, then what names a text, and
@@ -34,23 +49,81 @@ OUTAGE_S = 30.0
 _GRAVEST = (ProviderStopped, EmbedderBusy, InputAtFault, BadAnswer, EmbeddingError)
 
 
+@dataclass(frozen=True, slots=True)
+class GivenUp:
+    """A request that met one fault after the other, the first of them at `since`."""
+
+    fault: Faulty
+    since: float
+
+
+class WaitPolicy:
+    """How long the requests of one batch wait to be admitted: the first one briefly or not at all.
+
+    Whoever waits inside it has sent nothing, and can be called off.
+    """
+
+    def __init__(self, first_wait_s: float) -> None:
+        self.answered = False
+        self._first_wait_s = first_wait_s
+        self._begun = asyncio.Event()
+        self._waiting: set[asyncio.Task[object]] = set()
+        self._over = False
+
+    def max_wait_s(self, *, leads: bool, rate_limited: bool) -> float:
+        """The request that leads keeps to the short wait until an answer, and so does one that was
+        rate limited: the slot is somebody else's while the provider is left alone.
+        """
+        is_short = rate_limited or (leads and not self.answered)
+        return self._first_wait_s if is_short else BEGUN_WAIT_S
+
+    def begin(self) -> None:
+        """Those who follow may go: the first one was admitted, or never will be."""
+        self._begun.set()
+
+    async def follow(self) -> None:
+        """Wait until the request that leads was admitted."""
+        with self:
+            await self._begun.wait()
+
+    async def rest(self, seconds: float) -> None:
+        with self:
+            await asyncio.sleep(seconds)
+
+    def call_off(self) -> None:
+        """Cancel every task that waits here or will, but not the one that calls."""
+        self._over = True
+        for task in self._waiting - {asyncio.current_task()}:
+            task.cancel()
+
+    def __enter__(self) -> None:
+        if self._over:
+            raise asyncio.CancelledError
+        if task := asyncio.current_task():
+            self._waiting.add(task)
+
+    def __exit__(self, *_: object) -> None:
+        if task := asyncio.current_task():
+            self._waiting.discard(task)
+
+
 class FanOut:
     """One call of `ApiEmbedder.parts`. Everything but its making happens on the event loop."""
 
     def __init__(
         self,
-        sender: Sender,
+        endpoint: Endpoint,
         requests: Sequence[Request],
         kind: Kind,
-        turns: WaitPolicy,
+        policy: WaitPolicy,
         give: Callable[[Part], None],
         purse: Purse = UNLIMITED,
     ) -> None:
         """`give` takes each answer as it comes, and `purse` pays for it where there is a budget."""
-        self._sender = sender
+        self._endpoint = endpoint
         self._pending = deque(requests)
         self._kind = kind
-        self._turns = turns
+        self._policy = policy
         self._give = give
         self._purse = purse
         self._errors: list[EmbeddingError] = []
@@ -77,7 +150,7 @@ class FanOut:
     async def halt(self) -> None:
         """Take back what was not sent; what was is waited for."""
         self._halted = True
-        self._turns.call_off()
+        self._policy.call_off()
 
     async def stop(self) -> None:
         """Take back what was not sent, give up what was, and wait until the limiter knows."""
@@ -89,36 +162,88 @@ class FanOut:
     async def _work(self, *, leads: bool) -> None:
         """Send one request after the other until none is left."""
         if not leads:
-            await self._turns.follow()
+            await self._policy.follow()
         try:
             while self._pending and not self._halted:
-                await self._step(leads=leads)
+                request = self._pending.popleft()
+                if len(request.rows) > self._endpoint.most_inputs:
+                    self._pending.extendleft(reversed(request.halves()))
+                    continue
+                began = time.monotonic()
+                try:
+                    reply = await self._answer(request, leads=leads, purse=self._purse)
+                    await self._take(reply, request, since=began)
+                except (ProviderStopped, EmbedderBusy) as error:
+                    self._errors.append(error)
+                    await self.halt()
+                except EmbeddingError as error:
+                    self._errors.append(error)
         finally:
-            self._turns.begin()
+            self._policy.begin()
 
-    async def _step(self, *, leads: bool) -> None:
-        request = self._pending.popleft()
-        if len(request.rows) > self._sender.most_inputs:
-            self._pending.extendleft(reversed(request.halves()))
-            return
-        began = time.monotonic()
-        try:
-            found = await self._sender.answer(
-                request, self._kind, self._turns, self._give, leads=leads, purse=self._purse
-            )
-            match found:
-                case Part():
-                    self._turns.answered = True
-                    self._give(found)
-                case GivenUp(fault, since):
-                    await self._failed(fault, since)
-                case _:
-                    await self._refused(request, found, since=began)
-        except (ProviderStopped, EmbedderBusy) as error:
-            self._errors.append(error)
-            await self.halt()
-        except EmbeddingError as error:
-            self._errors.append(error)
+    async def _answer(
+        self, request: Request, *, tries: int = TRIES, leads: bool = False, purse: Purse = UNLIMITED
+    ) -> Part | TooLarge | Rejected | GivenUp:
+        """Send a request until it is answered; after a 429 or a fault it is admitted anew.
+
+        A part without rows is given out for each answer that is not usable and was paid for.
+
+        Returns:
+            The answer, the refusal, or what `tries` faults in a row came to.
+
+        Raises:
+            EmbedderBusy: it would have to wait too long.
+            AboveRateLimit: it is one text, and larger than the rate limit.
+            ProviderStopped: a person has to act.
+            ReservationSpent: `purse` does not pay for it, or not once more.
+        """
+        endpoint, policy = self._endpoint, self._policy
+        started = time.monotonic()
+        faults, rate_limited, since = 0, False, started
+        while True:
+            purse.take(request.rows)
+            costs = endpoint.costs(request)
+            max_wait_s = policy.max_wait_s(leads=leads, rate_limited=rate_limited)
+            with policy:
+                admission = await endpoint.limiter.admit(costs, max_wait_s=max_wait_s)
+            policy.begin()
+            reply = await endpoint.exchange(request, self._kind, admission, costs)
+            purse.settle(request.rows, paid(reply))
+            match reply:
+                case Part() as part:
+                    endpoint.grow(len(part.rows))
+                    return part
+                case RateLimited():
+                    rate_limited = True
+                case TooLarge(reason, by_limit) if by_limit and len(request.rows) == 1:
+                    # It was the text that was too large, and not the number of texts.
+                    endpoint.restore()
+                    raise AboveRateLimit(reason=reason)
+                case TooLarge() | Rejected() as refused:
+                    return refused
+                case Stop() as stop:
+                    raise await endpoint.stopped(stop)
+                case Faulty() as fault:
+                    faults += 1
+                    since = time.monotonic() if faults == 1 else since
+                    if tokens := paid(fault):
+                        self._give(endpoint.without_rows(tokens))
+                    if faults >= tries or time.monotonic() - started >= 2 * endpoint.timeout_s:
+                        return GivenUp(fault, since)
+                    await policy.rest(_pause_s(fault, faults))
+
+    async def _take(
+        self, reply: Part | TooLarge | Rejected | GivenUp, request: Request, *, since: float
+    ) -> None:
+        """Give an answer out, or find out whose fault it is that there is none."""
+        match reply:
+            case Part():
+                self._policy.answered = True
+                self._give(reply)
+            case GivenUp(fault, first_fault_at):
+                await self._failed(fault, first_fault_at)
+            case _:
+                await self._refused(request, reply, since=since)
 
     async def _failed(self, fault: Faulty, since: float) -> None:
         """Charge a request that fails again and again while the model answers others.
@@ -127,7 +252,7 @@ class FanOut:
             BadAnswer, EmbeddingError: the request is at fault.
         """
         await self._probe(since)
-        reason = f"{self._sender.space.provider}: {fault.reason}, again and again"
+        reason = f"{self._endpoint.space.provider}: {fault.reason}, again and again"
         raise (BadAnswer if fault.bad_answer else EmbeddingError)(reason=reason)
 
     async def _refused(
@@ -136,12 +261,12 @@ class FanOut:
         """Halve the request until the text is alone that the provider does not take."""
         if len(request.rows) > 1:
             if isinstance(refusal, TooLarge):
-                self._sender.shrink(len(request.rows))
+                self._endpoint.shrink(len(request.rows))
             self._pending.extendleft(reversed(request.halves()))
             return
         if isinstance(refusal, TooLarge):
             # It was the text that was too large, and not the number of texts.
-            self._sender.restore()
+            self._endpoint.restore()
         await self._probe(since)
         self._errors.append(InputAtFault(reason=refusal.reason))
 
@@ -152,24 +277,24 @@ class FanOut:
             ProviderStopped: no text is at fault, but the model's name, its options or the account.
             EmbedderBusy: the model is down.
         """
-        sender = self._sender
-        if sender.health.is_well_since(since):
+        endpoint = self._endpoint
+        if endpoint.health.is_well_since(since):
             return
-        found = await sender.answer(PROBE, self._kind, self._turns, self._give, tries=1)
+        found = await self._answer(PROBE, tries=1)
         match found:
             case Part(spent=spent):
-                self._give(sender.without_rows(spent.tokens))
+                self._give(endpoint.without_rows(spent.tokens))
             case GivenUp(Faulty(reason, answer=answer)):
                 width = width_of(answer.items) if answer is not None else None
-                if width is not None and width != sender.space.dimensions:
+                if width is not None and width != endpoint.space.dimensions:
                     stop = Stop("wrong_dimensions", _other_width(width), whole_account=False)
-                    raise await sender.stopped(stop)
+                    raise await endpoint.stopped(stop)
                 seconds = random.uniform(0.5, 1.5) * OUTAGE_S  # noqa: S311 - no secret depends on it
-                raise EmbedderBusy(seconds=seconds, reason=f"{sender.space.provider}: {reason}")
+                raise EmbedderBusy(seconds=seconds, reason=f"{endpoint.space.provider}: {reason}")
             case _:
                 reason = f"it refuses every text: {found.reason}"
                 stop = Stop("request_refused", reason, whole_account=False)
-                raise await sender.stopped(stop)
+                raise await endpoint.stopped(stop)
 
 
 def _other_width(width: int) -> str:
@@ -177,3 +302,9 @@ def _other_width(width: int) -> str:
         f"its vectors have {width} dimensions, and those of the collection another number. If it "
         f"is the model that gives {width}, make the collection anew with --dimensions {width}"
     )
+
+
+def _pause_s(fault: Faulty, faults: int) -> float:
+    """At least what the server asks for, within reason."""
+    jitter = full_jitter(faults, base_s=BACKOFF_BASE_S, limit_s=BACKOFF_LIMIT_S)
+    return max(jitter, min(fault.retry_after_s or 0.0, BACKOFF_LIMIT_S))

@@ -5,22 +5,17 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import TypeVar
+from collections.abc import Callable, Iterator, Sequence
 
 from embedfleet_schema.breaker import Breaker
-from embedfleet_workers.rate_limits.quota import Amounts, LimitKey
+from embedfleet_workers.embedding_errors import StoreAway
+from embedfleet_workers.rate_limits.quota import Amounts, LimitKey, Reading
 from embedfleet_workers.rate_limits.stores.limit_store import (
     ClockState,
-    Cost,
     LimitStore,
-    Lost,
     Penalty,
-    Reading,
     Reservation,
     Snapshot,
-    StoreAway,
-    Ticket,
     WaitTooLong,
 )
 from embedfleet_workers.rate_limits.stores.memory_store import MemoryStore
@@ -33,15 +28,14 @@ PAUSE_S = 1.0
 # For so long after its return the store knows only a part of the fleet's own use.
 BLIND_S = 60.0
 
-Answer = TypeVar("Answer")
-Question = Callable[[LimitStore], Awaitable[Answer]]
-
 
 class FallbackStore:
     """The store of the fleet where it answers, else memory with 1/`share` of every limit.
 
-    A turn belongs to the store that gave it. One of memory's is lost as soon as the fleet's store
-    is back, so that the two do not add up; its caller reserves anew.
+    A reservation belongs to the store that gave it. One of memory's is lost as soon as the fleet's
+    store is back, so that the two do not add up; its caller reserves anew.
+
+    Each method asks the fleet's store inside `_trying`, and memory where that left its block.
     """
 
     def __init__(self, fleet: LimitStore, share: Callable[[], int]) -> None:
@@ -50,130 +44,158 @@ class FallbackStore:
         self._own = MemoryStore()
         self._breaker = Breaker(PAUSE_S, clock=lambda: asyncio.get_running_loop().time())
         self._blind_until = 0.0
-        # Places that the fleet's store gave, with the time at which it takes them back by itself;
+        # Slots that the fleet's store gave, with the time at which it takes them back by itself;
         # and those of them that were given back while it was away: it may still count them.
         self._given: dict[tuple[LimitKey, str], float] = {}
         self._owed: dict[tuple[LimitKey, str], tuple[int, float]] = {}
         self._paying: asyncio.Task[None] | None = None
 
     async def reserve(
-        self, key: LimitKey, costs: Mapping[str, Cost], *, target: float, max_wait_s: float
+        self,
+        key: LimitKey,
+        costs: Amounts,
+        *,
+        quotas: Amounts,
+        stated: Amounts,
+        target: float,
+        max_wait_s: float,
     ) -> Reservation | WaitTooLong | Stop:
         share = max(1, self._share())
-        return await self._either(
-            lambda store: store.reserve(key, costs, target=target, max_wait_s=max_wait_s),
-            lambda own: own.reserve(key, costs, target=target / share, max_wait_s=max_wait_s),
+        if self._breaker.admits():
+            with self._trying():
+                return await self._fleet.reserve(
+                    key, costs, quotas=quotas, stated=stated, target=target, max_wait_s=max_wait_s
+                )
+        target /= share
+        return await self._own.reserve(
+            key, costs, quotas=quotas, stated=stated, target=target, max_wait_s=max_wait_s
         )
 
     async def confirm(
-        self, key: LimitKey, ticket: Ticket, costs: Amounts
-    ) -> Reservation | Lost | Stop:
-        async def lost(_: LimitStore) -> Reservation | Lost | Stop:
-            return Lost()
+        self, key: LimitKey, reservation: Reservation, costs: Amounts
+    ) -> Reservation | Stop | None:
+        if self._own.knows(key, reservation):
+            # Does the fleet's store answer again? Then memory's reservation is void.
+            await self.clock_state(key)
+            if self._breaker.is_open:
+                return await self._own.confirm(key, reservation, costs)
+        elif self._breaker.admits():
+            with self._trying():
+                return await self._fleet.confirm(key, reservation, costs)
+        return None
 
-        if not self._own.knows(key, ticket):
-            return await self._either(lambda store: store.confirm(key, ticket, costs), lost)
-        # Does the fleet's store answer again? Then memory's turn is void.
-        await self.clock_state(key)
-        return await self._own.confirm(key, ticket, costs) if self._breaker.is_open else Lost()
-
-    async def refund(self, key: LimitKey, ticket: Ticket, costs: Amounts, *, sent: bool) -> None:
-        await self._either(lambda store: store.refund(key, ticket, costs, sent=sent))
+    async def refund(
+        self, key: LimitKey, reservation: Reservation, costs: Amounts, *, sent: bool
+    ) -> None:
+        if self._breaker.admits():
+            with self._trying():
+                return await self._fleet.refund(key, reservation, costs, sent=sent)
+        return await self._own.refund(key, reservation, costs, sent=sent)
 
     async def settle(
-        self, key: LimitKey, turn: Reservation, delta: Amounts, readings: Mapping[str, Reading]
+        self, key: LimitKey, reservation: Reservation, delta: Amounts, reading: Reading
     ) -> None:
-        readings = self._believed(readings)
-        await self._either(
-            lambda store: store.settle(key, turn, delta, readings),
-            lambda own: own.settle(key, turn, delta, _blind(readings)),
-        )
+        believed = self._believed(reading)
+        if self._breaker.admits():
+            with self._trying():
+                return await self._fleet.settle(key, reservation, delta, believed)
+        return await self._own.settle(key, reservation, delta, reading.without_remaining())
 
     async def penalize(
         self,
         key: LimitKey,
-        turn: Reservation,
+        reservation: Reservation,
         refunds: Amounts,
-        readings: Mapping[str, Reading],
+        reading: Reading,
         penalty: Penalty,
     ) -> float:
-        readings = self._believed(readings)
-        return await self._either(
-            lambda store: store.penalize(key, turn, refunds, readings, penalty),
-            lambda own: own.penalize(key, turn, refunds, _blind(readings), penalty),
-        )
+        believed = self._believed(reading)
+        if self._breaker.admits():
+            with self._trying():
+                return await self._fleet.penalize(key, reservation, refunds, believed, penalty)
+        limits = reading.without_remaining()
+        return await self._own.penalize(key, reservation, refunds, limits, penalty)
 
     async def acquire(
-        self, key: LimitKey, ticket: str, *, slots: int, lease_s: float, wait_s: float
+        self, key: LimitKey, holder: str, *, slots: int, lease_s: float, wait_s: float
     ) -> bool:
         own = max(1, slots // max(1, self._share()))
         loop = asyncio.get_running_loop()
         deadline = loop.time() + wait_s
-
-        def asked(store: LimitStore, slots: int) -> Awaitable[bool]:
-            left_s = max(0.0, deadline - loop.time())
-            return store.acquire(key, ticket, slots=slots, lease_s=lease_s, wait_s=left_s)
-
-        async def of_the_fleet(store: LimitStore) -> bool:
-            if taken := await asked(store, slots):
-                self._given[key, ticket] = loop.time() + lease_s
-            return taken
-
         while True:
-            with contextlib.suppress(StoreAway):
-                return await self._either(of_the_fleet, lambda store: asked(store, own))
+            left_s = max(0.0, deadline - loop.time())
+            if self._breaker.admits():
+                with self._trying():
+                    taken = await self._fleet.acquire(
+                        key, holder, slots=slots, lease_s=lease_s, wait_s=left_s
+                    )
+                    if taken:
+                        self._given[key, holder] = loop.time() + lease_s
+                    return taken
+            left_s = max(0.0, deadline - loop.time())
             # Memory's slots are void while one waits for them: the fleet's are back.
+            with contextlib.suppress(StoreAway):
+                return await self._own.acquire(
+                    key, holder, slots=own, lease_s=lease_s, wait_s=left_s
+                )
 
-    async def release(self, key: LimitKey, ticket: str, *, slots: int) -> None:
+    async def release(self, key: LimitKey, holder: str, *, slots: int) -> None:
         own = max(1, slots // max(1, self._share()))
-        await self._own.release(key, ticket, slots=own)
-
-        expires = self._given.pop((key, ticket), None)
-
-        async def owed(_: LimitStore) -> None:
-            if expires is not None:
-                self._owed[key, ticket] = slots, expires
-
-        await self._either(lambda store: store.release(key, ticket, slots=slots), owed)
+        await self._own.release(key, holder, slots=own)
+        expires = self._given.pop((key, holder), None)
+        if self._breaker.admits():
+            with self._trying():
+                return await self._fleet.release(key, holder, slots=slots)
+        if expires is not None:
+            self._owed[key, holder] = slots, expires
+        return None
 
     async def stop(self, key: LimitKey, stop: Stop, by: str) -> None:
-        await self._either(lambda store: store.stop(key, stop, by))
+        if self._breaker.admits():
+            with self._trying():
+                return await self._fleet.stop(key, stop, by)
+        return await self._own.stop(key, stop, by)
 
     async def resume(self, key: LimitKey) -> None:
         await self._own.resume(key)
-        await self._either(lambda store: store.resume(key))
+        if self._breaker.admits():
+            with self._trying():
+                await self._fleet.resume(key)
 
     async def clock_state(self, key: LimitKey) -> ClockState:
-        return await self._either(lambda store: store.clock_state(key))
+        if self._breaker.admits():
+            with self._trying():
+                return await self._fleet.clock_state(key)
+        return await self._own.clock_state(key)
 
     async def snapshot(self, key: LimitKey) -> Snapshot | None:
-        return await self._either(lambda store: store.snapshot(key))
+        if self._breaker.admits():
+            with self._trying():
+                return await self._fleet.snapshot(key)
+        return await self._own.snapshot(key)
 
     async def keys(self) -> Sequence[LimitKey]:
-        return await self._either(lambda store: store.keys())
+        if self._breaker.admits():
+            with self._trying():
+                return await self._fleet.keys()
+        return await self._own.keys()
 
     async def close(self) -> None:
         if self._paying is not None:
             self._paying.cancel()
         await self._fleet.close()
 
-    async def _either(
-        self, ask: Question[Answer], instead: Question[Answer] | None = None
-    ) -> Answer:
-        # Others go on with memory while one call finds out.
-        if self._breaker.admits():
-            try:
-                answer = await ask(self._fleet)
-            except StoreAway as error:
-                if self._breaker.open():
-                    log.warning(
-                        "the limiter goes on with 1/%d from memory: %s", self._share(), error
-                    )
-            else:
-                if self._breaker.close():
-                    self._rejoin()
-                return answer
-        return await (instead or ask)(self._own)
+    @contextlib.contextmanager
+    def _trying(self) -> Iterator[None]:
+        """Inside, the fleet's store is asked; if it is away, the block is left without an error."""
+        try:
+            yield
+        except StoreAway as error:
+            if self._breaker.open():
+                log.warning("the limiter goes on with 1/%d from memory: %s", self._share(), error)
+        else:
+            if self._breaker.close():
+                self._rejoin()
 
     def _rejoin(self) -> None:
         self._blind_until = asyncio.get_running_loop().time() + BLIND_S
@@ -181,24 +203,18 @@ class FallbackStore:
         self._own.forget()
         self._paying = asyncio.create_task(self._give_back())
 
-    def _believed(self, readings: Mapping[str, Reading]) -> Mapping[str, Reading]:
-        """What headers said, without what they would make of our own use that nobody wrote down."""
-        return (
-            _blind(readings) if asyncio.get_running_loop().time() < self._blind_until else readings
-        )
+    def _believed(self, reading: Reading) -> Reading:
+        """What headers said; of what is left nothing while nobody wrote down all of our own use:
+        what is missing was mostly used by the other processes, and each keeps to its share.
+        """
+        is_blind = asyncio.get_running_loop().time() < self._blind_until
+        return reading.without_remaining() if is_blind else reading
 
     async def _give_back(self) -> None:
         """Release what could not be released in the meantime; what fails again has its lease."""
         owed, self._owed = self._owed, {}
         now = asyncio.get_running_loop().time()
         with contextlib.suppress(StoreAway):
-            for (key, ticket), (slots, expires) in owed.items():
+            for (key, holder), (slots, expires) in owed.items():
                 if now < expires:
-                    await self._fleet.release(key, ticket, slots=slots)
-
-
-def _blind(readings: Mapping[str, Reading]) -> Mapping[str, Reading]:
-    """The limits, and nothing of what is left of them: most of what is missing was used by the
-    other processes of the fleet, and each keeps to its share.
-    """
-    return {name: Reading(reading.limit) for name, reading in readings.items()}
+                    await self._fleet.release(key, holder, slots=slots)

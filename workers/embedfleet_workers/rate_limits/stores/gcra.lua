@@ -1,5 +1,5 @@
--- The schedule of one limit in one hash, every operation in one round trip, by the server's clock.
--- `gcra.py` says what each step is for; a test holds the two to the same answers.
+-- GCRA: the state of one rate limit in one hash, every operation in one round trip, by the server's
+-- clock. `gcra.py` says what each step is for; a test holds the two to the same answers.
 --
 -- KEYS: the state of the limit; what belongs to it has its name and a suffix.
 -- ARGV: operation; microseconds ('' = the server's clock, tests bring their own); a name for a new
@@ -16,12 +16,12 @@ local CUT, SLOWEST, RECOVERY = 0.8, 0.05, 0.02 / (5 * SECOND)
 local FIRST_PAUSE, LONGEST_PAUSE, PROBE = 0.5 * SECOND, 15 * SECOND, 2 * SECOND
 -- The state outlives any wait, and a key that nobody uses any more goes.
 local KEEP_MS = 3600 * 1000
--- A place that was handed over is taken up at once, or was handed to the dead.
+-- A slot that was handed over is taken up at once, or was handed to the dead.
 local TAKE_UP, SILENT = 5 * SECOND, 3 * SECOND
 
 local op, nonce = ARGV[1], ARGV[3]
 local STATE, USE = KEYS[1], KEYS[1] .. ':use'
--- Requests under way, who waits for a place among them, and when each of these was last heard of.
+-- Requests under way, who waits for a slot among them, and when each of these was last heard of.
 local TAKEN, QUEUE, HEARD = KEYS[1] .. ':taken', KEYS[1] .. ':queue', KEYS[1] .. ':heard'
 local now = tonumber(ARGV[2])
 if now == nil then
@@ -32,7 +32,7 @@ end
 local function text(number) return string.format('%.17g', number) end
 
 -- State ------------------------------------------------------------------------------------------
--- Numbers are packed, one field for the schedule and one per dimension: taking thirty of them apart
+-- Numbers are packed, one field for the state and one per dimension: taking thirty of them apart
 -- as text would cost more than all the arithmetic.
 
 local NUMBERS, PARTS = '<ddddddddddddd', '<dddddddddd'
@@ -61,12 +61,12 @@ local function fetch()
         local d
         if found[i + 2] then
             d = {}
-            d.tat, d.rate, d.seen, d.foreign, d.left, d.most, d.seen_at, d.use, d.low, d.high =
+            d.tat, d.rate, d.stated, d.foreign, d.left, d.most, d.stated_at, d.use, d.low, d.high =
                 struct.unpack(PARTS, found[i + 2])
-            -- What is no number has no turn yet.
+            -- What is no number: no request has stood there yet.
             if d.tat ~= d.tat then d.tat = nil end
         else
-            d = {rate = 0, seen = 0, foreign = 0, left = 1, most = 0, seen_at = 0, use = 0, low = 0,
+            d = {rate = 0, stated = 0, foreign = 0, left = 1, most = 0, stated_at = 0, use = 0, low = 0,
                 high = 0}
         end
         dims[name] = d
@@ -90,8 +90,8 @@ local function save()
     for _, name in ipairs(names) do
         local d = dims[name]
         changed[#changed + 1] = ':' .. name
-        changed[#changed + 1] = struct.pack(PARTS, d.tat or 0 / 0, d.rate, d.seen, d.foreign,
-            d.left, d.most, d.seen_at, d.use, d.low, d.high)
+        changed[#changed + 1] = struct.pack(PARTS, d.tat or 0 / 0, d.rate, d.stated, d.foreign,
+            d.left, d.most, d.stated_at, d.use, d.low, d.high)
     end
     if s.is_new then
         changed[#changed + 1] = 'epoch'
@@ -133,7 +133,7 @@ local function used(name, amount)
     d.use, d.high = d.use + amount, math.max(d.high, slot)
 end
 
--- Schedule ---------------------------------------------------------------------------------------
+-- GCRA -------------------------------------------------------------------------------------------
 
 local function clock() return s.clock + math.max(0, now - s.starts) * s.speed end
 
@@ -145,10 +145,10 @@ local function factor() return math.min(1, s.cut + (now - s.cut_at) * RECOVERY) 
 
 local function emission_interval(d) return s.speed * MINUTE / d.rate end
 
-local function goal(d, share)
+local function target_rate(d, share)
     local known = d.a
-    if d.seen > 0 and (known <= 0 or (d.seen < known and d.seen >= SANE_SHARE * known)) then
-        known = d.seen
+    if d.stated > 0 and (known <= 0 or (d.stated < known and d.stated >= SANE_SHARE * known)) then
+        known = d.stated
     end
     if known <= 0 then return 0 end
     local ours = 1 - d.foreign
@@ -163,8 +163,8 @@ local function retune(target)
     local binding, steady, needed = {}, true, 0
     for _, name in ipairs(names) do
         local d = dims[name]
-        if d.seen <= 0 and d.b > 0 then d.seen = d.b end
-        local rate = goal(d, share)
+        if d.stated <= 0 and d.b > 0 then d.stated = d.b end
+        local rate = target_rate(d, share)
         if d.tat and d.tat > close and d.rate > 0 and rate > 0 then
             local ratio = rate / d.rate
             binding[d] = ratio
@@ -209,16 +209,16 @@ end
 local function foreign_use(name, d)
     forget(name)
     local foreign = (d.b - d.use) / d.a - TOLERANCE
-    local weight = math.min(1, math.max(0, now - d.seen_at) / FOREIGN_TAU)
+    local weight = math.min(1, math.max(0, now - d.stated_at) / FOREIGN_TAU)
     d.foreign = d.foreign + weight * (math.min(0.9, math.max(0, foreign)) - d.foreign)
-    d.seen_at = now
+    d.stated_at = now
 end
 
-local function sight()
+local function read_headers()
     for _, name in ipairs(names) do
         local d = dims[name]
         if d.a > 0 then
-            d.seen = d.a
+            d.stated = d.a
             if d.b >= 0 then
                 d.left = math.max(0, 1 - d.b / d.a)
                 d.most = math.max(d.most, d.left)
@@ -277,35 +277,35 @@ local function stopped()
     return {'stop', words[1] or '', words[2] or ''}
 end
 
--- Places for requests under way ------------------------------------------------------------------
+-- Semaphore: slots for requests ------------------------------------------------------------------
 
-local function hand_over(places)
+local function hand_over(slots)
     redis.call('ZREMRANGEBYSCORE', TAKEN, '-inf', text(now))
-    while redis.call('ZCARD', TAKEN) < places do
-        local ticket = redis.call('ZRANGE', QUEUE, 0, 0)[1]
-        if not ticket then return end
-        local heard = tonumber(redis.call('ZSCORE', HEARD, ticket) or '0')
-        redis.call('ZREM', QUEUE, ticket)
-        redis.call('ZREM', HEARD, ticket)
+    while redis.call('ZCARD', TAKEN) < slots do
+        local holder = redis.call('ZRANGE', QUEUE, 0, 0)[1]
+        if not holder then return end
+        local heard = tonumber(redis.call('ZSCORE', HEARD, holder) or '0')
+        redis.call('ZREM', QUEUE, holder)
+        redis.call('ZREM', HEARD, holder)
         if now - heard <= SILENT then
-            redis.call('ZADD', TAKEN, text(now + TAKE_UP), ticket)
-            redis.call('RPUSH', STATE .. ':wake:' .. ticket, '1')
-            redis.call('PEXPIRE', STATE .. ':wake:' .. ticket, 10000)
+            redis.call('ZADD', TAKEN, text(now + TAKE_UP), holder)
+            redis.call('RPUSH', STATE .. ':wake:' .. holder, '1')
+            redis.call('PEXPIRE', STATE .. ':wake:' .. holder, 10000)
         end
     end
 end
 
-local function acquire(ticket, places, lease)
-    if not redis.call('ZSCORE', TAKEN, ticket) then
-        if not redis.call('ZSCORE', QUEUE, ticket) then
-            redis.call('ZADD', QUEUE, redis.call('HINCRBY', STATE, 'order', 1), ticket)
+local function acquire(holder, slots, lease)
+    if not redis.call('ZSCORE', TAKEN, holder) then
+        if not redis.call('ZSCORE', QUEUE, holder) then
+            redis.call('ZADD', QUEUE, redis.call('HINCRBY', STATE, 'order', 1), holder)
         end
-        redis.call('ZADD', HEARD, text(now), ticket)
-        hand_over(places)
+        redis.call('ZADD', HEARD, text(now), holder)
+        hand_over(slots)
     end
-    if not redis.call('ZSCORE', TAKEN, ticket) then return {'wait'} end
-    redis.call('ZADD', TAKEN, text(now + lease), ticket)
-    redis.call('DEL', STATE .. ':wake:' .. ticket)
+    if not redis.call('ZSCORE', TAKEN, holder) then return {'wait'} end
+    redis.call('ZADD', TAKEN, text(now + lease), holder)
+    redis.call('DEL', STATE .. ':wake:' .. holder)
     for _, each in ipairs({TAKEN, QUEUE, HEARD}) do redis.call('PEXPIRE', each, KEEP_MS) end
     return {'in'}
 end
@@ -319,31 +319,31 @@ function operations.reserve()
     local halt = stopped()
     if halt then return halt end
     retune(tonumber(ARGV[4]))
-    local from, head, limited = clock(), nil, false
+    local from, head, is_limited = clock(), nil, false
     for _, name in ipairs(names) do
         local d = dims[name]
         if d.rate > 0 then
-            limited = true
+            is_limited = true
             d.tat = d.tat or from
             head = math.max(head or d.tat, d.tat)
         end
     end
     head = head or from
     local idle = math.max(0, from - BURST * s.speed - head)
-    local at = math.max(from, head + idle)
-    local wait = wait_for(at)
+    local tat = math.max(from, head + idle)
+    local wait = wait_for(tat)
     if wait > tonumber(ARGV[5]) * SECOND then
         save()
-        return {'far', text(wait)}
+        return {'too_long', text(wait)}
     end
-    local answer = {'turn', text(wait <= NEAR and 0 or wait), text(at), s.epoch, text(now),
-        limited and '1' or '0'}
+    local answer = {'reserved', text(wait <= NEAR and 0 or wait), text(tat), s.epoch, text(now),
+        is_limited and '1' or '0'}
     for _, name in ipairs(names) do
         local d = dims[name]
         if d.rate > 0 then
-            d.tat = math.max(d.tat + idle, at - LAG * s.speed) + d.amount * emission_interval(d)
+            d.tat = math.max(d.tat + idle, tat - LAG * s.speed) + d.amount * emission_interval(d)
         end
-        answer[#answer + 1] = text(d.seen)
+        answer[#answer + 1] = text(d.stated)
     end
     if wait <= NEAR then send() end
     save()
@@ -351,7 +351,7 @@ function operations.reserve()
     return table.concat(answer, ' ')
 end
 
--- The epoch of the ticket, then where it stands.
+-- The epoch of the reservation, then its arrival time.
 function operations.confirm()
     load(6)
     if s.epoch ~= ARGV[4] then return {'lost'} end
@@ -362,13 +362,13 @@ function operations.confirm()
         return halt
     end
     local wait = wait_for(tonumber(ARGV[5]))
-    if wait > NEAR then return {'turn', text(wait), text(now)} end
+    if wait > NEAR then return {'reserved', text(wait), text(now)} end
     send()
     save()
-    return {'turn', '0', text(now)}
+    return {'reserved', '0', text(now)}
 end
 
--- The epoch of the ticket, where it stands, then whether the request had been admitted.
+-- The epoch of the reservation, its arrival time, then whether the request had been admitted.
 function operations.refund()
     load(7)
     if s.epoch == ARGV[4] then
@@ -388,7 +388,7 @@ function operations.settle()
             if s.probing == 1 then s.probing, s.starts = 0, math.min(s.starts, now) end
         end
     end
-    sight()
+    read_headers()
     save()
     return {'ok'}
 end
@@ -396,7 +396,7 @@ end
 -- The epoch, when the request was admitted, the seconds asked for, jitter, why and by whom.
 function operations.penalize()
     load(10)
-    sight()
+    read_headers()
     if s.epoch ~= ARGV[4] then for _, d in pairs(dims) do d.amount = 0 end end
     local pause = penalize(tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7]), ARGV[8], ARGV[9])
     save()
@@ -430,7 +430,7 @@ function operations.clock_state()
     return answer
 end
 
--- The ticket, the places, the microseconds after which a place comes back by itself.
+-- The holder, the slots, the microseconds after which a slot comes back by itself.
 function operations.acquire()
     return acquire(ARGV[4], tonumber(ARGV[5]), tonumber(ARGV[6]))
 end
@@ -443,7 +443,7 @@ function operations.release()
     return {'ok'}
 end
 
--- What a person may ask: the schedule, then six words per dimension. Nothing is changed.
+-- What a person may ask: the state, then six words per dimension. Nothing is changed.
 function operations.snapshot()
     local flat, told = redis.call('HGETALL', STATE), {}
     for i = 1, #flat, 2 do
@@ -460,7 +460,7 @@ function operations.snapshot()
         stop[1], stop[2], stop[3], told.stop_by or ''}
     for _, name in ipairs(names) do
         local d = dims[name]
-        for _, word in ipairs({name, text(d.seen), text(d.rate), text(use_of(name)),
+        for _, word in ipairs({name, text(d.stated), text(d.rate), text(use_of(name)),
             text(wait_for(d.tat or 0)), text(d.foreign)}) do
             answer[#answer + 1] = word
         end

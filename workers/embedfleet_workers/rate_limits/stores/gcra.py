@@ -1,18 +1,20 @@
-"""The schedule of one limit, as plain arithmetic: `gcra.lua` does the same, step by step.
+"""GCRA over several dimensions, as plain arithmetic: the reference of `gcra.lua`, step by step.
 
-A generic cell rate algorithm per dimension (https://en.wikipedia.org/wiki/Generic_cell_rate_algorithm)
-on a clock of its own. The clock stands still during a pause and runs slower when the rate falls, so
-whoever has a slot keeps it, and nothing bunches up behind a pause. Times are microseconds.
+What runs on it: one process without Redis, every process while Redis is away, and the tests, which
+hold the two to the same answers and simulate minutes in milliseconds. Change both together.
+
+Each dimension has a theoretical arrival time (`tat`, where its next request stands) and an emission
+interval, which one unit takes (https://en.wikipedia.org/wiki/Generic_cell_rate_algorithm). They
+stand on a clock of their own, which stops during a pause and runs slower when the rate falls: so
+whoever has reserved keeps his rank, and nothing bunches up behind a pause. Times are microseconds.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from embedfleet_workers.rate_limits.quota import Amounts
-from embedfleet_workers.rate_limits.readings import in_force
-from embedfleet_workers.rate_limits.stores.limit_store import NEAR_S, Cost, Penalty, Reading
+from embedfleet_workers.rate_limits.quota import Amounts, Reading, in_force
+from embedfleet_workers.rate_limits.stores.limit_store import NEAR_S, Penalty
 from embedfleet_workers.stop import Stop
 
 SECOND = 1e6
@@ -48,51 +50,46 @@ LONGEST_PAUSE = 15 * SECOND
 PROBE = 2 * SECOND
 
 
-class UsedLastMinute:
-    """What was sent within the last minute."""
-
-    def __init__(self) -> None:
-        self.total = 0.0
-        self._slices: dict[int, float] = {}
-
-    def add(self, now: float, amount: float) -> None:
-        slot = self._forget(now)
-        self._slices[slot] = self._slices.get(slot, 0.0) + amount
-        self.total += amount
-
-    def at(self, now: float) -> float:
-        self._forget(now)
-        return self.total
-
-    def _forget(self, now: float) -> int:
-        slot = int(now // SLICE)
-        for old in [each for each in self._slices if each <= slot - SLICES]:
-            self.total -= self._slices.pop(old)
-        if not self._slices:
-            self.total = 0.0
-        return slot
-
-
 @dataclass(slots=True)
 class Dimension:
     """One dimension: `tat` is where its next request may stand, `rate` is per minute, 0 for none.
 
-    `foreign` is the share of the quota that somebody else uses. `left` is the share that the
-    server has left, `most` the largest that this ever was.
+    `stated` is the limit from headers. `foreign` is the share of the quota that somebody else uses.
+    `left` is the share that the server has left, `most` the largest that this ever was. `slices`
+    hold what we sent within the last minute.
     """
 
     tat: float | None = None
     rate: float = 0.0
-    seen: float = 0.0
+    stated: float = 0.0
     foreign: float = 0.0
     left: float = 1.0
     most: float = 0.0
-    seen_at: float = 0.0
-    use: UsedLastMinute = field(default_factory=UsedLastMinute)
+    stated_at: float = 0.0
+    sent: float = 0.0
+    slices: dict[int, float] = field(default_factory=dict)
 
-    def goal(self, ask: Cost, factor: float) -> float:
+    def use(self, now: float, amount: float) -> None:
+        slot = self._forget(now)
+        self.slices[slot] = self.slices.get(slot, 0.0) + amount
+        self.sent += amount
+
+    def used(self, now: float) -> float:
+        """What we sent within the last minute."""
+        self._forget(now)
+        return self.sent
+
+    def _forget(self, now: float) -> int:
+        slot = int(now // SLICE)
+        for old in [each for each in self.slices if each <= slot - SLICES]:
+            self.sent -= self.slices.pop(old)
+        if not self.slices:
+            self.sent = 0.0
+        return slot
+
+    def target_rate(self, quota: float, factor: float) -> float:
         """The rate to keep: the smaller of what is set and what is seen, less what others use."""
-        known = in_force(ask.quota, self.seen)
+        known = in_force(quota, self.stated)
         if known <= 0:
             return 0.0
         shared = 1.0 - self.foreign
@@ -100,20 +97,20 @@ class Dimension:
             shared *= 0.5 + 0.5 * self.left / RESERVE
         return known * factor * shared
 
-    def reading(self, now: float, reading: Reading) -> None:
-        if reading.limit <= 0:
+    def read(self, now: float, limit: float, used: float) -> None:
+        if limit <= 0:
             return
-        self.seen = reading.limit
-        if reading.missing < 0:
+        self.stated = limit
+        if used < 0:
             return
-        self.left = max(0.0, 1.0 - reading.missing / reading.limit)
+        self.left = max(0.0, 1.0 - used / limit)
         self.most = max(self.most, self.left)
         if self.most < PLAUSIBLE:
             return
-        foreign = (reading.missing - self.use.at(now)) / reading.limit - TOLERANCE
-        weight = min(1.0, max(0.0, now - self.seen_at) / FOREIGN_TAU)
+        foreign = (used - self.used(now)) / limit - TOLERANCE
+        weight = min(1.0, max(0.0, now - self.stated_at) / FOREIGN_TAU)
         self.foreign += weight * (min(0.9, max(0.0, foreign)) - self.foreign)
-        self.seen_at = now
+        self.stated_at = now
 
 
 class Gcra:
@@ -134,27 +131,23 @@ class Gcra:
         return self.stop if now < self.stop_until else None
 
     def time(self, now: float) -> float:
-        """What the schedule's own clock shows."""
+        """What the clock of this state shows."""
         return self.clock + max(0.0, now - self.starts) * self.speed
 
     def wait(self, at: float, now: float) -> float:
-        """Microseconds until the schedule's own clock shows `at`."""
+        """Microseconds until the clock of this state shows `at`."""
         return max(0.0, (at - self.time(now)) / self.speed) + max(0.0, self.starts - now)
 
     def ahead(self, name: str, now: float) -> float:
         """Microseconds until a request that comes now would be sent, for this dimension's sake."""
-        turn = self.dimensions[name].tat
-        return self.wait(0.0 if turn is None else turn, now)
+        return self.wait(self.dimensions[name].tat or 0.0, now)
 
     def factor(self, now: float) -> float:
         """What a cut left of the rate, grown again since."""
         return min(1.0, self.cut + (now - self.cut_at) * RECOVERY)
 
-    def reserve(
-        self, now: float, costs: Mapping[str, Cost], target: float, max_wait: float
-    ) -> tuple[bool, float, float]:
-        """Whether there is a turn in time, where it stands, and the wait for it."""
-        self._retune(now, costs, target)
+    def reserve(self, now: float, costs: Amounts, max_wait: float) -> tuple[bool, float, float]:
+        """Whether it was reserved, the request's arrival time, and the wait for it."""
         clock = self.time(now)
         bound = [each for each in map(self._dimension, costs) if each.rate > 0]
         for each in bound:
@@ -166,13 +159,13 @@ class Gcra:
         wait = self.wait(at, now)
         if wait > max_wait:
             return False, at, wait
-        for name, ask in costs.items():
+        for name, cost in costs.items():
             each = self.dimensions[name]
             if each.tat is not None and each.rate > 0:
                 behind = max(each.tat + idle, at - LAG * self.speed)
-                each.tat = behind + ask.cost * self._emission_interval(each)
+                each.tat = behind + cost * self._emission_interval(each)
         if wait <= NEAR:
-            self._send(now, {name: ask.cost for name, ask in costs.items()})
+            self._send(now, costs)
         return True, at, wait
 
     def confirm(self, now: float, at: float, costs: Amounts) -> float:
@@ -183,10 +176,10 @@ class Gcra:
         return wait
 
     def withdraw(self, now: float, at: float, amounts: Amounts) -> None:
-        """Give back a turn that was not used, if nobody stands behind it.
+        """Give back a reservation that was not used, if nobody stands behind it.
 
-        Those behind keep their slots, so an earlier one stays empty: to hand it out again at the
-        end of the queue would book somebody's slot twice.
+        Those behind keep their times, so an earlier one stays empty: to hand it out again at the
+        end of the queue would book somebody's time twice.
         """
         ends = [
             (self.dimensions[name].tat or 0.0)
@@ -204,7 +197,7 @@ class Gcra:
             if dimension.tat is not None and dimension.rate > 0:
                 dimension.tat -= amount * self._emission_interval(dimension)
             if sent:
-                dimension.use.add(now, -amount)
+                dimension.use(now, -amount)
 
     def settle(self, now: float, admitted: float) -> None:
         """An answer to a request that was sent at `admitted`: the provider serves again."""
@@ -220,21 +213,21 @@ class Gcra:
         self.refusals, self.probing = 0, False
         self.starts = min(self.starts, now)
 
-    def reading(self, now: float, readings: Mapping[str, Reading]) -> None:
-        for name, reading in readings.items():
-            self._dimension(name).reading(now, reading)
+    def read(self, now: float, reading: Reading) -> None:
+        for name, limit in reading.limits.items():
+            self._dimension(name).read(now, limit, reading.used(name))
 
     def penalize(self, now: float, admitted: float, refunds: Amounts, penalty: Penalty) -> float:
         """Pause; returns for how long."""
         for name, amount in refunds.items():
             dimension = self._dimension(name)
-            dimension.use.add(now, -amount)
+            dimension.use(now, -amount)
             # Before the first minute is over, what is missing may be our own use, long forgotten.
             if dimension.left < RESERVE and now - self.born >= MINUTE:
                 dimension.most = max(dimension.most, PLAUSIBLE)
         pause = max(0.0, penalty.pause_s * SECOND)
         if admitted > self.refused_at:
-            # What was refused took nothing: the next in the queue has its turn. Of requests that
+            # What was refused took nothing: the next in the queue takes its time. Of requests that
             # were refused together one has room after the pause.
             self.clock, self.starts = self.time(now) + self._lead(refunds), max(self.starts, now)
             self.refusals += 1
@@ -253,15 +246,15 @@ class Gcra:
 
     def _lead(self, amounts: Amounts) -> float:
         """What the amounts take in the dimension that is at the head of the queue."""
-        limited = [name for name in amounts if self._dimension(name).rate > 0]
-        head = max(limited, key=lambda name: self.dimensions[name].tat or 0.0, default=None)
+        bound = [name for name in amounts if self._dimension(name).rate > 0]
+        head = max(bound, key=lambda name: self.dimensions[name].tat or 0.0, default=None)
         return (
             0.0 if head is None else amounts[head] * self._emission_interval(self.dimensions[head])
         )
 
     def _send(self, now: float, costs: Amounts) -> None:
         for name, cost in costs.items():
-            self._dimension(name).use.add(now, cost)
+            self._dimension(name).use(now, cost)
         if now - self.counted_from > STRIKE_TIME:
             self.counted_from, self.sent, self.strikes = now, 0, 0
         self.sent += 1
@@ -277,18 +270,20 @@ class Gcra:
             self.cut, self.cut_at = max(SLOWEST, self.factor(now) * CUT), now
             self.counted_from, self.sent, self.strikes = now, 0, 0
 
-    def _retune(self, now: float, costs: Mapping[str, Cost], target: float) -> None:
+    def retune(
+        self, now: float, costs: Amounts, quotas: Amounts, stated: Amounts, target: float
+    ) -> None:
         """Take on changed rates; who waits already waits longer or shorter in step."""
         factor, clock = self.factor(now) * target, self.time(now)
-        asked = [self._dimension(name) for name in costs]
+        asked = {name: self._dimension(name) for name in costs}
         # Who is far behind the head of the queue does not decide how fast the queue moves.
-        head = max((each.tat or 0.0 for each in asked), default=0.0)
+        head = max((each.tat or 0.0 for each in asked.values()), default=0.0)
         close = max(clock, head - LAG * self.speed / 2)
         binding: list[tuple[Dimension, float]] = []
-        for dimension, ask in zip(asked, costs.values(), strict=True):
-            if dimension.seen <= 0 < ask.seen:
-                dimension.seen = ask.seen
-            goal = dimension.goal(ask, factor)
+        for name, dimension in asked.items():
+            if dimension.stated <= 0 < stated.get(name, 0.0):
+                dimension.stated = stated[name]
+            goal = dimension.target_rate(quotas.get(name, 0.0), factor)
             if (dimension.tat or 0.0) > close and dimension.rate > 0 and goal > 0:
                 binding.append((dimension, goal / dimension.rate))
             dimension.rate = goal
@@ -303,7 +298,7 @@ class Gcra:
             dimension.tat = clock + ((dimension.tat or 0.0) - clock) * change / ratio
 
     def _emission_interval(self, dimension: Dimension) -> float:
-        """Time of the schedule's own clock that one unit takes."""
+        """What one unit takes of the clock."""
         return self.speed * MINUTE / dimension.rate
 
     def _dimension(self, name: str) -> Dimension:

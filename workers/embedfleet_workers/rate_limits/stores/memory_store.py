@@ -4,36 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections import OrderedDict, defaultdict
+from collections.abc import Callable, Sequence
 from uuid import uuid4
 
-from embedfleet_workers.rate_limits.quota import Amounts, LimitKey
+from embedfleet_workers.embedding_errors import StoreAway
+from embedfleet_workers.rate_limits.quota import Amounts, LimitKey, Reading
 from embedfleet_workers.rate_limits.stores.gcra import NEAR, SECOND, Gcra
 from embedfleet_workers.rate_limits.stores.limit_store import (
     STOP_S,
     ClockState,
-    Cost,
     DimensionState,
-    Lost,
     Penalty,
-    Reading,
     Reservation,
     Snapshot,
-    StoreAway,
-    Ticket,
     WaitTooLong,
 )
 from embedfleet_workers.stop import Stop
 
-
-@dataclass(slots=True)
-class _Semaphore:
-    """Requests under way, with the time at which each is given up, and who waits for a slot."""
-
-    taken: dict[str, float] = field(default_factory=dict)
-    queue: OrderedDict[str, asyncio.Future[None]] = field(default_factory=OrderedDict)
+# A slot that was handed over is kept so long for who wakes up for it.
+TAKE_UP_S = 5.0
 
 
 class MemoryStore:
@@ -46,100 +36,115 @@ class MemoryStore:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._states: dict[LimitKey, Gcra] = {}
-        self._semaphores: dict[LimitKey, _Semaphore] = {}
+        # The semaphore of each key: who has a slot and until when, and who waits for one.
+        self._holders: defaultdict[LimitKey, dict[str, float]] = defaultdict(dict)
+        self._queues: defaultdict[LimitKey, OrderedDict[str, asyncio.Future[None]]] = defaultdict(
+            OrderedDict
+        )
 
     async def reserve(
-        self, key: LimitKey, costs: Mapping[str, Cost], *, target: float, max_wait_s: float
+        self,
+        key: LimitKey,
+        costs: Amounts,
+        *,
+        quotas: Amounts,
+        stated: Amounts,
+        target: float,
+        max_wait_s: float,
     ) -> Reservation | WaitTooLong | Stop:
         now = self._now()
         gcra = self._state(key)
         if (stopped := gcra.stopped(now)) is not None:
             return stopped
-        granted, at, wait = gcra.reserve(now, costs, target, max_wait_s * SECOND)
+        gcra.retune(now, costs, quotas, stated, target)
+        granted, tat, wait = gcra.reserve(now, costs, max_wait_s * SECOND)
         if not granted:
             return WaitTooLong(wait / SECOND)
         dimensions = gcra.dimensions
         return Reservation(
-            Ticket(gcra.epoch, at),
+            gcra.epoch,
+            tat,
             0.0 if wait <= NEAR else wait / SECOND,
             now,
-            limited=any(dimensions[name].rate > 0 for name in costs),
-            seen={name: dimensions[name].seen for name in costs if dimensions[name].seen > 0},
+            is_limited=any(dimensions[name].rate > 0 for name in costs),
+            stated={name: dimensions[name].stated for name in costs if dimensions[name].stated > 0},
         )
 
     async def confirm(
-        self, key: LimitKey, ticket: Ticket, costs: Amounts
-    ) -> Reservation | Lost | Stop:
+        self, key: LimitKey, reservation: Reservation, costs: Amounts
+    ) -> Reservation | Stop | None:
         now = self._now()
         gcra = self._states.get(key)
-        if gcra is None or gcra.epoch != ticket.epoch:
-            return Lost()
+        if gcra is None or gcra.epoch != reservation.epoch:
+            return None
         if (stopped := gcra.stopped(now)) is not None:
-            gcra.withdraw(now, ticket.tat, costs)
+            gcra.withdraw(now, reservation.tat, costs)
             return stopped
-        wait = gcra.confirm(now, ticket.tat, costs)
-        return Reservation(ticket, 0.0 if wait <= NEAR else wait / SECOND, now)
+        wait = gcra.confirm(now, reservation.tat, costs)
+        wait_s = 0.0 if wait <= NEAR else wait / SECOND
+        return Reservation(reservation.epoch, reservation.tat, wait_s, now)
 
-    async def refund(self, key: LimitKey, ticket: Ticket, costs: Amounts, *, sent: bool) -> None:
+    async def refund(
+        self, key: LimitKey, reservation: Reservation, costs: Amounts, *, sent: bool
+    ) -> None:
         gcra = self._states.get(key)
-        if gcra is not None and gcra.epoch == ticket.epoch:
+        if gcra is not None and gcra.epoch == reservation.epoch:
             if sent:
                 gcra.give_back(self._now(), costs, sent=True)
             else:
-                gcra.withdraw(self._now(), ticket.tat, costs)
+                gcra.withdraw(self._now(), reservation.tat, costs)
 
     async def settle(
-        self, key: LimitKey, turn: Reservation, delta: Amounts, readings: Mapping[str, Reading]
+        self, key: LimitKey, reservation: Reservation, delta: Amounts, reading: Reading
     ) -> None:
         now = self._now()
         gcra = self._state(key)
-        if gcra.epoch == turn.ticket.epoch:
+        if gcra.epoch == reservation.epoch:
             gcra.give_back(now, {name: -amount for name, amount in delta.items()}, sent=True)
-            gcra.settle(now, turn.now)
-        gcra.reading(now, readings)
+            gcra.settle(now, reservation.answered_at)
+        gcra.read(now, reading)
 
     async def penalize(
         self,
         key: LimitKey,
-        turn: Reservation,
+        reservation: Reservation,
         refunds: Amounts,
-        readings: Mapping[str, Reading],
+        reading: Reading,
         penalty: Penalty,
     ) -> float:
         now = self._now()
         gcra = self._state(key)
-        gcra.reading(now, readings)
-        if gcra.epoch != turn.ticket.epoch:
+        gcra.read(now, reading)
+        if gcra.epoch != reservation.epoch:
             refunds = dict.fromkeys(refunds, 0.0)
-        return gcra.penalize(now, turn.now, refunds, penalty) / SECOND
+        return gcra.penalize(now, reservation.answered_at, refunds, penalty) / SECOND
 
     async def acquire(
-        self, key: LimitKey, ticket: str, *, slots: int, lease_s: float, wait_s: float
+        self, key: LimitKey, holder: str, *, slots: int, lease_s: float, wait_s: float
     ) -> bool:
-        state = self._semaphores.setdefault(key, _Semaphore())
+        holders, queue = self._holders[key], self._queues[key]
         expires = self._clock() + lease_s
-        self._hand_over(state, slots)
-        if not state.queue and len(state.taken) < slots:
-            state.taken[ticket] = expires
+        self._hand_over(key, slots)
+        if not queue and len(holders) < slots:
+            holders[holder] = expires
             return True
-        turn = state.queue[ticket] = asyncio.get_running_loop().create_future()
+        free = queue[holder] = asyncio.get_running_loop().create_future()
         try:
             async with asyncio.timeout(wait_s):
-                await turn
+                await free
         except (TimeoutError, asyncio.CancelledError) as gone:
-            # Its turn may have come at this very moment: then it is the next one's.
-            await self.release(key, ticket, slots=slots)
+            # A slot may have come at this very moment: then it is the next one's.
+            await self.release(key, holder, slots=slots)
             if isinstance(gone, TimeoutError):
                 return False
             raise
-        state.taken[ticket] = self._clock() + lease_s
+        holders[holder] = self._clock() + lease_s
         return True
 
-    async def release(self, key: LimitKey, ticket: str, *, slots: int) -> None:
-        state = self._semaphores.setdefault(key, _Semaphore())
-        state.taken.pop(ticket, None)
-        state.queue.pop(ticket, None)
-        self._hand_over(state, slots)
+    async def release(self, key: LimitKey, holder: str, *, slots: int) -> None:
+        self._holders[key].pop(holder, None)
+        self._queues[key].pop(holder, None)
+        self._hand_over(key, slots)
 
     async def stop(self, key: LimitKey, stop: Stop, by: str) -> None:
         gcra = self._state(key)
@@ -153,20 +158,18 @@ class MemoryStore:
     async def clock_state(self, key: LimitKey) -> ClockState:
         now, gcra = self._now(), self._state(key)
         paused = max(0.0, gcra.starts - now)
-        clock = gcra.time(now)
-        return ClockState(gcra.epoch, clock, gcra.speed, paused, gcra.stopped(now))
+        return ClockState(gcra.epoch, gcra.time(now), gcra.speed, paused, gcra.stopped(now))
 
     async def snapshot(self, key: LimitKey) -> Snapshot | None:
         now = self._now()
         gcra = self._states.get(key)
         if gcra is None:
             return None
-        slots = self._semaphores.get(key, _Semaphore())
         dimensions = {
             name: DimensionState(
-                seen=each.seen,
+                stated=each.stated,
                 effective=each.rate,
-                used=each.use.at(now),
+                used=each.used(now),
                 ahead_s=gcra.ahead(name, now) / SECOND,
                 foreign=each.foreign,
             )
@@ -178,8 +181,8 @@ class MemoryStore:
             paused_why=gcra.why,
             paused_by=gcra.by,
             slowed_to=gcra.factor(now),
-            in_flight=len(slots.taken),
-            waiting=len(slots.queue),
+            in_flight=len(self._holders[key]),
+            waiting=len(self._queues[key]),
             stopped=gcra.stopped(now),
             stopped_by=gcra.stop_by,
         )
@@ -190,17 +193,18 @@ class MemoryStore:
     async def close(self) -> None:
         """Nothing is held."""
 
-    def knows(self, key: LimitKey, ticket: Ticket) -> bool:
-        """Whether this store gave the ticket."""
+    def knows(self, key: LimitKey, reservation: Reservation) -> bool:
+        """Whether this store gave the reservation."""
         found = self._states.get(key)
-        return found is not None and found.epoch == ticket.epoch
+        return found is not None and found.epoch == reservation.epoch
 
     def forget(self) -> None:
         """Lose everything, as a Redis does that was restarted."""
         self._states.clear()
-        states = list(self._semaphores.values())
-        self._semaphores.clear()
-        for waiting in (turn for state in states for turn in state.queue.values()):
+        self._holders.clear()
+        queues = list(self._queues.values())
+        self._queues.clear()
+        for waiting in (free for queue in queues for free in queue.values()):
             if not waiting.done():
                 waiting.set_exception(StoreAway("the state was forgotten"))
 
@@ -213,14 +217,15 @@ class MemoryStore:
             found = self._states[key] = Gcra(uuid4().hex, self._now())
         return found
 
-    def _hand_over(self, state: _Semaphore, slots: int) -> None:
+    def _hand_over(self, key: LimitKey, slots: int) -> None:
         """Give free slots to those who wait longest."""
+        holders, queue = self._holders[key], self._queues[key]
         now = self._clock()
-        for gone in [ticket for ticket, until in state.taken.items() if until <= now]:
-            del state.taken[gone]
-        while state.queue and len(state.taken) < slots:
-            ticket, turn = state.queue.popitem(last=False)
-            if not turn.done():
+        for gone in [holder for holder, until in holders.items() if until <= now]:
+            del holders[gone]
+        while queue and len(holders) < slots:
+            holder, free = queue.popitem(last=False)
+            if not free.done():
                 # Its lease begins when it wakes; until then the slot is only kept.
-                state.taken[ticket] = now + 5.0
-                turn.set_result(None)
+                holders[holder] = now + TAKE_UP_S
+                free.set_result(None)

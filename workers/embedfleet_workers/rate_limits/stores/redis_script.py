@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from embedfleet_schema.redis_clients import aclose, async_client
 from embedfleet_schema.redis_url import parse_redis_url
-from embedfleet_workers.rate_limits.stores.limit_store import StoreAway
+from embedfleet_workers.embedding_errors import StoreAway
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis

@@ -4,29 +4,25 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import fields
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from embedfleet_schema.broker import KEY_PREFIX
-from embedfleet_workers.rate_limits.quota import Amounts, LimitKey
+from embedfleet_workers.embedding_errors import StoreAway
+from embedfleet_workers.rate_limits.quota import Amounts, LimitKey, Reading
 from embedfleet_workers.rate_limits.stores.gcra import SECOND
 from embedfleet_workers.rate_limits.stores.limit_store import (
     ClockState,
-    Cost,
-    Lost,
+    DimensionState,
     Penalty,
-    Reading,
     Reservation,
     Snapshot,
-    StoreAway,
-    Ticket,
     WaitTooLong,
 )
 from embedfleet_workers.rate_limits.stores.redis_script import RedisScript, told
-from embedfleet_workers.rate_limits.stores.redis_snapshot import snapshot_of, word
 from embedfleet_workers.stop import Stop
 
 if TYPE_CHECKING:
@@ -34,6 +30,8 @@ if TYPE_CHECKING:
 
 PREFIX = f"{KEY_PREFIX}limit:"
 SCRIPT = files("embedfleet_workers.rate_limits.stores").joinpath("gcra.lua").read_text()
+MOST_BYTES = 500
+_WORDS_OF_A_DIMENSION = 6
 # Who waits for a slot says this often that it still lives.
 HEARD_S = 1.0
 
@@ -51,65 +49,80 @@ class RedisStore:
     def __init__(self, url: str, clock: Callable[[], float] | None = None) -> None:
         self._script = RedisScript(url, SCRIPT)
         self._clock = clock
-        self._name, self._asked = uuid4().hex, 0
+        self._name, self._count = uuid4().hex, 0
         # Of each process one waits in Redis for a slot, the others wait for it to be next.
         self._heads: defaultdict[LimitKey, asyncio.Lock] = defaultdict(asyncio.Lock)
 
     async def reserve(
-        self, key: LimitKey, costs: Mapping[str, Cost], *, target: float, max_wait_s: float
+        self,
+        key: LimitKey,
+        costs: Amounts,
+        *,
+        quotas: Amounts,
+        stated: Amounts,
+        target: float,
+        max_wait_s: float,
     ) -> Reservation | WaitTooLong | Stop:
-        words = [(name, ask.cost, ask.quota, ask.seen) for name, ask in costs.items()]
-        answer = await self._ask("reserve", key, target, max_wait_s, words=words)
+        words = [
+            (name, cost, quotas.get(name, 0.0), stated.get(name, 0.0))
+            for name, cost in costs.items()
+        ]
+        answer = await self._asked("reserve", key, target, max_wait_s, words=words)
         if isinstance(answer, list):
             return (
                 _stopped(answer) if answer[0] == b"stop" else WaitTooLong(float(answer[1]) / SECOND)
             )
-        _, wait, at, epoch, now, limited, *seen = answer.split()
-        known = zip(costs, map(float, seen), strict=True)
+        _, wait, tat, epoch, now, is_limited, *known = answer.split()
+        limits = zip(costs, map(float, known), strict=True)
         return Reservation(
-            Ticket(epoch.decode(), float(at)),
+            epoch.decode(),
+            float(tat),
             float(wait) / SECOND,
             float(now),
-            limited=limited == b"1",
-            seen={name: limit for name, limit in known if limit > 0},
+            is_limited=is_limited == b"1",
+            stated={name: limit for name, limit in limits if limit > 0},
         )
 
     async def confirm(
-        self, key: LimitKey, ticket: Ticket, costs: Amounts
-    ) -> Reservation | Lost | Stop:
-        answer = await self._ask("confirm", key, ticket.epoch, ticket.tat, words=_plain(costs))
+        self, key: LimitKey, reservation: Reservation, costs: Amounts
+    ) -> Reservation | Stop | None:
+        epoch, tat = reservation.epoch, reservation.tat
+        answer = await self._asked("confirm", key, epoch, tat, words=_plain(costs))
         if answer[0] == b"lost":
-            return Lost()
+            return None
         if answer[0] == b"stop":
             return _stopped(answer)
-        return Reservation(ticket, float(answer[1]) / SECOND, float(answer[2]))
+        return Reservation(epoch, tat, float(answer[1]) / SECOND, float(answer[2]))
 
-    async def refund(self, key: LimitKey, ticket: Ticket, costs: Amounts, *, sent: bool) -> None:
-        told = (ticket.epoch, ticket.tat, int(sent))
-        await self._ask("refund", key, *told, words=_plain(costs))
+    async def refund(
+        self, key: LimitKey, reservation: Reservation, costs: Amounts, *, sent: bool
+    ) -> None:
+        told = (reservation.epoch, reservation.tat, int(sent))
+        await self._asked("refund", key, *told, words=_plain(costs))
 
     async def settle(
-        self, key: LimitKey, turn: Reservation, delta: Amounts, readings: Mapping[str, Reading]
+        self, key: LimitKey, reservation: Reservation, delta: Amounts, reading: Reading
     ) -> None:
         refunds = {name: -amount for name, amount in delta.items()}
-        words = _with_readings(refunds, readings)
-        await self._ask("settle", key, turn.ticket.epoch, turn.now, words=words)
+        told = (reservation.epoch, reservation.answered_at)
+        await self._asked("settle", key, *told, words=_with_reading(refunds, reading))
 
     async def penalize(
         self,
         key: LimitKey,
-        turn: Reservation,
+        reservation: Reservation,
         refunds: Amounts,
-        readings: Mapping[str, Reading],
+        reading: Reading,
         penalty: Penalty,
     ) -> float:
         told = (penalty.pause_s, penalty.jitter, penalty.why, penalty.by)
-        words = _with_readings(refunds, readings)
-        answer = await self._ask("penalize", key, turn.ticket.epoch, turn.now, *told, words=words)
+        words = _with_reading(refunds, reading)
+        epoch, admitted_at = reservation.epoch, reservation.answered_at
+        answer = await self._asked("penalize", key, epoch, admitted_at, *told, words=words)
         return float(answer[1]) / SECOND
 
     async def acquire(
-        self, key: LimitKey, ticket: str, *, slots: int, lease_s: float, wait_s: float
+        self, key: LimitKey, holder: str, *, slots: int, lease_s: float, wait_s: float
     ) -> bool:
         loop = asyncio.get_running_loop()
         deadline = loop.time() + wait_s
@@ -122,35 +135,35 @@ class RedisStore:
         taken = False
         try:
             while not taken:
-                answer = await self._ask("acquire", key, ticket, slots, lease_s * SECOND)
+                answer = await self._asked("acquire", key, holder, slots, lease_s * SECOND)
                 taken = answer[0] == b"in"
                 left = deadline - loop.time()
                 if taken or left <= 0:
                     break
-                await self._script.wake(f"{PREFIX}{key}:wake:{ticket}", min(HEARD_S, left))
+                await self._script.wake(f"{PREFIX}{key}:wake:{holder}", min(HEARD_S, left))
         finally:
             head.release()
             if not taken:
-                await asyncio.shield(self.release(key, ticket, slots=slots))
+                await asyncio.shield(self.release(key, holder, slots=slots))
         return taken
 
-    async def release(self, key: LimitKey, ticket: str, *, slots: int) -> None:
-        await self._ask("release", key, ticket, slots)
+    async def release(self, key: LimitKey, holder: str, *, slots: int) -> None:
+        await self._asked("release", key, holder, slots)
 
     async def stop(self, key: LimitKey, stop: Stop, by: str) -> None:
-        await self._ask("stop", key, stop.code, stop.reason, by)
+        await self._asked("stop", key, stop.code, stop.reason, by)
 
     async def resume(self, key: LimitKey) -> None:
-        await self._ask("resume", key)
+        await self._asked("resume", key)
 
     async def clock_state(self, key: LimitKey) -> ClockState:
-        epoch, clock, speed, paused, *stop = await self._ask("clock_state", key)
+        epoch, clock, speed, paused, *stop = await self._asked("clock_state", key)
         stopped = _stopped(stop) if stop else None
         return ClockState(epoch.decode(), float(clock), float(speed), float(paused), stopped)
 
     async def snapshot(self, key: LimitKey) -> Snapshot | None:
-        answer = await self._ask("snapshot", key)
-        return snapshot_of(answer) if answer else None
+        answer = await self._asked("snapshot", key)
+        return _snapshot(answer) if answer else None
 
     async def keys(self) -> Sequence[LimitKey]:
         return [key async for key in self._keys(self._script.client)]
@@ -163,22 +176,24 @@ class RedisStore:
 
         try:
             async for name in client.scan_iter(match=f"{PREFIX}*", count=1_000, _type="hash"):
-                names = word(name).removeprefix(PREFIX).split("/", 2)
+                names = _word(name).removeprefix(PREFIX).split("/", 2)
                 # What is named otherwise is not ours.
                 if len(names) == len(fields(LimitKey)) and not names[-1].endswith(":use"):
                     yield LimitKey(*names)
         except (RedisError, OSError) as error:
             raise StoreAway(told(error)) from error
 
-    async def _ask(self, op: str, key: LimitKey, *told: object, words: Words = ()) -> Any:  # noqa: ANN401
+    def _asked(
+        self, operation: str, key: LimitKey, *told: object, words: Words = ()
+    ) -> Awaitable[Any]:
+        """The script's answer; one call travels with all that are made at the same time."""
         now = "" if self._clock is None else repr(self._clock() * SECOND)
         flat = (word for dimension in words for word in dimension)
         # A state that is not there yet gets the name of the call that made it.
-        self._asked += 1
-        name = f"{self._name}.{self._asked}"
-        return await self._script.call(
-            f"{PREFIX}{key}", (op, now, name, *_texts(told), *_texts(flat))
-        )
+        self._count += 1
+        name = f"{self._name}.{self._count}"
+        told_words = (operation, now, name, *_texts(told), *_texts(flat))
+        return self._script.call(f"{PREFIX}{key}", told_words)
 
 
 def _texts(values: Iterable[object]) -> list[str]:
@@ -190,14 +205,59 @@ def _plain(amounts: Amounts) -> Words:
     return [(name, amount, 0, 0) for name, amount in amounts.items()]
 
 
-def _with_readings(amounts: Amounts, readings: Mapping[str, Reading]) -> Words:
-    nothing = Reading(0.0)
-    seen = {name: readings.get(name, nothing) for name in {**amounts, **readings}}
+def _with_reading(amounts: Amounts, reading: Reading) -> Words:
     return [
-        (name, amounts.get(name, 0.0), reading.limit, reading.missing)
-        for name, reading in seen.items()
+        (
+            name,
+            amounts.get(name, 0.0),
+            reading.limits.get(name, 0.0),
+            reading.used(name) if name in reading.limits else -1.0,
+        )
+        for name in {**amounts, **reading.limits}
     ]
 
 
 def _stopped(answer: Sequence[bytes]) -> Stop:
-    return Stop(word(answer[1]), word(answer[2]))
+    return Stop(_word(answer[1]), _word(answer[2]))
+
+
+def _snapshot(answer: Sequence[Any]) -> Snapshot:
+    """What the script's `snapshot` says, in words."""
+    (paused, why, by, slowed_to, in_flight, waiting), stop, dimensions = (
+        answer[:6],
+        answer[6:10],
+        answer[10:],
+    )
+    stopped, code, reason, stopped_by = map(_word, stop)
+    return Snapshot(
+        dict(
+            _dimension(*dimensions[at : at + _WORDS_OF_A_DIMENSION])
+            for at in range(0, len(dimensions), _WORDS_OF_A_DIMENSION)
+        ),
+        paused_s=float(paused) / SECOND,
+        paused_why=_word(why),
+        paused_by=_word(by),
+        slowed_to=float(slowed_to),
+        in_flight=int(in_flight),
+        waiting=int(waiting),
+        stopped=Stop(code, reason) if stopped else None,
+        stopped_by=stopped_by,
+    )
+
+
+def _dimension(
+    name: bytes, stated: bytes, rate: bytes, used: bytes, ahead: bytes, foreign: bytes
+) -> tuple[str, DimensionState]:
+    return _word(name), DimensionState(
+        stated=float(stated),
+        effective=float(rate),
+        used=float(used),
+        ahead_s=float(ahead) / SECOND,
+        foreign=float(foreign),
+    )
+
+
+def _word(text: bytes) -> str:
+    """What stands in Redis, as far as a person may see it: anybody may have written it."""
+    shown = text[:MOST_BYTES].decode(errors="replace")
+    return "".join(each if each.isprintable() else " " for each in shown)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from embedfleet_schema.types import Kind
-from embedfleet_workers.rate_limits.quota import Amounts, Observed
+from embedfleet_workers.rate_limits.quota import Amounts, Reading
 from embedfleet_workers.stop import Stop
 
 
@@ -32,7 +32,7 @@ class Answer:
 
     items: Sequence[tuple[object, object]]
     tokens: int | None = None
-    seen: Observed = field(default_factory=Observed)
+    reading: Reading = field(default_factory=Reading)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,7 @@ class RateLimited:
     """Too early: the request itself is fine."""
 
     retry_after_s: float | None = None
-    seen: Observed = field(default_factory=Observed)
+    reading: Reading = field(default_factory=Reading)
 
 
 @dataclass(frozen=True, slots=True)

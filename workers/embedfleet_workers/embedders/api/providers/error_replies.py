@@ -19,7 +19,7 @@ from embedfleet_workers.embedders.api.providers.adapter import (
 from embedfleet_workers.embedders.api.providers.headers import (
     duration,
     hinted_wait,
-    observed,
+    reading_of,
     retry_after,
 )
 from embedfleet_workers.stop import Stop
@@ -148,7 +148,7 @@ def _rate_limited(headers: Mapping[str, str], found: Complaint) -> Reply:
         wait_s = other if wait_s is None else wait_s
     if found.daily:
         wait_s = max(wait_s or 0.0, DAILY_WAIT_S)
-    return RateLimited(wait_s, observed(headers))
+    return RateLimited(wait_s, reading_of(headers))
 
 
 def _rejected(status: int, found: Complaint, key: str) -> Reply:

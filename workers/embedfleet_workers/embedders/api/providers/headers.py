@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
-from embedfleet_workers.rate_limits.quota import Observed
+from embedfleet_workers.rate_limits.quota import Reading
 
 LONGEST_WAIT_S = 86_400.0
 # A limit whose bucket takes longer than this to fill is one of a day: not to be spread by minute.
@@ -40,7 +40,7 @@ _WORDS_S = {"second": 1.0, "minute": 60.0, "hour": 3_600.0}
 _SMALL = {None: 1.0, "milli": 1e-3, "micro": 1e-6}
 
 
-def observed(headers: Mapping[str, str]) -> Observed:
+def reading_of(headers: Mapping[str, str]) -> Reading:
     """Limits per minute and what is left of them; of several for one dimension, the smallest limit
     with what is left of just that one.
 
@@ -76,7 +76,7 @@ def observed(headers: Mapping[str, str]) -> Observed:
         for dimension, windows in left.items()
         if (amounts := [windows[each] for each in windows if counts(dimension, each)])
     }
-    return Observed(smallest, remaining)
+    return Reading(smallest, remaining)
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:

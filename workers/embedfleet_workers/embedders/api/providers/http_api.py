@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from embedfleet_schema.catalogue.api_models import find
 from embedfleet_schema.types import Kind, Space
 from embedfleet_workers.embedders.api.providers.adapter import Answer, Caps, Faulty, Reply
 from embedfleet_workers.embedders.api.providers.error_replies import error_reply
-from embedfleet_workers.embedders.api.providers.headers import observed
+from embedfleet_workers.embedders.api.providers.headers import reading_of
 from embedfleet_workers.embedders.api.token_counts import counter
-from embedfleet_workers.rate_limits.quota import Amounts, Observed
+from embedfleet_workers.rate_limits.quota import Amounts, Reading
 
 if TYPE_CHECKING:
     import httpx2
@@ -58,7 +58,7 @@ class HttpApi(ABC):
             return Faulty(f"the connection failed ({type(error).__name__})")
         if not got.is_success:
             return error_reply(got.status_code, got.headers, got.content, key=self._key)
-        return answer(got.content, self._read, observed(got.headers))
+        return answer(got.content, self._read, reading_of(got.headers))
 
     def _authorization(self) -> dict[str, str]:
         return {"Authorization": f"Bearer {self._key}"}
@@ -81,7 +81,7 @@ def openai_form(body: Any) -> tuple[list[tuple[object, object]], object]:  # noq
     return items, (body.get("usage") or {}).get("total_tokens")
 
 
-def answer(content: bytes, read: Any, seen: Observed) -> Reply:  # noqa: ANN401
+def answer(content: bytes, read: Any, reading: Reading) -> Reply:  # noqa: ANN401
     """The body of a 2xx answer, decoded; what cannot be understood is a fault of the server."""
     try:
         items, tokens = read(json.loads(content))
@@ -90,18 +90,9 @@ def answer(content: bytes, read: Any, seen: Observed) -> Reply:  # noqa: ANN401
     except (TypeError, KeyError, AttributeError, IndexError):
         return Faulty("its answer holds no embeddings", bad_answer=True)
     counted = isinstance(tokens, int | float) and not isinstance(tokens, bool)
-    return Answer(items, int(tokens) if counted and 0 < tokens < MOST_TOKENS else None, seen)
+    return Answer(items, int(tokens) if counted and 0 < tokens < MOST_TOKENS else None, reading)
 
 
 def in_order(vectors: Any) -> list[tuple[object, object]]:  # noqa: ANN401
     """Items of an answer that has no indexes, because its order is that of the texts."""
     return list(enumerate(vectors))
-
-
-def without(seen: Observed, *dimensions: str) -> Observed:
-    """`seen` without what a provider states in a way of its own."""
-
-    def kept(amounts: Amounts) -> Mapping[str, float]:
-        return {name: amount for name, amount in amounts.items() if name not in dimensions}
-
-    return Observed(kept(seen.limits), kept(seen.remaining))

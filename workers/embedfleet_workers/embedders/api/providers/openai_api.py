@@ -11,10 +11,10 @@ from embedfleet_schema.errors import ExtraMissing
 from embedfleet_schema.types import Kind, Space
 from embedfleet_workers.embedders.api.providers.adapter import Caps, Faulty, RateLimited, Reply
 from embedfleet_workers.embedders.api.providers.error_replies import error_reply
-from embedfleet_workers.embedders.api.providers.headers import observed
-from embedfleet_workers.embedders.api.providers.http_api import answer, openai_form, without
+from embedfleet_workers.embedders.api.providers.headers import reading_of
+from embedfleet_workers.embedders.api.providers.http_api import answer, openai_form
 from embedfleet_workers.embedders.api.token_counts import counter
-from embedfleet_workers.rate_limits.quota import Amounts, Observed
+from embedfleet_workers.rate_limits.quota import Amounts, Reading
 
 if TYPE_CHECKING:
     import httpx2
@@ -79,19 +79,19 @@ class OpenAIApi:
                 refused.status_code, refused.headers, refused.content, key=self._key
             )
             if isinstance(reply, RateLimited):
-                return replace(reply, seen=self._believed(reply.seen))
+                return replace(reply, reading=self._believed(reply.reading))
             return reply
         except openai.OpenAIError as error:
             cause = error.__cause__ or error
             return Faulty(f"the connection failed ({type(cause).__name__})")
-        return answer(got.content, openai_form, self._believed(observed(got.headers)))
+        return answer(got.content, openai_form, self._believed(reading_of(got.headers)))
 
-    def _believed(self, seen: Observed) -> Observed:
+    def _believed(self, reading: Reading) -> Reading:
         """Azure enforces its request limit in slices of 1 or 10 s, and may state that one.
 
         Source: https://learn.microsoft.com/azure/ai-services/openai/quotas-limits
         """
-        return without(seen, "requests") if self._azure else seen
+        return reading.without("requests") if self._azure else reading
 
 
 def _official_client(

@@ -1,4 +1,4 @@
-"""One request, from its turn at the limiter to a checked answer, as often as it takes."""
+"""One account's way to one model: what is sent there, what came back, what was learnt from it."""
 
 from __future__ import annotations
 
@@ -6,11 +6,10 @@ import asyncio
 import logging
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from embedfleet_schema.types import Kind, Space
-from embedfleet_workers.backoff import full_jitter
 from embedfleet_workers.embedders.api.answers import vectors_of
 from embedfleet_workers.embedders.api.providers.adapter import (
     Adapter,
@@ -21,24 +20,35 @@ from embedfleet_workers.embedders.api.providers.adapter import (
     Reply,
     TooLarge,
 )
-from embedfleet_workers.embedders.api.request import Request
 from embedfleet_workers.embedders.api.token_counts import Calibration
-from embedfleet_workers.embedders.api.wait_policy import WaitPolicy
 from embedfleet_workers.embedders.checks import no_vectors
 from embedfleet_workers.embedders.protocol import Part, Spent
-from embedfleet_workers.embedding_errors import AboveRateLimit, BadAnswer, ProviderStopped
-from embedfleet_workers.purse import UNLIMITED, Purse
-from embedfleet_workers.rate_limits.quota import Admission, Amounts, Limiter
+from embedfleet_workers.embedding_errors import BadAnswer, ProviderStopped
+from embedfleet_workers.rate_limits.limiter import Admission, Limiter
+from embedfleet_workers.rate_limits.quota import Amounts
+from embedfleet_workers.rate_limits.registry import LimiterRegistry
 from embedfleet_workers.stop import Stop
 
 log = logging.getLogger(__name__)
 
-# Faults of one request; with three in ten answers faulty, one request in 400 meets so many.
-TRIES = 5
-BACKOFF_BASE_S = 0.5
-BACKOFF_LIMIT_S = 20.0
 # So many full requests are answered before more inputs are tried than were once refused.
 FULL_ANSWERS_TO_GROW = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """Some texts of a batch: `rows[i]` is the row of `texts[i]`, `tokens[i]` its estimate."""
+
+    rows: Sequence[int]
+    texts: Sequence[str]
+    tokens: Sequence[int]
+
+    def halves(self) -> tuple[Request, Request]:
+        middle = len(self.rows) // 2
+        return (
+            Request(self.rows[:middle], self.texts[:middle], self.tokens[:middle]),
+            Request(self.rows[middle:], self.texts[middle:], self.tokens[middle:]),
+        )
 
 
 @dataclass(slots=True)
@@ -54,21 +64,17 @@ class Health:
         return self.answered_at is not None and self.answered_at > moment
 
 
-@dataclass(frozen=True, slots=True)
-class GivenUp:
-    """A request that met one fault after the other, the first of them at `since`."""
-
-    fault: Faulty
-    since: float
-
-
 @dataclass(slots=True)
-class Sender:
-    """What all requests of one space have in common."""
+class Endpoint:
+    """What all requests of one space have in common: an adapter, a rate limiter, what was learnt.
+
+    A space that draws on several keys or deployments would have one of these for each.
+    """
 
     space: Space
     adapter: Adapter
-    limiter: Limiter
+    account: str
+    registry: LimiterRegistry
     timeout_s: float
     health: Health = field(default_factory=Health)
     calibration: Calibration = field(default_factory=Calibration)
@@ -79,60 +85,14 @@ class Sender:
     def __post_init__(self) -> None:
         self.most_inputs = self.most_inputs or self.adapter.caps.inputs
 
-    async def answer(
-        self,
-        request: Request,
-        kind: Kind,
-        turns: WaitPolicy,
-        paid: Callable[[Part], None],
-        *,
-        tries: int = TRIES,
-        leads: bool = False,
-        purse: Purse = UNLIMITED,
-    ) -> Part | TooLarge | Rejected | GivenUp:
-        """Send a request until it is answered; after a 429 or a fault it waits for a new turn.
+    @property
+    def limiter(self) -> Limiter:
+        """What it draws on now: a person may have put the model into a group since."""
+        return self.registry.limiter(self.space.provider, self.space.model, self.account)
 
-        `paid` is given a part without rows for each answer that is not usable and was paid for.
-
-        Returns:
-            The answer, the refusal, or what `tries` faults in a row came to.
-
-        Raises:
-            EmbedderBusy: its turn is too far away.
-            AboveRateLimit: it is one text, and larger than the rate limit.
-            ProviderStopped: a person has to act.
-            ReservationSpent: `purse` does not pay for it, or not once more.
-        """
-        started = time.monotonic()
-        faults, limited, since = 0, False, started
-        while True:
-            purse.take(request.rows)
-            costs = self.adapter.costs(self.calibration.scaled(request.tokens))
-            admission = await turns.take(self.limiter, costs, leads=leads, limited=limited)
-            reply = await self._sent(request, kind, admission, costs)
-            purse.settle(request.rows, _paid(reply))
-            match reply:
-                case Part() as part:
-                    self._grow(len(part.rows))
-                    return part
-                case RateLimited():
-                    limited = True
-                case TooLarge(reason, by_limit) if by_limit and len(request.rows) == 1:
-                    # It was the text that was too large, and not the number of texts.
-                    self.restore()
-                    raise AboveRateLimit(reason=reason)
-                case TooLarge() | Rejected() as refused:
-                    return refused
-                case Stop() as stop:
-                    raise await self.stopped(stop)
-                case Faulty() as fault:
-                    faults += 1
-                    since = time.monotonic() if faults == 1 else since
-                    if tokens := _paid(fault):
-                        paid(self.without_rows(tokens))
-                    if faults >= tries or time.monotonic() - started >= 2 * self.timeout_s:
-                        return GivenUp(fault, since)
-                    await turns.rest(_pause_s(fault, faults))
+    def costs(self, request: Request) -> Amounts:
+        """What a request takes of the quota, as far as one can tell before it is answered."""
+        return self.adapter.costs(self.calibration.scaled(request.tokens))
 
     def shrink(self, refused: int) -> None:
         """Send fewer than the inputs of a request that was too large."""
@@ -143,7 +103,7 @@ class Sender:
         """Send as many inputs as the provider states that it takes."""
         self.most_inputs, self._full_answers = self.adapter.caps.inputs, 0
 
-    def _grow(self, answered: int) -> None:
+    def grow(self, answered: int) -> None:
         """More inputs again, after a while: what was too large may have been one text of many."""
         self._full_answers += answered >= self.most_inputs
         if self._full_answers >= FULL_ANSWERS_TO_GROW:
@@ -160,7 +120,7 @@ class Sender:
             await self.limiter.stop(stop)
         return ProviderStopped(stop, provider=self.space.provider, model=self.space.name)
 
-    async def _sent(
+    async def exchange(
         self, request: Request, kind: Kind, admission: Admission, costs: Amounts
     ) -> Part | RateLimited | TooLarge | Rejected | Stop | Faulty:
         """One call, and what became of it told to the limiter in every case."""
@@ -172,8 +132,8 @@ class Sender:
         except Exception as error:  # noqa: BLE001 - what no adapter foresaw is no text's fault
             reply = Faulty(f"the call failed ({type(error).__name__})")
             # Where, and not what: the message may quote a text or a key.
-            place = traceback.extract_tb(error.__traceback__)[-1]
-            log.error("%s: %s at %s:%d", self.space.name, reply.reason, place.name, place.lineno)  # noqa: TRY400
+            where = traceback.extract_tb(error.__traceback__)[-1]
+            log.error("%s: %s at %s:%d", self.space.name, reply.reason, where.name, where.lineno)  # noqa: TRY400
         except BaseException:
             # It was sent and counts, whoever called it off.
             await admission.settle(timed=False)
@@ -181,12 +141,12 @@ class Sender:
         if isinstance(reply, Answer):
             read = self._part(request, reply)
             if isinstance(read, Part):
-                await admission.settle({**costs, "tokens": read.spent.tokens}, reply.seen)
+                await admission.settle({**costs, "tokens": read.spent.tokens}, reply.reading)
                 return read
             reply = read
         match reply:
-            case RateLimited(retry_after_s, seen):
-                await admission.rate_limited(retry_after_s, seen)
+            case RateLimited(retry_after_s, reading):
+                await admission.rate_limited(retry_after_s, reading)
             case Faulty():
                 await admission.failed()
             case TooLarge() | Rejected() | Stop():
@@ -207,7 +167,32 @@ class Sender:
         return Part(request.rows, vectors, Spent(1, tokens))
 
 
-def _paid(reply: Part | Reply) -> int:
+def cut(
+    whole: Request, tokens: Sequence[int], *, most_inputs: int, most_tokens: int | None
+) -> list[Request]:
+    """`whole` in its order, in requests within both limits; a text beyond them goes alone.
+
+    `tokens` are the corrected estimates, those in `whole` stay as they are.
+    """
+    requests: list[Request] = []
+    start = 0
+    held = 0
+    for index, count in enumerate(tokens):
+        full = index - start >= most_inputs
+        if index > start and (full or (most_tokens is not None and held + count > most_tokens)):
+            requests.append(_slice(whole, start, index))
+            start, held = index, 0
+        held += count
+    if whole.rows:
+        requests.append(_slice(whole, start, len(whole.rows)))
+    return requests
+
+
+def _slice(whole: Request, start: int, end: int) -> Request:
+    return Request(whole.rows[start:end], whole.texts[start:end], whole.tokens[start:end])
+
+
+def paid(reply: Part | Reply) -> int:
     """The tokens that an answer states, usable or not."""
     match reply:
         case Part(spent=spent):
@@ -215,9 +200,3 @@ def _paid(reply: Part | Reply) -> int:
         case Faulty(answer=Answer(tokens=tokens)):
             return tokens or 0
     return 0
-
-
-def _pause_s(fault: Faulty, faults: int) -> float:
-    """At least what the server asks for, within reason."""
-    jitter = full_jitter(faults, base_s=BACKOFF_BASE_S, limit_s=BACKOFF_LIMIT_S)
-    return max(jitter, min(fault.retry_after_s or 0.0, BACKOFF_LIMIT_S))
