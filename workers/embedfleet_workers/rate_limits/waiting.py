@@ -35,9 +35,8 @@ class WaitQueue:
     It wakes each when its time comes, and all of them at a stop. A pause, or a rate that changed,
     moves every reservation: the timers are set anew.
 
-    Reservations of those who were called off are handed over to the head. Simulated, it keeps 0.5
-    to 1.7% of the quota in use where every ten seconds a batch of eight requests is called off, and
-    10 to 20% where that happens all the time.
+    Reservations of those who were called off are handed over to the head. In simulations that keeps
+    up to 1.7% of the quota in use where eight requests are called off every ten seconds.
 
     Args:
         clock_state: asks the store.

@@ -1,1 +1,1 @@
-"""Embedders behind an API: one engine, and an adapter for each provider's dialect."""
+"""Embedders behind an API: a batch becomes a fan-out of requests to a provider."""
