@@ -113,17 +113,21 @@ def test_the_slowest_dimension_decides(tested: Tested):
 
 def test_a_dimension_without_a_known_limit_is_not_limited(tested: Tested):
     async def test(bench: Bench) -> None:
-        turns = [await bench.reserve(tokens=Cost(1e9)) for _ in range(3)]
-        assert [(0.0, False)] * 3 == [(turn.wait_s, turn.is_limited) for turn in turns]
+        reservations = [await bench.reserve(tokens=Cost(1e9)) for _ in range(3)]
+        assert [(0.0, False)] * 3 == [
+            (reservation.wait_s, reservation.is_limited) for reservation in reservations
+        ]
 
     tested(test)
 
 
 def test_the_smaller_of_what_is_set_and_what_is_seen_holds(tested: Tested):
     async def test(bench: Bench) -> None:
-        turns = [await bench.reserve(requests=Cost(1.0, quota=60.0, stated=30.0)) for _ in range(2)]
-        assert [0.0, 2.0] == pytest.approx([turn.wait_s for turn in turns])
-        assert {"requests": 30.0} == turns[0].stated
+        reservations = [
+            await bench.reserve(requests=Cost(1.0, quota=60.0, stated=30.0)) for _ in range(2)
+        ]
+        assert [0.0, 2.0] == pytest.approx([reservation.wait_s for reservation in reservations])
+        assert {"requests": 30.0} == reservations[0].stated
 
     tested(test)
 
@@ -140,7 +144,7 @@ def test_what_a_person_sets_overrules_what_was_seen_of_a_shorter_window(tested: 
     tested(test)
 
 
-def test_a_turn_beyond_the_longest_wait_is_not_taken(tested: Tested):
+def test_what_is_beyond_the_longest_wait_is_not_reserved(tested: Tested):
     async def test(bench: Bench) -> None:
         await bench.waits(4)
         assert WaitTooLong(4.0) == await bench.reserve(max_wait_s=3.0)
@@ -162,27 +166,27 @@ def test_after_a_long_silence_a_quarter_of_a_second_is_made_up_for(tested: Teste
     tested(test)
 
 
-def test_a_turn_that_has_come_is_confirmed(tested: Tested):
+def test_a_reservation_whose_time_has_come_is_confirmed(tested: Tested):
     async def test(bench: Bench) -> None:
         await bench.waits(1)
-        turn = await bench.reserve()
+        reservation = await bench.reserve()
         bench.clock.pass_(0.4)
-        early = await bench.store.confirm(KEY, turn, {"requests": 1.0})
+        early = await bench.store.confirm(KEY, reservation, {"requests": 1.0})
         assert 0.6 == pytest.approx(early.wait_s)
         bench.clock.pass_(0.6)
-        assert 0.0 == (await bench.store.confirm(KEY, turn, {"requests": 1.0})).wait_s
+        assert 0.0 == (await bench.store.confirm(KEY, reservation, {"requests": 1.0})).wait_s
 
     tested(test)
 
 
-def test_a_pause_moves_all_turns_and_keeps_their_distance(tested: Tested):
+def test_a_pause_moves_all_reservations_and_keeps_their_distance(tested: Tested):
     async def test(bench: Bench) -> None:
         first = await bench.reserve()
         waiting = [await bench.reserve() for _ in range(2)]
         refusal = Penalty(pause_s=5.0)
         paused = await bench.store.penalize(KEY, first, {"requests": 0.0}, Reading(), refusal)
-        confirmed = [await bench.store.confirm(KEY, turn, {}) for turn in waiting]
-        assert (5.0, [6.0, 7.0]) == (paused, [turn.wait_s for turn in confirmed])
+        confirmed = [await bench.store.confirm(KEY, reservation, {}) for reservation in waiting]
+        assert (5.0, [6.0, 7.0]) == (paused, [reservation.wait_s for reservation in confirmed])
         assert 8.0 == (await bench.reserve()).wait_s
 
     tested(test)
@@ -203,7 +207,8 @@ def test_requests_refused_together_pause_once(tested: Tested):
         together = [await bench.reserve(tokens=Cost(1.0)) for _ in range(3)]
         bench.clock.pass_(0.1)
         told = [
-            await bench.store.penalize(KEY, turn, {}, Reading(), Penalty()) for turn in together
+            await bench.store.penalize(KEY, reservation, {}, Reading(), Penalty())
+            for reservation in together
         ]
         assert [0.5, 0.5, 0.5] == told
 
@@ -214,9 +219,9 @@ def test_pauses_grow_while_nothing_succeeds(tested: Tested):
     async def test(bench: Bench) -> None:
         pauses = []
         for _ in range(7):
-            turn = await bench.reserve(tokens=Cost(1.0))
+            reservation = await bench.reserve(tokens=Cost(1.0))
             bench.clock.pass_(0.1)
-            pauses.append(await bench.store.penalize(KEY, turn, {}, Reading(), Penalty()))
+            pauses.append(await bench.store.penalize(KEY, reservation, {}, Reading(), Penalty()))
             bench.clock.pass_(pauses[-1] + 2.0)
         assert [0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 15.0] == pauses
 
@@ -227,9 +232,9 @@ def test_one_request_goes_ahead_of_the_others_after_repeated_refusals(tested: Te
     async def test(bench: Bench) -> None:
         costs = {"requests": Cost(1.0, quota=6_000.0)}
         for _ in range(2):
-            turn = await bench.reserve(**costs)
+            reservation = await bench.reserve(**costs)
             bench.clock.pass_(0.1)
-            await bench.store.penalize(KEY, turn, {}, Reading(), Penalty(pause_s=1.0))
+            await bench.store.penalize(KEY, reservation, {}, Reading(), Penalty(pause_s=1.0))
             bench.clock.pass_(3.1)
         scout = await bench.reserve(**costs)
         behind = await bench.reserve(**costs)
@@ -246,10 +251,10 @@ def test_three_refusals_in_ten_seconds_despite_pauses_cut_the_rate_which_grows_a
 ):
     async def test(bench: Bench) -> None:
         for _ in range(3):
-            turn = await bench.reserve()
-            await bench.store.settle(KEY, turn, {}, Reading())
+            reservation = await bench.reserve()
+            await bench.store.settle(KEY, reservation, {}, Reading())
             bench.clock.pass_(0.1)
-            refused = replace(turn, answered_at=bench.clock.now * 1e6)
+            refused = replace(reservation, answered_at=bench.clock.now * 1e6)
             await bench.store.penalize(KEY, refused, {}, Reading(), Penalty(pause_s=0.0))
             bench.clock.pass_(1.5)
         slowed = (await bench.store.snapshot(KEY)).slowed_to
@@ -275,17 +280,17 @@ def test_a_changed_limit_moves_those_who_wait_already(tested: Tested):
     tested(test)
 
 
-def test_an_answer_that_cost_less_brings_the_next_turn_nearer(tested: Tested):
+def test_an_answer_that_cost_less_brings_the_next_reservation_nearer(tested: Tested):
     async def test(bench: Bench) -> None:
         costs = {"tokens": Cost(100.0, quota=6_000.0)}
-        turn = await bench.reserve(**costs)
-        await bench.store.settle(KEY, turn, {"tokens": -40.0}, Reading())
+        reservation = await bench.reserve(**costs)
+        await bench.store.settle(KEY, reservation, {"tokens": -40.0}, Reading())
         assert 0.6 == pytest.approx((await bench.reserve(**costs)).wait_s)
 
     tested(test)
 
 
-def test_a_turn_that_was_given_back_is_somebody_elses(tested: Tested):
+def test_a_reservation_that_was_given_back_is_somebody_elses(tested: Tested):
     async def test(bench: Bench) -> None:
         await bench.reserve()
         unwanted = await bench.reserve()
@@ -299,19 +304,22 @@ def test_what_others_use_of_the_quota_slows_us_and_what_we_use_does_not(tested: 
     async def test(bench: Bench) -> None:
         costs = {"tokens": Cost(100.0, quota=6_000.0)}
         for _ in range(40):
-            turn = await bench.reserve(**costs)
+            reservation = await bench.reserve(**costs)
             bench.clock.pass_(1.0)
             used = (await bench.store.snapshot(KEY)).dimensions["tokens"].used
             await bench.store.settle(
-                KEY, turn, {}, Reading({"tokens": 6_000.0}, {"tokens": 6_000.0 - used})
+                KEY, reservation, {}, Reading({"tokens": 6_000.0}, {"tokens": 6_000.0 - used})
             )
         alone = (await bench.store.snapshot(KEY)).dimensions["tokens"].foreign
         for _ in range(60):
-            turn = await bench.reserve(**costs)
+            reservation = await bench.reserve(**costs)
             bench.clock.pass_(1.0)
             used = (await bench.store.snapshot(KEY)).dimensions["tokens"].used
             await bench.store.settle(
-                KEY, turn, {}, Reading({"tokens": 6_000.0}, {"tokens": 6_000.0 - used - 1_800})
+                KEY,
+                reservation,
+                {},
+                Reading({"tokens": 6_000.0}, {"tokens": 6_000.0 - used - 1_800}),
             )
         shared = (await bench.store.snapshot(KEY)).dimensions["tokens"].foreign
         assert (0.0, 0.28) == (alone, round(shared, 2))
@@ -322,9 +330,11 @@ def test_what_others_use_of_the_quota_slows_us_and_what_we_use_does_not(tested: 
 def test_a_server_that_never_has_much_left_counts_something_else(tested: Tested):
     async def test(bench: Bench) -> None:
         for _ in range(20):
-            turn = await bench.reserve()
+            reservation = await bench.reserve()
             bench.clock.pass_(1.0)
-            await bench.store.settle(KEY, turn, {}, Reading({"requests": 60.0}, {"requests": 1.0}))
+            await bench.store.settle(
+                KEY, reservation, {}, Reading({"requests": 60.0}, {"requests": 1.0})
+            )
         assert 0.0 == (await bench.store.snapshot(KEY)).dimensions["requests"].foreign
 
     tested(test)
@@ -342,8 +352,10 @@ def test_a_server_that_refuses_for_want_of_what_it_says_is_believed(
         empty = Reading({"requests": 60.0}, {"requests": 0.0})
         await bench.store.penalize(KEY, first, {"requests": 0.0}, empty, Penalty(1.0, 0.0, "", ""))
         bench.clock.pass_(5.0)
-        turn = await bench.reserve()
-        await bench.store.settle(KEY, turn, {}, Reading({"requests": 60.0}, {"requests": 1.0}))
+        reservation = await bench.reserve()
+        await bench.store.settle(
+            KEY, reservation, {}, Reading({"requests": 60.0}, {"requests": 1.0})
+        )
         found = (await bench.store.snapshot(KEY)).dimensions["requests"].foreign
         assert foreign == (found > 0.0)
 
@@ -371,8 +383,8 @@ def test_who_resumes_ends_a_pause_too(tested: Tested):
     """A proxy that asks for a day must not be believed against a person."""
 
     async def test(bench: Bench) -> None:
-        turn = await bench.reserve()
-        await bench.store.penalize(KEY, turn, {}, Reading(), Penalty(pause_s=86_400.0))
+        reservation = await bench.reserve()
+        await bench.store.penalize(KEY, reservation, {}, Reading(), Penalty(pause_s=86_400.0))
         assert isinstance(await bench.reserve(), WaitTooLong)
         bench.clock.pass_(10.0)
         await bench.store.resume(KEY)
@@ -382,16 +394,16 @@ def test_who_resumes_ends_a_pause_too(tested: Tested):
     tested(test)
 
 
-def test_a_store_that_lost_everything_knows_no_turns_and_gives_no_credit(tested: Tested):
+def test_a_store_that_lost_everything_knows_no_reservations_and_gives_no_credit(tested: Tested):
     async def test(bench: Bench) -> None:
         await bench.waits(5)
-        turn = await bench.reserve()
+        reservation = await bench.reserve()
         bench.wipe()
-        assert await bench.store.confirm(KEY, turn, {"requests": 1.0}) is None
+        assert await bench.store.confirm(KEY, reservation, {"requests": 1.0}) is None
         assert [0.0, 1.0, 2.0] == await bench.waits(3)
         # Ends of requests that were sent before the loss change nothing.
-        await bench.store.settle(KEY, turn, {"requests": -1.0}, Reading())
-        await bench.store.refund(KEY, turn, {"requests": 1.0}, sent=True)
+        await bench.store.settle(KEY, reservation, {"requests": -1.0}, Reading())
+        await bench.store.refund(KEY, reservation, {"requests": 1.0}, sent=True)
         assert 3.0 == (await bench.reserve()).wait_s
 
     tested(test)
@@ -419,7 +431,7 @@ def test_a_snapshot_says_what_a_person_asks(tested: Tested):
     tested(test)
 
 
-def test_places_are_given_in_the_order_of_asking(tested: Tested):
+def test_slots_are_given_in_the_order_of_asking(tested: Tested):
     async def test(bench: Bench) -> None:
         order: list[str] = []
 
@@ -454,7 +466,7 @@ async def settled(bench: Bench, in_flight: int, waiting: int) -> None:
     raise AssertionError((in_flight, waiting, found))
 
 
-def test_a_place_that_is_not_given_back_is_free_again_after_its_lease(tested: Tested):
+def test_a_slot_that_is_not_given_back_is_free_again_after_its_lease(tested: Tested):
     async def test(bench: Bench) -> None:
         assert await bench.store.acquire(KEY, "dead", slots=1, lease_s=60.0, wait_s=1.0)
         bench.clock.pass_(61.0)
@@ -463,7 +475,7 @@ def test_a_place_that_is_not_given_back_is_free_again_after_its_lease(tested: Te
     tested(test)
 
 
-def test_who_waits_too_long_for_a_place_leaves_the_queue(tested: Tested):
+def test_who_waits_too_long_for_a_slot_leaves_the_queue(tested: Tested):
     async def test(bench: Bench) -> None:
         assert await bench.store.acquire(KEY, "a", slots=1, lease_s=60.0, wait_s=1.0)
         assert not await bench.store.acquire(KEY, "b", slots=1, lease_s=60.0, wait_s=0.05)
@@ -473,7 +485,7 @@ def test_who_waits_too_long_for_a_place_leaves_the_queue(tested: Tested):
     tested(test)
 
 
-def test_who_is_cancelled_while_waiting_for_a_place_takes_none(tested: Tested):
+def test_who_is_cancelled_while_waiting_for_a_slot_takes_none(tested: Tested):
     async def test(bench: Bench) -> None:
         assert await bench.store.acquire(KEY, "a", slots=1, lease_s=60.0, wait_s=1.0)
         gone = asyncio.create_task(
@@ -527,14 +539,14 @@ def test_both_stores_give_the_same_answers(redis_url: str, steps: list[tuple[Any
         clock = Clock()
         async with both(redis_url, clock) as stores:
             key = replace(KEY, group=uuid4().hex)
-            turns: list[list[Reservation]] = [[], []]
+            reservations: list[list[Reservation]] = [[], []]
             for step in steps:
                 if step[0] == "pass":
                     clock.pass_(step[1])
                     continue
                 answers = [
                     plainly(await took(store, key, step, known))
-                    for store, known in zip(stores, turns, strict=True)
+                    for store, known in zip(stores, reservations, strict=True)
                 ]
                 assert answers[0] == pytest.approx(answers[1], rel=1e-6, abs=1e-6), step
             first, second = [plainly(await store.snapshot(key)) for store in stores]
@@ -553,35 +565,37 @@ async def both(url: str, clock: Clock) -> AsyncIterator[tuple[LimitStore, LimitS
 
 
 async def took(
-    store: LimitStore, key: LimitKey, step: tuple[Any, ...], turns: list[Reservation]
+    store: LimitStore, key: LimitKey, step: tuple[Any, ...], reservations: list[Reservation]
 ) -> Any:
-    """One step over one store; a step about a turn takes one of those given so far."""
+    """One step over one store; a step about a reservation takes one of those given so far."""
     answer: Any = None
     match step:
         case ("reserve", costs, max_wait_s):
             answer = await store.reserve(key, **asked(costs), target=0.985, max_wait_s=max_wait_s)
-            turns += [answer] if isinstance(answer, Reservation) else []
+            reservations += [answer] if isinstance(answer, Reservation) else []
         case ("stop",):
             await store.stop(key, STOP, "host:1")
         case ("resume",):
             await store.resume(key)
-        case (_, which, *_) if turns:
-            answer = await ended(store, key, step, turns[which % len(turns)])
+        case (_, which, *_) if reservations:
+            answer = await ended(store, key, step, reservations[which % len(reservations)])
     return answer
 
 
-async def ended(store: LimitStore, key: LimitKey, step: tuple[Any, ...], turn: Reservation) -> Any:
+async def ended(
+    store: LimitStore, key: LimitKey, step: tuple[Any, ...], reservation: Reservation
+) -> Any:
     match step:
         case ("confirm", _):
-            return await store.confirm(key, turn, {"requests": 1.0, "tokens": 100.0})
+            return await store.confirm(key, reservation, {"requests": 1.0, "tokens": 100.0})
         case ("refund", _, sent):
-            await store.refund(key, turn, {"tokens": 100.0}, sent=sent)
+            await store.refund(key, reservation, {"tokens": 100.0}, sent=sent)
         case ("settle", _, delta, readings):
-            await store.settle(key, turn, {"tokens": delta}, readings)
+            await store.settle(key, reservation, {"tokens": delta}, readings)
         case ("penalize", _, pause_s, jitter, readings):
             refunds = {"requests": 0.0, "tokens": 100.0}
             refusal = Penalty(pause_s, jitter, by="host:1")
-            return await store.penalize(key, turn, refunds, readings, refusal)
+            return await store.penalize(key, reservation, refunds, readings, refusal)
     return None
 
 

@@ -101,7 +101,7 @@ def test_who_waits_by_memory_reserves_anew_when_redis_is_back(through: tuple[Tcp
         assert not waiting.done()
         broken.heal()
         admission = await asyncio.wait_for(waiting, 60)
-        # Redis knows of its turn, and not of the one that memory gave.
+        # Redis knows of its reservation, and not of the one that memory gave.
         assert 100.0 == (await in_tokens(registry)).used
         await admission.settle()
         await first.settle()
@@ -147,7 +147,7 @@ def test_a_stop_is_heard_by_another_process(redis_url: str):
             Stop("INSUFFICIENT_QUOTA", "no money is left")
         )
         with pytest.raises(EmbedderBusy, match="another process was refused"):
-            # Its turn would come after a minute.
+            # Its time would come after a minute.
             await asyncio.wait_for(waiting, 30)
         await one.close()
         await other.close()
@@ -168,7 +168,7 @@ def test_the_store_alone_says_that_redis_is_away():
     asyncio.run(test())
 
 
-def test_a_place_that_was_given_back_while_redis_was_away_is_free_when_it_is_back(
+def test_a_slot_that_was_given_back_while_redis_was_away_is_free_when_it_is_back(
     through: tuple[TcpProxy, str],
 ):
     broken, url = through

@@ -1,4 +1,4 @@
-"""The engine over real sockets: what is sent, how often, and what comes out."""
+"""The embedder of an API space over real sockets: what is sent, how often, and what comes out."""
 
 import asyncio
 import threading
@@ -107,7 +107,7 @@ def test_what_was_spent_is_what_the_provider_says(make, server, limiter):
     assert {"requests": 1, "tokens": 36} == limiter.told[0].actual
 
 
-def test_requests_stay_within_what_the_gate_thinks_is_a_good_size(make, server, limiter):
+def test_requests_stay_within_what_the_limiter_thinks_is_a_good_size(make, server, limiter):
     limiter.most_tokens = 13  # a text has 4
     collect(make())
     assert [3] * 4 == [len(texts) for texts in server.texts()]
@@ -152,12 +152,12 @@ def test_a_part_is_given_out_while_others_are_under_way(make, server):
     assert [] == list(parts)
 
 
-def test_the_first_request_waits_briefly_for_its_turn_and_the_others_longer(make, limiter):
+def test_the_first_request_waits_briefly_to_be_admitted_and_the_others_longer(make, limiter):
     collect(make(most_inputs=4, defer_after_s=2.5))
     assert [2.5, 60.0, 60.0] == [told.max_wait_s for told in limiter.told]
 
 
-def test_a_batch_whose_turn_is_far_away_sends_nothing(make, server, limiter):
+def test_a_batch_that_would_wait_too_long_sends_nothing(make, server, limiter):
     async def busy(told):
         raise EmbedderBusy(seconds=17.0, reason="the rate limit")
 
@@ -167,7 +167,7 @@ def test_a_batch_whose_turn_is_far_away_sends_nothing(make, server, limiter):
     assert 17.0 == error.seconds
 
 
-def test_a_batch_that_has_begun_keeps_what_it_has_when_turns_run_out(make, limiter):
+def test_a_batch_that_has_begun_keeps_what_it_has_when_it_has_to_wait_too_long(make, limiter):
     async def busy(told):
         if len(limiter.told) > 2:
             raise EmbedderBusy(seconds=17.0, reason="the rate limit")
@@ -178,7 +178,7 @@ def test_a_batch_that_has_begun_keeps_what_it_has_when_turns_run_out(make, limit
     assert (list(range(6)), EmbedderBusy) == (rows_of(parts), type(error))
 
 
-def test_a_429_is_told_to_the_gate_and_costs_nothing_but_a_new_turn(make, server, limiter):
+def test_a_429_is_told_to_the_limiter_and_costs_nothing_but_a_new_wait(make, server, limiter):
     headers = {"retry_after": "2", "x_ratelimit_limit_tokens": "300000"}
     server.script(*[rate_limited(**headers)] * 10)
     parts, error = collect(make())
@@ -191,7 +191,7 @@ def test_a_429_is_told_to_the_gate_and_costs_nothing_but_a_new_turn(make, server
     )
 
 
-def test_after_a_429_a_far_turn_gives_the_slot_back(make, server, limiter):
+def test_after_a_429_a_long_wait_gives_the_slot_back(make, server, limiter):
     async def far(told):
         if len(limiter.told) == 3 and told.max_wait_s < 30:
             raise EmbedderBusy(seconds=30.0, reason="the rate limit")
@@ -534,15 +534,15 @@ def test_after_a_stop_what_was_under_way_counts_and_nothing_more_is_sent(
         both.wait(10)
         if TEXTS[0] in call.texts:
             return rate_limited("insufficient_quota")
-        assert gate_knows.wait(10)
+        assert limiter_knows.wait(10)
         return late
 
-    gate_knows = threading.Event()
+    limiter_knows = threading.Event()
     tell = limiter.stop
 
     async def stopped(stop):
         await tell(stop)
-        gate_knows.set()
+        limiter_knows.set()
 
     limiter.stop = stopped
     server.plan = plan
@@ -554,7 +554,7 @@ def test_after_a_stop_what_was_under_way_counts_and_nothing_more_is_sent(
 def test_what_is_under_way_is_given_out_when_the_rest_is_not_wanted(make, server, limiter):
     all_there, in_line, left = threading.Barrier(3), threading.Event(), threading.Event()
 
-    async def turn(told):
+    async def admitted(told):
         if len(limiter.told) > 3:
             in_line.set()
             try:
@@ -573,7 +573,7 @@ def test_what_is_under_way_is_given_out_when_the_rest_is_not_wanted(make, server
         left.set()
         return False
 
-    limiter.before, server.plan = turn, plan
+    limiter.before, server.plan = admitted, plan
     parts = list(make(most_inputs=2, api_requests=3).parts(TEXTS, "document", wanted))
     check(parts)
     assert (list(range(6)), 3) == (rows_of(parts), len(server.calls))
@@ -583,7 +583,7 @@ def test_what_is_under_way_is_given_out_when_the_rest_is_not_wanted(make, server
 def test_leaving_early_takes_back_what_was_not_sent(make, server, limiter):
     waits, arrived = threading.Event(), threading.Event()
 
-    async def turn(told):
+    async def admitted(told):
         if len(limiter.told) > 2:
             waits.set()
             try:
@@ -598,7 +598,7 @@ def test_leaving_early_takes_back_what_was_not_sent(make, server, limiter):
         arrived.set()
         return Misdeed(stall=True)
 
-    limiter.before = turn
+    limiter.before = admitted
     server.plan = stalled
     parts = make(most_inputs=2, api_requests=3).parts(TEXTS, "document")
     assert [0, 1] == list(next(parts).rows)

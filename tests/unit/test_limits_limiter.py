@@ -52,7 +52,7 @@ def virtually(test: Callable[[], Coroutine[Any, Any, None]]) -> None:
     run_in_virtual_time(test())
 
 
-def test_a_caller_is_admitted_at_its_turn_and_not_before():
+def test_a_caller_is_admitted_at_its_time_and_not_before():
     async def test() -> None:
         (limiter,) = limiters_of({"requests": 60.0})
         began = now()
@@ -65,7 +65,7 @@ def test_a_caller_is_admitted_at_its_turn_and_not_before():
     virtually(test)
 
 
-def test_a_turn_too_far_away_says_when_to_come_again():
+def test_a_wait_that_is_too_long_says_when_to_come_again():
     async def test() -> None:
         (limiter,) = limiters_of({"requests": 6.0})
         await limiter.admit(ONE, max_wait_s=5)
@@ -75,7 +75,7 @@ def test_a_turn_too_far_away_says_when_to_come_again():
     virtually(test)
 
 
-def test_processes_take_turns():
+def test_processes_share_a_limit():
     async def test() -> None:
         first, second = limiters_of({"requests": 60.0}, processes=2)
         began = now()
@@ -108,7 +108,7 @@ def test_a_stop_is_heard_by_all_who_wait_anywhere_within_a_second():
     virtually(test)
 
 
-def test_a_waiter_that_is_cancelled_gives_its_turn_back():
+def test_a_waiter_that_is_cancelled_gives_its_reservation_back():
     async def test() -> None:
         (limiter,) = limiters_of({"requests": 60.0})
         await limiter.admit(ONE, max_wait_s=60)
@@ -123,7 +123,7 @@ def test_a_waiter_that_is_cancelled_gives_its_turn_back():
     virtually(test)
 
 
-def test_the_turn_of_a_waiter_that_is_cancelled_is_taken_over_by_one_in_the_line():
+def test_the_reservation_of_a_cancelled_waiter_is_handed_over_to_the_queue():
     async def test() -> None:
         (limiter,) = limiters_of({"requests": 60.0})
         began = now()
@@ -142,7 +142,7 @@ def test_the_turn_of_a_waiter_that_is_cancelled_is_taken_over_by_one_in_the_line
     virtually(test)
 
 
-def test_a_large_request_does_not_take_over_the_turn_of_a_small_one():
+def test_a_large_request_does_not_take_over_the_reservation_of_a_small_one():
     async def test() -> None:
         (limiter,) = limiters_of({"tokens": 6_000.0})
         began = now()
@@ -159,7 +159,7 @@ def test_a_large_request_does_not_take_over_the_turn_of_a_small_one():
     virtually(test)
 
 
-def test_a_process_that_dies_takes_two_seconds_of_turns_with_it_at_the_most():
+def test_a_process_that_dies_takes_two_seconds_of_reservations_with_it_at_the_most():
     async def test() -> None:
         first, second = limiters_of({"requests": 60.0}, processes=2)
         dead = [asyncio.create_task(first.admit(ONE, max_wait_s=60)) for _ in range(30)]
@@ -174,7 +174,7 @@ def test_a_process_that_dies_takes_two_seconds_of_turns_with_it_at_the_most():
     virtually(test)
 
 
-def test_a_turn_from_the_middle_that_is_given_back_is_not_booked_twice():
+def test_a_reservation_from_the_middle_that_is_given_back_is_not_booked_twice():
     async def test() -> None:
         (limiter,) = limiters_of({"requests": 60.0})
         await limiter.admit(ONE, max_wait_s=60)
@@ -192,7 +192,7 @@ def test_a_turn_from_the_middle_that_is_given_back_is_not_booked_twice():
     virtually(test)
 
 
-def test_a_line_that_is_too_long_is_told_at_once():
+def test_a_queue_that_is_too_long_is_told_at_once():
     async def test() -> None:
         (limiter,) = limiters_of({"requests": 60.0})
         waiting = [asyncio.create_task(limiter.admit(ONE, max_wait_s=60)) for _ in range(30)]
@@ -322,7 +322,7 @@ def test_a_cap_on_requests_at_once_holds_for_the_whole_fleet():
     virtually(test)
 
 
-def test_a_place_comes_back_however_its_request_ends():
+def test_a_slot_comes_back_however_its_request_ends():
     async def test() -> None:
         (limiter,) = limiters_of({"concurrency": 1.0})
         for end in ("settle", "rate_limited", "failed"):
@@ -423,7 +423,7 @@ def test_small_requests_beside_large_ones_are_no_sign_of_slowness():
     virtually(test)
 
 
-def test_who_comes_while_the_head_of_the_line_sits_out_a_pause_is_told_so_at_once():
+def test_who_comes_while_the_head_of_the_queue_sits_out_a_pause_is_told_so_at_once():
     async def test() -> None:
         (limiter,) = limiters_of({"requests": 60.0})
         await (await limiter.admit(ONE, max_wait_s=5)).rate_limited(30.0)
@@ -438,7 +438,7 @@ def test_who_comes_while_the_head_of_the_line_sits_out_a_pause_is_told_so_at_onc
     virtually(test)
 
 
-def test_who_gives_up_waiting_takes_no_place():
+def test_who_gives_up_waiting_takes_no_slot():
     async def test() -> None:
         slots = AdaptiveConcurrency()
         entered = [await slots.enter(1.0) for _ in range(4)]
@@ -491,9 +491,11 @@ def test_while_the_store_is_away_siblings_are_no_strangers():
 
         async def foreign(seconds: int) -> float:
             for _ in range(seconds // 5):
-                turn = await store.reserve(key, **costs, target=1.0, max_wait_s=60)
-                assert isinstance(turn, Reservation)
-                await store.settle(key, turn, {}, Reading({"tokens": 6_000.0}, {"tokens": 2_000.0}))
+                reservation = await store.reserve(key, **costs, target=1.0, max_wait_s=60)
+                assert isinstance(reservation, Reservation)
+                await store.settle(
+                    key, reservation, {}, Reading({"tokens": 6_000.0}, {"tokens": 2_000.0})
+                )
                 await asyncio.sleep(5.0)
             found = await store.snapshot(key)
             assert found is not None

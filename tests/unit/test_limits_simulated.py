@@ -128,7 +128,7 @@ def test_large_requests_do_not_starve_small_ones_nor_waste_the_quota():
     assert max(done.fleet.waits) <= 10.0
 
 
-def test_two_dimensions_that_bind_in_turns_are_both_used():
+def test_two_dimensions_that_bind_alternately_are_both_used():
     done = run(both(Bucket, requests=1_000.0), MIXED)
     assert done.used("requests") >= 0.98
 
