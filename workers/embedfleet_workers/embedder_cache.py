@@ -99,10 +99,10 @@ class EmbedderCache:
             threads=self._threads,
             allowed_models=self._settings.allowed_models,
             faults=self._faults,
-            api=self._access() if space.provider in API_PROVIDERS else None,
+            api=self._api_factory() if space.provider in API_PROVIDERS else None,
         )
 
-    def _access(self) -> ApiEmbedderFactory:
+    def _api_factory(self) -> ApiEmbedderFactory:
         """Opened by the first space that needs it: most processes have none."""
         from embedfleet_workers.embedders.api.factory import open_factory
 

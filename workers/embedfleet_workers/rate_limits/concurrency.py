@@ -1,10 +1,15 @@
-"""How many requests at once, for a server that states no quota: found out by trying."""
+"""Slots for requests under way: a semaphore of the fleet, or what a server is found to bear."""
 
 from __future__ import annotations
 
 import asyncio
 import math
 from collections import deque
+from collections.abc import Awaitable, Callable
+from uuid import uuid4
+
+from embedfleet_workers.rate_limits.quota import LimitKey
+from embedfleet_workers.rate_limits.stores.limit_store import LimitStore
 
 FIRST = 4.0
 MOST = 64.0
@@ -15,8 +20,29 @@ AFTER_SLOWNESS = 0.9
 SLOW = 2.0
 
 
+# Gives a slot back: `answered` is None where the time of a request says nothing, `size` its tokens.
+Release = Callable[..., Awaitable[None]]
+
+
+async def fleet_slot(
+    store: LimitStore, key: LimitKey, slots: int, *, lease_s: float, wait_s: float
+) -> Release | None:
+    """One of so many slots of the whole fleet; None where that took too long."""
+    holder = uuid4().hex
+    if not await store.acquire(key, holder, slots=slots, lease_s=lease_s, wait_s=wait_s):
+        return None
+
+    async def release(*, answered: bool | None, size: float = 1.0) -> None:  # noqa: ARG001 - their number is fixed
+        await store.release(key, holder, slots=slots)
+
+    return release
+
+
 class AdaptiveConcurrency:
-    """Grows by one per round of good answers, shrinks by half on a fault. For one event loop."""
+    """How many requests at once a server bears that states no quota: found out by trying.
+
+    Grows by one per round of good answers, shrinks by half on a fault. For one event loop.
+    """
 
     def __init__(self) -> None:
         self.limit = FIRST
@@ -25,6 +51,17 @@ class AdaptiveConcurrency:
         # By size: an answer to a tenth of the texts is no better than one to all of them.
         self._usual_s: dict[int, float] = {}
         self._shrunk_at = -math.inf
+
+    async def slot(self, timeout_s: float) -> Release | None:
+        """One of the slots of this process; None where that took too long."""
+        entered = await self.enter(timeout_s)
+        if entered is None:
+            return None
+
+        async def release(*, answered: bool | None, size: float = 1.0) -> None:
+            self.leave(entered, answered=answered, size=size)
+
+        return release
 
     async def enter(self, timeout_s: float) -> float | None:
         """Wait for a slot: the time of entering, or None where it took too long."""

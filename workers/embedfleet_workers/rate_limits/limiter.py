@@ -6,10 +6,13 @@ import asyncio
 import random
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
-from uuid import uuid4
 
 from embedfleet_workers.embedding_errors import EmbedderBusy
-from embedfleet_workers.rate_limits.concurrency import AdaptiveConcurrency
+from embedfleet_workers.rate_limits.concurrency import (
+    AdaptiveConcurrency,
+    Release,
+    fleet_slot,
+)
 from embedfleet_workers.rate_limits.quota import (
     Amounts,
     LimitKey,
@@ -36,9 +39,6 @@ LEAST_BUSY_S = 0.25
 # The head of the queue asks again when the free time is this close, and never without a rest.
 ASK_S = 0.75 * AHEAD_S
 SHORTEST_REST_S = 0.01
-
-# Gives a slot back: `answered` is None where the time of a request says nothing, `size` its tokens.
-Release = Callable[..., Awaitable[None]]
 
 
 class Limiter:
@@ -138,26 +138,16 @@ class Limiter:
         """A slot of the fleet's semaphore where a person set a number, else of this process's."""
         slots = int(self.quotas.get(CONCURRENCY, 0))
         if slots > 0:
-            holder = uuid4().hex
-            is_taken = await self.store.acquire(
-                self.key, holder, slots=slots, lease_s=self._lease_s, wait_s=max_wait_s
+            release = await fleet_slot(
+                self.store, self.key, slots, lease_s=self._lease_s, wait_s=max_wait_s
             )
-
-            async def release(*, answered: bool | None, size: float = 1.0) -> None:  # noqa: ARG001 - the number is fixed
-                await self.store.release(self.key, holder, slots=slots)
-
         else:
             if self._stated or any(limit > 0 for limit in self.quotas.values()):
                 self._adaptive.open()
             else:
                 self._adaptive.close()
-            entered = await self._adaptive.enter(max_wait_s)
-            is_taken = entered is not None
-
-            async def release(*, answered: bool | None, size: float = 1.0) -> None:
-                self._adaptive.leave(entered or 0.0, answered=answered, size=size)
-
-        if not is_taken:
+            release = await self._adaptive.slot(max_wait_s)
+        if release is None:
             reason = f"all slots of {self.key} for requests are taken"
             raise EmbedderBusy(seconds=LEAST_BUSY_S, reason=reason)
         return release
