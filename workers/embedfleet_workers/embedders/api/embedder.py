@@ -1,4 +1,4 @@
-"""The embedder of every API space: cuts, sends, checks; an adapter speaks the dialect."""
+"""The embedder of every API space: cuts a batch into requests, gives out its answers as parts."""
 
 from __future__ import annotations
 
