@@ -65,7 +65,7 @@ class Collection(Upkeep):
 
         Raises:
             BadBudget, PriceUnknown: the budget cannot be kept; nothing was stored.
-            LaneUnsupported: the model has no batch lane; nothing was stored.
+            ProviderBatchesUnsupported: the model has no batch lane; nothing was stored.
             NotDocuments: something else than documents was given; nothing was stored.
         """
         arguments.function("enqueue", "on_window", on_window)

@@ -22,7 +22,7 @@ from embedfleet_producer.tokens import counter_for
 from embedfleet_producer.verdicts import AlikeVerdicts, OutdatedVerdicts, rows
 from embedfleet_producer.windows import Window, windows
 from embedfleet_schema.broker import Doorbell
-from embedfleet_schema.catalogue.batch_prices import check_lane
+from embedfleet_schema.catalogue.provider_batch_prices import check_delivery
 from embedfleet_schema.database import Database
 from embedfleet_schema.failpoints import Failpoints
 from embedfleet_schema.foreign import callers_own, translated
@@ -119,11 +119,11 @@ class Producer:
 
         Raises:
             BadBudget, PriceUnknown: the budget cannot be kept; nothing was stored.
-            LaneUnsupported: the model has no batch lane; nothing was stored.
+            ProviderBatchesUnsupported: the model has no batch lane; nothing was stored.
             NotDocuments: the stream is none of documents; nothing was stored.
         """
         check_budget(budget_usd, self._collection.space, self._settings.prices)
-        check_lane(lane, self._collection.space, self._settings)
+        check_delivery(lane, self._collection.space, self._settings)
         with (
             translated(self._db, self._collection.name),
             closing(Source(stream, stopping)) as source,

@@ -135,7 +135,7 @@ class PriceUnknown(UsageError):
     """
 
 
-class LaneUnsupported(UsageError):
+class ProviderBatchesUnsupported(UsageError):
     """{model} cannot be embedded in the batch lane: of the batch APIs, embedfleet speaks OpenAI's,
     and that is not {provider}'s. Enqueue without --lane batch.
     """

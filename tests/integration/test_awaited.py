@@ -4,7 +4,7 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import embedfleet as ef
-from embedfleet_schema.store import halts, lane
+from embedfleet_schema.store import halts, provider_batches
 from embedfleet_schema.store.registry import Registry
 from embedfleet_schema.store.texts import still_without
 from plugins.fleets import ask, batches_of, documents, drain
@@ -229,7 +229,7 @@ def test_a_leased_batch_stays_with_its_job_until_it_leaves_its_lease(fleet, docs
 def test_a_file_that_another_job_waits_for_is_wanted(fleet, docs):
     first = docs.enqueue(TEXTS)
     ask(fleet, "UPDATE embedfleet.batch SET lane = 'batch'")
-    file = lane.take(fleet.db, docs.info.space_id, "fake/16", price=None)
+    taken = provider_batches.take(fleet.db, docs.info.space_id, "fake/16", price=None)
     second = docs.enqueue(TEXTS)
     ask(fleet, "UPDATE embedfleet.job SET lane = 'batch'")
     third = docs.enqueue(TEXTS) if second.enqueued.awaited else second
@@ -241,10 +241,10 @@ def test_a_file_that_another_job_waits_for_is_wanted(fleet, docs):
         first.id,
     )
     ask(fleet, "UPDATE embedfleet.job SET cancelled_at = now() WHERE id = %s", first.id)
-    assert [1] == [each.wanted for each in lane.files(fleet.db) if each.id == file.id]
+    assert [1] == [each.wanted for each in provider_batches.files(fleet.db) if each.id == taken.id]
     third.cancel()
     ask(fleet, "UPDATE embedfleet.job SET cancelled_at = now()")
-    assert [0] == [each.wanted for each in lane.files(fleet.db) if each.id == file.id]
+    assert [0] == [each.wanted for each in provider_batches.files(fleet.db) if each.id == taken.id]
 
 
 def test_what_was_queued_since_it_was_found_missing_is_not_queued_again(fleet, docs):

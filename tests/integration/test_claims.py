@@ -119,14 +119,14 @@ def test_a_backlog_is_not_read_by_claims_from_it_or_beside_a_space_that_cools(
                 assert not again or 50 >= buffers_read(explained)
 
 
-def test_of_a_long_lane_no_more_is_read_than_one_file_takes(fleet, busy):
+def test_of_many_batches_to_be_filed_no_more_is_read_than_one_provider_batch_takes(fleet, busy):
     """Its batches come from the index in their order, whatever else there is."""
     put_many(fleet, busy)
     ask(fleet, "UPDATE embedfleet.batch SET lane = 'batch'")
     ask(fleet, "ANALYZE embedfleet.batch")
     values = {"space_id": busy.info.space_id, "limit": 100, "priced": True}
     with fleet.db.transaction() as conn, conn.transaction(force_rollback=True):
-        candidates = load("lane")["candidates"].as_string()
+        candidates = load("provider_batches")["candidates"].as_string()
         explained = conn.execute(f"EXPLAIN (ANALYZE, FORMAT JSON) {candidates}", values).fetchall()
     assert "ix_batch_file" in {node.get("Index Name") for node in nodes(explained)}
     assert 100 == most_read(explained)

@@ -94,7 +94,7 @@ def reader(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> Iterator[Reader]:
 
 @pytest.fixture
 def handbook(fleet: Fleet, worker: Any) -> None:
-    """What the pages about SQL speak of: documents, failures, what waits, a file of the lane."""
+    """What the pages about SQL speak of: documents, failures, what waits, a provider batch."""
     docs = fleet.collection("handbook", model=MODEL)
     docs.enqueue(
         [

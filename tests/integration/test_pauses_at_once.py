@@ -6,7 +6,15 @@ import psycopg
 import pytest
 
 from embedfleet_schema.statements import load
-from embedfleet_schema.store import claims, halts, jobs, lane, locks, spaces, transitions
+from embedfleet_schema.store import (
+    claims,
+    halts,
+    jobs,
+    locks,
+    provider_batches,
+    spaces,
+    transitions,
+)
 from embedfleet_schema.store.jobs import Tally
 from embedfleet_schema.store.leaving import leaving
 from embedfleet_schema.store.sweep import sweep
@@ -170,16 +178,18 @@ def test_of_a_model_that_is_paused_another_is_worked_on(fleet, docs):
     assert 3 == other.status.documents
 
 
-def test_a_file_of_the_lane_that_is_given_back_waits_for_a_pause_of_a_job(fleet, docs):
+def test_a_provider_batch_that_is_given_back_waits_for_a_pause_of_a_job(fleet, docs):
     """Its batches are of any number of collections: it owns the space, which who pauses shares."""
     job = docs.enqueue(documents(60))
     ask(fleet, "UPDATE embedfleet.batch SET lane = 'batch'")
-    file = lane.take(fleet.db, docs.info.space_id, "fake/16", price=1.0)
+    taken = provider_batches.take(fleet.db, docs.info.space_id, "fake/16", price=1.0)
     given = []
     with fleet.db.transaction() as conn:
         locks.own_job(conn, job.id)
         giving = beside(
-            lambda: given.append(lane.give_up(fleet.db, file, code="expired", reason="?"))
+            lambda: given.append(
+                provider_batches.give_up(fleet.db, taken, code="expired", reason="?")
+            )
         )
         until_somebody_waits(fleet)
         conn.execute("UPDATE embedfleet.job SET paused_at = now()")

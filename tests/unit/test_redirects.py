@@ -12,7 +12,7 @@ import pytest
 from embedfleet_schema.settings import load_settings
 from embedfleet_schema.types import Space
 from embedfleet_workers.embedders.api.access import ApiAccess
-from embedfleet_workers.lane.batch_api import BatchApi, NotDone
+from embedfleet_workers.provider_batches.batch_api import BatchApi, NotDone
 from embedfleet_workers.stop import Stop
 from plugins.open_gates import OpenGates
 
@@ -108,7 +108,7 @@ async def sent(access: ApiAccess, space: Space, server: Redirecting) -> list[Sto
 
 
 @pytest.mark.parametrize("call", ["upload", "create", "retrieve", "lines", "delete"])
-def test_the_batch_lane_stops_at_a_redirect(servers, place, call):
+def test_the_batch_api_stops_at_a_redirect(servers, place, call):
     server, other = servers
     server.place = place
     api = BatchApi(load_settings(openai_base_url=server.url, openai_api_key="sk-secret"))

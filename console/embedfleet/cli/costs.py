@@ -32,7 +32,7 @@ from embedfleet.cli.reading import (
 from embedfleet.cli.session import session
 from embedfleet_schema.amounts import quantity, volume
 from embedfleet_schema.catalogue.api_models import PRICES_AS_OF
-from embedfleet_schema.catalogue.batch_prices import PRICE_SHARE, has_batch_api
+from embedfleet_schema.catalogue.provider_batch_prices import PRICE_SHARE, has_batch_api
 from embedfleet_schema.money import money
 
 if TYPE_CHECKING:

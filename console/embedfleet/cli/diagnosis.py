@@ -28,7 +28,7 @@ from embedfleet_schema.database import (
     Database,
 )
 from embedfleet_schema.errors import EmbedfleetError, NotConfigured
-from embedfleet_schema.leadership import DISK_PROBE, LANE
+from embedfleet_schema.leadership import DISK_PROBE, PROVIDER_BATCHES
 from embedfleet_schema.redis_clients import client
 from embedfleet_schema.redis_url import parse_redis_url
 from embedfleet_schema.requirements import Versions
@@ -198,8 +198,8 @@ def _servers(database: Database) -> Iterator[Finding]:
 
 
 def _held(space: int, number: int, holder: Holder) -> Finding:
-    if number == LANE:
-        return Finding("ok", "batch lane", f"has {holder}")
+    if number == PROVIDER_BATCHES:
+        return Finding("ok", "batch API", f"has {holder}")
     kind = {MODEL_LOCK_SPACE: "space", BUDGET_LOCK_SPACE: "job"}.get(space, "collection")
     what = {0: "sweep", -1: "migration", DISK_PROBE: "disk probe"}.get(number)
     found = f"the lock of {what or f'{kind} {number}'} is held by {holder}"

@@ -60,13 +60,13 @@ SET unsettled_usd = j.unsettled_usd + b.reserved_usd
 FROM embedfleet.batch AS b
 WHERE b.id = %(id)s AND b.reserved_usd > 0 AND j.id = b.job_id;
 
--- name: leave_file_unsettled
--- The same of a file that the provider may have answered, and nobody can fetch.
+-- name: leave_provider_batch_unsettled
+-- The same of a provider batch that the provider may have answered, and nobody can fetch.
 UPDATE embedfleet.job AS j
 SET unsettled_usd = j.unsettled_usd + r.usd::numeric
 FROM embedfleet.lane_file AS f
 CROSS JOIN LATERAL jsonb_each_text(f.reserved) AS r (job_id, usd)
-WHERE f.id = %(file_id)s AND f.state IN ('filing', 'filed') AND j.id = r.job_id::bigint;
+WHERE f.id = %(provider_batch_id)s AND f.state IN ('filing', 'filed') AND j.id = r.job_id::bigint;
 
 -- name: short_budget
 -- The budget of a job that is to stop because too little of it is left for any of its texts, and

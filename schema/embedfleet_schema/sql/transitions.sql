@@ -48,7 +48,7 @@ FROM (
 ) AS o;
 
 -- name: claim
--- Lease what `best` is, to a worker, or to a file of the lane: that has no owner, and no heartbeat.
+-- Lease what `best` is, to a worker, or to a provider batch: that has no owner, and no heartbeat.
 WITH best AS (
     {best}
 )
@@ -58,7 +58,7 @@ SET state = 'leased',
     owner = %(owner)s,
     leased_at = now(),
     lease_until = now() + make_interval(secs => %(lease_seconds)s),
-    lane_file_id = coalesce(%(file_id)s::bigint, b.lane_file_id),
+    lane_file_id = coalesce(%(provider_batch_id)s::bigint, b.lane_file_id),
     reason = NULL
 FROM best
 WHERE b.id = best.id
@@ -213,21 +213,21 @@ WITH was AS (
 {count};
 
 -- name: lock_leased
--- Those of a file, or some of them, that it has leased.
+-- Those of a provider batch, or some of them, that it has leased.
 SELECT id
 FROM embedfleet.batch
-WHERE lane_file_id = %(file_id)s AND state = 'leased' AND lane = 'batch'
+WHERE lane_file_id = %(provider_batch_id)s AND state = 'leased' AND lane = 'batch'
     AND (%(ids)s::bigint[] IS NULL OR id = ANY (%(ids)s::bigint[]))
 FOR UPDATE;
 
--- name: release_file
--- Batches that a file has go to where job and space stand: some of them, or all; to wait for the
+-- name: release_provider_batch
+-- Batches that a provider batch has go to where job and space stand: some of them, or all; to wait for the
 -- lane again, or for the workers of their collection.
 WITH filed AS (
     SELECT b.id, s.state AS target, {row}
     FROM embedfleet.batch AS b
     JOIN embedfleet.batch_standing AS s USING (job_id)
-    WHERE b.lane_file_id = %(file_id)s AND b.state = 'leased' AND b.lane = 'batch'
+    WHERE b.lane_file_id = %(provider_batch_id)s AND b.state = 'leased' AND b.lane = 'batch'
         AND (%(ids)s::bigint[] IS NULL OR b.id = ANY (%(ids)s::bigint[]))
     FOR UPDATE OF b
 ), was AS (

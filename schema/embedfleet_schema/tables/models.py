@@ -34,8 +34,8 @@ from embedfleet_schema.tables.declarations import (
     timestamp,
 )
 from embedfleet_schema.tables.provider_models import (
-    LaneFile,
     LimitGroup,
+    ProviderBatch,
     QueryVector,
     RateLimit,
     Usage,
@@ -51,8 +51,8 @@ __all__ = [
     "Failure",
     "Job",
     "JobCounter",
-    "LaneFile",
     "LimitGroup",
+    "ProviderBatch",
     "QueryVector",
     "RateLimit",
     "Space",

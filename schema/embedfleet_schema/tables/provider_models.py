@@ -102,7 +102,7 @@ class QueryVector(Base):
     )
 
 
-class LaneFile(Base):
+class ProviderBatch(Base):
     """Texts that were given to a provider's batch API as one file.
 
     `token` is what the provider keeps beside its batch, by which it is found again after a crash.

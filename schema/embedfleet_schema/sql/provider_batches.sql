@@ -1,5 +1,5 @@
 -- name: due
--- Spaces with texts to be filed: enough for a whole file, or all that their jobs will bring. A
+-- Spaces with texts to be filed: enough for a whole provider batch, or all that their jobs will bring. A
 -- producer that died says nothing more, so a long wait ends too.
 SELECT s.id AS space_id, s.provider || '/' || s.model AS model
 FROM embedfleet.batch AS b
@@ -102,12 +102,12 @@ INSERT INTO embedfleet.lane_file (space_id, account, state, requests, tokens, pr
 VALUES (%(space_id)s, %(account)s, 'filing', %(requests)s, %(tokens)s, %(price)s, %(reserved)s)
 RETURNING id;
 
--- name: files
--- Files that are not over, the oldest first. `wanted` counts batches whose job was
+-- name: unfinished
+-- Those that are not over, the oldest first. `wanted` counts batches whose job was
 -- not cancelled, or that another job waits for.
 SELECT f.id, f.token::text AS token, f.account, f.space_id,
     s.provider || '/' || s.model AS model, f.state,
-    f.input_file_id, f.batch_id, f.requests, f.tokens, f.price::float8 AS price, f.created_at,
+    f.input_file_id, f.batch_id AS remote_batch_id, f.requests, f.tokens, f.price::float8 AS price, f.created_at,
     extract(epoch FROM now() - f.checked_at)::float8 AS checked_s,
     extract(epoch FROM now() - coalesce(f.filed_at, f.created_at))::float8 AS age_s,
     b.leased, b.wanted
@@ -142,7 +142,7 @@ RETURNING id;
 
 -- name: filed
 UPDATE embedfleet.lane_file
-SET state = 'filed', batch_id = %(batch_id)s, filed_at = now(), checked_at = now(),
+SET state = 'filed', batch_id = %(remote_batch_id)s, filed_at = now(), checked_at = now(),
     input_file_id = coalesce(%(input_file_id)s, input_file_id)
 WHERE id = %(id)s AND state = 'filing'
 RETURNING id;
@@ -151,7 +151,7 @@ RETURNING id;
 UPDATE embedfleet.lane_file SET checked_at = now(), reason = %(reason)s WHERE id = %(id)s;
 
 -- name: end
--- The fence of every end of a file: it ends once.
+-- The fence of every end: it ends once.
 UPDATE embedfleet.lane_file
 SET state = %(state)s, code = %(code)s, reason = %(reason)s, token_limit = %(token_limit)s,
     checked_at = now(), finished_at = now()
@@ -159,7 +159,7 @@ WHERE id = %(id)s AND state IN ('filing', 'filed')
 RETURNING space_id;
 
 -- name: refusals_in_a_row
--- How often the provider had no room, since it last took a file.
+-- How often the provider had no room, since it last took one.
 SELECT count(*) AS refusals
 FROM embedfleet.lane_file AS f
 WHERE f.space_id = %(space_id)s AND f.code = %(code)s
@@ -172,9 +172,9 @@ WHERE f.space_id = %(space_id)s AND f.code = %(code)s
 -- name: leases
 SELECT id, attempt, errors, job_id, collection_id, tokens, texts
 FROM embedfleet.batch
-WHERE lane_file_id = %(file_id)s AND state = 'leased' AND lane = 'batch'
+WHERE lane_file_id = %(provider_batch_id)s AND state = 'leased' AND lane = 'batch'
 ORDER BY id;
 
 -- name: jobs
--- Whose the texts of a file are, those that are settled too: each answer is somebody's expense.
-SELECT id, job_id FROM embedfleet.batch WHERE lane_file_id = %(file_id)s;
+-- Whose the texts of one are, those that are settled too: each answer is somebody's expense.
+SELECT id, job_id FROM embedfleet.batch WHERE lane_file_id = %(provider_batch_id)s;
