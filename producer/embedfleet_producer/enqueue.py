@@ -29,7 +29,7 @@ from embedfleet_schema.foreign import callers_own, translated
 from embedfleet_schema.settings import Settings
 from embedfleet_schema.store import documents, ingest, reuse
 from embedfleet_schema.store.jobs import Tally
-from embedfleet_schema.types import CollectionInfo, Document, Lane, Rejection
+from embedfleet_schema.types import CollectionInfo, Delivery, Document, Rejection
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +106,7 @@ class Producer:
         stream: Iterable[Document | Rejection],
         *,
         budget_usd: float | None = None,
-        lane: Lane = "live",
+        delivery: Delivery = "live",
         on_window: OnWindow | None = None,
         stopping: threading.Event | None = None,
     ) -> Enqueued:
@@ -119,21 +119,21 @@ class Producer:
 
         Raises:
             BadBudget, PriceUnknown: the budget cannot be kept; nothing was stored.
-            ProviderBatchesUnsupported: the model has no batch lane; nothing was stored.
+            ProviderBatchesUnsupported: its provider has no batch API; nothing was stored.
             NotDocuments: the stream is none of documents; nothing was stored.
         """
         check_budget(budget_usd, self._collection.space, self._settings.prices)
-        check_delivery(lane, self._collection.space, self._settings)
+        check_delivery(delivery, self._collection.space, self._settings)
         with (
             translated(self._db, self._collection.name),
             closing(Source(stream, stopping)) as source,
             Loading(
-                self._db, self._collection, self._settings, budget_usd=budget_usd, lane=lane
+                self._db, self._collection, self._settings, budget_usd=budget_usd, delivery=delivery
             ) as job_id,
         ):
             done = Enqueued(job_id)
             outdated = OutdatedVerdicts(self._db, self._collection, source)
-            self._take_all(source, done, lane, on_window, outdated)
+            self._take_all(source, done, delivery, on_window, outdated)
             outdated.forget(job_id)
         return done
 
@@ -141,7 +141,7 @@ class Producer:
         self,
         source: Source,
         done: Enqueued,
-        lane: Lane,
+        delivery: Delivery,
         on_window: OnWindow | None,
         outdated: OutdatedVerdicts,
     ) -> None:
@@ -154,7 +154,7 @@ class Producer:
                 for window in cut:
                     prepared = self._prepare(window, done.job_id, before)
                     self._settle(writing, done, on_window)
-                    write = partial(self._write, window, prepared, done.job_id, lane, alike)
+                    write = partial(self._write, window, prepared, done.job_id, delivery, alike)
                     writing.append(writer.submit(write))
                     before = window
                     outdated.follow()
@@ -189,7 +189,12 @@ class Producer:
         return prepare(window, known, self._chunker, job_id=job_id, replace_others=self._replace)
 
     def _write(
-        self, window: Window, prepared: Prepared, job_id: int, lane: Lane, alike: AlikeVerdicts
+        self,
+        window: Window,
+        prepared: Prepared,
+        job_id: int,
+        delivery: Delivery,
+        alike: AlikeVerdicts,
     ) -> Written:
         budget = self._settings.batch_tokens(self._collection.queue)
         self._failpoints.hit("before_merge")
@@ -207,7 +212,7 @@ class Producer:
         alike.count(written.rejected)
         persistently(lambda _: documents.prune(self._db, self._collection, merged.left_behind))
         self._failpoints.hit("after_merge_before_ring")
-        # The lane's runner looks by itself.
-        rings = merged.batches and lane == "live"
+        # The runner of provider batches looks by itself.
+        rings = merged.batches and delivery == "live"
         rung = not rings or self._doorbell.ring(self._collection.queue, merged.batches)
         return Written(merged.tally, merged.batches, elsewhere, written.rejected, rung)

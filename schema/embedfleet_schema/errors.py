@@ -136,8 +136,8 @@ class PriceUnknown(UsageError):
 
 
 class ProviderBatchesUnsupported(UsageError):
-    """{model} cannot be embedded in the batch lane: of the batch APIs, embedfleet speaks OpenAI's,
-    and that is not {provider}'s. Enqueue without --lane batch.
+    """{model} cannot go through provider batches: of the batch APIs, embedfleet speaks OpenAI's,
+    and that is not {provider}'s. Enqueue without --provider-batches.
     """
 
 

@@ -214,10 +214,10 @@ class SettingFields(BaseSettings):
         description="A batch whose first request has to wait longer than this for a rate limit "
         "gives its slot back.",
     )
-    lane_seconds: float = Field(
+    provider_batch_seconds: float = Field(
         default=30.0,
         gt=0,
-        description="Time between two looks of the batch lane: batches are filed with the "
+        description="Time between two looks at provider batches: texts are filed with the "
         "provider's batch API, and answers are fetched.",
     )
     limit_target: float = Field(

@@ -16,14 +16,14 @@ def settings_of(batch_fleet: ProviderBatchFleet) -> dict[str, str]:
         "queue": "api",
         "openai_api_key": KEY,
         "openai_base_url": batch_fleet.server.url,
-        "lane_seconds": "0.2",
+        "provider_batch_seconds": "0.2",
     }
 
 
 def take_for_dead(batch_fleet: ProviderBatchFleet) -> None:
     """Minutes pass."""
     with batch_fleet.fleet.db.transaction() as conn:
-        conn.execute("UPDATE embedfleet.lane_file SET checked_at = now() - interval '1 hour'")
+        conn.execute("UPDATE embedfleet.provider_batch SET checked_at = now() - interval '1 hour'")
 
 
 @pytest.mark.parametrize(

@@ -42,7 +42,7 @@ def enqueue_for_cancelled(fleet, docs):
 
 def refuse_one_in_a_file(fleet, docs):
     docs.enqueue(documents(3, "filed"))
-    ask(fleet, "UPDATE embedfleet.batch SET lane = 'batch' WHERE state = 'pending'")
+    ask(fleet, "UPDATE embedfleet.batch SET delivery = 'provider_batch' WHERE state = 'pending'")
     taken = provider_batches.take(fleet.db, docs.info.space_id, "fake/16", price=None)
     (lease,) = provider_batch_answers.leases(fleet.db, taken.id)
     refused = {lease.text_ids[0]: Failed("INPUT_REJECTED", "?")}

@@ -15,7 +15,13 @@ from plugins.pipelines import PartsEmbedder, ScriptedEmbedder, pipeline_around
 from plugins.query_plans import buffers_read, most_read, nodes
 
 BACKLOG = 20_000
-VALUES = {"queue": "cpu", "owner": uuid4(), "lease_seconds": 60, "aside": [], "file_id": None}
+VALUES = {
+    "queue": "cpu",
+    "owner": uuid4(),
+    "lease_seconds": 60,
+    "aside": [],
+    "provider_batch_id": None,
+}
 
 
 @pytest.fixture
@@ -122,13 +128,13 @@ def test_a_backlog_is_not_read_by_claims_from_it_or_beside_a_space_that_cools(
 def test_of_many_batches_to_be_filed_no_more_is_read_than_one_provider_batch_takes(fleet, busy):
     """Its batches come from the index in their order, whatever else there is."""
     put_many(fleet, busy)
-    ask(fleet, "UPDATE embedfleet.batch SET lane = 'batch'")
+    ask(fleet, "UPDATE embedfleet.batch SET delivery = 'provider_batch'")
     ask(fleet, "ANALYZE embedfleet.batch")
     values = {"space_id": busy.info.space_id, "limit": 100, "priced": True}
     with fleet.db.transaction() as conn, conn.transaction(force_rollback=True):
         candidates = load("provider_batches")["candidates"].as_string()
         explained = conn.execute(f"EXPLAIN (ANALYZE, FORMAT JSON) {candidates}", values).fetchall()
-    assert "ix_batch_file" in {node.get("Index Name") for node in nodes(explained)}
+    assert "ix_batch_unfiled" in {node.get("Index Name") for node in nodes(explained)}
     assert 100 == most_read(explained)
 
 

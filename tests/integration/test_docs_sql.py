@@ -112,7 +112,7 @@ def handbook(fleet: Fleet, worker: Any) -> None:
     drain(worker(fake_faults=f"poison={POISON}"))
     docs.enqueue([ef.Document("waiting.md", "This one waits for a worker.")])
     with fleet.db.transaction() as conn:
-        insert = "INSERT INTO embedfleet.lane_file (space_id, state) VALUES (%s, 'done')"
+        insert = "INSERT INTO embedfleet.provider_batch (space_id, state) VALUES (%s, 'done')"
         conn.execute(insert, (docs.info.space_id,))
     eventually(fleet.workers)
 

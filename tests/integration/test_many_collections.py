@@ -30,7 +30,7 @@ def test_a_model_that_many_collections_share_is_paused_and_resumed(crowded, docs
 
 
 def test_a_provider_batch_with_batches_of_many_collections_is_given_back(crowded, docs):
-    add_rows(crowded, docs, lane="batch", count=MORE_THAN_LOCKS)
+    add_rows(crowded, docs, delivery="provider_batch", count=MORE_THAN_LOCKS)
     taken = provider_batches.take(crowded.db, docs.info.space_id, "fake/16", price=1.0)
     assert MORE_THAN_LOCKS == taken.requests
     given = provider_batches.give_up(crowded.db, taken, code="expired", reason="?", live=True)

@@ -181,7 +181,7 @@ def test_of_a_model_that_is_paused_another_is_worked_on(fleet, docs):
 def test_a_provider_batch_that_is_given_back_waits_for_a_pause_of_a_job(fleet, docs):
     """Its batches are of any number of collections: it owns the space, which who pauses shares."""
     job = docs.enqueue(documents(60))
-    ask(fleet, "UPDATE embedfleet.batch SET lane = 'batch'")
+    ask(fleet, "UPDATE embedfleet.batch SET delivery = 'provider_batch'")
     taken = provider_batches.take(fleet.db, docs.info.space_id, "fake/16", price=1.0)
     given = []
     with fleet.db.transaction() as conn:

@@ -7,7 +7,12 @@ import pytest
 import embedfleet as ef
 from embedfleet.fleet import Fleet
 from embedfleet_schema.catalogue.provider_batch_prices import check_delivery
-from embedfleet_schema.errors import FailpointHit, ProviderBatchesUnsupported
+from embedfleet_schema.errors import (
+    BadArgument,
+    FailpointHit,
+    ProviderBatchesUnsupported,
+    WrongType,
+)
 from embedfleet_schema.leadership import PROVIDER_BATCHES, Leadership
 from embedfleet_schema.store import provider_batches
 from embedfleet_schema.store.sweep import sweep
@@ -121,7 +126,7 @@ def test_who_was_taken_for_dead_calls_its_batch_off(batch_fleet: ProviderBatchFl
     def late(input_file_id: str, token: str):
         made = create(input_file_id, token)
         with batch_fleet.fleet.db.transaction() as conn:
-            conn.execute("UPDATE embedfleet.lane_file SET state = 'failed'")
+            conn.execute("UPDATE embedfleet.provider_batch SET state = 'failed'")
             conn.execute(
                 "UPDATE embedfleet.batch SET state = 'pending', lease_until = NULL,"
                 " run_after = now() + interval '1 hour'"
@@ -230,7 +235,7 @@ def test_where_no_room_is_left_the_texts_wait_and_go_in_smaller_files(
         f"Enqueued token limit reached for a-model. Limit: {limit:,} enqueued tokens.",
     )
     batch_fleet.look()
-    assert {("pending", "batch"): 5} == batch_fleet.states()
+    assert {("pending", "provider_batch"): 5} == batch_fleet.states()
     assert f"it lets {limit:,} tokens wait" in str(job.status.reason)
     batch_fleet.look()
     assert 1 == len(batch_fleet.server.batches), "it waits"
@@ -276,7 +281,7 @@ def test_a_batch_that_lost_its_credit_pauses_the_model_too(batch_fleet: Provider
     batch_fleet.look()
     batch_fleet.server.fail("billing_hard_limit_reached")
     batch_fleet.look()
-    assert {("held", "batch")} == set(batch_fleet.states())
+    assert {("held", "provider_batch")} == set(batch_fleet.states())
     assert "billing_hard_limit_reached" == batch_fleet.fleet.paused()[0].code
 
 
@@ -306,7 +311,7 @@ def test_a_provider_that_is_down_is_asked_again_later(batch_fleet: ProviderBatch
     batch_fleet.enqueue(*names(10))
     batch_fleet.server.refusals["POST", "/files"] = (503, "", "down")
     batch_fleet.look()
-    assert {("pending", "batch")} == set(batch_fleet.states())
+    assert {("pending", "provider_batch")} == set(batch_fleet.states())
     batch_fleet.server.refusals.clear()
     batch_fleet.look()
     assert [] == batch_fleet.filed()
@@ -327,7 +332,7 @@ def test_a_late_batch_is_called_off_and_its_answers_are_kept(batch_fleet: Provid
     batch_fleet.enqueue(*names(10))
     batch_fleet.look()
     with batch_fleet.fleet.db.transaction() as conn:
-        conn.execute("UPDATE embedfleet.lane_file SET filed_at = now() - interval '27 hours'")
+        conn.execute("UPDATE embedfleet.provider_batch SET filed_at = now() - interval '27 hours'")
     batch_fleet.look()
     (batch,) = batch_fleet.server.batches.values()
     assert "cancelling" == batch.status
@@ -351,10 +356,11 @@ def test_what_cannot_be_asked_for_goes_to_the_workers_in_the_end(
         batch_fleet.look()
     for route in (("POST", "/cancel"), ("GET", "/batches")):
         batch_fleet.server.refusals[route] = (503, "", "down")
-    for hours, left in ((27, {("leased", "batch")}), (29, {("pending", "live")})):
+    for hours, left in ((27, {("leased", "provider_batch")}), (29, {("pending", "live")})):
         with batch_fleet.fleet.db.transaction() as conn:
             conn.execute(
-                "UPDATE embedfleet.lane_file SET created_at = now() - make_interval(hours => %s),"
+                "UPDATE embedfleet.provider_batch"
+                " SET created_at = now() - make_interval(hours => %s),"
                 " filed_at = CASE WHEN state = 'filed' THEN now() - make_interval(hours => %s) END",
                 (hours, hours),
             )
@@ -369,10 +375,10 @@ def test_another_account_that_does_not_know_a_batch_leaves_it_to_its_own(
     batch_fleet.look()
     batches = dict(batch_fleet.server.batches)
     with batch_fleet.fleet.db.transaction() as conn:
-        conn.execute("UPDATE embedfleet.lane_file SET account = 'of somebody'")
+        conn.execute("UPDATE embedfleet.provider_batch SET account = 'of somebody'")
     batch_fleet.server.batches.clear()
     batch_fleet.look()
-    assert {("leased", "batch")} == set(batch_fleet.states())
+    assert {("leased", "provider_batch")} == set(batch_fleet.states())
     batch_fleet.server.batches.update(batches)
     batch_fleet.server.complete()
     batch_fleet.look()
@@ -399,7 +405,7 @@ def test_cancelled_jobs_end_at_once_and_so_does_their_batch(batch_fleet: Provide
     batch_fleet.look()
     (batch,) = batch_fleet.server.batches.values()
     assert "cancelling" == batch.status
-    assert {("cancelled", "batch")} == set(batch_fleet.states())
+    assert {("cancelled", "provider_batch")} == set(batch_fleet.states())
     batch_fleet.server.complete(lambda text: "missing" if text[-1] > "3" else None, as_="cancelled")
     batch_fleet.look()
     (spent,) = batch_fleet.fleet.usage()
@@ -447,7 +453,7 @@ def test_texts_that_are_filed_already_are_not_filed_again(batch_fleet: ProviderB
 def test_who_wants_the_same_texts_now_does_not_wait_for_a_day(batch_fleet: ProviderBatchFleet):
     batch_fleet.enqueue(*names(10))
     batch_fleet.look()
-    live = batch_fleet.enqueue(*names(10), lane="live")
+    live = batch_fleet.enqueue(*names(10), provider_batches=False)
     assert {"done"} == set(batch_fleet.work())
     assert "done" == live.status.state
     batch_fleet.server.complete()
@@ -457,10 +463,12 @@ def test_who_wants_the_same_texts_now_does_not_wait_for_a_day(batch_fleet: Provi
 
 
 def test_vectors_of_another_collection_are_not_paid_for(batch_fleet: ProviderBatchFleet):
-    batch_fleet.enqueue(*names(5), lane="live")
+    batch_fleet.enqueue(*names(5), provider_batches=False)
     batch_fleet.work()
     other = batch_fleet.fleet.collection("other", model=MODEL, dimensions=8, max_tokens=512)
-    job = other.enqueue([ef.Document(name, text_of(name)) for name in names(8)], lane="batch")
+    job = other.enqueue(
+        [ef.Document(name, text_of(name)) for name in names(8)], provider_batches=True
+    )
     batch_fleet.look()
     assert names(8)[5:] == batch_fleet.filed()
     batch_fleet.server.complete()
@@ -507,7 +515,7 @@ def test_what_a_lost_file_may_have_cost_stays_with_its_job(batch_fleet: Provider
     batch_fleet.look()
     reserved = job.status.reserved_usd
     batch_fleet.ask(
-        "UPDATE embedfleet.lane_file SET filed_at = now() - interval '2 days' RETURNING id"
+        "UPDATE embedfleet.provider_batch SET filed_at = now() - interval '2 days' RETURNING id"
     )
     batch_fleet.look()
     assert ["failed"] == batch_fleet.provider_batches()
@@ -587,20 +595,42 @@ def test_a_model_without_a_batch_api_is_refused_before_anything_is_stored(
     provider, version, fleet: Fleet
 ):
     settings = fleet.settings.model_copy(update={"openai_api_version": version})
-    with pytest.raises(ProviderBatchesUnsupported, match="--lane batch"):
-        check_delivery("batch", Space(provider, "m", 8, 512), settings)
+    with pytest.raises(ProviderBatchesUnsupported, match="--provider-batches"):
+        check_delivery("provider_batch", Space(provider, "m", 8, 512), settings)
 
 
-def test_nothing_is_stored_where_the_lane_is_refused(fleet: Fleet):
+def test_nothing_is_stored_where_provider_batches_are_refused(fleet: Fleet):
     docs = fleet.collection("docs", model="fake/8")
     with pytest.raises(ProviderBatchesUnsupported):
-        docs.enqueue([ef.Document("a", "words")], lane="batch")
+        docs.enqueue([ef.Document("a", "words")], provider_batches=True)
     assert [] == fleet.jobs()
 
 
-@pytest.mark.parametrize(("lane", "said"), [("batch", "--lane batch"), ("slow", "'slow'")])
-def test_the_command_refuses_a_lane_that_is_not_there(lane, said, command, tmp_path):
+def test_the_command_refuses_provider_batches_where_there_are_none(command, tmp_path):
     (tmp_path / "a.txt").write_text("some words")
-    answer = command("enqueue", "docs", tmp_path, "--model", "fake/8", "--lane", lane)
+    answer = command("enqueue", "docs", tmp_path, "--model", "fake/8", "--provider-batches")
     assert 2 == answer.code
-    assert said in answer.err
+    assert "Enqueue without --provider-batches" in answer.err
+
+
+def test_the_former_option_still_works_and_names_the_new_one(command, tmp_path):
+    (tmp_path / "a.txt").write_text("some words")
+    enqueue = ("enqueue", "docs", tmp_path, "--model", "fake/8")
+    answer = command(*enqueue, "--lane", "batch")
+    assert 2 == answer.code
+    assert "--lane batch is --provider-batches" in answer.err
+    assert "Enqueue without --provider-batches" in answer.err
+    assert 0 == command(*enqueue, "--lane", "live").code
+    assert "--lane" not in command("enqueue", "--help").out
+
+
+def test_the_former_argument_still_works_and_names_the_new_one(batch_fleet: ProviderBatchFleet):
+    documents = [ef.Document(name, text_of(name)) for name in names(5)]
+    with pytest.warns(DeprecationWarning, match="provider_batches=True") as warned:
+        batch_fleet.docs.enqueue(documents, lane="batch")
+    assert [__file__] == [each.filename for each in warned]
+    assert {("pending", "provider_batch")} == set(batch_fleet.states())
+    with pytest.raises(BadArgument, match="one of live, batch"):
+        batch_fleet.docs.enqueue(documents, lane="slow")
+    with pytest.raises(WrongType, match="True or False"):
+        batch_fleet.docs.enqueue(documents, provider_batches="no")

@@ -100,14 +100,14 @@ def test_a_plan_knows_how_fast_a_job_was_whose_batches_are_gone(fleet, docs, mix
 def test_batches_of_a_file_that_has_not_ended_stay(fleet, docs, mixed):
     ((file_id,),) = ask(
         fleet,
-        "INSERT INTO embedfleet.lane_file (space_id, state) VALUES (%s, 'filed') RETURNING id",
+        "INSERT INTO embedfleet.provider_batch (space_id, state) VALUES (%s, 'filed') RETURNING id",
         docs.info.space_id,
     )
     ask(fleet, AGE)
-    ask(fleet, "UPDATE embedfleet.batch SET lane_file_id = %s WHERE state = 'done'", file_id)
+    ask(fleet, "UPDATE embedfleet.batch SET provider_batch_id = %s WHERE state = 'done'", file_id)
     sweep(fleet.db)
     assert {"done", "pending"} == dict(ask(fleet, STATES)).keys()
-    ask(fleet, "UPDATE embedfleet.lane_file SET state = 'done'")
+    ask(fleet, "UPDATE embedfleet.provider_batch SET state = 'done'")
     sweep(fleet.db)
     assert {"pending"} == dict(ask(fleet, STATES)).keys()
 

@@ -230,7 +230,9 @@ def pause_space(scene: Scene) -> None:
 
 def file_and_harvest(scene: Scene) -> None:
     with scene.admin.db.transaction() as conn:
-        conn.execute("UPDATE embedfleet.batch SET lane = 'batch' WHERE state = 'pending'")
+        conn.execute(
+            "UPDATE embedfleet.batch SET delivery = 'provider_batch' WHERE state = 'pending'"
+        )
     db, space_id = scene.fleet.db, scene.prepared.info.space_id
     try:
         assert [(space_id, "fake/16")] == provider_batches.due(db, patience_s=0)

@@ -8,7 +8,6 @@ from pydantic import SecretStr
 import embedfleet as ef
 from embedfleet.collection import Collection
 from embedfleet.fleet import Fleet
-from embedfleet_schema.types import Lane
 from embedfleet_workers.provider_batches.runner import ProviderBatchRunner
 from embedfleet_workers.runtime import Launch, Runtime
 from plugins import invariants
@@ -40,10 +39,14 @@ class ProviderBatchFleet:
     def docs(self) -> Collection:
         return self.fleet.collection("docs", model=MODEL, dimensions=DIMENSIONS, max_tokens=512)
 
-    def enqueue(self, *names: str, lane: Lane = "batch", budget_usd: float | None = None) -> ef.Job:
+    def enqueue(
+        self, *names: str, provider_batches: bool = True, budget_usd: float | None = None
+    ) -> ef.Job:
         """One document for each name; its text has about twelve tokens."""
         documents = [ef.Document(name, text_of(name)) for name in names]
-        return self.docs.enqueue(documents, lane=lane, budget_usd=budget_usd)
+        return self.docs.enqueue(
+            documents, provider_batches=provider_batches, budget_usd=budget_usd
+        )
 
     def runner(self, **options: float) -> ProviderBatchRunner:
         return self._made(self.fleet, **options)
@@ -66,13 +69,14 @@ class ProviderBatchFleet:
             return conn.execute(statement, values).fetchall()
 
     def states(self) -> dict[tuple[str, str], int]:
-        """How many batches there are by state and lane."""
-        rows = self.ask("SELECT state, lane, count(*) FROM embedfleet.batch GROUP BY 1, 2")
-        return {(state, lane): count for state, lane, count in rows}
+        """How many batches there are by state and delivery."""
+        rows = self.ask("SELECT state, delivery, count(*) FROM embedfleet.batch GROUP BY 1, 2")
+        return {(state, delivery): count for state, delivery, count in rows}
 
     def provider_batches(self) -> list[str]:
         return [
-            state for (state,) in self.ask("SELECT state FROM embedfleet.lane_file ORDER BY id")
+            state
+            for (state,) in self.ask("SELECT state FROM embedfleet.provider_batch ORDER BY id")
         ]
 
     def make_due(self) -> None:

@@ -285,7 +285,7 @@ def _workers(database: Database, settings: Settings) -> Iterator[Finding]:
     if silent:
         advice = "look for their processes; what they held goes to others by itself"
         yield Finding("warning", "workers", f"{silent} fell silent within the hour", advice)
-    for queue in sorted({serving(each.queue, each.lane) for each in workers.queues(database)}):
+    for queue in sorted({serving(each.queue, each.delivery) for each in workers.queues(database)}):
         if not any(queue in worker.queues for worker in alive):
             start = command(settings, f"worker --queue {queue}")
             found = f"nobody serves queue {queue}, where batches wait"

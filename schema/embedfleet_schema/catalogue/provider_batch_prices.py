@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from embedfleet_schema.catalogue.api_models import price_of
 from embedfleet_schema.errors import ProviderBatchesUnsupported
-from embedfleet_schema.types import Lane, Space
+from embedfleet_schema.types import Delivery, Space
 
 if TYPE_CHECKING:
     from embedfleet_schema.settings import Settings
@@ -25,13 +25,13 @@ def has_batch_api(model: str, settings: Settings) -> bool:
     return model.startswith(f"{PROVIDER}/") and settings.openai_api_version is None
 
 
-def check_delivery(lane: Lane, space: Space, settings: Settings) -> None:
-    """Let a lane pass that the model has.
+def check_delivery(delivery: Delivery, space: Space, settings: Settings) -> None:
+    """Let a delivery pass that the model has.
 
     Raises:
         ProviderBatchesUnsupported: its provider has no batch API that embedfleet speaks.
     """
-    if lane == "live" or has_batch_api(space.name, settings):
+    if delivery == "live" or has_batch_api(space.name, settings):
         return
     reason = "Azure OpenAI" if space.provider == PROVIDER else space.provider
     raise ProviderBatchesUnsupported(model=space.name, provider=reason)

@@ -30,7 +30,7 @@ FROM (SELECT unnest(%(ids)s::bigint[]) AS id ORDER BY id) AS s;
 
 -- name: own_space_of_provider_batch
 SELECT pg_advisory_xact_lock(%(spaces)s, space_id::int)
-FROM embedfleet.lane_file
+FROM embedfleet.provider_batch
 WHERE id = %(provider_batch_id)s;
 
 -- name: repair_alone

@@ -18,7 +18,7 @@ from embedfleet_schema.packing import pack
 from embedfleet_schema.statements import load
 from embedfleet_schema.store import counters, halts, locks, transitions, usage
 from embedfleet_schema.store.transitions import NewBatch
-from embedfleet_schema.types import CollectionInfo, Lane, Queue
+from embedfleet_schema.types import CollectionInfo, Delivery, Queue
 
 _SQL = load("jobs")
 
@@ -115,7 +115,7 @@ def create(
     kind: JobKind,
     *,
     budget_usd: float | Decimal | None = None,
-    lane: Lane = "live",
+    delivery: Delivery = "live",
     loading_seconds: float = LOADING_SECONDS,
 ) -> int:
     """A new job; one with a budget is paused when that is spent.
@@ -127,7 +127,7 @@ def create(
         "collection_id": collection.id,
         "kind": kind,
         "budget_usd": _money(budget_usd),
-        "lane": lane,
+        "delivery": delivery,
         "loading_seconds": loading_seconds,
     }
     row = conn.execute(_SQL["create"], values).fetchone()

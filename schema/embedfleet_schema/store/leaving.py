@@ -80,7 +80,7 @@ class Leaving:
             delay_s: how long nobody may claim it.
             wait_s: the same in words only; nobody is kept from claiming it.
             charge: how many errors of its own it is charged.
-            live: from the batch lane to the workers of its collection.
+            live: from provider batches to the workers of its collection.
         """
         state = self.destination()
         values = {"id": self.id, "state": state, "charge": charge, "live": live}

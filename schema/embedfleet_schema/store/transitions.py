@@ -16,7 +16,7 @@ from embedfleet_schema.errors import UnknownJob
 from embedfleet_schema.statements import composed, load
 from embedfleet_schema.store import awaiting, counters, locks
 from embedfleet_schema.store.awaiting import Standing
-from embedfleet_schema.types import CollectionInfo, Lane
+from embedfleet_schema.types import CollectionInfo, Delivery
 
 _SQL = load("transitions")
 
@@ -27,11 +27,11 @@ Best = Literal["best", "best_beside", "smallest", "chosen"]
 
 
 class JobStanding(NamedTuple):
-    """A job, and the state and the lane of its new batches."""
+    """A job, and the state and the delivery of its new batches."""
 
     job_id: int
     state: Standing
-    lane: Lane
+    delivery: Delivery
 
 
 class NewBatch(NamedTuple):
@@ -133,8 +133,8 @@ def divide(
 ) -> None:
     """Make a batch of some texts of another, in its place or behind the others.
 
-    `tokens` are its share of them where they were not counted. `live`: it goes from the batch lane
-    to the workers of its collection.
+    `tokens` are its share of them where they were not counted. `live`: it goes from provider
+    batches to the workers of its collection.
     """
     texts = {"texts": list(text_ids), "chunks": len(text_ids), "tokens": tokens}
     values = {"id": batch_id, "state": target, "reason": reason, "live": live}

@@ -111,7 +111,7 @@ class ProviderBatch(Base):
     that of who filed it, in USD per million tokens.
     """
 
-    __tablename__ = "lane_file"
+    __tablename__ = "provider_batch"
 
     id: Mapped[int] = identity()
     space_id: Mapped[int] = mapped_column(BigInteger, ForeignKey(f"{SCHEMA}.space.id"))
@@ -119,7 +119,7 @@ class ProviderBatch(Base):
     account: Mapped[str | None]
     state: Mapped[str]
     input_file_id: Mapped[str | None]
-    batch_id: Mapped[str | None]
+    remote_batch_id: Mapped[str | None]
     requests: Mapped[int] = mapped_column(server_default=text("0"))
     tokens: Mapped[int] = tally()
     created_at: Mapped[datetime] = timestamp()
@@ -134,5 +134,5 @@ class ProviderBatch(Base):
 
     __table_args__ = (
         CheckConstraint("state IN ('filing', 'filed', 'done', 'failed')", name="state"),
-        Index("ix_lane_file_space_id_state", "space_id", "state"),
+        Index("ix_provider_batch_space_id_state", "space_id", "state"),
     )

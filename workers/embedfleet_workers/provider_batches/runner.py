@@ -74,7 +74,7 @@ class ProviderBatchRunner(threading.Thread):
             except Exception as error:  # noqa: BLE001 - nobody would start the thread again
                 self._say(describe(error))
             # Jitter keeps a fleet that started together from looking together.
-            self._stopping.wait(self._settings.lane_seconds * random.uniform(0.8, 1.2))  # noqa: S311
+            self._stopping.wait(self._settings.provider_batch_seconds * random.uniform(0.8, 1.2))  # noqa: S311
 
     def stop(self) -> None:
         """End soon: what is under way is taken up by the next process."""
