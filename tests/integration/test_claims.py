@@ -1,4 +1,4 @@
-"""Claims beside spaces that cool: what waits elsewhere is found however much waits there."""
+"""Claims that exclude spaces that cool: what waits elsewhere is found however much waits there."""
 
 import queue
 from uuid import uuid4
@@ -52,28 +52,28 @@ def put_many(fleet, docs, count=BACKLOG, *, counted=True):
 
 
 def test_a_batch_of_a_space_that_cools_is_not_claimed_and_others_are(fleet, busy, free):
-    lease = batches_of(fleet).claim("cpu", beside=[busy.info.space_id])
+    lease = batches_of(fleet).claim("cpu", excluding=[busy.info.space_id])
     assert free.info.id == lease.collection.id
-    assert batches_of(fleet).claim("cpu", beside=[busy.info.space_id]) is None
+    assert batches_of(fleet).claim("cpu", excluding=[busy.info.space_id]) is None
     assert busy.info.id == batches_of(fleet).claim("cpu").collection.id
 
 
-def test_beside_a_space_the_best_batch_comes_first_whatever_its_collection(fleet, busy, free):
+def test_without_a_space_the_best_batch_comes_first_whatever_its_collection(fleet, busy, free):
     more = fleet.collection("more", model="fake/4")
     more.enqueue([ef.Document("third", "a text that came last")])
     free.enqueue([ef.Document("fourth", "one that came after it")])
     found = []
-    while lease := batches_of(fleet).claim("cpu", beside=[busy.info.space_id]):
+    while lease := batches_of(fleet).claim("cpu", excluding=[busy.info.space_id]):
         found.append(lease.collection.name)
     assert ["free", "more", "free"] == found
 
 
-def test_two_who_claim_beside_the_same_space_get_different_batches(fleet, busy, free):
+def test_two_who_exclude_the_same_space_get_different_batches(fleet, busy, free):
     free.enqueue([ef.Document("more", "a second one of it")])
-    values = VALUES | {"beside": [busy.info.space_id]}
+    values = VALUES | {"excluding": [busy.info.space_id]}
     with fleet.db.transaction() as conn, conn.transaction():
-        first = transitions.claim(conn, "best_beside", values)
-        second = batches_of(fleet).claim("cpu", beside=[busy.info.space_id])
+        first = transitions.claim(conn, "best_excluding", values)
+        second = batches_of(fleet).claim("cpu", excluding=[busy.info.space_id])
         assert second is not None
         assert first[0] != second.id
 
@@ -94,9 +94,9 @@ def add_collections(fleet, docs, count):
 @pytest.mark.parametrize("collections", [0, 30, 10_000])
 @pytest.mark.parametrize("counted", [True, False])
 @pytest.mark.parametrize(
-    ("best", "index"), [("best", "ix_batch_claim"), ("best_beside", "ix_batch_claim_beside")]
+    ("best", "index"), [("best", "ix_batch_claim"), ("best_excluding", "ix_batch_claim_excluding")]
 )
-def test_a_backlog_is_not_read_by_claims_from_it_or_beside_a_space_that_cools(
+def test_a_backlog_is_not_read_by_claims_from_it_or_without_a_space_that_cools(
     fleet, busy, free, counted, collections, best, index
 ):
     """Whatever a planner knows of the table, for whomever it plans, and however many collections
@@ -105,11 +105,11 @@ def test_a_backlog_is_not_read_by_claims_from_it_or_beside_a_space_that_cools(
     with fleet.db.transaction() as conn, conn.transaction(force_rollback=True):
         # How high the indexes are is remembered by who saw them, and they grow unequally.
         transitions.by_index(conn)
-        conn.execute(transitions.claiming(best), {**VALUES, "beside": []})
+        conn.execute(transitions.claiming(best), {**VALUES, "excluding": []})
     add_collections(fleet, busy, collections // 2)
     add_collections(fleet, free, collections // 2)
     put_many(fleet, busy, 100_000, counted=counted)
-    values = VALUES | {"beside": [busy.info.space_id]}
+    values = VALUES | {"excluding": [busy.info.space_id]}
     claiming = transitions.claiming(best).as_string()
     for mode in ("force_custom_plan", "force_generic_plan"):
         # In one session, whose first claim reads catalogs, too.

@@ -8,15 +8,15 @@ import pytest
 from embedfleet_schema.statements import load
 from embedfleet_schema.store import (
     claims,
-    halts,
     jobs,
     locks,
     provider_batches,
+    reconciliation,
     spaces,
     transitions,
 )
 from embedfleet_schema.store.jobs import Tally
-from embedfleet_schema.store.leaving import leaving
+from embedfleet_schema.store.settlement import settling
 from embedfleet_schema.store.sweep import sweep
 from plugins.fleets import ask, batches_of
 from plugins.pauses import (
@@ -74,7 +74,7 @@ def test_who_is_just_taking_a_batch_is_not_waited_for(fleet, docs, halt, state):
 def test_what_is_on_its_way_out_is_waited_for(fleet, docs, halt, state):
     job = docs.enqueue(documents(60))
     lease = batches_of(fleet).claim("cpu")
-    with leaving(fleet.db, lease) as batch:
+    with settling(fleet.db, lease) as batch:
         halting = beside(lambda: halt(fleet, job))
         until_somebody_waits(fleet)
         batch.release(reason="r")
@@ -217,8 +217,8 @@ def test_a_pause_that_has_not_come_to_the_batches_yet_is_seen_by_who_claims(
 
 @pytest.mark.parametrize(("halt", "state"), HALTS)
 def test_the_batches_follow_in_pages(fleet, docs, monkeypatch, halt, state):
-    monkeypatch.setattr(halts, "PAGE", 2)
-    monkeypatch.setattr(halts, "BLOCK", 3)
+    monkeypatch.setattr(reconciliation, "PAGE", 2)
+    monkeypatch.setattr(reconciliation, "BLOCK", 3)
     job = docs.enqueue(documents(60))
     halt(fleet, job)
     assert [state] == states(fleet, job)
@@ -226,7 +226,7 @@ def test_the_batches_follow_in_pages(fleet, docs, monkeypatch, halt, state):
 
 @pytest.mark.parametrize(("halt", "state"), HALTS)
 def test_all_batches_follow_although_one_is_being_taken(fleet, docs, monkeypatch, halt, state):
-    monkeypatch.setattr(halts, "BLOCK", 3)
+    monkeypatch.setattr(reconciliation, "BLOCK", 3)
     job = docs.enqueue(documents(60))
     with fleet.db.transaction() as taking:
         (taken,) = taking.execute("SELECT id FROM embedfleet.batch LIMIT 1 FOR UPDATE").fetchone()
@@ -237,8 +237,8 @@ def test_all_batches_follow_although_one_is_being_taken(fleet, docs, monkeypatch
 
 @pytest.mark.parametrize(("halt", "go_on"), RESUMPTIONS)
 def test_the_batches_go_on_in_pages_too(fleet, docs, monkeypatch, halt, go_on):
-    monkeypatch.setattr(halts, "PAGE", 2)
-    monkeypatch.setattr(halts, "BLOCK", 3)
+    monkeypatch.setattr(reconciliation, "PAGE", 2)
+    monkeypatch.setattr(reconciliation, "BLOCK", 3)
     job = docs.enqueue(documents(60))
     halt(fleet, job)
     go_on(fleet, job)
@@ -248,7 +248,7 @@ def test_the_batches_go_on_in_pages_too(fleet, docs, monkeypatch, halt, go_on):
 @pytest.mark.parametrize(("halt", "go_on"), RESUMPTIONS)
 def test_others_commit_while_many_batches_go_on(fleet, docs, monkeypatch, halt, go_on):
     """Between two pages nobody owns the collection."""
-    monkeypatch.setattr(halts, "PAGE", 2)
+    monkeypatch.setattr(reconciliation, "PAGE", 2)
     job = docs.enqueue(documents(60))
     halt(fleet, job)
     follow, seen = transitions.align, []
@@ -270,7 +270,7 @@ def test_the_next_sweep_takes_on_what_a_resumption_left(fleet, docs, monkeypatch
     job = docs.enqueue(documents(60))
     halt(fleet, job)
     with monkeypatch.context() as dying:
-        dying.setattr(halts, "carry_out", lambda _db: None)
+        dying.setattr(reconciliation, "reconcile", lambda _db: None)
         go_on(fleet, job)
     assert ["held"] == states(fleet, job)
     sweep(fleet.db)
@@ -297,7 +297,7 @@ def test_a_pause_holds_although_its_batches_cannot_follow(fleet, docs, monkeypat
 
     job = docs.enqueue(documents(60))
     with monkeypatch.context() as away:
-        away.setattr(halts, "carry_out_some", fail)
+        away.setattr(reconciliation, "reconcile_some", fail)
         job.pause()
     assert "follow with the next sweep (OperationalError)" in caplog.text
     assert ("paused", ["pending"]) == (job.status.state, states(fleet, job))
@@ -385,7 +385,7 @@ def test_what_is_stopped_is_found_without_reading_the_backlog(fleet, docs):
     ask(fleet, "ANALYZE embedfleet.batch")
     stopped.cancel()
     ask(fleet, "ANALYZE embedfleet.job")
-    statement = load("halts")["misplaced"].as_string().replace("%(limit)s", "$1")
+    statement = load("reconciliation")["misplaced"].as_string().replace("%(limit)s", "$1")
     with fleet.db.transaction() as conn:
         conn.execute("PREPARE looking (bigint) AS " + statement)
         for mode in ("force_custom_plan", "force_generic_plan"):

@@ -28,7 +28,7 @@ class EmbedderBusy(EmbeddingError):
     seconds: float
 
 
-class JobHeld(EmbeddingError):
+class JobPausedOrCancelled(EmbeddingError):
     """Its job wants nothing more for now: it, or its model, was paused, or it was cancelled."""
 
 

@@ -81,8 +81,8 @@ ORDER BY priority, run_after, id
 FOR UPDATE SKIP LOCKED
 LIMIT 1;
 
--- name: best_beside
--- The same, beside the spaces that this process lets cool. The spaces with batches that wait are
+-- name: best_excluding
+-- The same, without the spaces that this process lets cool. The spaces with batches that wait are
 -- found one after the other in their index, each is asked for its first batch, and only one batch is
 -- locked, so that 100,000 batches of a cooling space cost nothing, and neither do collections. Rows
 -- are compared, and the order names what is equal: only the index by space gives that.
@@ -119,7 +119,7 @@ FROM (
         ORDER BY f.space_id, f.queue, f.priority, f.run_after, f.id
         LIMIT 1
     ) AS first
-    WHERE w.queue = %(queue)s AND w.space_id <> ALL (%(beside)s::bigint[])
+    WHERE w.queue = %(queue)s AND w.space_id <> ALL (%(excluding)s::bigint[])
     ORDER BY first.priority, first.run_after, first.id
 ) AS s
 CROSS JOIN LATERAL (

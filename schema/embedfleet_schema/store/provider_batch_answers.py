@@ -15,7 +15,7 @@ from embedfleet_schema.errors import LeaseLost
 from embedfleet_schema.statements import composed, load
 from embedfleet_schema.store import collections, transitions
 from embedfleet_schema.store.leases import Lease
-from embedfleet_schema.store.leaving import Leaving, leaving
+from embedfleet_schema.store.settlement import Settlement, settling
 from embedfleet_schema.types import CollectionInfo
 
 _SQL = load("provider_batches")
@@ -74,7 +74,7 @@ def settle(db: Database, lease: Lease, failed: Mapping[int, Failed], reason: str
     meanwhile is left alone.
     """
     try:
-        with leaving(db, lease) as batch:
+        with settling(db, lease) as batch:
             missing = batch.missing()
             dead = _record(batch, {each: failed[each] for each in missing if each in failed})
             return _close(batch, [each for each in missing if each not in failed], dead, reason)
@@ -82,7 +82,7 @@ def settle(db: Database, lease: Lease, failed: Mapping[int, Failed], reason: str
         return False
 
 
-def _close(batch: Leaving, left: list[int], dead: list[int], reason: str) -> bool:
+def _close(batch: Settlement, left: list[int], dead: list[int], reason: str) -> bool:
     given_up = f"the batch API refused {len(dead)} of its texts" if dead else None
     if not left:
         batch.finish("dead" if dead else "done", given_up, failed=len(dead))
@@ -98,7 +98,7 @@ def _close(batch: Leaving, left: list[int], dead: list[int], reason: str) -> boo
     return True
 
 
-def _record(batch: Leaving, failed: Mapping[int, Failed]) -> list[int]:
+def _record(batch: Settlement, failed: Mapping[int, Failed]) -> list[int]:
     """A failure for each text that still has a chunk; returns which those are."""
     by_verdict: dict[Failed, list[int]] = defaultdict(list)
     for text_id, verdict in failed.items():

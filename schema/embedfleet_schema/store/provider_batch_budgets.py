@@ -29,7 +29,7 @@ class Candidate:
     limited: bool
 
 
-class Purses:
+class JobBudgets:
     """The budgets of the jobs of some batches, locked until the transaction ends.
 
     `costs` is what they pay for it, and `short` are those that can pay for nothing more.

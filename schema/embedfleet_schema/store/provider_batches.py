@@ -22,9 +22,9 @@ from psycopg.types.json import Jsonb
 
 from embedfleet_schema.database import Database
 from embedfleet_schema.statements import load
-from embedfleet_schema.store import budgets, halts, locks, spaces, transitions, usage
+from embedfleet_schema.store import budgets, locks, reconciliation, spaces, transitions, usage
 from embedfleet_schema.store.claims import OVERLAP_REASON
-from embedfleet_schema.store.provider_batch_budgets import Candidate, Purses
+from embedfleet_schema.store.provider_batch_budgets import Candidate, JobBudgets
 from embedfleet_schema.store.usage import Spending
 
 _SQL = load("provider_batches")
@@ -104,9 +104,9 @@ def take(
         if price is None:
             left = {"space_id": space_id, "reason": budgets.UNPRICED.format(model=model)}
             conn.execute(_SQL["leave_to_others"], left)
-        chosen, purses = _chosen(conn, space_id, price)
-        provider_batch = _leased(conn, space_id, account, price, chosen, purses.costs)
-    for short in purses.short:
+        chosen, job_budgets = _chosen(conn, space_id, price)
+        provider_batch = _leased(conn, space_id, account, price, chosen, job_budgets.costs)
+    for short in job_budgets.short:
         budgets.stop_short(db, short)
     return provider_batch
 
@@ -257,7 +257,7 @@ def pause(db: Database, space_id: int, code: str, reason: str) -> None:
     with db.transaction() as conn:
         locks.own_spaces(conn, [space_id])
         spaces.pause(conn, space_id, code, reason)
-    halts.carry_out(db)
+    reconciliation.reconcile(db)
 
 
 def refusals_in_a_row(db: Database, space_id: int) -> int:
@@ -282,7 +282,7 @@ def _unfinished(conn: Connection[Any], only: int | None = None) -> list[Provider
 
 def _chosen(
     conn: Connection[Any], space_id: int, price: float | None
-) -> tuple[list[Candidate], Purses]:
+) -> tuple[list[Candidate], JobBudgets]:
     """What is filed next, and who pays for it."""
     row = conn.execute(_SQL["under_way"], {"space_id": space_id}).fetchone()
     assert row is not None  # noqa: S101 - an aggregate without GROUP BY gives a row
@@ -293,19 +293,19 @@ def _chosen(
         tokens = min(tokens, int(LIMIT_SHARE * limit) - int(waiting_tokens))
     values = {"space_id": space_id, "limit": MOST_BATCHES, "priced": price is not None}
     candidates = [Candidate(*each) for each in conn.execute(_SQL["candidates"], values)]
-    purses = Purses(conn, space_id, price, candidates)
+    job_budgets = JobBudgets(conn, space_id, price, candidates)
     chosen: list[Candidate] = []
     for batch in candidates:
         # One batch goes even if the limit is smaller: it may have been learnt from a busy hour.
         alone = not chosen and not waiting_tokens
         if batch.texts > texts or (batch.tokens > tokens and not alone):
             break
-        paid = purses.pay(batch)
+        paid = job_budgets.pay(batch)
         if paid is not None:
             chosen.append(paid)
             texts -= paid.texts
             tokens -= paid.tokens
-    return chosen, purses
+    return chosen, job_budgets
 
 
 def _overlapping(conn: Connection[Any], ids: Sequence[int]) -> set[int]:

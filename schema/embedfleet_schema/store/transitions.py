@@ -23,7 +23,7 @@ _SQL = load("transitions")
 Closed = Literal["done", "split", "dead"]
 State = Literal[Standing, "leased", Closed]
 # The statements that find what is claimed.
-Best = Literal["best", "best_beside", "smallest", "chosen"]
+Best = Literal["best", "best_excluding", "smallest", "chosen"]
 
 
 class JobStanding(NamedTuple):
@@ -202,15 +202,15 @@ def release_provider_batch(
     ids: Sequence[int] | None = None,
 ) -> list[tuple[State, str]]:
     """Give the leases up that a provider batch has, or those of `ids`; returns the state and the
-    queue of each. The arguments are those of `Leaving.release`.
+    queue of each. The arguments are those of `Settlement.release`.
     """
     locks.own_space_of_provider_batch(conn, provider_batch_id)
     values: dict[str, Any] = {
         "provider_batch_id": provider_batch_id,
         "ids": None if ids is None else list(ids),
     }
-    held = [batch_id for (batch_id,) in conn.execute(_SQL["lock_leased"], values)]
-    awaiting.inherit(conn, held, leaving=True)
+    leased = [batch_id for (batch_id,) in conn.execute(_SQL["lock_leased"], values)]
+    awaiting.inherit(conn, leased, leaving=True)
     values |= {"reason": reason, "delay_s": delay_s, "live": live}
     return change(conn, "release_provider_batch", values).fetchall()
 

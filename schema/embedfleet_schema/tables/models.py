@@ -224,7 +224,7 @@ class Batch(Base):
             postgresql_where=text("state = 'pending' AND delivery = 'live'"),
         ),
         Index(
-            "ix_batch_claim_beside",
+            "ix_batch_claim_excluding",
             "space_id",
             "queue",
             "priority",

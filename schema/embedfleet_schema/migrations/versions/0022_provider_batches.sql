@@ -51,6 +51,7 @@ ALTER SEQUENCE embedfleet.lane_file_id_seq RENAME TO provider_batch_id_seq;
 -- name: rename_indexes
 ALTER INDEX embedfleet.pk_lane_file RENAME TO pk_provider_batch;
 ALTER INDEX embedfleet.ix_lane_file_space_id_state RENAME TO ix_provider_batch_space_id_state;
+ALTER INDEX embedfleet.ix_batch_claim_beside RENAME TO ix_batch_claim_excluding;
 ALTER INDEX embedfleet.ix_batch_lane_file_id RENAME TO ix_batch_provider_batch_id;
 
 -- name: rename_constraints

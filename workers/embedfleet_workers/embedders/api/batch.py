@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 
 from embedfleet_schema.types import Kind
+from embedfleet_workers.allowance import UNLIMITED, Allowance
 from embedfleet_workers.embedders.api.adapter import Faulty, Refused, TooLarge
 from embedfleet_workers.embedders.api.answers import width_of
 from embedfleet_workers.embedders.api.requests import Request
@@ -23,7 +24,6 @@ from embedfleet_workers.embedding_errors import (
     ProviderStopped,
     ReservationSpent,
 )
-from embedfleet_workers.purse import UNLIMITED, Purse
 from embedfleet_workers.stop import Stop
 
 PROBE = Request([0], ["A probe."], [3])
@@ -44,15 +44,15 @@ class Batch:
         kind: Kind,
         turns: Turns,
         give: Callable[[Part], None],
-        purse: Purse = UNLIMITED,
+        allowance: Allowance = UNLIMITED,
     ) -> None:
-        """`give` takes each answer as it comes, and `purse` pays for it where there is a budget."""
+        """`give` takes each answer as it comes, and `allowance` pays where there is a budget."""
         self._sender = sender
         self._pending = deque(requests)
         self._kind = kind
         self._turns = turns
         self._give = give
-        self._purse = purse
+        self._allowance = allowance
         self._errors: list[EmbeddingError] = []
         self._halted = False
         self._lanes: list[asyncio.Task[None]] = []
@@ -104,7 +104,7 @@ class Batch:
         began = time.monotonic()
         try:
             found = await self._sender.answer(
-                request, self._kind, self._turns, self._give, leads=leads, purse=self._purse
+                request, self._kind, self._turns, self._give, leads=leads, allowance=self._allowance
             )
             match found:
                 case Part():

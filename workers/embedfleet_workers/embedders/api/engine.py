@@ -10,6 +10,7 @@ from queue import SimpleQueue
 import numpy as np
 
 from embedfleet_schema.types import Kind
+from embedfleet_workers.allowance import UNLIMITED, Allowance
 from embedfleet_workers.embedders.api.batch import Batch
 from embedfleet_workers.embedders.api.counting import encoded
 from embedfleet_workers.embedders.api.loop import EventLoop
@@ -18,7 +19,6 @@ from embedfleet_workers.embedders.api.sender import Sender
 from embedfleet_workers.embedders.api.turns import Turns
 from embedfleet_workers.embedders.protocol import Part, Vectors
 from embedfleet_workers.embedding_errors import EmbeddingError, InputAtFault
-from embedfleet_workers.purse import UNLIMITED, Purse
 
 # What was called off gets this long to give back its turns.
 CALL_OFF_S = 5.0
@@ -56,13 +56,13 @@ class ApiEmbedder:
         texts: Sequence[str],
         kind: Kind,
         wanted: Callable[[], bool] = lambda: True,
-        purse: Purse = UNLIMITED,
+        allowance: Allowance = UNLIMITED,
     ) -> Iterator[Part]:
         if self.closed:
             raise EmbeddingError(reason=f"{self.space.name} is closed")
         whole, unreadable = self._readable(texts, kind)
         if whole.rows:
-            yield from self._answers(whole, kind, wanted, purse)
+            yield from self._answers(whole, kind, wanted, allowance)
         if unreadable is not None:
             raise unreadable
 
@@ -70,11 +70,11 @@ class ApiEmbedder:
         self.closed = True
 
     def _answers(
-        self, whole: Request, kind: Kind, wanted: Callable[[], bool], purse: Purse
+        self, whole: Request, kind: Kind, wanted: Callable[[], bool], allowance: Allowance
     ) -> Iterator[Part]:
         outbox: SimpleQueue[Part | None] = SimpleQueue()
         turns = Turns(self._first_wait_s)
-        batch = Batch(self._sender, self._cut(whole), kind, turns, outbox.put, purse)
+        batch = Batch(self._sender, self._cut(whole), kind, turns, outbox.put, allowance)
         ended = self._loop.run(batch.run(self._requests))
         ended.add_done_callback(lambda _: outbox.put(None))
         try:

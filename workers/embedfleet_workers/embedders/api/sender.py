@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from embedfleet_schema.types import Kind, Space
+from embedfleet_workers.allowance import UNLIMITED, Allowance
 from embedfleet_workers.backoff import full_jitter
 from embedfleet_workers.embedders.api.adapter import (
     Adapter,
@@ -28,7 +29,6 @@ from embedfleet_workers.embedders.checks import no_vectors
 from embedfleet_workers.embedders.protocol import Part, Spent
 from embedfleet_workers.embedding_errors import AboveRateLimit, BadAnswer, ProviderStopped
 from embedfleet_workers.limits.protocol import Admission, Amounts, Gate
-from embedfleet_workers.purse import UNLIMITED, Purse
 from embedfleet_workers.stop import Stop
 
 log = logging.getLogger(__name__)
@@ -88,7 +88,7 @@ class Sender:
         *,
         tries: int = TRIES,
         leads: bool = False,
-        purse: Purse = UNLIMITED,
+        allowance: Allowance = UNLIMITED,
     ) -> Part | TooLarge | Refused | GivenUp:
         """Send a request until it is answered; after a 429 or a fault it waits for a new turn.
 
@@ -101,16 +101,16 @@ class Sender:
             EmbedderBusy: its turn is too far away.
             AboveRateLimit: it is one text, and larger than the rate limit.
             ProviderStopped: a person has to act.
-            ReservationSpent: `purse` does not pay for it, or not once more.
+            ReservationSpent: `allowance` does not pay for it, or not once more.
         """
         started = time.monotonic()
         faults, limited, since = 0, False, started
         while True:
-            purse.take(request.rows)
+            allowance.take(request.rows)
             costs = self.adapter.costs(self.calibration.scaled(request.tokens))
             admission = await turns.take(self.gate, costs, leads=leads, limited=limited)
             reply = await self._sent(request, kind, admission, costs)
-            purse.settle(request.rows, _paid(reply))
+            allowance.settle(request.rows, _paid(reply))
             match reply:
                 case Part() as part:
                     self._grow(len(part.rows))
