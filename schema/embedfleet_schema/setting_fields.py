@@ -83,8 +83,8 @@ class SettingFields(BaseSettings):
         default=30,
         ge=0,
         le=36_500,
-        description="How long workers keep a job after it ended, so that it can be looked at: a "
-        "month shows the run before of what runs monthly. 0: for ever.",
+        description="How long workers keep a job, or a provider batch, after it ended, so that it "
+        "can be looked at: a month shows the run before of what runs monthly. 0: for ever.",
     )
     lock_wait_seconds: float = Field(
         default=60.0,

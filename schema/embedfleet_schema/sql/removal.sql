@@ -114,3 +114,16 @@ WHERE id = ANY (ARRAY(
     ORDER BY j.id
     LIMIT %(limit)s
 ));
+
+-- name: remove_provider_batches
+-- A page of those that ended long ago, and that no batch names any more: one that was given back and
+-- waits since then keeps the row that it was filed in.
+DELETE FROM embedfleet.provider_batch
+WHERE id = ANY (ARRAY(
+    SELECT p.id
+    FROM embedfleet.provider_batch AS p
+    WHERE p.finished_at < now() - make_interval(days => %(days)s)
+        AND NOT EXISTS (SELECT FROM embedfleet.batch AS b WHERE b.provider_batch_id = p.id)
+    ORDER BY p.id
+    LIMIT %(limit)s
+));

@@ -220,11 +220,12 @@ GRANT SELECT ON embedfleet.batch_standing TO embedfleet_worker;
 GRANT SELECT, UPDATE (paused_at, pause_reason, unsettled_usd, awaited), DELETE ON embedfleet.job
 TO embedfleet_worker;
 GRANT UPDATE (paused_at, pause_code, pause_reason) ON embedfleet.space TO embedfleet_worker;
-GRANT SELECT, INSERT, UPDATE ON embedfleet.usage, embedfleet.provider_batch TO embedfleet_worker;
+GRANT SELECT, INSERT, UPDATE ON embedfleet.usage TO embedfleet_worker;
 GRANT INSERT ON embedfleet.space_check TO embedfleet_worker;
-GRANT SELECT, INSERT, UPDATE, DELETE ON embedfleet.failure, embedfleet.worker
+GRANT SELECT, INSERT, UPDATE, DELETE ON embedfleet.failure, embedfleet.worker,
+    embedfleet.provider_batch
 TO embedfleet_worker;
--- Who sweeps adds the counters up, and removes batches and jobs that ended.
+-- Who sweeps adds the counters up, and removes batches, jobs and provider batches that ended.
 GRANT SELECT, INSERT, DELETE ON embedfleet.counter_delta TO embedfleet_worker;
 GRANT SELECT, INSERT, UPDATE ON embedfleet.collection_counter, embedfleet.job_counter
 TO embedfleet_worker;
