@@ -16,6 +16,7 @@ from embedfleet.fleet import Fleet
 from embedfleet_schema import revisions
 from embedfleet_schema.database import Database
 from embedfleet_schema.errors import (
+    Blocked,
     DatabaseUnreachable,
     MigrationInTheWay,
     SchemaMissing,
@@ -28,6 +29,7 @@ from embedfleet_schema.store import provider_batch_answers, provider_batches
 from embedfleet_schema.tables.models import Base
 from embedfleet_schema.types import Document
 from plugins.revisions import alembic
+from plugins.worker_processes import eventually
 
 ROOT = Path(__file__).parents[2]
 
@@ -194,6 +196,42 @@ def test_what_was_filed_before_it_was_called_a_provider_batch_is_found(database_
         assert [] == left
         unchecked = "SELECT count(*) FROM pg_constraint WHERE NOT convalidated"
         assert (0,) == conn.execute(unchecked).fetchone()
+
+
+def test_a_program_that_has_a_table_and_wants_another_is_not_given_up_for_a_renaming(database_url):
+    alembic(database_url, "0021")
+    with Database(database_url).connect() as conn, ThreadPoolExecutor(1) as beside:
+        conn.execute("BEGIN; SELECT FROM embedfleet.counter_delta")
+        migrating = beside.submit(migrate, database_url)
+        waiting = "SELECT count(*) > 0 FROM pg_locks WHERE NOT granted AND locktype = 'relation'"
+        with Database(database_url).connect() as watching:
+            eventually(lambda: watching.execute(waiting).fetchone()[0])
+        conn.execute("SELECT lane FROM embedfleet.batch; COMMIT")
+        assert ("0021", newest()) == migrating.result(60)
+
+
+def test_who_holds_a_table_too_long_is_named(database_url):
+    alembic(database_url, "0021")
+    with Database(database_url).connect() as conn:
+        conn.execute("BEGIN; SELECT FROM embedfleet.batch")
+        with pytest.raises(Blocked, match=f"pid {conn.info.backend_pid}"):
+            migrate(database_url, lock_wait_s=1.0)
+
+
+UNINDEXED = """
+SELECT c.conname
+FROM pg_constraint AS c
+WHERE c.contype = 'f' AND c.confdeltype = 'c' AND c.connamespace = 'embedfleet'::regnamespace
+    AND NOT EXISTS (
+        SELECT FROM pg_index AS i
+        WHERE i.indrelid = c.conrelid AND i.indpred IS NULL AND i.indkey[0] = c.conkey[1]
+    )
+"""
+
+
+def test_an_index_finds_what_goes_with_a_row_that_is_deleted(migrated_url):
+    with Database(migrated_url).connect() as conn:
+        assert [] == conn.execute(UNINDEXED).fetchall()
 
 
 # Two collections from when all documents and chunks stood in the same two tables: one document that

@@ -174,15 +174,15 @@ class Batch(Base):
     Of a batch that ended, `chunks` are those that got a vector or failed: what was deleted before
     is in no count. Workers claim what is `live`; what a provider batch has leased has no other
     owner.
-    `reserved_usd` is what a lease may still cost a job that has a budget. `space_id` is that of its
-    collection, for indexes.
+    `reserved_usd` is what a lease may still cost a job that has a budget. `collection_id` is that
+    of its job, and `space_id` that of its collection, for indexes.
     """
 
     __tablename__ = "batch"
 
     id: Mapped[int] = identity()
     job_id: Mapped[int] = belongs_to("job")
-    collection_id: Mapped[int] = belongs_to("collection")
+    collection_id: Mapped[int] = mapped_column(BigInteger)
     queue: Mapped[str]
     delivery: Mapped[str] = mapped_column(server_default=text("'live'"))
     state: Mapped[str]

@@ -10,15 +10,20 @@ WHERE state = 'pending' AND lane = 'provider_batch';
 CREATE INDEX IF NOT EXISTS ix_batch_filed ON embedfleet.batch (id) WHERE lane = 'batch';
 
 -- name: lock
--- All of them at first, in the order in which most statements come to them.
-LOCK TABLE embedfleet.batch, embedfleet.job, embedfleet.lane_file, embedfleet.counter_delta,
-    embedfleet.job_counter, embedfleet.batch_standing
+-- All of them, before anything is changed.
+LOCK TABLE embedfleet.collection, embedfleet.batch, embedfleet.job, embedfleet.lane_file,
+    embedfleet.counter_delta, embedfleet.job_counter, embedfleet.batch_standing
 IN ACCESS EXCLUSIVE MODE;
 
 -- name: drop_checks
 ALTER TABLE embedfleet.batch DROP CONSTRAINT ck_batch_lane;
 ALTER TABLE embedfleet.job DROP CONSTRAINT ck_job_lane;
 ALTER TABLE embedfleet.job_counter DROP CONSTRAINT ck_job_counter_lane;
+
+-- name: drop_key
+-- Batches go with their job, which goes with its collection. No index finds those of a collection, so
+-- that a drop read the whole table.
+ALTER TABLE embedfleet.batch DROP CONSTRAINT fk_batch_collection_id;
 
 -- name: change_batches
 UPDATE embedfleet.batch SET lane = 'provider_batch' WHERE lane = 'batch';
