@@ -107,7 +107,7 @@ class ProviderBatch(Base):
 
     `token` is what the provider keeps beside its batch, by which it is found again after a crash.
     `token_limit` is how many tokens may wait there at once, as learnt from a refusal (`code`).
-    `reserved` is what the file may cost, in USD by the id of each job that has a budget; `price` is
+    `reserved` is what it may cost, in USD by the id of each job that has a budget; `price` is
     that of who filed it, in USD per million tokens.
     """
 
