@@ -86,8 +86,8 @@ class One:
     def claim(self) -> None:
         self.lease = self.batches.claim("cpu")
 
-    def claim_beside(self) -> None:
-        self.batches.claim("cpu", beside=[self.docs.info.space_id])
+    def claim_excluding(self) -> None:
+        self.batches.claim("cpu", excluding=[self.docs.info.space_id])
 
     def commit(self) -> None:
         if self.lease is not None:
@@ -137,7 +137,7 @@ def measure(one: One) -> None:
     timed("create", one.create)
     timed("open", one.open)
     timed("enqueue of one document", one.enqueue)
-    timed("claim beside the model", one.claim_beside)
+    timed("claim without the model", one.claim_excluding)
     for name in ("claim", "reuse of others' vectors", "commit"):
         timed(name, {"claim": one.claim, "commit": one.commit}.get(name, one.reuse), 1)
     timed("search by vector", one.search)

@@ -40,7 +40,7 @@ pytest_plugins = [
     "plugins.api_fleets",
     "plugins.provider_dialects",
     "plugins.batch_api",
-    "plugins.lane_fleets",
+    "plugins.provider_batch_fleets",
     "plugins.local_models",
     "plugins.api_workers",
 ]

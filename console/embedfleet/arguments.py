@@ -91,6 +91,12 @@ def choice(call: str, name: str, value: object, values: Sequence[str]) -> None:
         _bad(call, name, wanted, value)
 
 
+def flag(call: str, name: str, value: object) -> None:
+    """Not what merely counts as true: "no" does."""
+    if not isinstance(value, bool | np.bool_):
+        wrong_type(call, name, "True or False", value)
+
+
 def function(call: str, name: str, value: object) -> None:
     if value is not None and not callable(value):
         wrong_type(call, name, "a function", value)

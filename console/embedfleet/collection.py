@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import warnings
 from collections.abc import AsyncIterable, Callable, Iterable, Mapping, Sequence
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +21,7 @@ from embedfleet_producer.enqueue import Enqueued, Producer
 from embedfleet_producer.plan import Target
 from embedfleet_producer.ready_made import ChunkFunction
 from embedfleet_schema.store.search import explain_sql, script, search
-from embedfleet_schema.types import Document, Hit, Lane, Rejection
+from embedfleet_schema.types import Delivery, Document, Hit, Rejection
 
 Vector = NDArray[np.float32] | Sequence[float]
 
@@ -38,9 +39,10 @@ class Collection(Maintenance):
         *,
         chunk: ChunkFunction | None = None,
         budget_usd: float | None = None,
-        lane: Lane = "live",
+        provider_batches: bool = False,
         replace: bool = False,
         on_window: Callable[[Enqueued], None] | None = None,
+        lane: str | None = None,
     ) -> Job:
         """Store documents, and queue what must be embedded; a stream of any length.
 
@@ -59,14 +61,15 @@ class Collection(Maintenance):
             chunk: your own function that cuts a text; default: the collection's chunking. It is
                 called for every document: its chunks tell whether the document changed.
             budget_usd: the most that the job may cost. It is paused before it costs more.
-            lane: "batch" files the texts with the provider's batch API: half the price, and an
+            provider_batches: file the texts with the provider's batch API: half the price, and an
                 answer within a day. OpenAI has one.
             replace: also replace documents that came from other sources.
             on_window: called after each committed window with the counts so far.
+            lane: deprecated; lane="batch" is provider_batches=True.
 
         Raises:
             BadBudget, PriceUnknown: the budget cannot be kept; nothing was stored.
-            LaneUnsupported: the model has no batch lane; nothing was stored.
+            ProviderBatchesUnsupported: its provider has no batch API; nothing was stored.
             NotDocuments: these are not documents; nothing was stored.
         """
         arguments.function("enqueue", "on_window", on_window)
@@ -74,7 +77,7 @@ class Collection(Maintenance):
             documents,
             chunk=chunk,
             budget_usd=budget_usd,
-            lane=lane,
+            delivery=_delivery(provider_batches, lane),
             replace=replace,
             on_window=on_window,
         )
@@ -85,8 +88,9 @@ class Collection(Maintenance):
         *,
         chunk: ChunkFunction | None = None,
         budget_usd: float | None = None,
-        lane: Lane = "live",
+        provider_batches: bool = False,
         replace: bool = False,
+        lane: str | None = None,
     ) -> Job:
         """`enqueue` without blocking the event loop; also takes asynchronous iterables.
 
@@ -94,13 +98,14 @@ class Collection(Maintenance):
         is committed stays, in a job that is `interrupted`.
         """
         stopping = threading.Event()
+        delivery = _delivery(provider_batches, lane)
 
         def run(stream: Iterable[Document | Rejection]) -> Job:
             return self._enqueue(
                 stream,
                 chunk=chunk,
                 budget_usd=budget_usd,
-                lane=lane,
+                delivery=delivery,
                 replace=replace,
                 stopping=stopping,
             )
@@ -188,14 +193,13 @@ class Collection(Maintenance):
         *,
         chunk: ChunkFunction | None,
         budget_usd: float | None,
-        lane: Lane,
+        delivery: Delivery,
         replace: bool,
         on_window: Callable[[Enqueued], None] | None = None,
         stopping: threading.Event | None = None,
     ) -> Job:
         arguments.function("enqueue", "chunk", chunk)
         arguments.budget("enqueue", budget_usd)
-        arguments.choice("enqueue", "lane", lane, get_args(Lane))
         producer = Producer(
             self._connections.db,
             self.info,
@@ -205,7 +209,11 @@ class Collection(Maintenance):
             replace=replace,
         )
         enqueued = producer.enqueue(
-            documents, budget_usd=budget_usd, lane=lane, on_window=on_window, stopping=stopping
+            documents,
+            budget_usd=budget_usd,
+            delivery=delivery,
+            on_window=on_window,
+            stopping=stopping,
         )
         return Job(self._connections, enqueued.job_id, enqueued)
 
@@ -214,3 +222,16 @@ class Collection(Maintenance):
             arguments.text("search", "query", query)
             return self._connections.query_vectors.vector(self.info, query)
         return arguments.vector(self.info.space.name, query)
+
+
+def _delivery(provider_batches: bool, lane: str | None) -> Delivery:
+    """How texts are embedded, by the argument for it or by the former one."""
+    arguments.flag("enqueue", "provider_batches", provider_batches)
+    if lane is not None:
+        arguments.choice("enqueue", "lane", lane, ("live", "batch"))
+        warnings.warn(
+            'enqueue(lane=...) is deprecated: lane="batch" is provider_batches=True',
+            DeprecationWarning,
+            stacklevel=4,  # the wrapper of `edge` stands in between
+        )
+    return "provider_batch" if provider_batches or lane == "batch" else "live"

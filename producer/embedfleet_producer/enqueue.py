@@ -22,14 +22,14 @@ from embedfleet_producer.tokens import counter_for
 from embedfleet_producer.verdicts import RepeatedVerdicts, SupersededVerdicts, rows
 from embedfleet_producer.windows import Window, windows
 from embedfleet_schema.broker import Doorbell
-from embedfleet_schema.catalogue.batch_prices import check_lane
+from embedfleet_schema.catalogue.provider_batch_prices import check_delivery
 from embedfleet_schema.database import Database
 from embedfleet_schema.driver_errors import callers_own, translated
 from embedfleet_schema.failpoints import Failpoints
 from embedfleet_schema.settings import Settings
 from embedfleet_schema.store import documents, ingest, reuse
 from embedfleet_schema.store.jobs import Tally
-from embedfleet_schema.types import CollectionInfo, Document, Lane, Rejection
+from embedfleet_schema.types import CollectionInfo, Delivery, Document, Rejection
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +106,7 @@ class Producer:
         stream: Iterable[Document | Rejection],
         *,
         budget_usd: float | None = None,
-        lane: Lane = "live",
+        delivery: Delivery = "live",
         on_window: OnWindow | None = None,
         stopping: threading.Event | None = None,
     ) -> Enqueued:
@@ -119,21 +119,21 @@ class Producer:
 
         Raises:
             BadBudget, PriceUnknown: the budget cannot be kept; nothing was stored.
-            LaneUnsupported: the model has no batch lane; nothing was stored.
+            ProviderBatchesUnsupported: its provider has no batch API; nothing was stored.
             NotDocuments: the stream is none of documents; nothing was stored.
         """
         check_budget(budget_usd, self._collection.space, self._settings.prices)
-        check_lane(lane, self._collection.space, self._settings)
+        check_delivery(delivery, self._collection.space, self._settings)
         with (
             translated(self._db, self._collection.name),
             closing(Source(stream, stopping)) as source,
             Loading(
-                self._db, self._collection, self._settings, budget_usd=budget_usd, lane=lane
+                self._db, self._collection, self._settings, budget_usd=budget_usd, delivery=delivery
             ) as job_id,
         ):
             done = Enqueued(job_id)
             superseded = SupersededVerdicts(self._db, self._collection, source)
-            self._take_all(source, done, lane, on_window, superseded)
+            self._take_all(source, done, delivery, on_window, superseded)
             superseded.forget(job_id)
         return done
 
@@ -141,7 +141,7 @@ class Producer:
         self,
         source: Source,
         done: Enqueued,
-        lane: Lane,
+        delivery: Delivery,
         on_window: OnWindow | None,
         superseded: SupersededVerdicts,
     ) -> None:
@@ -154,7 +154,7 @@ class Producer:
                 for window in cut:
                     prepared = self._prepare(window, done.job_id, before)
                     self._settle(writing, done, on_window)
-                    write = partial(self._write, window, prepared, done.job_id, lane, alike)
+                    write = partial(self._write, window, prepared, done.job_id, delivery, alike)
                     writing.append(writer.submit(write))
                     before = window
                     superseded.follow()
@@ -189,7 +189,12 @@ class Producer:
         return prepare(window, known, self._chunker, job_id=job_id, replace_others=self._replace)
 
     def _write(
-        self, window: Window, prepared: Prepared, job_id: int, lane: Lane, alike: RepeatedVerdicts
+        self,
+        window: Window,
+        prepared: Prepared,
+        job_id: int,
+        delivery: Delivery,
+        alike: RepeatedVerdicts,
     ) -> Written:
         batch_tokens = self._settings.batch_tokens(self._collection.queue)
         self._failpoints.hit("before_merge")
@@ -209,7 +214,7 @@ class Producer:
         alike.count(written.rejected)
         retried(lambda _: documents.prune(self._db, self._collection, merged.left_behind))
         self._failpoints.hit("after_merge_before_ring")
-        # The lane's runner looks by itself.
-        rings = merged.batches and lane == "live"
+        # The runner of provider batches looks by itself.
+        rings = merged.batches and delivery == "live"
         rung = not rings or self._doorbell.ring(self._collection.queue, merged.batches)
         return Written(merged.tally, merged.batches, elsewhere, written.rejected, rung)

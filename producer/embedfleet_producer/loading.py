@@ -13,7 +13,7 @@ from embedfleet_schema.database import Database
 from embedfleet_schema.errors import EmbedfleetError
 from embedfleet_schema.settings import Settings
 from embedfleet_schema.store import jobs
-from embedfleet_schema.types import CollectionInfo, Lane
+from embedfleet_schema.types import CollectionInfo, Delivery
 
 log = logging.getLogger(__name__)
 
@@ -33,7 +33,7 @@ class Loading:
         settings: Settings,
         *,
         budget_usd: float | None,
-        lane: Lane,
+        delivery: Delivery,
     ) -> None:
         self._db = db
         self._lease_s = settings.lease_seconds
@@ -46,7 +46,7 @@ class Loading:
                 collection,
                 "enqueue",
                 budget_usd=budget_usd,
-                lane=lane,
+                delivery=delivery,
                 loading_seconds=self._lease_s,
             )
 

@@ -135,9 +135,9 @@ class PriceUnknown(UsageError):
     """
 
 
-class LaneUnsupported(UsageError):
-    """{model} cannot be embedded in the batch lane: of the batch APIs, embedfleet speaks OpenAI's,
-    and that is not {provider}'s. Enqueue without --lane batch.
+class ProviderBatchesUnsupported(UsageError):
+    """{model} cannot go through provider batches: of the batch APIs, embedfleet speaks OpenAI's,
+    and that is not {provider}'s. Enqueue without --provider-batches.
     """
 
 

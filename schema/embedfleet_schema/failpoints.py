@@ -24,10 +24,10 @@ Place = Literal[
     "after_commit_before_ack",
     "before_merge",
     "after_merge_before_ring",
-    "after_lane_lease",
-    "after_lane_upload",
-    "after_lane_create",
-    "after_lane_part",
+    "after_provider_batch_lease",
+    "after_provider_batch_upload",
+    "after_provider_batch_create",
+    "after_provider_batch_part",
 ]
 Action = Literal["kill", "stop", "sleep", "raise"]
 

@@ -86,8 +86,8 @@ class SettingFields(BaseSettings):
         default=30,
         ge=0,
         le=36_500,
-        description="How long workers keep a job after it ended, so that you can still look at it. "
-        "0: for ever.",
+        description="How long workers keep a job, or a provider batch, after it ended, so that you "
+        "can still look at it. 0: for ever.",
     )
     lock_wait_seconds: float = Field(
         default=60.0,
@@ -216,10 +216,10 @@ class SettingFields(BaseSettings):
         description="If the first request of a batch must wait longer than this for a rate limit, "
         "the batch gives its slot back.",
     )
-    lane_seconds: float = Field(
+    provider_batch_seconds: float = Field(
         default=30.0,
         gt=0,
-        description="Time between two looks of the batch lane: batches are filed with the "
+        description="Time between two looks at provider batches: texts are filed with the "
         "provider's batch API, and answers are fetched.",
     )
     limit_target: float = Field(

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Iterator
 from difflib import get_close_matches
 from functools import cached_property
 from typing import Any
 
 from pydantic import ValidationError, model_validator
-from pydantic_settings import SettingsError
+from pydantic_settings import (
+    BaseSettings,
+    EnvSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsError,
+)
 
 from embedfleet_schema.addresses import BadDatabaseUrl, check_database_url, for_psycopg
 from embedfleet_schema.errors import BadSettings, NotConfigured
@@ -17,9 +24,41 @@ from embedfleet_schema.setting_fields import SettingFields
 from embedfleet_schema.stack_file import STACK_FILE, read_stack
 from embedfleet_schema.types import Queue
 
+log = logging.getLogger(__name__)
+
+# Names of before, which still count where the new one is not given.
+FORMER = {"lane_seconds": "provider_batch_seconds"}
+
+
+class _FormerVariables(EnvSettingsSource):
+    """What the environment gives under former names."""
+
+    def __call__(self) -> dict[str, Any]:
+        return dict(self._found())
+
+    def _found(self) -> Iterator[tuple[str, str]]:
+        for former, name in FORMER.items():
+            value = self.env_vars.get(f"{self.env_prefix}{former}".lower())
+            if value and name not in self.current_state:
+                log.warning(
+                    "EMBEDFLEET_%s is deprecated: set EMBEDFLEET_%s", former.upper(), name.upper()
+                )
+                yield name, value
+
 
 class Settings(SettingFields):
     """The fields as one program uses them."""
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - as pydantic calls it
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return init_settings, env_settings, _FormerVariables(settings_cls)
 
     @model_validator(mode="after")
     def _safe(self) -> Settings:
@@ -104,6 +143,9 @@ def load_settings(**overrides: object) -> Settings:
         BadSettings: a value does not parse; the message names it, and hides secrets.
     """
     given = {name: value for name, value in overrides.items() if value is not None}
+    for former in FORMER.keys() & given.keys():
+        log.warning("the setting %s is deprecated: give %s", former, FORMER[former])
+        given.setdefault(FORMER[former], given.pop(former))
     for name in given.keys() - Settings.model_fields.keys():
         near = get_close_matches(name, Settings.model_fields, 1)
         hint = f"; did you mean {near[0]}?" if near else ""

@@ -33,12 +33,13 @@ DEFAULT_SIZE = 400
 Queue = Literal["cpu", "cuda", "api"]
 QUEUES: tuple[Queue, ...] = ("cpu", "cuda", "api")
 # How a job is embedded: now, or within a day by a provider's batch API at half the price.
-Lane = Literal["live", "batch"]
+# How texts reach the model: through workers at once, or filed with a provider's batch API.
+Delivery = Literal["live", "provider_batch"]
 
 
-def serving(queue: Queue, lane: Lane) -> Queue:
-    """The queue whose workers see to batches: the runner of the batch lane lives with `api`."""
-    return queue if lane == "live" else "api"
+def serving(queue: Queue, delivery: Delivery) -> Queue:
+    """The queue whose workers see to batches: the runner of provider batches lives with `api`."""
+    return queue if delivery == "live" else "api"
 
 
 def text_hash(text: str | bytes) -> bytes:

@@ -4,7 +4,7 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import embedfleet as ef
-from embedfleet_schema.store import lane, pauses
+from embedfleet_schema.store import provider_batches, reconciliation
 from embedfleet_schema.store.registry import Registry
 from embedfleet_schema.store.texts import still_without
 from plugins.fleets import ask, batches_of, documents, drain
@@ -146,7 +146,7 @@ def test_the_sweep_hands_over_what_a_pause_left_behind(fleet, docs, worker):
     second = docs.enqueue(TEXTS)
     # The process died after it had said so.
     ask(fleet, "UPDATE embedfleet.job SET cancelled_at = now() WHERE id = %s", first.id)
-    pauses.carry_out(fleet.db)
+    reconciliation.reconcile(fleet.db)
     assert [(second.id, "pending", 6)] == batches(fleet)
     drain(worker())
     assert "done" == second.status.state
@@ -226,12 +226,16 @@ def test_a_leased_batch_stays_with_its_job_until_it_leaves_its_lease(fleet, docs
     assert [(second.id, "pending", 6)] == batches(fleet)
 
 
-def test_a_file_that_another_job_waits_for_is_wanted(fleet, docs):
+def wanted(fleet):
+    return {each.id: each.wanted for each in provider_batches.unfinished(fleet.db)}
+
+
+def test_a_provider_batch_that_another_job_waits_for_is_wanted(fleet, docs):
     first = docs.enqueue(TEXTS)
-    ask(fleet, "UPDATE embedfleet.batch SET lane = 'batch'")
-    file = lane.take(fleet.db, docs.info.space_id, "fake/16", price=None)
+    ask(fleet, "UPDATE embedfleet.batch SET delivery = 'provider_batch'")
+    taken = provider_batches.take(fleet.db, docs.info.space_id, "fake/16", price=None)
     second = docs.enqueue(TEXTS)
-    ask(fleet, "UPDATE embedfleet.job SET lane = 'batch'")
+    ask(fleet, "UPDATE embedfleet.job SET delivery = 'provider_batch'")
     third = docs.enqueue(TEXTS) if second.enqueued.awaited else second
     ask(
         fleet,
@@ -241,10 +245,10 @@ def test_a_file_that_another_job_waits_for_is_wanted(fleet, docs):
         first.id,
     )
     ask(fleet, "UPDATE embedfleet.job SET cancelled_at = now() WHERE id = %s", first.id)
-    assert [1] == [each.wanted for each in lane.files(fleet.db) if each.id == file.id]
+    assert {taken.id: 1} == wanted(fleet)
     third.cancel()
     ask(fleet, "UPDATE embedfleet.job SET cancelled_at = now()")
-    assert [0] == [each.wanted for each in lane.files(fleet.db) if each.id == file.id]
+    assert {taken.id: 0} == wanted(fleet)
 
 
 def test_what_was_queued_since_it_was_found_missing_is_not_queued_again(fleet, docs):

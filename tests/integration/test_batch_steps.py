@@ -2,8 +2,8 @@
 
 from itertools import product
 
-from embedfleet_schema.store import jobs, lane, lane_answers, spaces
-from embedfleet_schema.store.lane_answers import Failed
+from embedfleet_schema.store import jobs, provider_batch_answers, provider_batches, spaces
+from embedfleet_schema.store.provider_batch_answers import Failed
 from plugins.batch_steps import DECLARED, watched
 from plugins.fleets import ask, batches_of
 from plugins.pauses import commit, documents, stop
@@ -42,11 +42,11 @@ def enqueue_for_cancelled(fleet, docs):
 
 def refuse_one_in_a_file(fleet, docs):
     docs.enqueue(documents(3, "filed"))
-    ask(fleet, "UPDATE embedfleet.batch SET lane = 'batch' WHERE state = 'pending'")
-    file = lane.take(fleet.db, docs.info.space_id, "fake/16", price=None)
-    (lease,) = lane_answers.leases(fleet.db, file.id)
+    ask(fleet, "UPDATE embedfleet.batch SET delivery = 'provider_batch' WHERE state = 'pending'")
+    taken = provider_batches.take(fleet.db, docs.info.space_id, "fake/16", price=None)
+    (lease,) = provider_batch_answers.leases(fleet.db, taken.id)
     refused = {lease.text_ids[0]: Failed("INPUT_REJECTED", "?")}
-    assert lane_answers.settle(fleet.db, lease, refused, "r")
+    assert provider_batch_answers.settle(fleet.db, lease, refused, "r")
 
 
 def test_all_steps_are_taken_and_no_other(fleet, docs):

@@ -20,7 +20,7 @@ from embedfleet_schema.database import (
     Database,
 )
 from embedfleet_schema.errors import Blocked
-from embedfleet_schema.leadership import LANE
+from embedfleet_schema.leadership import PROVIDER_BATCHES
 from embedfleet_schema.migrate import migrate
 from embedfleet_schema.store.sweep import sweep
 from embedfleet_workers import sweeper
@@ -207,7 +207,7 @@ def test_who_keeps_all_others_from_sweeping_is_named(fleet, stranger, monkeypatc
 def test_doctor_names_who_holds_a_lock_for_long(fleet, docs, stranger, command, monkeypatch):
     conn, role = stranger
     monkeypatch.setattr(diagnosis, "HELD_LONG_S", 0.0)
-    for number in (docs.info.id, 0, LANE):
+    for number in (docs.info.id, 0, PROVIDER_BATCHES):
         conn.execute("SELECT pg_advisory_lock(%s, %s)", (LOCK_SPACE, number))
     conn.execute("SELECT pg_advisory_lock(%s, 7)", (MODEL_LOCK_SPACE,))
     shown = command("doctor").out
@@ -215,7 +215,7 @@ def test_doctor_names_who_holds_a_lock_for_long(fleet, docs, stranger, command, 
     assert f"warning locks          the lock of sweep is held by {who}" in shown
     assert f"the lock of collection {docs.info.id} is held by {who}" in shown
     assert f"the lock of space 7 is held by {who}" in shown
-    assert f"ok      batch lane     has {who}" in shown
+    assert f"ok      batch API      has {who}" in shown
 
 
 def test_a_statement_of_ours_waits_no_longer_than_it_is_told(fleet):

@@ -14,8 +14,8 @@ from embedfleet.fleet import Fleet
 from embedfleet_schema.errors import BudgetSpent, JobPaused
 from embedfleet_schema.store import budgets, usage
 from embedfleet_schema.store.sweep import sweep
+from embedfleet_workers.allowance import Allowance
 from embedfleet_workers.embedding_errors import ReservationSpent
-from embedfleet_workers.purse import Purse
 from plugins.api_fleets import MODEL
 from plugins.fleets import ask, batches_of
 from plugins.invariants import check
@@ -231,17 +231,19 @@ def test_what_fits_is_paid_for_and_nothing_more_would_fit(needed, tokens):
     st.lists(st.integers(1, 100), min_size=1, max_size=20),
     st.lists(st.tuples(st.integers(0, 19), st.integers(0, 150)), max_size=60),
 )
-def test_a_purse_pays_no_more_than_its_tokens_where_each_answer_keeps_to_its_bound(bounds, calls):
-    purse, billed = Purse(bounds), 0
+def test_an_allowance_pays_no_more_than_its_tokens_where_each_answer_keeps_to_its_bound(
+    bounds, calls
+):
+    allowance, billed = Allowance(bounds), 0
     for row, tokens in calls:
         if row >= len(bounds):
             continue
         try:
-            purse.take([row])
+            allowance.take([row])
         except ReservationSpent:
             continue
         cost = min(tokens, bounds[row])
-        purse.settle([row], cost)
+        allowance.settle([row], cost)
         billed += cost
     assert billed <= sum(bounds)
 

@@ -1,4 +1,4 @@
-"""Claims beside spaces that cool: what waits elsewhere is found however much waits there."""
+"""Claims that exclude spaces that cool: what waits elsewhere is found however much waits there."""
 
 import queue
 from uuid import uuid4
@@ -15,9 +15,15 @@ from plugins.pipelines import PartsEmbedder, ScriptedEmbedder, pipeline_around
 from plugins.query_plans import buffers_read, most_read, nodes
 
 BACKLOG = 20_000
-VALUES = {"queue": "cpu", "owner": uuid4(), "lease_seconds": 60, "skipped": [], "file_id": None}
+VALUES = {
+    "queue": "cpu",
+    "owner": uuid4(),
+    "lease_seconds": 60,
+    "skipped": [],
+    "provider_batch_id": None,
+}
 # The two ways to claim, and the index that each goes by.
-INDEXES = {"best": "ix_batch_claim", "best_beside": "ix_batch_claim_beside"}
+INDEXES = {"best": "ix_batch_claim", "best_excluding": "ix_batch_claim_excluding"}
 
 
 @pytest.fixture
@@ -48,28 +54,28 @@ def put_many(fleet, docs, count=BACKLOG, *, counted=True):
 
 
 def test_a_batch_of_a_space_that_cools_is_not_claimed_and_others_are(fleet, busy, free):
-    lease = batches_of(fleet).claim("cpu", beside=[busy.info.space_id])
+    lease = batches_of(fleet).claim("cpu", excluding=[busy.info.space_id])
     assert free.info.id == lease.collection.id
-    assert batches_of(fleet).claim("cpu", beside=[busy.info.space_id]) is None
+    assert batches_of(fleet).claim("cpu", excluding=[busy.info.space_id]) is None
     assert busy.info.id == batches_of(fleet).claim("cpu").collection.id
 
 
-def test_beside_a_space_the_best_batch_comes_first_whatever_its_collection(fleet, busy, free):
+def test_without_a_space_the_best_batch_comes_first_whatever_its_collection(fleet, busy, free):
     more = fleet.collection("more", model="fake/4")
     more.enqueue([ef.Document("third", "a text that came last")])
     free.enqueue([ef.Document("fourth", "one that came after it")])
     found = []
-    while lease := batches_of(fleet).claim("cpu", beside=[busy.info.space_id]):
+    while lease := batches_of(fleet).claim("cpu", excluding=[busy.info.space_id]):
         found.append(lease.collection.name)
     assert ["free", "more", "free"] == found
 
 
-def test_two_who_claim_beside_the_same_space_get_different_batches(fleet, busy, free):
+def test_two_who_exclude_the_same_space_get_different_batches(fleet, busy, free):
     free.enqueue([ef.Document("more", "a second one of it")])
-    values = VALUES | {"beside": [busy.info.space_id]}
+    values = VALUES | {"excluding": [busy.info.space_id]}
     with fleet.db.transaction() as conn, conn.transaction():
-        first = transitions.claim(conn, "best_beside", values)
-        second = batches_of(fleet).claim("cpu", beside=[busy.info.space_id])
+        first = transitions.claim(conn, "best_excluding", values)
+        second = batches_of(fleet).claim("cpu", excluding=[busy.info.space_id])
         assert second is not None
         assert first[0] != second.id
 
@@ -88,7 +94,7 @@ def add_collections(fleet, docs, count):
 
 
 @pytest.mark.parametrize("collections", [0, 30, 10_000])
-def test_a_backlog_is_not_read_by_claims_from_it_or_beside_a_space_that_cools(
+def test_a_backlog_is_not_read_by_claims_from_it_or_without_a_space_that_cools(
     fleet, busy, free, collections
 ):
     """Whatever a planner knows of the table, for whomever it plans, and however many collections
@@ -98,7 +104,7 @@ def test_a_backlog_is_not_read_by_claims_from_it_or_beside_a_space_that_cools(
         # How high the indexes are is remembered by who saw them, and they grow unequally.
         transitions.by_index(conn)
         for best in INDEXES:
-            conn.execute(transitions.claiming(best), {**VALUES, "beside": []})
+            conn.execute(transitions.claiming(best), {**VALUES, "excluding": []})
     add_collections(fleet, busy, collections // 2)
     add_collections(fleet, free, collections // 2)
     put_many(fleet, busy, 100_000, counted=False)
@@ -109,7 +115,7 @@ def test_a_backlog_is_not_read_by_claims_from_it_or_beside_a_space_that_cools(
 
 def read_little(fleet, docs):
     """Each claim, by each plan, goes by its index and reads the first rows alone."""
-    values = VALUES | {"beside": [docs.info.space_id]}
+    values = VALUES | {"excluding": [docs.info.space_id]}
     for best, index in INDEXES.items():
         claiming = transitions.claiming(best).as_string()
         for mode in ("force_custom_plan", "force_generic_plan"):
@@ -126,16 +132,16 @@ def read_little(fleet, docs):
                     assert not again or 50 >= buffers_read(explained)
 
 
-def test_of_a_long_lane_no_more_is_read_than_one_file_takes(fleet, busy):
+def test_of_many_batches_to_be_filed_no_more_is_read_than_one_provider_batch_takes(fleet, busy):
     """Its batches come from the index in their order, whatever else there is."""
     put_many(fleet, busy)
-    ask(fleet, "UPDATE embedfleet.batch SET lane = 'batch'")
+    ask(fleet, "UPDATE embedfleet.batch SET delivery = 'provider_batch'")
     ask(fleet, "ANALYZE embedfleet.batch")
     values = {"space_id": busy.info.space_id, "limit": 100, "priced": True}
     with fleet.db.transaction() as conn, conn.transaction(force_rollback=True):
-        candidates = load("lane")["candidates"].as_string()
+        candidates = load("provider_batches")["candidates"].as_string()
         explained = conn.execute(f"EXPLAIN (ANALYZE, FORMAT JSON) {candidates}", values).fetchall()
-    assert "ix_batch_file" in {node.get("Index Name") for node in nodes(explained)}
+    assert "ix_batch_unfiled" in {node.get("Index Name") for node in nodes(explained)}
     assert 100 == most_read(explained)
 
 

@@ -90,7 +90,7 @@ def test_nobody_waits_for_a_transaction_that_counts(fleet, docs):
     with fleet.db.transaction() as conn:
         conn.execute("SET LOCAL lock_timeout = '1ms'")
         conn.execute(
-            "INSERT INTO embedfleet.counter_delta (collection_id, job_id, lane, queued)"
+            "INSERT INTO embedfleet.counter_delta (collection_id, job_id, delivery, queued)"
             " VALUES (%s, %s, 'live', 0)",
             (docs.info.id, job.id),
         )

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import embedfleet as ef
-from embedfleet_schema.store.lane_answers import Failed, settle
+from embedfleet_schema.store.provider_batch_answers import Failed, settle
 from embedfleet_workers.embedders.fake import FakeEmbedder
 from plugins.fleets import ask, batches_of, drain, queue_again
 

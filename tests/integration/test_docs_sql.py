@@ -94,7 +94,7 @@ def reader(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> Iterator[Reader]:
 
 @pytest.fixture
 def handbook(fleet: Fleet, worker: Any) -> None:
-    """What the pages about SQL speak of: documents, failures, what waits, a file of the lane."""
+    """What the pages about SQL speak of: documents, failures, what waits, a provider batch."""
     docs = fleet.collection("handbook", model=MODEL)
     docs.enqueue(
         [
@@ -112,7 +112,7 @@ def handbook(fleet: Fleet, worker: Any) -> None:
     drain(worker(fake_faults=f"poison={POISON}"))
     docs.enqueue([ef.Document("waiting.md", "This one waits for a worker.")])
     with fleet.db.transaction() as conn:
-        insert = "INSERT INTO embedfleet.lane_file (space_id, state) VALUES (%s, 'done')"
+        insert = "INSERT INTO embedfleet.provider_batch (space_id, state) VALUES (%s, 'done')"
         conn.execute(insert, (docs.info.space_id,))
     eventually(fleet.workers)
 

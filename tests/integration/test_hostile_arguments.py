@@ -171,7 +171,7 @@ CALLS = [
         documents,
         chunk=others,
         budget_usd=anything,
-        lane=anything,
+        provider_batches=anything,
         on_window=others,
     ),
     given_all(
@@ -179,7 +179,7 @@ CALLS = [
         documents,
         chunk=others,
         budget_usd=anything,
-        lane=anything,
+        provider_batches=anything,
     ),
     given_all(lambda fleet, docs, job, stream: docs.plan(stream), documents),
     given_all(

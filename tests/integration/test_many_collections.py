@@ -6,7 +6,7 @@ import embedfleet as ef
 from embedfleet.cli import main
 from embedfleet_schema.migrate import migrate
 from embedfleet_schema.roles import set_up_roles
-from embedfleet_schema.store import lane, spaces
+from embedfleet_schema.store import provider_batches, spaces
 from plugins.few_locks import MORE_THAN_LOCKS, WITH_TABLES, add_collections, add_rows
 from plugins.fleets import ask, batches_of
 
@@ -19,7 +19,7 @@ def docs(crowded):
 
 
 def test_a_model_that_many_collections_share_is_paused_and_resumed(crowded, docs, monkeypatch):
-    monkeypatch.setattr(spaces.pauses, "carry_out", lambda _db: None)
+    monkeypatch.setattr(spaces.reconciliation, "carry_out", lambda _db: None)
     lease = batches_of(crowded).claim("cpu")
     add_rows(crowded, docs, count=MORE_THAN_LOCKS)
     batches_of(crowded).pause_space(lease, code="insufficient_quota", reason="empty")
@@ -29,11 +29,11 @@ def test_a_model_that_many_collections_share_is_paused_and_resumed(crowded, docs
     assert [] == crowded.paused()
 
 
-def test_a_file_of_the_lane_with_batches_of_many_collections_is_given_back(crowded, docs):
-    add_rows(crowded, docs, lane="batch", count=MORE_THAN_LOCKS)
-    file = lane.take(crowded.db, docs.info.space_id, "fake/16", price=1.0)
-    assert MORE_THAN_LOCKS == file.requests
-    given = lane.give_up(crowded.db, file, code="expired", reason="?", live=True)
+def test_a_provider_batch_with_batches_of_many_collections_is_given_back(crowded, docs):
+    add_rows(crowded, docs, delivery="provider_batch", count=MORE_THAN_LOCKS)
+    taken = provider_batches.take(crowded.db, docs.info.space_id, "fake/16", price=1.0)
+    assert MORE_THAN_LOCKS == taken.requests
+    given = provider_batches.give_up(crowded.db, taken, code="expired", reason="?", live=True)
     assert (MORE_THAN_LOCKS, {"cpu"}) == (given.batches, given.queues)
 
 

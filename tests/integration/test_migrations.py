@@ -16,6 +16,7 @@ from embedfleet.fleet import Fleet
 from embedfleet_schema import revisions
 from embedfleet_schema.database import Database
 from embedfleet_schema.errors import (
+    Blocked,
     DatabaseUnreachable,
     MigrationInTheWay,
     SchemaMissing,
@@ -24,9 +25,11 @@ from embedfleet_schema.errors import (
 from embedfleet_schema.migrate import engine_for, migrate
 from embedfleet_schema.revisions import newest
 from embedfleet_schema.settings import load_settings
+from embedfleet_schema.store import provider_batch_answers, provider_batches
 from embedfleet_schema.tables.models import Base
 from embedfleet_schema.types import Document
 from plugins.revisions import alembic, upgrade
+from plugins.worker_processes import eventually
 
 ROOT = Path(__file__).parents[2]
 
@@ -101,8 +104,8 @@ def test_an_upgraded_database_is_equal_to_a_fresh_one(database_url, migrated_url
     assert catalogs[1] == catalogs[0]
 
 
-# Batches of a job of the batch lane, from when their queue told it: one to be filed, and one that
-# went to the workers.
+# Batches of a job that is filed with a batch API, from when their queue told it: one to be filed,
+# and one that went to the workers.
 WAITING = """
 INSERT INTO embedfleet.space (fingerprint, provider, model, dimensions, max_tokens, revision,
     pooling, normalized, document_prompt, query_prompt, storage, metric)
@@ -117,16 +120,119 @@ VALUES (1, 1, 'lane', 'pending', 1, 1, '{}'), (1, 1, 'api', 'done', 1, 1, '{}');
 """
 
 
-def test_batches_of_the_lane_stay_in_it_and_get_the_queue_of_their_collection(database_url):
+def test_batches_that_are_to_be_filed_stay_so_and_get_the_queue_of_their_collection(database_url):
     upgrade(database_url, "0013")
     with Database(database_url).connect() as conn:
         conn.execute(WAITING)
     migrate(database_url)
     with Database(database_url).connect() as conn:
         found = conn.execute(
-            "SELECT lane, queue, state FROM embedfleet.batch ORDER BY id"
+            "SELECT delivery, queue, state FROM embedfleet.batch ORDER BY id"
         ).fetchall()
-    assert [("batch", "api", "pending"), ("live", "api", "done")] == found
+    assert [("provider_batch", "api", "pending"), ("live", "api", "done")] == found
+
+
+# What is filed, from when that was the lane `batch`: a file and its batch, what it counts, and one
+# that workers have.
+FILED = """
+INSERT INTO embedfleet.lane_file (space_id, state, input_file_id, batch_id)
+VALUES (1, 'filed', 'file-1', 'batch-1');
+UPDATE embedfleet.batch SET state = 'leased', lease_until = now() + interval '1 day', owner = NULL,
+    leased_at = now(), lane_file_id = 1, chunks = 3, tokens = 9, texts = '{1,2,3}'
+WHERE lane = 'batch';
+INSERT INTO embedfleet.counter_delta (collection_id, job_id, lane, open_batches, queued, tokens)
+VALUES (1, 1, 'batch', 0, 2, 8);
+"""
+
+
+def test_what_was_filed_before_it_was_called_a_provider_batch_is_found(database_url):
+    alembic(database_url, "0013")
+    with Database(database_url).connect() as conn:
+        conn.execute(WAITING)
+    alembic(database_url, "0021")
+    with Database(database_url).connect() as conn:
+        conn.execute(FILED)
+        conn.execute("ALTER TABLE embedfleet.lane_file RENAME CONSTRAINT pk_lane_file TO away")
+    with pytest.raises(ProgrammingError, match="pk_lane_file"):
+        migrate(database_url)
+    with Database(database_url).connect() as conn:
+        # Cut off in the middle, nothing has changed for programs of before.
+        assert "0021" == revisions.stored(conn)
+        assert [("batch", 1)] == conn.execute(
+            "SELECT lane, lane_file_id FROM embedfleet.batch WHERE state = 'leased'"
+        ).fetchall()
+        conn.execute("ALTER TABLE embedfleet.lane_file RENAME CONSTRAINT away TO pk_lane_file")
+    migrate(database_url)
+    db = Database(database_url)
+    (filed,) = provider_batches.unfinished(db)
+    assert ("filed", "file-1", "batch-1") == (
+        filed.state,
+        filed.input_file_id,
+        filed.remote_batch_id,
+    )
+    (lease,) = provider_batch_answers.leases(db, filed.id)
+    assert [1, 2, 3] == lease.text_ids
+    assert provider_batches.GivenBack(1, frozenset()) == provider_batches.give_up(
+        db, filed, code="expired", reason="r"
+    )
+    with db.connect() as conn:
+        job = conn.execute("SELECT delivery FROM embedfleet.job").fetchall()
+        assert [("provider_batch",)] == job
+        counted = conn.execute(
+            "SELECT delivery, sum(queued) FROM embedfleet.counter_delta GROUP BY 1"
+        ).fetchall()
+        assert [("provider_batch", 2)] == counted
+        assert {"live", "provider_batch"} == {
+            delivery for (delivery,) in conn.execute("SELECT delivery FROM embedfleet.job_counter")
+        }
+        indexed = "SELECT indexdef FROM pg_indexes WHERE indexname = 'ix_batch_unfiled'"
+        ((index,),) = conn.execute(indexed).fetchall()
+        assert "delivery = 'provider_batch'" in index
+        left = conn.execute(
+            "SELECT relname::text FROM pg_class WHERE relname ~ 'lane' UNION ALL"
+            " SELECT conname FROM pg_constraint WHERE conname ~ 'lane' UNION ALL"
+            " SELECT attname FROM pg_attribute JOIN pg_class ON attrelid = pg_class.oid"
+            " WHERE attname ~ 'lane' AND relkind IN ('r', 'v')"
+        ).fetchall()
+        assert [] == left
+        unchecked = "SELECT count(*) FROM pg_constraint WHERE NOT convalidated"
+        assert (0,) == conn.execute(unchecked).fetchone()
+
+
+def test_a_program_that_has_a_table_and_wants_another_is_not_given_up_for_a_renaming(database_url):
+    alembic(database_url, "0021")
+    with Database(database_url).connect() as conn, ThreadPoolExecutor(1) as beside:
+        conn.execute("BEGIN; SELECT FROM embedfleet.counter_delta")
+        migrating = beside.submit(migrate, database_url)
+        waiting = "SELECT count(*) > 0 FROM pg_locks WHERE NOT granted AND locktype = 'relation'"
+        with Database(database_url).connect() as watching:
+            eventually(lambda: watching.execute(waiting).fetchone()[0])
+        conn.execute("SELECT lane FROM embedfleet.batch; COMMIT")
+        assert ("0021", newest()) == migrating.result(60)
+
+
+def test_who_holds_a_table_too_long_is_named(database_url):
+    alembic(database_url, "0021")
+    with Database(database_url).connect() as conn:
+        conn.execute("BEGIN; SELECT FROM embedfleet.batch")
+        with pytest.raises(Blocked, match=f"pid {conn.info.backend_pid}"):
+            migrate(database_url, lock_wait_s=1.0)
+
+
+UNINDEXED = """
+SELECT c.conname
+FROM pg_constraint AS c
+WHERE c.contype = 'f' AND c.confdeltype = 'c' AND c.connamespace = 'embedfleet'::regnamespace
+    AND NOT EXISTS (
+        SELECT FROM pg_index AS i
+        WHERE i.indrelid = c.conrelid AND i.indpred IS NULL AND i.indkey[0] = c.conkey[1]
+    )
+"""
+
+
+def test_an_index_finds_what_goes_with_a_row_that_is_deleted(migrated_url):
+    with Database(migrated_url).connect() as conn:
+        assert [] == conn.execute(UNINDEXED).fetchall()
 
 
 # Two collections from when all documents and chunks stood in the same two tables: one document that

@@ -6,9 +6,17 @@ import psycopg
 import pytest
 
 from embedfleet_schema.statements import load
-from embedfleet_schema.store import claims, jobs, lane, locks, pauses, spaces, transitions
+from embedfleet_schema.store import (
+    claims,
+    jobs,
+    locks,
+    provider_batches,
+    reconciliation,
+    spaces,
+    transitions,
+)
 from embedfleet_schema.store.jobs import Tally
-from embedfleet_schema.store.leaving import leaving
+from embedfleet_schema.store.settlement import settling
 from embedfleet_schema.store.sweep import sweep
 from plugins.fleets import ask, batches_of
 from plugins.pauses import (
@@ -66,7 +74,7 @@ def test_who_is_just_taking_a_batch_is_not_waited_for(fleet, docs, halt, state):
 def test_what_is_on_its_way_out_is_waited_for(fleet, docs, halt, state):
     job = docs.enqueue(documents(60))
     lease = batches_of(fleet).claim("cpu")
-    with leaving(fleet.db, lease) as batch:
+    with settling(fleet.db, lease) as batch:
         halting = beside(lambda: halt(fleet, job))
         until_somebody_waits(fleet)
         batch.release(reason="r")
@@ -170,16 +178,18 @@ def test_of_a_model_that_is_paused_another_is_worked_on(fleet, docs):
     assert 3 == other.status.documents
 
 
-def test_a_file_of_the_lane_that_is_given_back_waits_for_a_pause_of_a_job(fleet, docs):
+def test_a_provider_batch_that_is_given_back_waits_for_a_pause_of_a_job(fleet, docs):
     """Its batches are of any number of collections: it owns the space, which who pauses shares."""
     job = docs.enqueue(documents(60))
-    ask(fleet, "UPDATE embedfleet.batch SET lane = 'batch'")
-    file = lane.take(fleet.db, docs.info.space_id, "fake/16", price=1.0)
+    ask(fleet, "UPDATE embedfleet.batch SET delivery = 'provider_batch'")
+    taken = provider_batches.take(fleet.db, docs.info.space_id, "fake/16", price=1.0)
     given = []
     with fleet.db.transaction() as conn:
         locks.own_job(conn, job.id)
         giving = beside(
-            lambda: given.append(lane.give_up(fleet.db, file, code="expired", reason="?"))
+            lambda: given.append(
+                provider_batches.give_up(fleet.db, taken, code="expired", reason="?")
+            )
         )
         until_somebody_waits(fleet)
         conn.execute("UPDATE embedfleet.job SET paused_at = now()")
@@ -207,8 +217,8 @@ def test_a_pause_that_has_not_come_to_the_batches_yet_is_seen_by_who_claims(
 
 @pytest.mark.parametrize(("halt", "state"), HALTS)
 def test_the_batches_follow_in_pages(fleet, docs, monkeypatch, halt, state):
-    monkeypatch.setattr(pauses, "PAGE", 2)
-    monkeypatch.setattr(pauses, "BLOCK", 3)
+    monkeypatch.setattr(reconciliation, "PAGE", 2)
+    monkeypatch.setattr(reconciliation, "BLOCK", 3)
     job = docs.enqueue(documents(60))
     halt(fleet, job)
     assert [state] == states(fleet, job)
@@ -216,7 +226,7 @@ def test_the_batches_follow_in_pages(fleet, docs, monkeypatch, halt, state):
 
 @pytest.mark.parametrize(("halt", "state"), HALTS)
 def test_all_batches_follow_although_one_is_being_taken(fleet, docs, monkeypatch, halt, state):
-    monkeypatch.setattr(pauses, "BLOCK", 3)
+    monkeypatch.setattr(reconciliation, "BLOCK", 3)
     job = docs.enqueue(documents(60))
     with fleet.db.transaction() as taking:
         (taken,) = taking.execute("SELECT id FROM embedfleet.batch LIMIT 1 FOR UPDATE").fetchone()
@@ -227,8 +237,8 @@ def test_all_batches_follow_although_one_is_being_taken(fleet, docs, monkeypatch
 
 @pytest.mark.parametrize(("halt", "go_on"), RESUMPTIONS)
 def test_the_batches_go_on_in_pages_too(fleet, docs, monkeypatch, halt, go_on):
-    monkeypatch.setattr(pauses, "PAGE", 2)
-    monkeypatch.setattr(pauses, "BLOCK", 3)
+    monkeypatch.setattr(reconciliation, "PAGE", 2)
+    monkeypatch.setattr(reconciliation, "BLOCK", 3)
     job = docs.enqueue(documents(60))
     halt(fleet, job)
     go_on(fleet, job)
@@ -238,7 +248,7 @@ def test_the_batches_go_on_in_pages_too(fleet, docs, monkeypatch, halt, go_on):
 @pytest.mark.parametrize(("halt", "go_on"), RESUMPTIONS)
 def test_others_commit_while_many_batches_go_on(fleet, docs, monkeypatch, halt, go_on):
     """Between two pages nobody owns the collection."""
-    monkeypatch.setattr(pauses, "PAGE", 2)
+    monkeypatch.setattr(reconciliation, "PAGE", 2)
     job = docs.enqueue(documents(60))
     halt(fleet, job)
     follow, seen = transitions.align, []
@@ -260,7 +270,7 @@ def test_the_next_sweep_takes_on_what_a_resumption_left(fleet, docs, monkeypatch
     job = docs.enqueue(documents(60))
     halt(fleet, job)
     with monkeypatch.context() as dying:
-        dying.setattr(pauses, "carry_out", lambda _db: None)
+        dying.setattr(reconciliation, "reconcile", lambda _db: None)
         go_on(fleet, job)
     assert ["held"] == states(fleet, job)
     sweep(fleet.db)
@@ -287,7 +297,7 @@ def test_a_pause_holds_although_its_batches_cannot_follow(fleet, docs, monkeypat
 
     job = docs.enqueue(documents(60))
     with monkeypatch.context() as away:
-        away.setattr(pauses, "carry_out_some", fail)
+        away.setattr(reconciliation, "reconcile_some", fail)
         job.pause()
     assert "moved by the next sweep (OperationalError)" in caplog.text
     assert ("paused", ["pending"]) == (job.status.state, states(fleet, job))
@@ -375,7 +385,7 @@ def test_what_is_stopped_is_found_without_reading_the_backlog(fleet, docs):
     ask(fleet, "ANALYZE embedfleet.batch")
     stopped.cancel()
     ask(fleet, "ANALYZE embedfleet.job")
-    statement = load("pauses")["to_align"].as_string().replace("%(limit)s", "$1")
+    statement = load("reconciliation")["to_align"].as_string().replace("%(limit)s", "$1")
     with fleet.db.transaction() as conn:
         conn.execute("PREPARE looking (bigint) AS " + statement)
         for mode in ("force_custom_plan", "force_generic_plan"):

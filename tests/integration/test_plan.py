@@ -244,7 +244,7 @@ def test_a_local_model_is_timed_by_its_newest_job(fleet, worker):
     assert pytest.approx(30 / speed) == plan.seconds
     # What waited for hours at a batch API says nothing of the ordinary way.
     with fleet.db.transaction() as conn:
-        conn.execute("UPDATE embedfleet.batch SET lane = 'batch'")
+        conn.execute("UPDATE embedfleet.batch SET delivery = 'provider_batch'")
     assert plans.speed(fleet.db, docs.info.space) is None
 
 
@@ -338,7 +338,7 @@ def test_the_command_compares_models_and_names_unknown_prices(command, folder):
     assert ["model", "width", "chunks", "tokens", "to", "pay", "USD", "vectors", "time"] == (
         answer.out.splitlines()[9].split()
     )
-    assert "with --lane batch: $" in answer.out.splitlines()[5]
+    assert "with --provider-batches: $" in answer.out.splitlines()[5]
     assert "jina/jina-embeddings-v3" in answer.out
     assert "unknown" in answer.out
     assert 'Set EMBEDFLEET_PRICES=\'{"jina/jina-embeddings-v3": USD per' in answer.err

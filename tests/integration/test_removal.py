@@ -5,11 +5,13 @@ import pytest
 import embedfleet as ef
 from embedfleet.fleet import Fleet
 from embedfleet_schema.errors import UnknownJob
-from embedfleet_schema.store import counters, plans
-from embedfleet_schema.store.retention import remove_jobs
+from embedfleet_schema.store import counters, plans, retention
+from embedfleet_schema.store.retention import remove_jobs, remove_provider_batches
 from embedfleet_schema.store.sweep import sweep
+from embedfleet_workers import sweeper
 from plugins.fleets import ask, batches_of
 from plugins.pauses import commit, documents
+from plugins.worker_processes import eventually
 
 AGE = (
     "UPDATE embedfleet.batch SET finished_at = finished_at - interval '61 minutes',"
@@ -97,17 +99,17 @@ def test_a_plan_knows_how_fast_a_job_was_whose_batches_are_gone(fleet, docs, mix
     assert speed == plans.speed(fleet.db, docs.info.space)
 
 
-def test_batches_of_a_file_that_has_not_ended_stay(fleet, docs, mixed):
-    ((file_id,),) = ask(
+def test_batches_of_a_provider_batch_that_has_not_ended_stay(fleet, docs, mixed):
+    ((filed,),) = ask(
         fleet,
-        "INSERT INTO embedfleet.lane_file (space_id, state) VALUES (%s, 'filed') RETURNING id",
+        "INSERT INTO embedfleet.provider_batch (space_id, state) VALUES (%s, 'filed') RETURNING id",
         docs.info.space_id,
     )
     ask(fleet, AGE)
-    ask(fleet, "UPDATE embedfleet.batch SET lane_file_id = %s WHERE state = 'done'", file_id)
+    ask(fleet, "UPDATE embedfleet.batch SET provider_batch_id = %s WHERE state = 'done'", filed)
     sweep(fleet.db)
     assert {"done", "pending"} == dict(ask(fleet, STATES)).keys()
-    ask(fleet, "UPDATE embedfleet.lane_file SET state = 'done'")
+    ask(fleet, "UPDATE embedfleet.provider_batch SET state = 'done'")
     sweep(fleet.db)
     assert {"pending"} == dict(ask(fleet, STATES)).keys()
 
@@ -145,3 +147,50 @@ def test_documents_of_a_job_that_is_gone_can_still_be_deleted_by_it(fleet, docs)
     assert 1 == docs.delete_matching(job_id=job.id)
     with pytest.raises(UnknownJob):
         docs.delete_matching(job_id=job.id)
+
+
+def put_provider_batches(fleet: Fleet, docs: ef.Collection, *ended: tuple[str, int | None]) -> None:
+    """By state, and by how many days ago each ended."""
+    for state, days in ended:
+        ask(
+            fleet,
+            "INSERT INTO embedfleet.provider_batch (space_id, state, created_at, finished_at)"
+            " VALUES (%s, %s, now() - interval '60 days', now() - make_interval(days => %s))",
+            *(docs.info.space_id, state, days),
+        )
+
+
+def provider_batches_of(fleet: Fleet) -> list[int]:
+    return [each for (each,) in ask(fleet, "SELECT id FROM embedfleet.provider_batch ORDER BY 1")]
+
+
+def test_provider_batches_that_ended_long_ago_go(fleet, docs, monkeypatch):
+    monkeypatch.setattr(retention, "PAGE", 2)
+    old = [("done", 31), ("failed", 31), ("done", 40)]
+    put_provider_batches(fleet, docs, ("filed", None), *old, ("filing", None), ("done", 29), *old)
+    assert 0 == remove_provider_batches(fleet.db, days=0)
+    assert 6 == remove_provider_batches(fleet.db, days=30)
+    assert [1, 5, 6] == provider_batches_of(fleet)
+    assert 0 == remove_provider_batches(fleet.db, days=30)
+
+
+def test_a_provider_batch_that_a_batch_still_names_stays_with_it(fleet, docs):
+    docs.enqueue(documents(1))
+    put_provider_batches(fleet, docs, ("failed", 31), ("done", 31))
+    ask(fleet, "UPDATE embedfleet.batch SET provider_batch_id = 1")
+    assert 1 == remove_provider_batches(fleet.db, days=30)
+    assert [1] == provider_batches_of(fleet)
+    docs.drop()
+    assert 1 == remove_provider_batches(fleet.db, days=30)
+
+
+def test_the_sweeper_of_a_worker_removes_what_ended_long_ago(fleet, docs, monkeypatch):
+    monkeypatch.setattr(sweeper, "TIDY_S", 0.0)
+    long_ago(fleet, ended(fleet, docs), 31)
+    put_provider_batches(fleet, docs, ("done", 31), ("done", 1))
+    sweeping = sweeper.Sweeper(fleet.db, fleet.doorbell, every_s=60, retention_days=30)
+    sweeping.start()
+    try:
+        eventually(lambda: ([], [2]) == (fleet.jobs(), provider_batches_of(fleet)))
+    finally:
+        sweeping.stop()

@@ -18,7 +18,14 @@ from embedfleet_schema.errors import NotPermitted, RolesRefused
 from embedfleet_schema.migrate import migrate
 from embedfleet_schema.roles import ROLES, renew_grants, set_up_roles
 from embedfleet_schema.settings import load_settings
-from embedfleet_schema.store import lane, lane_answers, limits, space_checks, usage, workers
+from embedfleet_schema.store import (
+    limits,
+    provider_batch_answers,
+    provider_batches,
+    space_checks,
+    usage,
+    workers,
+)
 from embedfleet_schema.store.batches import Batches
 from embedfleet_schema.store.space_checks import SpaceRecord
 from embedfleet_schema.store.sweep import sweep
@@ -223,19 +230,21 @@ def pause_space(scene: Scene) -> None:
 
 def file_and_harvest(scene: Scene) -> None:
     with scene.admin.db.transaction() as conn:
-        conn.execute("UPDATE embedfleet.batch SET lane = 'batch' WHERE state = 'pending'")
+        conn.execute(
+            "UPDATE embedfleet.batch SET delivery = 'provider_batch' WHERE state = 'pending'"
+        )
     db, space_id = scene.fleet.db, scene.prepared.info.space_id
     try:
-        assert [(space_id, "fake/16")] == lane.due(db, patience_s=0)
-        file = lane.take(db, space_id, "a model", price=1.0)
-        assert file is not None
-        assert lane.touch(db, file, requests=1, tokens=1, input_file_id="f")
-        assert lane.filed(db, file, "b", "f")
-        for lease in lane_answers.leases(db, file.id):
-            refused = {lease.text_ids[0]: lane_answers.Failed("INPUT_REJECTED", "?")}
-            lane_answers.settle(db, lease, refused, "?")
-        assert not lane_answers.leases(db, file.id)
-        assert lane.finish(db, file, {None: usage.Spending(1, 1, 5, Decimal(1))})
+        assert [(space_id, "fake/16")] == provider_batches.due(db, patience_s=0)
+        taken = provider_batches.take(db, space_id, "a model", price=1.0)
+        assert taken is not None
+        assert provider_batches.touch(db, taken, requests=1, tokens=1, input_file_id="f")
+        assert provider_batches.filed(db, taken, "b", "f")
+        for lease in provider_batch_answers.leases(db, taken.id):
+            refused = {lease.text_ids[0]: provider_batch_answers.Failed("INPUT_REJECTED", "?")}
+            provider_batch_answers.settle(db, lease, refused, "?")
+        assert not provider_batch_answers.leases(db, taken.id)
+        assert provider_batches.finish(db, taken, {None: usage.Spending(1, 1, 5, Decimal(1))})
     finally:
         scene.clear()
 

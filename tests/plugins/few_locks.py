@@ -56,19 +56,19 @@ def crowded(few_locks: Endpoints) -> Iterator[Fleet]:
             yield fleet
 
 
-def add_rows(fleet: Fleet, docs: Collection, *, lane: str = "live", count: int) -> None:
+def add_rows(fleet: Fleet, docs: Collection, *, delivery: str = "live", count: int) -> None:
     """So many more collections of a space, without tables; each has a batch that waits."""
     ask(
         fleet,
         "WITH made AS (INSERT INTO embedfleet.collection (name, space_id, chunk_size,"
         " chunk_overlap, chunk_mode, tokenizer, queue) SELECT 'row' || n, %s, 0, 0, 'text', '',"
         " 'cpu' FROM generate_series(1, %s) AS n RETURNING id, space_id), jobs AS (INSERT INTO"
-        " embedfleet.job (collection_id, kind, lane, loaded_at) SELECT id, 'enqueue', %s, now()"
+        " embedfleet.job (collection_id, kind, delivery, loaded_at) SELECT id, 'enqueue', %s, now()"
         " FROM made RETURNING id, collection_id) INSERT INTO embedfleet.batch (job_id,"
-        " collection_id, space_id, queue, lane, state, chunks, tokens, texts) SELECT j.id, m.id,"
-        " m.space_id, 'cpu', %s, 'pending', 1, 5, '{1}' FROM jobs AS j JOIN made AS m ON m.id ="
-        " j.collection_id",
-        *(docs.info.space_id, count, lane, lane),
+        " collection_id, space_id, queue, delivery, state, chunks, tokens, texts) SELECT j.id,"
+        " m.id, m.space_id, 'cpu', %s, 'pending', 1, 5, '{1}' FROM jobs AS j JOIN made AS m ON m.id"
+        " = j.collection_id",
+        *(docs.info.space_id, count, delivery, delivery),
     )
 
 

@@ -10,6 +10,7 @@ from embedfleet_schema.failpoints import Failpoints
 from embedfleet_schema.store.batches import Batches
 from embedfleet_schema.store.workers import WorkerIdentity
 from embedfleet_schema.types import Kind, Space
+from embedfleet_workers.allowance import UNLIMITED, Allowance
 from embedfleet_workers.cooling import Cooling
 from embedfleet_workers.embedders.checks import checked, no_vectors
 from embedfleet_workers.embedders.fake import fake_vectors
@@ -17,7 +18,6 @@ from embedfleet_workers.embedders.protocol import Embedder, Part, Rows, Spent, V
 from embedfleet_workers.embedding_errors import BadAnswer
 from embedfleet_workers.heartbeat import Heartbeat
 from embedfleet_workers.pipeline import BatchStats, Pipeline
-from embedfleet_workers.purse import UNLIMITED, Purse
 
 LEASE_S = 60.0
 # What it answers is checked, as every embedder checks what it gives out.
@@ -76,7 +76,7 @@ class PartsEmbedder(ScriptedEmbedder):
         texts: Sequence[str],
         kind: Kind,
         wanted: Callable[[], bool] = lambda: True,
-        purse: Purse = UNLIMITED,
+        allowance: Allowance = UNLIMITED,
     ) -> Iterator[Part]:
         rows = list(reversed(range(len(texts))))
         wrong: BadAnswer | None = None
@@ -85,14 +85,14 @@ class PartsEmbedder(ScriptedEmbedder):
                 self._before(number)
                 chosen = rows[start : start + self._size]
                 asked = [texts[row] for row in chosen]
-                purse.take(chosen)
+                allowance.take(chosen)
                 self.sent.extend(asked)
                 spent = Spent(1, self._bill(asked))
                 try:
                     part = Part(chosen, self.embed(asked, kind), spent)
                 except BadAnswer as error:
                     part, wrong = Part([], no_vectors(self.space), spent), wrong or error
-                purse.settle(chosen, spent.tokens)
+                allowance.settle(chosen, spent.tokens)
                 yield part
                 if not wanted():
                     break

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from embedfleet_schema.types import Space
+from embedfleet_workers.allowance import Allowance
 from embedfleet_workers.embedders.api import endpoint, fan_out
 from embedfleet_workers.embedders.protocol import EmbedsInParts
 from embedfleet_workers.embedding_errors import (
@@ -18,7 +19,6 @@ from embedfleet_workers.embedding_errors import (
     ProviderStopped,
     ReservationSpent,
 )
-from embedfleet_workers.purse import Purse
 from plugins.open_limiter import OpenLimiter
 from plugins.provider_dialects import Misdeed, expected_vectors, factory_to, rate_limited, refusal
 
@@ -324,37 +324,37 @@ def test_an_answer_that_is_of_no_use_is_paid_for(make, server):
     assert error is None
 
 
-def collect_paid(embedder, purse):
+def collect_paid(embedder, allowance):
     """The rows that were answered, and the error at the end."""
     rows = []
     try:
-        for part in embedder.parts(TEXTS, "document", purse=purse):
+        for part in embedder.parts(TEXTS, "document", allowance=allowance):
             rows += part.rows
     except EmbeddingError as error:
         return rows, type(error)
     return rows, None
 
 
-def test_no_more_is_sent_than_a_purse_pays_for(make, server):
+def test_no_more_is_sent_than_an_allowance_pays_for(make, server):
     # The server counts three tokens a text, and two were expected of it: 24 in all.
-    rows, error = collect_paid(make(most_inputs=1, api_requests=1), Purse([2] * 12))
+    rows, error = collect_paid(make(most_inputs=1, api_requests=1), Allowance([2] * 12))
     assert (8, 8, ReservationSpent) == (len(rows), len(server.calls), error)
 
 
 def test_what_is_repeated_is_paid_for_once_more(make, server):
-    rows, error = collect_paid(make(), Purse([3] * 12))
+    rows, error = collect_paid(make(), Allowance([3] * 12))
     assert (12, None) == (len(rows), error)
     server.script(FAULTS["quarter width"])
-    rows, error = collect_paid(make(), Purse([5] * 12))
+    rows, error = collect_paid(make(), Allowance([5] * 12))
     assert ([], ReservationSpent, 2) == (rows, error, len(server.calls))
     server.script(FAULTS["quarter width"])
-    rows, error = collect_paid(make(most_inputs=1, api_requests=1), Purse([6] * 12))
+    rows, error = collect_paid(make(most_inputs=1, api_requests=1), Allowance([6] * 12))
     assert (12, None, 2 + 13) == (len(rows), error, len(server.calls))
 
 
-def test_what_is_not_answered_costs_a_purse_nothing(make, server):
+def test_what_is_not_answered_costs_an_allowance_nothing(make, server):
     server.script(refusal(500), rate_limited(0.0), HTML)
-    rows, error = collect_paid(make(), Purse([3] * 12))
+    rows, error = collect_paid(make(), Allowance([3] * 12))
     assert (12, None, 4) == (len(rows), error, len(server.calls))
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from embedfleet.cli.entry import split_globals
 from embedfleet_producer.readers import confined
-from embedfleet_schema.settings import Settings
+from embedfleet_schema.settings import FORMER, Settings
 from plugins.documents import DOCUMENTS, ROOT, Block, blocks, prose
 
 LINK = re.compile(r"\]\(([^)\s]+)\)")
@@ -78,9 +78,10 @@ def generator() -> ModuleType:
 
 
 def known_variables() -> set[str]:
-    """Settings of the program, and what only the compose stack reads."""
+    """Settings of the program, by former names too, and what only the compose stack reads."""
     listed = generator().variables
     settings = {name for each in Settings.model_fields.items() for name in listed(*each)}
+    settings |= {f"EMBEDFLEET_{name.upper()}" for name in FORMER}
     files = (".env.example", "docker-compose.yml", "deploy/with_secrets.py")
     return settings.union(*(VARIABLE.findall((ROOT / name).read_text()) for name in files))
 

@@ -8,11 +8,11 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import httpx2
 import pytest
-from embedfleet_workers.limiter.batch_api import BatchApi, NotDone
 
 from embedfleet_schema.settings import load_settings
 from embedfleet_schema.types import Space
 from embedfleet_workers.embedders.api.factory import ApiEmbedderFactory
+from embedfleet_workers.provider_batches.batch_api import BatchApi, NotDone
 from embedfleet_workers.stop import Stop
 from plugins.open_limiter import OpenRegistry
 
@@ -108,7 +108,7 @@ async def sent(access: ApiEmbedderFactory, space: Space, server: Redirecting) ->
 
 
 @pytest.mark.parametrize("call", ["upload", "create", "retrieve", "lines", "delete"])
-def test_the_batch_lane_stops_at_a_redirect(servers, place, call):
+def test_the_batch_api_stops_at_a_redirect(servers, place, call):
     server, other = servers
     server.place = place
     api = BatchApi(load_settings(openai_base_url=server.url, openai_api_key="sk-secret"))

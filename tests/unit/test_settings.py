@@ -155,3 +155,25 @@ def test_what_is_no_number_is_refused_by_every_setting(name, value):
 def test_a_price_is_an_amount_of_money(price):
     with pytest.raises(BadSettings, match="prices"):
         load_settings(prices={"openai/m": price})
+
+
+def test_a_former_name_still_works_and_names_the_new_one(monkeypatch, caplog):
+    monkeypatch.setenv("EMBEDFLEET_LANE_SECONDS", "3")
+    assert 3 == load_settings().provider_batch_seconds
+    said = "EMBEDFLEET_LANE_SECONDS is deprecated: set EMBEDFLEET_PROVIDER_BATCH_SECONDS"
+    assert [said] == caplog.messages
+    monkeypatch.setenv("EMBEDFLEET_LANE_SECONDS", "no")
+    with pytest.raises(BadSettings, match="provider_batch_seconds"):
+        load_settings()
+
+
+def test_a_name_of_today_wins_over_a_former_one(monkeypatch, caplog):
+    monkeypatch.setenv("EMBEDFLEET_LANE_SECONDS", "3")
+    monkeypatch.setenv("EMBEDFLEET_PROVIDER_BATCH_SECONDS", "4")
+    assert 4 == load_settings().provider_batch_seconds
+    assert 5 == load_settings(provider_batch_seconds=5).provider_batch_seconds
+    assert [] == caplog.messages
+    assert 6 == load_settings(lane_seconds=6).provider_batch_seconds
+    assert 7 == load_settings(lane_seconds=6, provider_batch_seconds=7).provider_batch_seconds
+    said = "the setting lane_seconds is deprecated: give provider_batch_seconds"
+    assert [said, said] == caplog.messages

@@ -6,7 +6,7 @@ from importlib.resources import files
 
 from embedfleet_schema.statements import load
 from embedfleet_schema.store import transitions
-from embedfleet_schema.store.leaving import Leaving
+from embedfleet_schema.store.settlement import Settlement
 from embedfleet_schema.store.transitions import EDGES
 from plugins.documents import ROOT, blocks
 
@@ -35,7 +35,7 @@ def test_the_picture_shows_every_step_and_no_other():
 
 def test_each_step_is_a_function_of_that_name():
     for edge in EDGES:
-        assert hasattr(transitions, edge.name) or hasattr(Leaving, edge.name), edge
+        assert hasattr(transitions, edge.name) or hasattr(Settlement, edge.name), edge
 
 
 def test_no_other_file_has_a_statement_that_writes_a_state():

@@ -14,9 +14,9 @@ from embedfleet_schema.errors import DatabaseUnreachable, EmbedfleetError, Worke
 from embedfleet_schema.rings import TASK
 from embedfleet_schema.settings import load_settings
 from embedfleet_schema.types import QUEUES, Queue
-from embedfleet_workers.lane.runner import LaneRunner
 from embedfleet_workers.newer_tables import NewerTables
 from embedfleet_workers.pipeline import Outcome
+from embedfleet_workers.provider_batches.runner import ProviderBatchRunner
 from embedfleet_workers.runtime import Launch, Runtime
 from embedfleet_workers.sweeper import Sweeper
 from embedfleet_workers.versions import check_packages, check_server
@@ -38,7 +38,7 @@ class _Process:
     forks = False
     runtime: Runtime | None = None
     sweeper: Sweeper | None = None
-    lane: LaneRunner | None = None
+    provider_batches: ProviderBatchRunner | None = None
     newer_tables = NewerTables()
 
 
@@ -100,7 +100,7 @@ def note_launch(instance: Any, **_: object) -> None:  # noqa: ANN401 - Celery's 
 
 @signals.worker_ready.connect  # type: ignore[untyped-decorator]
 def start_main(**_: object) -> None:
-    """In the main process: sweeper and batch lane; and the runtime too, where slots are threads."""
+    """In the main process: sweeper, provider batches, and the runtime where slots are threads."""
     _Process.newer_tables.watch()
     if not _Process.forks:
         _start_runtime()
@@ -113,8 +113,8 @@ def start_main(**_: object) -> None:
     )
     _Process.sweeper.start()
     if _Process.launch is not None and "api" in _Process.launch.queues:
-        _Process.lane = LaneRunner(settings, doorbell.ring)
-        _Process.lane.start()
+        _Process.provider_batches = ProviderBatchRunner(settings, doorbell.ring)
+        _Process.provider_batches.start()
 
 
 @signals.worker_process_init.connect  # type: ignore[untyped-decorator]
@@ -124,7 +124,7 @@ def start_child(**_: object) -> None:
     Celery's solo pool sends this signal too, from the main process and before all else.
     """
     if _Process.forks:
-        _Process.sweeper = _Process.lane = None
+        _Process.sweeper = _Process.provider_batches = None
         _start_runtime()
 
 
@@ -142,9 +142,9 @@ def stop(**_: object) -> None:
     if _Process.sweeper is not None:
         _Process.sweeper.stop()
         _Process.sweeper = None
-    if _Process.lane is not None:
-        _Process.lane.stop()
-        _Process.lane = None
+    if _Process.provider_batches is not None:
+        _Process.provider_batches.stop()
+        _Process.provider_batches = None
     if _Process.runtime is not None:
         _Process.runtime.stop()
         _Process.runtime = None

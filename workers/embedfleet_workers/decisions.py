@@ -24,7 +24,7 @@ from embedfleet_workers.embedding_errors import (
     BadAnswer,
     EmbedderBusy,
     InputAtFault,
-    JobHeld,
+    JobPausedOrCancelled,
     ProviderStopped,
     ReservationSpent,
 )
@@ -110,7 +110,7 @@ def decide(  # noqa: PLR0911, PLR0912, C901 - a table reads best as one
             return Defer(DATABASE_WAIT_S)
         case psycopg.InterfaceError() | psycopg.errors.ReadOnlySqlTransaction():
             return Defer(DATABASE_WAIT_S)
-        case JobHeld() | ReservationSpent() | SystemExit() | KeyboardInterrupt():
+        case JobPausedOrCancelled() | ReservationSpent() | SystemExit() | KeyboardInterrupt():
             return Defer(0.0)
         case InputAtFault():
             return _isolate(texts, error.code)

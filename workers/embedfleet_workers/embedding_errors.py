@@ -28,7 +28,7 @@ class EmbedderBusy(EmbeddingError):
     seconds: float
 
 
-class JobHeld(EmbeddingError):
+class JobPausedOrCancelled(EmbeddingError):
     """Its job or its model was paused, or its job was cancelled."""
 
 

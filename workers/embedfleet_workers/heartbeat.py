@@ -25,7 +25,7 @@ GIVE_UP_SHARE = 0.75
 
 
 @dataclass(slots=True)
-class Held:
+class ActiveLease:
     """A lease in this process; `lost` once the database says so, or cannot be asked in time."""
 
     lease: Lease
@@ -50,22 +50,22 @@ class Heartbeat(threading.Thread):
         self._every_s = worker.heartbeat_seconds
         self._give_up_s = lease_s * GIVE_UP_SHARE
         self._lock = threading.Lock()
-        self._held: dict[int, Held] = {}
+        self._active: dict[int, ActiveLease] = {}
         self._done = (0, 0, 0)
         self._stopping = threading.Event()
         self._own = OwnConnection(db)
 
     @contextmanager
-    def holding(self, lease: Lease) -> Iterator[Held]:
+    def keeping(self, lease: Lease) -> Iterator[ActiveLease]:
         """Keep `lease` alive inside the block."""
-        held = Held(lease)
+        active = ActiveLease(lease)
         with self._lock:
-            self._held[lease.id] = held
+            self._active[lease.id] = active
         try:
-            yield held
+            yield active
         finally:
             with self._lock:
-                self._held.pop(lease.id, None)
+                self._active.pop(lease.id, None)
 
     def count(self, *, batches: int, chunks: int, tokens: int) -> None:
         """Add to what the next beat reports."""
@@ -101,13 +101,13 @@ class Heartbeat(threading.Thread):
 
     def _beat(self) -> None:
         with self._lock:
-            held = list(self._held.values())
-        if held:
+            active = list(self._active.values())
+        if active:
             asked = time.monotonic()
-            pairs = [(each.lease.id, each.lease.attempt) for each in held]
+            pairs = [(each.lease.id, each.lease.attempt) for each in active]
             with self._own.transaction() as conn:
                 alive = self._batches.heartbeat(pairs, conn)
-            for each in held:
+            for each in active:
                 each.beaten = asked
                 each.lost = each.lost or each.lease.id not in alive
         self._report()
@@ -124,5 +124,5 @@ class Heartbeat(threading.Thread):
     def _give_up(self) -> None:
         now = time.monotonic()
         with self._lock:
-            for each in self._held.values():
+            for each in self._active.values():
                 each.lost = each.lost or now - each.beaten > self._give_up_s

@@ -33,8 +33,8 @@ from embedfleet_workers.decisions import (
 )
 from embedfleet_workers.embedders.checks import no_vectors
 from embedfleet_workers.embedders.protocol import Embedder, EmbedsInParts, Vectors
-from embedfleet_workers.heartbeat import Heartbeat, Held
-from embedfleet_workers.parts import Parts
+from embedfleet_workers.heartbeat import ActiveLease, Heartbeat
+from embedfleet_workers.partial_answers import PartialAnswers
 from embedfleet_workers.reasons import describe, unquoted
 from embedfleet_workers.stop import Stop
 
@@ -110,7 +110,7 @@ class Pipeline:
         self._cooling = cooling or Cooling()
         self._price_of = price_of
         self._newer_tables = newer_tables
-        self._parts = Parts(batches, self._retry_write, price_of, self._failpoints)
+        self._parts = PartialAnswers(batches, self._retry_write, price_of, self._failpoints)
 
     def run_one(self, queue: Queue) -> Outcome:
         """Take one batch of `queue` through; says what became of it and never raises.
@@ -123,7 +123,7 @@ class Pipeline:
         started = time.monotonic()
         try:
             lease = self._batches.claim(
-                queue, beside=self._cooling.spaces(), price_of=self._price_of
+                queue, excluding=self._cooling.spaces(), price_of=self._price_of
             )
         except BaseException as error:  # noqa: BLE001 - see above
             self._note(error)
@@ -136,19 +136,19 @@ class Pipeline:
     def _process(self, lease: Lease, queue: Queue, *, claim_s: float) -> Outcome:
         started = embedded = time.monotonic()
         outcome = Outcome.DONE
-        with self._heartbeat.holding(lease) as held:
+        with self._heartbeat.keeping(lease) as active:
             try:
                 self._failpoints.hit("after_claim")
-                vectors = self._embed(held, queue)
+                vectors = self._embed(active, queue)
                 embedded = time.monotonic()
                 if vectors is not None:
-                    self._commit(held, vectors)
+                    self._commit(active, vectors)
                 self._disk.close()
                 self._failpoints.hit("after_commit_before_ack")
             except BaseException as error:  # noqa: BLE001 - see run_one
                 self._note(error)
                 embedded = max(embedded, started)
-                outcome = self._settle(held, error)
+                outcome = self._settle(active, error)
         ended = time.monotonic()
         self._observe(
             BatchStats(
@@ -165,21 +165,21 @@ class Pipeline:
         )
         return outcome
 
-    def _embed(self, held: Held, queue: Queue) -> Vectors | None:
+    def _embed(self, active: ActiveLease, queue: Queue) -> Vectors | None:
         """The vectors to be stored; None where they were stored as they came."""
-        held.lease = self._retry_write(held, lambda: self._batches.reuse(held.lease))
-        lease, space = held.lease, held.lease.collection.space
+        active.lease = self._retry_write(active, lambda: self._batches.reuse(active.lease))
+        lease, space = active.lease, active.lease.collection.space
         if not lease.texts:
             return no_vectors(space)
         embedder = self._embedder_for(space, queue)
         if isinstance(embedder, EmbedsInParts):
-            self._parts.take(held, embedder)
+            self._parts.take(active, embedder)
             return None
         return embedder.embed(lease.texts, "document")
 
-    def _commit(self, held: Held, vectors: Vectors) -> None:
+    def _commit(self, active: ActiveLease, vectors: Vectors) -> None:
         self._failpoints.hit("after_embed")
-        self._retry_write(held, lambda: self._batches.commit(held.lease, vectors))
+        self._retry_write(active, lambda: self._batches.commit(active.lease, vectors))
 
     def _note(self, error: BaseException) -> None:
         if isinstance(error, psycopg.errors.DiskFull):
@@ -187,8 +187,8 @@ class Pipeline:
         if isinstance(error, SchemaNewer):
             self._newer_tables(error)
 
-    def _settle(self, held: Held, error: BaseException) -> Outcome:
-        lease = held.lease
+    def _settle(self, active: ActiveLease, error: BaseException) -> Outcome:
+        lease = active.lease
         decision = decide(
             error, texts=len(lease.texts), errors=lease.errors, max_attempts=self._max_attempts
         )
@@ -198,7 +198,7 @@ class Pipeline:
             # Before the batch is back in the queue, or another slot would take it at once.
             self._cooling.cool(lease.collection.space_id, lease.collection.queue, seconds)
         try:
-            return self._retry_write(held, lambda: self._apply(lease, decision, reason))
+            return self._retry_write(active, lambda: self._apply(lease, decision, reason))
         except LeaseLost:
             return Outcome.LOST
         except BaseException as second:  # noqa: BLE001 - see run_one
@@ -226,19 +226,19 @@ class Pipeline:
             case Discard():
                 return Outcome.LOST
 
-    def _retry_write(self, held: Held, write: Callable[[], Written]) -> Written:
+    def _retry_write(self, active: ActiveLease, write: Callable[[], Written]) -> Written:
         """Write to the database, again after it was away: a vector is too dear to be thrown out.
 
         Repeating is harmless although a lost connection hides whether a commit went through: the
         fence lets it through only once.
         """
         while True:
-            if held.lost:
-                raise LeaseLost(batch=held.lease.id, attempt=held.lease.attempt)
+            if active.lost:
+                raise LeaseLost(batch=active.lease.id, attempt=active.lease.attempt)
             try:
                 return write()
             except _SHORT:
                 raise
             except _AWAY as error:
-                log.warning("batch %d waits for the database: %s", held.lease.id, describe(error))
+                log.warning("batch %d waits for the database: %s", active.lease.id, describe(error))
                 time.sleep(RECONNECT_S)

@@ -32,7 +32,7 @@ from embedfleet.cli.reading import (
 from embedfleet.cli.session import session
 from embedfleet_schema.amounts import quantity, volume
 from embedfleet_schema.catalogue.api_models import PRICES_AS_OF
-from embedfleet_schema.catalogue.batch_prices import PRICE_SHARE, has_batch_api
+from embedfleet_schema.catalogue.provider_batch_prices import PRICE_SHARE, has_batch_api
 from embedfleet_schema.money import money
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ def plan(
         print_json([asdict(each) | {"read": report_json(report)} for each in plans])
     else:
         note_shapes(report)
-        _print(plans, lane=has_batch_api(plans[0].model, here.settings()))
+        _print(plans, batched=has_batch_api(plans[0].model, here.settings()))
         say_report(report)
     first = plans[0]
     if first.rejected and not first.documents + first.unchanged:
@@ -146,9 +146,9 @@ def _progress() -> Iterator[Callable[[Counted], None]]:
         yield show
 
 
-def _print(plans: Sequence[Plan], *, lane: bool) -> None:
+def _print(plans: Sequence[Plan], *, batched: bool) -> None:
     first = plans[0]
-    for line in _lines(first, lane=lane):
+    for line in _lines(first, batched=batched):
         say(line)
     say_rejections(first.rejections, first.rejected)
     if len(plans) > 1:
@@ -162,7 +162,7 @@ def _print(plans: Sequence[Plan], *, lane: bool) -> None:
         note("Tokens marked ~ are estimates: the model's tokenizer is not available here")
 
 
-def _lines(plan: Plan, *, lane: bool) -> Iterator[str]:
+def _lines(plan: Plan, *, batched: bool) -> Iterator[str]:
     yield f"{plan.collection}: {plan.model}, {quantity(plan.dimensions, 'dimension')}"
     yield (
         f"{quantity(plan.documents, 'document')} new or changed, {plan.unchanged:,} unchanged, "
@@ -179,8 +179,8 @@ def _lines(plan: Plan, *, lane: bool) -> Iterator[str]:
     if plan.failed:
         yield f"{quantity(plan.failed, 'text')} would fail: {plan.model} cannot embed them"
     yield f"you pay for {_tokens(plan, plan.tokens_to_pay)} tokens: {_price(plan)}"
-    if plan.usd and lane:
-        yield f"with --lane batch: {money(PRICE_SHARE * plan.usd)}, within a day"
+    if plan.usd and batched:
+        yield f"with --provider-batches: {money(PRICE_SHARE * plan.usd)}, within a day"
     yield f"time: {_time(plan)}"
     yield f"on disk: {volume(plan.vector_bytes)} of vectors, without an index"
 

@@ -28,7 +28,7 @@ from embedfleet_schema.database import (
     Database,
 )
 from embedfleet_schema.errors import EmbedfleetError, NotConfigured
-from embedfleet_schema.leadership import DISK_PROBE, LANE
+from embedfleet_schema.leadership import DISK_PROBE, PROVIDER_BATCHES
 from embedfleet_schema.redis_clients import client
 from embedfleet_schema.redis_url import parse_redis_url
 from embedfleet_schema.requirements import Versions
@@ -203,8 +203,8 @@ def _servers(database: Database) -> Iterator[Finding]:
 
 
 def _held(space: int, number: int, holder: Holder) -> Finding:
-    if number == LANE:
-        return Finding("ok", "batch lane", f"has {holder}")
+    if number == PROVIDER_BATCHES:
+        return Finding("ok", "batch API", f"has {holder}")
     kind = {MODEL_LOCK_SPACE: "space", BUDGET_LOCK_SPACE: "job"}.get(space, "collection")
     what = {0: "sweep", -1: "migration", DISK_PROBE: "disk probe"}.get(number)
     found = f"the lock of {what or f'{kind} {number}'} is held by {holder}"
@@ -296,7 +296,7 @@ def _workers(database: Database, settings: Settings) -> Iterator[Finding]:
             f"{silent} stopped sending heartbeats within the last hour",
             advice,
         )
-    for queue in sorted({serving(each.queue, each.lane) for each in workers.queues(database)}):
+    for queue in sorted({serving(each.queue, each.delivery) for each in workers.queues(database)}):
         if not any(queue in worker.queues for worker in alive):
             start = command(settings, f"worker --queue {queue}")
             found = f"no worker serves queue {queue}, where batches wait"

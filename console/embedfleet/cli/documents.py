@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -37,7 +37,7 @@ from embedfleet.cli.session import session
 from embedfleet_schema.amounts import quantity
 from embedfleet_schema.errors import NothingAccepted, UsageError
 from embedfleet_schema.money import money
-from embedfleet_schema.types import LARGEST_ID, Lane
+from embedfleet_schema.types import LARGEST_ID
 from embedfleet_schema.unicode_forms import unicode_forms
 
 if TYPE_CHECKING:
@@ -68,14 +68,13 @@ Model = Annotated[
     str | None,
     typer.Option(help="Create the collection with this model if it is new."),
 ]
-
-
-LaneOption = Annotated[
-    Lane,
+ProviderBatches = Annotated[
+    bool,
     typer.Option(
-        metavar="live|batch", help="batch: by the provider's batch API, at half price within a day."
+        "--provider-batches", help="Use the provider's batch API: half the price, within a day."
     ),
 ]
+FormerLane = Annotated[Literal["live", "batch"] | None, typer.Option("--lane", hidden=True)]
 
 
 def add_to(app: typer.Typer) -> None:
@@ -91,7 +90,8 @@ def enqueue(
     model: Model = None,
     cutting: Cutting,
     budget: Budget = None,
-    lane: LaneOption = "live",
+    provider_batches: ProviderBatches = False,
+    lane: FormerLane = None,
     reading: Reading,
     replace: Replace = False,
     wait: Wait = False,
@@ -102,6 +102,8 @@ def enqueue(
     from embedfleet import ReadReport
     from embedfleet.progress import enqueue_progress
 
+    if lane is not None:
+        note("--lane is deprecated: --lane batch is --provider-batches, --lane live the default")
     here = session(context)
     report = ReadReport()
     documents = read(here.settings(), paths, reading, report)
@@ -109,7 +111,11 @@ def enqueue(
         collection = fleet.collection(name, model, chunking=cutting.chunking())
         with enqueue_progress() as show, _stays_queued():
             job = collection.enqueue(
-                documents, budget_usd=budget, lane=lane, replace=replace, on_window=show
+                documents,
+                budget_usd=budget,
+                provider_batches=provider_batches or lane == "batch",
+                replace=replace,
+                on_window=show,
             )
         with goes_on(job):
             if budget is not None and not json:

@@ -124,11 +124,11 @@ def _queues(overview: Overview) -> Listing:
 
 
 def _queue(queue: QueueInfo, overview: Overview) -> list[str]:
-    needed = serving(queue.queue, queue.lane)
+    needed = serving(queue.queue, queue.delivery)
     workers = sum(needed in worker.queues for worker in overview.alive)
     counts = (queue.ready, queue.deferred, queue.held, queue.leased, queue.tokens)
     start = f"none. Start one: embedfleet worker --queue {needed}"
-    called = queue.queue if queue.lane == "live" else f"{queue.queue}, lane {queue.lane}"
+    called = queue.queue if queue.delivery == "live" else f"{queue.queue}, provider batches"
     return [called, *(f"{count:,}" for count in counts), str(workers) if workers else start]
 
 

@@ -5,7 +5,7 @@ SELECT EXISTS (
     FROM (
         SELECT texts
         FROM embedfleet.batch
-        WHERE job_id = %(job_id)s AND state = 'pending' AND lane = 'live'
+        WHERE job_id = %(job_id)s AND state = 'pending' AND delivery = 'live'
             AND queue = %(queue)s AND id <> ALL (%(tried)s::bigint[])
         ORDER BY tokens / chunks, id
         LIMIT 20
@@ -34,7 +34,7 @@ SELECT CASE
         FROM embedfleet.batch AS o
         CROSS JOIN LATERAL unnest(o.texts) AS h (text_id)
         WHERE o.state = 'leased' AND o.collection_id = s.collection_id AND o.id <> %(id)s
-            AND o.lane = 'live'
+            AND o.delivery = 'live'
             AND h.text_id IN (SELECT unnest(%(texts)s::bigint[]))
     )
     THEN 'overlaps'
@@ -88,7 +88,7 @@ SELECT budget_usd IS NOT NULL AS has_budget FROM embedfleet.job WHERE id = %(job
 -- its file's: the answers are paid for, and fetched even if no worker lived for days.
 SELECT id, collection_id
 FROM embedfleet.batch
-WHERE state = 'leased' AND lease_until < now() AND lane = 'live'
+WHERE state = 'leased' AND lease_until < now() AND delivery = 'live'
 ORDER BY lease_until
 LIMIT 100;
 
@@ -107,12 +107,12 @@ FROM (
 LEFT JOIN (
     SELECT queue, count(*) AS leased
     FROM embedfleet.batch
-    WHERE state = 'leased' AND lane = 'live'
+    WHERE state = 'leased' AND delivery = 'live'
     GROUP BY queue
 ) AS l ON l.queue = w.queue
 WHERE EXISTS (
     SELECT FROM embedfleet.batch AS b
-    WHERE b.queue = w.queue AND b.lane = 'live' AND b.state = 'pending'
+    WHERE b.queue = w.queue AND b.delivery = 'live' AND b.state = 'pending'
         AND b.run_after <= now()
 );
 

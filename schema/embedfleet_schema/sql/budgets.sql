@@ -21,12 +21,12 @@ CROSS JOIN LATERAL (
         coalesce(sum(coalesce(reserved_usd, (%(factor)s::numeric * tokens + %(per_text)s::int * chunks)
             * %(price)s::numeric / 1000000)), 0) AS usd
     FROM embedfleet.batch
-    WHERE job_id = j.id AND state = 'leased' AND lane = 'live'
+    WHERE job_id = j.id AND state = 'leased' AND delivery = 'live'
         AND id IS DISTINCT FROM %(batch_id)s::bigint
 ) AS leased
 CROSS JOIN LATERAL (
     SELECT count(*) AS files, coalesce(sum((reserved ->> j.id::text)::numeric), 0) AS usd
-    FROM embedfleet.lane_file
+    FROM embedfleet.provider_batch
     WHERE space_id = %(space_id)s AND state IN ('filing', 'filed') AND reserved ? j.id::text
 ) AS filed
 WHERE j.id = %(job_id)s;
@@ -60,13 +60,13 @@ SET unsettled_usd = j.unsettled_usd + b.reserved_usd
 FROM embedfleet.batch AS b
 WHERE b.id = %(id)s AND b.reserved_usd > 0 AND j.id = b.job_id;
 
--- name: leave_file_unsettled
--- The same of a file that the provider may have answered, and nobody can fetch.
+-- name: leave_provider_batch_unsettled
+-- The same of a provider batch that the provider may have answered, and nobody can fetch.
 UPDATE embedfleet.job AS j
 SET unsettled_usd = j.unsettled_usd + r.usd::numeric
-FROM embedfleet.lane_file AS f
+FROM embedfleet.provider_batch AS f
 CROSS JOIN LATERAL jsonb_each_text(f.reserved) AS r (job_id, usd)
-WHERE f.id = %(file_id)s AND f.state IN ('filing', 'filed') AND j.id = r.job_id::bigint;
+WHERE f.id = %(provider_batch_id)s AND f.state IN ('filing', 'filed') AND j.id = r.job_id::bigint;
 
 -- name: short_budget
 -- The budget of a job that is to stop because too little of it is left for any of its texts, and

@@ -1,17 +1,17 @@
 -- name: row
 -- A part of the statements that change batches: what of a batch `b` is counted.
-b.collection_id, b.job_id, b.lane, b.state, b.chunks, b.stored, b.tokens, b.finished_at
+b.collection_id, b.job_id, b.delivery, b.state, b.chunks, b.stored, b.tokens, b.finished_at
 
 -- name: count
 -- The end of those statements, in the same round trip: what they change in the counters of jobs,
 -- in a new row, which nobody waits for. `moved` are the batches as they were (-1) and as they are
 -- (+1). Vectors that one batch got are counted along.
 INSERT INTO embedfleet.counter_delta
-    (collection_id, job_id, lane, open_batches, held_batches, queued, tokens, embedded, failed,
+    (collection_id, job_id, delivery, open_batches, held_batches, queued, tokens, embedded, failed,
         finished_at, vectors)
 SELECT d.*
 FROM (
-    SELECT m.collection_id, m.job_id, m.lane,
+    SELECT m.collection_id, m.job_id, m.delivery,
         nullif(sum(sign) FILTER (WHERE o.open), 0) AS open_batches,
         nullif(sum(sign) FILTER (WHERE m.state = 'held'), 0) AS held_batches,
         nullif(sum(sign * (m.chunks - m.stored)) FILTER (WHERE o.open), 0) AS queued,
@@ -23,7 +23,7 @@ FROM (
         nullif(%(vectors)s::bigint * count(*) FILTER (WHERE sign > 0), 0) AS vectors
     FROM moved AS m
     CROSS JOIN LATERAL (SELECT m.state IN ('pending', 'held', 'leased') AS open) AS o
-    GROUP BY m.collection_id, m.job_id, m.lane
+    GROUP BY m.collection_id, m.job_id, m.delivery
 ) AS d
 WHERE num_nonnulls(d.open_batches, d.held_batches, d.queued, d.tokens, d.embedded, d.failed,
     d.vectors) > 0;
@@ -68,21 +68,21 @@ GROUP BY collection_id
 
 -- name: of_jobs
 -- The same of the batches of jobs.
-SELECT job_id, lane, coalesce(sum(open_batches), 0)::bigint AS open_batches,
+SELECT job_id, delivery, coalesce(sum(open_batches), 0)::bigint AS open_batches,
     coalesce(sum(held_batches), 0)::bigint AS held_batches,
     coalesce(sum(queued), 0)::bigint AS queued, coalesce(sum(tokens), 0)::bigint AS tokens,
     coalesce(sum(embedded), 0)::bigint AS embedded, coalesce(sum(failed), 0)::bigint AS failed
 FROM (
-    SELECT job_id, lane, open_batches, held_batches, queued, tokens, embedded, failed
+    SELECT job_id, delivery, open_batches, held_batches, queued, tokens, embedded, failed
     FROM embedfleet.job_counter
     UNION ALL
-    SELECT job_id, lane, sum(open_batches), sum(held_batches), sum(queued), sum(tokens)::bigint,
+    SELECT job_id, delivery, sum(open_batches), sum(held_batches), sum(queued), sum(tokens)::bigint,
         sum(embedded), sum(failed)
     FROM embedfleet.counter_delta
     WHERE job_id IS NOT NULL
-    GROUP BY job_id, lane
+    GROUP BY job_id, delivery
 ) AS k
-GROUP BY job_id, lane
+GROUP BY job_id, delivery
 
 -- name: fold
 -- A page of changes is added up. Those of what was dropped or removed are left out.
@@ -108,15 +108,15 @@ WITH page AS (
         failures = k.failures + excluded.failures
 ), jobs AS (
     INSERT INTO embedfleet.job_counter AS k
-        (job_id, lane, open_batches, held_batches, queued, tokens, embedded, failed, finished_at)
-    SELECT p.job_id, p.lane, coalesce(sum(p.open_batches), 0), coalesce(sum(p.held_batches), 0),
+        (job_id, delivery, open_batches, held_batches, queued, tokens, embedded, failed, finished_at)
+    SELECT p.job_id, p.delivery, coalesce(sum(p.open_batches), 0), coalesce(sum(p.held_batches), 0),
         coalesce(sum(p.queued), 0), coalesce(sum(p.tokens), 0), coalesce(sum(p.embedded), 0),
         coalesce(sum(p.failed), 0), max(p.finished_at)
     FROM page AS p
     JOIN embedfleet.job AS j ON j.id = p.job_id
-    GROUP BY p.job_id, p.lane
-    ORDER BY p.job_id, p.lane
-    ON CONFLICT (job_id, lane) DO UPDATE
+    GROUP BY p.job_id, p.delivery
+    ORDER BY p.job_id, p.delivery
+    ON CONFLICT (job_id, delivery) DO UPDATE
     SET open_batches = k.open_batches + excluded.open_batches,
         held_batches = k.held_batches + excluded.held_batches,
         queued = k.queued + excluded.queued,
@@ -130,7 +130,7 @@ SELECT count(*) AS folded FROM page;
 -- name: differences
 -- A part of the others: what rows say beyond the counters of one collection and its jobs, as changes
 -- that would set them right. Rows and counters are of the same moment, so work goes on meanwhile.
-SELECT t.collection_id, NULL::bigint AS job_id, NULL::text AS lane, NULL::bigint AS open_batches,
+SELECT t.collection_id, NULL::bigint AS job_id, NULL::text AS delivery, NULL::bigint AS open_batches,
     NULL::bigint AS held_batches, NULL::bigint AS queued, NULL::bigint AS tokens,
     NULL::bigint AS embedded, NULL::bigint AS failed,
     nullif(t.documents - coalesce(k.documents, 0), 0) AS documents,
@@ -151,7 +151,7 @@ LEFT JOIN (
     {of_collections}
 ) AS k USING (collection_id)
 UNION ALL
-SELECT %(collection_id)s, job_id, lane,
+SELECT %(collection_id)s, job_id, delivery,
     nullif(coalesce(t.open_batches, 0) - coalesce(k.open_batches, 0), 0),
     nullif(coalesce(t.held_batches, 0) - coalesce(k.held_batches, 0), 0),
     nullif(coalesce(t.queued, 0) - coalesce(k.queued, 0), 0),
@@ -160,16 +160,16 @@ SELECT %(collection_id)s, job_id, lane,
     nullif(coalesce(t.failed, 0) - coalesce(k.failed, 0), 0),
     NULL, NULL, NULL, NULL, NULL
 FROM (
-    SELECT job_id, lane, sum(open_batches)::bigint AS open_batches,
+    SELECT job_id, delivery, sum(open_batches)::bigint AS open_batches,
         sum(held_batches)::bigint AS held_batches, sum(queued)::bigint AS queued,
         sum(tokens)::bigint AS tokens, sum(embedded)::bigint AS embedded,
         sum(failed)::bigint AS failed
     FROM (
-        SELECT job_id, lane, 0 AS open_batches, 0 AS held_batches, 0 AS queued, 0 AS tokens,
+        SELECT job_id, delivery, 0 AS open_batches, 0 AS held_batches, 0 AS queued, 0 AS tokens,
             removed_embedded AS embedded, removed_failed AS failed
         FROM embedfleet.job_counter
         UNION ALL
-        SELECT b.job_id, b.lane, o.open::int, (b.state = 'held')::int,
+        SELECT b.job_id, b.delivery, o.open::int, (b.state = 'held')::int,
             CASE WHEN o.open THEN b.chunks - b.stored END,
             CASE WHEN o.open THEN b.tokens * (b.chunks - b.stored) / b.chunks END,
             CASE b.state WHEN 'done' THEN b.chunks ELSE b.stored END,
@@ -181,7 +181,7 @@ FROM (
     WHERE job_id IN (
         SELECT id FROM embedfleet.job WHERE collection_id = %(collection_id)s
     )
-    GROUP BY job_id, lane
+    GROUP BY job_id, delivery
 ) AS t
 FULL JOIN (
     SELECT *
@@ -191,7 +191,7 @@ FULL JOIN (
     WHERE job_id IN (
         SELECT id FROM embedfleet.job WHERE collection_id = %(collection_id)s
     )
-) AS k USING (job_id, lane)
+) AS k USING (job_id, delivery)
 
 -- name: check
 -- How many counters are wrong.
@@ -203,7 +203,7 @@ FROM (
 
 -- name: repair
 INSERT INTO embedfleet.counter_delta
-    (collection_id, job_id, lane, open_batches, held_batches, queued, tokens, embedded, failed,
+    (collection_id, job_id, delivery, open_batches, held_batches, queued, tokens, embedded, failed,
         documents, live_documents, chunks, vectors, failures)
 SELECT *
 FROM (

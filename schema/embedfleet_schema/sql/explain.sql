@@ -48,23 +48,23 @@ WITH missing AS MATERIALIZED (
     WHERE b.state = 'leased' OR j.cancelled_at IS NULL
     GROUP BY b.id
 )
-SELECT b.id, b.job_id, b.state, b.queue, b.lane, o.texts, b.attempt, b.reason,
+SELECT b.id, b.job_id, b.state, b.queue, b.delivery, o.texts, b.attempt, b.reason,
     j.paused_at IS NOT NULL AS job_paused,
     CASE WHEN b.run_after > now() THEN b.run_after END AS not_before,
     CASE WHEN b.state = 'leased' THEN extract(epoch FROM now() - b.leased_at)::float8 END
         AS leased_s,
     CASE WHEN b.state = 'leased' THEN b.lease_until END AS lease_until,
-    CASE WHEN b.state = 'leased' AND b.lane = 'batch' THEN b.leased_at END AS filed_at,
+    CASE WHEN b.state = 'leased' AND b.delivery = 'provider_batch' THEN b.leased_at END AS filed_at,
     CASE WHEN b.state = 'leased' THEN w.hostname || ':' || w.pid END AS worker,
     CASE WHEN b.state = 'leased' THEN extract(epoch FROM now() - w.last_seen)::float8 END
         AS silent_s,
     coalesce({alive}, false) AS worker_alive,
-    CASE WHEN b.state = 'pending' AND b.lane = 'live' THEN (
+    CASE WHEN b.state = 'pending' AND b.delivery = 'live' THEN (
         SELECT count(*)
         FROM (
             SELECT
             FROM embedfleet.batch AS p
-            WHERE p.state = 'pending' AND p.lane = 'live' AND p.queue = b.queue
+            WHERE p.state = 'pending' AND p.delivery = 'live' AND p.queue = b.queue
                 AND p.run_after <= now()
                 AND (p.priority, p.run_after, p.id) < (b.priority, b.run_after, b.id)
             LIMIT %(most_ahead)s

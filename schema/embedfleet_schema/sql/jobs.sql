@@ -1,6 +1,6 @@
 -- name: create
-INSERT INTO embedfleet.job (collection_id, kind, budget_usd, lane, loading_until)
-VALUES (%(collection_id)s, %(kind)s, %(budget_usd)s, %(lane)s,
+INSERT INTO embedfleet.job (collection_id, kind, budget_usd, delivery, loading_until)
+VALUES (%(collection_id)s, %(kind)s, %(budget_usd)s, %(delivery)s,
     now() + make_interval(secs => %(loading_seconds)s))
 RETURNING id;
 
@@ -50,7 +50,7 @@ SELECT j.id, j.kind, c.name AS collection, c.queue, j.documents, j.unchanged, j.
     j.unsettled_usd::float8 AS unsettled_usd,
     (l.reserved_usd + (
         SELECT coalesce(sum((f.reserved ->> j.id::text)::numeric), 0)
-        FROM embedfleet.lane_file AS f
+        FROM embedfleet.provider_batch AS f
         WHERE f.space_id = s.id AND f.state IN ('filing', 'filed')
     ))::float8 AS reserved_usd,
     s.paused_at AS space_paused_at, s.pause_code AS space_pause_code,
@@ -80,8 +80,8 @@ CROSS JOIN LATERAL (
 ) AS k
 CROSS JOIN LATERAL (
     SELECT count(*) AS leased_batches, coalesce(sum(reserved_usd), 0) AS reserved_usd,
-        count(*) FILTER (WHERE lane = 'batch') AS filed_batches,
-        min(leased_at) FILTER (WHERE lane = 'batch') AS filed_at
+        count(*) FILTER (WHERE delivery = 'provider_batch') AS filed_batches,
+        min(leased_at) FILTER (WHERE delivery = 'provider_batch') AS filed_at
     FROM embedfleet.batch
     WHERE (job_id, state) >= (j.id, 'leased') AND (job_id, state) <= (j.id, 'leased')
 ) AS l

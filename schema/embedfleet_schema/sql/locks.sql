@@ -28,10 +28,10 @@ WHERE j.id = %(job_id)s;
 SELECT pg_advisory_xact_lock(%(spaces)s, s.id::int)
 FROM (SELECT unnest(%(ids)s::bigint[]) AS id ORDER BY id) AS s;
 
--- name: own_space_of_file
+-- name: own_space_of_provider_batch
 SELECT pg_advisory_xact_lock(%(spaces)s, space_id::int)
-FROM embedfleet.lane_file
-WHERE id = %(file_id)s;
+FROM embedfleet.provider_batch
+WHERE id = %(provider_batch_id)s;
 
 -- name: repair_alone
 -- Another lock than the collection's: those who add and remove go on beside.

@@ -1,7 +1,7 @@
 -- name: speed_of
 -- A part of others: tokens per second of the job `j`, while any of its batches was under way: all
 -- workers together, over its newest thousand, and how many those are. The first batch of a process
--- loads the model, and says nothing of the speed; nor do the batch lane's hours of waiting.
+-- loads the model, and says nothing of the speed; nor do the hours that provider batches wait.
 SELECT max(w.tokens) / sum(extract(epoch FROM upper(b.span) - lower(b.span)))::float8 AS speed,
     max(w.batches) AS batches
 FROM (
@@ -14,7 +14,7 @@ FROM (
             SELECT d.id, d.owner, d.tokens, d.leased_at, d.finished_at
             FROM embedfleet.batch AS d
             WHERE d.job_id = j.id AND d.finished_at IS NOT NULL AND d.state = 'done'
-                AND d.lane = 'live' AND d.leased_at < d.finished_at
+                AND d.delivery = 'live' AND d.leased_at < d.finished_at
             ORDER BY d.finished_at DESC
             LIMIT 1000
         ) AS n
@@ -25,7 +25,7 @@ CROSS JOIN LATERAL unnest(w.busy) AS b (span)
 
 -- name: finished
 -- A page of batches that finished some time ago, the oldest of each job first. Jobs are found one after
--- the other in the index. What a file of the batch lane has stays until the file has ended: its cost is
+-- the other in the index. What a provider batch has stays until that has ended: its cost is
 -- entered by them.
 WITH RECURSIVE ended AS (
     (
@@ -49,8 +49,8 @@ CROSS JOIN LATERAL (
     FROM embedfleet.batch AS f
     WHERE f.job_id = e.job_id AND f.finished_at < now() - make_interval(secs => %(kept_s)s)
         AND NOT EXISTS (
-            SELECT FROM embedfleet.lane_file AS l
-            WHERE l.id = f.lane_file_id AND l.state IN ('filing', 'filed')
+            SELECT FROM embedfleet.provider_batch AS l
+            WHERE l.id = f.provider_batch_id AND l.state IN ('filing', 'filed')
         )
     ORDER BY f.finished_at
     LIMIT %(limit)s
@@ -59,31 +59,31 @@ LIMIT %(limit)s;
 
 -- name: remember_speed
 -- How fast jobs went, before the batches that tell it are removed. A full thousand says it best.
-INSERT INTO embedfleet.job_counter AS k (job_id, lane, tokens_per_second)
+INSERT INTO embedfleet.job_counter AS k (job_id, delivery, tokens_per_second)
 SELECT j.id, 'live', s.speed
 FROM embedfleet.job AS j
 CROSS JOIN LATERAL (
     {speed_of}
 ) AS s
-LEFT JOIN embedfleet.job_counter AS r ON r.job_id = j.id AND r.lane = 'live'
+LEFT JOIN embedfleet.job_counter AS r ON r.job_id = j.id AND r.delivery = 'live'
 WHERE j.id = ANY (%(jobs)s::bigint[]) AND s.speed IS NOT NULL
     AND (s.batches >= 900 OR r.tokens_per_second IS NULL)
-ON CONFLICT (job_id, lane) DO UPDATE SET tokens_per_second = excluded.tokens_per_second;
+ON CONFLICT (job_id, delivery) DO UPDATE SET tokens_per_second = excluded.tokens_per_second;
 
 -- name: remove_batches
 -- Their counts stay with their job.
 WITH gone AS (
     DELETE FROM embedfleet.batch
     WHERE id = ANY (%(ids)s::bigint[]) AND finished_at IS NOT NULL
-    RETURNING job_id, lane, state, chunks, stored
+    RETURNING job_id, delivery, state, chunks, stored
 )
-INSERT INTO embedfleet.job_counter AS k (job_id, lane, removed_embedded, removed_failed)
-SELECT job_id, lane, sum(CASE state WHEN 'done' THEN chunks ELSE stored END),
+INSERT INTO embedfleet.job_counter AS k (job_id, delivery, removed_embedded, removed_failed)
+SELECT job_id, delivery, sum(CASE state WHEN 'done' THEN chunks ELSE stored END),
     sum(CASE state WHEN 'dead' THEN chunks - stored ELSE 0 END)
 FROM gone
-GROUP BY job_id, lane
-ORDER BY job_id, lane
-ON CONFLICT (job_id, lane) DO UPDATE
+GROUP BY job_id, delivery
+ORDER BY job_id, delivery
+ON CONFLICT (job_id, delivery) DO UPDATE
 SET removed_embedded = k.removed_embedded + excluded.removed_embedded,
     removed_failed = k.removed_failed + excluded.removed_failed;
 
@@ -112,5 +112,18 @@ WHERE id = ANY (ARRAY(
             WHERE k.job_id = j.id AND k.finished_at >= now() - make_interval(days => %(days)s)
         )
     ORDER BY j.id
+    LIMIT %(limit)s
+));
+
+-- name: remove_provider_batches
+-- A page of those that ended long ago, and that no batch names any more: one that was given back and
+-- waits since then keeps the row that it was filed in.
+DELETE FROM embedfleet.provider_batch
+WHERE id = ANY (ARRAY(
+    SELECT p.id
+    FROM embedfleet.provider_batch AS p
+    WHERE p.finished_at < now() - make_interval(days => %(days)s)
+        AND NOT EXISTS (SELECT FROM embedfleet.batch AS b WHERE b.provider_batch_id = p.id)
+    ORDER BY p.id
     LIMIT %(limit)s
 ));

@@ -204,7 +204,7 @@ GRANT SELECT, INSERT, UPDATE, DELETE ON embedfleet.awaited_batch
 TO embedfleet_producer, embedfleet_worker;
 -- New batches have their numbers before they are written: their texts point to them.
 GRANT USAGE ON SEQUENCE embedfleet.batch_id_seq TO embedfleet_producer;
-GRANT SELECT ON embedfleet.worker, embedfleet.usage, embedfleet.lane_file,
+GRANT SELECT ON embedfleet.worker, embedfleet.usage, embedfleet.provider_batch,
     embedfleet.batch_standing, embedfleet.collection_counter, embedfleet.job_counter
 TO embedfleet_producer;
 GRANT SELECT, INSERT ON embedfleet.counter_delta TO embedfleet_producer;
@@ -220,11 +220,12 @@ GRANT SELECT ON embedfleet.batch_standing TO embedfleet_worker;
 GRANT SELECT, UPDATE (paused_at, pause_reason, unsettled_usd, awaited), DELETE ON embedfleet.job
 TO embedfleet_worker;
 GRANT UPDATE (paused_at, pause_code, pause_reason) ON embedfleet.space TO embedfleet_worker;
-GRANT SELECT, INSERT, UPDATE ON embedfleet.usage, embedfleet.lane_file TO embedfleet_worker;
+GRANT SELECT, INSERT, UPDATE ON embedfleet.usage TO embedfleet_worker;
 GRANT INSERT ON embedfleet.space_check TO embedfleet_worker;
-GRANT SELECT, INSERT, UPDATE, DELETE ON embedfleet.failure, embedfleet.worker
+GRANT SELECT, INSERT, UPDATE, DELETE ON embedfleet.failure, embedfleet.worker,
+    embedfleet.provider_batch
 TO embedfleet_worker;
--- Who sweeps adds the counters up, and removes batches and jobs that ended.
+-- Who sweeps adds the counters up, and removes batches, jobs and provider batches that ended.
 GRANT SELECT, INSERT, DELETE ON embedfleet.counter_delta TO embedfleet_worker;
 GRANT SELECT, INSERT, UPDATE ON embedfleet.collection_counter, embedfleet.job_counter
 TO embedfleet_worker;

@@ -1,6 +1,6 @@
 -- name: standing
 -- Whether new batches of the job may run, and how.
-SELECT job_id, state, lane FROM embedfleet.batch_standing WHERE job_id = %(job_id)s;
+SELECT job_id, state, delivery FROM embedfleet.batch_standing WHERE job_id = %(job_id)s;
 
 -- name: numbers
 -- For new batches: their texts are stored before them, each with the batch that it waits in.
@@ -11,11 +11,11 @@ FROM generate_series(1, %(count)s);
 -- A batch of a job, as a producer packs it. Here and below, one that is cancelled keeps no texts:
 -- nobody asks for them again.
 INSERT INTO embedfleet.batch
-    (id, job_id, collection_id, space_id, queue, lane, state, priority, chunks, tokens, texts,
+    (id, job_id, collection_id, space_id, queue, delivery, state, priority, chunks, tokens, texts,
         finished_at)
 OVERRIDING SYSTEM VALUE
 VALUES
-    (%(id)s, %(job_id)s, %(collection_id)s, %(space_id)s, %(queue)s, %(lane)s, %(state)s,
+    (%(id)s, %(job_id)s, %(collection_id)s, %(space_id)s, %(queue)s, %(delivery)s, %(state)s,
         %(priority)s, %(chunks)s,
         %(tokens)s,
         CASE WHEN %(state)s <> 'cancelled' THEN %(texts)s::bigint[] ELSE '{}' END,
@@ -36,8 +36,8 @@ WHERE t.id = w.id;
 -- name: count_enqueued
 -- The same of all batches that a producer packed at once.
 INSERT INTO embedfleet.counter_delta
-    (collection_id, job_id, lane, open_batches, held_batches, queued, tokens, finished_at)
-SELECT %(collection_id)s, %(job_id)s, %(lane)s, o.batches,
+    (collection_id, job_id, delivery, open_batches, held_batches, queued, tokens, finished_at)
+SELECT %(collection_id)s, %(job_id)s, %(delivery)s, o.batches,
     CASE WHEN %(state)s = 'held' THEN o.batches END, o.queued, o.tokens,
     CASE WHEN o.batches IS NULL THEN now() END
 FROM (
@@ -48,7 +48,7 @@ FROM (
 ) AS o;
 
 -- name: claim
--- Lease what `best` is, to a worker, or to a file of the lane: that has no owner, and no heartbeat.
+-- Lease what `best` is, to a worker, or to a provider batch: that has no owner, and no heartbeat.
 WITH best AS (
     {best}
 )
@@ -58,7 +58,7 @@ SET state = 'leased',
     owner = %(owner)s,
     leased_at = now(),
     lease_until = now() + make_interval(secs => %(lease_seconds)s),
-    lane_file_id = coalesce(%(file_id)s::bigint, b.lane_file_id),
+    provider_batch_id = coalesce(%(provider_batch_id)s::bigint, b.provider_batch_id),
     reason = NULL
 FROM best
 WHERE b.id = best.id
@@ -75,14 +75,14 @@ SELECT set_config('enable_sort', 'off', true), set_config('jit', 'off', true);
 -- SKIP LOCKED: claimers never wait for each other.
 SELECT id
 FROM embedfleet.batch
-WHERE state = 'pending' AND lane = 'live' AND queue = %(queue)s AND run_after <= now()
+WHERE state = 'pending' AND delivery = 'live' AND queue = %(queue)s AND run_after <= now()
     AND job_id <> ALL (%(skipped)s::bigint[])
 ORDER BY priority, run_after, id
 FOR UPDATE SKIP LOCKED
 LIMIT 1;
 
--- name: best_beside
--- The same, beside the spaces that this process lets cool. The spaces with batches that wait are
+-- name: best_excluding
+-- The same, without the spaces that this process lets cool. The spaces with batches that wait are
 -- found one after the other in their index, each is asked for its first batch, and only one batch is
 -- locked, so that 100,000 batches of a cooling space cost nothing, and neither do collections. Rows
 -- are compared, and the order names what is equal: only the index by space gives that.
@@ -90,7 +90,7 @@ WITH RECURSIVE waiting AS (
     (
         SELECT space_id, queue
         FROM embedfleet.batch
-        WHERE state = 'pending' AND lane = 'live'
+        WHERE state = 'pending' AND delivery = 'live'
         ORDER BY space_id, queue, priority, run_after, id
         LIMIT 1
     )
@@ -100,7 +100,7 @@ WITH RECURSIVE waiting AS (
     CROSS JOIN LATERAL (
         SELECT b.space_id, b.queue
         FROM embedfleet.batch AS b
-        WHERE b.state = 'pending' AND b.lane = 'live'
+        WHERE b.state = 'pending' AND b.delivery = 'live'
             AND (b.space_id, b.queue) > (w.space_id, w.queue)
         ORDER BY b.space_id, b.queue, b.priority, b.run_after, b.id
         LIMIT 1
@@ -114,19 +114,19 @@ FROM (
         SELECT f.priority, f.run_after, f.id
         FROM embedfleet.batch AS f
         WHERE (f.space_id, f.queue) >= (w.space_id, %(queue)s)
-            AND (f.space_id, f.queue) <= (w.space_id, %(queue)s) AND f.lane = 'live'
+            AND (f.space_id, f.queue) <= (w.space_id, %(queue)s) AND f.delivery = 'live'
             AND f.state = 'pending' AND f.run_after <= now() AND f.job_id <> ALL (%(skipped)s::bigint[])
         ORDER BY f.space_id, f.queue, f.priority, f.run_after, f.id
         LIMIT 1
     ) AS first
-    WHERE w.queue = %(queue)s AND w.space_id <> ALL (%(beside)s::bigint[])
+    WHERE w.queue = %(queue)s AND w.space_id <> ALL (%(excluding)s::bigint[])
     ORDER BY first.priority, first.run_after, first.id
 ) AS s
 CROSS JOIN LATERAL (
     SELECT l.id
     FROM embedfleet.batch AS l
     WHERE (l.space_id, l.queue) >= (s.space_id, %(queue)s)
-        AND (l.space_id, l.queue) <= (s.space_id, %(queue)s) AND l.lane = 'live'
+        AND (l.space_id, l.queue) <= (s.space_id, %(queue)s) AND l.delivery = 'live'
         AND l.state = 'pending' AND l.run_after <= now() AND l.job_id <> ALL (%(skipped)s::bigint[])
     ORDER BY l.space_id, l.queue, l.priority, l.run_after, l.id
     FOR UPDATE SKIP LOCKED
@@ -140,7 +140,7 @@ LIMIT 1;
 WITH shortest AS MATERIALIZED (
     SELECT id, texts
     FROM embedfleet.batch
-    WHERE job_id = %(job_id)s AND state = 'pending' AND lane = 'live' AND queue = %(queue)s
+    WHERE job_id = %(job_id)s AND state = 'pending' AND delivery = 'live' AND queue = %(queue)s
         AND run_after <= now() AND id <> ALL (%(tried)s::bigint[])
     ORDER BY tokens / chunks, id
     LIMIT 20
@@ -186,14 +186,14 @@ FOR UPDATE OF b SKIP LOCKED;
 -- name: release
 -- Back to pending, or to where its job stands: held when paused, cancelled when cancelled.
 -- Without a delay a batch keeps its place in the queue: behind the others it would wait for hours.
--- What it waits for all the same is then said in words, in the time of this clock. `live`: from the
--- lane to the workers of its collection.
+-- What it waits for all the same is then said in words, in the time of this clock. `live`: from
+-- provider batches to the workers of its collection.
 WITH was AS (
     SELECT {row} FROM embedfleet.batch AS b WHERE b.id = %(id)s
 ), now AS (
     UPDATE embedfleet.batch AS b
     SET state = %(state)s,
-        lane = CASE WHEN %(live)s THEN 'live' ELSE b.lane END,
+        delivery = CASE WHEN %(live)s THEN 'live' ELSE b.delivery END,
         lease_until = NULL,
         owner = NULL,
         reserved_usd = NULL,
@@ -213,21 +213,23 @@ WITH was AS (
 {count};
 
 -- name: lock_leased
--- Those of a file, or some of them, that it has leased.
+-- Those of a provider batch, or some of them, that it has leased.
 SELECT id
 FROM embedfleet.batch
-WHERE lane_file_id = %(file_id)s AND state = 'leased' AND lane = 'batch'
+WHERE provider_batch_id = %(provider_batch_id)s AND state = 'leased'
+    AND delivery = 'provider_batch'
     AND (%(ids)s::bigint[] IS NULL OR id = ANY (%(ids)s::bigint[]))
 FOR UPDATE;
 
--- name: release_file
--- Batches that a file has go to where job and space stand: some of them, or all; to wait for the
--- lane again, or for the workers of their collection.
+-- name: release_provider_batch
+-- Batches that a provider batch has go to where job and space stand: some of them, or all; to wait for
+-- the next one, or for the workers of their collection.
 WITH filed AS (
     SELECT b.id, s.state AS target, {row}
     FROM embedfleet.batch AS b
     JOIN embedfleet.batch_standing AS s USING (job_id)
-    WHERE b.lane_file_id = %(file_id)s AND b.state = 'leased' AND b.lane = 'batch'
+    WHERE b.provider_batch_id = %(provider_batch_id)s AND b.state = 'leased'
+        AND b.delivery = 'provider_batch'
         AND (%(ids)s::bigint[] IS NULL OR b.id = ANY (%(ids)s::bigint[]))
     FOR UPDATE OF b
 ), was AS (
@@ -235,7 +237,7 @@ WITH filed AS (
 ), now AS (
     UPDATE embedfleet.batch AS b
     SET state = f.target,
-        lane = CASE WHEN %(live)s THEN 'live' ELSE b.lane END,
+        delivery = CASE WHEN %(live)s THEN 'live' ELSE b.delivery END,
         lease_until = NULL,
         run_after = CASE
             WHEN %(delay_s)s::float8 > 0
@@ -335,10 +337,10 @@ WITH was AS (
 -- for the one waits for both; which of the texts are whose is not known, so as many as can be go along.
 WITH now AS (
     INSERT INTO embedfleet.batch AS b
-        (job_id, collection_id, space_id, queue, lane, state, priority, run_after, chunks, tokens,
+        (job_id, collection_id, space_id, queue, delivery, state, priority, run_after, chunks, tokens,
             texts, parent_id, reason, finished_at)
     SELECT p.job_id, p.collection_id, p.space_id, p.queue,
-        CASE WHEN %(live)s THEN 'live' ELSE p.lane END, %(state)s, p.priority,
+        CASE WHEN %(live)s THEN 'live' ELSE p.delivery END, %(state)s, p.priority,
         CASE WHEN %(keeps_place)s THEN p.run_after ELSE now() END, %(chunks)s,
         coalesce(%(tokens)s::bigint, p.tokens * %(chunks)s / p.chunks),
         CASE

@@ -40,7 +40,7 @@ FROM embedfleet.worker AS w
 LEFT JOIN (
     SELECT owner, count(*) AS leased
     FROM embedfleet.batch
-    WHERE state = 'leased' AND lane = 'live'
+    WHERE state = 'leased' AND delivery = 'live'
     GROUP BY owner
 ) AS l ON l.owner = w.id
 WHERE {alive} OR (w.stopped_at IS NULL AND w.last_seen > now() - interval '1 hour')
@@ -49,11 +49,11 @@ ORDER BY w.hostname, w.pid;
 -- name: queues
 -- From the counters; what is leased, and what is put off, are few and are counted. Of what is put off
 -- so many are counted at most that this stays quick, and the rest passes for ready.
-SELECT o.queue, o.lane,
+SELECT o.queue, o.delivery,
     greatest(0, o.open - o.held - coalesce(l.leased, 0) - d.deferred) AS ready, d.deferred,
     o.held, coalesce(l.leased, 0) AS leased, o.tokens
 FROM (
-    SELECT c.queue, k.lane, sum(k.open_batches)::bigint AS open,
+    SELECT c.queue, k.delivery, sum(k.open_batches)::bigint AS open,
         sum(k.held_batches)::bigint AS held, sum(k.tokens)::bigint AS tokens
     FROM (
         {of_jobs}
@@ -61,27 +61,28 @@ FROM (
     JOIN embedfleet.job AS j ON j.id = k.job_id
     JOIN embedfleet.collection AS c ON c.id = j.collection_id
     WHERE k.open_batches > 0
-    GROUP BY c.queue, k.lane
+    GROUP BY c.queue, k.delivery
 ) AS o
 LEFT JOIN (
-    SELECT queue, lane, count(*) AS leased
+    SELECT queue, delivery, count(*) AS leased
     FROM embedfleet.batch
     WHERE state = 'leased'
-    GROUP BY queue, lane
-) AS l USING (queue, lane)
+    GROUP BY queue, delivery
+) AS l USING (queue, delivery)
 CROSS JOIN LATERAL (
     SELECT count(*) AS deferred
     FROM (
         SELECT
         FROM embedfleet.batch AS b
-        WHERE b.state = 'pending' AND b.queue = o.queue AND b.lane = 'live' AND o.lane = 'live'
+        WHERE b.state = 'pending' AND b.queue = o.queue AND b.delivery = 'live' AND o.delivery = 'live'
             AND b.priority = 0 AND b.run_after > now()
         UNION ALL
         SELECT
         FROM embedfleet.batch AS b
-        WHERE b.state = 'pending' AND b.queue = o.queue AND b.lane = 'batch' AND o.lane = 'batch'
+        WHERE b.state = 'pending' AND b.queue = o.queue AND b.delivery = 'provider_batch'
+            AND o.delivery = 'provider_batch'
             AND b.priority = 0 AND b.run_after > now()
         LIMIT %(most)s
     ) AS b
 ) AS d
-ORDER BY o.queue, o.lane DESC;
+ORDER BY o.queue, o.delivery;

@@ -25,7 +25,7 @@ from embedfleet_schema.store import (
     budgets,
     claims,
     counters,
-    pauses,
+    reconciliation,
     reuse,
     spaces,
     usage,
@@ -33,7 +33,7 @@ from embedfleet_schema.store import (
 from embedfleet_schema.store.budgets import SkippedJobs
 from embedfleet_schema.store.claims import PriceOf
 from embedfleet_schema.store.leases import Lease
-from embedfleet_schema.store.leaving import Leaving, leaving
+from embedfleet_schema.store.settlement import Settlement, settling
 from embedfleet_schema.store.transitions import Best
 from embedfleet_schema.store.usage import Spending
 from embedfleet_schema.types import Queue
@@ -70,10 +70,10 @@ class Batches:
         self,
         queue: Queue,
         *,
-        beside: Sequence[int] = (),
+        excluding: Sequence[int] = (),
         price_of: PriceOf = lambda _: None,
     ) -> Lease | None:
-        """Lease the best pending batch of `queue`, of no space of `beside`; None where there is
+        """Lease the best pending batch of `queue`, of no space of `excluding`; None where there is
         nothing to do.
 
         A batch with texts that another worker is just embedding is put back for a second: when its
@@ -85,9 +85,9 @@ class Batches:
             "queue": queue,
             "owner": self._owner,
             "lease_seconds": self._lease_seconds,
-            "beside": list(beside),
+            "excluding": list(excluding),
         }
-        best: Best = "best_beside" if beside else "best"
+        best: Best = "best_excluding" if excluding else "best"
         while True:
             try:
                 with self._db.transaction() as conn:
@@ -104,7 +104,7 @@ class Batches:
 
     def _release_stopped(self, lease: Lease) -> None:
         """Not in the claim, which shares no lock: what is held there would miss a resumption."""
-        with suppress(LeaseLost), self._leaving(lease) as batch:
+        with suppress(LeaseLost), self._settling(lease) as batch:
             batch.release(reason=STOPPED)
 
     def heartbeat(self, leases: Sequence[tuple[int, int]], conn: Connection[Any]) -> set[int]:
@@ -130,7 +130,7 @@ class Batches:
         if not (others and lease.text_ids):
             return lease
         try:
-            with self._leaving(lease) as batch:
+            with self._settling(lease) as batch:
                 copied = reuse.copy(batch.conn, lease.collection, lease.text_ids, others)
                 batch.store(len(copied), usd=0)
         except psycopg.errors.UndefinedTable:
@@ -147,7 +147,7 @@ class Batches:
         Raises:
             LeaseLost: the batch went to somebody else; nothing was written.
         """
-        with self._leaving(lease) as batch:
+        with self._settling(lease) as batch:
             inserted = self._insert(batch.conn, lease, matrix)
             batch.finish("done", inserted=inserted)
             self._enter(batch.conn, lease, spent)
@@ -170,7 +170,7 @@ class Batches:
             LeaseLost: the batch went to somebody else; nothing was written.
         """
         part = lease.only(rows)
-        with self._leaving(lease) as batch:
+        with self._settling(lease) as batch:
             inserted = self._insert(batch.conn, part, matrix)
             batch.go_live(part.text_ids)
             batch.store(inserted, usd=(spent and spent.usd) or 0)
@@ -194,7 +194,7 @@ class Batches:
         Where it keeps its place, nothing but the caller keeps it from being claimed at once: what
         it waits for is said in its reason.
         """
-        with self._leaving(lease) as batch:
+        with self._settling(lease) as batch:
             if keeps_place:
                 batch.release(reason=reason, wait_s=delay_s)
             else:
@@ -202,7 +202,7 @@ class Batches:
 
     def retry(self, lease: Lease, *, delay_s: float, reason: str) -> None:
         """Put the batch back and charge one error."""
-        with self._leaving(lease) as batch:
+        with self._settling(lease) as batch:
             batch.release(reason=reason, delay_s=delay_s, charge=1)
 
     def pause_space(self, lease: Lease, *, code: str, reason: str) -> None:
@@ -210,24 +210,24 @@ class Batches:
 
         Where the space is paused already, the first reason stays.
         """
-        with self._leaving(lease, pausing=True) as batch:
+        with self._settling(lease, pausing=True) as batch:
             batch.release(reason=f"{code}: {reason}")
             spaces.pause(batch.conn, lease.collection.space_id, code, reason)
-        pauses.carry_out(self._db)
+        reconciliation.reconcile(self._db)
 
     def split(self, lease: Lease, *, reason: str) -> None:
         """Replace the batch by two halves of what has no vector yet."""
-        with self._leaving(lease) as batch:
+        with self._settling(lease) as batch:
             batch.split(reason)
 
     def fail(self, lease: Lease, *, code: str, reason: str) -> None:
         """Record a failure for the texts that still had no vector, and close the batch."""
-        with self._leaving(lease) as batch:
+        with self._settling(lease) as batch:
             batch.fail(lease.text_ids, code=code, reason=reason)
 
     @contextmanager
-    def _leaving(self, lease: Lease, *, pausing: bool = False) -> Iterator[Leaving]:
-        with leaving(self._db, lease, pausing=pausing) as batch:
+    def _settling(self, lease: Lease, *, pausing: bool = False) -> Iterator[Settlement]:
+        with settling(self._db, lease, pausing=pausing) as batch:
             yield batch
         if batch.has_budget:
             self._skipped.end(lease.job_id)
@@ -249,7 +249,7 @@ class Batches:
             space_id = lease.collection.space_id
             usage.add(conn, space_id, spent, job_id=lease.job_id, worker_id=self._owner)
 
-    def _pause_if_spent(self, lease: Lease, batch: Leaving, spent: Spending | None) -> bool:
+    def _pause_if_spent(self, lease: Lease, batch: Settlement, spent: Spending | None) -> bool:
         """Whether the job was paused for its budget's sake."""
         if not batch.has_budget or spent is None:
             return False

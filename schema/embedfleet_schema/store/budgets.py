@@ -216,8 +216,8 @@ def leave_unsettled(conn: Connection[Any], batch_id: int) -> None:
     conn.execute(_SQL["leave_unsettled"], {"id": batch_id})
 
 
-def leave_file_unsettled(conn: Connection[Any], file_id: int) -> None:
-    conn.execute(_SQL["leave_file_unsettled"], {"file_id": file_id})
+def leave_provider_batch_unsettled(conn: Connection[Any], provider_batch_id: int) -> None:
+    conn.execute(_SQL["leave_provider_batch_unsettled"], {"provider_batch_id": provider_batch_id})
 
 
 def pause_unaffordable(db: Database, short: Unaffordable) -> bool:

@@ -12,7 +12,7 @@ from embedfleet_schema.statements import composed, load
 from embedfleet_schema.store import budgets, collections, transitions
 from embedfleet_schema.store.budgets import SkippedJobs, Unaffordable, Wait
 from embedfleet_schema.store.leases import Lease
-from embedfleet_schema.store.leaving import Leaving
+from embedfleet_schema.store.settlement import Settlement
 from embedfleet_schema.store.transitions import Best
 
 _SQL = load("batches")
@@ -74,9 +74,9 @@ def claim(
     return None
 
 
-def _claimed(conn: Connection[Any], lease: Lease) -> Leaving:
+def _claimed(conn: Connection[Any], lease: Lease) -> Settlement:
     """What was claimed in this transaction is still ours, and of a job that nobody has stopped."""
-    return Leaving(conn, lease.id, lease.collection, lease.text_ids, "pending", has_budget=False)
+    return Settlement(conn, lease.id, lease.collection, lease.text_ids, "pending", has_budget=False)
 
 
 def _put_back(conn: Connection[Any], lease: Lease, wait: Wait, skipped: SkippedJobs) -> None:

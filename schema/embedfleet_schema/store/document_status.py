@@ -9,7 +9,7 @@ from typing import Literal
 
 from embedfleet_schema.amounts import quantity
 from embedfleet_schema.store.spaces import PausedSpace
-from embedfleet_schema.types import Lane, Queue, serving
+from embedfleet_schema.types import Delivery, Queue, serving
 
 State = Literal["live", "incomplete", "waiting", "rejected", "unknown"]
 
@@ -52,7 +52,7 @@ class OpenBatch:
     job_id: int
     state: Literal["pending", "held", "leased"]
     queue: Queue
-    lane: Lane
+    delivery: Delivery
     texts: int
     attempt: int
     reason: str | None
@@ -182,7 +182,7 @@ def _of_batch(batch: OpenBatch) -> Iterator[str]:
     elif batch.not_before is not None:
         yield f"{name} waits until {_clock(batch.not_before)}{_why(batch)}."
     else:
-        filing = batch.lane == "batch"
+        filing = batch.delivery == "provider_batch"
         what = "to be filed with its provider's batch API" if filing else "for a worker"
         yield f"{name} waits {what}{_ahead(batch.ahead)}{_why(batch)}."
 
@@ -205,7 +205,9 @@ def _of_failures(found: Explanation) -> Iterator[str]:
 def _what_to_do(found: Explanation) -> Iterator[str]:
     if found.paused is not None:
         yield f"{found.paused}. Go on with: embedfleet resume {found.paused.model}."
-    pending = [serving(each.queue, each.lane) for each in found.batches if each.state == "pending"]
+    pending = [
+        serving(each.queue, each.delivery) for each in found.batches if each.state == "pending"
+    ]
     if pending and not found.live_workers:
         yield (
             f"No worker serves queue {pending[0]}. "

@@ -145,7 +145,7 @@ def merge(
         standing = transitions.standing(conn, job_id)
         if window.documents:
             temp_tables.create(conn)
-        registry = Registry(conn, collection, standing.lane)
+        registry = Registry(conn, collection, standing.delivery)
         texts = registry.register(
             window.texts(), window.waiting, window.failures.keys(), batch_tokens=batch_tokens
         )

@@ -77,9 +77,11 @@ def own_spaces(conn: Connection[Any], spaces: Sequence[int]) -> None:
     conn.execute(_SQL["own_spaces"], _KINDS | {"ids": list(spaces)})
 
 
-def own_space_of_file(conn: Connection[Any], file_id: int) -> None:
-    """Own the space of a file of the lane, whose batches may be of any number of collections."""
-    conn.execute(_SQL["own_space_of_file"], _KINDS | {"file_id": file_id})
+def own_space_of_provider_batch(conn: Connection[Any], provider_batch_id: int) -> None:
+    """Own the space of a provider batch, whose batches may be of any number of collections."""
+    conn.execute(
+        _SQL["own_space_of_provider_batch"], _KINDS | {"provider_batch_id": provider_batch_id}
+    )
 
 
 def repair_alone(conn: Connection[Any], collection_id: int) -> None:

@@ -17,7 +17,7 @@ from embedfleet_schema.packing import Packed, pack
 from embedfleet_schema.statements import composed, load
 from embedfleet_schema.store import temp_tables, transitions
 from embedfleet_schema.store.transitions import NewBatch
-from embedfleet_schema.types import CollectionInfo, Lane, as_uuids
+from embedfleet_schema.types import CollectionInfo, Delivery, as_uuids
 
 _SQL = load("registry")
 _AWAITABLE = _SQL["awaitable"]
@@ -68,10 +68,12 @@ class Registry:
     tables of its window where there are new texts.
     """
 
-    def __init__(self, conn: Connection[Any], collection: CollectionInfo, lane: Lane) -> None:
+    def __init__(
+        self, conn: Connection[Any], collection: CollectionInfo, delivery: Delivery
+    ) -> None:
         self._conn = conn
         self._collection = collection
-        self._lane = lane
+        self._delivery = delivery
 
     def register(
         self,
@@ -131,7 +133,11 @@ class Registry:
 
     def waiting(self, keys: Sequence[str]) -> list[Known]:
         """The texts that unchanged documents of these keys still wait for."""
-        values = {"collection_id": self._collection.id, "keys": list(keys), "lane": self._lane}
+        values = {
+            "collection_id": self._collection.id,
+            "keys": list(keys),
+            "delivery": self._delivery,
+        }
         statement = composed(_SQL["waiting"], self._collection, open_batch=_OPEN_BATCH)
         return [Known(*row) for row in self._conn.execute(statement, values)]
 
@@ -164,7 +170,7 @@ class Registry:
         if not texts:
             return []
         statement = composed(_SQL["known"], self._collection, open_batch=_OPEN_BATCH)
-        values = {"hashes": as_uuids(texts), "lane": self._lane}
+        values = {"hashes": as_uuids(texts), "delivery": self._delivery}
         found = [Known(*row) for row in self._conn.execute(statement, values)]
         others = [
             texts[each.hash].key for each in found if texts[each.hash].content != each.content
@@ -175,7 +181,7 @@ class Registry:
 
     def _hold(self, batches: Collection[int]) -> set[int]:
         statement = _SQL["hold_batches"].format(awaitable=_AWAITABLE)
-        values = {"batches": list(batches), "lane": self._lane}
+        values = {"batches": list(batches), "delivery": self._delivery}
         return {batch_id for (batch_id,) in self._conn.execute(statement, values)}
 
     def _insert(

@@ -1,4 +1,6 @@
-"""What has ended and is not needed any more: batches soon after they finished, jobs after weeks."""
+"""What has ended and is not needed any more: batches soon after they finished, jobs and provider
+batches after weeks.
+"""
 
 from __future__ import annotations
 
@@ -41,10 +43,19 @@ def remove_jobs(db: Database, *, days: int) -> int:
     """Remove jobs that ended more than so many days ago, a page at a time; returns how many. With
     0 days none is removed.
     """
+    return _remove_ended(db, "remove_jobs", days)
+
+
+def remove_provider_batches(db: Database, *, days: int) -> int:
+    """The same with provider batches."""
+    return _remove_ended(db, "remove_provider_batches", days)
+
+
+def _remove_ended(db: Database, statement: str, days: int) -> int:
     removed = 0
     while days:
         with db.transaction() as conn:
-            page = conn.execute(_SQL["remove_jobs"], {"days": days, "limit": PAGE}).rowcount
+            page = conn.execute(_SQL[statement], {"days": days, "limit": PAGE}).rowcount
         removed += page
         if page < PAGE:
             break

@@ -17,11 +17,11 @@ from embedfleet_schema.store import (
     collections,
     counters,
     locks,
-    pauses,
+    reconciliation,
     retention,
     workers,
 )
-from embedfleet_schema.store.leaving import Leaving, expired
+from embedfleet_schema.store.settlement import Settlement, expired
 from embedfleet_schema.types import CollectionInfo, Queue
 
 _SQL = load("batches")
@@ -49,7 +49,7 @@ def sweep(db: Database, *, reclaim: bool = True) -> Swept | None:
     just doing it.
     """
     swept = Swept()
-    left: list[Leaving] = []
+    left: list[Settlement] = []
     with db.transaction() as conn:
         mine = conn.execute(_SQL["try_sweep_lock"], {"space": LOCK_SPACE}).fetchone()
         if mine is None or not mine[0]:
@@ -60,7 +60,7 @@ def sweep(db: Database, *, reclaim: bool = True) -> Swept | None:
             with suppress(psycopg.errors.LockNotAvailable, UnknownCollection):
                 collection = collections.by_id(conn, collection_id)
                 left += _reclaim(short_waits, swept, batch_id, collection)
-        pauses.carry_out_some(db)
+        reconciliation.reconcile_some(db)
         _tidy(db)
         rows = conn.execute(_SQL["idle_slots"].format(alive=workers.ALIVE))
         swept.idle = {queue: int(idle) for queue, idle in rows if idle > 0}
@@ -92,7 +92,7 @@ def _reclaim(
     swept: Swept,
     batch_id: int,
     collection: CollectionInfo,
-) -> list[Leaving]:
+) -> list[Settlement]:
     """One expired batch in its own transaction, its locks taken in the order of a commit; returns
     what is to be pruned.
     """
@@ -109,7 +109,7 @@ def _reclaim(
     return [batch]
 
 
-def _charge(batch: Leaving, crashes: int, swept: Swept) -> None:
+def _charge(batch: Settlement, crashes: int, swept: Swept) -> None:
     """Its worker is gone, which may be the fault of the batch."""
     batch.conn.execute(_SQL["charge_crash"], {"id": batch.id})
     reason = f"{crashes} workers stopped sending heartbeats while they had it"

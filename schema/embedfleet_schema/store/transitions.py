@@ -16,22 +16,22 @@ from embedfleet_schema.errors import UnknownJob
 from embedfleet_schema.statements import composed, load
 from embedfleet_schema.store import awaiting, counters, locks
 from embedfleet_schema.store.awaiting import Standing
-from embedfleet_schema.types import CollectionInfo, Lane
+from embedfleet_schema.types import CollectionInfo, Delivery
 
 _SQL = load("transitions")
 
 Closed = Literal["done", "split", "dead"]
 State = Literal[Standing, "leased", Closed]
 # The statements that find what is claimed.
-Best = Literal["best", "best_beside", "smallest", "chosen"]
+Best = Literal["best", "best_excluding", "smallest", "chosen"]
 
 
 class JobStanding(NamedTuple):
-    """A job, and the state and the lane of its new batches."""
+    """A job, and the state and the delivery of its new batches."""
 
     job_id: int
     state: Standing
-    lane: Lane
+    delivery: Delivery
 
 
 class NewBatch(NamedTuple):
@@ -133,8 +133,8 @@ def divide(
 ) -> None:
     """Make a batch of some texts of another, in its place or behind the others.
 
-    `tokens` are its share of them where they were not counted. `live`: it goes from the batch lane
-    to the workers of its collection.
+    `tokens` are its share of them where they were not counted. `live`: it goes from provider
+    batches to the workers of its collection.
     """
     texts = {"texts": list(text_ids), "chunks": len(text_ids), "tokens": tokens}
     values = {"id": batch_id, "state": target, "reason": reason, "live": live}
@@ -175,35 +175,44 @@ def claim(
     collection: CollectionInfo | None = None,
 ) -> tuple[Any, ...] | None:
     """Lease the first batch that a statement finds, to a worker."""
-    return conn.execute(claiming(best, collection), {"file_id": None, **values}).fetchone()
+    return conn.execute(
+        claiming(best, collection), {"provider_batch_id": None, **values}
+    ).fetchone()
 
 
-def claim_for_file(
-    conn: Connection[Any], file_id: int, ids: Sequence[int], *, lease_seconds: float
+def claim_for_provider_batch(
+    conn: Connection[Any], provider_batch_id: int, ids: Sequence[int], *, lease_seconds: float
 ) -> None:
-    """Lease batches that the caller has locked, to a file of the lane."""
-    values = {"ids": list(ids), "file_id": file_id, "lease_seconds": lease_seconds}
+    """Lease batches that the caller has locked, to a provider batch."""
+    values = {
+        "ids": list(ids),
+        "provider_batch_id": provider_batch_id,
+        "lease_seconds": lease_seconds,
+    }
     conn.execute(claiming("chosen"), values | {"owner": None})
 
 
-def release_file(
+def release_provider_batch(
     conn: Connection[Any],
-    file_id: int,
+    provider_batch_id: int,
     *,
     reason: str | None,
     delay_s: float = 0.0,
     live: bool = False,
     ids: Sequence[int] | None = None,
 ) -> list[tuple[State, str]]:
-    """Give the leases up that a file of the lane has, or those of `ids`; returns the state and the
-    queue of each. The arguments are those of `Leaving.release`.
+    """Give the leases up that a provider batch has, or those of `ids`; returns the state and the
+    queue of each. The arguments are those of `Settlement.release`.
     """
-    locks.own_space_of_file(conn, file_id)
-    values: dict[str, Any] = {"file_id": file_id, "ids": None if ids is None else list(ids)}
-    held = [batch_id for (batch_id,) in conn.execute(_SQL["lock_leased"], values)]
-    awaiting.inherit(conn, held, leaving=True)
+    locks.own_space_of_provider_batch(conn, provider_batch_id)
+    values: dict[str, Any] = {
+        "provider_batch_id": provider_batch_id,
+        "ids": None if ids is None else list(ids),
+    }
+    leased = [batch_id for (batch_id,) in conn.execute(_SQL["lock_leased"], values)]
+    awaiting.inherit(conn, leased, leaving=True)
     values |= {"reason": reason, "delay_s": delay_s, "live": live}
-    return change(conn, "release_file", values).fetchall()
+    return change(conn, "release_provider_batch", values).fetchall()
 
 
 def align(conn: Connection[Any], ids: Sequence[int]) -> int:

@@ -13,7 +13,7 @@ from psycopg.rows import class_row
 from embedfleet_schema.database import Database
 from embedfleet_schema.statements import load
 from embedfleet_schema.store import counters
-from embedfleet_schema.types import Lane, Queue
+from embedfleet_schema.types import Delivery, Queue
 
 _SQL = load("workers")
 
@@ -61,13 +61,13 @@ class WorkerInfo:
 
 @dataclass(frozen=True, slots=True)
 class QueueInfo:
-    """The open batches of a queue in one lane; `tokens` are those that are still to be embedded.
+    """The open batches of a queue by delivery; `tokens` are those that are still to be embedded.
 
     Of those that are `deferred`, 5,000 are counted at most; the others pass for ready.
     """
 
     queue: Queue
-    lane: Lane
+    delivery: Delivery
     ready: int
     deferred: int
     held: int

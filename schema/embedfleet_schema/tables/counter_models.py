@@ -18,14 +18,14 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from embedfleet_schema.tables.declarations import SCHEMA, Base, tally
 
-# What one transaction changed, of a job and its batches in one lane, or of a collection alone. No
-# row is ever updated or looked up: it has no key.
+# What one transaction changed, of a job and its batches of one delivery, or of a collection alone.
+# No row is ever updated or looked up: it has no key.
 counter_delta = Table(
     "counter_delta",
     Base.metadata,
     Column("collection_id", BigInteger, nullable=False),
     Column("job_id", BigInteger),
-    Column("lane", Text),
+    Column("delivery", Text),
     Column("open_batches", Integer),
     Column("held_batches", Integer),
     Column("queued", Integer),
@@ -60,7 +60,7 @@ class CollectionCounter(Base):
 
 
 class JobCounter(Base):
-    """The batches of a job in one lane, less what is still in `counter_delta`.
+    """The batches of a job of one delivery, less what is still in `counter_delta`.
 
     `queued` are texts of open batches without a vector and `tokens` theirs; `embedded` and `failed`
     are those of all batches, and `removed_...` of those that were removed since they finished.
@@ -75,7 +75,7 @@ class JobCounter(Base):
         primary_key=True,
         autoincrement=False,
     )
-    lane: Mapped[str] = mapped_column(primary_key=True)
+    delivery: Mapped[str] = mapped_column(primary_key=True)
     open_batches: Mapped[int] = tally()
     held_batches: Mapped[int] = tally()
     queued: Mapped[int] = tally()
@@ -87,4 +87,4 @@ class JobCounter(Base):
     removed_failed: Mapped[int] = tally()
     tokens_per_second: Mapped[float | None]
 
-    __table_args__ = (CheckConstraint("lane IN ('live', 'batch')", name="lane"),)
+    __table_args__ = (CheckConstraint("delivery IN ('live', 'provider_batch')", name="delivery"),)

@@ -34,8 +34,8 @@ from embedfleet_schema.tables.declarations import (
     timestamp,
 )
 from embedfleet_schema.tables.provider_models import (
-    LaneFile,
     LimitGroup,
+    ProviderBatch,
     QueryVector,
     RateLimit,
     Usage,
@@ -51,8 +51,8 @@ __all__ = [
     "Failure",
     "Job",
     "JobCounter",
-    "LaneFile",
     "LimitGroup",
+    "ProviderBatch",
     "QueryVector",
     "RateLimit",
     "Space",
@@ -145,7 +145,7 @@ class Job(Base):
     budget_usd: Mapped[Decimal | None]
     unsettled_usd: Mapped[Decimal] = mapped_column(server_default=text("0"))
     pause_reason: Mapped[str | None]
-    lane: Mapped[str] = mapped_column(server_default=text("'live'"))
+    delivery: Mapped[str] = mapped_column(server_default=text("'live'"))
     failed: Mapped[int] = tally()
     loading_until: Mapped[datetime] = mapped_column(
         server_default=text("(now() + '1 day'::interval)")
@@ -154,7 +154,7 @@ class Job(Base):
     awaited: Mapped[int] = tally()
 
     __table_args__ = (
-        CheckConstraint("lane IN ('live', 'batch')", name="lane"),
+        CheckConstraint("delivery IN ('live', 'provider_batch')", name="delivery"),
         CheckConstraint("kind IN ('enqueue', 'repair', 'retry')", name="kind"),
         CheckConstraint("budget_usd > 0", name="budget_usd"),
         Index("ix_job_collection_id", "collection_id"),
@@ -172,19 +172,19 @@ class Batch(Base):
     `attempt` counts claims and fences the commit; `errors` and `crashes` are what is charged.
     `stored` counts those of its `chunks` that got their vector: answers are stored as they arrive.
     Of a batch that ended, `chunks` are those that got a vector or failed: what was deleted before
-    is in no count. Workers claim what is in the lane `live`; a lease in the other has no owner but
-    its file.
-    `reserved_usd` is what a lease may still cost a job that has a budget. `space_id` is that of its
-    collection, for indexes.
+    is in no count. Workers claim what is `live`; what a provider batch has leased has no other
+    owner.
+    `reserved_usd` is what a lease may still cost a job that has a budget. `collection_id` is that
+    of its job, and `space_id` that of its collection, for indexes.
     """
 
     __tablename__ = "batch"
 
     id: Mapped[int] = identity()
     job_id: Mapped[int] = belongs_to("job")
-    collection_id: Mapped[int] = belongs_to("collection")
+    collection_id: Mapped[int] = mapped_column(BigInteger)
     queue: Mapped[str]
-    lane: Mapped[str] = mapped_column(server_default=text("'live'"))
+    delivery: Mapped[str] = mapped_column(server_default=text("'live'"))
     state: Mapped[str]
     priority: Mapped[int] = mapped_column(SmallInteger, server_default=text("0"))
     run_after: Mapped[datetime] = timestamp()
@@ -203,8 +203,8 @@ class Batch(Base):
     parent_id: Mapped[int | None] = mapped_column(BigInteger)
     created_at: Mapped[datetime] = timestamp()
     finished_at: Mapped[datetime | None]
-    lane_file_id: Mapped[int | None] = mapped_column(
-        BigInteger, ForeignKey(f"{SCHEMA}.lane_file.id")
+    provider_batch_id: Mapped[int | None] = mapped_column(
+        BigInteger, ForeignKey(f"{SCHEMA}.provider_batch.id")
     )
     space_id: Mapped[int] = mapped_column(BigInteger)
 
@@ -213,7 +213,7 @@ class Batch(Base):
             "state IN ('pending', 'held', 'leased', 'done', 'split', 'dead', 'cancelled')",
             name="state",
         ),
-        CheckConstraint("lane IN ('live', 'batch')", name="lane"),
+        CheckConstraint("delivery IN ('live', 'provider_batch')", name="delivery"),
         CheckConstraint("(state = 'leased') = (lease_until IS NOT NULL)", name="lease"),
         Index(
             "ix_batch_claim",
@@ -221,27 +221,27 @@ class Batch(Base):
             "priority",
             "run_after",
             "id",
-            postgresql_where=text("state = 'pending' AND lane = 'live'"),
+            postgresql_where=text("state = 'pending' AND delivery = 'live'"),
         ),
         Index(
-            "ix_batch_claim_beside",
+            "ix_batch_claim_excluding",
             "space_id",
             "queue",
             "priority",
             "run_after",
             "id",
-            postgresql_where=text("state = 'pending' AND lane = 'live'"),
+            postgresql_where=text("state = 'pending' AND delivery = 'live'"),
         ),
         Index(
-            "ix_batch_file",
+            "ix_batch_unfiled",
             "space_id",
             "priority",
             "run_after",
             "id",
-            postgresql_where=text("state = 'pending' AND lane = 'batch'"),
+            postgresql_where=text("state = 'pending' AND delivery = 'provider_batch'"),
         ),
         Index("ix_batch_held", "space_id", "job_id", postgresql_where=text("state = 'held'")),
-        Index("ix_batch_leased", "lane", "queue", postgresql_where=text("state = 'leased'")),
+        Index("ix_batch_leased", "delivery", "queue", postgresql_where=text("state = 'leased'")),
         Index("ix_batch_job_id_state", "job_id", "state"),
         Index(
             "ix_batch_finished",
@@ -261,9 +261,9 @@ class Batch(Base):
             postgresql_where=text("state IN ('pending', 'held', 'leased')"),
         ),
         Index(
-            "ix_batch_lane_file_id",
-            "lane_file_id",
-            postgresql_where=text("lane_file_id IS NOT NULL"),
+            "ix_batch_provider_batch_id",
+            "provider_batch_id",
+            postgresql_where=text("provider_batch_id IS NOT NULL"),
         ),
     )
 

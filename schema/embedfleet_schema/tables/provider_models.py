@@ -102,16 +102,16 @@ class QueryVector(Base):
     )
 
 
-class LaneFile(Base):
+class ProviderBatch(Base):
     """Texts that were given to a provider's batch API as one file.
 
     `token` is what the provider keeps beside its batch, by which it is found again after a crash.
     `token_limit` is how many tokens may wait there at once, as learnt from a refusal (`code`).
-    `reserved` is what the file may cost, in USD by the id of each job that has a budget; `price` is
+    `reserved` is what it may cost, in USD by the id of each job that has a budget; `price` is
     that of who filed it, in USD per million tokens.
     """
 
-    __tablename__ = "lane_file"
+    __tablename__ = "provider_batch"
 
     id: Mapped[int] = identity()
     space_id: Mapped[int] = mapped_column(BigInteger, ForeignKey(f"{SCHEMA}.space.id"))
@@ -119,7 +119,7 @@ class LaneFile(Base):
     account: Mapped[str | None]
     state: Mapped[str]
     input_file_id: Mapped[str | None]
-    batch_id: Mapped[str | None]
+    remote_batch_id: Mapped[str | None]
     requests: Mapped[int] = mapped_column(server_default=text("0"))
     tokens: Mapped[int] = tally()
     created_at: Mapped[datetime] = timestamp()
@@ -134,5 +134,5 @@ class LaneFile(Base):
 
     __table_args__ = (
         CheckConstraint("state IN ('filing', 'filed', 'done', 'failed')", name="state"),
-        Index("ix_lane_file_space_id_state", "space_id", "state"),
+        Index("ix_provider_batch_space_id_state", "space_id", "state"),
     )

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedfleet_schema.types import Kind, Space
-from embedfleet_workers.purse import UNLIMITED, Purse
+from embedfleet_workers.allowance import UNLIMITED, Allowance
 
 Rows = NDArray[np.float32]
 # What `checks.checked` let pass; nobody looks at it again before it is stored.
@@ -85,7 +85,7 @@ class EmbedsInParts(Protocol):
         texts: Sequence[str],
         kind: Kind,
         wanted: Callable[[], bool] = lambda: True,
-        purse: Purse = UNLIMITED,
+        allowance: Allowance = UNLIMITED,
     ) -> Iterator[Part]:
         """Answers as they arrive, in any order, each row once.
 
@@ -94,7 +94,7 @@ class EmbedsInParts(Protocol):
         raises what `Embedder.embed` raises, after all answers that did arrive were given out, and
         also:
 
-        `purse` pays for each request before it is sent, once more where that is repeated, and is
+        `allowance` pays for each request before it is sent, once more where it is repeated, and is
         told what an answer cost.
 
         Raises:

@@ -13,7 +13,7 @@ from psycopg import sql
 from embedfleet_schema.statements import Statements
 
 revision = "0023"
-down_revision = "0021"
+down_revision = "0022"
 branch_labels = None
 depends_on = None
 

@@ -10,13 +10,13 @@ from queue import SimpleQueue
 import numpy as np
 
 from embedfleet_schema.types import Kind
+from embedfleet_workers.allowance import UNLIMITED, Allowance
 from embedfleet_workers.embedders.api.endpoint import Endpoint, Request, cut
 from embedfleet_workers.embedders.api.event_loop import EventLoop
 from embedfleet_workers.embedders.api.fan_out import FanOut, WaitPolicy
 from embedfleet_workers.embedders.api.token_counts import encoded
 from embedfleet_workers.embedders.protocol import Part, Vectors
 from embedfleet_workers.embedding_errors import EmbeddingError, InputAtFault
-from embedfleet_workers.purse import UNLIMITED, Purse
 
 # What was called off gets this long to give back its reservations.
 CALL_OFF_S = 5.0
@@ -54,13 +54,13 @@ class ApiEmbedder:
         texts: Sequence[str],
         kind: Kind,
         wanted: Callable[[], bool] = lambda: True,
-        purse: Purse = UNLIMITED,
+        allowance: Allowance = UNLIMITED,
     ) -> Iterator[Part]:
         if self.closed:
             raise EmbeddingError(reason=f"{self.space.name} is closed")
         whole, unreadable = self._readable(texts, kind)
         if whole.rows:
-            yield from self._answers(whole, kind, wanted, purse)
+            yield from self._answers(whole, kind, wanted, allowance)
         if unreadable is not None:
             raise unreadable
 
@@ -68,11 +68,11 @@ class ApiEmbedder:
         self.closed = True
 
     def _answers(
-        self, whole: Request, kind: Kind, wanted: Callable[[], bool], purse: Purse
+        self, whole: Request, kind: Kind, wanted: Callable[[], bool], allowance: Allowance
     ) -> Iterator[Part]:
         outbox: SimpleQueue[Part | None] = SimpleQueue()
         policy = WaitPolicy(self._first_wait_s)
-        fan_out = FanOut(self._endpoint, self._cut(whole), kind, policy, outbox.put, purse)
+        fan_out = FanOut(self._endpoint, self._cut(whole), kind, policy, outbox.put, allowance)
         ended = self._loop.run(fan_out.run(self._requests))
         ended.add_done_callback(lambda _: outbox.put(None))
         try:

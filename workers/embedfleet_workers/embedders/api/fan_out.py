@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from embedfleet_schema.types import Kind
+from embedfleet_workers.allowance import UNLIMITED, Allowance
 from embedfleet_workers.backoff import full_jitter
 from embedfleet_workers.embedders.api.answers import width_of
 from embedfleet_workers.embedders.api.endpoint import Endpoint, Request, paid
@@ -32,7 +33,6 @@ from embedfleet_workers.embedding_errors import (
     ProviderStopped,
     ReservationSpent,
 )
-from embedfleet_workers.purse import UNLIMITED, Purse
 from embedfleet_workers.stop import Stop
 
 PROBE = Request([0], ["A probe."], [3])
@@ -117,15 +117,15 @@ class FanOut:
         kind: Kind,
         policy: WaitPolicy,
         give: Callable[[Part], None],
-        purse: Purse = UNLIMITED,
+        allowance: Allowance = UNLIMITED,
     ) -> None:
-        """`give` takes each answer as it comes, and `purse` pays for it where there is a budget."""
+        """`give` takes each answer as it comes, and `allowance` pays where there is a budget."""
         self._endpoint = endpoint
         self._pending = deque(requests)
         self._kind = kind
         self._policy = policy
         self._give = give
-        self._purse = purse
+        self._allowance = allowance
         self._errors: list[EmbeddingError] = []
         self._halted = False
         self._workers: list[asyncio.Task[None]] = []
@@ -171,7 +171,7 @@ class FanOut:
                     continue
                 began = time.monotonic()
                 try:
-                    reply = await self._answer(request, leads=leads, purse=self._purse)
+                    reply = await self._answer(request, leads=leads, allowance=self._allowance)
                     await self._take(reply, request, since=began)
                 except (ProviderStopped, EmbedderBusy) as error:
                     self._errors.append(error)
@@ -182,7 +182,12 @@ class FanOut:
             self._policy.begin()
 
     async def _answer(
-        self, request: Request, *, tries: int = TRIES, leads: bool = False, purse: Purse = UNLIMITED
+        self,
+        request: Request,
+        *,
+        tries: int = TRIES,
+        leads: bool = False,
+        allowance: Allowance = UNLIMITED,
     ) -> Part | TooLarge | Rejected | GivenUp:
         """Send a request until it is answered; after a 429 or a fault it is admitted anew.
 
@@ -195,20 +200,20 @@ class FanOut:
             EmbedderBusy: it would have to wait too long.
             AboveRateLimit: it is one text, and larger than the rate limit.
             ProviderStopped: a person has to act.
-            ReservationSpent: `purse` does not pay for it, or not once more.
+            ReservationSpent: `allowance` does not pay for it, or not once more.
         """
         endpoint, policy = self._endpoint, self._policy
         started = time.monotonic()
         faults, rate_limited, since = 0, False, started
         while True:
-            purse.take(request.rows)
+            allowance.take(request.rows)
             costs = endpoint.costs(request)
             max_wait_s = policy.max_wait_s(leads=leads, rate_limited=rate_limited)
             with policy:
                 admission = await endpoint.limiter.admit(costs, max_wait_s=max_wait_s)
             policy.begin()
             reply = await endpoint.exchange(request, self._kind, admission, costs)
-            purse.settle(request.rows, paid(reply))
+            allowance.settle(request.rows, paid(reply))
             match reply:
                 case Part() as part:
                     endpoint.grow(len(part.rows))

@@ -1,4 +1,4 @@
-"""A fleet whose texts go through the batch lane, and what the tables say of it."""
+"""A fleet whose texts go through provider batches, and what the tables say of it."""
 
 from collections.abc import Iterator
 
@@ -8,8 +8,7 @@ from pydantic import SecretStr
 import embedfleet as ef
 from embedfleet.collection import Collection
 from embedfleet.fleet import Fleet
-from embedfleet_schema.types import Lane
-from embedfleet_workers.lane.runner import LaneRunner
+from embedfleet_workers.provider_batches.runner import ProviderBatchRunner
 from embedfleet_workers.runtime import Launch, Runtime
 from plugins import invariants
 from plugins.batch_api import DIMENSIONS, BatchServer
@@ -22,39 +21,43 @@ PRICE = 1.0
 BATCH_TOKENS = 64
 
 
-def take_turn(runner: LaneRunner) -> None:
+def take_turn(runner: ProviderBatchRunner) -> None:
     """Let it look once; a turn that was given back is free a moment later."""
     eventually(runner.run_once)
 
 
-class LaneFleet:
+class ProviderBatchFleet:
     """The fleet, the provider, and runners that look when they are told to."""
 
     def __init__(self, fleet: Fleet, server: BatchServer) -> None:
         self.fleet = fleet
         self.server = server
-        self._runners: list[LaneRunner] = []
+        self._runners: list[ProviderBatchRunner] = []
         self.rung: list[str] = []
 
     @property
     def docs(self) -> Collection:
         return self.fleet.collection("docs", model=MODEL, dimensions=DIMENSIONS, max_tokens=512)
 
-    def enqueue(self, *names: str, lane: Lane = "batch", budget_usd: float | None = None) -> ef.Job:
+    def enqueue(
+        self, *names: str, provider_batches: bool = True, budget_usd: float | None = None
+    ) -> ef.Job:
         """One document for each name; its text has about twelve tokens."""
         documents = [ef.Document(name, text_of(name)) for name in names]
-        return self.docs.enqueue(documents, lane=lane, budget_usd=budget_usd)
+        return self.docs.enqueue(
+            documents, provider_batches=provider_batches, budget_usd=budget_usd
+        )
 
-    def runner(self, **options: float) -> LaneRunner:
+    def runner(self, **options: float) -> ProviderBatchRunner:
         return self._made(self.fleet, **options)
 
-    def failing(self, failpoints: str, **options: float) -> LaneRunner:
+    def failing(self, failpoints: str, **options: float) -> ProviderBatchRunner:
         """A runner that ends at a failpoint, as if its process had been killed there."""
         settings = self.fleet.settings.model_copy(update={"failpoints": failpoints})
         return self._made(Fleet(settings), **options)
 
-    def _made(self, fleet: Fleet, **options: float) -> LaneRunner:
-        self._runners.append(LaneRunner(fleet.settings, self.rung.append, **options))
+    def _made(self, fleet: Fleet, **options: float) -> ProviderBatchRunner:
+        self._runners.append(ProviderBatchRunner(fleet.settings, self.rung.append, **options))
         return self._runners[-1]
 
     def look(self, **options: float) -> None:
@@ -66,13 +69,14 @@ class LaneFleet:
             return conn.execute(statement, values).fetchall()
 
     def states(self) -> dict[tuple[str, str], int]:
-        """How many batches there are by state and lane."""
-        rows = self.ask("SELECT state, lane, count(*) FROM embedfleet.batch GROUP BY 1, 2")
-        return {(state, lane): count for state, lane, count in rows}
+        """How many batches there are by state and delivery."""
+        rows = self.ask("SELECT state, delivery, count(*) FROM embedfleet.batch GROUP BY 1, 2")
+        return {(state, delivery): count for state, delivery, count in rows}
 
-    def files(self) -> list[str]:
+    def provider_batches(self) -> list[str]:
         return [
-            state for (state,) in self.ask("SELECT state FROM embedfleet.lane_file ORDER BY id")
+            state
+            for (state,) in self.ask("SELECT state FROM embedfleet.provider_batch ORDER BY id")
         ]
 
     def make_due(self) -> None:
@@ -126,7 +130,7 @@ def names(count: int) -> list[str]:
 
 
 @pytest.fixture
-def lane_fleet(fleet: Fleet, batch_server: BatchServer) -> Iterator[LaneFleet]:
+def batch_fleet(fleet: Fleet, batch_server: BatchServer) -> Iterator[ProviderBatchFleet]:
     settings = fleet.settings.model_copy(
         update={
             "openai_api_key": SecretStr(KEY),
@@ -135,7 +139,7 @@ def lane_fleet(fleet: Fleet, batch_server: BatchServer) -> Iterator[LaneFleet]:
             "prices": {MODEL: PRICE},
         }
     )
-    made = LaneFleet(Fleet(settings), batch_server)
+    made = ProviderBatchFleet(Fleet(settings), batch_server)
     yield made
     made.close()
     made.fleet.close()

@@ -1,4 +1,4 @@
-"""The batch lane: which models have one, and what it costs."""
+"""Provider batches: for which models there are any, and what they cost."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from embedfleet_schema.catalogue.api_models import price_of
-from embedfleet_schema.errors import LaneUnsupported
-from embedfleet_schema.types import Lane, Space
+from embedfleet_schema.errors import ProviderBatchesUnsupported
+from embedfleet_schema.types import Delivery, Space
 
 if TYPE_CHECKING:
     from embedfleet_schema.settings import Settings
@@ -25,19 +25,19 @@ def has_batch_api(model: str, settings: Settings) -> bool:
     return model.startswith(f"{PROVIDER}/") and settings.openai_api_version is None
 
 
-def check_lane(lane: Lane, space: Space, settings: Settings) -> None:
-    """Let a lane pass that the model has.
+def check_delivery(delivery: Delivery, space: Space, settings: Settings) -> None:
+    """Let a delivery pass that the model has.
 
     Raises:
-        LaneUnsupported: its provider has no batch API that embedfleet speaks.
+        ProviderBatchesUnsupported: its provider has no batch API that embedfleet speaks.
     """
-    if lane == "live" or has_batch_api(space.name, settings):
+    if delivery == "live" or has_batch_api(space.name, settings):
         return
     reason = "Azure OpenAI" if space.provider == PROVIDER else space.provider
-    raise LaneUnsupported(model=space.name, provider=reason)
+    raise ProviderBatchesUnsupported(model=space.name, provider=reason)
 
 
-def lane_price(name: str, overrides: Mapping[str, float]) -> float | None:
-    """USD per million tokens of `provider/model` in the batch lane; None where nobody says."""
+def provider_batch_price(name: str, overrides: Mapping[str, float]) -> float | None:
+    """USD per million tokens of `provider/model` in a provider batch; None where nobody says."""
     price = price_of(name, overrides)
     return None if price is None else PRICE_SHARE * price

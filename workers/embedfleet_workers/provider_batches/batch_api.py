@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from typing import IO, TYPE_CHECKING, Any, TypeVar
 
 from embedfleet_schema.accounts import account_of
-from embedfleet_schema.catalogue.batch_prices import PROVIDER, has_batch_api
+from embedfleet_schema.catalogue.provider_batch_prices import PROVIDER, has_batch_api
 from embedfleet_schema.errors import ExtraMissing, KeyMissing
 from embedfleet_schema.settings import Settings
 from embedfleet_workers.embedders.api.providers.adapter import Faulty, Reply
@@ -42,14 +42,14 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """What the provider said of a whole file or batch; `message` may quote a text."""
+    """What the provider said of a whole batch; `message` may quote a text."""
 
     code: str
     message: str = ""
 
 
 @dataclass(frozen=True, slots=True)
-class Remote:
+class RemoteBatch:
     """A batch as the provider describes it."""
 
     id: str
@@ -98,7 +98,7 @@ class BatchApi:
         self.account = account_of(self.key, base_url)
         if not self.key and base_url == OPENAI:
             raise KeyMissing(
-                provider=PROVIDER, model="the batch lane", variable="EMBEDFLEET_OPENAI_API_KEY"
+                provider=PROVIDER, model="provider batches", variable="EMBEDFLEET_OPENAI_API_KEY"
             )
         self._client = _official_client(self.key or NO_KEY, base_url, settings.api_timeout_s)
         self._settings = settings
@@ -107,7 +107,7 @@ class BatchApi:
         self._client.close()
 
     def may_know(self, account: str | None) -> bool:
-        """Whether "not found" means anything of a file that was filed with `account`."""
+        """Whether "not found" means anything of what was filed with `account`."""
         return account in (None, self.account)
 
     def serves(self, model: str) -> bool:
@@ -120,7 +120,7 @@ class BatchApi:
         made = self._ask(lambda: client.files.create(file=(name, file), purpose="batch"))
         return str(_field(made, "id"))
 
-    def create(self, input_file_id: str, token: str) -> Remote:
+    def create(self, input_file_id: str, token: str) -> RemoteBatch:
         made = self._ask(
             lambda: self._client.batches.create(
                 input_file_id=input_file_id,
@@ -131,15 +131,15 @@ class BatchApi:
         )
         return _remote(made)
 
-    def retrieve(self, batch_id: str) -> Remote:
-        return _remote(self._ask(lambda: self._client.batches.retrieve(batch_id)))
+    def retrieve(self, remote_batch_id: str) -> RemoteBatch:
+        return _remote(self._ask(lambda: self._client.batches.retrieve(remote_batch_id)))
 
-    def find(self, token: str, since: datetime) -> Remote | None:
+    def find(self, token: str, since: datetime) -> RemoteBatch | None:
         """The batch that carries `token`, if one was made since then."""
         return self._ask(lambda: self._found(token, (since - SKEW).timestamp()))
 
-    def cancel(self, batch_id: str) -> None:
-        self._ask(lambda: self._client.batches.cancel(batch_id))
+    def cancel(self, remote_batch_id: str) -> None:
+        self._ask(lambda: self._client.batches.cancel(remote_batch_id))
 
     def lines(self, file_id: str) -> Iterator[bytes]:
         """The lines of a file as they arrive, without their ends."""
@@ -170,7 +170,7 @@ class BatchApi:
             newest = self._ask(lambda: self._client.files.list(purpose="batch", limit=100).data)
             self.forget(*(each.id for each in newest if each.filename == name))
 
-    def _found(self, token: str, since: float) -> Remote | None:
+    def _found(self, token: str, since: float) -> RemoteBatch | None:
         for number, batch in enumerate(self._client.batches.list(limit=100)):
             if batch.created_at < since or number >= MOST_LISTED:
                 return None
@@ -207,7 +207,7 @@ def _official_client(key: str, base_url: str, timeout_s: float) -> OpenAI:
         import httpx2
         from openai import OpenAI
     except ImportError as error:
-        raise ExtraMissing(feature="the batch lane", extra="api") from error
+        raise ExtraMissing(feature="its provider's batch API", extra="api") from error
     # The client of its own would follow redirects, with the file.
     client = httpx2.Client(verify=tls_context(), follow_redirects=False, timeout=timeout_s)
     return OpenAI(
@@ -215,9 +215,9 @@ def _official_client(key: str, base_url: str, timeout_s: float) -> OpenAI:
     )
 
 
-def _remote(batch: Batch) -> Remote:
+def _remote(batch: Batch) -> RemoteBatch:
     errors = getattr(batch, "errors", None)
-    return Remote(
+    return RemoteBatch(
         id=str(_field(batch, "id")),
         status=str(_field(batch, "status")),
         input_file_id=getattr(batch, "input_file_id", None),

@@ -1,4 +1,4 @@
-"""What one lease may spend of its job's budget, while several of its requests are under way."""
+"""What one lease may spend of its job's budget while several of its requests are under way."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from embedfleet_workers.embedding_errors import ReservationSpent
 
 
-class Purse:
+class Allowance:
     """Tokens that are reserved for texts. Each text is paid for once in any case.
 
     A request that has to be repeated takes from what the others did not need. Where the provider
@@ -44,4 +44,4 @@ class Purse:
                 self._left += needed - tokens
 
 
-UNLIMITED = Purse(None)
+UNLIMITED = Allowance(None)

@@ -1,7 +1,7 @@
 """Harvest: the answers of a batch that ended, line by line into the tables.
 
 It can end at any line and be done again: vectors are stored under the attempt that filed them, and
-what was paid is entered once, with the end of the file.
+what was paid is entered once, with the end of the provider batch.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ import numpy as np
 from embedfleet_schema.database import Database
 from embedfleet_schema.errors import LeaseLost
 from embedfleet_schema.failpoints import Failpoints
-from embedfleet_schema.store import lane, lane_answers
+from embedfleet_schema.store import provider_batch_answers, provider_batches
 from embedfleet_schema.store.batches import Batches, Lease
-from embedfleet_schema.store.lane import LaneFile
-from embedfleet_schema.store.lane_answers import Failed
+from embedfleet_schema.store.provider_batch_answers import Failed
+from embedfleet_schema.store.provider_batches import ProviderBatch
 from embedfleet_schema.store.usage import Spending, spending
 from embedfleet_workers.embedders.api.answers import vectors_of
 from embedfleet_workers.embedders.api.providers.adapter import Answer, Rejected, TooLarge
 from embedfleet_workers.embedders.protocol import Vectors
 from embedfleet_workers.embedding_errors import BadAnswer, InputAtFault
-from embedfleet_workers.lane.batch_api import BatchApi, Remote
-from embedfleet_workers.lane.lines import Address, Line, only_item, read_line
+from embedfleet_workers.provider_batches.batch_api import BatchApi, RemoteBatch
+from embedfleet_workers.provider_batches.lines import Address, Line, only_item, read_line
 from embedfleet_workers.reasons import unquoted
 from embedfleet_workers.stop import Stop
 
@@ -45,14 +45,14 @@ class _Rows:
 
 
 class Harvest:
-    """One file, from its answers to the end of its batches."""
+    """One provider batch, from its answers to the end of its batches."""
 
     def __init__(
         self,
         db: Database,
         batches: Batches,
         api: BatchApi,
-        file: LaneFile,
+        provider_batch: ProviderBatch,
         *,
         price: float | None,
         stopping: threading.Event,
@@ -62,13 +62,15 @@ class Harvest:
         self._db = db
         self._batches = batches
         self._api = api
-        self._file = file
+        self._provider_batch = provider_batch
         self._price = price
         self._stopping = stopping
         self._failpoints = failpoints
         self._buffer_bytes = buffer_bytes
-        self._leases = {lease.id: lease for lease in lane_answers.leases(db, file.id)}
-        self._jobs = lane_answers.jobs(db, file.id)
+        self._leases = {
+            lease.id: lease for lease in provider_batch_answers.leases(db, provider_batch.id)
+        }
+        self._jobs = provider_batch_answers.jobs(db, provider_batch.id)
         self._waiting: defaultdict[int, _Rows] = defaultdict(_Rows)
         self._bytes = 0
         self._texts: Counter[int | None] = Counter()
@@ -77,7 +79,7 @@ class Harvest:
         self._left: dict[int, str] = {}
         self._stop: Stop | None = None
 
-    def run(self, remote: Remote) -> frozenset[str]:
+    def run(self, remote: RemoteBatch) -> frozenset[str]:
         """Take all of it in; returns the queues whose workers have something to do now.
 
         Raises:
@@ -88,9 +90,11 @@ class Harvest:
                 return frozenset()
         self._store()
         if self._stop is not None:
-            lane.pause(self._db, self._file.space_id, self._stop.code, self._stop.reason)
+            provider_batches.pause(
+                self._db, self._provider_batch.space_id, self._stop.code, self._stop.reason
+            )
         queues = self._settle(remote)
-        if lane.finish(self._db, self._file, self._spent()):
+        if provider_batches.finish(self._db, self._provider_batch, self._spent()):
             self._api.forget(*remote.answer_files, remote.input_file_id)
         return queues
 
@@ -122,7 +126,7 @@ class Harvest:
                 self._note(lease, line.code)
 
     def _lease(self, address: Address) -> Lease | None:
-        """The batch that a line is for, if the file still has it under that attempt."""
+        """The batch that a line is for, if the provider batch still has it under that attempt."""
         lease = self._leases.get(address.batch)
         if lease is None or lease.attempt != address.attempt:
             return None
@@ -131,7 +135,7 @@ class Harvest:
     def _count(self, address: Address, answer: Answer) -> None:
         """It was paid for, whether or not it is still wanted."""
         job_id = self._jobs.get(address.batch)
-        usual = self._file.tokens // max(1, self._file.requests)
+        usual = self._provider_batch.tokens // max(1, self._provider_batch.requests)
         self._texts[job_id] += 1
         self._tokens[job_id] += usual if answer.tokens is None else answer.tokens
 
@@ -157,11 +161,11 @@ class Harvest:
                 self._batches.store(self._leases[batch_id], waiting.rows, matrix)
             except LeaseLost:
                 del self._leases[batch_id]
-            self._failpoints.hit("after_lane_part")
+            self._failpoints.hit("after_provider_batch_part")
         self._waiting.clear()
         self._bytes = 0
 
-    def _settle(self, remote: Remote) -> frozenset[str]:
+    def _settle(self, remote: RemoteBatch) -> frozenset[str]:
         """Close each batch: what was not answered goes to the workers."""
         everything = not self._texts and sum(map(len, self._refused.values())) > 1
         queues: set[str] = set()
@@ -173,7 +177,7 @@ class Harvest:
                 refused, code = {}, "every text was refused"
             reason = f"the batch API: {remote.status}, {code or MISSING}"
             verdicts = self._verdicts(lease, refused)
-            if lane_answers.settle(self._db, lease, verdicts, reason):
+            if provider_batch_answers.settle(self._db, lease, verdicts, reason):
                 queues.add(lease.collection.queue)
         return frozenset(queues)
 
@@ -181,7 +185,7 @@ class Harvest:
         """Failures with reasons that quote no text."""
         if not refused:
             return {}
-        texts = lane_answers.texts(self._db, lease.collection, list(refused))
+        texts = provider_batch_answers.texts(self._db, lease.collection, list(refused))
         return {
             text_id: Failed(InputAtFault.code, unquoted(reason, [texts.get(text_id, "")]))
             for text_id, reason in refused.items()

@@ -1,4 +1,4 @@
-"""What jobs with a budget pay for in a file of the batch lane."""
+"""What jobs with a budget pay for in a provider batch."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from embedfleet_schema.store import budgets, collections, transitions, usage
 from embedfleet_schema.store.budgets import Room, Unaffordable
 from embedfleet_schema.types import Space
 
-_SQL = load("lane")
+_SQL = load("provider_batches")
 
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A batch that may go into a file; `has_budget`: its job has a budget."""
+    """A batch that may go into a provider batch; `has_budget`: its job has a budget."""
 
     id: int
     texts: int
@@ -29,10 +29,10 @@ class Candidate:
     has_budget: bool
 
 
-class Purses:
+class JobBudgets:
     """The budgets of the jobs of some batches, locked until the transaction ends.
 
-    `costs` is what they pay for this file, and `short` are those that can pay for nothing more.
+    `costs` is what they pay for it, and `short` are those that can pay for nothing more.
     """
 
     def __init__(
@@ -69,7 +69,7 @@ class Purses:
         return batch
 
     def _part(self, batch: Candidate, room: Room) -> Candidate | None:
-        """The last that the job pays for in this file."""
+        """The last that the job pays for in this one."""
         assert self._price is not None  # noqa: S101 - see pay
         assert self._space is not None  # noqa: S101
         (text_ids,) = self._conn.execute(_SQL["texts"], {"id": batch.id}).fetchone() or ([],)

@@ -1,6 +1,6 @@
-"""The batches that a file of the batch lane has: what they hold, and what becomes of each.
+"""The batches that a provider batch has: what they hold, and what becomes of each.
 
-Every write is fenced by the attempt under which the file leased them.
+Every write is fenced by the attempt under which it leased them.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from embedfleet_schema.errors import LeaseLost
 from embedfleet_schema.statements import composed, load
 from embedfleet_schema.store import collections, transitions
 from embedfleet_schema.store.leases import Lease
-from embedfleet_schema.store.leaving import Leaving, leaving
+from embedfleet_schema.store.settlement import Settlement, settling
 from embedfleet_schema.types import CollectionInfo
 
-_SQL = load("lane")
+_SQL = load("provider_batches")
 _BATCHES = load("batches")
 
 
@@ -30,12 +30,12 @@ class Failed:
     reason: str
 
 
-def leases(db: Database, file_id: int) -> list[Lease]:
-    """The open batches of a file with the numbers of all their texts, and empty strings for the
-    texts: see `texts`.
+def leases(db: Database, provider_batch_id: int) -> list[Lease]:
+    """The open batches of a provider batch with the numbers of all their texts, and empty strings
+    for the texts: see `texts`.
     """
     with db.transaction() as conn:
-        rows = conn.execute(_SQL["leases"], {"file_id": file_id}).fetchall()
+        rows = conn.execute(_SQL["leases"], {"provider_batch_id": provider_batch_id}).fetchall()
         infos = {row[4]: collections.by_id(conn, row[4]) for row in rows}
     return [
         Lease(
@@ -60,10 +60,10 @@ def texts(db: Database, collection: CollectionInfo, text_ids: list[int]) -> dict
         return {text_id: content for text_id, content, _ in rows}
 
 
-def jobs(db: Database, file_id: int) -> dict[int, int]:
-    """The job of each batch that was ever in the file."""
+def jobs(db: Database, provider_batch_id: int) -> dict[int, int]:
+    """The job of each batch that it ever had."""
     with db.transaction() as conn:
-        return dict(conn.execute(_SQL["jobs"], {"file_id": file_id}).fetchall())
+        return dict(conn.execute(_SQL["jobs"], {"provider_batch_id": provider_batch_id}).fetchall())
 
 
 def settle(db: Database, lease: Lease, failed: Mapping[int, Failed], reason: str) -> bool:
@@ -74,7 +74,7 @@ def settle(db: Database, lease: Lease, failed: Mapping[int, Failed], reason: str
     meanwhile is left alone.
     """
     try:
-        with leaving(db, lease) as batch:
+        with settling(db, lease) as batch:
             missing = batch.missing()
             dead = _record(batch, {each: failed[each] for each in missing if each in failed})
             return _close(batch, [each for each in missing if each not in failed], dead, reason)
@@ -82,7 +82,7 @@ def settle(db: Database, lease: Lease, failed: Mapping[int, Failed], reason: str
         return False
 
 
-def _close(batch: Leaving, left: list[int], dead: list[int], reason: str) -> bool:
+def _close(batch: Settlement, left: list[int], dead: list[int], reason: str) -> bool:
     given_up = f"the batch API refused {len(dead)} of its texts" if dead else None
     if not left:
         batch.finish("dead" if dead else "done", given_up, failed=len(dead))
@@ -98,7 +98,7 @@ def _close(batch: Leaving, left: list[int], dead: list[int], reason: str) -> boo
     return True
 
 
-def _record(batch: Leaving, failed: Mapping[int, Failed]) -> list[int]:
+def _record(batch: Settlement, failed: Mapping[int, Failed]) -> list[int]:
     """A failure for each text that still has a chunk; returns which those are."""
     by_verdict: dict[Failed, list[int]] = defaultdict(list)
     for text_id, verdict in failed.items():

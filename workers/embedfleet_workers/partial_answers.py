@@ -15,10 +15,10 @@ from embedfleet_schema.failpoints import Failpoints
 from embedfleet_schema.store.batches import Batches, Lease
 from embedfleet_schema.store.claims import PriceOf
 from embedfleet_schema.store.usage import Spending, spending
+from embedfleet_workers.allowance import Allowance
 from embedfleet_workers.embedders.protocol import EmbedsInParts, Part
-from embedfleet_workers.embedding_errors import BadAnswer, JobHeld
-from embedfleet_workers.heartbeat import Held
-from embedfleet_workers.purse import Purse
+from embedfleet_workers.embedding_errors import BadAnswer, JobPausedOrCancelled
+from embedfleet_workers.heartbeat import ActiveLease
 from embedfleet_workers.reasons import describe
 
 log = logging.getLogger(__name__)
@@ -27,10 +27,10 @@ log = logging.getLogger(__name__)
 class RetryWrite(Protocol):
     """Writes to the database, again after it was away, as long as the lease stands."""
 
-    def __call__(self, held: Held, write: Callable[[], bool]) -> bool: ...
+    def __call__(self, active: ActiveLease, write: Callable[[], bool]) -> bool: ...
 
 
-class Parts:
+class PartialAnswers:
     """Takes a lease through an embedder that answers in parts."""
 
     def __init__(
@@ -41,19 +41,19 @@ class Parts:
         self._price_of = price_of
         self._failpoints = failpoints
 
-    def take(self, held: Held, embedder: EmbedsInParts) -> None:
+    def take(self, active: ActiveLease, embedder: EmbedsInParts) -> None:
         """Store every answer; the last one closes the batch.
 
-        `held.lease` is narrowed to what is left, so that whoever settles an error speaks of no
+        `active.lease` is narrowed to what is left, so that whoever settles an error speaks of no
         text that is stored. An answer that was not asked for is raised after the others have come:
         they are paid for.
 
         Raises:
             BadAnswer: some texts have no answer, or two.
             LeaseLost: the batch went to somebody else; what was not sent yet is taken back.
-            JobHeld: the rest is not wanted for now, and was not sent.
+            JobPausedOrCancelled: the rest is not wanted for now, and was not sent.
         """
-        lease = held.lease
+        lease = active.lease
         left = set(range(len(lease.texts)))
         confused, wanted = False, True
         with _left_early(_parts(lease, embedder, lambda: wanted)) as answers:
@@ -67,25 +67,27 @@ class Parts:
                     confused = True
                     continue
                 rest = left.difference(part.rows)
-                wanted &= self._store(held, lease, part, spent, last=not rest)
+                wanted &= self._store(active, lease, part, spent, last=not rest)
                 left = rest
-                held.lease = lease.only(sorted(left))
+                active.lease = lease.only(sorted(left))
                 self._failpoints.hit("after_part")
         if confused:
             raise BadAnswer(reason="it answered texts that it was not sent, or one text twice")
         if left and not wanted:
-            raise JobHeld
+            raise JobPausedOrCancelled
         if left:
             raise BadAnswer(reason=f"no answer to {len(left)} of {len(lease.texts)} texts")
 
-    def _store(self, held: Held, lease: Lease, part: Part, spent: Spending, *, last: bool) -> bool:
+    def _store(
+        self, active: ActiveLease, lease: Lease, part: Part, spent: Spending, *, last: bool
+    ) -> bool:
         """Each is one transaction with what it cost, so a batch of one answer is one in all.
 
         Returns whether the job wants more.
         """
         write = self._commit if last else self._keep
         try:
-            return self._retry_write(held, lambda: write(lease, part, spent))
+            return self._retry_write(active, lambda: write(lease, part, spent))
         except BaseException:
             # It was paid for all the same. Where a lost connection hid that the transaction had
             # gone through, it is entered twice: rather that than a bill that nobody expects.
@@ -119,7 +121,7 @@ def _parts(lease: Lease, embedder: EmbedsInParts, wanted: Callable[[], bool]) ->
     """The answers; of a job with a budget, within what is reserved for the lease."""
     if lease.bounds is None:
         return embedder.parts(lease.texts, "document", wanted)
-    return embedder.parts(lease.texts, "document", wanted, Purse(lease.bounds))
+    return embedder.parts(lease.texts, "document", wanted, Allowance(lease.bounds))
 
 
 def _answers_some(part: Part, left: set[int]) -> bool:

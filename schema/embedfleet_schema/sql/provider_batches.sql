@@ -1,12 +1,12 @@
 -- name: due
--- Spaces with texts to be filed: enough for a whole file, or all that their jobs will bring. A
+-- Spaces with texts to be filed: enough for a whole provider batch, or all that their jobs will bring. A
 -- producer that died says nothing more, so a long wait ends too.
 SELECT s.id AS space_id, s.provider || '/' || s.model AS model
 FROM embedfleet.batch AS b
 JOIN embedfleet.job AS j ON j.id = b.job_id
 JOIN embedfleet.batch_standing AS t ON t.job_id = j.id
 JOIN embedfleet.space AS s ON s.id = t.space_id
-WHERE b.state = 'pending' AND b.lane = 'batch' AND b.run_after <= now() AND t.open
+WHERE b.state = 'pending' AND b.delivery = 'provider_batch' AND b.run_after <= now() AND t.open
 GROUP BY s.id
 HAVING sum(b.chunks) >= %(texts)s
     OR bool_and(j.loaded_at IS NOT NULL)
@@ -26,13 +26,13 @@ SELECT coalesce(sum(requests) FILTER (WHERE state IN ('filing', 'filed')), 0) AS
     coalesce(sum(tokens) FILTER (WHERE state IN ('filing', 'filed')), 0) AS tokens,
     (
         SELECT token_limit
-        FROM embedfleet.lane_file
+        FROM embedfleet.provider_batch
         WHERE space_id IN (SELECT id FROM alike) AND token_limit IS NOT NULL
             AND created_at > now() - interval '1 day'
         ORDER BY id DESC
         LIMIT 1
     ) AS token_limit
-FROM embedfleet.lane_file
+FROM embedfleet.provider_batch
 WHERE space_id IN (SELECT id FROM alike);
 
 -- name: candidates
@@ -42,8 +42,8 @@ SELECT b.id, b.chunks, b.tokens, b.job_id, b.collection_id, s.limited AS has_bud
 FROM (
     SELECT id, chunks, tokens, job_id, collection_id, priority, run_after
     FROM embedfleet.batch
-    WHERE state = 'pending' AND lane = 'batch' AND space_id = %(space_id)s AND run_after <= now()
-        AND job_id = ANY (ARRAY(
+    WHERE state = 'pending' AND delivery = 'provider_batch' AND space_id = %(space_id)s
+        AND run_after <= now() AND job_id = ANY (ARRAY(
             SELECT job_id
             FROM embedfleet.batch_standing
             WHERE space_id = %(space_id)s AND open AND (%(priced)s OR NOT limited)
@@ -63,7 +63,7 @@ FROM (
     SELECT w.id
     FROM embedfleet.batch AS w
     JOIN embedfleet.job AS j ON j.id = w.job_id
-    WHERE w.state = 'pending' AND w.lane = 'batch' AND w.space_id = %(space_id)s
+    WHERE w.state = 'pending' AND w.delivery = 'provider_batch' AND w.space_id = %(space_id)s
         AND j.budget_usd IS NOT NULL AND w.reason IS DISTINCT FROM %(reason)s
     FOR UPDATE OF w SKIP LOCKED
 ) AS w
@@ -98,20 +98,21 @@ SET run_after = now() + make_interval(secs => %(delay_seconds)s), reason = %(rea
 WHERE id = ANY (%(ids)s::bigint[]);
 
 -- name: create
-INSERT INTO embedfleet.lane_file (space_id, account, state, requests, tokens, price, reserved)
+INSERT INTO embedfleet.provider_batch (space_id, account, state, requests, tokens, price, reserved)
 VALUES (%(space_id)s, %(account)s, 'filing', %(requests)s, %(tokens)s, %(price)s, %(reserved)s)
 RETURNING id;
 
--- name: files
--- Files that are not over, the oldest first. `wanted` counts batches whose job was
+-- name: unfinished
+-- Those that are not over, the oldest first. `wanted` counts batches whose job was
 -- not cancelled, or that another job waits for.
 SELECT f.id, f.token::text AS token, f.account, f.space_id,
     s.provider || '/' || s.model AS model, f.state,
-    f.input_file_id, f.batch_id, f.requests, f.tokens, f.price::float8 AS price, f.created_at,
+    f.input_file_id, f.remote_batch_id, f.requests, f.tokens, f.price::float8 AS price,
+    f.created_at,
     extract(epoch FROM now() - f.checked_at)::float8 AS checked_s,
     extract(epoch FROM now() - coalesce(f.filed_at, f.created_at))::float8 AS age_s,
     b.leased, b.wanted
-FROM embedfleet.lane_file AS f
+FROM embedfleet.provider_batch AS f
 JOIN embedfleet.space AS s ON s.id = f.space_id
 CROSS JOIN LATERAL (
     SELECT count(*) AS leased,
@@ -125,14 +126,14 @@ CROSS JOIN LATERAL (
         ) AS wanted
     FROM embedfleet.batch AS b
     JOIN embedfleet.job AS j ON j.id = b.job_id
-    WHERE b.lane_file_id = f.id AND b.state = 'leased' AND b.lane = 'batch'
+    WHERE b.provider_batch_id = f.id AND b.state = 'leased' AND b.delivery = 'provider_batch'
 ) AS b
 WHERE f.state IN ('filing', 'filed') AND (%(id)s::bigint IS NULL OR f.id = %(id)s)
 ORDER BY f.id;
 
 -- name: touch
 -- The fence of who files: no row, and somebody took him for dead and gave the batches back.
-UPDATE embedfleet.lane_file
+UPDATE embedfleet.provider_batch
 SET checked_at = now(),
     input_file_id = coalesce(%(input_file_id)s, input_file_id),
     requests = %(requests)s,
@@ -141,40 +142,41 @@ WHERE id = %(id)s AND state = 'filing'
 RETURNING id;
 
 -- name: filed
-UPDATE embedfleet.lane_file
-SET state = 'filed', batch_id = %(batch_id)s, filed_at = now(), checked_at = now(),
+UPDATE embedfleet.provider_batch
+SET state = 'filed', remote_batch_id = %(remote_batch_id)s, filed_at = now(), checked_at = now(),
     input_file_id = coalesce(%(input_file_id)s, input_file_id)
 WHERE id = %(id)s AND state = 'filing'
 RETURNING id;
 
 -- name: looked
-UPDATE embedfleet.lane_file SET checked_at = now(), reason = %(reason)s WHERE id = %(id)s;
+UPDATE embedfleet.provider_batch SET checked_at = now(), reason = %(reason)s WHERE id = %(id)s;
 
 -- name: end
--- The fence of every end of a file: it ends once.
-UPDATE embedfleet.lane_file
+-- The fence of every end: it ends once.
+UPDATE embedfleet.provider_batch
 SET state = %(state)s, code = %(code)s, reason = %(reason)s, token_limit = %(token_limit)s,
     checked_at = now(), finished_at = now()
 WHERE id = %(id)s AND state IN ('filing', 'filed')
 RETURNING space_id;
 
 -- name: refusals_in_a_row
--- How often the provider had no room, since it last took a file.
+-- How often the provider had no room, since it last took one.
 SELECT count(*) AS refusals
-FROM embedfleet.lane_file AS f
+FROM embedfleet.provider_batch AS f
 WHERE f.space_id = %(space_id)s AND f.code = %(code)s
     AND f.id > coalesce((
         SELECT max(id)
-        FROM embedfleet.lane_file
+        FROM embedfleet.provider_batch
         WHERE space_id = %(space_id)s AND state = 'done'
     ), 0);
 
 -- name: leases
 SELECT id, attempt, errors, job_id, collection_id, tokens, texts
 FROM embedfleet.batch
-WHERE lane_file_id = %(file_id)s AND state = 'leased' AND lane = 'batch'
+WHERE provider_batch_id = %(provider_batch_id)s AND state = 'leased'
+    AND delivery = 'provider_batch'
 ORDER BY id;
 
 -- name: jobs
--- Whose the texts of a file are, those that are settled too: each answer is somebody's expense.
-SELECT id, job_id FROM embedfleet.batch WHERE lane_file_id = %(file_id)s;
+-- Whose the texts of one are, those that are settled too: each answer is somebody's expense.
+SELECT id, job_id FROM embedfleet.batch WHERE provider_batch_id = %(provider_batch_id)s;

@@ -47,7 +47,7 @@ UNION
     CROSS JOIN LATERAL (
         SELECT w.id, w.collection_id
         FROM embedfleet.batch AS w
-        WHERE w.space_id = s.id AND w.state = 'pending' AND w.lane = 'live'
+        WHERE w.space_id = s.id AND w.state = 'pending' AND w.delivery = 'live'
         ORDER BY w.space_id, w.queue, w.priority, w.run_after, w.id
         LIMIT %(limit)s
     ) AS b
@@ -61,7 +61,7 @@ UNION
     CROSS JOIN LATERAL (
         SELECT w.id, w.collection_id
         FROM embedfleet.batch AS w
-        WHERE w.space_id = s.id AND w.state = 'pending' AND w.lane = 'batch'
+        WHERE w.space_id = s.id AND w.state = 'pending' AND w.delivery = 'provider_batch'
         ORDER BY w.space_id, w.priority, w.run_after, w.id
         LIMIT %(limit)s
     ) AS b

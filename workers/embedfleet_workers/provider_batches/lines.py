@@ -1,4 +1,4 @@
-"""The lines of the files: one request each, and one answer each."""
+"""The lines of the files that go to and fro: one request each, and one answer each."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The way out of a lease: each begins with the fence, and is a step of `store.transitions`."""
+"""How a lease is settled: each way begins with the fence, and is a step of `store.transitions`."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _SQL = load("transitions")
 
 
 @dataclass(slots=True)
-class Leaving:
+class Settlement:
     """A lease whose row is locked, in the transaction that takes its batch on.
 
     `text_ids` are all texts of the batch; `has_budget` is that of its job. Where the lease ran out
@@ -80,7 +80,7 @@ class Leaving:
             delay_s: how long nobody may claim it.
             wait_s: the same in words only; nobody is kept from claiming it.
             charge: how many errors of its own it is charged.
-            live: from the batch lane to the workers of its collection.
+            live: from provider batches to the workers of its collection.
         """
         state = self.destination()
         values = {"id": self.id, "state": state, "charge": charge, "live": live}
@@ -128,7 +128,7 @@ class Leaving:
 
 
 @contextmanager
-def leaving(db: Database, lease: Lease, *, pausing: bool = False) -> Iterator[Leaving]:
+def settling(db: Database, lease: Lease, *, pausing: bool = False) -> Iterator[Settlement]:
     """One transaction that takes a batch on, for whoever still has its lease.
 
     Args:
@@ -150,7 +150,7 @@ def leaving(db: Database, lease: Lease, *, pausing: bool = False) -> Iterator[Le
     batch.prune(db)
 
 
-def expired(conn: Connection[Any], collection: CollectionInfo, batch_id: int) -> Leaving | None:
+def expired(conn: Connection[Any], collection: CollectionInfo, batch_id: int) -> Settlement | None:
     """The same of a lease that ran out, in a transaction of the sweeper, who prunes later; None
     where it was settled meanwhile, or is just being so.
     """
@@ -164,9 +164,9 @@ def _fenced(
     fence: sql.SQL | sql.Composed,
     collection: CollectionInfo,
     values: Mapping[str, Any],
-) -> Leaving | None:
+) -> Settlement | None:
     row = conn.execute(fence, values).fetchone()
     if row is None:
         return None
     text_ids, *stands = row
-    return Leaving(conn, values["id"], collection, text_ids, *stands)
+    return Settlement(conn, values["id"], collection, text_ids, *stands)

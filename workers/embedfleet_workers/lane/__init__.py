@@ -1,1 +1,0 @@
-"""The batch lane: texts that can wait a day go to a provider's batch API, at half the price."""
