@@ -12,8 +12,8 @@ from psycopg import sql
 
 from embedfleet_schema.statements import Statements
 
-revision = "0023"
-down_revision = "0022"
+revision = "0024"
+down_revision = "0023"
 branch_labels = None
 depends_on = None
 
