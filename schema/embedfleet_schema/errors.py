@@ -318,9 +318,7 @@ class KeyMissing(EmbedfleetError):
 
 
 class LeaseLost(EmbedfleetError):
-    """Batch {batch} is no longer leased to this worker (attempt {attempt}): its result is not
-    stored. Another worker embeds it.
-    """
+    """Batch {batch} is no longer leased to this worker (attempt {attempt}): nothing was stored."""
 
 
 class WaitTimeout(EmbedfleetError):
