@@ -19,7 +19,12 @@ def check_budget(budget_usd: float | None, space: Space, prices: Mapping[str, fl
     """
     if budget_usd is None:
         return
-    if not (math.isfinite(budget_usd) and budget_usd > 0):
+    try:
+        is_amount = math.isfinite(budget_usd) and budget_usd > 0
+    except OverflowError as error:
+        # A whole number of hundreds of digits, of which a message had better not be made.
+        raise BadBudget(budget=math.inf) from error
+    if not is_amount:
         raise BadBudget(budget=budget_usd)
     if price_of(space.name, prices) is None:
         raise PriceUnknown(model=space.name)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from itertools import chain, pairwise
@@ -93,7 +93,7 @@ class Cutter:
         pieces = (text[a:b] for text, spans in zip(texts, cuts, strict=True) for a, b in spans)
         readings = iter(self._counter.read(list(pieces)))
         return [
-            list(
+            _ordered(
                 chain.from_iterable(
                     self.fitted(text, Span(a, b, *next(readings))) for a, b in spans
                 )
@@ -189,6 +189,20 @@ class _Cursor:
         seen = self.window
         outside = (n for n in range(last, 0, -1) if seen.count(_FENCE, 0, cuts[n][0]) % 2 == 0)
         return next(outside, last)
+
+
+def _ordered(spans: Iterable[Span]) -> list[Span]:
+    """In the order of the text. Where two overlap and one was cut again, what begins before the
+    last part is in the parts already, or has that part in itself.
+    """
+    kept: list[Span] = []
+    for span in spans:
+        if kept and span.start < kept[-1].start and span.end <= kept[-1].end:
+            continue
+        while kept and span.start < kept[-1].start:
+            kept.pop()
+        kept.append(span)
+    return kept
 
 
 def _is_read(reading: Reading) -> bool:

@@ -6,7 +6,7 @@ from decimal import Decimal
 import pytest
 
 import embedfleet as ef
-from embedfleet_schema.errors import BadBudget, PriceUnknown
+from embedfleet_schema.errors import BadBudget, PriceUnknown, UsageError
 from embedfleet_schema.store import usage
 
 SMALL = "openai/text-embedding-3-small"
@@ -40,7 +40,10 @@ def test_a_job_without_a_budget_has_none(docs):
     assert docs.enqueue([ef.Document("a", "some text")]).status.budget_usd is None
 
 
-@pytest.mark.parametrize("budget", [0, -1.5, float("nan"), float("inf")])
+@pytest.mark.parametrize(
+    "budget",
+    [0, -1.5, float("nan"), float("inf"), *(pytest.param(10**n, id=f"1e{n}") for n in (400, 5000))],
+)
 def test_a_budget_that_cannot_be_kept_is_refused_before_anything_is_stored(fleet, docs, budget):
     with pytest.raises(BadBudget, match="an amount above 0"):
         docs.enqueue([ef.Document("a", "some text")], budget_usd=budget)
@@ -55,6 +58,8 @@ def test_repairs_and_retries_take_a_budget_too(fleet, docs, command):
         docs.audit(repair=True, budget_usd=0)
     with pytest.raises(BadBudget):
         docs.retry(budget_usd=-1)
+    with pytest.raises(UsageError, match="above 0 USD, not inf"):
+        fleet.job(found.job_id).resume(budget_usd=10**5000)
     assert "--budget needs --repair" in command("audit", "docs", "--budget", 1).err
     with fleet.db.transaction() as conn:
         conn.execute("UPDATE embedfleet.batch SET state = 'dead', texts = '{}'")

@@ -116,6 +116,11 @@ def test_chunks_hold_their_offsets_cover_the_text_and_fit(pieces, mode, sizes, k
     check(text, chunker(kind, *sizes).chunk_many([text], [mode])[0], kind, sizes[0])
 
 
+def test_words_that_are_too_long_to_be_read_come_in_order_where_chunks_overlap():
+    text = ("\u00a0" + "x" * 120) * 30
+    check(text, chunker("bert", 8, 3).chunk_many([text], ["text"])[0], "bert", 8)
+
+
 @settings(max_examples=200)
 @given(st.text(max_size=400), MODES, SIZES, TOKENIZERS)
 def test_chunks_of_any_text_hold_their_offsets_cover_it_and_fit(text, mode, sizes, kind):

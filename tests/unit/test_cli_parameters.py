@@ -14,7 +14,8 @@ from embedfleet.progress import duration
 from embedfleet_schema.amounts import quantity, volume
 from embedfleet_schema.errors import BadFilter, NotConfigured, UsageError
 
-TEXTS = st.text(st.characters(exclude_categories=["Cs"]))
+# A value with NUL cannot be stored, so its JSON is taken for a word.
+TEXTS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"))
 JSON_VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False),
     lambda inner: st.lists(inner) | st.dictionaries(TEXTS, inner),

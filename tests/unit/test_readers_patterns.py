@@ -3,7 +3,7 @@
 from collections import Counter
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from embedfleet_producer.readers import ReadReport, read_paths
@@ -72,7 +72,11 @@ def test_a_pattern_that_cannot_be_is_wrong_use(folder, pattern):
         read_paths([folder], exclude=[pattern])
 
 
-@given(pattern=st.text(alphabet="ab*?[]!^-\\/.({+|$", min_size=1, max_size=12))
+@given(pattern=st.text(alphabet="ab*?[]!^-\\/.({+|$&~", min_size=1, max_size=12))
+@example("[[]")
+@example("[a--b]")
+@example("[a&&b]")
+@example("[a~~|b]")
 def test_any_pattern_is_used_or_told(pattern):
     try:
         patterns = Patterns.of([pattern])

@@ -10,6 +10,8 @@ from embedfleet_schema.errors import BadPattern
 from embedfleet_schema.unicode_forms import composed
 
 _PART = re.compile(r"\*\*/|/\*\*$|\*\*|\*|\?|\[[!^]?\]?[^\]]*\]|.", re.DOTALL)
+# Signs that `re` takes, or may come to take, for more than themselves within a class.
+_ALONE = re.compile(r"[\\\[&~|]|(?<=-)-")
 _FIXED = {"**/": "(?:.*/)?", "/**": "/.*", "**": ".*", "*": "[^/]*", "?": "[^/]"}
 
 
@@ -69,7 +71,8 @@ def _translated(part: str) -> str:
     if part in _FIXED:
         return _FIXED[part]
     if part.startswith("[") and len(part) > 1:
-        inside = part[1:-1].replace("\\", "\\\\")
+        # "[[" and "--" mean more to `re` than in a pattern, or may come to.
+        inside = _ALONE.sub(r"\\\g<0>", part[1:-1])
         negated = inside[:1] in {"!", "^"}
         return f"[^/{inside[1:]}]" if negated else f"(?!/)[{inside}]"
     return re.escape(part)

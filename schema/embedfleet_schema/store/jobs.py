@@ -330,8 +330,9 @@ def _resume(row: Row) -> str:
 
 def _money(usd: float | Decimal | None) -> Decimal | None:
     """By way of the digits that a person wrote."""
-    if usd is not None and not 0 < usd < float("inf"):
-        raise UsageError(reason=f"a budget is an amount above 0 USD, not {usd}")
+    if usd is not None and not 0 < usd < float("1e308"):
+        shown = "inf" if usd > 1 else usd  # of thousands of digits no message can be made
+        raise UsageError(reason=f"a budget is an amount above 0 USD, not {shown}")
     return None if usd is None else Decimal(str(usd))
 
 
