@@ -4,7 +4,7 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import embedfleet as ef
-from embedfleet_schema.store import lane, pauses
+from embedfleet_schema.store import lane, reconciliation
 from embedfleet_schema.store.registry import Registry
 from embedfleet_schema.store.texts import still_without
 from plugins.fleets import ask, batches_of, documents, drain
@@ -146,7 +146,7 @@ def test_the_sweep_hands_over_what_a_pause_left_behind(fleet, docs, worker):
     second = docs.enqueue(TEXTS)
     # The process died after it had said so.
     ask(fleet, "UPDATE embedfleet.job SET cancelled_at = now() WHERE id = %s", first.id)
-    pauses.carry_out(fleet.db)
+    reconciliation.reconcile(fleet.db)
     assert [(second.id, "pending", 6)] == batches(fleet)
     drain(worker())
     assert "done" == second.status.state

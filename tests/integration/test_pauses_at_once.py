@@ -6,7 +6,7 @@ import psycopg
 import pytest
 
 from embedfleet_schema.statements import load
-from embedfleet_schema.store import claims, jobs, lane, locks, pauses, spaces, transitions
+from embedfleet_schema.store import claims, jobs, lane, locks, reconciliation, spaces, transitions
 from embedfleet_schema.store.jobs import Tally
 from embedfleet_schema.store.leaving import leaving
 from embedfleet_schema.store.sweep import sweep
@@ -207,8 +207,8 @@ def test_a_pause_that_has_not_come_to_the_batches_yet_is_seen_by_who_claims(
 
 @pytest.mark.parametrize(("halt", "state"), HALTS)
 def test_the_batches_follow_in_pages(fleet, docs, monkeypatch, halt, state):
-    monkeypatch.setattr(pauses, "PAGE", 2)
-    monkeypatch.setattr(pauses, "BLOCK", 3)
+    monkeypatch.setattr(reconciliation, "PAGE", 2)
+    monkeypatch.setattr(reconciliation, "BLOCK", 3)
     job = docs.enqueue(documents(60))
     halt(fleet, job)
     assert [state] == states(fleet, job)
@@ -216,7 +216,7 @@ def test_the_batches_follow_in_pages(fleet, docs, monkeypatch, halt, state):
 
 @pytest.mark.parametrize(("halt", "state"), HALTS)
 def test_all_batches_follow_although_one_is_being_taken(fleet, docs, monkeypatch, halt, state):
-    monkeypatch.setattr(pauses, "BLOCK", 3)
+    monkeypatch.setattr(reconciliation, "BLOCK", 3)
     job = docs.enqueue(documents(60))
     with fleet.db.transaction() as taking:
         (taken,) = taking.execute("SELECT id FROM embedfleet.batch LIMIT 1 FOR UPDATE").fetchone()
@@ -227,8 +227,8 @@ def test_all_batches_follow_although_one_is_being_taken(fleet, docs, monkeypatch
 
 @pytest.mark.parametrize(("halt", "go_on"), RESUMPTIONS)
 def test_the_batches_go_on_in_pages_too(fleet, docs, monkeypatch, halt, go_on):
-    monkeypatch.setattr(pauses, "PAGE", 2)
-    monkeypatch.setattr(pauses, "BLOCK", 3)
+    monkeypatch.setattr(reconciliation, "PAGE", 2)
+    monkeypatch.setattr(reconciliation, "BLOCK", 3)
     job = docs.enqueue(documents(60))
     halt(fleet, job)
     go_on(fleet, job)
@@ -238,7 +238,7 @@ def test_the_batches_go_on_in_pages_too(fleet, docs, monkeypatch, halt, go_on):
 @pytest.mark.parametrize(("halt", "go_on"), RESUMPTIONS)
 def test_others_commit_while_many_batches_go_on(fleet, docs, monkeypatch, halt, go_on):
     """Between two pages nobody owns the collection."""
-    monkeypatch.setattr(pauses, "PAGE", 2)
+    monkeypatch.setattr(reconciliation, "PAGE", 2)
     job = docs.enqueue(documents(60))
     halt(fleet, job)
     follow, seen = transitions.align, []
@@ -260,7 +260,7 @@ def test_the_next_sweep_takes_on_what_a_resumption_left(fleet, docs, monkeypatch
     job = docs.enqueue(documents(60))
     halt(fleet, job)
     with monkeypatch.context() as dying:
-        dying.setattr(pauses, "carry_out", lambda _db: None)
+        dying.setattr(reconciliation, "reconcile", lambda _db: None)
         go_on(fleet, job)
     assert ["held"] == states(fleet, job)
     sweep(fleet.db)
@@ -287,7 +287,7 @@ def test_a_pause_holds_although_its_batches_cannot_follow(fleet, docs, monkeypat
 
     job = docs.enqueue(documents(60))
     with monkeypatch.context() as away:
-        away.setattr(pauses, "carry_out_some", fail)
+        away.setattr(reconciliation, "reconcile_some", fail)
         job.pause()
     assert "moved by the next sweep (OperationalError)" in caplog.text
     assert ("paused", ["pending"]) == (job.status.state, states(fleet, job))
@@ -375,7 +375,7 @@ def test_what_is_stopped_is_found_without_reading_the_backlog(fleet, docs):
     ask(fleet, "ANALYZE embedfleet.batch")
     stopped.cancel()
     ask(fleet, "ANALYZE embedfleet.job")
-    statement = load("pauses")["to_align"].as_string().replace("%(limit)s", "$1")
+    statement = load("reconciliation")["to_align"].as_string().replace("%(limit)s", "$1")
     with fleet.db.transaction() as conn:
         conn.execute("PREPARE looking (bigint) AS " + statement)
         for mode in ("force_custom_plan", "force_generic_plan"):

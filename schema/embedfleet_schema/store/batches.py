@@ -25,7 +25,7 @@ from embedfleet_schema.store import (
     budgets,
     claims,
     counters,
-    pauses,
+    reconciliation,
     reuse,
     spaces,
     usage,
@@ -220,7 +220,7 @@ class Batches:
         with self._leaving(lease, pausing=True) as batch:
             batch.release(reason=f"{code}: {reason}")
             spaces.pause(batch.conn, lease.collection.space_id, code, reason)
-        pauses.carry_out(self._db)
+        reconciliation.reconcile(self._db)
 
     def split(self, lease: Lease, *, reason: str) -> None:
         """Replace the batch by two halves of what has no vector yet."""

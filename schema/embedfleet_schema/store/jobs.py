@@ -16,7 +16,7 @@ from embedfleet_schema.errors import BudgetSpent, UnknownJob, UsageError
 from embedfleet_schema.money import money
 from embedfleet_schema.packing import pack
 from embedfleet_schema.statements import load
-from embedfleet_schema.store import counters, locks, pauses, transitions, usage
+from embedfleet_schema.store import counters, locks, reconciliation, transitions, usage
 from embedfleet_schema.store.transitions import NewBatch
 from embedfleet_schema.types import CollectionInfo, Lane, Queue
 
@@ -238,7 +238,7 @@ def resume(db: Database, job_id: int, *, budget_usd: float | Decimal | None = No
         spent = usage.spent_on(conn, job_id) + unsettled
         if unfinished and budget is not None and spent >= budget:
             raise BudgetSpent(job=job_id, spent=money(spent), budget=money(budget))
-    pauses.carry_out(db)
+    reconciliation.reconcile(db)
 
 
 def cancel(db: Database, job_id: int) -> None:
@@ -257,7 +257,7 @@ def _pause_or_cancel(db: Database, job_id: int, statement: str) -> None:
     with db.transaction() as conn:
         locks.own_job(conn, job_id)
         conn.execute(_of(statement), {"job_id": job_id})
-    pauses.carry_out(db)
+    reconciliation.reconcile(db)
 
 
 def _status(row: Row) -> JobStatus:

@@ -21,7 +21,7 @@ from psycopg.types.json import Jsonb
 
 from embedfleet_schema.database import Database
 from embedfleet_schema.statements import load
-from embedfleet_schema.store import budgets, locks, pauses, spaces, transitions, usage
+from embedfleet_schema.store import budgets, locks, reconciliation, spaces, transitions, usage
 from embedfleet_schema.store.claims import OVERLAP_REASON
 from embedfleet_schema.store.lane_budgets import Candidate, Purses
 from embedfleet_schema.store.usage import Spending
@@ -235,7 +235,7 @@ def pause(db: Database, space_id: int, code: str, reason: str) -> None:
     with db.transaction() as conn:
         locks.own_spaces(conn, [space_id])
         spaces.pause(conn, space_id, code, reason)
-    pauses.carry_out(db)
+    reconciliation.reconcile(db)
 
 
 def refusals_in_a_row(db: Database, space_id: int) -> int:

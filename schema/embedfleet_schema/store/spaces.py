@@ -12,7 +12,7 @@ from psycopg.rows import class_row
 from embedfleet_schema.database import Database
 from embedfleet_schema.errors import UnknownModel
 from embedfleet_schema.statements import load
-from embedfleet_schema.store import counters, locks, pauses
+from embedfleet_schema.store import counters, locks, reconciliation
 from embedfleet_schema.types import Queue
 
 _SQL = load("spaces")
@@ -46,7 +46,7 @@ class Resumed:
 
 
 def pause(conn: Connection[Any], space_id: int, code: str, reason: str) -> None:
-    """Pause a space that the caller owns; `pauses` does the rest, after the commit."""
+    """Pause a space that the caller owns; `reconciliation` does the rest, after the commit."""
     conn.execute(_SQL["pause"], {"space_id": space_id, "code": code, "reason": reason})
 
 
@@ -74,7 +74,7 @@ def resume(db: Database, model: str) -> Resumed:
         locks.own_spaces(conn, spaces)
         rows = conn.execute(_SQL["resume"], {"spaces": spaces}).fetchall()
         queues = [queue for (queue,) in conn.execute(_SQL["queues"], {"spaces": spaces})]
-    pauses.carry_out(db)
+    reconciliation.reconcile(db)
     return Resumed(queues, paused=bool(rows))
 
 

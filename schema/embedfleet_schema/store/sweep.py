@@ -17,7 +17,7 @@ from embedfleet_schema.store import (
     collections,
     counters,
     locks,
-    pauses,
+    reconciliation,
     retention,
     workers,
 )
@@ -60,7 +60,7 @@ def sweep(db: Database, *, reclaim: bool = True) -> Swept | None:
             with suppress(psycopg.errors.LockNotAvailable, UnknownCollection):
                 collection = collections.by_id(conn, collection_id)
                 left += _reclaim(short_waits, swept, batch_id, collection)
-        pauses.carry_out_some(db)
+        reconciliation.reconcile_some(db)
         _tidy(db)
         rows = conn.execute(_SQL["idle_slots"].format(alive=workers.ALIVE))
         swept.idle = {queue: int(idle) for queue, idle in rows if idle > 0}

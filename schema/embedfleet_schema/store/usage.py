@@ -15,7 +15,7 @@ from psycopg.rows import class_row
 from embedfleet_schema.database import Database
 from embedfleet_schema.money import money
 from embedfleet_schema.statements import load
-from embedfleet_schema.store import locks, pauses
+from embedfleet_schema.store import locks, reconciliation
 
 _SQL = load("usage")
 
@@ -139,5 +139,5 @@ def stop(
         if row is None:
             return False
         conn.execute(_SQL["pause_job"], values | {"reason": words(*row)})
-    pauses.carry_out(db)
+    reconciliation.reconcile(db)
     return True

@@ -20,26 +20,26 @@ from embedfleet_schema.store import locks, transitions
 
 log = logging.getLogger(__name__)
 
-_SQL = load("pauses")
+_SQL = load("reconciliation")
 
 # Batches that are moved in one transaction, and those that are looked for at once.
 PAGE = 5_000
 BLOCK = 50_000
 
 
-def carry_out(db: Database) -> None:
+def reconcile(db: Database) -> None:
     """Put every waiting batch where its job and its space stand.
 
     What was said is committed, so it is no failure of it where the database refuses, or is away.
     """
     try:
-        while carry_out_some(db):
+        while reconcile_some(db):
             pass
     except (psycopg.OperationalError, psycopg.InterfaceError, DatabaseUnreachable) as error:
         log.warning("waiting batches are moved by the next sweep (%s)", type(error).__name__)
 
 
-def carry_out_some(db: Database) -> bool:
+def reconcile_some(db: Database) -> bool:
     """The same with a block of them; returns whether any was moved.
 
     What others lock or own is left to them, or to the next sweep.
