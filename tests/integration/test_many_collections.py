@@ -19,7 +19,7 @@ def docs(crowded):
 
 
 def test_a_model_that_many_collections_share_is_paused_and_resumed(crowded, docs, monkeypatch):
-    monkeypatch.setattr(spaces.reconciliation, "carry_out", lambda _db: None)
+    monkeypatch.setattr(spaces.reconciliation, "reconcile", lambda _db: None)
     lease = batches_of(crowded).claim("cpu")
     add_rows(crowded, docs, count=MORE_THAN_LOCKS)
     batches_of(crowded).pause_space(lease, code="insufficient_quota", reason="empty")

@@ -46,7 +46,7 @@ class Resumed:
 
 
 def pause(conn: Connection[Any], space_id: int, code: str, reason: str) -> None:
-    """Pause a space that the caller owns; `pauses` does the rest, after the commit."""
+    """Pause a space that the caller owns; `reconciliation` does the rest, after the commit."""
     conn.execute(_SQL["pause"], {"space_id": space_id, "code": code, "reason": reason})
 
 
