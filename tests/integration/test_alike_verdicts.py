@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import embedfleet as ef
-from embedfleet_producer.verdicts import AlikeVerdicts
+from embedfleet_producer.verdicts import RepeatedVerdicts
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -79,7 +79,7 @@ def test_each_document_of_a_program_has_its_verdict(docs: ef.Collection):
 
 
 def test_a_window_that_is_written_again_counts_once(docs: ef.Collection, tmp_path: Path):
-    alike = AlikeVerdicts(of_files=True)
+    alike = RepeatedVerdicts(of_files=True)
     verdicts = [ef.Rejection(f"a#{n}", "EMPTY", "no text", "a") for n in range(MOST + 5)]
     assert alike.cut(verdicts) == alike.cut(verdicts)
     alike.count(verdicts)
@@ -92,7 +92,7 @@ def test_a_window_that_is_written_again_counts_once(docs: ef.Collection, tmp_pat
 
 @given(st.lists(st.lists(st.sampled_from("abc"), max_size=12), max_size=8))
 def test_whatever_the_windows_are_no_fault_is_lost(windows: list[list[str]]):
-    alike, kept = AlikeVerdicts(of_files=True), {}
+    alike, kept = RepeatedVerdicts(of_files=True), {}
     for number, codes in enumerate(windows):
         verdicts = [ef.Rejection(f"{number}/{n}", code, "bad", "s") for n, code in enumerate(codes)]
         kept |= {each.key: each for each in alike.cut(verdicts)}

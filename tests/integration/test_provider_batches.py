@@ -44,7 +44,7 @@ def test_texts_are_filed_answered_and_entered_at_half_the_price(batch_fleet: Pro
     batch_fleet.look()
     assert names(20) == batch_fleet.filed()
     assert "filed with the provider's batch API since" in str(job.status.reason)
-    assert "filed with the batch API of its provider" in str(batch_fleet.docs.explain("d000"))
+    assert "filed with the provider's batch API" in str(batch_fleet.docs.explain("d000"))
     batch_fleet.look()
     assert [] == batch_fleet.stored()
     batch_fleet.server.complete()

@@ -156,6 +156,6 @@ def test_a_filter_is_never_read_as_sql(docs, text):
 def test_a_zero_vector_cannot_be_stored(fleet, docs):
     with pytest.raises(psycopg.errors.CheckViolation), fleet.db.transaction() as conn:
         conn.execute(
-            f"INSERT INTO embedfleet.{docs.info.vectors} VALUES (0, 0, 0, %s::public.vector)",
+            f"INSERT INTO embedfleet.{docs.info.vectors} VALUES (0, %s::public.vector)",
             (str([0.0] * 32),),
         )

@@ -60,6 +60,7 @@ def _invariants(request: pytest.FixtureRequest) -> Iterator[None]:
     fenced_writes.watch(fleet)
     yield
     make_quiet(fleet)
+    assert [] == fenced_writes.unfenced(fleet)
     check(fleet)
 
 
@@ -81,7 +82,6 @@ def make_quiet(fleet: Fleet) -> None:
 def check(fleet: Fleet) -> None:
     with fleet.db.transaction() as conn:
         assert [] == conn.execute(UNEXPLAINED).fetchall()
-    assert [] == fenced_writes.unfenced(fleet)
     for collection in fleet.collections():
         check_collection(fleet, collection)
 
