@@ -312,7 +312,7 @@ def test_an_audit_finds_what_is_missing_and_extra_and_repairs_it(fleet, docs, wo
     with fleet.db.transaction() as conn:
         two = f"SELECT text_id FROM {table} LIMIT 2"
         conn.execute(f"DELETE FROM {table} WHERE text_id IN ({two})")
-        one = f"SELECT 0, 0, 0, embedding FROM {table} LIMIT 1"
+        one = f"SELECT 0, embedding FROM {table} LIMIT 1"
         conn.execute(f"INSERT INTO {table} {one}")
     found = docs.audit(repair=True)
     assert (2, 1) == (found.missing, found.extra)

@@ -223,7 +223,8 @@ def test_nor_from_the_tables_below_it(granted_view, login, table):
     columns, expected = READABLE[table]
     (row,) = login.execute(f"SELECT {columns} FROM embedfleet.{table}").fetchall()
     assert expected == row[-1]
-    for other in ("ctid", "*"):
+    # A view reads all that there is of a vector.
+    for other in ("ctid", "*") if table != "_vectors_1_1" else ("ctid",):
         with pytest.raises(psycopg.errors.InsufficientPrivilege):
             login.execute(f"SELECT {other} FROM embedfleet.{table}")
     login.execute("SET row_security = off")

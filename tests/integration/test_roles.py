@@ -450,7 +450,7 @@ def test_a_searcher_sees_live_texts_and_no_more_below_the_view(fleets):
         with scene.fleet.db.transaction() as conn:
             assert (2,) == conn.execute(f"SELECT count(*) FROM embedfleet.{table}").fetchone()
         with pytest.raises(NotPermitted, match=table), scene.fleet.db.transaction() as conn:
-            conn.execute(f"SELECT * FROM embedfleet.{table}")
+            conn.execute(f"SELECT ctid, * FROM embedfleet.{table}")
     # Which is not what others of the fleet see.
     for part in ("producer", "worker"):
         with fleets[part].db.transaction() as conn:
