@@ -149,9 +149,21 @@ class Doorbell:
     def _new_pool(self) -> Any:  # noqa: ANN401 - kombu's, which has no types
         """Its own: kombu keeps one for all applications of a process, and of its forked children.
 
-        Nothing is connected before a ring.
+        Nothing is connected before a ring. kombu's hooks for forked children run after ours, and
+        would close the one that a child has made by then.
         """
-        return self._app.connection_for_write().Pool(MOST_CONNECTIONS)
+        connection = self._app.connection_for_write()
+        return connection.Pool(MOST_CONNECTIONS, close_after_fork=False)
+
+    def _acquired(self) -> Any:  # noqa: ANN401 - kombu's, which has no types
+        """A connection; of the next pool where this one was closed meanwhile."""
+        while True:
+            pool = self._pool
+            try:
+                return pool.acquire(block=True, timeout=5)
+            except RuntimeError:
+                if pool is self._pool:
+                    raise
 
     def _answer(self, heard: Future[bool], queue: Queue, count: int) -> None:
         try:
@@ -161,7 +173,7 @@ class Doorbell:
 
     def _ring(self, queue: Queue, count: int) -> bool:
         try:
-            with self._pool.acquire(block=True, timeout=5) as connection:
+            with self._acquired() as connection:
                 waiting = connection.default_channel.client.llen(queue)
                 for _ in range(min(count, MAX_WAITING - waiting)):
                     self._app.send_task(TASK, args=(queue,), queue=queue, connection=connection)

@@ -147,8 +147,8 @@ class BrokerConnection(KeepsTimeouts):
             "redis", transport=Transport, transport_options=transport_options, **kept
         )
 
-    def Pool(self, limit: int | None = None, **_: object) -> BrokerPool:  # noqa: N802 - kombu's
-        return BrokerPool(self, limit)  # type: ignore[no-untyped-call]
+    def Pool(self, limit: int | None = None, **options: bool) -> BrokerPool:  # noqa: N802 - kombu's
+        return BrokerPool(self, limit, **options)
 
     def __eqhash__(self) -> int:
         """Connections to one address share a pool, and logins differ although they print alike."""
@@ -161,7 +161,13 @@ class PooledConnection(KeepsTimeouts, connections.PooledConnection):
 
 
 class BrokerPool(connections.ConnectionPool):
-    """Those connections."""
+    """Those connections. Forked children of multiprocessing and billiard close it, where wanted."""
+
+    def __init__(
+        self, connection: connections.Connection, limit: int | None, *, close_after_fork: bool
+    ) -> None:
+        self.close_after_fork = close_after_fork
+        super().__init__(connection, limit)  # type: ignore[no-untyped-call]
 
     def new(self) -> PooledConnection:
         return PooledConnection(self, **self.connection.info())  # type: ignore[no-untyped-call]

@@ -311,6 +311,19 @@ def test_sockets_of_the_program_keep_the_limit_that_it_gave_them(
     assert [] == changed
 
 
+def test_a_ring_that_finds_its_pool_closed_takes_the_next_one(migrated_url, redis_url, monkeypatch):
+    with ef.connect(migrated_url, redis_url) as fleet:
+        doorbell = fleet.doorbell
+        closing = doorbell._pool
+
+        def closed(**_):
+            doorbell.close()
+            return type(closing).acquire(closing)
+
+        monkeypatch.setattr(closing, "acquire", closed)
+        assert doorbell.ring("cpu")
+
+
 def test_a_ring_of_a_call_that_goes_on_while_its_fleet_is_closed_is_heard(migrated_url, redis_url):
     with ef.connect(migrated_url, redis_url) as fleet:
         doorbell = fleet.doorbell

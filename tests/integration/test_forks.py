@@ -88,7 +88,10 @@ def servers(fleet, worker):
     }
 
 
-@pytest.mark.parametrize(("rounds", "locks"), [(300, "free"), (50, "held")])
+LONG = pytest.param(1_000, "free", marks=pytest.mark.nightly)
+
+
+@pytest.mark.parametrize(("rounds", "locks"), [(300, "free"), (50, "held"), LONG])
 def test_forked_children_and_their_parent_get_their_own_rows(servers, rounds, locks):
     command = [sys.executable, "-W", "ignore::DeprecationWarning", "-c", FORK, str(rounds), locks]
     done = subprocess.run(
@@ -98,6 +101,47 @@ def test_forked_children_and_their_parent_get_their_own_rows(servers, rounds, lo
         text=True,
         check=False,
         timeout=300,
+    )
+    assert (0, "well\n") == (done.returncode, done.stdout), done.stderr
+
+
+# Libraries have hooks of their own for such children, which run after ours.
+FORK_BY_LIBRARY = """
+import sys
+from importlib import import_module
+import embedfleet as ef
+
+def enqueue(number):
+    job = docs.enqueue([ef.Document(f"of {number}", f"text of {number}")])
+    assert (job.enqueued.documents, job.enqueued.rung) == (1, True), job.enqueued
+
+if __name__ == "__main__":
+    processes = import_module(sys.argv[1]).get_context("fork")
+    fleet = ef.connect()
+    docs = fleet.collection("docs")
+    enqueue(0)
+    children = [processes.Process(target=enqueue, args=(number,)) for number in (1, 2)]
+    for child in children:
+        child.start()
+    for child in children:
+        child.join()
+    assert [child.exitcode for child in children] == [0, 0]
+    enqueue(3)
+    fleet.close()
+    print("well", flush=True)
+"""
+
+
+@pytest.mark.parametrize("library", ["multiprocessing", "billiard"])
+def test_children_that_a_library_forks_ring_too(servers, library):
+    command = [sys.executable, "-W", "ignore::DeprecationWarning", "-c", FORK_BY_LIBRARY, library]
+    done = subprocess.run(
+        command,
+        env={**os.environ, **servers},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
     )
     assert (0, "well\n") == (done.returncode, done.stdout), done.stderr
 
