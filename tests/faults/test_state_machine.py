@@ -26,6 +26,7 @@ from embedfleet_schema.store.usage import Spending
 from embedfleet_workers.embedders.fake import fake_vectors
 from plugins.batch_model import OPEN, Claim, Model
 from plugins.batch_steps import DECLARED, watched
+from plugins.fenced_writes import AS_IF_LEASED
 
 STEPS_PER_EXAMPLE = 50
 # Twelve tokens each, so that the smallest budget of a batch takes five of them.
@@ -94,7 +95,7 @@ class BatchMachine(RuleBasedStateMachine):
     def repair(self):
         vectors, missing = len(self.model.vectors), self.model.repair()
         self.execute(
-            f"INSERT INTO {self.table} (text_id, embedding)"
+            f"WITH {AS_IF_LEASED} INSERT INTO {self.table} (text_id, embedding)"
             " VALUES (%s, '[1,0,0,0]') ON CONFLICT (text_id) DO NOTHING",
             STRAY,
         )

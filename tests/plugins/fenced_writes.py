@@ -48,6 +48,8 @@ FROM pg_class
 WHERE relnamespace = 'embedfleet'::regnamespace AND relkind = 'r'
     AND relname LIKE '\_vectors\_%';
 """
+# A part of a statement by which a test writes vectors itself.
+AS_IF_LEASED = "told AS (INSERT INTO watched.batch VALUES (0, 0, pg_current_xact_id()))"
 UNFENCED = """
 SELECT v.relation::text, v.text_id
 FROM watched.vector AS v

@@ -10,6 +10,7 @@ I5: the counters of each collection and of its jobs are what the rows say.
 
 import time
 from collections.abc import Iterator
+from datetime import datetime
 
 import pytest
 from psycopg import sql
@@ -38,7 +39,8 @@ WHERE NOT EXISTS (SELECT FROM embedfleet.{vectors} AS v WHERE v.text_id = c.text
 """
 UNEXPLAINED = """
 SELECT id, state, run_after, reason FROM embedfleet.batch
-WHERE state = 'leased' OR state = 'pending' AND (reason IS NULL OR run_after <= now())
+WHERE state = 'leased'
+    OR state = 'pending' AND (reason IS NULL OR run_after <= coalesce(%(at)s, now()))
 """
 STORED = """
 SELECT v.text_id, (
@@ -59,29 +61,33 @@ def _invariants(request: pytest.FixtureRequest) -> Iterator[None]:
     fleet: Fleet = request.getfixturevalue("fleet")
     fenced_writes.watch(fleet)
     yield
-    make_quiet(fleet)
+    quiet_at = make_quiet(fleet)
     assert [] == fenced_writes.unfenced(fleet)
-    check(fleet)
+    check(fleet, quiet_at)
 
 
-def make_quiet(fleet: Fleet) -> None:
-    """A healthy worker takes what is ready, and what dead workers held, until nothing is left."""
+def make_quiet(fleet: Fleet) -> datetime:
+    """A healthy worker takes what is ready, and what dead workers held, until nothing is left;
+    returns when that was: what waits for its time may be ready a moment later.
+    """
     runtime = Runtime(fleet.settings, Launch(("cpu",), 1, 1))
     runtime.start()
     deadline = time.monotonic() + QUIET_S
     try:
-        while _open(fleet) and time.monotonic() < deadline:
+        while _open(fleet, at := now(fleet)) and time.monotonic() < deadline:
             sweep(fleet.db)
             while runtime.run_one("cpu") != "idle":
                 pass
             time.sleep(0.05)
     finally:
         runtime.stop()
+    return at
 
 
-def check(fleet: Fleet) -> None:
+def check(fleet: Fleet, at: datetime | None = None) -> None:
+    """`at` is when nothing was ready; now, where it is not given."""
     with fleet.db.transaction() as conn:
-        assert [] == conn.execute(UNEXPLAINED).fetchall()
+        assert [] == conn.execute(UNEXPLAINED, {"at": at}).fetchall()
     for collection in fleet.collections():
         check_collection(fleet, collection)
 
@@ -102,6 +108,13 @@ def check_collection(fleet: Fleet, collection: Collection) -> None:
             assert found.to_numpy().tolist() == vector.tolist(), text
 
 
-def _open(fleet: Fleet) -> bool:
+def now(fleet: Fleet) -> datetime:
+    """By the database's clock."""
     with fleet.db.transaction() as conn:
-        return conn.execute(UNEXPLAINED).fetchone() is not None
+        found: datetime = conn.execute("SELECT now()").fetchone()[0]  # type: ignore[index]
+    return found
+
+
+def _open(fleet: Fleet, at: datetime) -> bool:
+    with fleet.db.transaction() as conn:
+        return conn.execute(UNEXPLAINED, {"at": at}).fetchone() is not None

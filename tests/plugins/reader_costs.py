@@ -32,7 +32,7 @@ print(json.dumps({
     "codes": codes,
     "notes": [note.code for note in report.notes],
     "here": here,
-    "excluding": used[1].ru_maxrss * unit,
+    "beside": used[1].ru_maxrss * unit,
     "seconds": used[0].ru_utime + used[1].ru_utime,
 }))
 """

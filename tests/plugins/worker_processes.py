@@ -51,6 +51,8 @@ class WorkerProcess:
         arguments += ["-c", str(slots), "-l", level]
         environment = {**os.environ, **environment, **variables}
         self.log = log
+        # Tests read it from the beginning on.
+        log.touch()
         self.process: ForkedCommand | subprocess.Popen[bytes]
         if any(name.startswith(AT_START) for name in variables):
             with log.open("wb") as output:

@@ -292,12 +292,8 @@ def _workers(database: Database, settings: Settings) -> Iterator[Finding]:
         yield Finding("ok", "workers", f"{len(alive)} alive")
     if silent:
         advice = "check their processes; their batches go to other workers by themselves"
-        yield Finding(
-            "warning",
-            "workers",
-            f"{silent} stopped sending heartbeats within the last hour",
-            advice,
-        )
+        found = f"{silent} stopped sending heartbeats within the last hour"
+        yield Finding("warning", "workers", found, advice)
     for queue in sorted({serving(each.queue, each.delivery) for each in workers.queues(database)}):
         if not any(queue in worker.queues for worker in alive):
             start = command(settings, f"worker --queue {queue}")
