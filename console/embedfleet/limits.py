@@ -16,6 +16,7 @@ from embedfleet_schema.catalogue.space_lookup import parse_model
 from embedfleet_schema.database import Database
 from embedfleet_schema.driver_errors import translated
 from embedfleet_schema.errors import BadModelName, UsageError
+from embedfleet_schema.store import collections
 from embedfleet_schema.store import limits as stored
 from embedfleet_schema.store.limits import EVERY_ACCOUNT, LimitName
 
@@ -260,7 +261,9 @@ def _api_model(model: str) -> tuple[str, str]:
 
 def learnt(db: Database, redis_url: str, provider: str | None = None, model: str = "") -> list[str]:
     """What refusals taught of limits that nobody set or stated: of one model's, or of all."""
-    if provider is not None and provider not in API_PROVIDERS:
+    spaces = collections.list_all(db) if provider is None else ()
+    providers = {provider, *(each.space.provider for each in spaces)}
+    if providers.isdisjoint(API_PROVIDERS):
         return []
     found = Limits(db, redis_url).show(f"{provider}/{model}" if provider else None)
     return [each.advice for each in found.limits if each.advice is not None]

@@ -196,11 +196,22 @@ def test_a_size_that_is_refused_again_is_halved_and_doubles_with_answers(tested:
 
 def test_refused_after_a_minute_of_silence_it_is_halved_down_to_one_token(tested: Tested):
     async def test(bench: Bench) -> None:
+        await answered(bench, 1.0)
+        bench.clock.pass_(70.0)
         sizes = []
         for size in (4.0, 2.0, 1.0, 1.0):
             await refused(bench, size, pause_s=61.0)
             sizes.append((await bench.store.clock_state(KEY)).largest)
         assert [2.0, 1.0, 1.0, 1.0] == sizes
+
+    tested(test)
+
+
+def test_a_quota_that_was_used_up_before_we_came_teaches_nothing(tested: Tested):
+    async def test(bench: Bench) -> None:
+        await refused(bench, 600.0, pause_s=50.0)
+        state = await bench.store.clock_state(KEY)
+        assert ({}, 0.0) == (state.learnt, state.largest)
 
     tested(test)
 

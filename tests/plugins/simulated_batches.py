@@ -94,6 +94,10 @@ class ShapedProvider:
         self._stated = stated
         self._random = random.Random(seed)
 
+    def use_up(self, now: float) -> None:
+        for meter in self._meters.values():
+            meter.take(now, meter.remaining(now))
+
     def count_tokens(self, texts: Sequence[str]) -> list[int]:
         return [math.ceil(int(text) * OURS) for text in texts]
 
@@ -262,15 +266,19 @@ def run_batches(
     slots: int = 4,
     seed: int = 1,
     wiped_at: Sequence[float] = (),
+    used_up: bool = False,
 ) -> Shown:
     """Some minutes of a fleet that has more to do than its quota allows.
 
     `told` is what a person set, and at the seconds of `wiped_at` the store loses everything.
+    `used_up`: nothing of the quota is left when the fleet comes.
     """
 
     async def main() -> Shown:
         loop = asyncio.get_running_loop()
         provider = ShapedProvider(quota, shape, stated, seed=seed)
+        if used_up:
+            provider.use_up(loop.time())
         store = MemoryStore(loop.time)
         queue = Queue(quota, most=2 * processes * slots)
         made = [_process(provider, store, queue, told) for _ in range(processes)]

@@ -98,3 +98,13 @@ def test_few_requests_a_minute_do_not_starve_the_tokens(quota, tokens):
 def test_a_store_that_loses_everything_learns_anew():
     shown = run_batches(Quota(120, 30_000), "bucket", "none", minutes=13, wiped_at=(150, 300))
     assert shown.binding(600, 780) >= 0.5
+
+
+@pytest.mark.parametrize(
+    ("stated", "since", "least"), [("all", 60, 0.95), ("none", 600, 0.5), ("retry-after", 600, 0.5)]
+)
+@pytest.mark.parametrize("shape", ["bucket", "window"])
+def test_a_quota_that_was_used_up_when_the_fleet_came_is_used_soon(shape, stated, since, least):
+    shown = run_batches(Quota(120, 30_000), shape, stated, minutes=since / 60 + 2, used_up=True)
+    assert shown.binding(since, since + 120) >= least
+    assert_nothing_is_charged(shown)

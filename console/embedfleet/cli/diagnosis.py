@@ -291,8 +291,8 @@ def _workers(database: Database, settings: Settings) -> Iterator[Finding]:
     if alive:
         yield Finding("ok", "workers", f"{len(alive)} alive")
     if silent:
-        advice = "check their processes; their batches go to other workers by themselves"
         found = f"{silent} stopped sending heartbeats within the last hour"
+        advice = "check their processes; their batches go to other workers by themselves"
         yield Finding("warning", "workers", found, advice)
     for queue in sorted({serving(each.queue, each.delivery) for each in workers.queues(database)}):
         if not any(queue in worker.queues for worker in alive):

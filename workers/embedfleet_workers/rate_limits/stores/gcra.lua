@@ -246,6 +246,7 @@ local function shrink(cost)
 end
 
 local function learn_from_first(tokens)
+    if s.answered == 0 then return end
     local unknown = 0
     for _, name in ipairs(names) do unknown = unknown + 1 - dims[name].known end
     if unknown < #names and not doubts() then return end
@@ -263,7 +264,7 @@ end
 
 local function learn_from_refusal(told)
     local tokens, was_told = dims.tokens.amount or 0, s.told
-    local quiet = sum_of(dims.tokens.use) <= 0
+    local quiet = sum_of(dims.tokens.use) <= 0 and now - s.born >= MINUTE
     s.told = told and 1 or 0
     if s.refusals == 0 and not quiet then return learn_from_first(tokens) end
     if tokens <= 0 or not (s.refusals == 1 or quiet) then return end
@@ -302,8 +303,10 @@ local function know()
         d.known = known_limit(d) > 0 and 1 or 0
         is_new = is_new or d.known > before
     end
+    if not is_new then return end
+    s.size, s.ceiling = 0, 0
     for _, name in ipairs(names) do
-        if is_new and dims[name].known == 0 then dims[name].learnt = 0 end
+        if dims[name].known == 0 then dims[name].learnt = 0 end
     end
 end
 

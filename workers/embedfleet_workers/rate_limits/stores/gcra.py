@@ -326,9 +326,11 @@ class Gcra:
             before = dimension.known
             dimension.known = in_force(quotas.get(name, 0.0), dimension.stated) > 0
             is_new = is_new or (dimension.known and not before)
-        for dimension in asked.values():
-            if is_new and not dimension.known:
-                dimension.learnt = 0.0
+        if is_new:
+            self.size = self.ceiling = 0.0
+            for dimension in asked.values():
+                if not dimension.known:
+                    dimension.learnt = 0.0
 
     def _emission_interval(self, dimension: Dimension) -> float:
         """What one unit takes of the clock."""

@@ -108,7 +108,9 @@ def refuse(gcra: Gcra, now: float, costs: Amounts, *, told: bool) -> None:
     The first refusal is about the rate. The next one, or one after a minute of silence, is about
     the size. `told`: the server says when to come again.
     """
-    tokens, quiet = costs.get("tokens", 0.0), gcra.look_at("tokens").used(now) <= 0
+    tokens = costs.get("tokens", 0.0)
+    # In the first minute of a state others may have used the quota, or we before it was lost.
+    quiet = gcra.look_at("tokens").used(now) <= 0 and now - gcra.born >= MINUTE
     was_told, gcra.told = gcra.told, told
     if gcra.refusals == 0 and not quiet:
         _refuse_first(gcra, now, costs, tokens)
@@ -123,6 +125,9 @@ def refuse(gcra: Gcra, now: float, costs: Amounts, *, told: bool) -> None:
 
 
 def _refuse_first(gcra: Gcra, now: float, costs: Amounts, tokens: float) -> None:
+    if not gcra.answered:
+        # The quota was used up before: that says nothing of it.
+        return
     asked = {name: gcra.dimension(name) for name in costs}
     unknown = [name for name, dimension in asked.items() if not dimension.known]
     if len(unknown) < len(asked) and not _doubts(gcra, now):
