@@ -14,11 +14,13 @@ from typing import Literal
 from psycopg import Error
 from redis.exceptions import RedisError
 
+from embedfleet.limits import learnt
 from embedfleet.progress import command
 from embedfleet.stack import ServerStatus
 from embedfleet.stack import status as stack_status
 from embedfleet_schema import requirements, session
 from embedfleet_schema.amounts import quantity
+from embedfleet_schema.catalogue.api_models import API_PROVIDERS
 from embedfleet_schema.catalogue.hub import Hub
 from embedfleet_schema.catalogue.model_files import PACKAGED_NAMES, is_path
 from embedfleet_schema.database import (
@@ -168,6 +170,7 @@ def _database(settings: Settings) -> Iterator[Finding]:
             yield from _filters(database)
             yield from _workers(database, settings)
             yield from _paused(database)
+            yield from _limits(database, settings)
             yield from _models(database)
     except EmbedfleetError as error:
         yield Finding("broken", "PostgreSQL", str(error))
@@ -301,6 +304,15 @@ def _paused(database: Database) -> Iterator[Finding]:
         advice = f"mend it there, then: embedfleet resume {space.model}"
         held = quantity(space.held, "batch", "batches")
         yield Finding("warning", "paused", f"{space}; held: {held}", advice)
+
+
+def _limits(database: Database, settings: Settings) -> Iterator[Finding]:
+    """What is known of limits only because the provider refused requests."""
+    if not any(info.space.provider in API_PROVIDERS for info in collections.list_all(database)):
+        return
+    for said in learnt(database, settings.redis):
+        found, _, advice = said.partition(" If you know better, set it: ")
+        yield Finding("warning", "limits", found, advice)
 
 
 def _models(database: Database) -> Iterator[Finding]:
