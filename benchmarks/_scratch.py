@@ -12,13 +12,14 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import embedfleet as ef
 from embedfleet.stack import down
 
 
 @contextmanager
-def scratch_fleet(**settings: object) -> Iterator[ef.Fleet]:
+def scratch_fleet(**settings: Any) -> Iterator[ef.Fleet]:
     folder = Path(tempfile.mkdtemp(prefix="embedfleet-bench-"))
     folder.chmod(0o755)
     data = folder / "data"

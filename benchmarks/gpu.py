@@ -129,7 +129,7 @@ def agreement(embedder: LocalEmbedder, space: Space, folder: Path, count: int) -
     reference = LocalEmbedder(space, folder, "cpu")
     expected = reference.embed(texts, "document")
     reference.close()
-    return smallest_cosine(expected, embedder.embed(texts, "document"))
+    return float(smallest_cosine(expected, embedder.embed(texts, "document")))
 
 
 def load_rival(folder: Path, device: str, dtype: str, way: str) -> Any:
@@ -179,7 +179,7 @@ def speeds(
         texts = texts_of(kind, count)
         limit = embedder.max_tokens
         tokens = sum(min(length, limit) for length in embedder.count_tokens(texts))
-        pairs = []
+        pairs: list[tuple[float, float]] = []
         while len(pairs) < 3 and (not pairs or clock.has(4 * sum(pairs[-1]))):
             ours = seconds(lambda texts: embedder.embed(texts, "document"), texts)
             pairs.append((ours, seconds(encode, texts)))

@@ -10,6 +10,7 @@ import argparse
 import random
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import embedfleet as ef
 from _scratch import machine, scratch_fleet
@@ -69,7 +70,7 @@ class Growth:
             )
         )
 
-    def _ask(self, statement: str, *values: object) -> object:
+    def _ask(self, statement: str, *values: object) -> Any:
         with self.fleet.db.transaction() as conn:
             cursor = conn.execute(statement, values)
             row = cursor.fetchone() if cursor.description else None

@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import statistics
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -38,7 +39,7 @@ class Server:
     """The processor time of the sessions that are there, but for its own."""
 
     def __init__(self, fleet: ef.Fleet) -> None:
-        self._conn = fleet.db.connect()
+        self._conn = fleet.db.direct()
 
     def milliseconds(self) -> dict[int, float]:
         found = "SELECT pid FROM pg_stat_activity WHERE datname IS NOT NULL AND pid <> %s"
@@ -103,11 +104,13 @@ class One:
             conn.execute(f"SELECT document FROM embedfleet.{self.docs.name} LIMIT 10").fetchall()
 
     def reuse(self) -> None:
-        self.batches.reuse(self.lease)
+        if self.lease is not None:
+            self.batches.reuse(self.lease)
 
     def pause(self) -> None:
         self.enqueue()
-        lease = self.batches.claim("cpu")
+        if (lease := self.batches.claim("cpu")) is None:
+            sys.exit("there is nothing to claim")
         self.batches.pause_space(lease, code="test", reason="a benchmark")
 
     def resume(self) -> None:
@@ -161,7 +164,7 @@ def roles_and_dump(one: One) -> None:
     timed("migrate --roles, the first time", lambda: set_up_roles(fleet.settings.database), 1)
     timed("migrate --roles, again", lambda: set_up_roles(fleet.settings.database), 1)
     timed("migrate with roles, nothing to do", lambda: migrate(fleet.settings.database), 1)
-    dump = [postgres_programs() / "pg_dump", "--schema-only", fleet.settings.database]
+    dump = [str(postgres_programs() / "pg_dump"), "--schema-only", fleet.settings.database]
     started = time.perf_counter()
     done = subprocess.run(dump, capture_output=True, text=True, check=False)
     seconds = time.perf_counter() - started

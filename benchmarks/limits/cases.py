@@ -61,6 +61,11 @@ class Case:
     # What the clock of each worker is wrong by, in seconds.
     skews: tuple[int, ...] = (0, 0, 0, 0)
     model: str = MODEL
+    # Whether a person sets the limits; how many workers there are; the dimension that is measured,
+    # where it is not the one that these texts exhaust.
+    is_set: bool = True
+    workers: int = 4
+    measured: str = ""
 
     def held(self, runs: Sequence[Mapping[str, float]]) -> bool:
         """Whether every bound holds in every run."""
@@ -69,7 +74,11 @@ class Case:
     @property
     def binding(self) -> str:
         """The dimension that the quota is measured in: the one that these texts exhaust."""
-        return "requests" if "requests" in self.provider["limits"] else "tokens"
+        return (
+            self.measured or "requests"
+            if self.measured or "requests" in self.provider["limits"]
+            else "tokens"
+        )
 
     @property
     def limit(self) -> float:
@@ -95,6 +104,16 @@ PROMISE = (Bound("used", least=0.98, most=1.005), share(0.001), *KEPT)
 # Three texts fill a batch, which is one request.
 TINY = {"words": (20,), "settings": {"batch_tokens_api": 64}}
 PER_REQUEST = {"limits": {"requests": REQUESTS, "tokens": 10 * TOKENS}}
+
+# A batch is larger than the tokens of a minute.
+SMALL = {"requests": 600.0, "tokens": 60_000.0}
+SHAPED = {
+    "words": (150,),
+    "is_set": False,
+    "workers": 2,
+    "measured": "tokens",
+    "amount": 3.0,
+}
 
 CASES = {
     case.name: case
@@ -212,6 +231,46 @@ CASES = {
             settings={"mistral_api_key": events.BAD_KEY},
             before=events.start_bad_space,
             after=events.after_bad_space,
+        ),
+        Case(
+            "A1-none",
+            "600/60k, neither set nor stated, refusals that say nothing",
+            (Bound("used", least=0.5), *KEPT),
+            {"limits": SMALL, "tell_limits": False, "refusals": "nothing"},
+            least_warmup_s=60,
+            **SHAPED,
+        ),
+        Case(
+            "A1-body",
+            "600/60k, stated in the body of refusals alone",
+            (Bound("used", least=0.85), *KEPT),
+            {"limits": SMALL, "tell_limits": False, "refusals": "body"},
+            least_warmup_s=60,
+            **SHAPED,
+        ),
+        Case(
+            "A2-6",
+            "6/30k, set",
+            (Bound("used", least=0.9), share(0.0), *KEPT),
+            {"limits": {"requests": 6.0, "tokens": 30_000.0}, "tell_limits": False},
+            **{**SHAPED, "is_set": True},
+        ),
+        Case(
+            "A2-120",
+            "120/30k, set",
+            (Bound("used", least=0.9), share(0.001), *KEPT),
+            {"limits": {"requests": 120.0, "tokens": 30_000.0}, "tell_limits": False},
+            **{**SHAPED, "is_set": True},
+        ),
+        *(
+            Case(
+                f"A3-{workers}",
+                f"cold start of {workers} workers, stated in headers, Retry-After of 61 s",
+                (Bound("used", least=0.9), Bound("limited", most=0), *KEPT),
+                {"limits": SMALL, "least_retry_s": 61},
+                **{**SHAPED, "workers": workers},
+            )
+            for workers in (2, 4)
         ),
         Case("R12", "clocks -5, 0, +5, +30 s", PROMISE, skews=(-5, 0, 5, 30)),
     )

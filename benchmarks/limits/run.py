@@ -10,8 +10,6 @@ from limits import figures
 from limits.cases import Case
 from limits.stand import Stand, stand, wait_until
 
-WORKERS = 4
-
 
 def run(case: Case, *, seed: int, warmup_s: float, seconds: float) -> dict[str, float]:
     """The figures of a case. Takes a little more than `warmup_s + seconds`."""
@@ -19,12 +17,13 @@ def run(case: Case, *, seed: int, warmup_s: float, seconds: float) -> dict[str, 
         seed=seed, provider=case.provider, settings=case.settings, skews=case.skews
     ) as found:
         found.notes["limits"] = dict(case.provider["limits"])
-        found.tell_limits(case.model, case.provider["limits"])
+        if case.is_set:
+            found.tell_limits(case.model, case.provider["limits"])
         if case.before is not None:
             case.before(found)
         count = case.texts_for(max(warmup_s, case.least_warmup_s) + seconds)
         job = found.enqueue("docs", case.model, count, case.words)
-        found.start_workers(WORKERS)
+        found.start_workers(case.workers)
         found.wait_for_workers()
         model = case.model.partition("/")[2]
         wait_until(lambda: model in found.provider.account()["models"])

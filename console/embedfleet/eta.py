@@ -18,7 +18,7 @@ from embedfleet_schema.store import limits, plans
 from embedfleet_schema.store.limits import LimitBook
 from embedfleet_schema.types import Space
 from embedfleet_workers.embedders.api.factory import caps_of
-from embedfleet_workers.rate_limits.limiter import LARGEST_SHARE
+from embedfleet_workers.rate_limits.quota import largest_request
 
 Basis = Literal["nothing", "limits", "history", "measured", "unknown"]
 
@@ -74,9 +74,8 @@ def _minutes(
 ) -> float | None:
     """Minutes at the limit that binds; None without a limit that can be reckoned with."""
     caps = caps_of(space.provider, space.model)
-    request_tokens: float = min(batch_tokens, caps.tokens or batch_tokens)
-    if "tokens" in quotas:
-        request_tokens = min(request_tokens, LARGEST_SHARE * quotas["tokens"])
+    most = largest_request(quotas) or batch_tokens
+    request_tokens = min(batch_tokens, caps.tokens or batch_tokens, most)
     by_inputs = math.ceil(counted.to_embed / (1 if caps.each_counts else caps.inputs))
     by_tokens = math.ceil(counted.tokens_to_pay / max(request_tokens, 1))
     needed = {

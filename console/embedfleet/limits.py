@@ -16,6 +16,7 @@ from embedfleet_schema.catalogue.space_lookup import parse_model
 from embedfleet_schema.database import Database
 from embedfleet_schema.driver_errors import translated
 from embedfleet_schema.errors import BadModelName, UsageError
+from embedfleet_schema.store import collections
 from embedfleet_schema.store import limits as stored
 from embedfleet_schema.store.limits import EVERY_ACCOUNT, LimitName
 
@@ -33,7 +34,8 @@ class LimitDimension:
     """One dimension per minute; None where nothing was set, or nothing has happened yet.
 
     `quota` is what a person set, `seen` what the provider's answers say, `effective` what the fleet
-    keeps to, `foreign` the share that other programs were found to use.
+    keeps to, `foreign` the share that other programs were found to use. `learnt` is what refusals
+    taught where a limit is neither set nor stated.
     """
 
     quota: float | None = None
@@ -42,11 +44,15 @@ class LimitDimension:
     used: float | None = None
     ahead_s: float | None = None
     foreign: float = 0.0
+    learnt: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """One limit, as it was set and as it is used. `account` is empty where it holds for all."""
+    """One limit, as it was set and as it is used. `account` is empty where it holds for all.
+
+    `largest_request` is the most tokens of a request by what refusals taught; None where nothing.
+    """
 
     name: str
     account: str
@@ -60,6 +66,25 @@ class Limit:
     waiting: int = 0
     stopped: str | None = None
     stopped_by: str = ""
+    largest_request: float | None = None
+
+    @property
+    def advice(self) -> str | None:
+        """What refusals taught of a limit that nobody set or stated, and what to type."""
+        learnt = {name: each.learnt for name, each in self.dimensions.items() if each.learnt}
+        if not learnt:
+            return None
+        rounded = {name: _rounded(amount) for name, amount in sorted(learnt.items())}
+        found = " and ".join(f"{amount:,} {name}" for name, amount in rounded.items())
+        size = f", at most {_rounded(self.largest_request):,} tokens at once"
+        found += f" a minute{size if self.largest_request else ''}"
+        options = " ".join(f"--{name} {amount}" for name, amount in rounded.items())
+        model = self.models[0] if self.models else self.name
+        return (
+            f"{self.name}: no limit of {' and '.join(rounded)} is set, and the provider states "
+            f"none. Learnt from its refusals: about {found}. If you "
+            f"know better, set it: embedfleet limits set {model} {options}"
+        )
 
     def as_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -189,6 +214,7 @@ def _limit(name: LimitName, book: stored.LimitBook, state: Snapshot | None) -> L
             used.used,
             used.ahead_s,
             used.foreign,
+            None if each in quotas else used.learnt or None,
         )
     return Limit(
         title,
@@ -203,7 +229,13 @@ def _limit(name: LimitName, book: stored.LimitBook, state: Snapshot | None) -> L
         waiting=state.waiting,
         stopped=f"{state.stopped.code}: {state.stopped.reason}" if state.stopped else None,
         stopped_by=state.stopped_by,
+        largest_request=state.largest or None,
     )
+
+
+def _rounded(amount: float | None) -> int:
+    """Two digits of it: more was not learnt."""
+    return int(float(f"{amount or 0:.2g}")) or 1
 
 
 def _check_amounts(amounts: Mapping[str, float]) -> None:
@@ -225,3 +257,13 @@ def _api_model(model: str) -> tuple[str, str]:
         reason = f"limits are those of a provider's API ({known}), as in openai/MODEL"
         raise BadModelName(name=model, reason=reason)
     return provider, name
+
+
+def learnt(db: Database, redis_url: str, provider: str | None = None, model: str = "") -> list[str]:
+    """What refusals taught of limits that nobody set or stated: of one model's, or of all."""
+    spaces = collections.list_all(db) if provider is None else ()
+    providers = {provider, *(each.space.provider for each in spaces)}
+    if providers.isdisjoint(API_PROVIDERS):
+        return []
+    found = Limits(db, redis_url).show(f"{provider}/{model}" if provider else None)
+    return [each.advice for each in found.limits if each.advice is not None]

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from typing import Any
 
 from embedfleet import arguments
 from embedfleet.connections import Connections
 from embedfleet.error_translation import translate_errors
 from embedfleet.job import Job
+from embedfleet.limits import learnt
 from embedfleet_producer.budget import check_budget
 from embedfleet_schema.driver_errors import translated
 from embedfleet_schema.errors import UnknownJob
@@ -137,7 +139,13 @@ class Maintenance:
         """Why a document is not searchable yet, or that it is; `str()` of it is a paragraph."""
         arguments.text("explain", "key", key)
         self._check_there()
-        return explain(self._connections.db, self.info, key)
+        found = explain(self._connections.db, self.info, key)
+        if found.state not in ("waiting", "incomplete"):
+            return found
+        space = self.info.space
+        redis = self._connections.settings.redis
+        said = learnt(self._connections.db, redis, space.provider, space.model)
+        return replace(found, limit=" ".join(said) or None)
 
     def retry(self, *, job_id: int | None = None, budget_usd: float | None = None) -> Job | None:
         """Retry failed chunks, of one job or all; None if there is none, or all are queued.

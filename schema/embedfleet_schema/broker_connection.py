@@ -164,7 +164,11 @@ class BrokerPool(connections.ConnectionPool):
     """Those connections. Forked children of multiprocessing and billiard close it, where wanted."""
 
     def __init__(
-        self, connection: connections.Connection, limit: int | None, *, close_after_fork: bool
+        self,
+        connection: connections.Connection,
+        limit: int | None,
+        *,
+        close_after_fork: bool = True,
     ) -> None:
         self.close_after_fork = close_after_fork
         super().__init__(connection, limit)  # type: ignore[no-untyped-call]

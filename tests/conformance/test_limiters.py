@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from embedfleet_workers.rate_limits.quota import LimitKey, Reading
 from embedfleet_workers.rate_limits.stores.limit_store import (
+    ClockState,
     LimitStore,
     Penalty,
     Reservation,
@@ -113,12 +114,163 @@ def test_the_slowest_dimension_decides(tested: Tested):
 
 def test_a_dimension_without_a_known_limit_is_not_limited(tested: Tested):
     async def test(bench: Bench) -> None:
+        await bench.store.settle(KEY, await bench.reserve(tokens=Cost(1.0)), {}, Reading())
         reservations = [await bench.reserve(tokens=Cost(1e9)) for _ in range(3)]
         assert [(0.0, False)] * 3 == [
             (reservation.wait_s, reservation.is_limited) for reservation in reservations
         ]
 
     tested(test)
+
+
+def test_the_first_request_of_all_goes_alone_where_no_limit_is_known(tested: Tested):
+    async def test(bench: Bench) -> None:
+        first, second = [await bench.reserve(**UNKNOWN) for _ in range(2)]
+        assert [0.0, 2.0] == [first.wait_s, second.wait_s]
+        bench.clock.pass_(0.1)
+        stated = Reading({"tokens": 6_000.0})
+        await bench.store.settle(KEY, first, {}, stated, {"requests": 1.0, "tokens": 600.0})
+        # What it heard holds for the one that waits, which asks anew.
+        assert await bench.store.confirm(KEY, second, {}) is None
+        anew = await bench.reserve(**UNKNOWN)
+        # The first one was a tenth of a minute.
+        assert (6.0, {"tokens": 6_000.0}) == (pytest.approx(anew.wait_s), anew.stated)
+        assert {"tokens": 6_000.0} == (await bench.store.clock_state(KEY)).stated
+
+    tested(test)
+
+
+def test_a_refusal_without_a_word_teaches_what_was_answered_before(tested: Tested):
+    async def test(bench: Bench) -> None:
+        for _ in range(3):
+            await answered(bench, 600.0)
+        await refused(bench, 600.0)
+        state = await bench.store.clock_state(KEY)
+        assert {"requests": 3.0, "tokens": 1_800.0} == state.learnt
+        shown = await bench.store.snapshot(KEY)
+        assert 1_800.0 == shown.dimensions["tokens"].learnt
+        turns = [await bench.reserve(**UNKNOWN) for _ in range(2)]
+        # Three in a minute, at the full target.
+        assert 20.0 == pytest.approx(turns[1].wait_s - turns[0].wait_s)
+
+    tested(test)
+
+
+def test_a_learnt_limit_grows_slowly_then_fast_until_it_is_refused(tested: Tested):
+    async def test(bench: Bench) -> None:
+        for _ in range(10):
+            await answered(bench, 600.0)
+        await refused(bench, 600.0)
+        began, expected, found = bench.clock.now, [], []
+        while bench.clock.now < began + 360.0:
+            bench.clock.pass_(5.0)
+            await answered(bench, 1.0)
+            expected.append(math.exp(0.012 * ((bench.clock.now - began) / 60.0) ** 3))
+            found.append((await bench.store.clock_state(KEY)).learnt["tokens"] / 6_000.0)
+        assert expected == pytest.approx(found, rel=0.05)
+        await refused(bench, 600.0)
+        assert 0.7 * found[-1] * 6_000.0 == pytest.approx(
+            (await bench.store.clock_state(KEY)).learnt["tokens"], rel=1e-3
+        )
+
+    tested(test)
+
+
+def test_a_size_that_is_refused_again_is_halved_and_doubles_with_answers(tested: Tested):
+    async def test(bench: Bench) -> None:
+        sizes = []
+        for _ in range(4):
+            await answered(bench, 1_000.0 * 2 ** len(sizes))
+            sizes.append((await bench.store.clock_state(KEY)).largest)
+        assert [2_000.0, 4_000.0, 8_000.0, 16_000.0] == sizes
+        for _ in range(2):
+            await refused(bench, 4_000.0, pause_s=30.0)
+        assert 2_000.0 == (await bench.store.clock_state(KEY)).largest
+        # It was refused at the very time that the server had named: it is not tried again so soon.
+        await answered(bench, 2_000.0)
+        await answered(bench, 2_000.0)
+        assert 2_000.0 == (await bench.store.clock_state(KEY)).largest
+
+    tested(test)
+
+
+def test_refused_after_a_minute_of_silence_it_is_halved_down_to_one_token(tested: Tested):
+    async def test(bench: Bench) -> None:
+        await answered(bench, 1.0)
+        bench.clock.pass_(70.0)
+        sizes = []
+        for size in (4.0, 2.0, 1.0, 1.0):
+            await refused(bench, size, pause_s=61.0)
+            sizes.append((await bench.store.clock_state(KEY)).largest)
+        assert [2.0, 1.0, 1.0, 1.0] == sizes
+
+    tested(test)
+
+
+def test_a_quota_that_was_used_up_before_we_came_teaches_nothing(tested: Tested):
+    async def test(bench: Bench) -> None:
+        await refused(bench, 600.0, pause_s=50.0)
+        state = await bench.store.clock_state(KEY)
+        assert ({}, 0.0) == (state.learnt, state.largest)
+
+    tested(test)
+
+
+def test_what_a_person_sets_takes_the_place_of_what_was_learnt(tested: Tested):
+    async def test(bench: Bench) -> None:
+        await answered(bench, 600.0)
+        await refused(bench, 600.0)
+        turn = await bench.reserve(requests=Cost(1.0, 60.0), tokens=Cost(600.0, 60_000.0))
+        assert {} == turn.learnt
+        shown = await bench.store.snapshot(KEY)
+        assert 0.0 == shown.dimensions["tokens"].learnt
+
+    tested(test)
+
+
+def test_a_server_that_refuses_within_its_limits_gets_smaller_requests(tested: Tested):
+    async def test(bench: Bench) -> None:
+        known = {"requests": Cost(1.0, 600.0), "tokens": Cost(800.0, 60_000.0)}
+        sizes = []
+        for size in (800.0, 800.0, 800.0, 400.0, 400.0, 400.0, 100.0, 100.0, 100.0):
+            known["tokens"] = Cost(size, 60_000.0)
+            await answered(bench, size, known)
+            await refused(bench, size, limits=known)
+            sizes.append((await bench.store.clock_state(KEY)).largest)
+        # A minute has 60,000 tokens in 600 requests: below 100 requests would run out.
+        expected = [0.0, 0.0, 400.0, 400.0, 400.0, 200.0, 200.0, 200.0, 100.0]
+        assert expected == pytest.approx(sizes)
+
+    tested(test)
+
+
+UNKNOWN = {"requests": Cost(1.0), "tokens": Cost(600.0)}
+
+
+async def admitted(bench: Bench, costs: dict[str, Cost]) -> Reservation:
+    """A request that may be sent, after the time that it waits."""
+    turn = await bench.reserve(**costs)
+    while turn.wait_s > 0:
+        bench.clock.pass_(turn.wait_s)
+        amounts = {name: each.amount for name, each in costs.items()}
+        turn = await bench.store.confirm(KEY, turn, amounts)
+    return turn
+
+
+async def answered(bench: Bench, tokens: float, limits: dict[str, Cost] | None = None) -> None:
+    turn = await admitted(bench, limits or {"requests": Cost(1.0), "tokens": Cost(tokens)})
+    await bench.store.settle(KEY, turn, {}, Reading(), {"requests": 1.0, "tokens": tokens})
+
+
+async def refused(
+    bench: Bench, tokens: float, pause_s: float = -1.0, limits: dict[str, Cost] | None = None
+) -> None:
+    """A request that is refused, and the time of its pause."""
+    turn = await admitted(bench, limits or {"requests": Cost(1.0), "tokens": Cost(tokens)})
+    bench.clock.pass_(0.01)
+    refunds = {"requests": 0.0, "tokens": tokens}
+    paused = await bench.store.penalize(KEY, turn, refunds, Reading(), Penalty(pause_s))
+    bench.clock.pass_(paused + 0.01)
 
 
 def test_the_smaller_of_what_is_set_and_what_is_seen_holds(tested: Tested):
@@ -137,6 +289,7 @@ def test_what_a_person_sets_overrules_what_was_seen_of_a_shorter_window(tested: 
         # Seen while nothing was set, and kept: ten seconds of a limit of 300 a minute.
         first = await bench.reserve(requests=Cost(1.0))
         await bench.store.settle(KEY, first, {}, Reading({"requests": 50.0}))
+        bench.clock.pass_(70.0)
         costs = {"requests": Cost(1.0, quota=300.0, stated=50.0)}
         waits = [(await bench.reserve(**costs)).wait_s for _ in range(3)]
         assert [0.0, 0.2, 0.4] == pytest.approx(waits)
@@ -512,6 +665,7 @@ READINGS = st.builds(
     st.dictionaries(st.sampled_from(NAMES), LIMITS_STATED),
     st.dictionaries(st.sampled_from(NAMES), st.sampled_from([-1.0, 0.0, 20.0, 60.0, 9e4])),
 )
+ANSWERED = st.sampled_from([{}, *({"requests": 1.0, "tokens": each} for each in (1.0, 3e3, 9e4))])
 PAUSES = st.sampled_from([-1.0, 0.0, 0.25, 3.0])
 WHICH = st.integers(0, 50)
 STEPS = st.lists(
@@ -520,7 +674,9 @@ STEPS = st.lists(
         st.tuples(st.just("reserve"), PRICED, st.sampled_from([0.0, 1.0, 60.0])),
         st.tuples(st.just("confirm"), WHICH),
         st.tuples(st.just("refund"), WHICH, st.booleans()),
-        st.tuples(st.just("settle"), WHICH, st.sampled_from([-200.0, 0.0, 30.0]), READINGS),
+        st.tuples(
+            st.just("settle"), WHICH, st.sampled_from([-200.0, 0.0, 30.0]), READINGS, ANSWERED
+        ),
         st.tuples(st.just("penalize"), WHICH, PAUSES, st.sampled_from([0.0, 0.5]), READINGS),
         st.tuples(st.just("stop")),
         st.tuples(st.just("resume")),
@@ -549,6 +705,9 @@ def test_both_stores_give_the_same_answers(redis_url: str, steps: list[tuple[Any
                     for store, known in zip(stores, reservations, strict=True)
                 ]
                 assert answers[0] == pytest.approx(answers[1], rel=1e-6, abs=1e-6), step
+            if reservations[0]:
+                shown = [plainly(await store.clock_state(key)) for store in stores]
+                assert shown[0] == pytest.approx(shown[1], rel=1e-6, abs=1e-6)
             first, second = [plainly(await store.snapshot(key)) for store in stores]
             assert first == pytest.approx(second, rel=1e-6, abs=1e-6)
 
@@ -590,8 +749,8 @@ async def ended(
             return await store.confirm(key, reservation, {"requests": 1.0, "tokens": 100.0})
         case ("refund", _, sent):
             await store.refund(key, reservation, {"tokens": 100.0}, sent=sent)
-        case ("settle", _, delta, readings):
-            await store.settle(key, reservation, {"tokens": delta}, readings)
+        case ("settle", _, delta, readings, costs):
+            await store.settle(key, reservation, {"tokens": delta}, readings, costs)
         case ("penalize", _, pause_s, jitter, readings):
             refunds = {"requests": 0.0, "tokens": 100.0}
             refusal = Penalty(pause_s, jitter, by="host:1")
@@ -602,14 +761,15 @@ async def ended(
 def plainly(answer: Any) -> list[Any]:
     """An answer as numbers and words, without the name of the state."""
     match answer:
-        case None:
-            return []
-        case float():
-            return [answer]
-        case Reservation():
-            seen = sorted(answer.stated.items())
-            numbers = [answer.wait_s, answer.tat, answer.answered_at, float(answer.is_limited)]
-            return numbers + [value for _, value in seen]
+        case None | float():
+            return [] if answer is None else [answer]
+        case Reservation() | ClockState():
+            told = sorted(answer.stated.items()) + sorted(answer.learnt.items())
+            numbers = [answer.largest, *(value for _, value in told)]
+            if isinstance(answer, ClockState):
+                return [*numbers, answer.clock, answer.speed, answer.paused]
+            times = [answer.wait_s, answer.tat, answer.answered_at]
+            return [*numbers, *times, float(answer.is_limited)]
         case WaitTooLong():
             return [answer.wait_s]
         case Stop():
@@ -617,6 +777,19 @@ def plainly(answer: Any) -> list[Any]:
     dimensions = [
         number
         for each in answer.dimensions.values()
-        for number in (each.stated, each.effective, each.used, each.ahead_s, each.foreign)
+        for number in (
+            each.stated,
+            each.effective,
+            each.used,
+            each.ahead_s,
+            each.foreign,
+            each.learnt,
+        )
     ]
-    return [*dimensions, answer.paused_s, answer.slowed_to, float(answer.stopped is not None)]
+    return [
+        *dimensions,
+        answer.largest,
+        answer.paused_s,
+        answer.slowed_to,
+        float(answer.stopped is not None),
+    ]

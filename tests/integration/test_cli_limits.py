@@ -11,6 +11,7 @@ import pytest
 from embedfleet.fleet import Fleet
 from embedfleet_schema.store import limits
 from embedfleet_schema.store.limits import LimitName
+from embedfleet_schema.types import Document
 from embedfleet_workers.rate_limits import registry as registry_module
 from embedfleet_workers.rate_limits.registry import LimiterRegistry
 from embedfleet_workers.stop import Stop
@@ -132,7 +133,7 @@ def test_a_limit_takes_effect_in_a_process_that_runs(fleet: Fleet, monkeypatch: 
     monkeypatch.setattr(registry_module, "REFRESH_S", 0.0)
     monkeypatch.setattr(registry_module, "PATIENCE_S", 60.0)
 
-    async def work() -> tuple[int | None, int | None]:
+    async def work() -> tuple[int, int]:
         registry = LimiterRegistry(fleet.settings.redis, partial(limits.read, fleet.db))
         limiter = registry.limiter("openai", "text-embedding-3-small", ACCOUNT)
         before = limiter.most_tokens
@@ -142,4 +143,37 @@ def test_a_limit_takes_effect_in_a_process_that_runs(fleet: Fleet, monkeypatch: 
         await registry.close()
         return before, after
 
-    assert (None, 2_500) == asyncio.run(work())
+    assert (1_000, 2_500) == asyncio.run(work())
+
+
+def test_what_refusals_taught_is_said_wherever_one_looks_and_how_to_set_it(
+    command: Command, fleet: Fleet
+):
+    docs = fleet.collection("docs", model=MODEL, dimensions=8)
+    docs.enqueue([Document("d", "a text that waits")])
+
+    async def work() -> None:
+        registry = LimiterRegistry(fleet.settings.redis, partial(limits.read, fleet.db))
+        limiter = registry.limiter("openai", "text-embedding-3-small", ACCOUNT)
+        for _ in range(6):
+            admission = await limiter.admit({"requests": 1, "tokens": 4_923}, max_wait_s=5)
+            await admission.settle({"requests": 1, "tokens": 4_923})
+        admission = await limiter.admit({"requests": 1, "tokens": 4_923}, max_wait_s=5)
+        await admission.rate_limited(20.0)
+        await registry.close()
+
+    asyncio.run(work())
+    line = f"embedfleet limits set {MODEL} --requests 6 --tokens 30000"
+    said = command("limits", "show").out
+    assert line in said
+    assert "about 6 requests and 30,000 tokens a minute, at most 6,200 tokens at once" in said
+    (shown,) = command("limits", "show", "--json").json
+    assert (6.0, 6_153.75) == (
+        shown["dimensions"]["requests"]["learnt"],
+        shown["largest_request"],
+    )
+    for words in (["status"], ["explain", "docs", "d"], ["doctor"]):
+        assert line in " ".join(command(*words).out.split()), words
+    assert [line in each for each in command("status", "--json").json["limits"]] == [True]
+    command("limits", "set", MODEL, "--requests", 6, "--tokens", 30_000)
+    assert [] == command("status", "--json").json["limits"]

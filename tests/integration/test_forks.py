@@ -88,14 +88,9 @@ def servers(fleet, worker):
     }
 
 
-LONG = pytest.param(1_000, "free", marks=pytest.mark.nightly)
-
-
-@pytest.mark.parametrize(("rounds", "locks"), [(300, "free"), (50, "held"), LONG])
-def test_forked_children_and_their_parent_get_their_own_rows(servers, rounds, locks):
-    command = [sys.executable, "-W", "ignore::DeprecationWarning", "-c", FORK, str(rounds), locks]
+def assert_well(servers, program, *arguments):
     done = subprocess.run(
-        command,
+        [sys.executable, "-W", "ignore::DeprecationWarning", "-c", program, *arguments],
         env={**os.environ, **servers},
         capture_output=True,
         text=True,
@@ -103,6 +98,14 @@ def test_forked_children_and_their_parent_get_their_own_rows(servers, rounds, lo
         timeout=300,
     )
     assert (0, "well\n") == (done.returncode, done.stdout), done.stderr
+
+
+LONG = pytest.param(1_000, "free", marks=pytest.mark.nightly)
+
+
+@pytest.mark.parametrize(("rounds", "locks"), [(300, "free"), (50, "held"), LONG])
+def test_forked_children_and_their_parent_get_their_own_rows(servers, rounds, locks):
+    assert_well(servers, FORK, str(rounds), locks)
 
 
 # Libraries have hooks of their own for such children, which run after ours.
@@ -134,16 +137,7 @@ if __name__ == "__main__":
 
 @pytest.mark.parametrize("library", ["multiprocessing", "billiard"])
 def test_children_that_a_library_forks_ring_too(servers, library):
-    command = [sys.executable, "-W", "ignore::DeprecationWarning", "-c", FORK_BY_LIBRARY, library]
-    done = subprocess.run(
-        command,
-        env={**os.environ, **servers},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
-    )
-    assert (0, "well\n") == (done.returncode, done.stdout), done.stderr
+    assert_well(servers, FORK_BY_LIBRARY, library)
 
 
 FORK_WITH_API = """
@@ -185,15 +179,7 @@ def test_forked_children_ask_a_provider_over_connections_of_their_own(api_fleet)
         "EMBEDFLEET_OPENAI_BASE_URL": fleet.settings.openai_base_url,
         "EMBEDFLEET_OPENAI_API_KEY": KEY,
     }
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore::DeprecationWarning", "-c", FORK_WITH_API],
-        env={**os.environ, **servers},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=120,
-    )
-    assert (0, "well\n") == (done.returncode, done.stdout), done.stderr
+    assert_well(servers, FORK_WITH_API)
     questions = [f"question {n} of {number}" for number in range(5) for n in range(20)]
     (stored,) = ask(fleet, "SELECT count(*) FROM embedfleet.query_vector")
     assert (100,) == stored

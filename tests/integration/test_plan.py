@@ -204,7 +204,7 @@ def test_a_price_that_nobody_knows_is_not_made_up(fleet):
         ({"tokens": 80}, 5),
         ({"requests": 10}, 1 / 10),
         ({"requests": 10, "tokens": 100_000}, 1 / 10),
-        ({"requests": 50, "tokens": 800}, 1),
+        ({"requests": 50, "tokens": 800}, 26 / 50),
         ({"inputs": 20}, 5),
     ],
 )
@@ -214,6 +214,24 @@ def test_behind_an_api_the_limit_that_binds_gives_the_time(fleet, amounts, minut
     (plan,) = fleet.plan("later", documents(100), SMALL)
     assert "limits" == plan.basis
     assert pytest.approx(60 * minutes / 0.985) == plan.seconds
+
+
+@pytest.mark.parametrize(
+    ("amounts", "request_tokens"),
+    [
+        ({"requests": 6.0, "tokens": 30_000.0}, 4_900),
+        ({"requests": 120.0, "tokens": 30_000.0}, 375),
+    ],
+)
+def test_few_requests_a_minute_are_as_large_as_the_fleet_makes_them(fleet, amounts, request_tokens):
+    limits.set_limits(fleet.db, LimitName("openai", "", "text-embedding-3-small"), amounts)
+    texts = [ef.Document(f"d{n}", f"word{n} " * 50) for n in range(400)]
+    (plan,) = fleet.plan("later", texts, SMALL)
+    tokens = plan.tokens_to_pay
+    by_requests = math.ceil(tokens / request_tokens) / amounts["requests"]
+    minutes = max(by_requests, tokens / amounts["tokens"])
+    assert pytest.approx(60 * minutes / 0.985) == plan.seconds
+    assert minutes < 1.15 * tokens / amounts["tokens"]
 
 
 def test_requests_are_as_many_as_the_providers_cap_on_tokens_makes_them(fleet):

@@ -37,6 +37,9 @@ class OpenAdmission:
         self._end("rate_limited")
         self.told.retry_after_s, self.told.reading = retry_after_s, reading
 
+    async def withdraw(self) -> None:
+        self._end("withdrawn")
+
     async def failed(self) -> None:
         self._end("failed")
 
@@ -54,6 +57,9 @@ class OpenLimiter:
     before: Callable[[Told], object] | None = None
     told: list[Told] = field(default_factory=list)
     stops: list[Stop] = field(default_factory=list)
+
+    async def look(self) -> None:
+        """There are no others."""
 
     async def admit(self, costs: Amounts, *, max_wait_s: float) -> OpenAdmission:
         told = Told(dict(costs), max_wait_s)

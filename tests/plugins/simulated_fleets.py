@@ -82,29 +82,43 @@ class SlidingLog:
         return self.limit - self._sum
 
 
-class Sliced:
-    """A sixtieth of the limit in each second of the provider's clock, nothing carried over."""
+class FixedWindow:
+    """So much in each minute of the provider's clock, nothing carried over."""
+
+    seconds = 60.0
 
     def __init__(self, limit: float) -> None:
         self.limit = limit
-        self._second, self._used = 0, 0.0
+        self._window, self._used = 0, 0.0
 
     def wait(self, now: float, cost: float) -> float | None:
         self._turn(now)
-        return self._second + 1 - now if self._used + cost > self.limit / 60 + 1e-6 else None
+        if self._used + cost <= self.limit * self.seconds / 60 + 1e-6:
+            return None
+        return (self._window + 1) * self.seconds - now
 
     def take(self, now: float, cost: float) -> None:
         self._turn(now)
         self._used += cost
 
     def remaining(self, now: float) -> float:
-        # Told as a minute's figure: what is left of the second is nobody's business.
         self._turn(now)
         return self.limit - self._used
 
     def _turn(self, now: float) -> None:
-        if int(now) != self._second:
-            self._second, self._used = int(now), 0.0
+        if int(now // self.seconds) != self._window:
+            self._window, self._used = int(now // self.seconds), 0.0
+
+
+class Sliced(FixedWindow):
+    """A sixtieth of the limit in each second of the provider's clock, or so much in longer slices.
+
+    It tells a minute's figure: what is left of the slice is nobody's business.
+    """
+
+    def __init__(self, limit: float, seconds: float = 1.0) -> None:
+        super().__init__(limit)
+        self.seconds = seconds
 
 
 @dataclass

@@ -21,7 +21,7 @@ LOADED = [
     "celery.fixups.django",
     "kombu.transport.redis",
     "embedfleet_workers.embedders.fake",
-    "embedfleet_workers.lane.runner",
+    "embedfleet_workers.provider_batches.runner",
     "embedfleet_workers.runtime",
     "embedfleet_workers.sweeper",
     "embedfleet_workers.versions",

@@ -1,6 +1,7 @@
 """What each adapter sends, and what it needs to be made."""
 
 import sys
+from types import SimpleNamespace
 
 import pytest
 
@@ -9,8 +10,9 @@ from embedfleet_schema.settings import load_settings
 from embedfleet_schema.types import Space
 from embedfleet_workers.decisions import ELSEWHERE_S, Defer, decide
 from embedfleet_workers.embedders import load_embedder
-from embedfleet_workers.embedders.api.endpoint import Request, cut
+from embedfleet_workers.embedders.api.endpoint import Endpoint, Request
 from embedfleet_workers.embedders.api.factory import ApiEmbedderFactory
+from embedfleet_workers.embedders.api.providers.adapter import Caps
 from embedfleet_workers.embedders.api.token_counts import Calibration, estimate
 from embedfleet_workers.embedding_errors import InputAtFault
 from plugins.open_limiter import OpenLimiter, OpenRegistry
@@ -207,7 +209,13 @@ def whole(tokens):
 def test_texts_are_cut_by_both_limits_and_one_beyond_them_goes_alone(
     tokens, inputs, most, expected
 ):
-    requests = cut(whole(tokens), tokens, most_inputs=inputs, most_tokens=most)
+    registry = OpenRegistry(OpenLimiter(most_tokens=most))
+    adapter = SimpleNamespace(caps=Caps(inputs))
+    endpoint = Endpoint(Space("openai", "m", 8, 512), adapter, "account", registry, 60.0)
+    requests, rest = [], whole(tokens)
+    while rest.rows:
+        request, rest = endpoint.take(rest)
+        requests.append(request)
     assert expected == [len(request.rows) for request in requests]
     assert list(range(len(tokens))) == [row for request in requests for row in request.rows]
 

@@ -11,6 +11,7 @@ from embedfleet_workers.embedders.api.providers.adapter import (
     TooLarge,
 )
 from embedfleet_workers.embedders.api.providers.error_replies import DAILY_WAIT_S, error_reply
+from embedfleet_workers.rate_limits.quota import Reading
 from embedfleet_workers.stop import Stop
 
 STATUSES = [400, 401, 402, 403, 404, 408, 409, 413, 422, 424, 429, 498, 500, 503, 529]
@@ -108,7 +109,8 @@ def test_a_month_that_is_spent_stops_the_account():
     found = error_reply(429, {}, body)
     assert ("monthly_quota_spent", True) == (found.code, found.whole_account)
     message = "You are using a Trial key, which is limited to 100 API calls / minute."
-    assert RateLimited() == error_reply(429, {}, json.dumps({"message": message}).encode())
+    reply = error_reply(429, {}, json.dumps({"message": message}).encode())
+    assert RateLimited(reading=Reading({"requests": 100.0})) == reply
 
 
 def test_a_429_is_only_early():
@@ -233,3 +235,47 @@ def test_a_code_that_is_a_sentence_is_no_code():
 )
 def test_any_body_of_a_refusal_is_read_or_ignored(status, body):
     error_reply(status, {}, body)
+
+
+@pytest.mark.parametrize(
+    ("message", "limits"),
+    [
+        (
+            "Rate limit reached for m on tokens per min (TPM): Limit 1000000, Used 976163.",
+            {"tokens": 1_000_000.0},
+        ),
+        (
+            "Rate limit reached on requests per min. Limit: 3 / min. Current: 4 / min.",
+            {"requests": 3.0},
+        ),
+        (
+            "You will have reduced rate limits of 3 RPM and 10K TPM. Our usual 2,000 RPM are ...",
+            {"requests": 3.0, "tokens": 10_000.0},
+        ),
+        ("You are using a Trial key, limited to 40 API calls / minute.", {"requests": 40.0}),
+        (
+            "Quota exceeded: 120 requests per minute, 30,000 tokens/minute",
+            {"requests": 120.0, "tokens": 30_000.0},
+        ),
+        ("limit of 1.5M tokens every minute", {"tokens": 1_500_000.0}),
+        ("Rate limit reached on requests per day (RPD): Limit 200, Used 200.", {}),
+        ("Too many requests. Please slow down.", {}),
+        ("0 requests per minute", {}),
+    ],
+)
+def test_limits_that_only_the_body_states_are_taken_over(message, limits):
+    reply = error_reply(429, {}, openai("rate_limit_exceeded", message))
+    assert limits == reply.reading.limits
+
+
+def test_what_headers_state_holds_against_the_body():
+    headers = {"x-ratelimit-limit-requests": "500"}
+    reply = error_reply(429, headers, openai(None, "limits of 3 RPM and 10K TPM"))
+    assert {"requests": 500.0, "tokens": 10_000.0} == reply.reading.limits
+
+
+def test_gemini_states_the_quota_that_was_spent():
+    quota = {"quotaId": "EmbedContentRequestsPerMinutePerProjectPerModel-FreeTier"}
+    details = {"violations": [quota | {"quotaValue": "100"}, {"quotaValue": "no number"}]}
+    reply = error_reply(429, {}, gemini(429, "RESOURCE_EXHAUSTED", details))
+    assert {"requests": 100.0} == reply.reading.limits

@@ -260,8 +260,9 @@ def test_a_limit_from_headers_holds_from_the_next_request_on():
     async def test() -> None:
         (limiter,) = limiters_of({})
         admission = await limiter.admit(ONE, max_wait_s=60)
+        assert 1_000 == limiter.most_tokens
         await admission.settle(reading=Reading({"requests": 60.0, "tokens": 250_000.0}))
-        assert 2_500 == limiter.most_tokens
+        assert 4_166 == limiter.most_tokens
         await limiter.admit(ONE, max_wait_s=60)
         began = now()
         await limiter.admit(ONE, max_wait_s=60)
@@ -271,11 +272,25 @@ def test_a_limit_from_headers_holds_from_the_next_request_on():
 
 
 @pytest.mark.parametrize(
-    ("tokens", "most"), [(1_000_000.0, 10_000), (150.0, 1), (20.0, 1), (None, None)]
+    ("limits", "most"),
+    [
+        ({"tokens": 1_000_000.0}, 10_000),
+        ({"tokens": 150.0}, 1),
+        ({"tokens": 20.0}, 1),
+        # Few requests: each takes its share of the tokens, less what estimates are off by.
+        ({"tokens": 10_000.0, "requests": 3.0}, 3_266),
+        ({"tokens": 30_000.0, "requests": 6.0}, 4_900),
+        ({"tokens": 30_000.0, "requests": 120.0}, 375),
+        ({"tokens": 60_000.0, "requests": 600.0}, 600),
+        ({"tokens": 5_000_000.0, "requests": 5_000.0}, 50_000),
+        # Nothing is known of the tokens.
+        ({"requests": 6.0}, 1_000),
+        ({}, 1_000),
+    ],
 )
-def test_a_request_takes_a_hundredth_of_a_minutes_tokens_at_the_most(tokens, most):
+def test_a_request_is_as_large_as_the_tokens_and_requests_of_a_minute_allow(limits, most):
     async def test() -> None:
-        (limiter,) = limiters_of({} if tokens is None else {"tokens": tokens})
+        (limiter,) = limiters_of(limits)
         assert most == limiter.most_tokens
 
     virtually(test)
@@ -315,6 +330,8 @@ def test_a_cap_on_requests_at_once_holds_for_the_whole_fleet():
             under_way -= 1
             await admission.settle()
 
+        # The first request of all goes alone.
+        await call(registry[0])
         began = now()
         await asyncio.gather(*(call(limiter) for limiter in registry * 4))
         assert (2, 6.0) == (most, pytest.approx(now() - began, abs=0.01))
@@ -513,6 +530,7 @@ def test_while_the_store_is_away_siblings_are_no_strangers():
 def test_those_who_wait_are_let_in_once_a_quota_is_known():
     async def test() -> None:
         (limiter,) = limiters_of({})
+        await (await limiter.admit(ONE, max_wait_s=60)).settle()
         first = await limiter.admit(ONE, max_wait_s=60)
         rest = [asyncio.create_task(limiter.admit(ONE, max_wait_s=60)) for _ in range(9)]
         await asyncio.sleep(1.0)

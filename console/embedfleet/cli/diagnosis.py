@@ -14,6 +14,7 @@ from typing import Literal
 from psycopg import Error
 from redis.exceptions import RedisError
 
+from embedfleet.limits import learnt
 from embedfleet.progress import command
 from embedfleet.stack import ServerStatus
 from embedfleet.stack import status as stack_status
@@ -168,6 +169,7 @@ def _database(settings: Settings) -> Iterator[Finding]:
             yield from _filters(database)
             yield from _workers(database, settings)
             yield from _paused(database)
+            yield from _limits(database, settings)
             yield from _models(database)
     except EmbedfleetError as error:
         yield Finding("broken", "PostgreSQL", str(error))
@@ -289,8 +291,8 @@ def _workers(database: Database, settings: Settings) -> Iterator[Finding]:
     if alive:
         yield Finding("ok", "workers", f"{len(alive)} alive")
     if silent:
-        advice = "check their processes; their batches go to other workers by themselves"
         found = f"{silent} stopped sending heartbeats within the last hour"
+        advice = "check their processes; their batches go to other workers by themselves"
         yield Finding("warning", "workers", found, advice)
     for queue in sorted({serving(each.queue, each.delivery) for each in workers.queues(database)}):
         if not any(queue in worker.queues for worker in alive):
@@ -308,6 +310,13 @@ def _paused(database: Database) -> Iterator[Finding]:
         advice = f"fix it there, then: embedfleet resume {space.model}"
         held = quantity(space.held, "batch", "batches")
         yield Finding("warning", "paused", f"{space}; held: {held}", advice)
+
+
+def _limits(database: Database, settings: Settings) -> Iterator[Finding]:
+    """What is known of limits only because the provider refused requests."""
+    for said in learnt(database, settings.redis):
+        found, _, advice = said.partition(" If you know better, set it: ")
+        yield Finding("warning", "limits", found, advice)
 
 
 def _models(database: Database) -> Iterator[Finding]:

@@ -12,6 +12,7 @@ from rich.text import Text
 from embedfleet.cli.listing import Listing
 from embedfleet.cli.output import one_line, status_json, table
 from embedfleet.fleet import Fleet
+from embedfleet.limits import learnt
 from embedfleet.progress import describe, duration, name
 from embedfleet_schema.amounts import quantity
 from embedfleet_schema.store.jobs import JobStatus
@@ -30,11 +31,16 @@ class Overview:
     queues: list[QueueInfo]
     workers: list[WorkerInfo]
     paused: list[PausedSpace]
+    limits: list[str]
 
     @classmethod
     def of(cls, fleet: Fleet, *, limit: int = 10) -> Overview:
         """Look: the jobs that run and the newest of the others."""
-        return cls(fleet.statuses(limit=limit), fleet.queues(), fleet.workers(), fleet.paused())
+        queues = fleet.queues()
+        # Redis is asked only where something waits for a provider.
+        calls = any(queue.queue == "api" for queue in queues)
+        limits = learnt(fleet.db, fleet.settings.redis) if calls else []
+        return cls(fleet.statuses(limit=limit), queues, fleet.workers(), fleet.paused(), limits)
 
     @property
     def running(self) -> list[JobStatus]:
@@ -54,12 +60,14 @@ class Overview:
             "queues": [asdict(queue) for queue in self.queues],
             "workers": [_as_json(worker) for worker in self.workers],
             "paused": [asdict(space) for space in self.paused],
+            "limits": self.limits,
         }
 
     def lines(self) -> Iterator[str]:
         """What runs, for where a live table cannot be drawn."""
         workers = quantity(len(self.alive), "worker")
         yield from (_paused(space) for space in self.paused)
+        yield from map(one_line, self.limits)
         if not self.running:
             yield f"no job runs, {workers}"
         for job in self.running:
@@ -70,6 +78,9 @@ def tables(overview: Overview, *, bars: bool = False) -> Iterator[Listing | Text
     """What there is to see; sections without rows say so."""
     for space in overview.paused:
         yield Text(_paused(space), style="bold")
+        yield Text("")
+    for limit in overview.limits:
+        yield Text(one_line(limit))
         yield Text("")
     yield _jobs(overview, bars=bars) if overview.jobs else Text("no jobs yet")
     yield Text("")

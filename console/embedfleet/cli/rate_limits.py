@@ -121,6 +121,7 @@ COLUMNS = [
     "counts",
     "#set",
     "#seen",
+    "#learnt",
     "#kept to",
     "#last minute",
     "#waits, s",
@@ -136,6 +137,7 @@ def _rows(limit: Limit) -> Iterator[list[RenderableType]]:
             name,
             _number(each.quota),
             _number(each.seen),
+            _number(each.learnt),
             _number(each.effective),
             _number(each.used),
             "" if each.ahead_s is None else f"{each.ahead_s:.1f}",
@@ -152,6 +154,8 @@ def _remarks(limit: Limit) -> Iterator[str]:
         yield f"{subject}: {paused}: {limit.paused_why}"
     if limit.slowed_to < 1:
         yield f"{subject}: slowed to {limit.slowed_to:.0%} after 429s, and growing again"
+    if limit.advice is not None:
+        yield limit.advice
     if limit.in_flight or limit.waiting:
         yield f"{subject}: {limit.in_flight} under way, {limit.waiting} wait for a place"
 

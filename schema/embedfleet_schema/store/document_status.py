@@ -74,7 +74,8 @@ class Explanation:
     `state` is `live` (all of it), `incomplete` (live without some chunks: most often they failed),
     `waiting` (its newest version is not live), `rejected` (never accepted) or `unknown`. `chunks`,
     `stored` and `failures` are those of the newest version; `uncovered` counts texts that nothing
-    works on. `paused` says why nothing of the collection's model is embedded, if so.
+    works on. `paused` says why nothing of the collection's model is embedded, if so. `limit` is
+    what was learnt of a rate limit that nobody set.
     """
 
     collection: str
@@ -93,6 +94,7 @@ class Explanation:
     paused: PausedSpace | None = None
     rejection: Verdict | None = None
     source: str | None = None
+    limit: str | None = None
 
     @property
     def searchable(self) -> bool:
@@ -126,6 +128,8 @@ def _sentences(found: Explanation) -> Iterator[str]:
             yield from _of_what_is_lacking(found)
         case "waiting":
             yield from _of_waiting(found)
+    if found.limit is not None:
+        yield f"{found.limit}."
     if found.source is not None and (found.state != "live" or found.rejection is not None):
         yield f"It comes from {found.source}."
     if found.rejection is not None and found.state != "rejected":

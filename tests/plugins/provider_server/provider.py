@@ -40,6 +40,10 @@ class Options:
     jitter_s: float = 0.0
     tell_limits: bool = True
     """Whether answers carry x-ratelimit-* headers."""
+    refusals: str = "whole"
+    """What a 429 says: `whole`, the `retry-after` alone, the `body` alone, or `nothing`."""
+    least_retry_s: float = 0.0
+    """A `Retry-After` is not shorter: some servers name the time until the quota is full."""
     failed_count: bool = True
     """Whether a request that the quota refuses counts as a request, as OpenAI says it does."""
     foreign: float = 0.0
@@ -97,7 +101,7 @@ class Provider:
             self.account.of(model).refused += 1
             return self._watched(model, refused, ())
         fault = self._fault()
-        limited = _limited("requests", 0, 0, 1, 1.0) if fault == "limited" else None
+        limited = _limited("requests", 0, 0, 1, 1.0, self.options) if fault == "limited" else None
         limited = limited or self._over_quota(model, now, tokens)
         if limited is not None:
             self.account.limited(model, now)
@@ -144,7 +148,7 @@ class Provider:
             limits["requests"].take(now, 1)
         shown = limits[short].shown
         used = shown.limit - max(0.0, shown.left(now))
-        reply = _limited(short, shown.limit, used, costs[short], waits[short])
+        reply = _limited(short, shown.limit, used, costs[short], waits[short], self.options)
         reply.headers = {**reply.headers, **self._limit_headers(model, now)}
         return reply
 
@@ -260,18 +264,25 @@ def _error(status: int, message: str, kind: str, code: str | None) -> Reply:
     return Reply(status, answers.JSON, answers.error(message, kind, code))
 
 
-def _limited(name: str, limit: float, used: float, cost: float, wait_s: float) -> Reply:
+def _limited(
+    name: str, limit: float, used: float, cost: float, wait_s: float, options: Options
+) -> Reply:
     """The 429 of a rate limit; one that no wait helps says so."""
     told = f"Rate limit reached on {name} per min: Limit {limit:.0f}, Used {used:.0f}, "
     told += f"Requested {cost:.0f}."
     if math.isinf(wait_s):
         headers = {"x-should-retry": "false"}
     else:
+        wait_s = max(wait_s, options.least_retry_s)
         told += f" Please try again in {answers.duration(wait_s)}."
         headers = {
             "retry-after": str(math.ceil(wait_s)),
             "retry-after-ms": str(math.ceil(wait_s * 1e3)),
         }
+    if options.refusals in ("retry-after", "nothing"):
+        told = "Too many requests"
+    if options.refusals in ("body", "nothing"):
+        headers = {}
     reply = _error(429, told, name, "rate_limit_exceeded")
     reply.headers = {**answers.JSON, **headers}
     return reply

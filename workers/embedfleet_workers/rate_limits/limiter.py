@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import random
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
@@ -14,27 +15,28 @@ from embedfleet_workers.rate_limits.concurrency import (
     fleet_slot,
 )
 from embedfleet_workers.rate_limits.quota import (
+    NOTHING,
     Amounts,
     LimitKey,
     Reading,
-    in_force,
+    all_in_force,
     is_plausible,
+    most_tokens,
     wait_after_429,
 )
 from embedfleet_workers.rate_limits.stores.limit_store import (
     STOP_S,
+    ClockState,
     LimitStore,
     Penalty,
     Reservation,
     WaitTooLong,
 )
-from embedfleet_workers.rate_limits.waiting import AHEAD_S, WaitQueue
+from embedfleet_workers.rate_limits.waiting import AHEAD_S, LOOK_S, WaitQueue
 from embedfleet_workers.stop import Stop
 
 # The dimension that is a number of requests at once, not a rate.
 CONCURRENCY = "concurrency"
-# A request of more than this share of a minute's tokens cannot be spread evenly.
-LARGEST_SHARE = 0.01
 LEAST_BUSY_S = 0.25
 # The head of the queue asks again when the free time is this close, and never without a rest.
 ASK_S = 0.75 * AHEAD_S
@@ -69,20 +71,25 @@ class Limiter:
         self.quotas: Amounts = {}
         self.by = by
         self._stated: dict[str, float] = {}
+        # What refusals taught the fleet.
+        self._learnt: Amounts = {}
+        self._largest = 0.0
+        self._looked_at = -math.inf
         self._refresh = refresh
         self._target = target
         self._lease_s = lease_s
         self._adaptive = AdaptiveConcurrency()
-        self._queue = WaitQueue(lambda: store.clock_state(key))
+        self._queue = WaitQueue(self._look)
 
     @property
-    def most_tokens(self) -> int | None:
-        """How large one request should be at the most, in tokens; None where nothing is known.
+    def most_tokens(self) -> int:
+        """How large one request should be at the most, in tokens, by what the fleet knows."""
+        return most_tokens(self._limits(), self._learnt, self._largest)
 
-        A request of more than a hundredth of the quota of a minute cannot be spread evenly.
-        """
-        limit = in_force(self.quotas.get("tokens", 0.0), self._stated.get("tokens", 0.0))
-        return max(1, int(LARGEST_SHARE * limit)) if limit > 0 else None
+    async def look(self, *, at_once: bool = False) -> None:
+        """Hear what the fleet found out, unless this process did a moment ago."""
+        if at_once or _now() >= self._looked_at + LOOK_S:
+            await self._look()
 
     async def admit(self, costs: Amounts, *, max_wait_s: float) -> Admission:
         """Wait until a request that costs this much may be sent; first come, first served.
@@ -142,7 +149,7 @@ class Limiter:
                 self.store, self.key, slots, lease_s=self._lease_s, wait_s=max_wait_s
             )
         else:
-            if self._stated or any(limit > 0 for limit in self.quotas.values()):
+            if self._limits() or self._learnt:
                 self._adaptive.open()
             else:
                 self._adaptive.close()
@@ -174,7 +181,7 @@ class Limiter:
             if isinstance(answer, Stop):
                 raise _stopped_elsewhere()
             if isinstance(answer, Reservation):
-                self._stated.update(answer.stated)
+                self._note(answer)
                 if answer.is_limited:
                     self._adaptive.open()
                 return answer, costs
@@ -231,11 +238,23 @@ class Limiter:
 
     def _rates(self) -> dict[str, float]:
         """What is known of the limits, per second."""
-        known = dict(self._stated)
-        for name, quota in self.quotas.items():
-            if quota > 0 and name != CONCURRENCY:
-                known[name] = in_force(quota, known.get(name, 0.0))
-        return {name: limit * self._target / 60.0 for name, limit in known.items()}
+        known = {name: limit * self._target for name, limit in self._limits().items()}
+        return {name: limit / 60.0 for name, limit in {**self._learnt, **known}.items()}
+
+    def _limits(self) -> dict[str, float]:
+        """The limits that are set or stated, per minute."""
+        quotas = {name: quota for name, quota in self.quotas.items() if name != CONCURRENCY}
+        return all_in_force(quotas, self._stated)
+
+    async def _look(self) -> ClockState:
+        state = await self.store.clock_state(self.key)
+        self._note(state)
+        return state
+
+    def _note(self, found: Reservation | ClockState) -> None:
+        self._stated.update(found.stated)
+        self._learnt, self._largest = found.learnt, found.largest
+        self._looked_at = _now()
 
 
 class Admission:
@@ -267,7 +286,8 @@ class Admission:
         }
         believed = limiter.learn(reading)
         try:
-            await limiter.store.settle(limiter.key, self.reservation, delta, believed)
+            costs = {**self._costs, **(actual or {})} if timed else NOTHING
+            await limiter.store.settle(limiter.key, self.reservation, delta, believed, costs)
         finally:
             await self._leave(answered=True if timed else None)
 
@@ -291,8 +311,18 @@ class Admission:
         believed = limiter.learn(reading)
         try:
             await limiter.store.penalize(limiter.key, self.reservation, refunds, believed, penalty)
+            await limiter.look(at_once=True)
         finally:
             await self._leave(answered=False)
+
+    async def withdraw(self) -> None:
+        """It is not sent after all: its time is somebody else's."""
+        if self._ends():
+            limiter = self._limiter
+            try:
+                await limiter.store.refund(limiter.key, self.reservation, self._costs, sent=True)
+            finally:
+                await self._leave(answered=None)
 
     async def failed(self) -> None:
         """No usable answer came: a fault of the server, a time-out, a lost connection."""

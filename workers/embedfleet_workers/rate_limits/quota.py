@@ -1,18 +1,29 @@
-"""Whose quota it is, what the headers of an answer say about it, and what that is worth."""
+"""Whose quota it is, what is said about it, what that is worth, and how large a request may be."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 
 # Amounts by dimension. A provider counts what it likes: `requests`, `tokens`, `inputs`.
+COUNTED = ("requests", "tokens", "inputs")
 Amounts = Mapping[str, float]
+NOTHING: Amounts = MappingProxyType({})
 
 # A stated limit of less than this share of what a person set is a figure of another window: Azure
 # counts requests in ten seconds, a sixth of a minute.
 PLAUSIBLE_SHARE = 0.2
 MOST_PLAUSIBLE = 1e12
+# A request of more than this share of a minute's tokens cannot be spread evenly.
+LARGEST_SHARE = 0.01
+# The first request where nothing is known: it costs little, whatever the limit is.
+FIRST_TOKENS = 1_000.0
+# Where requests are few, all of them have to fit: estimates of tokens are a little off.
+MARGIN = 0.98
+# A server that lets fewer requests through in a minute does not count in seconds.
+PER_SECOND = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +80,15 @@ def in_force(quota: float, stated: float) -> float:
     return quota if stated < PLAUSIBLE_SHARE * quota else min(quota, stated)
 
 
+def all_in_force(quotas: Amounts, stated: Amounts) -> dict[str, float]:
+    """The limits to keep, of every dimension that has one."""
+    limits = {
+        name: in_force(quotas.get(name, 0.0), stated.get(name, 0.0))
+        for name in {**quotas, **stated}
+    }
+    return {name: limit for name, limit in limits.items() if limit > 0}
+
+
 def wait_after_429(costs: Amounts, retry_after_s: float | None, reading: Reading | None) -> float:
     """Seconds until a refused request may come again; -1 where nothing tells.
 
@@ -86,3 +106,32 @@ def wait_after_429(costs: Amounts, retry_after_s: float | None, reading: Reading
         if name in costs and reading.limits.get(name, 0.0) > 0 and costs[name] > left
     ]
     return max(lacks, default=-1.0)
+
+
+def largest_request(limits: Amounts) -> float | None:
+    """The most tokens of one request within limits per minute; None without a limit of tokens.
+
+    A hundredth, unless requests are so few that they would run out before the tokens do.
+    """
+    tokens, requests = limits.get("tokens", 0.0), limits.get("requests", 0.0)
+    if tokens <= 0:
+        return None
+    most = LARGEST_SHARE * tokens
+    if requests > 0:
+        each = tokens / requests
+        # Texts do not fill a request: with half as much room again tokens run out first. More than
+        # a second's tokens must not be in one, unless it cannot be helped.
+        most = max(most, MARGIN * each, min(1.5 * each, tokens / PER_SECOND))
+    return most
+
+
+def most_tokens(limits: Amounts, learnt: Amounts, largest: float) -> int:
+    """The most tokens of one request; `largest` is what refusals taught, 0 for nothing.
+
+    `limits` are set or stated, and `learnt` is what stands for others: that of tokens is in
+    `largest` already.
+    """
+    most = largest_request({**learnt, **limits}) if "tokens" in limits else None
+    if most is None:
+        return int(largest or FIRST_TOKENS)
+    return max(1, int(min(most, largest or most)))

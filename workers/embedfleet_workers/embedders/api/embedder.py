@@ -11,7 +11,7 @@ import numpy as np
 
 from embedfleet_schema.types import Kind
 from embedfleet_workers.allowance import UNLIMITED, Allowance
-from embedfleet_workers.embedders.api.endpoint import Endpoint, Request, cut
+from embedfleet_workers.embedders.api.endpoint import Endpoint, Request
 from embedfleet_workers.embedders.api.event_loop import EventLoop
 from embedfleet_workers.embedders.api.fan_out import FanOut, WaitPolicy
 from embedfleet_workers.embedders.api.token_counts import encoded
@@ -72,7 +72,7 @@ class ApiEmbedder:
     ) -> Iterator[Part]:
         outbox: SimpleQueue[Part | None] = SimpleQueue()
         policy = WaitPolicy(self._first_wait_s)
-        fan_out = FanOut(self._endpoint, self._cut(whole), kind, policy, outbox.put, allowance)
+        fan_out = FanOut(self._endpoint, whole, kind, policy, outbox.put, allowance)
         ended = self._loop.run(fan_out.run(self._requests))
         ended.add_done_callback(lambda _: outbox.put(None))
         try:
@@ -88,15 +88,6 @@ class ApiEmbedder:
                 # What cannot be called off in time goes on, and is heard by nobody.
                 with contextlib.suppress(TimeoutError):
                     self._loop.run(fan_out.stop()).result(CALL_OFF_S)
-
-    def _cut(self, whole: Request) -> list[Request]:
-        endpoint = self._endpoint
-        limits = [endpoint.adapter.caps.tokens, endpoint.limiter.most_tokens]
-        stated = [limit for limit in limits if limit is not None]
-        scaled = endpoint.calibration.scaled(whole.tokens)
-        return cut(
-            whole, scaled, most_inputs=endpoint.most_inputs, most_tokens=min(stated, default=None)
-        )
 
     def _readable(self, texts: Sequence[str], kind: Kind) -> tuple[Request, InputAtFault | None]:
         """The texts as they are sent, without those that are no Unicode: neighbours go on."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import time
 import traceback
 from collections.abc import Sequence
@@ -33,6 +34,8 @@ log = logging.getLogger(__name__)
 
 # So many full requests are answered before more inputs are tried than were once refused.
 FULL_ANSWERS_TO_GROW = 64
+# Estimates change a little while a request waits: that is no reason to cut it anew.
+OVERSIZED = 1.25
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +52,13 @@ class Request:
             Request(self.rows[:middle], self.texts[:middle], self.tokens[:middle]),
             Request(self.rows[middle:], self.texts[middle:], self.tokens[middle:]),
         )
+
+
+@dataclass(frozen=True, slots=True)
+class Oversized:
+    """A request that is larger than is known by now to be good; `rate_limited`: a 429 said so."""
+
+    rate_limited: bool
 
 
 @dataclass(slots=True)
@@ -89,6 +99,29 @@ class Endpoint:
     def limiter(self) -> Limiter:
         """What it draws on now: a person may have put the model into a group since."""
         return self.registry.limiter(self.space.provider, self.space.model, self.account)
+
+    def take(self, whole: Request) -> tuple[Request, Request]:
+        """Of texts in their order as many as one request should hold now, and the rest.
+
+        A text that is beyond what it should hold goes alone.
+        """
+        most, end, held = self._most_tokens, 0, 0
+        for count in whole.tokens[: self.most_inputs]:
+            held += self.calibration.corrected(count)
+            if end > 0 and held > most:
+                break
+            end += 1
+        return _slice(whole, 0, end), _slice(whole, end, len(whole.rows))
+
+    def is_oversized(self, request: Request) -> bool:
+        """Whether a request of several texts is much larger than one should be by now."""
+        tokens = sum(self.calibration.scaled(request.tokens))
+        return len(request.rows) > 1 and tokens > OVERSIZED * self._most_tokens
+
+    @property
+    def _most_tokens(self) -> float:
+        limits = [self.adapter.caps.tokens, self.limiter.most_tokens]
+        return min((limit for limit in limits if limit is not None), default=math.inf)
 
     def costs(self, request: Request) -> Amounts:
         """What a request takes of the quota, as far as one can tell before it is answered."""
@@ -165,27 +198,6 @@ class Endpoint:
             tokens = reply.tokens
             self.calibration.learn(sum(request.tokens), tokens)
         return Part(request.rows, vectors, Spent(1, tokens))
-
-
-def cut(
-    whole: Request, tokens: Sequence[int], *, most_inputs: int, most_tokens: int | None
-) -> list[Request]:
-    """`whole` in its order, in requests within both limits; a text beyond them goes alone.
-
-    `tokens` are the corrected estimates, those in `whole` stay as they are.
-    """
-    requests: list[Request] = []
-    start = 0
-    held = 0
-    for index, count in enumerate(tokens):
-        full = index - start >= most_inputs
-        if index > start and (full or (most_tokens is not None and held + count > most_tokens)):
-            requests.append(_slice(whole, start, index))
-            start, held = index, 0
-        held += count
-    if whole.rows:
-        requests.append(_slice(whole, start, len(whole.rows)))
-    return requests
 
 
 def _slice(whole: Request, start: int, end: int) -> Request:

@@ -9,14 +9,14 @@ import asyncio
 import random
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from embedfleet_schema.types import Kind
 from embedfleet_workers.allowance import UNLIMITED, Allowance
 from embedfleet_workers.backoff import full_jitter
 from embedfleet_workers.embedders.api.answers import width_of
-from embedfleet_workers.embedders.api.endpoint import Endpoint, Request, paid
+from embedfleet_workers.embedders.api.endpoint import Endpoint, Oversized, Request, paid
 from embedfleet_workers.embedders.api.providers.adapter import (
     Faulty,
     RateLimited,
@@ -66,9 +66,11 @@ class WaitPolicy:
     def __init__(self, first_wait_s: float) -> None:
         self.answered = False
         self._first_wait_s = first_wait_s
-        self._begun = asyncio.Event()
         self._waiting: set[asyncio.Task[object]] = set()
         self._over = False
+        # One request of a batch asks at a time: those behind it are cut when it was admitted.
+        self._asking = asyncio.Lock()
+        self._asker: asyncio.Task[object] | None = None
 
     def max_wait_s(self, *, leads: bool, rate_limited: bool) -> float:
         """The request that leads keeps to the short wait until an answer, and so does one that was
@@ -77,14 +79,17 @@ class WaitPolicy:
         is_short = rate_limited or (leads and not self.answered)
         return self._first_wait_s if is_short else BEGUN_WAIT_S
 
-    def begin(self) -> None:
-        """Those who follow may go: the first one was admitted, or never will be."""
-        self._begun.set()
-
-    async def follow(self) -> None:
-        """Wait until the request that leads was admitted."""
+    async def enter(self) -> None:
+        """Wait until no other request of the batch waits to be admitted."""
         with self:
-            await self._begun.wait()
+            await self._asking.acquire()
+        self._asker = asyncio.current_task()
+
+    def leave(self) -> None:
+        """Let the next one ask, if it is this task that asks."""
+        if self._asker is not None and self._asker is asyncio.current_task():
+            self._asker = None
+            self._asking.release()
 
     async def rest(self, seconds: float) -> None:
         with self:
@@ -113,7 +118,7 @@ class FanOut:
     def __init__(
         self,
         endpoint: Endpoint,
-        requests: Sequence[Request],
+        whole: Request,
         kind: Kind,
         policy: WaitPolicy,
         give: Callable[[Part], None],
@@ -121,13 +126,15 @@ class FanOut:
     ) -> None:
         """`give` takes each answer as it comes, and `allowance` pays where there is a budget."""
         self._endpoint = endpoint
-        self._pending = deque(requests)
+        # What was not cut yet, and requests that have to be tried in smaller pieces.
+        self._rest = whole
+        self._pieces: deque[Request] = deque()
         self._kind = kind
         self._policy = policy
         self._give = give
         self._allowance = allowance
         self._errors: list[EmbeddingError] = []
-        self._halted = False
+        self._halted = self._rate_limited = False
         self._workers: list[asyncio.Task[None]] = []
 
     async def run(self, at_once: int) -> None:
@@ -136,7 +143,8 @@ class FanOut:
         Raises:
             The gravest of the errors that were met, once all answers are given out.
         """
-        for number in range(0 if self._halted else min(at_once, len(self._pending))):
+        await self._endpoint.limiter.look()
+        for number in range(0 if self._halted else min(at_once, len(self._rest.rows))):
             self._workers.append(asyncio.create_task(self._work(leads=number == 0)))
         ends = await asyncio.gather(*self._workers, return_exceptions=True)
         for end in ends:
@@ -161,25 +169,31 @@ class FanOut:
 
     async def _work(self, *, leads: bool) -> None:
         """Send one request after the other until none is left."""
-        if not leads:
-            await self._policy.follow()
-        try:
-            while self._pending and not self._halted:
-                request = self._pending.popleft()
-                if len(request.rows) > self._endpoint.most_inputs:
-                    self._pending.extendleft(reversed(request.halves()))
-                    continue
+        while not self._halted:
+            await self._policy.enter()
+            try:
+                if self._halted or not (request := self._next()).rows:
+                    break
                 began = time.monotonic()
-                try:
-                    reply = await self._answer(request, leads=leads, allowance=self._allowance)
-                    await self._take(reply, request, since=began)
-                except (ProviderStopped, EmbedderBusy) as error:
-                    self._errors.append(error)
-                    await self.halt()
-                except EmbeddingError as error:
-                    self._errors.append(error)
-        finally:
-            self._policy.begin()
+                reply = await self._answer(request, leads=leads, allowance=self._allowance)
+                await self._take(reply, request, since=began)
+            except (ProviderStopped, EmbedderBusy) as error:
+                self._errors.append(error)
+                await self.halt()
+            except EmbeddingError as error:
+                self._errors.append(error)
+            finally:
+                self._policy.leave()
+
+    def _next(self) -> Request:
+        """As much as one request should hold, of what is left; without rows where nothing is."""
+        if not self._pieces:
+            request, self._rest = self._endpoint.take(self._rest)
+            return request
+        request, left = self._endpoint.take(self._pieces.popleft())
+        if left.rows:
+            self._pieces.appendleft(left)
+        return request
 
     async def _answer(
         self,
@@ -188,30 +202,33 @@ class FanOut:
         tries: int = TRIES,
         leads: bool = False,
         allowance: Allowance = UNLIMITED,
-    ) -> Part | TooLarge | Rejected | GivenUp:
+    ) -> Part | TooLarge | Rejected | GivenUp | Oversized:
         """Send a request until it is answered; after a 429 or a fault it is admitted anew.
 
         A part without rows is given out for each answer that is not usable and was paid for.
 
         Returns:
-            The answer, the refusal, or what `tries` faults in a row came to.
+            The answer, the refusal, what `tries` faults in a row came to, or that it has to be cut.
 
         Raises:
             EmbedderBusy: it would have to wait too long.
-            AboveRateLimit: it is one text, and larger than the rate limit.
             ProviderStopped: a person has to act.
             ReservationSpent: `allowance` does not pay for it, or not once more.
         """
         endpoint, policy = self._endpoint, self._policy
         started = time.monotonic()
-        faults, rate_limited, since = 0, False, started
+        faults, rate_limited, since = 0, self._rate_limited, started
         while True:
             allowance.take(request.rows)
-            costs = endpoint.costs(request)
             max_wait_s = policy.max_wait_s(leads=leads, rate_limited=rate_limited)
+            costs = endpoint.costs(request)
             with policy:
                 admission = await endpoint.limiter.admit(costs, max_wait_s=max_wait_s)
-            policy.begin()
+            policy.leave()
+            if endpoint.is_oversized(request):
+                allowance.settle(request.rows, 0)
+                await admission.withdraw()
+                return Oversized(rate_limited)
             reply = await endpoint.exchange(request, self._kind, admission, costs)
             allowance.settle(request.rows, paid(reply))
             match reply:
@@ -220,10 +237,6 @@ class FanOut:
                     return part
                 case RateLimited():
                     rate_limited = True
-                case TooLarge(reason, by_limit) if by_limit and len(request.rows) == 1:
-                    # It was the text that was too large, and not the number of texts.
-                    endpoint.restore()
-                    raise AboveRateLimit(reason=reason)
                 case TooLarge() | Rejected() as refused:
                     return refused
                 case Stop() as stop:
@@ -238,15 +251,23 @@ class FanOut:
                     await policy.rest(_pause_s(fault, faults))
 
     async def _take(
-        self, reply: Part | TooLarge | Rejected | GivenUp, request: Request, *, since: float
+        self,
+        reply: Part | TooLarge | Rejected | GivenUp | Oversized,
+        request: Request,
+        *,
+        since: float,
     ) -> None:
         """Give an answer out, or find out whose fault it is that there is none."""
         match reply:
             case Part():
                 self._policy.answered = True
+                self._rate_limited = False
                 self._give(reply)
             case GivenUp(fault, first_fault_at):
                 await self._failed(fault, first_fault_at)
+            case Oversized(rate_limited):
+                self._rate_limited = rate_limited
+                self._pieces.appendleft(request)
             case _:
                 await self._refused(request, reply, since=since)
 
@@ -263,15 +284,21 @@ class FanOut:
     async def _refused(
         self, request: Request, refusal: TooLarge | Rejected, *, since: float
     ) -> None:
-        """Halve the request until the text is alone that the provider does not take."""
+        """Halve the request until the text is alone that the provider does not take.
+
+        Raises:
+            AboveRateLimit: it is one text, and larger than the rate limit.
+        """
         if len(request.rows) > 1:
             if isinstance(refusal, TooLarge):
                 self._endpoint.shrink(len(request.rows))
-            self._pending.extendleft(reversed(request.halves()))
+            self._pieces.extendleft(reversed(request.halves()))
             return
         if isinstance(refusal, TooLarge):
             # It was the text that was too large, and not the number of texts.
             self._endpoint.restore()
+            if refusal.by_limit:
+                raise AboveRateLimit(reason=refusal.reason)
         await self._probe(since)
         self._errors.append(InputAtFault(reason=refusal.reason))
 
@@ -296,7 +323,7 @@ class FanOut:
                     raise await endpoint.stopped(stop)
                 seconds = random.uniform(0.5, 1.5) * OUTAGE_S  # noqa: S311 - no secret depends on it
                 raise EmbedderBusy(seconds=seconds, reason=f"{endpoint.space.provider}: {reason}")
-            case _:
+            case TooLarge() | Rejected():
                 reason = f"it refuses every text: {found.reason}"
                 stop = Stop("request_refused", reason, whole_account=False)
                 raise await endpoint.stopped(stop)

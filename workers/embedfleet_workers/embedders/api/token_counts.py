@@ -63,9 +63,13 @@ class Calibration:
         self._stated = self._estimated = _PRIOR_TOKENS
 
     def scaled(self, tokens: Sequence[int]) -> list[int]:
-        """Estimates, corrected; at least 1 each."""
+        """Estimates, corrected."""
+        return [self.corrected(count) for count in tokens]
+
+    def corrected(self, count: int) -> int:
+        """An estimate, corrected; at least 1."""
         ratio = min(max(self._stated / self._estimated, _LEAST), _MOST)
-        return [max(1, round(count * ratio)) for count in tokens]
+        return max(1, round(count * ratio))
 
     def learn(self, estimated: int, stated: int) -> None:
         """Of one answered request; `estimated` is the sum before it was corrected."""

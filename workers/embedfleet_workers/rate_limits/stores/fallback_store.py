@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from embedfleet_schema.breaker import Breaker
 from embedfleet_workers.embedding_errors import StoreAway
-from embedfleet_workers.rate_limits.quota import Amounts, LimitKey, Reading
+from embedfleet_workers.rate_limits.quota import NOTHING, Amounts, LimitKey, Reading
 from embedfleet_workers.rate_limits.stores.limit_store import (
     ClockState,
     LimitStore,
@@ -93,13 +93,19 @@ class FallbackStore:
         return await self._own.refund(key, reservation, costs, sent=sent)
 
     async def settle(
-        self, key: LimitKey, reservation: Reservation, delta: Amounts, reading: Reading
+        self,
+        key: LimitKey,
+        reservation: Reservation,
+        delta: Amounts,
+        reading: Reading,
+        costs: Amounts = NOTHING,
     ) -> None:
         believed = self._believed(reading)
         if self._breaker.admits():
             with self._trying():
-                return await self._fleet.settle(key, reservation, delta, believed)
-        return await self._own.settle(key, reservation, delta, reading.without_remaining())
+                return await self._fleet.settle(key, reservation, delta, believed, costs)
+        limits = reading.without_remaining()
+        return await self._own.settle(key, reservation, delta, limits, costs)
 
     async def penalize(
         self,

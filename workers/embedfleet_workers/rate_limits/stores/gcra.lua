@@ -1,10 +1,10 @@
 -- GCRA: the state of one rate limit in one hash, every operation in one round trip, by the server's
--- clock. `gcra.py` says what each step is for; a test holds the two to the same answers.
+-- clock. `gcra.py` and `learning.py` say what each step is for; a test holds them to the same answers.
 --
 -- KEYS: the state of the limit; what belongs to it has its name and a suffix.
 -- ARGV: operation; microseconds ('' = the server's clock, tests bring their own); a name for a new
---       state; what the operation needs; last, four words per dimension: its name, an amount, and
---       two more that depend on the operation.
+--       state; what the operation needs; last, five words per dimension: its name, an amount, and
+--       three more that depend on the operation.
 
 local SECOND, MINUTE = 1e6, 60e6
 local NEAR, STOP = 3000, 10 * SECOND
@@ -14,6 +14,11 @@ local TOLERANCE, FOREIGN_TAU, PLAUSIBLE, RESERVE = 0.02, 10 * SECOND, 0.25, 0.04
 local STRIKES, STRIKE_SHARE, STRIKE_TIME = 3, 0.1, 10 * SECOND
 local CUT, SLOWEST, RECOVERY = 0.8, 0.05, 0.02 / (5 * SECOND)
 local FIRST_PAUSE, LONGEST_PAUSE, PROBE = 0.5 * SECOND, 15 * SECOND, 2 * SECOND
+local GROWTH, STEP, LARGEST_STEP, LATE = 0.012, 5 * SECOND, 1.5, 5 * SECOND
+local AFTER_REFUSAL, LEAST_LEFT, CEILING = 0.95, 0.7, 10 * MINUTE
+local UNUSED, ALIKE, LEFT, PER_MINUTE, ROOM, FIRST_TOKENS = 0.8, 0.1, 0.45, 10, 1.25, 1000
+local DOUBTS, FORGET = 2.5, 60 * SECOND
+local SLACK, MOST_SLACK, TIGHTEN = 0.02, 0.2, 0.02 / (5 * MINUTE)
 -- The state outlives any wait, and a key that nobody uses any more goes.
 local KEEP_MS = 3600 * 1000
 -- A slot that was handed over is taken up at once, or was handed to the dead.
@@ -35,65 +40,81 @@ local function text(number) return string.format('%.17g', number) end
 -- Numbers are packed, one field for the state and one per dimension: taking thirty of them apart
 -- as text would cost more than all the arithmetic.
 
-local NUMBERS, PARTS = '<ddddddddddddd', '<dddddddddd'
+local NUMBERS, PARTS = '<' .. ('d'):rep(25), '<' .. ('d'):rep(20)
 
 local s, names, dims = {}, {}, {}
 
 local function unpacked(packed)
     s.born, s.clock, s.starts, s.speed, s.cut, s.cut_at, s.refusals, s.refused_at, s.probing,
-        s.counted_from, s.sent, s.strikes, s.stop_until = struct.unpack(NUMBERS, packed)
+        s.counted_from, s.sent, s.strikes, s.stop_until, s.answered, s.alone, s.told, s.size,
+        s.ceiling, s.ceiling_at, s.fits, s.suspect, s.doubts, s.doubted_at, s.slack, s.slack_at =
+        struct.unpack(NUMBERS, packed)
 end
 
 local function fetch()
     local wanted = {'epoch', 'numbers'}
     for i, name in ipairs(names) do wanted[i + 2] = ':' .. name end
     local found = redis.call('HMGET', STATE, unpack(wanted))
-    s.epoch = found[1] or nonce
-    s.is_new = not found[1]
+    -- What another version wrote is as good as lost.
+    s.is_new = not found[1] or #found[2] ~= struct.size(NUMBERS)
+    s.epoch = s.is_new and nonce or found[1]
     if s.is_new then
         s.born, s.clock, s.starts, s.speed, s.cut, s.cut_at = now, 0, now, 1, 1, now
         s.refusals, s.refused_at, s.probing = 0, 0, 0
         s.counted_from, s.sent, s.strikes, s.stop_until = now, 0, 0, 0
+        s.answered, s.alone, s.told, s.size, s.ceiling, s.ceiling_at = 0, 0, 0, 0, 0, 0
+        s.fits, s.suspect, s.doubts, s.doubted_at, s.slack, s.slack_at = 0, 0, 0, 0, 0, 0
     else
         unpacked(found[2])
     end
     for i, name in ipairs(names) do
-        local d
-        if found[i + 2] then
-            d = {}
-            d.tat, d.rate, d.stated, d.foreign, d.left, d.most, d.stated_at, d.use, d.low, d.high =
-                struct.unpack(PARTS, found[i + 2])
+        local d, use, served = {}, {name = name}, {name = name .. '!'}
+        if found[i + 2] and #found[i + 2] == struct.size(PARTS) then
+            d.tat, d.rate, d.stated, d.foreign, d.left, d.most, d.stated_at, use.sum, use.low,
+                use.high, d.known, d.learnt, d.peak, d.grown_at, d.cut_at, d.before, d.before_at,
+                served.sum, served.low, served.high = struct.unpack(PARTS, found[i + 2])
             -- What is no number: no request has stood there yet.
             if d.tat ~= d.tat then d.tat = nil end
         else
-            d = {rate = 0, stated = 0, foreign = 0, left = 1, most = 0, stated_at = 0, use = 0, low = 0,
-                high = 0}
+            d = {rate = 0, stated = 0, foreign = 0, left = 1, most = 0, stated_at = 0, known = 0,
+                learnt = 0, peak = 0, grown_at = 0, cut_at = 0, before = 0, before_at = 0}
+            use.sum, use.low, use.high, served.sum, served.low, served.high = 0, 0, 0, 0, 0, 0
         end
-        dims[name] = d
+        d.use, d.served, dims[name] = use, served, d
     end
 end
 
 local function load(first)
-    for i = first, #ARGV, 4 do names[#names + 1] = ARGV[i] end
-    fetch()
-    for i, name in ipairs(names) do
-        local d, word = dims[name], first + 4 * (i - 1)
-        d.amount, d.a, d.b = tonumber(ARGV[word + 1]), tonumber(ARGV[word + 2]),
-            tonumber(ARGV[word + 3])
+    local given = {}
+    for i = first, #ARGV, 5 do names[#names + 1], given[ARGV[i]] = ARGV[i], i end
+    -- How large a request may be depends on these two, whatever is counted.
+    for _, name in ipairs({'tokens', 'requests'}) do
+        if not given[name] then names[#names + 1] = name end
     end
+    fetch()
+    for name, i in pairs(given) do
+        local d = dims[name]
+        d.amount, d.a, d.b, d.c = tonumber(ARGV[i + 1]), tonumber(ARGV[i + 2]),
+            tonumber(ARGV[i + 3]), tonumber(ARGV[i + 4])
+    end
+    -- Those that were not named are looked at, and neither counted nor changed.
+    for i = #names, 1, -1 do if not given[names[i]] then table.remove(names, i) end end
 end
 
 local function save()
     local changed = {'numbers', struct.pack(NUMBERS, s.born, s.clock, s.starts, s.speed, s.cut,
         s.cut_at, s.refusals, s.refused_at, s.probing, s.counted_from, s.sent, s.strikes,
-        s.stop_until)}
+        s.stop_until, s.answered, s.alone, s.told, s.size, s.ceiling, s.ceiling_at, s.fits,
+        s.suspect, s.doubts, s.doubted_at, s.slack, s.slack_at)}
     for _, name in ipairs(names) do
         local d = dims[name]
         changed[#changed + 1] = ':' .. name
         changed[#changed + 1] = struct.pack(PARTS, d.tat or 0 / 0, d.rate, d.stated, d.foreign,
-            d.left, d.most, d.stated_at, d.use, d.low, d.high)
+            d.left, d.most, d.stated_at, d.use.sum, d.use.low, d.use.high, d.known, d.learnt,
+            d.peak, d.grown_at, d.cut_at, d.before, d.before_at, d.served.sum, d.served.low,
+            d.served.high)
     end
-    if s.is_new then
+    if s.is_new or s.is_renamed then
         changed[#changed + 1] = 'epoch'
         changed[#changed + 1] = s.epoch
     end
@@ -103,34 +124,155 @@ end
 
 -- Use of the last minute -------------------------------------------------------------------------
 
-local function forget(name)
-    local d, slot = dims[name], math.floor(now / SLICE)
-    for old = d.low, math.min(slot - SLICES, d.high) do
-        local amount = redis.call('HGET', USE, name .. ':' .. old)
+local function forget(window)
+    local slot = math.floor(now / SLICE)
+    for old = window.low, math.min(slot - SLICES, window.high) do
+        local amount = redis.call('HGET', USE, window.name .. ':' .. old)
         if amount then
-            d.use = d.use - tonumber(amount)
-            redis.call('HDEL', USE, name .. ':' .. old)
+            window.sum = window.sum - tonumber(amount)
+            redis.call('HDEL', USE, window.name .. ':' .. old)
         end
     end
-    d.low = math.max(d.low, slot - SLICES + 1)
-    if d.high < d.low then d.use = 0 end
+    window.low = math.max(window.low, slot - SLICES + 1)
+    if window.high < window.low then window.sum = 0 end
     return slot
 end
 
-local function use_of(name)
-    local d, slot, sum = dims[name], math.floor(now / SLICE), 0
-    for each = math.max(d.low, slot - SLICES + 1), d.high do
-        sum = sum + tonumber(redis.call('HGET', USE, name .. ':' .. each) or 0)
+local function sum_of(window)
+    forget(window)
+    return window.sum
+end
+
+-- The same, and nothing is changed.
+local function look_at(window)
+    local slot, sum = math.floor(now / SLICE), 0
+    for each = math.max(window.low, slot - SLICES + 1), window.high do
+        sum = sum + tonumber(redis.call('HGET', USE, window.name .. ':' .. each) or 0)
     end
     return sum
 end
 
-local function used(name, amount)
+local function used(window, amount)
     if amount == 0 then return end
-    local d, slot = dims[name], forget(name)
-    redis.call('HINCRBYFLOAT', USE, name .. ':' .. slot, text(amount))
-    if slot > d.high then redis.call('PEXPIRE', USE, KEEP_MS) end
-    d.use, d.high = d.use + amount, math.max(d.high, slot)
+    local slot = forget(window)
+    redis.call('HINCRBYFLOAT', USE, window.name .. ':' .. slot, text(amount))
+    if slot > window.high then redis.call('PEXPIRE', USE, KEEP_MS) end
+    window.sum, window.high = window.sum + amount, math.max(window.high, slot)
+end
+
+-- What refusals teach ----------------------------------------------------------------------------
+
+local function grow(d)
+    if d.learnt <= 0 or now - d.grown_at < STEP then return end
+    local after, before = (now - d.cut_at) / MINUTE, (d.grown_at - d.cut_at) / MINUTE
+    d.learnt = d.learnt * math.min(LARGEST_STEP, math.exp(GROWTH * (after ^ 3 - before ^ 3)))
+    d.grown_at = now
+end
+
+local function cut(d, cost)
+    local answered = sum_of(d.served)
+    d.peak = math.max(d.peak, answered)
+    d.before, d.before_at = d.learnt, d.cut_at
+    if d.learnt > 0 then
+        d.learnt = math.max(LEAST_LEFT * d.learnt, AFTER_REFUSAL * math.min(d.learnt, answered))
+    else
+        d.learnt = math.max(answered, cost)
+    end
+    d.grown_at, d.cut_at = now, now
+end
+
+local function uncut(d)
+    if d.before > 0 then d.learnt, d.cut_at = math.max(d.learnt, d.before), d.before_at end
+end
+
+local function served(d, cost)
+    used(d.served, cost)
+    if d.learnt > 0 and now - d.cut_at < LATE then
+        d.peak = math.max(d.peak, sum_of(d.served))
+        if d.before <= 0 then d.learnt = math.max(d.learnt, sum_of(d.served)) end
+    end
+end
+
+local function largest()
+    local tokens = dims.tokens
+    if tokens.known == 1 or tokens.learnt <= 0 then return s.size end
+    local most = ROOM * tokens.learnt / math.max(1, math.min(PER_MINUTE, dims.requests.peak))
+    return s.size > 0 and math.min(s.size, most) or most
+end
+
+local function unused() return math.max(0, s.slack - TIGHTEN * (now - s.slack_at)) end
+
+-- `d.c` is what the request cost, 0 where its answer says nothing.
+local function learn_from_answer()
+    s.answered = 1
+    for _, name in ipairs(names) do
+        if dims[name].c > 0 and dims[name].known == 0 then served(dims[name], dims[name].c) end
+    end
+    local tokens = dims.tokens.c or 0
+    s.fits = math.max(s.fits, tokens)
+    if tokens <= 0 or 2 * tokens < s.size then return end
+    if s.size > 0 or dims.tokens.known == 0 then
+        local size = 2 * math.max(s.size, FIRST_TOKENS / 2, tokens)
+        local held = s.ceiling > 0 and now < s.ceiling_at + CEILING
+        s.size = held and math.min(size, math.max(s.size, s.ceiling / 2)) or size
+    end
+end
+
+local function is_too_large(tokens)
+    local d = dims.tokens
+    if tokens <= s.fits or sum_of(d.served) >= UNUSED * d.learnt then return false end
+    local before = s.suspect
+    s.suspect = tokens
+    return math.abs(tokens - before) <= ALIKE * before
+end
+
+local function doubts()
+    s.doubts = math.max(0, s.doubts - (now - s.doubted_at) / FORGET) + 1
+    s.doubted_at = now
+    if s.doubts < DOUBTS then return false end
+    s.doubts = 0
+    return true
+end
+
+local function shrink(cost)
+    local tokens, requests = dims.tokens, dims.requests
+    local smallest = requests.rate > 0 and tokens.rate / requests.rate or 0
+    local smaller = math.max(smallest, cost / 2)
+    if smaller > 0 and smaller < (s.size > 0 and s.size or cost) then
+        s.size, s.ceiling, s.ceiling_at = smaller, 2 * smaller, now
+    else
+        s.slack, s.slack_at = math.min(MOST_SLACK, unused() + SLACK), now
+    end
+end
+
+local function learn_from_first(tokens)
+    if s.answered == 0 then return end
+    local unknown = 0
+    for _, name in ipairs(names) do unknown = unknown + 1 - dims[name].known end
+    if unknown < #names and not doubts() then return end
+    if unknown == 0 then return shrink(tokens) end
+    if is_too_large(tokens) then
+        s.size, s.ceiling, s.ceiling_at = LEFT * tokens, 2 * LEFT * tokens, now
+        local requests = dims.requests
+        if requests.amount and requests.known == 0 then requests.learnt = requests.learnt * 2 end
+        return
+    end
+    for _, name in ipairs(names) do
+        if dims[name].known == 0 then cut(dims[name], dims[name].amount) end
+    end
+end
+
+local function learn_from_refusal(told)
+    local tokens, was_told = dims.tokens.amount or 0, s.told
+    local quiet = sum_of(dims.tokens.use) <= 0 and now - s.born >= MINUTE
+    s.told = told and 1 or 0
+    if s.refusals == 0 and not quiet then return learn_from_first(tokens) end
+    if tokens <= 0 or not (s.refusals == 1 or quiet) then return end
+    if s.refusals <= 1 and (quiet or was_told == 1) and dims.tokens.known == 0 then
+        s.ceiling, s.ceiling_at = tokens, now
+        for _, name in ipairs(names) do uncut(dims[name]) end
+    end
+    s.size = math.max(1, math.min(tokens, s.size > 0 and s.size or tokens) / 2)
 end
 
 -- GCRA -------------------------------------------------------------------------------------------
@@ -145,25 +287,45 @@ local function factor() return math.min(1, s.cut + (now - s.cut_at) * RECOVERY) 
 
 local function emission_interval(d) return s.speed * MINUTE / d.rate end
 
-local function target_rate(d, share)
-    local known = d.a
-    if d.stated > 0 and (known <= 0 or (d.stated < known and d.stated >= SANE_SHARE * known)) then
-        known = d.stated
+local function known_limit(d)
+    if d.stated > 0 and (d.a <= 0 or (d.stated < d.a and d.stated >= SANE_SHARE * d.a)) then
+        return d.stated
     end
-    if known <= 0 then return 0 end
+    return d.a
+end
+
+local function know()
+    local is_new = false
+    for _, name in ipairs(names) do
+        local d = dims[name]
+        if d.stated <= 0 and d.b > 0 then d.stated = d.b end
+        local before = d.known
+        d.known = known_limit(d) > 0 and 1 or 0
+        is_new = is_new or d.known > before
+    end
+    if not is_new then return end
+    s.size, s.ceiling = 0, 0
+    for _, name in ipairs(names) do
+        if dims[name].known == 0 then dims[name].learnt = 0 end
+    end
+end
+
+local function target_rate(d, share)
+    if d.known == 0 then return d.learnt end
     local ours = 1 - d.foreign
     if d.foreign > 0 and d.left < RESERVE then ours = ours * (0.5 + 0.5 * d.left / RESERVE) end
-    return known * share * ours
+    return known_limit(d) * share * ours
 end
 
 local function retune(target)
-    local share, from, head = factor() * target, clock(), 0
+    know()
+    local share, from, head = factor() * (1 - unused()) * target, clock(), 0
     for _, name in ipairs(names) do head = math.max(head, dims[name].tat or 0) end
     local close = math.max(from, head - LAG * s.speed / 2)
     local binding, steady, needed = {}, true, 0
     for _, name in ipairs(names) do
         local d = dims[name]
-        if d.stated <= 0 and d.b > 0 then d.stated = d.b end
+        grow(d)
         local rate = target_rate(d, share)
         if d.tat and d.tat > close and d.rate > 0 and rate > 0 then
             local ratio = rate / d.rate
@@ -183,17 +345,17 @@ end
 local function count_anew() s.counted_from, s.sent, s.strikes = now, 0, 0 end
 
 local function send()
-    for _, name in ipairs(names) do used(name, dims[name].amount) end
+    for _, name in ipairs(names) do used(dims[name].use, dims[name].amount) end
     if now - s.counted_from > STRIKE_TIME then count_anew() end
     s.sent = s.sent + 1
-    if s.probing == 1 then s.clock, s.starts = clock(), now + PROBE end
+    if s.probing == 1 or s.alone == 1 then s.clock, s.starts = clock(), now + PROBE end
 end
 
 local function give_back(sent)
     for _, name in ipairs(names) do
         local d = dims[name]
         if d.tat and d.rate > 0 then d.tat = d.tat - d.amount * emission_interval(d) end
-        if sent then used(name, -d.amount) end
+        if sent then used(d.use, -d.amount) end
     end
 end
 
@@ -206,26 +368,31 @@ local function withdraw(at)
     end
 end
 
-local function foreign_use(name, d)
-    forget(name)
-    local foreign = (d.b - d.use) / d.a - TOLERANCE
+local function foreign_use(d)
+    local foreign = (d.b - sum_of(d.use)) / d.a - TOLERANCE
     local weight = math.min(1, math.max(0, now - d.stated_at) / FOREIGN_TAU)
     d.foreign = d.foreign + weight * (math.min(0.9, math.max(0, foreign)) - d.foreign)
     d.stated_at = now
 end
 
+local function hear()
+    if s.alone == 1 then s.alone, s.epoch, s.is_renamed = 0, nonce, true end
+end
+
 local function read_headers()
+    local said = false
     for _, name in ipairs(names) do
         local d = dims[name]
         if d.a > 0 then
-            d.stated = d.a
+            said, d.stated = true, d.a
             if d.b >= 0 then
                 d.left = math.max(0, 1 - d.b / d.a)
                 d.most = math.max(d.most, d.left)
-                if d.most >= PLAUSIBLE then foreign_use(name, d) end
+                if d.most >= PLAUSIBLE then foreign_use(d) end
             end
         end
     end
+    if said then hear() end
 end
 
 local function strike()
@@ -249,11 +416,13 @@ end
 local function penalize(admitted, asked, jitter, why, by)
     for _, name in ipairs(names) do
         local d = dims[name]
-        used(name, -d.amount)
+        used(d.use, -d.amount)
         if d.left < RESERVE and now - s.born >= MINUTE then d.most = math.max(d.most, PLAUSIBLE) end
     end
     local pause = math.max(0, asked * SECOND)
     if admitted > s.refused_at then
+        if s.alone == 1 then s.starts = math.min(s.starts, now) end
+        learn_from_refusal(asked >= 0)
         s.clock, s.starts = clock() + lead(), math.max(s.starts, now)
         s.refusals, s.refused_at = s.refusals + 1, now
         strike()
@@ -324,10 +493,14 @@ function operations.reserve()
         local d = dims[name]
         if d.rate > 0 then
             is_limited = true
-            d.tat = d.tat or from
+            if not d.tat then
+                local sent = d.known == 1 and sum_of(d.use) * emission_interval(d) or 0
+                d.tat = from + math.min(sent, MINUTE * s.speed)
+            end
             head = math.max(head or d.tat, d.tat)
         end
     end
+    s.alone = (s.answered == 0 and not is_limited) and 1 or 0
     head = head or from
     local idle = math.max(0, from - BURST * s.speed - head)
     local tat = math.max(from, head + idle)
@@ -337,13 +510,14 @@ function operations.reserve()
         return {'too_long', text(wait)}
     end
     local answer = {'reserved', text(wait <= NEAR and 0 or wait), text(tat), s.epoch, text(now),
-        is_limited and '1' or '0'}
+        is_limited and '1' or '0', text(largest())}
     for _, name in ipairs(names) do
         local d = dims[name]
         if d.rate > 0 then
             d.tat = math.max(d.tat + idle, tat - LAG * s.speed) + d.amount * emission_interval(d)
         end
         answer[#answer + 1] = text(d.stated)
+        answer[#answer + 1] = text(d.known == 1 and 0 or d.learnt)
     end
     if wait <= NEAR then send() end
     save()
@@ -383,9 +557,12 @@ function operations.settle()
     load(6)
     if s.epoch == ARGV[4] then
         give_back(true)
+        learn_from_answer()
         if tonumber(ARGV[5]) > s.refused_at then
             s.refusals = 0
-            if s.probing == 1 then s.probing, s.starts = 0, math.min(s.starts, now) end
+            if s.probing == 1 or s.alone == 1 then s.starts = math.min(s.starts, now) end
+            s.probing = 0
+            hear()
         end
     end
     read_headers()
@@ -396,8 +573,8 @@ end
 -- The epoch, when the request was admitted, the seconds asked for, jitter, why and by whom.
 function operations.penalize()
     load(10)
-    read_headers()
     if s.epoch ~= ARGV[4] then for _, d in pairs(dims) do d.amount = 0 end end
+    read_headers()
     local pause = penalize(tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7]), ARGV[8], ARGV[9])
     save()
     return {'paused', text(pause)}
@@ -424,8 +601,14 @@ end
 
 function operations.clock_state()
     load(4)
-    if s.is_new then return {'', '0', '1', '0'} end
-    local answer = {s.epoch, text(clock()), text(s.speed), text(math.max(0, s.starts - now))}
+    if s.is_new then return {'', '0', '1', '0', '0', ''} end
+    local known = {}
+    for i, name in ipairs(names) do
+        local d = dims[name]
+        known[i] = text(d.stated) .. ' ' .. text(d.known == 1 and 0 or d.learnt)
+    end
+    local answer = {s.epoch, text(clock()), text(s.speed), text(math.max(0, s.starts - now)),
+        text(largest()), table.concat(known, ' ')}
     for _, word in ipairs(stopped() or {}) do answer[#answer + 1] = word end
     return answer
 end
@@ -443,7 +626,7 @@ function operations.release()
     return {'ok'}
 end
 
--- What a person may ask: the state, then six words per dimension. Nothing is changed.
+-- What a person may ask: the state, then seven words per dimension. Nothing is changed.
 function operations.snapshot()
     local flat, told = redis.call('HGETALL', STATE), {}
     for i = 1, #flat, 2 do
@@ -451,17 +634,20 @@ function operations.snapshot()
         if flat[i]:sub(1, 1) == ':' then names[#names + 1] = flat[i]:sub(2) end
     end
     table.sort(names)
+    local shown = #names
+    names[shown + 1], names[shown + 2] = 'tokens', 'requests'
     fetch()
+    names[shown + 2], names[shown + 1] = nil, nil
     if s.is_new then return {} end
     redis.call('ZREMRANGEBYSCORE', TAKEN, '-inf', text(now))
     local stop = stopped() or {'', '', ''}
     local answer = {text(math.max(0, s.starts - now)), told.why or '', told.by or '',
         text(factor()), redis.call('ZCARD', TAKEN), redis.call('ZCARD', QUEUE),
-        stop[1], stop[2], stop[3], told.stop_by or ''}
+        stop[1], stop[2], stop[3], told.stop_by or '', text(largest())}
     for _, name in ipairs(names) do
         local d = dims[name]
-        for _, word in ipairs({name, text(d.stated), text(d.rate), text(use_of(name)),
-            text(wait_for(d.tat or 0)), text(d.foreign)}) do
+        for _, word in ipairs({name, text(d.stated), text(d.rate), text(look_at(d.use)),
+            text(wait_for(d.tat or 0)), text(d.foreign), text(d.known == 1 and 0 or d.learnt)}) do
             answer[#answer + 1] = word
         end
     end

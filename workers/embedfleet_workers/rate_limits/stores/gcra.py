@@ -11,23 +11,22 @@ whoever has reserved keeps his rank, and nothing bunches up behind a pause. Time
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from uuid import uuid4
 
 from embedfleet_workers.rate_limits.quota import Amounts, Reading, in_force
+from embedfleet_workers.rate_limits.stores import learning
+from embedfleet_workers.rate_limits.stores.learning import MINUTE, SECOND
 from embedfleet_workers.rate_limits.stores.limit_store import NEAR_S, Penalty
 from embedfleet_workers.stop import Stop
 
-SECOND = 1e6
-MINUTE = 60 * SECOND
 NEAR = NEAR_S * SECOND
 # What may be sent at once after nobody sent anything: little beside a provider's minute.
 BURST = 0.25 * SECOND
 # How far a dimension may fall behind another and catch up: where some requests are large in tokens
 # and others many, each dimension binds for a while.
 LAG = 3 * SECOND
-# The window in which our own use is summed, in slices: the oldest is counted whole.
-SLICE = 2 * SECOND
-SLICES = 31
 # What is missing on the server beyond our own use, as a share of the quota, is somebody else's
 # from here on; below that it is noise.
 TOLERANCE = 0.02
@@ -55,8 +54,8 @@ class Dimension:
     """One dimension: `tat` is where its next request may stand, `rate` is per minute, 0 for none.
 
     `stated` is the limit from headers. `foreign` is the share of the quota that somebody else uses.
-    `left` is the share that the server has left, `most` the largest that this ever was. `slices`
-    hold what we sent within the last minute.
+    `left` is the share that the server has left, `most` the largest that this ever was. `learnt` is
+    what it goes by as long as no limit is `known`.
     """
 
     tat: float | None = None
@@ -66,32 +65,30 @@ class Dimension:
     left: float = 1.0
     most: float = 0.0
     stated_at: float = 0.0
-    sent: float = 0.0
-    slices: dict[int, float] = field(default_factory=dict)
+    sent: dict[int, float] = field(default_factory=dict)
+    known: bool = False
+    # A rate that refusals taught, when it grew and was cut, and what it was before the last cut.
+    learnt: float = 0.0
+    grown_at: float = 0.0
+    cut_at: float = 0.0
+    before: float = 0.0
+    before_at: float = 0.0
+    # What was answered of late, and the most of it within a minute before a refusal.
+    answered: dict[int, float] = field(default_factory=dict)
+    peak: float = 0.0
 
     def use(self, now: float, amount: float) -> None:
-        slot = self._forget(now)
-        self.slices[slot] = self.slices.get(slot, 0.0) + amount
-        self.sent += amount
+        learning.add(self.sent, now, amount)
 
     def used(self, now: float) -> float:
         """What we sent within the last minute."""
-        self._forget(now)
-        return self.sent
-
-    def _forget(self, now: float) -> int:
-        slot = int(now // SLICE)
-        for old in [each for each in self.slices if each <= slot - SLICES]:
-            self.sent -= self.slices.pop(old)
-        if not self.slices:
-            self.sent = 0.0
-        return slot
+        return learning.total(self.sent, now)
 
     def target_rate(self, quota: float, factor: float) -> float:
         """The rate to keep: the smaller of what is set and what is seen, less what others use."""
         known = in_force(quota, self.stated)
-        if known <= 0:
-            return 0.0
+        if not self.known:
+            return self.learnt
         shared = 1.0 - self.foreign
         if self.foreign > 0 and self.left < RESERVE:
             shared *= 0.5 + 0.5 * self.left / RESERVE
@@ -122,6 +119,12 @@ class Gcra:
         self.dimensions: dict[str, Dimension] = {}
         self.cut, self.cut_at = 1.0, now
         self.refusals, self.refused_at, self.probing = 0, 0.0, False
+        # What `learning` knows: whether anything was answered, whether the first request is out
+        # alone, the most tokens of a request (0: any number), and what is left unused of a rate.
+        self.answered = self.alone = self.told = False
+        self.size, self.ceiling, self.ceiling_at = 0.0, 0.0, 0.0
+        self.fits = self.suspect = 0.0
+        self.doubts, self.doubted_at, self.slack, self.slack_at = 0.0, 0.0, 0.0, 0.0
         self.counted_from, self.sent, self.strikes = now, 0, 0
         self.why, self.by = "", ""
         self.stop: Stop | None = None
@@ -149,10 +152,15 @@ class Gcra:
     def reserve(self, now: float, costs: Amounts, max_wait: float) -> tuple[bool, float, float]:
         """Whether it was reserved, the request's arrival time, and the wait for it."""
         clock = self.time(now)
-        bound = [each for each in map(self._dimension, costs) if each.rate > 0]
+        bound = [each for each in map(self.dimension, costs) if each.rate > 0]
+        # The first request to a server of which nothing is known goes alone.
+        self.alone = not (self.answered or bound)
         for each in bound:
-            # No credit at first: whoever lost the state may just have spent it.
-            each.tat = clock if each.tat is None else each.tat
+            if each.tat is None:
+                # No credit at first: whoever lost the state may just have spent it. What was sent
+                # before the limit was known counts.
+                sent = each.used(now) * self._emission_interval(each) if each.known else 0.0
+                each.tat = clock + min(sent, MINUTE * self.speed)
         head = max((each.tat or 0.0 for each in bound), default=clock)
         idle = max(0.0, clock - BURST * self.speed - head)
         at = max(clock, head + idle)
@@ -193,19 +201,21 @@ class Gcra:
 
     def give_back(self, now: float, amounts: Amounts, *, sent: bool) -> None:
         for name, amount in amounts.items():
-            dimension = self._dimension(name)
+            dimension = self.dimension(name)
             if dimension.tat is not None and dimension.rate > 0:
                 dimension.tat -= amount * self._emission_interval(dimension)
             if sent:
                 dimension.use(now, -amount)
 
-    def settle(self, now: float, admitted: float) -> None:
+    def settle(self, now: float, admitted: float, costs: Amounts) -> None:
         """An answer to a request that was sent at `admitted`: the provider serves again."""
+        learning.answer(self, now, costs)
         if admitted > self.refused_at:
             self.refusals = 0
-            if self.probing:
-                self.probing = False
+            if self.probing or self.alone:
                 self.starts = min(self.starts, now)
+            self.probing = False
+            self._hear()
 
     def resume(self, now: float) -> None:
         """A person says that the provider serves again: neither stop nor pause stands."""
@@ -215,18 +225,28 @@ class Gcra:
 
     def read(self, now: float, reading: Reading) -> None:
         for name, limit in reading.limits.items():
-            self._dimension(name).read(now, limit, reading.used(name))
+            self.dimension(name).read(now, limit, reading.used(name))
+        if reading.limits:
+            self._hear()
+
+    def _hear(self) -> None:
+        """Something is known of the server now: what was reserved before is void."""
+        if self.alone:
+            self.alone, self.epoch = False, uuid4().hex
 
     def penalize(self, now: float, admitted: float, refunds: Amounts, penalty: Penalty) -> float:
         """Pause; returns for how long."""
         for name, amount in refunds.items():
-            dimension = self._dimension(name)
+            dimension = self.dimension(name)
             dimension.use(now, -amount)
             # Before the first minute is over, what is missing may be our own use, long forgotten.
             if dimension.left < RESERVE and now - self.born >= MINUTE:
                 dimension.most = max(dimension.most, PLAUSIBLE)
         pause = max(0.0, penalty.pause_s * SECOND)
         if admitted > self.refused_at:
+            if self.alone:
+                self.starts = min(self.starts, now)
+            learning.refuse(self, now, refunds, told=penalty.pause_s >= 0)
             # What was refused took nothing: the next in the queue takes its time. Of requests that
             # were refused together one has room after the pause.
             self.clock, self.starts = self.time(now) + self._lead(refunds), max(self.starts, now)
@@ -246,7 +266,7 @@ class Gcra:
 
     def _lead(self, amounts: Amounts) -> float:
         """What the amounts take in the dimension that is at the head of the queue."""
-        bound = [name for name in amounts if self._dimension(name).rate > 0]
+        bound = [name for name in amounts if self.dimension(name).rate > 0]
         head = max(bound, key=lambda name: self.dimensions[name].tat or 0.0, default=None)
         return (
             0.0 if head is None else amounts[head] * self._emission_interval(self.dimensions[head])
@@ -254,11 +274,11 @@ class Gcra:
 
     def _send(self, now: float, costs: Amounts) -> None:
         for name, cost in costs.items():
-            self._dimension(name).use(now, cost)
+            self.dimension(name).use(now, cost)
         if now - self.counted_from > STRIKE_TIME:
             self.counted_from, self.sent, self.strikes = now, 0, 0
         self.sent += 1
-        if self.probing:
+        if self.probing or self.alone:
             # One request goes ahead of all others to see whether the provider serves again.
             self.clock, self.starts = self.time(now), now + PROBE
 
@@ -274,15 +294,15 @@ class Gcra:
         self, now: float, costs: Amounts, quotas: Amounts, stated: Amounts, target: float
     ) -> None:
         """Take on changed rates; who waits already waits longer or shorter in step."""
-        factor, clock = self.factor(now) * target, self.time(now)
-        asked = {name: self._dimension(name) for name in costs}
+        factor, clock = self.factor(now) * (1 - learning.unused(self, now)) * target, self.time(now)
+        asked = {name: self.dimension(name) for name in costs}
+        self._know(asked, quotas, stated)
         # Who is far behind the head of the queue does not decide how fast the queue moves.
         head = max((each.tat or 0.0 for each in asked.values()), default=0.0)
         close = max(clock, head - LAG * self.speed / 2)
         binding: list[tuple[Dimension, float]] = []
         for name, dimension in asked.items():
-            if dimension.stated <= 0 < stated.get(name, 0.0):
-                dimension.stated = stated[name]
+            learning.grow(dimension, now)
             goal = dimension.target_rate(quotas.get(name, 0.0), factor)
             if (dimension.tat or 0.0) > close and dimension.rate > 0 and goal > 0:
                 binding.append((dimension, goal / dimension.rate))
@@ -297,9 +317,27 @@ class Gcra:
         for dimension, ratio in binding:
             dimension.tat = clock + ((dimension.tat or 0.0) - clock) * change / ratio
 
+    def _know(self, asked: Mapping[str, Dimension], quotas: Amounts, stated: Amounts) -> None:
+        """Which limits are known. A new one explains what was refused before it."""
+        is_new = False
+        for name, dimension in asked.items():
+            if dimension.stated <= 0 < stated.get(name, 0.0):
+                dimension.stated = stated[name]
+            before = dimension.known
+            dimension.known = in_force(quotas.get(name, 0.0), dimension.stated) > 0
+            is_new = is_new or (dimension.known and not before)
+        if is_new:
+            self.size = self.ceiling = 0.0
+            for dimension in asked.values():
+                if not dimension.known:
+                    dimension.learnt = 0.0
+
     def _emission_interval(self, dimension: Dimension) -> float:
         """What one unit takes of the clock."""
         return self.speed * MINUTE / dimension.rate
 
-    def _dimension(self, name: str) -> Dimension:
+    def dimension(self, name: str) -> Dimension:
         return self.dimensions.setdefault(name, Dimension())
+
+    def look_at(self, name: str) -> Dimension:
+        return self.dimensions.get(name) or Dimension()

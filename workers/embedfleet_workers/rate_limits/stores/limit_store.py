@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from embedfleet_workers.rate_limits.quota import Amounts, LimitKey, Reading
+from embedfleet_workers.rate_limits.quota import NOTHING, Amounts, LimitKey, Reading
 from embedfleet_workers.stop import Stop
 
 # A wait that is shorter than this is taken for none: a second round trip would cost as much.
@@ -21,7 +21,9 @@ class Reservation:
     """A request may be sent in `wait_s` seconds; at 0 it is admitted, `answered_at` by the store.
 
     `tat` is its theoretical arrival time by the clock of the state that `epoch` names. `stated` are
-    the limits from headers that the store goes by; without any limit it is not `is_limited`.
+    the limits from headers that the store goes by, `learnt` those that refusals taught where no
+    other is known, and `largest` the tokens that a request may hold by what they taught (0: any
+    number). Without any limit it is not `is_limited`.
     """
 
     epoch: str
@@ -30,6 +32,8 @@ class Reservation:
     answered_at: float = 0.0
     is_limited: bool = True
     stated: Amounts = field(default_factory=dict)
+    learnt: Amounts = field(default_factory=dict)
+    largest: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +61,7 @@ class ClockState:
     """What waiting callers have to know at once: a stop, and where the clock of a state stands.
 
     Times are microseconds; the clock shows `clock`, and goes at `speed` after another `paused`.
+    `stated`, `learnt` and `largest` are those of a `Reservation`.
     """
 
     epoch: str
@@ -64,6 +69,9 @@ class ClockState:
     speed: float
     paused: float
     stopped: Stop | None
+    stated: Amounts = field(default_factory=dict)
+    learnt: Amounts = field(default_factory=dict)
+    largest: float = 0.0
 
     def wait_s(self, tat: float) -> float:
         """Seconds until the clock shows `tat`."""
@@ -75,7 +83,8 @@ class DimensionState:
     """One dimension of a key: limits per minute, use of the last minute, and the queue before it.
 
     `effective` is the rate that is kept; 0 stands for none. `foreign` is the share of the quota
-    that somebody else was found to use.
+    that somebody else was found to use. `learnt` is the limit by what was refused; 0 where one is
+    known.
     """
 
     stated: float
@@ -83,11 +92,12 @@ class DimensionState:
     used: float
     ahead_s: float
     foreign: float
+    learnt: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """A key as a person wants to see it."""
+    """A key as a person wants to see it. `largest` is that of a `Reservation`."""
 
     dimensions: Mapping[str, DimensionState]
     paused_s: float = 0.0
@@ -98,6 +108,7 @@ class Snapshot:
     waiting: int = 0
     stopped: Stop | None = None
     stopped_by: str = ""
+    largest: float = 0.0
 
 
 class LimitStore(Protocol):
@@ -136,9 +147,17 @@ class LimitStore(Protocol):
         ...
 
     async def settle(
-        self, key: LimitKey, reservation: Reservation, delta: Amounts, reading: Reading
+        self,
+        key: LimitKey,
+        reservation: Reservation,
+        delta: Amounts,
+        reading: Reading,
+        costs: Amounts = NOTHING,
     ) -> None:
-        """An answer came; `delta` is what it cost beyond what had been reserved."""
+        """An answer came; `delta` is what it cost beyond what had been reserved.
+
+        `costs` is all that it cost, where it says something of what a request may hold.
+        """
         ...
 
     async def penalize(

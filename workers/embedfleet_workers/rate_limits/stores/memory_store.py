@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import OrderedDict, defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 from uuid import uuid4
 
 from embedfleet_workers.embedding_errors import StoreAway
-from embedfleet_workers.rate_limits.quota import Amounts, LimitKey, Reading
-from embedfleet_workers.rate_limits.stores.gcra import NEAR, SECOND, Gcra
+from embedfleet_workers.rate_limits.quota import COUNTED, NOTHING, Amounts, LimitKey, Reading
+from embedfleet_workers.rate_limits.stores import learning
+from embedfleet_workers.rate_limits.stores.gcra import NEAR, Gcra
+from embedfleet_workers.rate_limits.stores.learning import SECOND
 from embedfleet_workers.rate_limits.stores.limit_store import (
     STOP_S,
     ClockState,
@@ -67,7 +70,7 @@ class MemoryStore:
             0.0 if wait <= NEAR else wait / SECOND,
             now,
             is_limited=any(dimensions[name].rate > 0 for name in costs),
-            stated={name: dimensions[name].stated for name in costs if dimensions[name].stated > 0},
+            **_known(gcra, costs),
         )
 
     async def confirm(
@@ -95,13 +98,18 @@ class MemoryStore:
                 gcra.withdraw(self._now(), reservation.tat, costs)
 
     async def settle(
-        self, key: LimitKey, reservation: Reservation, delta: Amounts, reading: Reading
+        self,
+        key: LimitKey,
+        reservation: Reservation,
+        delta: Amounts,
+        reading: Reading,
+        costs: Amounts = NOTHING,
     ) -> None:
         now = self._now()
         gcra = self._state(key)
         if gcra.epoch == reservation.epoch:
             gcra.give_back(now, {name: -amount for name, amount in delta.items()}, sent=True)
-            gcra.settle(now, reservation.answered_at)
+            gcra.settle(now, reservation.answered_at, costs)
         gcra.read(now, reading)
 
     async def penalize(
@@ -114,9 +122,9 @@ class MemoryStore:
     ) -> float:
         now = self._now()
         gcra = self._state(key)
-        gcra.read(now, reading)
         if gcra.epoch != reservation.epoch:
             refunds = dict.fromkeys(refunds, 0.0)
+        gcra.read(now, reading)
         return gcra.penalize(now, reservation.answered_at, refunds, penalty) / SECOND
 
     async def acquire(
@@ -158,7 +166,8 @@ class MemoryStore:
     async def clock_state(self, key: LimitKey) -> ClockState:
         now, gcra = self._now(), self._state(key)
         paused = max(0.0, gcra.starts - now)
-        return ClockState(gcra.epoch, gcra.time(now), gcra.speed, paused, gcra.stopped(now))
+        clock, stopped = gcra.time(now), gcra.stopped(now)
+        return ClockState(gcra.epoch, clock, gcra.speed, paused, stopped, **_known(gcra, COUNTED))
 
     async def snapshot(self, key: LimitKey) -> Snapshot | None:
         now = self._now()
@@ -172,6 +181,7 @@ class MemoryStore:
                 used=each.used(now),
                 ahead_s=gcra.ahead(name, now) / SECOND,
                 foreign=each.foreign,
+                learnt=0.0 if each.known else each.learnt,
             )
             for name, each in sorted(gcra.dimensions.items())
         }
@@ -185,6 +195,7 @@ class MemoryStore:
             waiting=len(self._queues[key]),
             stopped=gcra.stopped(now),
             stopped_by=gcra.stop_by,
+            largest=learning.largest(gcra),
         )
 
     async def keys(self) -> Sequence[LimitKey]:
@@ -229,3 +240,13 @@ class MemoryStore:
                 # Its lease begins when it wakes; until then the slot is only kept.
                 holders[holder] = now + TAKE_UP_S
                 free.set_result(None)
+
+
+def _known(gcra: Gcra, names: Iterable[str]) -> dict[str, Any]:
+    """What a process has to know of a limit, beside the clock."""
+    named = [(name, gcra.dimensions[name]) for name in names if name in gcra.dimensions]
+    return {
+        "stated": {name: each.stated for name, each in named if each.stated > 0},
+        "learnt": {name: each.learnt for name, each in named if each.learnt > 0 and not each.known},
+        "largest": learning.largest(gcra),
+    }

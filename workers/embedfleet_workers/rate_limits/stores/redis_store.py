@@ -12,8 +12,8 @@ from uuid import uuid4
 
 from embedfleet_schema.broker import KEY_PREFIX
 from embedfleet_workers.embedding_errors import StoreAway
-from embedfleet_workers.rate_limits.quota import Amounts, LimitKey, Reading
-from embedfleet_workers.rate_limits.stores.gcra import SECOND
+from embedfleet_workers.rate_limits.quota import COUNTED, NOTHING, Amounts, LimitKey, Reading
+from embedfleet_workers.rate_limits.stores.learning import SECOND
 from embedfleet_workers.rate_limits.stores.limit_store import (
     ClockState,
     DimensionState,
@@ -31,11 +31,11 @@ if TYPE_CHECKING:
 PREFIX = f"{KEY_PREFIX}limit:"
 SCRIPT = files("embedfleet_workers.rate_limits.stores").joinpath("gcra.lua").read_text()
 MOST_BYTES = 500
-_WORDS_OF_A_DIMENSION = 6
+_WORDS_OF_A_DIMENSION = 7
 # Who waits for a slot says this often that it still lives.
 HEARD_S = 1.0
 
-Words = Sequence[tuple[str, float, float, float]]
+Words = Sequence[tuple[str, float, float, float, float]]
 
 
 class RedisStore:
@@ -64,7 +64,7 @@ class RedisStore:
         max_wait_s: float,
     ) -> Reservation | WaitTooLong | Stop:
         words = [
-            (name, cost, quotas.get(name, 0.0), stated.get(name, 0.0))
+            (name, cost, quotas.get(name, 0.0), stated.get(name, 0.0), 0.0)
             for name, cost in costs.items()
         ]
         answer = await self._asked("reserve", key, target, max_wait_s, words=words)
@@ -72,15 +72,16 @@ class RedisStore:
             return (
                 _stopped(answer) if answer[0] == b"stop" else WaitTooLong(float(answer[1]) / SECOND)
             )
-        _, wait, tat, epoch, now, is_limited, *known = answer.split()
-        limits = zip(costs, map(float, known), strict=True)
+        _, wait, tat, epoch, now, is_limited, largest, *known = answer.split()
         return Reservation(
             epoch.decode(),
             float(tat),
             float(wait) / SECOND,
             float(now),
             is_limited=is_limited == b"1",
-            stated={name: limit for name, limit in limits if limit > 0},
+            stated=_by_name(costs, known[::2]),
+            learnt=_by_name(costs, known[1::2]),
+            largest=float(largest),
         )
 
     async def confirm(
@@ -101,11 +102,16 @@ class RedisStore:
         await self._asked("refund", key, *told, words=_plain(costs))
 
     async def settle(
-        self, key: LimitKey, reservation: Reservation, delta: Amounts, reading: Reading
+        self,
+        key: LimitKey,
+        reservation: Reservation,
+        delta: Amounts,
+        reading: Reading,
+        costs: Amounts = NOTHING,
     ) -> None:
         refunds = {name: -amount for name, amount in delta.items()}
         told = (reservation.epoch, reservation.answered_at)
-        await self._asked("settle", key, *told, words=_with_reading(refunds, reading))
+        await self._asked("settle", key, *told, words=_with_reading(refunds, reading, costs))
 
     async def penalize(
         self,
@@ -157,9 +163,20 @@ class RedisStore:
         await self._asked("resume", key)
 
     async def clock_state(self, key: LimitKey) -> ClockState:
-        epoch, clock, speed, paused, *stop = await self._asked("clock_state", key)
-        stopped = _stopped(stop) if stop else None
-        return ClockState(epoch.decode(), float(clock), float(speed), float(paused), stopped)
+        names = _plain(dict.fromkeys(COUNTED, 0.0))
+        answer = await self._asked("clock_state", key, words=names)
+        epoch, clock, speed, paused, largest, known, *stop = answer
+        limits = known.split()
+        return ClockState(
+            epoch.decode(),
+            float(clock),
+            float(speed),
+            float(paused),
+            _stopped(stop) if stop else None,
+            stated=_by_name(COUNTED, limits[::2]),
+            learnt=_by_name(COUNTED, limits[1::2]),
+            largest=float(largest),
+        )
 
     async def snapshot(self, key: LimitKey) -> Snapshot | None:
         answer = await self._asked("snapshot", key)
@@ -202,18 +219,24 @@ def _texts(values: Iterable[object]) -> list[str]:
 
 
 def _plain(amounts: Amounts) -> Words:
-    return [(name, amount, 0, 0) for name, amount in amounts.items()]
+    return [(name, amount, 0, 0, 0) for name, amount in amounts.items()]
 
 
-def _with_reading(amounts: Amounts, reading: Reading) -> Words:
+def _by_name(names: Iterable[str], amounts: Iterable[bytes]) -> dict[str, float]:
+    """Those that are more than 0."""
+    return {name: limit for name, limit in zip(names, map(float, amounts)) if limit > 0}  # noqa: B905 - none at all of an empty state
+
+
+def _with_reading(amounts: Amounts, reading: Reading, costs: Amounts = NOTHING) -> Words:
     return [
         (
             name,
             amounts.get(name, 0.0),
             reading.limits.get(name, 0.0),
             reading.used(name) if name in reading.limits else -1.0,
+            costs.get(name, 0.0),
         )
-        for name in {**amounts, **reading.limits}
+        for name in {**amounts, **reading.limits, **costs}
     ]
 
 
@@ -226,7 +249,7 @@ def _snapshot(answer: Sequence[Any]) -> Snapshot:
     (paused, why, by, slowed_to, in_flight, waiting), stop, dimensions = (
         answer[:6],
         answer[6:10],
-        answer[10:],
+        answer[11:],
     )
     stopped, code, reason, stopped_by = map(_word, stop)
     return Snapshot(
@@ -242,11 +265,18 @@ def _snapshot(answer: Sequence[Any]) -> Snapshot:
         waiting=int(waiting),
         stopped=Stop(code, reason) if stopped else None,
         stopped_by=stopped_by,
+        largest=float(answer[10]),
     )
 
 
 def _dimension(
-    name: bytes, stated: bytes, rate: bytes, used: bytes, ahead: bytes, foreign: bytes
+    name: bytes,
+    stated: bytes,
+    rate: bytes,
+    used: bytes,
+    ahead: bytes,
+    foreign: bytes,
+    learnt: bytes,
 ) -> tuple[str, DimensionState]:
     return _word(name), DimensionState(
         stated=float(stated),
@@ -254,6 +284,7 @@ def _dimension(
         used=float(used),
         ahead_s=float(ahead) / SECOND,
         foreign=float(foreign),
+        learnt=float(learnt),
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any
 
@@ -22,6 +22,7 @@ from embedfleet_workers.embedders.api.providers.headers import (
     reading_of,
     retry_after,
 )
+from embedfleet_workers.embedders.api.providers.stated_limits import stated_limits, with_stated
 from embedfleet_workers.stop import Stop
 
 # A quota of a day is not back within a minute, whatever the provider advises.
@@ -84,6 +85,7 @@ class Complaint:
     message: str
     retry_delay_s: float | None = None
     daily: bool = False
+    limits: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def code(self) -> str:
@@ -124,17 +126,20 @@ def complaint(body: bytes) -> Complaint:
     named = [error.get("code"), error.get("type"), error.get("status")]
     named += [each.get("reason") for each in details]
     delays = (duration(str(each["retryDelay"])) for each in details if "retryDelay" in each)
-    quotas = [
-        str(violation.get("quotaId"))
+    violations = [
+        violation
         for each in details
         for violation in _listed(each.get("violations"))
         if isinstance(violation, dict)
     ]
+    quotas = {str(each.get("quotaId")): str(each.get("quotaValue")) for each in violations}
+    said = message if isinstance(message, str) else ""
     return Complaint(
         frozenset(str(name).lower() for name in named if _is_code(name)),
-        message if isinstance(message, str) else "",
+        said,
         next((delay for delay in delays if delay is not None), None),
         any("PerDay" in quota for quota in quotas),
+        {**stated_limits(said), **_gemini_limits(quotas)},
     )
 
 
@@ -148,7 +153,17 @@ def _rate_limited(headers: Mapping[str, str], found: Complaint) -> Reply:
         wait_s = other if wait_s is None else wait_s
     if found.daily:
         wait_s = max(wait_s or 0.0, DAILY_WAIT_S)
-    return RateLimited(wait_s, reading_of(headers))
+    return RateLimited(wait_s, with_stated(reading_of(headers), found.limits))
+
+
+def _gemini_limits(quotas: Mapping[str, str]) -> dict[str, float]:
+    """`EmbedContentRequestsPerMinutePerProjectPerModel-FreeTier`, and how much it has."""
+    return {
+        name.lower(): float(value)
+        for quota, value in quotas.items()
+        for name in ("Requests", "Tokens")
+        if f"{name}PerMinute" in quota and re.fullmatch(r"[1-9]\d{0,11}", value, re.ASCII)
+    }
 
 
 def _rejected(status: int, found: Complaint, key: str) -> Reply:
