@@ -7,34 +7,23 @@
 --       three more that depend on the operation.
 
 local SECOND, MINUTE = 1e6, 60e6
-local NEAR, STOP = 3000, 10 * SECOND
-local BURST, LAG, SLICE, SLICES = 0.25 * SECOND, 3 * SECOND, 2 * SECOND, 31
-local SANE_SHARE = 0.2
-local TOLERANCE, FOREIGN_TAU, PLAUSIBLE, RESERVE = 0.02, 10 * SECOND, 0.25, 0.04
-local STRIKES, STRIKE_SHARE, STRIKE_TIME = 3, 0.1, 10 * SECOND
-local CUT, SLOWEST, RECOVERY = 0.8, 0.05, 0.02 / (5 * SECOND)
-local FIRST_PAUSE, LONGEST_PAUSE, PROBE = 0.5 * SECOND, 15 * SECOND, 2 * SECOND
-local GROWTH, STEP, LARGEST_STEP, LATE = 0.012, 5 * SECOND, 1.5, 5 * SECOND
-local AFTER_REFUSAL, LEAST_LEFT, CEILING = 0.95, 0.7, 10 * MINUTE
-local UNUSED, ALIKE, LEFT, PER_MINUTE, ROOM, FIRST_TOKENS = 0.8, 0.1, 0.45, 10, 1.25, 1000
-local DOUBTS, FORGET = 2.5, 60 * SECOND
-local SLACK, MOST_SLACK, TIGHTEN = 0.02, 0.2, 0.02 / (5 * MINUTE)
+local NEAR, BURST, LAG, SLICE, SLICES = 3000, 0.25 * SECOND, 3 * SECOND, 2 * SECOND, 31
+local SANE_SHARE, RESERVE, RECOVERY = 0.2, 0.04, 0.02 / (5 * SECOND)
+local PROBE, STRIKE_TIME = 2 * SECOND, 10 * SECOND
+local GROWTH, STEP, LARGEST_STEP, PER_MINUTE, ROOM = 0.012, 5 * SECOND, 1.5, 10, 1.25
+local TIGHTEN = 0.02 / (5 * MINUTE)
 -- The state outlives any wait, and a key that nobody uses any more goes.
 local KEEP_MS = 3600 * 1000
--- A slot that was handed over is taken up at once, or was handed to the dead.
-local TAKE_UP, SILENT = 5 * SECOND, 3 * SECOND
 
 local op, nonce = ARGV[1], ARGV[3]
 local STATE, USE = KEYS[1], KEYS[1] .. ':use'
--- Requests under way, who waits for a slot among them, and when each of these was last heard of.
-local TAKEN, QUEUE, HEARD = KEYS[1] .. ':taken', KEYS[1] .. ':queue', KEYS[1] .. ':heard'
 local now = tonumber(ARGV[2])
 if now == nil then
     local time = redis.call('TIME')
     now = tonumber(time[1]) * SECOND + tonumber(time[2])
 end
 
-local function text(number) return string.format('%.17g', number) end
+local function text(number) return number == 0 and '0' or string.format('%.17g', number) end
 
 -- State ------------------------------------------------------------------------------------------
 -- Numbers are packed, one field for the state and one per dimension: taking thirty of them apart
@@ -42,13 +31,30 @@ local function text(number) return string.format('%.17g', number) end
 
 local NUMBERS, PARTS = '<' .. ('d'):rep(25), '<' .. ('d'):rep(20)
 
-local s, names, dims = {}, {}, {}
+local s, names, dims = nil, {}, {}
 
-local function unpacked(packed)
-    s.born, s.clock, s.starts, s.speed, s.cut, s.cut_at, s.refusals, s.refused_at, s.probing,
-        s.counted_from, s.sent, s.strikes, s.stop_until, s.answered, s.alone, s.told, s.size,
-        s.ceiling, s.ceiling_at, s.fits, s.suspect, s.doubts, s.doubted_at, s.slack, s.slack_at =
-        struct.unpack(NUMBERS, packed)
+-- Tables are made whole: one that grows field by field is laid out anew each time it doubles.
+local function state(born, clock, starts, speed, cut, cut_at, refusals, refused_at, probing,
+        counted_from, sent, strikes, stop_until, answered, alone, told, size, ceiling, ceiling_at,
+        fits, suspect, doubts, doubted_at, slack, slack_at)
+    return {born = born, clock = clock, starts = starts, speed = speed, cut = cut, cut_at = cut_at,
+        refusals = refusals, refused_at = refused_at, probing = probing,
+        counted_from = counted_from, sent = sent, strikes = strikes, stop_until = stop_until,
+        answered = answered, alone = alone, told = told, size = size, ceiling = ceiling,
+        ceiling_at = ceiling_at, fits = fits, suspect = suspect, doubts = doubts,
+        doubted_at = doubted_at, slack = slack, slack_at = slack_at, is_new = false, epoch = false}
+end
+
+local function dimension(name, tat, rate, stated, foreign, left, most, stated_at, sum, low, high,
+        known, learnt, peak, grown_at, cut_at, before, before_at, served_sum, served_low,
+        served_high)
+    -- What is no number: no request has stood there yet.
+    if tat ~= tat then tat = nil end
+    return {tat = tat, rate = rate, stated = stated, foreign = foreign, left = left, most = most,
+        stated_at = stated_at, known = known, learnt = learnt, peak = peak, grown_at = grown_at,
+        cut_at = cut_at, before = before, before_at = before_at, amount = nil, a = nil, b = nil,
+        c = nil, use = {name = name, sum = sum, low = low, high = high},
+        served = {name = name .. '!', sum = served_sum, low = served_low, high = served_high}}
 end
 
 local function fetch()
@@ -56,31 +62,20 @@ local function fetch()
     for i, name in ipairs(names) do wanted[i + 2] = ':' .. name end
     local found = redis.call('HMGET', STATE, unpack(wanted))
     -- What another version wrote is as good as lost.
-    s.is_new = not found[1] or #found[2] ~= struct.size(NUMBERS)
-    s.epoch = s.is_new and nonce or found[1]
-    if s.is_new then
-        s.born, s.clock, s.starts, s.speed, s.cut, s.cut_at = now, 0, now, 1, 1, now
-        s.refusals, s.refused_at, s.probing = 0, 0, 0
-        s.counted_from, s.sent, s.strikes, s.stop_until = now, 0, 0, 0
-        s.answered, s.alone, s.told, s.size, s.ceiling, s.ceiling_at = 0, 0, 0, 0, 0, 0
-        s.fits, s.suspect, s.doubts, s.doubted_at, s.slack, s.slack_at = 0, 0, 0, 0, 0, 0
+    if found[1] and #found[2] == struct.size(NUMBERS) then
+        s = state(struct.unpack(NUMBERS, found[2]))
+        s.epoch = found[1]
     else
-        unpacked(found[2])
+        s = state(now, 0, now, 1, 1, now, 0, 0, 0, now, 0, 0, 0, 0, 0, now, 0, 0, 0, 0, 0, 0, 0, 0, 0)
+        s.is_new, s.epoch = true, nonce
     end
     for i, name in ipairs(names) do
-        local d, use, served = {}, {name = name}, {name = name .. '!'}
-        if found[i + 2] and #found[i + 2] == struct.size(PARTS) then
-            d.tat, d.rate, d.stated, d.foreign, d.left, d.most, d.stated_at, use.sum, use.low,
-                use.high, d.known, d.learnt, d.peak, d.grown_at, d.cut_at, d.before, d.before_at,
-                served.sum, served.low, served.high = struct.unpack(PARTS, found[i + 2])
-            -- What is no number: no request has stood there yet.
-            if d.tat ~= d.tat then d.tat = nil end
+        local packed = found[i + 2]
+        if packed and #packed == struct.size(PARTS) then
+            dims[name] = dimension(name, struct.unpack(PARTS, packed))
         else
-            d = {rate = 0, stated = 0, foreign = 0, left = 1, most = 0, stated_at = 0, known = 0,
-                learnt = 0, peak = 0, grown_at = 0, cut_at = 0, before = 0, before_at = 0}
-            use.sum, use.low, use.high, served.sum, served.low, served.high = 0, 0, 0, 0, 0, 0
+            dims[name] = dimension(name, 0 / 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0)
         end
-        d.use, d.served, dims[name] = use, served, d
     end
 end
 
@@ -122,7 +117,9 @@ local function save()
     redis.call('PEXPIRE', STATE, KEEP_MS)
 end
 
--- Use of the last minute -------------------------------------------------------------------------
+local operations = {}
+
+-- Use of the last minute --------------------------------------------------------------------------
 
 local function forget(window)
     local slot = math.floor(now / SLICE)
@@ -143,15 +140,6 @@ local function sum_of(window)
     return window.sum
 end
 
--- The same, and nothing is changed.
-local function look_at(window)
-    local slot, sum = math.floor(now / SLICE), 0
-    for each = math.max(window.low, slot - SLICES + 1), window.high do
-        sum = sum + tonumber(redis.call('HGET', USE, window.name .. ':' .. each) or 0)
-    end
-    return sum
-end
-
 local function used(window, amount)
     if amount == 0 then return end
     local slot = forget(window)
@@ -160,37 +148,13 @@ local function used(window, amount)
     window.sum, window.high = window.sum + amount, math.max(window.high, slot)
 end
 
--- What refusals teach ----------------------------------------------------------------------------
+-- GCRA --------------------------------------------------------------------------------------------
 
 local function grow(d)
     if d.learnt <= 0 or now - d.grown_at < STEP then return end
     local after, before = (now - d.cut_at) / MINUTE, (d.grown_at - d.cut_at) / MINUTE
     d.learnt = d.learnt * math.min(LARGEST_STEP, math.exp(GROWTH * (after ^ 3 - before ^ 3)))
     d.grown_at = now
-end
-
-local function cut(d, cost)
-    local answered = sum_of(d.served)
-    d.peak = math.max(d.peak, answered)
-    d.before, d.before_at = d.learnt, d.cut_at
-    if d.learnt > 0 then
-        d.learnt = math.max(LEAST_LEFT * d.learnt, AFTER_REFUSAL * math.min(d.learnt, answered))
-    else
-        d.learnt = math.max(answered, cost)
-    end
-    d.grown_at, d.cut_at = now, now
-end
-
-local function uncut(d)
-    if d.before > 0 then d.learnt, d.cut_at = math.max(d.learnt, d.before), d.before_at end
-end
-
-local function served(d, cost)
-    used(d.served, cost)
-    if d.learnt > 0 and now - d.cut_at < LATE then
-        d.peak = math.max(d.peak, sum_of(d.served))
-        if d.before <= 0 then d.learnt = math.max(d.learnt, sum_of(d.served)) end
-    end
 end
 
 local function largest()
@@ -201,81 +165,6 @@ local function largest()
 end
 
 local function unused() return math.max(0, s.slack - TIGHTEN * (now - s.slack_at)) end
-
--- `d.c` is what the request cost, 0 where its answer says nothing.
-local function learn_from_answer()
-    s.answered = 1
-    for _, name in ipairs(names) do
-        if dims[name].c > 0 and dims[name].known == 0 then served(dims[name], dims[name].c) end
-    end
-    local tokens = dims.tokens.c or 0
-    s.fits = math.max(s.fits, tokens)
-    if tokens <= 0 or 2 * tokens < s.size then return end
-    if s.size > 0 or dims.tokens.known == 0 then
-        local size = 2 * math.max(s.size, FIRST_TOKENS / 2, tokens)
-        local held = s.ceiling > 0 and now < s.ceiling_at + CEILING
-        s.size = held and math.min(size, math.max(s.size, s.ceiling / 2)) or size
-    end
-end
-
-local function is_too_large(tokens)
-    local d = dims.tokens
-    if tokens <= s.fits or sum_of(d.served) >= UNUSED * d.learnt then return false end
-    local before = s.suspect
-    s.suspect = tokens
-    return math.abs(tokens - before) <= ALIKE * before
-end
-
-local function doubts()
-    s.doubts = math.max(0, s.doubts - (now - s.doubted_at) / FORGET) + 1
-    s.doubted_at = now
-    if s.doubts < DOUBTS then return false end
-    s.doubts = 0
-    return true
-end
-
-local function shrink(cost)
-    local tokens, requests = dims.tokens, dims.requests
-    local smallest = requests.rate > 0 and tokens.rate / requests.rate or 0
-    local smaller = math.max(smallest, cost / 2)
-    if smaller > 0 and smaller < (s.size > 0 and s.size or cost) then
-        s.size, s.ceiling, s.ceiling_at = smaller, 2 * smaller, now
-    else
-        s.slack, s.slack_at = math.min(MOST_SLACK, unused() + SLACK), now
-    end
-end
-
-local function learn_from_first(tokens)
-    if s.answered == 0 then return end
-    local unknown = 0
-    for _, name in ipairs(names) do unknown = unknown + 1 - dims[name].known end
-    if unknown < #names and not doubts() then return end
-    if unknown == 0 then return shrink(tokens) end
-    if is_too_large(tokens) then
-        s.size, s.ceiling, s.ceiling_at = LEFT * tokens, 2 * LEFT * tokens, now
-        local requests = dims.requests
-        if requests.amount and requests.known == 0 then requests.learnt = requests.learnt * 2 end
-        return
-    end
-    for _, name in ipairs(names) do
-        if dims[name].known == 0 then cut(dims[name], dims[name].amount) end
-    end
-end
-
-local function learn_from_refusal(told)
-    local tokens, was_told = dims.tokens.amount or 0, s.told
-    local quiet = sum_of(dims.tokens.use) <= 0 and now - s.born >= MINUTE
-    s.told = told and 1 or 0
-    if s.refusals == 0 and not quiet then return learn_from_first(tokens) end
-    if tokens <= 0 or not (s.refusals == 1 or quiet) then return end
-    if s.refusals <= 1 and (quiet or was_told == 1) and dims.tokens.known == 0 then
-        s.ceiling, s.ceiling_at = tokens, now
-        for _, name in ipairs(names) do uncut(dims[name]) end
-    end
-    s.size = math.max(1, math.min(tokens, s.size > 0 and s.size or tokens) / 2)
-end
-
--- GCRA -------------------------------------------------------------------------------------------
 
 local function clock() return s.clock + math.max(0, now - s.starts) * s.speed end
 
@@ -351,137 +240,11 @@ local function send()
     if s.probing == 1 or s.alone == 1 then s.clock, s.starts = clock(), now + PROBE end
 end
 
-local function give_back(sent)
-    for _, name in ipairs(names) do
-        local d = dims[name]
-        if d.tat and d.rate > 0 then d.tat = d.tat - d.amount * emission_interval(d) end
-        if sent then used(d.use, -d.amount) end
-    end
-end
-
-local function withdraw(at)
-    for _, name in ipairs(names) do
-        local d = dims[name]
-        if d.rate > 0 and math.abs((d.tat or 0) - at - d.amount * emission_interval(d)) <= NEAR then
-            return give_back(false)
-        end
-    end
-end
-
-local function foreign_use(d)
-    local foreign = (d.b - sum_of(d.use)) / d.a - TOLERANCE
-    local weight = math.min(1, math.max(0, now - d.stated_at) / FOREIGN_TAU)
-    d.foreign = d.foreign + weight * (math.min(0.9, math.max(0, foreign)) - d.foreign)
-    d.stated_at = now
-end
-
-local function hear()
-    if s.alone == 1 then s.alone, s.epoch, s.is_renamed = 0, nonce, true end
-end
-
-local function read_headers()
-    local said = false
-    for _, name in ipairs(names) do
-        local d = dims[name]
-        if d.a > 0 then
-            said, d.stated = true, d.a
-            if d.b >= 0 then
-                d.left = math.max(0, 1 - d.b / d.a)
-                d.most = math.max(d.most, d.left)
-                if d.most >= PLAUSIBLE then foreign_use(d) end
-            end
-        end
-    end
-    if said then hear() end
-end
-
-local function strike()
-    if now - s.counted_from > STRIKE_TIME then count_anew() end
-    s.strikes = s.strikes + 1
-    if s.strikes >= STRIKES and s.strikes >= STRIKE_SHARE * s.sent then
-        s.cut, s.cut_at = math.max(SLOWEST, factor() * CUT), now
-        count_anew()
-    end
-end
-
-local function lead()
-    local head
-    for _, name in ipairs(names) do
-        local d = dims[name]
-        if d.rate > 0 and (not head or (d.tat or 0) > (head.tat or 0)) then head = d end
-    end
-    return head and head.amount * emission_interval(head) or 0
-end
-
-local function penalize(admitted, asked, jitter, why, by)
-    for _, name in ipairs(names) do
-        local d = dims[name]
-        used(d.use, -d.amount)
-        if d.left < RESERVE and now - s.born >= MINUTE then d.most = math.max(d.most, PLAUSIBLE) end
-    end
-    local pause = math.max(0, asked * SECOND)
-    if admitted > s.refused_at then
-        if s.alone == 1 then s.starts = math.min(s.starts, now) end
-        learn_from_refusal(asked >= 0)
-        s.clock, s.starts = clock() + lead(), math.max(s.starts, now)
-        s.refusals, s.refused_at = s.refusals + 1, now
-        strike()
-        local grown = s.refusals - (asked >= 0 and 3 or 1)
-        if grown >= 0 then
-            pause = math.max(pause, math.min(LONGEST_PAUSE, FIRST_PAUSE * 2 ^ math.min(grown, 10)))
-        end
-        s.probing = s.refusals >= 2 and 1 or 0
-    end
-    pause = pause + jitter * math.min(0.1 * pause, 0.5 * SECOND)
-    if now + pause > s.starts then
-        s.clock, s.starts = clock(), now + pause
-        redis.call('HSET', STATE, 'why', why, 'by', by)
-    end
-    return math.max(0, s.starts - now)
-end
-
 local function stopped()
     if now >= s.stop_until then return nil end
     local words = redis.call('HMGET', STATE, 'stop_code', 'stop_reason')
     return {'stop', words[1] or '', words[2] or ''}
 end
-
--- Semaphore: slots for requests ------------------------------------------------------------------
-
-local function hand_over(slots)
-    redis.call('ZREMRANGEBYSCORE', TAKEN, '-inf', text(now))
-    while redis.call('ZCARD', TAKEN) < slots do
-        local holder = redis.call('ZRANGE', QUEUE, 0, 0)[1]
-        if not holder then return end
-        local heard = tonumber(redis.call('ZSCORE', HEARD, holder) or '0')
-        redis.call('ZREM', QUEUE, holder)
-        redis.call('ZREM', HEARD, holder)
-        if now - heard <= SILENT then
-            redis.call('ZADD', TAKEN, text(now + TAKE_UP), holder)
-            redis.call('RPUSH', STATE .. ':wake:' .. holder, '1')
-            redis.call('PEXPIRE', STATE .. ':wake:' .. holder, 10000)
-        end
-    end
-end
-
-local function acquire(holder, slots, lease)
-    if not redis.call('ZSCORE', TAKEN, holder) then
-        if not redis.call('ZSCORE', QUEUE, holder) then
-            redis.call('ZADD', QUEUE, redis.call('HINCRBY', STATE, 'order', 1), holder)
-        end
-        redis.call('ZADD', HEARD, text(now), holder)
-        hand_over(slots)
-    end
-    if not redis.call('ZSCORE', TAKEN, holder) then return {'wait'} end
-    redis.call('ZADD', TAKEN, text(now + lease), holder)
-    redis.call('DEL', STATE .. ':wake:' .. holder)
-    for _, each in ipairs({TAKEN, QUEUE, HEARD}) do redis.call('PEXPIRE', each, KEEP_MS) end
-    return {'in'}
-end
-
--- Operations -------------------------------------------------------------------------------------
-
-local operations = {}
 
 function operations.reserve()
     load(6)
@@ -523,6 +286,82 @@ function operations.reserve()
     save()
     -- One word is read faster than eight.
     return table.concat(answer, ' ')
+end
+
+-- Every call makes the functions anew that come before its own: what is asked most comes first.
+if operations[op] then return operations[op]() end
+
+-- Answers -----------------------------------------------------------------------------------------
+
+local TOLERANCE, FOREIGN_TAU, PLAUSIBLE = 0.02, 10 * SECOND, 0.25
+local FIRST_TOKENS, CEILING, LATE = 1000, 10 * MINUTE, 5 * SECOND
+
+local function give_back(sent)
+    for _, name in ipairs(names) do
+        local d = dims[name]
+        if d.tat and d.rate > 0 then d.tat = d.tat - d.amount * emission_interval(d) end
+        if sent then used(d.use, -d.amount) end
+    end
+end
+
+local function withdraw(at)
+    for _, name in ipairs(names) do
+        local d = dims[name]
+        if d.rate > 0 and math.abs((d.tat or 0) - at - d.amount * emission_interval(d)) <= NEAR then
+            return give_back(false)
+        end
+    end
+end
+
+local function served(d, cost)
+    used(d.served, cost)
+    if d.learnt > 0 and now - d.cut_at < LATE then
+        d.peak = math.max(d.peak, sum_of(d.served))
+        if d.before <= 0 then d.learnt = math.max(d.learnt, sum_of(d.served)) end
+    end
+end
+
+-- `d.c` is what the request cost, 0 where its answer says nothing.
+local function learn_from_answer()
+    s.answered = 1
+    for _, name in ipairs(names) do
+        if dims[name].c > 0 and dims[name].known == 0 then served(dims[name], dims[name].c) end
+    end
+    local tokens = dims.tokens.c or 0
+    s.fits = math.max(s.fits, tokens)
+    if tokens <= 0 or 2 * tokens < s.size then return end
+    if s.size > 0 or dims.tokens.known == 0 then
+        local size = 2 * math.max(s.size, FIRST_TOKENS / 2, tokens)
+        local held = s.ceiling > 0 and now < s.ceiling_at + CEILING
+        s.size = held and math.min(size, math.max(s.size, s.ceiling / 2)) or size
+    end
+end
+
+local function foreign_use(d)
+    local foreign = (d.b - sum_of(d.use)) / d.a - TOLERANCE
+    local weight = math.min(1, math.max(0, now - d.stated_at) / FOREIGN_TAU)
+    d.foreign = d.foreign + weight * (math.min(0.9, math.max(0, foreign)) - d.foreign)
+    d.stated_at = now
+end
+
+local function hear()
+    if s.alone == 1 then s.alone, s.epoch, s.is_renamed = 0, nonce, true end
+end
+
+local function read_headers()
+    local said = false
+    for _, name in ipairs(names) do
+        local d = dims[name]
+        if d.a > 0 then
+            said, d.stated = true, d.a
+            if d.b >= 0 then
+                d.left = math.max(0, 1 - d.b / d.a)
+                d.most = math.max(d.most, d.left)
+                if d.most >= PLAUSIBLE then foreign_use(d) end
+            end
+        end
+    end
+    if said then hear() end
 end
 
 -- The epoch of the reservation, then its arrival time.
@@ -570,6 +409,133 @@ function operations.settle()
     return {'ok'}
 end
 
+if operations[op] then return operations[op]() end
+
+-- What refusals teach -----------------------------------------------------------------------------
+
+local STRIKES, STRIKE_SHARE, CUT, SLOWEST = 3, 0.1, 0.8, 0.05
+local FIRST_PAUSE, LONGEST_PAUSE = 0.5 * SECOND, 15 * SECOND
+local AFTER_REFUSAL, LEAST_LEFT, UNUSED, ALIKE, LEFT = 0.95, 0.7, 0.8, 0.1, 0.45
+local DOUBTS, FORGET, SLACK, MOST_SLACK = 2.5, 60 * SECOND, 0.02, 0.2
+
+local function cut(d, cost)
+    local answered = sum_of(d.served)
+    d.peak = math.max(d.peak, answered)
+    d.before, d.before_at = d.learnt, d.cut_at
+    if d.learnt > 0 then
+        d.learnt = math.max(LEAST_LEFT * d.learnt, AFTER_REFUSAL * math.min(d.learnt, answered))
+    else
+        d.learnt = math.max(answered, cost)
+    end
+    d.grown_at, d.cut_at = now, now
+end
+
+local function uncut(d)
+    if d.before > 0 then d.learnt, d.cut_at = math.max(d.learnt, d.before), d.before_at end
+end
+
+local function is_too_large(tokens)
+    local d = dims.tokens
+    if tokens <= s.fits or sum_of(d.served) >= UNUSED * d.learnt then return false end
+    local before = s.suspect
+    s.suspect = tokens
+    return math.abs(tokens - before) <= ALIKE * before
+end
+
+local function doubts()
+    s.doubts = math.max(0, s.doubts - (now - s.doubted_at) / FORGET) + 1
+    s.doubted_at = now
+    if s.doubts < DOUBTS then return false end
+    s.doubts = 0
+    return true
+end
+
+local function shrink(cost)
+    local tokens, requests = dims.tokens, dims.requests
+    local smallest = requests.rate > 0 and tokens.rate / requests.rate or 0
+    local smaller = math.max(smallest, cost / 2)
+    if smaller > 0 and smaller < (s.size > 0 and s.size or cost) then
+        s.size, s.ceiling, s.ceiling_at = smaller, 2 * smaller, now
+    else
+        s.slack, s.slack_at = math.min(MOST_SLACK, unused() + SLACK), now
+    end
+end
+
+local function learn_from_first(tokens)
+    if s.answered == 0 then return end
+    local unknown = 0
+    for _, name in ipairs(names) do unknown = unknown + 1 - dims[name].known end
+    if unknown < #names and not doubts() then return end
+    if unknown == 0 then return shrink(tokens) end
+    if is_too_large(tokens) then
+        s.size, s.ceiling, s.ceiling_at = LEFT * tokens, 2 * LEFT * tokens, now
+        local requests = dims.requests
+        if requests.amount and requests.known == 0 then requests.learnt = requests.learnt * 2 end
+        return
+    end
+    for _, name in ipairs(names) do
+        if dims[name].known == 0 then cut(dims[name], dims[name].amount) end
+    end
+end
+
+local function learn_from_refusal(told)
+    local tokens, was_told = dims.tokens.amount or 0, s.told
+    local quiet = sum_of(dims.tokens.use) <= 0 and now - s.born >= MINUTE
+    s.told = told and 1 or 0
+    if s.refusals == 0 and not quiet then return learn_from_first(tokens) end
+    if tokens <= 0 or not (s.refusals == 1 or quiet) then return end
+    if s.refusals <= 1 and (quiet or was_told == 1) and dims.tokens.known == 0 then
+        s.ceiling, s.ceiling_at = tokens, now
+        for _, name in ipairs(names) do uncut(dims[name]) end
+    end
+    s.size = math.max(1, math.min(tokens, s.size > 0 and s.size or tokens) / 2)
+end
+
+local function strike()
+    if now - s.counted_from > STRIKE_TIME then count_anew() end
+    s.strikes = s.strikes + 1
+    if s.strikes >= STRIKES and s.strikes >= STRIKE_SHARE * s.sent then
+        s.cut, s.cut_at = math.max(SLOWEST, factor() * CUT), now
+        count_anew()
+    end
+end
+
+local function lead()
+    local head
+    for _, name in ipairs(names) do
+        local d = dims[name]
+        if d.rate > 0 and (not head or (d.tat or 0) > (head.tat or 0)) then head = d end
+    end
+    return head and head.amount * emission_interval(head) or 0
+end
+
+local function penalize(admitted, asked, jitter, why, by)
+    for _, name in ipairs(names) do
+        local d = dims[name]
+        used(d.use, -d.amount)
+        if d.left < RESERVE and now - s.born >= MINUTE then d.most = math.max(d.most, PLAUSIBLE) end
+    end
+    local pause = math.max(0, asked * SECOND)
+    if admitted > s.refused_at then
+        if s.alone == 1 then s.starts = math.min(s.starts, now) end
+        learn_from_refusal(asked >= 0)
+        s.clock, s.starts = clock() + lead(), math.max(s.starts, now)
+        s.refusals, s.refused_at = s.refusals + 1, now
+        strike()
+        local grown = s.refusals - (asked >= 0 and 3 or 1)
+        if grown >= 0 then
+            pause = math.max(pause, math.min(LONGEST_PAUSE, FIRST_PAUSE * 2 ^ math.min(grown, 10)))
+        end
+        s.probing = s.refusals >= 2 and 1 or 0
+    end
+    pause = pause + jitter * math.min(0.1 * pause, 0.5 * SECOND)
+    if now + pause > s.starts then
+        s.clock, s.starts = clock(), now + pause
+        redis.call('HSET', STATE, 'why', why, 'by', by)
+    end
+    return math.max(0, s.starts - now)
+end
+
 -- The epoch, when the request was admitted, the seconds asked for, jitter, why and by whom.
 function operations.penalize()
     load(10)
@@ -578,6 +544,70 @@ function operations.penalize()
     local pause = penalize(tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7]), ARGV[8], ARGV[9])
     save()
     return {'paused', text(pause)}
+end
+
+-- Semaphore: slots for requests -------------------------------------------------------------------
+
+-- Requests under way, who waits for a slot among them, and when each of these was last heard of.
+local TAKEN, QUEUE, HEARD = KEYS[1] .. ':taken', KEYS[1] .. ':queue', KEYS[1] .. ':heard'
+-- A slot that was handed over is taken up at once, or was handed to the dead.
+local TAKE_UP, SILENT = 5 * SECOND, 3 * SECOND
+
+local function hand_over(slots)
+    redis.call('ZREMRANGEBYSCORE', TAKEN, '-inf', text(now))
+    while redis.call('ZCARD', TAKEN) < slots do
+        local holder = redis.call('ZRANGE', QUEUE, 0, 0)[1]
+        if not holder then return end
+        local heard = tonumber(redis.call('ZSCORE', HEARD, holder) or '0')
+        redis.call('ZREM', QUEUE, holder)
+        redis.call('ZREM', HEARD, holder)
+        if now - heard <= SILENT then
+            redis.call('ZADD', TAKEN, text(now + TAKE_UP), holder)
+            redis.call('RPUSH', STATE .. ':wake:' .. holder, '1')
+            redis.call('PEXPIRE', STATE .. ':wake:' .. holder, 10000)
+        end
+    end
+end
+
+local function acquire(holder, slots, lease)
+    if not redis.call('ZSCORE', TAKEN, holder) then
+        if not redis.call('ZSCORE', QUEUE, holder) then
+            redis.call('ZADD', QUEUE, redis.call('HINCRBY', STATE, 'order', 1), holder)
+        end
+        redis.call('ZADD', HEARD, text(now), holder)
+        hand_over(slots)
+    end
+    if not redis.call('ZSCORE', TAKEN, holder) then return {'wait'} end
+    redis.call('ZADD', TAKEN, text(now + lease), holder)
+    redis.call('DEL', STATE .. ':wake:' .. holder)
+    for _, each in ipairs({TAKEN, QUEUE, HEARD}) do redis.call('PEXPIRE', each, KEEP_MS) end
+    return {'in'}
+end
+
+-- The holder, the slots, the microseconds after which a slot comes back by itself.
+function operations.acquire()
+    return acquire(ARGV[4], tonumber(ARGV[5]), tonumber(ARGV[6]))
+end
+
+function operations.release()
+    redis.call('ZREM', TAKEN, ARGV[4])
+    redis.call('ZREM', QUEUE, ARGV[4])
+    redis.call('ZREM', HEARD, ARGV[4])
+    hand_over(tonumber(ARGV[5]))
+    return {'ok'}
+end
+
+-- What people and those who wait ask --------------------------------------------------------------
+
+local STOP = 10 * SECOND
+
+-- The same, and nothing is changed.
+local function look_at(window)
+    local slot, sum = math.floor(now / SLICE), 0
+    for each = math.max(window.low, slot - SLICES + 1), window.high do
+        sum = sum + tonumber(redis.call('HGET', USE, window.name .. ':' .. each) or 0)
+    end
+    return sum
 end
 
 -- The code, the reason, by whom.
@@ -611,19 +641,6 @@ function operations.clock_state()
         text(largest()), table.concat(known, ' ')}
     for _, word in ipairs(stopped() or {}) do answer[#answer + 1] = word end
     return answer
-end
-
--- The holder, the slots, the microseconds after which a slot comes back by itself.
-function operations.acquire()
-    return acquire(ARGV[4], tonumber(ARGV[5]), tonumber(ARGV[6]))
-end
-
-function operations.release()
-    redis.call('ZREM', TAKEN, ARGV[4])
-    redis.call('ZREM', QUEUE, ARGV[4])
-    redis.call('ZREM', HEARD, ARGV[4])
-    hand_over(tonumber(ARGV[5]))
-    return {'ok'}
 end
 
 -- What a person may ask: the state, then seven words per dimension. Nothing is changed.
