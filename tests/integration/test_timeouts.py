@@ -15,7 +15,7 @@ from plugins.pauses import beside, documents, end
 from plugins.worker_processes import eventually
 
 # Long enough for a busy machine to connect in.
-LIMIT_S = 1.0
+LIMIT_S = 2.0
 LIMITS = (
     "statement_timeout",
     "lock_timeout",
@@ -27,7 +27,7 @@ LIMITS = (
 
 @pytest.fixture
 def hurried(fleet):
-    """The database gives everybody a second."""
+    """The database gives everybody that long."""
     name = conninfo_to_dict(fleet.settings.database)["dbname"]
     with psycopg.connect(fleet.settings.direct_database, autocommit=True) as conn:
         for limit in LIMITS:
