@@ -4,11 +4,12 @@ from embedfleet.fleet import Fleet
 from plugins.fleets import ask
 
 # With the owner's rights, because workers and producers have none here. Heartbeats are not noted:
-# they change nothing but the lease.
+# they change nothing but the lease. The notes lie elsewhere than the database, whose disk a test
+# fills: a note that fails would fail what it is about.
 WATCH = r"""
 CREATE SCHEMA watched;
-CREATE TABLE watched.vector (relation regclass, text_id bigint, xid xid8);
-CREATE TABLE watched.batch (id bigint, attempt int, xid xid8);
+CREATE TABLE watched.vector (relation regclass, text_id bigint, xid xid8) TABLESPACE pg_default;
+CREATE TABLE watched.batch (id bigint, attempt int, xid xid8) TABLESPACE pg_default;
 
 CREATE FUNCTION watched.note_vector() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$
 BEGIN
