@@ -45,16 +45,21 @@ def migrate(url: str, *, lock_wait_s: float | None = None) -> tuple[str | None, 
         Blocked: somebody holds a lock that the migration needs.
         MigrationInTheWay: a view of somebody reads what the migration removes.
     """
-    from alembic import command
-
     with prepared(url, lock_wait_s=lock_wait_s) as connection:
         before = _revision(connection)
-        config = _config()
-        config.attributes["connection"] = connection
-        command.upgrade(config, "head")
+        upgrade(connection, "head")
         after = _revision(connection)
     renew_grants(url)
     return before, after
+
+
+def upgrade(connection: Connection, revision: str) -> None:
+    """Run the migrations up to a revision, on a connection of `prepared`."""
+    from alembic import command
+
+    config = _config()
+    config.attributes["connection"] = connection
+    command.upgrade(config, revision)
 
 
 def engine_for(db: Database) -> Engine:

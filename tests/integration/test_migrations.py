@@ -146,10 +146,10 @@ VALUES (1, 1, 'batch', 0, 2, 8);
 
 
 def test_what_was_filed_before_it_was_called_a_provider_batch_is_found(database_url):
-    alembic(database_url, "0013")
+    upgrade(database_url, "0013")
     with Database(database_url).connect() as conn:
         conn.execute(WAITING)
-    alembic(database_url, "0021")
+    upgrade(database_url, "0021")
     with Database(database_url).connect() as conn:
         conn.execute(FILED)
         conn.execute("ALTER TABLE embedfleet.lane_file RENAME CONSTRAINT pk_lane_file TO away")
@@ -200,7 +200,7 @@ def test_what_was_filed_before_it_was_called_a_provider_batch_is_found(database_
 
 
 def test_a_program_that_has_a_table_and_wants_another_is_not_given_up_for_a_renaming(database_url):
-    alembic(database_url, "0021")
+    upgrade(database_url, "0021")
     with Database(database_url).connect() as conn, ThreadPoolExecutor(1) as beside:
         conn.execute("BEGIN; SELECT FROM embedfleet.counter_delta")
         migrating = beside.submit(migrate, database_url)
@@ -212,7 +212,7 @@ def test_a_program_that_has_a_table_and_wants_another_is_not_given_up_for_a_rena
 
 
 def test_who_holds_a_table_too_long_is_named(database_url):
-    alembic(database_url, "0021")
+    upgrade(database_url, "0021")
     with Database(database_url).connect() as conn:
         conn.execute("BEGIN; SELECT FROM embedfleet.batch")
         with pytest.raises(Blocked, match=f"pid {conn.info.backend_pid}"):

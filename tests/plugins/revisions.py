@@ -4,7 +4,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from embedfleet_schema.migrate import _config, prepared
+from embedfleet_schema import migrate
+from embedfleet_schema.migrate import prepared
 from embedfleet_schema.roles import renew_grants
 
 ROOT = Path(__file__).parents[2]
@@ -36,10 +37,6 @@ def alembic(url: str, *revisions: str) -> list[str]:
 
 def upgrade(url: str, revision: str) -> None:
     """Upgrade as `migrate` does, and no further than to a revision."""
-    from alembic import command
-
     with prepared(url) as connection:
-        config = _config()
-        config.attributes["connection"] = connection
-        command.upgrade(config, revision)
+        migrate.upgrade(connection, revision)
     renew_grants(url)
