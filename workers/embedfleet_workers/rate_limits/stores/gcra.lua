@@ -33,16 +33,19 @@ local NUMBERS, PARTS = '<' .. ('d'):rep(25), '<' .. ('d'):rep(20)
 
 local s, names, dims = nil, {}, {}
 
--- Tables are made whole: one that grows field by field is laid out anew each time it doubles.
+-- Made whole: a table that grows field by field is laid out anew each time it doubles. What is not
+-- given is as it is where nothing is known.
 local function state(born, clock, starts, speed, cut, cut_at, refusals, refused_at, probing,
         counted_from, sent, strikes, stop_until, answered, alone, told, size, ceiling, ceiling_at,
         fits, suspect, doubts, doubted_at, slack, slack_at)
-    return {born = born, clock = clock, starts = starts, speed = speed, cut = cut, cut_at = cut_at,
-        refusals = refusals, refused_at = refused_at, probing = probing,
-        counted_from = counted_from, sent = sent, strikes = strikes, stop_until = stop_until,
-        answered = answered, alone = alone, told = told, size = size, ceiling = ceiling,
-        ceiling_at = ceiling_at, fits = fits, suspect = suspect, doubts = doubts,
-        doubted_at = doubted_at, slack = slack, slack_at = slack_at, is_new = false, epoch = false}
+    return {born = born or now, clock = clock or 0, starts = starts or now, speed = speed or 1,
+        cut = cut or 1, cut_at = cut_at or now, refusals = refusals or 0,
+        refused_at = refused_at or 0, probing = probing or 0, counted_from = counted_from or now,
+        sent = sent or 0, strikes = strikes or 0, stop_until = stop_until or 0,
+        answered = answered or 0, alone = alone or 0, told = told or 0, size = size or 0,
+        ceiling = ceiling or 0, ceiling_at = ceiling_at or 0, fits = fits or 0,
+        suspect = suspect or 0, doubts = doubts or 0, doubted_at = doubted_at or 0,
+        slack = slack or 0, slack_at = slack_at or 0, is_new = not born, epoch = nonce}
 end
 
 local function dimension(name, tat, rate, stated, foreign, left, most, stated_at, sum, low, high,
@@ -50,50 +53,49 @@ local function dimension(name, tat, rate, stated, foreign, left, most, stated_at
         served_high)
     -- What is no number: no request has stood there yet.
     if tat ~= tat then tat = nil end
-    return {tat = tat, rate = rate, stated = stated, foreign = foreign, left = left, most = most,
-        stated_at = stated_at, known = known, learnt = learnt, peak = peak, grown_at = grown_at,
-        cut_at = cut_at, before = before, before_at = before_at, amount = nil, a = nil, b = nil,
-        c = nil, use = {name = name, sum = sum, low = low, high = high},
-        served = {name = name .. '!', sum = served_sum, low = served_low, high = served_high}}
+    return {tat = tat, rate = rate or 0, stated = stated or 0, foreign = foreign or 0,
+        left = left or 1, most = most or 0, stated_at = stated_at or 0, known = known or 0,
+        learnt = learnt or 0, peak = peak or 0, grown_at = grown_at or 0, cut_at = cut_at or 0,
+        before = before or 0, before_at = before_at or 0, amount = nil, a = nil, b = nil, c = nil,
+        use = {name = name, sum = sum or 0, low = low or 0, high = high or 0},
+        served = {name = name .. '!', sum = served_sum or 0, low = served_low or 0,
+            high = served_high or 0}}
 end
 
+-- How large a request may be depends on two dimensions, whatever is counted. What `names` does not
+-- have is looked at, and neither counted nor changed.
 local function fetch()
-    local wanted = {'epoch', 'numbers'}
-    for i, name in ipairs(names) do wanted[i + 2] = ':' .. name end
+    local wanted, looked_at = {'epoch', 'numbers'}, {tokens = true, requests = true}
+    for _, name in ipairs(names) do
+        wanted[#wanted + 1], looked_at[name] = ':' .. name, nil
+    end
+    for name in pairs(looked_at) do wanted[#wanted + 1] = ':' .. name end
     local found = redis.call('HMGET', STATE, unpack(wanted))
     -- What another version wrote is as good as lost.
-    if found[1] and #found[2] == struct.size(NUMBERS) then
+    if found[1] and found[2] and #found[2] == struct.size(NUMBERS) then
         s = state(struct.unpack(NUMBERS, found[2]))
         s.epoch = found[1]
     else
-        s = state(now, 0, now, 1, 1, now, 0, 0, 0, now, 0, 0, 0, 0, 0, now, 0, 0, 0, 0, 0, 0, 0, 0, 0)
-        s.is_new, s.epoch = true, nonce
+        s = state()
     end
-    for i, name in ipairs(names) do
-        local packed = found[i + 2]
+    for i = 3, #wanted do
+        local name, packed = wanted[i]:sub(2), found[i]
         if packed and #packed == struct.size(PARTS) then
             dims[name] = dimension(name, struct.unpack(PARTS, packed))
         else
-            dims[name] = dimension(name, 0 / 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0)
+            dims[name] = dimension(name)
         end
     end
 end
 
 local function load(first)
-    local given = {}
-    for i = first, #ARGV, 5 do names[#names + 1], given[ARGV[i]] = ARGV[i], i end
-    -- How large a request may be depends on these two, whatever is counted.
-    for _, name in ipairs({'tokens', 'requests'}) do
-        if not given[name] then names[#names + 1] = name end
-    end
+    for i = first, #ARGV, 5 do names[#names + 1] = ARGV[i] end
     fetch()
-    for name, i in pairs(given) do
-        local d = dims[name]
+    for i = first, #ARGV, 5 do
+        local d = dims[ARGV[i]]
         d.amount, d.a, d.b, d.c = tonumber(ARGV[i + 1]), tonumber(ARGV[i + 2]),
             tonumber(ARGV[i + 3]), tonumber(ARGV[i + 4])
     end
-    -- Those that were not named are looked at, and neither counted nor changed.
-    for i = #names, 1, -1 do if not given[names[i]] then table.remove(names, i) end end
 end
 
 local function save()
@@ -651,10 +653,7 @@ function operations.snapshot()
         if flat[i]:sub(1, 1) == ':' then names[#names + 1] = flat[i]:sub(2) end
     end
     table.sort(names)
-    local shown = #names
-    names[shown + 1], names[shown + 2] = 'tokens', 'requests'
     fetch()
-    names[shown + 2], names[shown + 1] = nil, nil
     if s.is_new then return {} end
     redis.call('ZREMRANGEBYSCORE', TAKEN, '-inf', text(now))
     local stop = stopped() or {'', '', ''}

@@ -86,13 +86,12 @@ class Dimension:
 
     def target_rate(self, quota: float, factor: float) -> float:
         """The rate to keep: the smaller of what is set and what is seen, less what others use."""
-        known = in_force(quota, self.stated)
         if not self.known:
             return self.learnt
         shared = 1.0 - self.foreign
         if self.foreign > 0 and self.left < RESERVE:
             shared *= 0.5 + 0.5 * self.left / RESERVE
-        return known * factor * shared
+        return in_force(quota, self.stated) * factor * shared
 
     def read(self, now: float, limit: float, used: float) -> None:
         if limit <= 0:
@@ -125,7 +124,7 @@ class Gcra:
         self.size, self.ceiling, self.ceiling_at = 0.0, 0.0, 0.0
         self.fits = self.suspect = 0.0
         self.doubts, self.doubted_at, self.slack, self.slack_at = 0.0, 0.0, 0.0, 0.0
-        self.counted_from, self.sent, self.strikes = now, 0, 0
+        self._count_anew(now)
         self.why, self.by = "", ""
         self.stop: Stop | None = None
         self.stop_by, self.stop_until = "", 0.0
@@ -276,7 +275,7 @@ class Gcra:
         for name, cost in costs.items():
             self.dimension(name).use(now, cost)
         if now - self.counted_from > STRIKE_TIME:
-            self.counted_from, self.sent, self.strikes = now, 0, 0
+            self._count_anew(now)
         self.sent += 1
         if self.probing or self.alone:
             # One request goes ahead of all others to see whether the provider serves again.
@@ -284,11 +283,14 @@ class Gcra:
 
     def _strike(self, now: float) -> None:
         if now - self.counted_from > STRIKE_TIME:
-            self.counted_from, self.sent, self.strikes = now, 0, 0
+            self._count_anew(now)
         self.strikes += 1
         if self.strikes >= STRIKES and self.strikes >= STRIKE_SHARE * self.sent:
             self.cut, self.cut_at = max(SLOWEST, self.factor(now) * CUT), now
-            self.counted_from, self.sent, self.strikes = now, 0, 0
+            self._count_anew(now)
+
+    def _count_anew(self, now: float) -> None:
+        self.counted_from, self.sent, self.strikes = now, 0, 0
 
     def retune(
         self, now: float, costs: Amounts, quotas: Amounts, stated: Amounts, target: float
