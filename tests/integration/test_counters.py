@@ -5,7 +5,7 @@ import pytest
 import embedfleet as ef
 from embedfleet.fleet import Fleet
 from embedfleet_schema.statements import load
-from embedfleet_schema.store import counters
+from embedfleet_schema.store import counters, workers
 from embedfleet_schema.store.collections import counts_of_all
 from embedfleet_schema.store.sweep import sweep
 from plugins.fleets import ask, batches_of
@@ -167,6 +167,7 @@ def test_what_people_look_at_reads_the_same_however_much_waits(fleet, docs, look
     ask(fleet, "ANALYZE")
     file, name = look
     parts = {"of_jobs": counters.OF_JOBS, "of_collections": counters.OF_COLLECTIONS}
+    parts["alive"] = workers.ALIVE
     statement = load(file)[name].format(**parts).as_string(None)
     with fleet.db.transaction() as conn:
         explain = f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {statement}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -43,12 +43,15 @@ class Heartbeat(threading.Thread):
         worker: WorkerIdentity,
         *,
         lease_s: float,
+        reason: Callable[[], str | None] = lambda: None,
     ) -> None:
+        """`reason` is why this process claims nothing, if it does not."""
         super().__init__(name="embedfleet-heartbeat", daemon=True)
         self._batches = batches
         self._worker = worker
         self._every_s = worker.heartbeat_seconds
         self._give_up_s = lease_s * GIVE_UP_SHARE
+        self._reason = reason
         self._lock = threading.Lock()
         self._active: dict[int, ActiveLease] = {}
         self._done = (0, 0, 0)
@@ -116,9 +119,15 @@ class Heartbeat(threading.Thread):
         with self._lock:
             done, self._done = self._done, (0, 0, 0)
         batches, chunks, tokens = done
-        worker_id = self._worker.id
         with self._own.transaction() as conn:
-            if not workers.beat(conn, worker_id, batches=batches, chunks=chunks, tokens=tokens):
+            if not workers.beat(
+                conn,
+                self._worker.id,
+                batches=batches,
+                chunks=chunks,
+                tokens=tokens,
+                reason=self._reason(),
+            ):
                 workers.register(conn, self._worker)
 
     def _give_up(self) -> None:

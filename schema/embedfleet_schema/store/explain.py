@@ -81,5 +81,6 @@ def _waiting(
         batches=batches.execute(open_batches, named | {"most_ahead": MOST_AHEAD + 1}).fetchall(),
         uncovered=uncovered[0] if uncovered else 0,
         live_workers=workers.count_alive(conn, collection.queue),
+        obstacle=workers.reason(conn, collection.queue),
         paused=spaces.pause_of(conn, collection.space_id),
     )
