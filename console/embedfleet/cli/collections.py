@@ -158,7 +158,10 @@ def create(
 
 
 def list_all(context: typer.Context, json: Json = False) -> None:
-    """List the collections."""
+    """List the collections.
+
+    With --json, sizes are those that the last vacuum or analyze found; `show` measures them.
+    """
     from embedfleet_schema.store.collections import counts_of_all
 
     with session(context).fleet(looks_only=True) as fleet:
