@@ -426,6 +426,7 @@ def test_everything_belongs_to_the_owner_role_and_nobody_else_may_call_its_funct
     assert [("embedfleet_owner",)] == owners
     assert [
         ("compared", "embedfleet_owner", True, path, ["embedfleet_search"]),
+        ("create_filter_index", "embedfleet_owner", True, path, ["embedfleet_producer"]),
         ("create_relations", "embedfleet_owner", True, path, ["embedfleet_producer"]),
         ("create_tables", "embedfleet_owner", False, path, []),
         ("expected_rows", "embedfleet_owner", False, path, []),

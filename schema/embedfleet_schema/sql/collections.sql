@@ -29,6 +29,10 @@ RETURNING id;
 -- Its tables and its view, made by a function of the schema's owner (see migration 0017).
 SELECT embedfleet.create_relations(%(collection_id)s);
 
+-- name: create_filter_index
+-- Of a new collection (see migration 0025).
+SELECT embedfleet.create_filter_index(%(collection_id)s);
+
 -- name: drop_view
 DROP VIEW IF EXISTS embedfleet.{name} {behaviour};
 

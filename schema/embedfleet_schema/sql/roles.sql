@@ -195,7 +195,8 @@ TO embedfleet_producer, embedfleet_worker, embedfleet_search;
 GRANT INSERT ON embedfleet.space, embedfleet.collection TO embedfleet_producer;
 GRANT UPDATE (fingerprint, paused_at, pause_code, pause_reason) ON embedfleet.space
 TO embedfleet_producer;
-GRANT EXECUTE ON FUNCTION embedfleet.create_relations(bigint) TO embedfleet_producer;
+GRANT EXECUTE ON FUNCTION embedfleet.create_relations(bigint), embedfleet.create_filter_index(bigint)
+TO embedfleet_producer;
 GRANT SELECT, INSERT, UPDATE, DELETE ON embedfleet.failure TO embedfleet_producer;
 GRANT SELECT, INSERT, UPDATE ON embedfleet.job TO embedfleet_producer;
 GRANT SELECT, INSERT, UPDATE (state, run_after, finished_at, reason, texts, job_id) ON embedfleet.batch

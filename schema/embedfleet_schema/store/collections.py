@@ -68,8 +68,11 @@ def create_or_open(
     chunking: Chunking,
     queue: Queue,
     reuse: Reuse | None = None,
+    *,
+    filter_index: bool = True,
 ) -> CollectionInfo:
-    """The collection `name` in `space`, made with its tables and view where it is new.
+    """The collection `name` in `space`, made with its tables and view where it is new, and with an
+    index on metadata unless told not to.
 
     Raises:
         BadName: the name cannot be a view, or is taken by something else.
@@ -86,7 +89,10 @@ def create_or_open(
         taken = conn.execute(_SQL["name_taken"], {"name": name}).fetchone()
         if taken and taken[0]:
             raise BadName(name=name, reason="the schema embedfleet has a relation of that name")
-        return _create(conn, name, space, chunking, queue, reuse or "space")
+        made = _create(conn, name, space, chunking, queue, reuse or "space")
+        if filter_index:
+            conn.execute(_SQL["create_filter_index"], {"collection_id": made.id})
+        return made
 
 
 def find(db: Database, name: str) -> CollectionInfo:
