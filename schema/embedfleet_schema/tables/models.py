@@ -159,7 +159,7 @@ class Job(Base):
         CheckConstraint("budget_usd > 0", name="budget_usd"),
         Index("ix_job_collection_id", "collection_id"),
         Index(
-            "ix_job_halted",
+            "ix_job_stopped",
             "id",
             postgresql_where=text("paused_at IS NOT NULL OR cancelled_at IS NOT NULL"),
         ),

@@ -21,5 +21,5 @@ depends_on = None
 def upgrade() -> None:
     op.add_column("worker", sa.Column("reason", sa.Text()), schema="embedfleet")
     statements = Statements(Path(__file__).with_suffix(".sql").read_text())
-    for name in ("create_function", "close_to_others"):
+    for name in statements:
         op.execute(statements[name].as_string(None))

@@ -1,3 +1,10 @@
+-- name: name_index
+-- Indexes and columns are called by the words of the glossary.
+ALTER INDEX IF EXISTS embedfleet.ix_job_halted RENAME TO ix_job_stopped;
+
+-- name: name_column
+ALTER VIEW embedfleet.batch_standing RENAME COLUMN limited TO has_budget;
+
 -- name: create_function
 -- The index on metadata of a new collection. It runs with its owner's rights, as create_relations does.
 -- A table with rows is refused: writers would wait for the build, and `embedfleet index` keeps nobody
