@@ -17,6 +17,7 @@ import psycopg
 import pytest
 from psycopg import sql
 
+from embedfleet.cli.diagnosis import examine
 from embedfleet.fleet import Fleet
 from embedfleet.stack import status, up
 from embedfleet_schema.settings import load_settings
@@ -193,6 +194,7 @@ def test_a_disk_too_full_to_put_a_batch_back_is_a_reason_all_the_same(fleet, wor
     assert FULL in job.status.reason
     assert FULL in str(docs.explain(documents(100)[0].key))
     assert [FULL in each.reason for each in fleet.workers()] == [True]
+    assert [FULL in each.found for each in examine(fleet.settings)].count(True) == 1
 
 
 def test_a_batch_that_fails_on_a_full_disk_is_the_last_that_is_embedded_for_now(fleet):

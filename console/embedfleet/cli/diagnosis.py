@@ -276,8 +276,7 @@ def _indexes(database: Database) -> Iterator[Finding]:
 
 
 def _filters(database: Database) -> Iterator[Finding]:
-    missed = filter_index.missed(database)
-    if missed:
+    if missed := filter_index.missed(database):
         first, *others = missed
         more = f"; the same in {quantity(len(others), 'other collection')}" if others else ""
         found = f"each search with a filter reads {first.chunks:,} chunks of {first.name}{more}"
@@ -287,18 +286,20 @@ def _filters(database: Database) -> Iterator[Finding]:
 def _workers(database: Database, settings: Settings) -> Iterator[Finding]:
     listed = workers.recent(database)
     alive = [worker for worker in listed if worker.is_alive]
-    silent = len(listed) - len(alive)
     if alive:
         yield Finding("ok", "workers", f"{len(alive)} alive")
-    if silent:
+    if silent := len(listed) - len(alive):
         found = f"{silent} stopped sending heartbeats within the last hour"
         advice = "check their processes; their batches go to other workers by themselves"
         yield Finding("warning", "workers", found, advice)
-    for queue in sorted({serving(each.queue, each.delivery) for each in workers.queues(database)}):
+    waiting = {serving(each.queue, each.delivery) for each in workers.queues(database)}
+    for queue in sorted(waiting):
         if not any(queue in worker.queues for worker in alive):
             start = command(settings, f"worker --queue {queue}")
             found = f"no worker serves queue {queue}, where batches wait"
             yield Finding("warning", "workers", found, start)
+    for reason in {each.reason for each in alive if waiting.intersection(each.queues)} - {None}:
+        yield Finding("warning", "workers", str(reason))
     if not listed:
         start = command(settings, "worker --queue cpu")
         yield Finding("warning", "workers", "none is known", start)
@@ -321,8 +322,7 @@ def _limits(database: Database, settings: Settings) -> Iterator[Finding]:
 
 def _models(database: Database) -> Iterator[Finding]:
     """The local models that collections use, and whether this machine has them."""
-    infos = collections.list_all(database)
-    for model in sorted({info.space.model for info in infos if _is_local(info)}):
+    for model in sorted({i.space.model for i in collections.list_all(database) if _is_local(i)}):
         directory = _directory(model)
         if directory is not None:
             yield Finding("ok", "model", f"{model} in {directory}")
