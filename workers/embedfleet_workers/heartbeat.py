@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import psycopg
 
@@ -73,6 +73,11 @@ class Heartbeat(threading.Thread):
             done = self._done
             self._done = (done[0] + batches, done[1] + chunks, done[2] + tokens)
 
+    def runs_on(self, device: str) -> None:
+        """Have the worker's row say what its models run on, from the next beat on."""
+        with self._lock:
+            self._worker = replace(self._worker, device=device)
+
     def run(self) -> None:
         while not self._stopping.is_set():
             started = time.monotonic()
@@ -115,11 +120,11 @@ class Heartbeat(threading.Thread):
     def _report(self) -> None:
         with self._lock:
             done, self._done = self._done, (0, 0, 0)
+            worker = self._worker
         batches, chunks, tokens = done
-        worker_id = self._worker.id
         with self._own.transaction() as conn:
-            if not workers.beat(conn, worker_id, batches=batches, chunks=chunks, tokens=tokens):
-                workers.register(conn, self._worker)
+            if not workers.beat(conn, worker, batches=batches, chunks=chunks, tokens=tokens):
+                workers.register(conn, worker)
 
     def _give_up(self) -> None:
         now = time.monotonic()

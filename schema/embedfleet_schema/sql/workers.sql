@@ -9,6 +9,7 @@ ON CONFLICT (id) DO UPDATE SET last_seen = now(), stopped_at = NULL;
 -- name: beat
 UPDATE embedfleet.worker
 SET last_seen = now(),
+    device = %(device)s,
     batches = batches + %(batches)s,
     chunks = chunks + %(chunks)s,
     tokens = tokens + %(tokens)s

@@ -81,9 +81,12 @@ def register(conn: Connection[Any], worker: WorkerIdentity) -> None:
     conn.execute(_SQL["forget"])
 
 
-def beat(conn: Connection[Any], worker_id: UUID, *, batches: int, chunks: int, tokens: int) -> bool:
-    """Say that the worker lives and add to its counts; False where its row is gone."""
-    values = {"id": worker_id, "batches": batches, "chunks": chunks, "tokens": tokens}
+def beat(
+    conn: Connection[Any], worker: WorkerIdentity, *, batches: int, chunks: int, tokens: int
+) -> bool:
+    """Say that the worker lives, on what, and add to its counts; False where its row is gone."""
+    identity = {"id": worker.id, "device": worker.device}
+    values = {**identity, "batches": batches, "chunks": chunks, "tokens": tokens}
     return conn.execute(_SQL["beat"], values).fetchone() is not None
 
 
