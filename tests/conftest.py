@@ -42,6 +42,7 @@ pytest_plugins = [
     "plugins.batch_api",
     "plugins.provider_batch_fleets",
     "plugins.local_models",
+    "plugins.converted_models",
     "plugins.api_workers",
 ]
 

@@ -184,7 +184,7 @@ def sign_on(scene: Scene) -> None:
     identity = WorkerIdentity(uuid4(), "host", 1, ["cpu"], 1, "cpu", "0", heartbeat_seconds=15)
     with scene.fleet.db.transaction() as conn:
         workers.register(conn, identity)
-        assert workers.beat(conn, identity.id, batches=1, chunks=1, tokens=1)
+        assert workers.beat(conn, identity, batches=1, chunks=1, tokens=1)
         lease = scene.lease()
         assert {lease.id} == scene.own().heartbeat([(lease.id, lease.attempt)], conn)
         workers.leave(conn, identity.id)

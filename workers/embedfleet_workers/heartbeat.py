@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import psycopg
 
@@ -76,6 +76,11 @@ class Heartbeat(threading.Thread):
             done = self._done
             self._done = (done[0] + batches, done[1] + chunks, done[2] + tokens)
 
+    def runs_on(self, device: str) -> None:
+        """Have the worker's row say what its models run on, from the next beat on."""
+        with self._lock:
+            self._worker = replace(self._worker, device=device)
+
     def run(self) -> None:
         while not self._stopping.is_set():
             started = time.monotonic()
@@ -118,17 +123,18 @@ class Heartbeat(threading.Thread):
     def _report(self) -> None:
         with self._lock:
             done, self._done = self._done, (0, 0, 0)
+            worker = self._worker
         batches, chunks, tokens = done
         with self._own.transaction() as conn:
             if not workers.beat(
                 conn,
-                self._worker.id,
+                worker,
                 batches=batches,
                 chunks=chunks,
                 tokens=tokens,
                 reason=self._reason(),
             ):
-                workers.register(conn, self._worker)
+                workers.register(conn, worker)
 
     def _give_up(self) -> None:
         now = time.monotonic()

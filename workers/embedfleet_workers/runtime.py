@@ -99,6 +99,7 @@ class Runtime:
             records=True,
             faults=settings.fake_faults,
             most=MODELS_KEPT,
+            tell=self._heartbeat.runs_on,
         )
         self._pipeline = Pipeline(
             batches,

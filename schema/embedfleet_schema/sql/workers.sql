@@ -10,6 +10,7 @@ ON CONFLICT (id) DO UPDATE SET last_seen = now(), stopped_at = NULL;
 -- No index has any of it: see the model.
 UPDATE embedfleet.worker
 SET last_seen = now(),
+    device = %(device)s,
     reason = %(reason)s,
     batches = batches + %(batches)s,
     chunks = chunks + %(chunks)s,

@@ -87,18 +87,19 @@ def register(conn: Connection[Any], worker: WorkerIdentity) -> None:
 
 def beat(
     conn: Connection[Any],
-    worker_id: UUID,
+    worker: WorkerIdentity,
     *,
     batches: int,
     chunks: int,
     tokens: int,
     reason: str | None = None,
 ) -> bool:
-    """Say that the worker lives, or why it claims nothing, and add to its counts; False where its
-    row is gone.
+    """Say that the worker lives, on what, or why it claims nothing, and add to its counts; False
+    where its row is gone.
     """
-    values = {"id": worker_id, "batches": batches, "chunks": chunks, "tokens": tokens}
-    return conn.execute(_SQL["beat"], values | {"reason": reason}).fetchone() is not None
+    identity = {"id": worker.id, "device": worker.device, "reason": reason}
+    values = {**identity, "batches": batches, "chunks": chunks, "tokens": tokens}
+    return conn.execute(_SQL["beat"], values).fetchone() is not None
 
 
 def leave(conn: Connection[Any], worker_id: UUID) -> None:
