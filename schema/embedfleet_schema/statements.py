@@ -37,12 +37,15 @@ class Statements(Mapping[str, sql.SQL]):
 def composed(
     statement: sql.SQL, collection: CollectionInfo, **parts: sql.Composable
 ) -> sql.Composed:
-    """The statement of one collection: {documents}, {chunks}, {texts}, {vectors} are its tables."""
+    """The statement of one collection: {documents}, {chunks}, {texts}, {vectors} are its tables;
+    {in_newest} and {in_live} tell which chunks belong to a version.
+    """
     return statement.format(
         documents=sql.Identifier(collection.documents),
         chunks=sql.Identifier(collection.chunks),
         texts=sql.Identifier(collection.texts),
         vectors=sql.Identifier(collection.vectors),
+        **load("chunks"),
         **parts,
     )
 

@@ -244,7 +244,7 @@ TO embedfleet_search;
 -- name: grant_parts
 -- What gives the tables and views of the collections their rights, and the tables the policy that lets
 -- the fleet see all rows, each at once, where they differ from this list; later collections get theirs
--- as they are made (by functions of the migrations 0019 and 0020, which have the list too). On a search
+-- as they are made (by functions of the migration 0026, which have the list too). On a search
 -- that was granted, our roles have none. To change a policy locks its table, also against readers.
 -- Only catalogs are read: what is stored in the schema may be its former owner's, and would run
 -- with the rights of whoever sets up the roles.
@@ -252,8 +252,8 @@ WITH rights (what, role, privileges, columns) AS (
     VALUES
         ('documents', 'embedfleet_producer', '{SELECT,INSERT,UPDATE,DELETE}'::text[], '{}'::text[]),
         ('documents', 'embedfleet_worker', '{SELECT}', '{}'),
-        ('documents', 'embedfleet_worker', '{UPDATE}', '{live_version}'),
-        ('documents', 'embedfleet_search', '{SELECT}', '{id,key,live_version}'),
+        ('documents', 'embedfleet_worker', '{UPDATE}', '{live_version,live_kept}'),
+        ('documents', 'embedfleet_search', '{SELECT}', '{id,key,live_version,live_kept}'),
         ('chunks', 'embedfleet_producer', '{SELECT,INSERT,DELETE}', '{}'),
         ('chunks', 'embedfleet_worker', '{SELECT,DELETE}', '{}'),
         (

@@ -39,7 +39,7 @@ def explain(db: Database, collection: CollectionInfo, key: str) -> Explanation:
         if document is None:
             state: State = "unknown" if rejection is None else "rejected"
             return Explanation(collection.name, key, state, rejection=rejection)
-        named |= {"document_id": document["id"], "version": document["version"]}
+        named["document_id"] = document["id"]
         found = _standing(conn, collection, document, named)
         if found.state != "live":
             found = _waiting(conn, collection, found, named)
