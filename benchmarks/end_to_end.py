@@ -71,7 +71,7 @@ def processor_s(fleet: ef.Fleet) -> float:
     for process in found:
         with suppress(psutil.Error):
             times.append(process.cpu_times())
-    return sum(each.user + each.system for each in times)
+    return float(sum(each.user + each.system for each in times))
 
 
 def sample(fleet: ef.Fleet, count: int) -> list[str]:
