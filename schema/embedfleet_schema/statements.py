@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from functools import cache
+from functools import cache, lru_cache
 from importlib.resources import files
 from types import MappingProxyType
 from typing import LiteralString
@@ -38,13 +38,27 @@ def composed(
     statement: sql.SQL, collection: CollectionInfo, **parts: sql.Composable
 ) -> sql.Composed:
     """The statement of one collection: {documents}, {chunks}, {texts}, {vectors} are its tables."""
-    return statement.format(
-        documents=sql.Identifier(collection.documents),
-        chunks=sql.Identifier(collection.chunks),
-        texts=sql.Identifier(collection.texts),
-        vectors=sql.Identifier(collection.vectors),
-        **parts,
-    )
+    if parts:
+        return _composed(statement, collection.tables, parts)
+    return _of_tables(_trusted(statement.as_string()), collection.tables)
+
+
+def rendered(statement: sql.Composed) -> sql.Composed:
+    """The same in one piece: of several, the driver would put it together at each execution."""
+    return sql.Composed([sql.SQL(_trusted(statement.as_string()))])
+
+
+@lru_cache(maxsize=1_024)
+def _of_tables(statement: LiteralString, tables: tuple[str, str, str, str]) -> sql.Composed:
+    return rendered(_composed(sql.SQL(statement), tables, {}))
+
+
+def _composed(
+    statement: sql.SQL, tables: tuple[str, str, str, str], parts: Mapping[str, sql.Composable]
+) -> sql.Composed:
+    names = ("documents", "chunks", "texts", "vectors")
+    identifiers = dict(zip(names, map(sql.Identifier, tables), strict=True))
+    return statement.format(**identifiers, **parts)
 
 
 def _trusted(body: str) -> LiteralString:
