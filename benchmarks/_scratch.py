@@ -32,7 +32,9 @@ def scratch_fleet(**settings: Any) -> Iterator[ef.Fleet]:
 
 
 @contextmanager
-def workers(fleet: ef.Fleet, count: int, **environment: str) -> Iterator[None]:
+def workers(
+    fleet: ef.Fleet, count: int, **environment: str
+) -> Iterator[list[subprocess.Popen[bytes]]]:
     """Worker processes with one slot each, ready to claim."""
     command = [sys.executable, "-m", "embedfleet", "worker", "--queue", "cpu", "--concurrency", "1"]
     settings = {"EMBEDFLEET_DATA": str(fleet.settings.data), "EMBEDFLEET_TORCH_THREADS": "1"}
@@ -46,7 +48,7 @@ def workers(fleet: ef.Fleet, count: int, **environment: str) -> Iterator[None]:
         for _ in range(count)
     ]
     try:
-        yield
+        yield running
     finally:
         for process in running:
             process.send_signal(signal.SIGTERM)
