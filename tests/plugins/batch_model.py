@@ -143,6 +143,33 @@ class Model:
                 return Claim(number, batch.attempt, frozenset(texts))
         return None
 
+    def claim_more(self, claim: Claim) -> list[Claim]:
+        """What comes next of the same job, unless it was charged something."""
+        job = self.batches[claim.batch].job
+        due = [
+            each
+            for each in self.batches.values()
+            if each.state == "pending" and each.ready != LATER and each.job == job
+        ]
+        taken = {
+            number: each
+            for number, each in self.batches.items()
+            if each in due and not (each.errors or each.crashes) and self.standing(job) == "pending"
+        }
+        others = [
+            each.known for n, each in self.leased().items() if n != claim.batch and n not in taken
+        ]
+        claims = []
+        for number, batch in sorted(taken.items()):
+            batch.attempt += 1
+            texts = batch.known - self.vectors.keys()
+            if any(texts & known for known in others):
+                batch.ready = LATER
+            else:
+                batch.state, batch.expired = "leased", 0
+                claims.append(Claim(number, batch.attempt, frozenset(texts)))
+        return claims
+
     def standing(self, job: int) -> str:
         if self.jobs[job].cancelled:
             return "cancelled"
