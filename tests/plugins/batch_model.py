@@ -46,6 +46,12 @@ class Batch:
     expired: int = 0
     # Those of its texts whose last chunk is gone: should they come again, they are others.
     gone: set[str] = field(default_factory=set)
+    # Whether it is a part of another one.
+    halved: bool = False
+
+    @property
+    def suspect(self) -> bool:
+        return bool(self.errors or self.crashes or self.halved)
 
     def stand(self, state: str) -> None:
         """Of a batch that is cancelled, nobody wants the texts any more."""
@@ -144,7 +150,7 @@ class Model:
         return None
 
     def claim_more(self, claim: Claim) -> list[Claim]:
-        """What comes next of the same job, unless it was charged something."""
+        """What comes next of the same job, unless it was charged something or halved."""
         job = self.batches[claim.batch].job
         due = [
             each
@@ -154,7 +160,7 @@ class Model:
         taken = {
             number: each
             for number, each in self.batches.items()
-            if each in due and not (each.errors or each.crashes) and self.standing(job) == "pending"
+            if each in due and not each.suspect and self.standing(job) == "pending"
         }
         others = [
             each.known for n, each in self.leased().items() if n != claim.batch and n not in taken
@@ -211,7 +217,7 @@ class Model:
         half, state, ready = len(left) // 2, self._destination(number), next(self.clock)
         halves = filter(None, (left[:half], left[half:]))
         for child, texts in zip(children, halves, strict=True):
-            made = Batch(batch.job, texts, state, ready, chunks=len(texts))
+            made = Batch(batch.job, texts, state, ready, chunks=len(texts), halved=True)
             made.gone = batch.gone & set(texts)
             made.stand(state)
             self.batches[child] = made

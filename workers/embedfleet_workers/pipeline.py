@@ -171,7 +171,7 @@ class Pipeline:
             self._failpoints.hit("after_commit_before_ack")
         except BaseException as error:  # noqa: BLE001 - see run_one
             self._quick.discard(leases[0].collection.id)
-            log.info("%d batches are taken one by one: %s", len(leases), describe(error))
+            log.warning("%d batches: %s -> one by one", len(leases), describe(error))
             return False
         embed_s = (embedded - started) / len(leases)
         commit_s = (time.monotonic() - embedded) / len(leases)

@@ -159,7 +159,7 @@ LIMIT 1;
 
 -- name: next_of_job
 -- The same: more batches of a job without a budget, of those that come next in the queue, with as many
--- texts as one may have. Batches that were charged something are left to be taken one by one.
+-- texts as one may have. What was charged something, or was halved, is left to be taken by itself.
 SELECT b.id
 FROM embedfleet.batch AS b
 WHERE b.id = ANY (ARRAY(
@@ -167,14 +167,15 @@ WHERE b.id = ANY (ARRAY(
         FROM (
             SELECT n.id, sum(n.chunks) OVER (ORDER BY n.priority, n.run_after, n.id) AS texts
             FROM (
-                SELECT id, job_id, priority, run_after, chunks, errors + crashes AS charged
+                SELECT id, job_id, priority, run_after, chunks,
+                    errors + crashes > 0 OR parent_id IS NOT NULL AS suspect
                 FROM embedfleet.batch
                 WHERE state = 'pending' AND delivery = 'live' AND queue = %(queue)s
                     AND run_after <= now()
                 ORDER BY priority, run_after, id
                 LIMIT 64
             ) AS n
-            WHERE n.job_id = %(job_id)s AND n.charged = 0
+            WHERE n.job_id = %(job_id)s AND NOT n.suspect
         ) AS w
         WHERE w.texts <= 2048
     ))
