@@ -43,7 +43,10 @@ downloads are stored) and `HF_TOKEN` (for private models).
 """
 
 # A default that depends on the machine, in words.
-IN_WORDS = {"data": "the user's data folder, on Linux `~/.local/share/embedfleet`"}
+IN_WORDS = {
+    "cache": "the user's cache folder, on Linux `~/.cache/embedfleet`",
+    "data": "the user's data folder, on Linux `~/.local/share/embedfleet`",
+}
 # Hidden like keys, because a URL may hold a password.
 SECRET_URLS = ("database_url", "direct_database_url", "redis_url")
 KINDS: dict[object, str] = {

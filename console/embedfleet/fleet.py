@@ -13,16 +13,15 @@ from embedfleet.connections import Connections
 from embedfleet.error_translation import translate_errors
 from embedfleet.job import Job
 from embedfleet.limits import Limits
-from embedfleet.planning import Plan, compared, make_plans
+from embedfleet.planning import Plan, compared, existing, is_of, make_plans
 from embedfleet.provider_stops import clear_provider_stop
 from embedfleet_producer.chunking import settled
 from embedfleet_producer.plan import Counted, Target
 from embedfleet_producer.ready_made import ChunkFunction
-from embedfleet_schema.catalogue.space_lookup import parse_model, resolve_space
+from embedfleet_schema.catalogue.space_lookup import resolve_space
 from embedfleet_schema.driver_errors import translated
 from embedfleet_schema.errors import (
     BadArgument,
-    ModelMismatch,
     UnknownCollection,
     UnknownJob,
     UsageError,
@@ -116,6 +115,7 @@ class Fleet(Connections):
         document_prompt: str | None = None,
         query_prompt: str | None = None,
         reuse: Reuse | None = None,
+        filter_index: bool = True,
     ) -> Collection:
         """Open the collection `name`. With a `model`, create it if it does not exist.
 
@@ -132,6 +132,8 @@ class Fleet(Connections):
             document_prompt, query_prompt: put before texts. Default: what the model says.
             reuse: `none` shares no vectors with other collections of the space, in neither
                 direction. (Shared vectors tell whether another collection has a text.)
+            filter_index: create a new collection with an index on metadata, for fast searches with
+                `where`. Without it, documents are stored faster; `index` builds it later.
 
         Raises:
             UnknownCollection: there is none of this name and no model was given.
@@ -153,6 +155,7 @@ class Fleet(Connections):
         ):
             if value is not None:
                 arguments.choice("collection", word, value, values)
+        arguments.flag("collection", "filter_index", filter_index)
         if chunking is not None:
             arguments.chunking("collection", chunking)
         options = {
@@ -163,7 +166,8 @@ class Fleet(Connections):
             "document_prompt": document_prompt,
             "query_prompt": query_prompt,
         }
-        return Collection(self, self._opened(name, model, chunking, queue, reuse, options))
+        opened = self._opened(name, model, chunking, queue, reuse, options, filter_index)
+        return Collection(self, opened)
 
     def plan(
         self,
@@ -215,7 +219,7 @@ class Fleet(Connections):
             space = resolve_space(model, dimensions=dimensions, max_tokens=max_tokens)
             first = Target(space, settled(space, chunking or Chunking()))
         else:
-            first = _existing(collection, model, chunking, dimensions)
+            first = existing(collection, model, chunking, dimensions)
         targets = [first, *(compared(each, first.chunking) for each in others)]
         return make_plans(
             self, name, targets, documents, chunk=chunk, replace=replace, on_window=on_window
@@ -299,6 +303,7 @@ class Fleet(Connections):
         queue: Queue | None,
         reuse: Reuse | None,
         options: Mapping[str, Any],
+        filter_index: bool,
     ) -> CollectionInfo:
         """A collection that is there as it is wanted, or is made so."""
         try:
@@ -308,7 +313,7 @@ class Fleet(Connections):
                 raise
             known = None
         named = {word: value for word, value in options.items() if value is not None}
-        if known is not None and not named and _is_of(known, model):
+        if known is not None and not named and is_of(known, model):
             collections.check_chunking(known, chunking)
             collections.check_reuse(known, reuse)
             return known
@@ -320,7 +325,9 @@ class Fleet(Connections):
         else:
             wanted = chunking or known.chunking
         chosen = queue or self._queue_for(space)
-        return collections.create_or_open(self.db, name, space, wanted, chosen, reuse)
+        return collections.create_or_open(
+            self.db, name, space, wanted, chosen, reuse, filter_index=filter_index
+        )
 
     def _queue_for(self, space: Space) -> Queue:
         if space.provider == "local":
@@ -332,19 +339,3 @@ def _check_numbers(call: str, **numbers: int | None) -> None:
     for name, number in numbers.items():
         if number is not None:
             arguments.whole(call, name, number)
-
-
-def _existing(
-    known: CollectionInfo, model: str | None, chunking: Chunking | None, dimensions: int | None
-) -> Target:
-    """The target of a collection that is there, which a plan cannot make another one."""
-    if not _is_of(known, model) or dimensions not in (None, known.space.dimensions):
-        wanted = f"{model or known.space.name} ({dimensions or 'its own'} dimensions)"
-        existing = f"{known.space.name} ({known.space.dimensions} dimensions)"
-        raise ModelMismatch(name=known.name, existing=existing, wanted=wanted)
-    collections.check_chunking(known, chunking)
-    return Target(known.space, known.chunking, known)
-
-
-def _is_of(known: CollectionInfo, model: str | None) -> bool:
-    return model is None or parse_model(model) == (known.space.provider, known.space.model)

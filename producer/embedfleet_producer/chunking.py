@@ -10,7 +10,8 @@ from typing import get_args
 from embedfleet_producer.cutting import Cutter, Span
 from embedfleet_producer.placeholders import PlaceholderChunk
 from embedfleet_producer.ready_made import as_chunks, parts_of
-from embedfleet_producer.tokens import Reading, TokenCounter, counter_for
+from embedfleet_producer.token_offsets import Reading
+from embedfleet_producer.tokens import TokenCounter, counter_for
 from embedfleet_producer.too_long import longest_beginning
 from embedfleet_producer.unreadable import is_surely_read, unread_share
 from embedfleet_schema.errors import BadChunking
@@ -20,6 +21,9 @@ from embedfleet_schema.types import DEFAULT_SIZE, Chunk, Chunking, ChunkMode, Sp
 ESTIMATED_SHARE = 0.75
 # More than any model takes, and no number so long that nobody could read the refusal.
 MOST_TOKENS = 2**31 - 1
+# A text of no more than that most likely fits as it is. What does not is cut by its offsets, which
+# take longer to find.
+_CHARACTERS_PER_TOKEN = 4
 # Single characters that have many tokens: of four bytes, and such as normalization makes words of.
 _DENSE_CHARACTERS = tuple("\U0010fffd\U0001f44d\uac01\ufdfa\ufdfb\u3316\u3333\u1f82")
 
@@ -114,7 +118,11 @@ class Chunker:
         """The chunk of each text that fits; spans of those that do, but not all of it is known."""
         done: list[list[PreparedChunk]] = [[] for _ in texts]
         cut: dict[int, list[Span]] = {}
-        short = [index for index, text in enumerate(texts) if len(text) <= self._cutter.window]
+        short = [
+            index
+            for index, text in enumerate(texts)
+            if len(text) <= _CHARACTERS_PER_TOKEN * self.size
+        ]
         contents = [texts[index].strip() for index in short]
         readings = self._counter.read(contents)
         for index, content, (tokens, unknown) in zip(short, contents, readings, strict=True):

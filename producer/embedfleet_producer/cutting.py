@@ -1,16 +1,23 @@
-"""Long texts into spans that fit: the splitter's cuts, shown to it in windows and then checked."""
+"""Long texts into spans that fit: the splitter's cuts, shown to it in windows and then checked.
+
+A text is tokenised once. The splitter asks for the length of many pieces of it, and is answered
+from the offsets of those tokens.
+"""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from functools import cache
 from itertools import chain, pairwise
 from typing import NamedTuple
 
+from semantic_text_splitter import MarkdownSplitter, TextSplitter
+
 from embedfleet_producer.graphemes import grapheme_end, grapheme_start
-from embedfleet_producer.tokens import Reading, Splitter, TokenCounter
+from embedfleet_producer.ruler import Ruler
+from embedfleet_producer.token_offsets import Reading, TokenOffsets
+from embedfleet_producer.tokens import TokenCounter
 from embedfleet_producer.unreadable import Unread
 from embedfleet_schema.types import ChunkMode
 
@@ -26,6 +33,8 @@ _FENCE = "```"
 
 # Normalization (NFD) makes up to four characters of one: no shorter run holds too long a word.
 _LONGEST_EXPANSION = 4
+
+Splitter = TextSplitter | MarkdownSplitter
 
 
 class Span(NamedTuple):
@@ -53,52 +62,57 @@ class Cutter:
         self._counter = counter
         self._size = size
         self._overlap = overlap
-        self.window = max(_SMALLEST_WINDOW, _CHARACTERS_PER_TOKEN * size)
-        self._splitter = cache(self._build_splitter)
+        self._window = max(_SMALLEST_WINDOW, _CHARACTERS_PER_TOKEN * size)
         shortest = (counter.word_limit or 0) // _LONGEST_EXPANSION + 1
         self._run = re.compile(rf"\S{{{shortest}}}") if counter.word_limit else None
 
     def cut(self, texts: Sequence[str], modes: Sequence[ChunkMode]) -> list[list[Span]]:
-        cursors = [
-            _Cursor(text, mode, self.window) for text, mode in zip(texts, modes, strict=True)
-        ]
-        while unfinished := [cursor for cursor in cursors if not cursor.is_done]:
-            for mode in sorted({cursor.mode for cursor in unfinished}):
-                self._advance([cursor for cursor in unfinished if cursor.mode == mode], mode)
-        mended = [_mended(cursor.text, cursor.found) for cursor in cursors]
-        return self._checked(texts, mended)
+        offsets = self._counter.offsets(texts)
+        cuts = [self._cut(known, mode) for known, mode in zip(offsets, modes, strict=True)]
+        known = [each.readings(found) for each, found in zip(offsets, cuts, strict=True)]
+        return self._checked(texts, cuts, known)
 
-    def _advance(self, cursors: Sequence[_Cursor], mode: ChunkMode) -> None:
-        """Cut one window of each text; the splitter does so on all cores."""
-        pieces_of_each = self._pieces([cursor.window for cursor in cursors], mode)
-        for cursor, pieces in zip(cursors, pieces_of_each, strict=True):
-            cursor.take([(offset, offset + len(piece)) for offset, piece in pieces])
+    def _cut(self, offsets: TokenOffsets, mode: ChunkMode) -> list[tuple[int, int]]:
+        cursor = _Cursor(offsets.text, mode, self._window)
+        ruler = Ruler(offsets, self._counter, (self._size, self._overlap))
+        splitter = self._splitter(ruler, mode)
+        while not cursor.is_done:
+            ruler.lay(cursor.at, cursor.window)
+            cursor.take(self._pieces(splitter, cursor.window))
+        return _mended(offsets.text, cursor.found)
 
-    def _pieces(self, windows: Sequence[str], mode: ChunkMode) -> list[list[tuple[int, str]]]:
-        """The splitter's pieces of each window; a window that it fails on is cut at any place."""
+    def _pieces(self, splitter: Splitter, window: str) -> list[tuple[int, int]]:
+        """The splitter's pieces of a window; one that it fails on is cut at any place."""
         try:
-            return self._splitter(mode).chunk_all_indices(windows)
+            return [(start, start + len(piece)) for start, piece in splitter.chunk_indices(window)]
         except BaseException as error:
             if type(error).__name__ != "PanicException":  # of Rust: no Exception, and not exported
                 raise
-        if len(windows) > 1:
-            return [self._pieces([window], mode)[0] for window in windows]
-        (window,) = windows
         places = range(0, len(window), self._size)
-        return [[(place, window[place : place + self._size]) for place in places]]
+        return [(place, min(place + self._size, len(window))) for place in places]
 
     def _checked(
-        self, texts: Sequence[str], cuts: Sequence[Sequence[tuple[int, int]]]
+        self,
+        texts: Sequence[str],
+        cuts: Sequence[Sequence[tuple[int, int]]],
+        known: Sequence[Sequence[Reading | None]],
     ) -> list[list[Span]]:
-        pieces = (text[a:b] for text, spans in zip(texts, cuts, strict=True) for a, b in spans)
-        readings = iter(self._counter.read(list(pieces)))
+        """Spans with their tokens: those that are known, and those that are still to be read."""
+        unread = (
+            text[start:end]
+            for text, spans, readings in zip(texts, cuts, known, strict=True)
+            for (start, end), reading in zip(spans, readings, strict=True)
+            if reading is None
+        )
+        read = iter(self._counter.read(list(unread)))
         return [
             _ordered(
                 chain.from_iterable(
-                    self.fitted(text, Span(a, b, *next(readings))) for a, b in spans
+                    self.fitted(text, Span(start, end, *(reading or next(read))))
+                    for (start, end), reading in zip(spans, readings, strict=True)
                 )
             )
-            for text, spans in zip(texts, cuts, strict=True)
+            for text, spans, readings in zip(texts, cuts, known, strict=True)
         ]
 
     def fitted(self, text: str, span: Span) -> list[Span]:
@@ -114,7 +128,8 @@ class Cutter:
             return [span]
         ends = [span.start, *(places or [_middle(text, span.start, span.end)]), span.end]
         cuts = (_stripped(text, start, end) for start, end in pairwise(ends))
-        return self._checked([text], [[(start, end) for start, end in cuts if start < end]])[0]
+        parts = [(start, end) for start, end in cuts if start < end]
+        return self._checked([text], [parts], [[None] * len(parts)])[0]
 
     def _places_in_words(self, text: str, span: Span) -> list[int]:
         """Where the words of a span are cut that are too long to be read."""
@@ -136,11 +151,12 @@ class Cutter:
         readings = self._counter.read([content[start:end] for start, end in pairwise(ends)])
         return places if any(map(_is_read, readings)) else []
 
-    def _build_splitter(self, mode: ChunkMode) -> Splitter:
+    def _splitter(self, ruler: Ruler, mode: ChunkMode) -> Splitter:
         # In Markdown the splitter trims a single line and leaves the indentation of several. Where
         # they overlap a piece can so begin before the one before it, at which the splitter panics.
         trim = mode == "text" or self._overlap == 0
-        return self._counter.splitter(mode, self._size, self._overlap, trim=trim)
+        kind = MarkdownSplitter if mode == "markdown" else TextSplitter
+        return kind.from_callback(ruler, self._size, self._overlap, trim)
 
 
 @dataclass(slots=True)

@@ -6,36 +6,33 @@ import logging
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from string import punctuation
+from typing import Protocol
 
-from semantic_text_splitter import MarkdownSplitter, TextSplitter
-from tokenizers import Regex, Tokenizer, models, pre_tokenizers
+from tokenizers import Encoding, Regex, Tokenizer, models, normalizers, pre_tokenizers
 
+from embedfleet_producer.token_offsets import (
+    SPACES,
+    PartTokens,
+    Reading,
+    TokenOffsets,
+    joined,
+    parts_of,
+)
 from embedfleet_producer.unreadable import Unread, unknown_id, word_limit
 from embedfleet_schema.catalogue import api_models
 from embedfleet_schema.catalogue.api_models import API_PROVIDERS, CL100K
 from embedfleet_schema.catalogue.hub import is_hub_name
 from embedfleet_schema.catalogue.model_files import published_tokenizer, tokenizer_file
 from embedfleet_schema.catalogue.space_lookup import parse_model
-from embedfleet_schema.catalogue.vocabulary import cl100k_count
+from embedfleet_schema.catalogue.vocabulary import cl100k
 from embedfleet_schema.errors import ModelNotFound
-from embedfleet_schema.types import Chunking, ChunkMode, Space
+from embedfleet_schema.types import Chunking, Space
 
 log = logging.getLogger(__name__)
 
 # A tokenizer's answer takes about a hundred bytes per token: what is asked at once is bounded.
 _CHARACTERS_AT_ONCE = 500_000
-# The splitter carries OpenAI's vocabularies, and names them by a model that uses them.
-_MODEL_OF_CL100K = "text-embedding-3-small"
-
-Splitter = TextSplitter | MarkdownSplitter
-
-
-class Reading(NamedTuple):
-    """How many tokens a text has, and how many of them stand for what is unknown."""
-
-    tokens: int
-    unknown: int
 
 
 class TokenCounter(Protocol):
@@ -61,8 +58,8 @@ class TokenCounter(Protocol):
         """The places in each text that are unknown; slower than `read`, for the few that have."""
         ...
 
-    def splitter(self, mode: ChunkMode, size: int, overlap: int, *, trim: bool) -> Splitter:
-        """A splitter that measures with this tokenizer."""
+    def offsets(self, texts: Sequence[str]) -> list[TokenOffsets]:
+        """Where the tokens of each text end."""
         ...
 
 
@@ -77,6 +74,7 @@ class FileCounter:
         self.tokenizer = tokenizer
         self.word_limit = word_limit(tokenizer)
         self._unknown = unknown_id(tokenizer)
+        self._separators = _separators(tokenizer)
 
     @property
     def special_tokens(self) -> int:
@@ -117,9 +115,27 @@ class FileCounter:
         word = text[start:end]
         return Unread(start, end, len(normalizer.normalize_str(word) if normalizer else word))
 
-    def splitter(self, mode: ChunkMode, size: int, overlap: int, *, trim: bool) -> Splitter:
-        kind = MarkdownSplitter if mode == "markdown" else TextSplitter
-        return kind.from_huggingface_tokenizer(self.tokenizer, size, overlap, trim)
+    def offsets(self, texts: Sequence[str]) -> list[TokenOffsets]:
+        """Where the tokens of each text end; long texts use all cores, without the GIL."""
+        parts = [parts_of(text) for text in texts]
+        tokens = (
+            self._part_tokens(encoding)
+            for batch in _batches([part.content for each in parts for part in each])
+            for encoding in self.tokenizer.encode_batch(batch, add_special_tokens=False)
+        )
+        return [
+            joined(text, each, tokens, self._separators)
+            for text, each in zip(texts, parts, strict=True)
+        ]
+
+    def _part_tokens(self, encoding: Encoding) -> PartTokens:
+        ends = [end for _, end in encoding.offsets]
+        if self._unknown is None or self._unknown not in (ids := encoding.ids):
+            return PartTokens(ends)
+        unknown = self._unknown
+        return PartTokens(
+            ends, [end for end, token in zip(ends, ids, strict=True) if token == unknown]
+        )
 
 
 class FakeCounter(FileCounter):
@@ -128,6 +144,7 @@ class FakeCounter(FileCounter):
     def __init__(self, tokenizer: Tokenizer) -> None:
         super().__init__(tokenizer)
         self._unknown = None
+        self._separators = SPACES + punctuation.replace("_", "")
 
 
 class Cl100kCounter:
@@ -142,17 +159,20 @@ class Cl100kCounter:
 
     def __init__(self, *, approximate: bool = False) -> None:
         self.approximate = approximate
-        self._count = cl100k_count()
+        self._vocabulary = cl100k()
 
     def read(self, texts: Sequence[str]) -> list[Reading]:
-        return [Reading(self._count(text), 0) for text in texts]
+        return [Reading(self._vocabulary.count(text), 0) for text in texts]
 
     def unread(self, texts: Sequence[str]) -> list[list[Unread]]:
         return [[] for _ in texts]
 
-    def splitter(self, mode: ChunkMode, size: int, overlap: int, *, trim: bool) -> Splitter:
-        kind = MarkdownSplitter if mode == "markdown" else TextSplitter
-        return kind.from_tiktoken_model(_MODEL_OF_CL100K, size, overlap, trim)
+    def offsets(self, texts: Sequence[str]) -> list[TokenOffsets]:
+        parts = [parts_of(text) for text in texts]
+        tokens = (
+            PartTokens(self._vocabulary.ends(part.content)) for each in parts for part in each
+        )
+        return [joined(text, each, tokens) for text, each in zip(texts, parts, strict=True)]
 
 
 def counter_for(space: Space, chunking: Chunking) -> TokenCounter:
@@ -209,6 +229,22 @@ def _from_file(name: str, path: Path) -> FileCounter:
         # The library knows no narrower class for a file that it does not understand.
         reason = f"{path} is not a tokenizer: {error}"
         raise ModelNotFound(model=name, reason=reason) from error
+
+
+def _separators(tokenizer: Tokenizer) -> str:
+    """Characters at which a text can be cut without a change of the tokens on either side.
+
+    BERT and its kin have them. Others put the space into the first token of a word.
+    """
+    normalizer = tokenizer.normalizer
+    added = "".join(token.content for token in tokenizer.get_added_tokens_decoder().values())
+    if (
+        not isinstance(tokenizer.pre_tokenizer, pre_tokenizers.BertPreTokenizer)
+        or not (normalizer is None or isinstance(normalizer, normalizers.BertNormalizer))
+        or any(map(str.isspace, added))
+    ):
+        return ""
+    return SPACES + "".join(mark for mark in punctuation if mark not in added)
 
 
 def _fake_tokenizer() -> Tokenizer:

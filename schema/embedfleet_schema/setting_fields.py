@@ -13,7 +13,7 @@ from embedfleet_schema.setting_types import (
     Prices,
     RedisUrl,
 )
-from embedfleet_schema.stack_file import default_data
+from embedfleet_schema.stack_file import default_cache, default_data
 from embedfleet_schema.types import (
     MAX_DOCUMENT_BYTES,
     MAX_EXPANSION,
@@ -21,6 +21,8 @@ from embedfleet_schema.types import (
     READER_MEMORY_BYTES,
     READER_SECONDS,
     Queue,
+    WantedEngine,
+    WantedPrecision,
 )
 
 
@@ -238,6 +240,22 @@ class SettingFields(BaseSettings):
         description="Allow texts and keys to go to a public host over plain http://. Otherwise, "
         "plain http:// is only allowed to this machine, private addresses, names of one word, and "
         "names in .local, .internal, .localhost, .home.arpa and .svc.",
+    )
+    engine: WantedEngine = Field(
+        default="auto",
+        description="What runs local models on a CPU: torch or openvino. auto: openvino on x86-64 "
+        "for each model that it can run, else torch.",
+    )
+    precision: WantedPrecision = Field(
+        default="auto",
+        description="What local models calculate in: float32 gives the vectors of plain "
+        "sentence-transformers (cosine 0.99999), half is faster where the hardware has float16 or "
+        "bfloat16 (cosine 0.9999). auto: half where the hardware has it.",
+    )
+    cache: Folder = Field(
+        default_factory=default_cache,
+        description="Folder for models that were converted for OpenVINO. A worker that cannot "
+        "write to it converts at each start.",
     )
     torch_threads: int | None = Field(
         default=None,

@@ -18,6 +18,11 @@ def default_data() -> Path:
     return Path(platformdirs.user_data_dir("embedfleet"))
 
 
+def default_cache() -> Path:
+    """The folder for what can be made again, where nobody chose another one."""
+    return Path(platformdirs.user_cache_dir("embedfleet"))
+
+
 def read_stack(data: Path) -> dict[str, Any]:
     """Where `embedfleet up` says the stack of a folder listens; empty when it was never started.
 

@@ -37,7 +37,9 @@ class Statements(Mapping[str, sql.SQL]):
 def composed(
     statement: sql.SQL, collection: CollectionInfo, **parts: sql.Composable
 ) -> sql.Composed:
-    """The statement of one collection: {documents}, {chunks}, {texts}, {vectors} are its tables."""
+    """The statement of one collection: {documents}, {chunks}, {texts}, {vectors} are its tables;
+    {in_newest} and {in_live} tell which chunks belong to a version.
+    """
     if parts:
         return _composed(statement, collection.tables, parts)
     return _of_tables(_trusted(statement.as_string()), collection.tables)
@@ -58,7 +60,7 @@ def _composed(
 ) -> sql.Composed:
     names = ("documents", "chunks", "texts", "vectors")
     identifiers = dict(zip(names, map(sql.Identifier, tables), strict=True))
-    return statement.format(**identifiers, **parts)
+    return statement.format(**identifiers, **load("chunks"), **parts)
 
 
 def _trusted(body: str) -> LiteralString:

@@ -30,6 +30,12 @@ TooLong = Literal["reject", "truncate", "split"]
 Reuse = Literal["space", "none"]
 # The size of chunks that nobody chose, in tokens.
 DEFAULT_SIZE = 400
+# What runs a local model, and what may be asked for.
+EngineName = Literal["torch", "openvino"]
+WantedEngine = Literal["auto", EngineName]
+# What it calculates in: `half` is float16 or bfloat16, whichever the device and the model have.
+Precision = Literal["float32", "half"]
+WantedPrecision = Literal["auto", Precision]
 Queue = Literal["cpu", "cuda", "api"]
 QUEUES: tuple[Queue, ...] = ("cpu", "cuda", "api")
 # How a job is embedded: now, or within a day by a provider's batch API at half the price.

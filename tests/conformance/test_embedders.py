@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
+from dataclasses import replace
 
 import pytest
-from embedder_promises import PROMISES, TEXTS, Asked, smallest_cosine
+from embedder_promises import FLOAT32, HALF, PROMISES, TEXTS, Asked, smallest_cosine
 
 from embedfleet_schema.catalogue.model_files import find_model
 from embedfleet_schema.catalogue.space_lookup import resolve_space
 from embedfleet_schema.types import Space
-from embedfleet_workers.embedders import load_embedder
+from embedfleet_workers.embedders import choice, load_embedder
+from embedfleet_workers.embedders.engine import Wanted
+from embedfleet_workers.embedders.probes import SAME
 from embedfleet_workers.embedding_errors import EmbeddingError
 from plugins.provider_dialects import DialectServer, factory_to
 
@@ -29,15 +32,17 @@ APIS = [
     Space("mistral", "codestral-embed", 256, 8_192, query_prompt="query: "),
 ]
 SPACES = [FAKE, pytest.param(LOCAL, marks=pytest.mark.torch), *APIS]
+# What may run a local model; half precision is bfloat16, which OpenVINO calculates on any CPU.
+ENGINES = [Wanted("torch"), Wanted("openvino", "float32"), Wanted("openvino", "half")]
 
 each_space = pytest.mark.parametrize("space", SPACES, ids=lambda space: space.name)
 
 
 @contextmanager
-def loaded(space):
+def loaded(space, wanted=ENGINES[0]):
     """The embedder of a space, and the provider that it needs."""
     if space not in APIS:
-        yield load_embedder(space, device="cpu", threads=2)
+        yield load_embedder(space, device="cpu", threads=2, wanted=wanted)
         return
     server = DialectServer(space.provider, space.dimensions)
     api = factory_to(server)
@@ -46,16 +51,24 @@ def loaded(space):
     server.close()
 
 
-@pytest.fixture(scope="module", params=SPACES, ids=lambda space: space.name)
-def embedder(request):
-    with loaded(request.param) as embedder:
-        yield embedder
-        embedder.close()
+def ways():
+    """Each embedder, and the local one with each engine."""
+    for space in (FAKE, *APIS):
+        yield pytest.param((space, ENGINES[0]), id=space.name)
+    for wanted in ENGINES:
+        name = f"{LOCAL.name}-{wanted.engine}-{wanted.precision}"
+        yield pytest.param((LOCAL, wanted), id=name, marks=pytest.mark.torch)
 
 
-@pytest.fixture(scope="module")
-def asked(embedder):
-    return Asked(embedder, embedder.embed(TEXTS, "document"))
+@pytest.fixture(scope="module", params=ways())
+def asked(request, converted_models):
+    space, wanted = request.param
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(choice, "cpu_flags", lambda: {"avx512_bf16"})
+        with loaded(space, replace(wanted, converted=converted_models)) as embedder:
+            vectors = embedder.embed(TEXTS, "document")
+            yield Asked(embedder, vectors, HALF if wanted.precision == "half" else FLOAT32)
+            embedder.close()
 
 
 @pytest.mark.parametrize("promise", PROMISES, ids=lambda promise: promise.__name__)
@@ -73,13 +86,21 @@ def test_a_closed_embedder_closes_again_and_embeds_no_more(space):
 
 
 @pytest.mark.torch
-def test_the_local_vectors_are_those_of_plain_sentence_transformers():
+def test_the_local_vectors_are_those_of_plain_sentence_transformers(converted_models, monkeypatch):
     from sentence_transformers import SentenceTransformer
 
+    monkeypatch.setattr(choice, "cpu_flags", lambda: {"avx512_bf16"})
     directory = str(find_model(LOCAL.model))
     plain = SentenceTransformer(directory, device="cpu", local_files_only=True)
-    embedder = load_embedder(LOCAL, device="cpu", threads=2)
-    for kind, prompt in (("document", ""), ("query", LOCAL.query_prompt)):
-        expected = plain.encode(TEXTS, prompt=prompt, batch_size=1, show_progress_bar=False)
-        assert smallest_cosine(expected, embedder.embed(TEXTS, kind)) >= 0.99999
-    embedder.close()
+    prompts = {"document": "", "query": LOCAL.query_prompt}
+    expected = {
+        kind: plain.encode(TEXTS, prompt=prompt, batch_size=1, show_progress_bar=False)
+        for kind, prompt in prompts.items()
+    }
+    for wanted in ENGINES:
+        with loaded(LOCAL, replace(wanted, converted=converted_models)) as embedder:
+            assert wanted.engine == embedder.engine
+            for kind in prompts:
+                found = smallest_cosine(expected[kind], embedder.embed(TEXTS, kind))
+                assert found >= SAME[embedder.precision], (wanted, kind)
+            embedder.close()

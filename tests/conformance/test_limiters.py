@@ -176,6 +176,16 @@ def test_a_learnt_limit_grows_slowly_then_fast_until_it_is_refused(tested: Teste
     tested(test)
 
 
+def test_a_learnt_limit_is_there_after_hours_of_silence(tested: Tested):
+    async def test(bench: Bench) -> None:
+        await answered(bench, 600.0)
+        await refused(bench, 600.0)
+        bench.clock.pass_(10_000.0)
+        assert {"requests": 1.5, "tokens": 900.0} == (await bench.reserve(**UNKNOWN)).learnt
+
+    tested(test)
+
+
 def test_a_size_that_is_refused_again_is_halved_and_doubles_with_answers(tested: Tested):
     async def test(bench: Bench) -> None:
         sizes = []

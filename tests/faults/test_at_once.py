@@ -51,7 +51,8 @@ def watch(fleet: Fleet, stopping: threading.Event) -> list[str]:
         "SELECT s.document, s.seen, d.chunks FROM ("
         " SELECT document, count(*) AS seen FROM embedfleet.docs GROUP BY document) AS s"
         " JOIN (SELECT d.key, count(*) AS chunks FROM embedfleet._documents_1 AS d"
-        " JOIN embedfleet._chunks_1 AS c ON c.document_id = d.id AND c.version = d.live_version"
+        " JOIN embedfleet._chunks_1 AS c ON c.document_id = d.id"
+        " AND (c.version = d.live_version OR c.id <@ d.live_kept)"
         " GROUP BY d.key) AS d ON d.key = s.document WHERE s.seen <> d.chunks"
     )
     while not stopping.is_set():

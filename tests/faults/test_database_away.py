@@ -17,11 +17,13 @@ import psycopg
 import pytest
 from psycopg import sql
 
+from embedfleet.cli.diagnosis import examine
 from embedfleet.fleet import Fleet
 from embedfleet.stack import status, up
 from embedfleet_schema.settings import load_settings
 from plugins.failpoints import alive, documents, leased, repeated
 from plugins.fleets import ask
+from plugins.pipelines import ScriptedEmbedder, pipeline_around
 from plugins.worker_processes import eventually
 
 GOES_ON_S = 60.0
@@ -148,30 +150,65 @@ def test_a_partition_from_the_database_is_survived(fleet, proxy, worker_process)
     assert worker.process.poll() is None
 
 
-def fill_up(fleet, docs) -> None:
-    """PostgreSQL says of the vector table what it says when the disk is full."""
+@contextmanager
+def full(fleet, *triggers: str):
+    """PostgreSQL says of some changes what it says when the disk is full."""
     with fleet.db.transaction() as conn:
         conn.execute(
             "CREATE FUNCTION pg_temp_full() RETURNS trigger LANGUAGE plpgsql AS"
             " $$ BEGIN RAISE EXCEPTION 'could not extend file' USING ERRCODE = 'disk_full'; END $$"
         )
-        conn.execute(
-            f"CREATE TRIGGER disk_full BEFORE INSERT ON embedfleet.{docs.info.vectors}"
-            " EXECUTE FUNCTION pg_temp_full()"
-        )
+        for number, change in enumerate(triggers):
+            conn.execute(
+                f"CREATE TRIGGER disk_full_{number} BEFORE {change} EXECUTE FUNCTION pg_temp_full()"
+            )
+    yield
+    with fleet.db.transaction() as conn:
+        conn.execute("DROP FUNCTION pg_temp_full CASCADE")
+
+
+# A batch leaves its lease.
+LEAVING = (
+    "UPDATE ON embedfleet.batch FOR EACH ROW WHEN (OLD.state = 'leased' AND NEW.state <> 'leased')"
+)
 
 
 def test_a_full_disk_pauses_the_worker_and_charges_nobody(fleet, worker):
     docs = fleet.collection("docs", model="fake/16")
     job = docs.enqueue(documents(100))
-    fill_up(fleet, docs)
     runtime = worker()
-    assert ["defer", "paused", "paused"] == [runtime.run_one("cpu") for _ in range(3)]
+    with full(fleet, f"INSERT ON embedfleet.{docs.info.vectors}"):
+        assert ["defer", "paused", "paused"] == [runtime.run_one("cpu") for _ in range(3)]
     assert FULL in job.status.reason
     assert [] == docs.failures()
     assert [(0, 0)] == ask(fleet, "SELECT sum(errors), sum(crashes) FROM embedfleet.batch")
-    with fleet.db.transaction() as conn:
-        conn.execute("DROP FUNCTION pg_temp_full CASCADE")
+
+
+def test_a_disk_too_full_to_put_a_batch_back_is_a_reason_all_the_same(fleet, worker):
+    docs = fleet.collection("docs", model="fake/16")
+    job = docs.enqueue(documents(100))
+    runtime = worker()
+    with full(fleet, f"INSERT ON embedfleet.{docs.info.vectors}", LEAVING):
+        assert ["lost", "paused"] == [runtime.run_one("cpu") for _ in range(2)]
+    eventually(lambda: job.status.reason)
+    assert FULL in job.status.reason
+    assert FULL in str(docs.explain(documents(100)[0].key))
+    assert [FULL in each.reason for each in fleet.workers()] == [True]
+    assert [FULL in each.found for each in examine(fleet.settings)].count(True) == 1
+
+
+def test_a_batch_that_fails_on_a_full_disk_is_the_last_that_is_embedded_for_now(fleet):
+    docs = fleet.collection("docs", model="fake/16")
+    docs.enqueue(documents(100))
+
+    def fails(*_):
+        raise ValueError
+
+    embedder = ScriptedEmbedder(docs.info.space, fails)
+    pipeline, _ = pipeline_around(fleet, embedder)
+    with full(fleet, LEAVING):
+        assert ["lost", "paused"] == [pipeline.run_one("cpu") for _ in range(2)]
+    assert 1 == embedder.calls
 
 
 @contextmanager

@@ -183,7 +183,7 @@ def test_a_stop_that_somebody_wrote_pauses_nothing(api_fleet):
         (state,) = [
             key
             for key in attacker.client.keys(f"{PREFIX}*")
-            if attacker.client.type(key) == b"hash" and not key.endswith(b":use")
+            if attacker.client.type(key) == b"hash"
         ]
         stop(attacker, state, words)
         job = ours.enqueue(10, name="more")

@@ -321,7 +321,7 @@ class BatchMachine(RuleBasedStateMachine):
                 "SELECT key, live_version IS DISTINCT FROM version, ARRAY("
                 f" SELECT content FROM {self.chunks} AS c JOIN {self.texts} AS t"
                 " ON t.id = c.text_id WHERE c.document_id = d.id"
-                " AND c.version = d.version ORDER BY position)"
+                " AND (c.version = d.version OR c.id <@ d.kept) ORDER BY position)"
                 f" FROM {self.documents} AS d"
             )
         }
@@ -349,7 +349,8 @@ class BatchMachine(RuleBasedStateMachine):
         stranded = self.rows(
             f"SELECT t.content FROM {self.documents} AS d"
             " JOIN embedfleet.job AS j ON j.id = d.job_id AND j.cancelled_at IS NULL"
-            f" JOIN {self.chunks} AS c ON c.document_id = d.id AND c.version = d.version"
+            f" JOIN {self.chunks} AS c ON c.document_id = d.id"
+            " AND (c.version = d.version OR c.id <@ d.kept)"
             f" JOIN {self.texts} AS t ON t.id = c.text_id"
             " WHERE j.collection_id = %s"
             f" AND NOT EXISTS (SELECT FROM {self.table} AS v WHERE v.text_id = t.id)"

@@ -71,5 +71,5 @@ def test_what_is_paused_or_cancelled_is_not_open(fleet, docs):
         held = "held" if paused or space_paused else "pending"
         state = "cancelled" if cancelled else held
         expected = (job.id, docs.info.id, docs.info.space_id, state, state == "pending", False)
-        found = "SELECT job_id, collection_id, space_id, state, open, limited"
+        found = "SELECT job_id, collection_id, space_id, state, open, has_budget"
         assert [expected] == ask(fleet, f"{found} FROM embedfleet.batch_standing")

@@ -9,9 +9,12 @@ import pytest
 
 from embedfleet.fleet import Fleet
 from embedfleet_schema.errors import KeyMissing
+from embedfleet_schema.store.workers import recent
 from embedfleet_schema.types import Space
 from embedfleet_workers.embedder_cache import EmbedderCache
 from embedfleet_workers.embedding_errors import EmbeddingError
+from plugins.fleets import WorkerMaker, documents, drain
+from plugins.worker_processes import eventually
 
 API = Space("openai", "m", 8, 512)
 
@@ -31,6 +34,13 @@ def cache(fleet: Fleet) -> Iterator[Maker]:
     yield make
     for each in made:
         each.close(models=True)
+
+
+@pytest.mark.torch
+def test_the_row_of_a_worker_says_what_its_model_runs_on(fleet: Fleet, worker: WorkerMaker):
+    fleet.collection("docs", model="all-MiniLM-L6-v2").enqueue(documents(1))
+    assert {"done"} == set(drain(worker(engine="torch")))
+    eventually(lambda: ["cpu: torch, float32"] == [each.device for each in recent(fleet.db)])
 
 
 def fake(dimensions: int) -> Space:

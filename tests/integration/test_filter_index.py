@@ -3,6 +3,7 @@
 import json
 
 import numpy as np
+import psycopg
 import pytest
 
 import embedfleet as ef
@@ -15,9 +16,14 @@ COMPARED = "SELECT embedfleet.compared(%s, %s::jsonb, %s, 5, %s)"
 
 
 @pytest.fixture
-def many(fleet):
-    """A collection with a value that half of the rows have, and one that 12 have."""
-    docs = fleet.collection("docs", model="fake/16")
+def docs(fleet):
+    """A collection that was created without it."""
+    return fleet.collection("docs", model="fake/16", filter_index=False)
+
+
+@pytest.fixture
+def many(fleet, docs):
+    """The same with a value that half of the rows have, and one that 12 have."""
     vectors = np.random.default_rng(1).normal(size=(ROWS, 16)).astype(np.float32)
     fill(fleet, docs, vectors, [{"half": n % 2, "rare": n % 1_000} for n in range(ROWS)])
     return docs
@@ -77,6 +83,31 @@ def test_what_is_not_live_is_not_compared(fleet, many):
     assert nearest(fleet, {"rare": 7}) == compared(many, fleet, {"rare": 7}, always=True)
 
 
+@pytest.mark.parametrize("words", [["--no-filter-index"], []])
+def test_a_new_collection_has_it_unless_it_is_not_wanted(fleet, command, words):
+    command("collection", "create", "notes", "--model", "fake/16", *words)
+    notes = fleet.collection("notes")
+    assert (f"{notes.info.chunks}_filter" if words else None) == notes.index_filters()
+
+
+def test_a_collection_that_is_there_keeps_what_it_has(fleet, docs):
+    assert docs.info == fleet.collection("docs", "fake/16").info
+    assert docs.index_filters() is not None
+
+
+def test_a_search_with_a_filter_is_quick_as_documents_come(fleet):
+    notes = fleet.collection("notes", model="fake/16")
+    vectors = np.random.default_rng(1).normal(size=(ROWS, 16)).astype(np.float32)
+    fill(fleet, notes, vectors, [{"rare": n % 1_000} for n in range(ROWS)])
+    assert compared(notes, fleet, {"rare": 7}) is not None
+
+
+def test_it_is_not_built_where_writers_would_wait_for_it(fleet, many):
+    build = "SELECT embedfleet.create_filter_index(%s)"
+    with pytest.raises(psycopg.errors.ObjectNotInPrerequisiteState, match="has rows"):
+        ask(fleet, build, many.info.id)
+
+
 def test_it_is_built_with_the_other_index_unless_it_is_not_wanted(fleet, docs):
     docs.index(filters=False)
     assert docs.index_filters() == f"{docs.info.chunks}_filter"
@@ -113,7 +144,7 @@ def test_one_of_a_person_serves_as_well(fleet, many):
 
 def test_doctor_names_the_collections_that_miss_it(fleet, many, command, monkeypatch):
     monkeypatch.setattr(filter_index, "MANY_CHUNKS", 10)
-    plain = fleet.collection("plain", model="fake/16")
+    plain = fleet.collection("plain", model="fake/16", filter_index=False)
     vectors = np.random.default_rng(1).normal(size=(100, 16)).astype(np.float32)
     fill(fleet, plain, vectors * 2, [{} for _ in range(100)])
     ask(fleet, "ANALYZE")
@@ -126,8 +157,7 @@ def test_doctor_names_the_collections_that_miss_it(fleet, many, command, monkeyp
     assert "filters" not in {each["subject"] for each in command("doctor", "--json").json}
 
 
-def test_from_the_command_line(fleet, command):
-    docs = fleet.collection("docs", model="fake/16")
+def test_from_the_command_line(docs, command):
     docs.enqueue([ef.Document("a", "a text", {"lang": "en"})])
     both = [f"built {docs.info.vectors}_hnsw", f"built {docs.info.chunks}_filter"]
     assert both == command("index", "docs").out.splitlines()

@@ -1,6 +1,7 @@
 """Readers who try to see more than they may: what is not live yet, and other collections."""
 
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from uuid import uuid4
 
 import psycopg
@@ -94,8 +95,12 @@ def fill(fleet, worker):
     """A collection with one live document, and beside it what its readers must not see."""
     docs = fleet.collection("mine", model="fake/16")
     others = fleet.collection("theirs", model="fake/16")
-    own = ef.Document("own key", "own text", {"own": "metadata"})
+    own = ef.Document("own key", metadata={"own": "metadata"}, chunks=["own text"])
     gone = ef.Document("DRAFTKEY gone", "DRAFTTEXT gone", {"k": "DRAFTMETA"})
+    # What readers see came with a former version, and stayed as it was.
+    for chunks in (own.chunks, [*own.chunks, "DRAFTTEXT former"]):
+        docs.enqueue([replace(own, chunks=chunks)])
+        drain(worker())
     docs.enqueue([own, gone])
     others.enqueue([ef.Document("OTHERKEY", "OTHERTEXT", {"k": "OTHERMETA"})])
     drain(worker())
@@ -208,7 +213,7 @@ def test_nor_does_who_was_granted_a_search(docs, reader, login, name):
 
 
 READABLE = {
-    "_documents_1": ("id, live_version, key", "own key"),
+    "_documents_1": ("id, live_version, live_kept, key", "own key"),
     "_chunks_1": (
         "id, document_id, version, position, text_id, metadata::text",
         '{"own": "metadata"}',

@@ -81,7 +81,8 @@ def test_a_build_that_will_not_fit_is_told_before_it_begins(fleet, docs, command
 
 
 @pytest.mark.parametrize("which", ["vectors", "chunks"])
-def test_a_build_ends_with_its_client(fleet, docs, which):
+def test_a_build_ends_with_its_client(fleet, which):
+    docs = fleet.collection("docs", model="fake/16", filter_index=False)
     fill(fleet, docs, np.ones((50, 16), dtype=np.float32), [{}] * 50)
     variables = {"EMBEDFLEET_DATABASE_URL": fleet.settings.database}
     table = f"embedfleet.{getattr(docs.info, which)}"

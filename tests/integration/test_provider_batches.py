@@ -251,13 +251,13 @@ def test_where_no_room_is_left_the_texts_wait_and_go_in_smaller_files(
     batch_fleet.check()
 
 
-@pytest.mark.parametrize("halted", ["paused_at", "cancelled_at"])
+@pytest.mark.parametrize("stopped", ["paused_at", "cancelled_at"])
 def test_what_a_pause_has_not_come_to_yet_is_not_filed(
-    halted: str, batch_fleet: ProviderBatchFleet
+    stopped: str, batch_fleet: ProviderBatchFleet
 ):
     batch_fleet.enqueue(*names(5))
     with batch_fleet.fleet.db.transaction() as conn:
-        conn.execute(f"UPDATE embedfleet.job SET {halted} = now()")
+        conn.execute(f"UPDATE embedfleet.job SET {stopped} = now()")
     batch_fleet.look()
     assert [] == batch_fleet.provider_batches()
 

@@ -184,7 +184,7 @@ def sign_on(scene: Scene) -> None:
     identity = WorkerIdentity(uuid4(), "host", 1, ["cpu"], 1, "cpu", "0", heartbeat_seconds=15)
     with scene.fleet.db.transaction() as conn:
         workers.register(conn, identity)
-        assert workers.beat(conn, identity.id, batches=1, chunks=1, tokens=1)
+        assert workers.beat(conn, identity, batches=1, chunks=1, tokens=1)
         lease = scene.lease()
         assert {lease.id} == scene.own().heartbeat([(lease.id, lease.attempt)], conn)
         workers.leave(conn, identity.id)
@@ -426,6 +426,7 @@ def test_everything_belongs_to_the_owner_role_and_nobody_else_may_call_its_funct
     assert [("embedfleet_owner",)] == owners
     assert [
         ("compared", "embedfleet_owner", True, path, ["embedfleet_search"]),
+        ("create_filter_index", "embedfleet_owner", True, path, ["embedfleet_producer"]),
         ("create_relations", "embedfleet_owner", True, path, ["embedfleet_producer"]),
         ("create_tables", "embedfleet_owner", False, path, []),
         ("expected_rows", "embedfleet_owner", False, path, []),

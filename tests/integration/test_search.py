@@ -1,14 +1,17 @@
 """Search through the view: order, filters, the index, and what is refused."""
 
+from contextlib import closing
+
 import numpy as np
 import psycopg
 import pytest
 from psycopg import sql
 
 import embedfleet as ef
+from embedfleet_schema.database import Database
 from embedfleet_schema.errors import BadFilter, BadVector
 from embedfleet_schema.statements import load
-from embedfleet_schema.store.search import _parts, _qualified
+from embedfleet_schema.store.search import _parts, _qualified, search
 from plugins.fleets import drain, filled_database
 from plugins.query_plans import nodes
 
@@ -66,7 +69,8 @@ def test_a_hit_tells_all_about_its_chunk(docs):
 
 def test_what_an_index_gives_is_sorted_and_not_taken_for_sorted(fleet, docs):
     docs.index()
-    parts = _parts(docs.info, _qualified(fleet.db, docs.info, docs.embed_query("x")), None, 10)
+    question = sql.Literal(str(docs.embed_query("x").tolist()))
+    parts = _parts(docs.info, _qualified(fleet.db, docs.info, question), None, 10)
     statement = load("search")["nearest"].format(**parts)
     with fleet.db.transaction() as conn:
         conn.execute("SET LOCAL enable_seqscan = off")
@@ -74,6 +78,21 @@ def test_what_an_index_gives_is_sorted_and_not_taken_for_sorted(fleet, docs):
     kinds = [node["Node Type"] for node in nodes(plan)]
     assert "Sort" == kinds[0]
     assert "Incremental Sort" not in kinds
+
+
+def test_a_search_is_planned_no_more_once_it_was_done_some_times(fleet, docs):
+    docs.index()
+    planned = (
+        "SELECT generic_plans > 0 FROM pg_prepared_statements"
+        " WHERE statement ~ 'nearest|embedfleet.compared'"
+    )
+    with closing(Database(fleet.settings.database, max_connections=1)) as db:
+        for number in range(20):
+            vector = docs.embed_query(f"question {number}")
+            for where in (None, {"group": 7}):
+                assert 2 == len(search(db, docs.info, vector, k=2, where=where))
+        with db.transaction() as conn:
+            assert [(True,), (True,)] == conn.execute(planned).fetchall()
 
 
 def test_an_index_is_built_once_and_used(fleet, docs):

@@ -187,6 +187,7 @@ def test_every_function_of_ours_has_the_path(migrated_url):
         ).fetchall()
     names = [
         "compared",
+        "create_filter_index",
         "create_relations",
         "create_tables",
         "expected_rows",

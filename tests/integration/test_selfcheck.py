@@ -15,8 +15,11 @@ from embedfleet_schema.errors import ModelRefused
 from embedfleet_schema.store import collections, space_checks
 from embedfleet_schema.types import Chunking
 from embedfleet_workers.cooling import Cooling
+from embedfleet_workers.embedders import choice
+from embedfleet_workers.embedders.engine import Wanted
 from embedfleet_workers.embedders.local import LocalEmbedder
-from embedfleet_workers.selfcheck import AGREEMENT, agreement, checked_embedder, probe_texts
+from embedfleet_workers.embedders.probes import agreement, probe_texts
+from embedfleet_workers.selfcheck import AGREEMENT, checked_embedder
 from plugins.fleets import ask, batches_of, drain, filled_database
 from plugins.local_models import LocalModel
 from plugins.pipelines import ScriptedEmbedder, pipeline_around
@@ -25,7 +28,16 @@ from plugins.servers import fresh_database
 TEXTS = [f"The cat number {n} sits beside the dog and reads." for n in range(20)]
 pytestmark = pytest.mark.torch
 
+TORCH = Wanted("torch")
 HOW_THEY_STAND = "SELECT state, attempt, errors, reason FROM embedfleet.batch ORDER BY id"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def with_pytorch():
+    """Each test changes a model: to convert each of them would take longer than all the rest."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("EMBEDFLEET_ENGINE", "torch")
+        yield
 
 
 def documents(texts):
@@ -165,7 +177,7 @@ def space(fleet, embedded):
 
 
 def load(space, directory):
-    return lambda: LocalEmbedder(space, directory, threads=1)
+    return lambda: LocalEmbedder(space, directory, threads=1, wanted=TORCH)
 
 
 def other(model, tmp_path):
@@ -208,11 +220,25 @@ def test_half_precision_is_the_same_model(fleet, space, local_model, precision):
     import torch
 
     def halved():
-        embedder = LocalEmbedder(space, local_model.directory, threads=1)
-        embedder._forward._model.to(getattr(torch, precision))
+        embedder = load(space, local_model.directory)()
+        embedder._forward._engine._model.to(getattr(torch, precision))
         return embedder
 
-    embedder = checked_embedder(fleet.db, space, halved, records=True)
+    assert_the_same_and_not_equal(fleet, space, halved)
+
+
+def test_openvino_in_half_precision_is_the_same_model(fleet, space, local_model, monkeypatch):
+    monkeypatch.setattr(choice, "cpu_flags", lambda: {"avx512_bf16"})
+    wanted = Wanted("openvino", "half")
+
+    def halved():
+        return LocalEmbedder(space, local_model.directory, threads=1, wanted=wanted)
+
+    assert_the_same_and_not_equal(fleet, space, halved)
+
+
+def assert_the_same_and_not_equal(fleet, space, load):
+    embedder = checked_embedder(fleet.db, space, load, records=True)
     recorded = space_checks.find(fleet.db, space)
     found = agreement(recorded.vectors[:-1], embedder.embed(recorded.texts, "document"))
     assert AGREEMENT < found.min() < 1

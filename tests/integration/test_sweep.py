@@ -59,7 +59,7 @@ def test_a_worker_that_fell_silent_is_charged_with_a_crash(fleet, registered):
 def test_a_worker_that_was_cut_off_and_lives_is_charged_with_nothing(fleet, registered):
     lease = claimed_and_expired(fleet, registered)
     with fleet.db.transaction() as conn:
-        workers.beat(conn, registered.id, batches=0, chunks=0, tokens=0)
+        workers.beat(conn, registered, batches=0, chunks=0, tokens=0)
     sweep(fleet.db)
     assert [(0, "pending")] == crashes_of(fleet, lease)
 

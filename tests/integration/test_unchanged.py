@@ -3,6 +3,7 @@
 import hashlib
 
 import embedfleet as ef
+from embedfleet_producer.cutting import Cutter
 from plugins.fleets import ask, drain
 
 TEXT = "one two. three four\nfive six."
@@ -59,6 +60,24 @@ def test_markdown_from_before_gets_its_headings_and_nothing_is_embedded_again(fl
     assert (True, 0) == cut(docs, document)
     assert (False, 0) == cut(docs, document)
     assert [{"headings": ["One"]}] == [hit.metadata for hit in docs.search("x")]
+
+
+def test_a_release_that_cuts_otherwise_leaves_unchanged_documents_as_they_are(
+    fleet, worker, monkeypatch
+):
+    docs = fleet.collection("docs", model="fake/16", chunking=ef.Chunking(size=4))
+    text = "One two. Three four five six. Seven."
+    assert (True, 1) == cut(docs, ef.Document("a", text))
+    drain(worker())
+    former = [hit.content for hit in docs.search("x")]
+    halves = [(0, len(text) // 2), (len(text) // 2, len(text))]
+    monkeypatch.setattr(Cutter, "_cut", lambda cutter, offsets, mode: halves)
+    assert (False, 0) == cut(docs, ef.Document("a", text))
+    assert former == [hit.content for hit in docs.search("x")]
+    # A document that changes for another reason is cut in the new way.
+    assert (True, 1) == cut(docs, ef.Document("a", text, {"read": True}))
+    drain(worker())
+    assert former != [hit.content for hit in docs.search("x")]
 
 
 def test_marks_are_a_change_that_costs_no_embedding(fleet, worker):

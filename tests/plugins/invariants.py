@@ -30,7 +30,7 @@ QUIET_S = 90.0
 WITHOUT_VECTOR = """
 SELECT d.key, c.position
 FROM embedfleet.{documents} AS d
-JOIN embedfleet.{chunks} AS c ON c.document_id = d.id AND c.version = d.live_version
+JOIN embedfleet.{chunks} AS c ON c.document_id = d.id AND {in_live}
 WHERE NOT EXISTS (SELECT FROM embedfleet.{vectors} AS v WHERE v.text_id = c.text_id)
     AND NOT EXISTS (
         SELECT FROM embedfleet.failure AS f

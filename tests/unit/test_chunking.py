@@ -11,6 +11,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from embedfleet_producer.chunking import Chunker, PreparedChunk, settled
 from embedfleet_producer.cutting import Cutter
 from embedfleet_producer.graphemes import grapheme_end, grapheme_start
+from embedfleet_producer.ruler import Ruler
 from embedfleet_producer.tokens import Cl100kCounter, FileCounter, TokenCounter, counter_for
 from embedfleet_schema.catalogue.space_lookup import resolve_space
 from embedfleet_schema.errors import BadChunking
@@ -214,7 +215,7 @@ def test_indented_code_with_overlap_is_cut_like_other_markdown():
 def test_a_text_that_the_splitter_fails_on_is_cut_without_it_and_spares_its_neighbours(monkeypatch):
     fragile = Cutter(counter("bytes"), size=8, overlap=2)
     splitter = MarkdownSplitter.from_huggingface_tokenizer(counter("bytes").tokenizer, 8, 2)
-    monkeypatch.setattr(fragile, "_splitter", lambda mode: splitter)
+    monkeypatch.setattr(fragile, "_splitter", lambda ruler, mode: splitter)
     bad, good = "é```\n\t\xa0bb\n---", "alpha beta gamma"
     with pytest.raises(BaseException, match="Invalid byte sequence"):
         splitter.chunk_indices(bad)
@@ -223,6 +224,15 @@ def test_a_text_that_the_splitter_fails_on_is_cut_without_it_and_spares_its_neig
     prepared = [PreparedChunk(Chunk(bad[a:b], a, b), tokens) for a, b, tokens, _ in cut]
     check(bad, prepared, "bytes", 8)
     assert ["alpha", "beta", "gamma"] == [good[a:b] for a, b, *_ in neighbour]
+
+
+def test_an_interrupt_while_the_splitter_asks_is_no_fault_of_the_splitter(monkeypatch):
+    def interrupt(ruler, piece):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Ruler, "__call__", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        chunker(size=8).chunk("Some words. " * 50)
 
 
 HOSTILE = {

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 from tokenizers import Tokenizer
@@ -11,21 +9,14 @@ from tokenizers import Tokenizer
 from embedfleet_schema.catalogue.model_files import find_model
 from embedfleet_schema.errors import ModelNotFound, ModelRefused, WorkerStartFailed
 from embedfleet_schema.types import Space
+from embedfleet_workers.embedders.engine import Wanted
 from embedfleet_workers.embedders.forward import PackedForward, PlainForward
 from embedfleet_workers.embedders.local import LocalEmbedder
 from embedfleet_workers.embedding_errors import EmbeddingError
+from plugins.random_models import SIZES, bert, saved, space
 
 pytestmark = pytest.mark.torch
 
-SIZES = {
-    "vocab_size": 30_522,
-    "hidden_size": 32,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "intermediate_size": 64,
-    "max_position_embeddings": 66,
-    "pad_token_id": 0,
-}
 TEXTS = [
     "one",
     "",
@@ -36,34 +27,19 @@ TEXTS = [
 ]
 
 
-def saved(directory: Path, model, pooling="mean", side="right", extra=(), **options) -> Path:
-    """A sentence-transformers model in a directory, with the tokenizer of MiniLM."""
-    from sentence_transformers import SentenceTransformer
-    from sentence_transformers.base.modules import Transformer
-    from sentence_transformers.sentence_transformer.modules import Pooling
-    from transformers import AutoTokenizer
+TORCH = Wanted(engine="torch")
+SMALL_PACKS = Wanted(engine="torch", padded_tokens=512)
 
-    backbone = directory / "backbone"
-    model.save_pretrained(backbone)
-    tokenizer = AutoTokenizer.from_pretrained(find_model("all-MiniLM-L6-v2"), padding_side=side)
-    tokenizer.model_max_length = 64
-    tokenizer.save_pretrained(backbone)
-    first = Transformer(str(backbone))
-    modules = [first, Pooling(32, pooling, **options), *extra]
-    SentenceTransformer(modules=modules, device="cpu").save(str(directory / "model"))
-    return directory / "model"
+each_engine = pytest.mark.parametrize("engine", ["torch", "openvino"])
 
 
-def bert(seed=0):
-    import torch
-    from transformers import BertConfig, BertModel
-
-    torch.manual_seed(seed)
-    return BertModel(BertConfig(**SIZES), add_pooling_layer=False)
-
-
-def space(dimensions=32, *, normalized=False, **prompts):
-    return Space("local", "tiny", dimensions, 64, normalized=normalized, **prompts)
+def packed(directory, engine, described=None, threads=2):
+    """An embedder in float32 that took the engine, and packs."""
+    wanted = Wanted(engine=engine, precision="float32")
+    embedder = LocalEmbedder(described or space(), directory, threads=threads, wanted=wanted)
+    assert isinstance(embedder._forward, PackedForward)
+    assert (engine, "float32") == (embedder.engine, embedder.precision)
+    return embedder
 
 
 def smallest_cosine(one, other):
@@ -80,49 +56,52 @@ def assert_equals_encode(directory, embedder, prompt=""):
     assert smallest_cosine(expected, embedder.embed(TEXTS, kind)) >= 0.99999
 
 
+@each_engine
 @pytest.mark.parametrize("pooling", ["mean", "cls", "max", "lasttoken", "weightedmean"])
-def test_every_pooling_gives_the_vectors_of_encode(tmp_path, pooling):
+def test_every_pooling_gives_the_vectors_of_encode(tmp_path, pooling, engine):
     directory = saved(tmp_path, bert(), pooling)
-    embedder = LocalEmbedder(space(), directory, threads=2)
-    assert isinstance(embedder._forward, PackedForward)
-    assert_equals_encode(directory, embedder)
+    assert_equals_encode(directory, packed(directory, engine))
 
 
-def test_a_causal_model_that_pads_on_the_left_gives_the_vectors_of_encode(tmp_path):
+@each_engine
+def test_a_causal_model_that_pads_on_the_left_gives_the_vectors_of_encode(tmp_path, engine):
     from transformers import Qwen3Config, Qwen3Model
 
     config = Qwen3Config(**SIZES, num_key_value_heads=2, head_dim=8)
     directory = saved(tmp_path, Qwen3Model(config), "lasttoken", "left")
-    embedder = LocalEmbedder(space(), directory, threads=2)
+    # OpenVINO's answer holds no numbers where all that a token may look at is padding.
+    wanted = Wanted(engine, "float32")
+    embedder = LocalEmbedder(space(), directory, threads=2, wanted=wanted)
     assert isinstance(embedder._forward, PackedForward)
     assert_equals_encode(directory, embedder)
 
 
-def test_positions_counted_from_the_padding_give_the_vectors_of_encode(tmp_path):
+@each_engine
+def test_positions_counted_from_the_padding_give_the_vectors_of_encode(tmp_path, engine):
     from transformers import XLMRobertaConfig, XLMRobertaModel
 
     directory = saved(tmp_path, XLMRobertaModel(XLMRobertaConfig(**SIZES), add_pooling_layer=False))
-    assert_equals_encode(directory, LocalEmbedder(space(), directory, threads=2))
+    assert_equals_encode(directory, packed(directory, engine))
 
 
-def test_dense_and_normalize_modules_are_run(tmp_path):
+@each_engine
+def test_dense_and_normalize_modules_are_run(tmp_path, engine):
     from sentence_transformers.base.modules import Dense, Normalize
 
     directory = saved(tmp_path, bert(), extra=(Dense(32, 16), Normalize()))
-    embedder = LocalEmbedder(space(16, normalized=True), directory, threads=2)
-    assert_equals_encode(directory, embedder)
+    assert_equals_encode(directory, packed(directory, engine, space(16, normalized=True)))
 
 
-def test_prompts_are_put_before_the_texts(tmp_path):
+@each_engine
+def test_prompts_are_put_before_the_texts(tmp_path, engine):
     directory = saved(tmp_path, bert())
-    embedder = LocalEmbedder(space(query_prompt="search for: "), directory, threads=1)
-    assert isinstance(embedder._forward, PackedForward)
+    embedder = packed(directory, engine, space(query_prompt="search for: "), threads=1)
     assert_equals_encode(directory, embedder, "search for: ")
 
 
 def test_pooling_that_leaves_the_prompt_out_gives_the_vectors_of_encode(tmp_path):
     directory = saved(tmp_path, bert(), include_prompt=False)
-    embedder = LocalEmbedder(space(query_prompt="search for: "), directory, threads=1)
+    embedder = LocalEmbedder(space(query_prompt="search for: "), directory, threads=1, wanted=TORCH)
     assert isinstance(embedder._forward, PlainForward)
     assert_equals_encode(directory, embedder, "search for: ")
 
@@ -135,7 +114,7 @@ def test_a_static_model_goes_through_encode_and_is_counted_without_special_token
     tokenizer.no_truncation()
     static = StaticEmbedding(tokenizer, embedding_dim=32)
     SentenceTransformer(modules=[static], device="cpu").save(str(tmp_path / "model"))
-    embedder = LocalEmbedder(space(), tmp_path / "model", threads=1)
+    embedder = LocalEmbedder(space(), tmp_path / "model", threads=1, wanted=TORCH)
     assert isinstance(embedder._forward, PlainForward)
     assert embedder.count_tokens(["three plain words", "word " * 600]) == [3, 600]
     texts = ["one", "two words"]
@@ -145,7 +124,9 @@ def test_a_static_model_goes_through_encode_and_is_counted_without_special_token
 
 def test_a_space_that_cuts_earlier_than_the_model_is_obeyed(tmp_path):
     directory = saved(tmp_path, bert())
-    embedder = LocalEmbedder(Space("local", "tiny", 32, 8, normalized=False), directory, threads=1)
+    embedder = LocalEmbedder(
+        Space("local", "tiny", 32, 8, normalized=False), directory, threads=1, wanted=TORCH
+    )
     cut, longer = embedder.embed(["a b c d e f", "a b c d e f g h i"], "document")
     np.testing.assert_allclose(cut, longer, atol=1e-6)
 
@@ -159,7 +140,7 @@ def test_a_space_that_cuts_earlier_than_the_model_is_obeyed(tmp_path):
 )
 def test_a_model_that_does_not_fit_its_space_is_refused(tmp_path, wrong, reason):
     with pytest.raises(ModelRefused, match=reason):
-        LocalEmbedder(wrong, saved(tmp_path, bert()), threads=1)
+        LocalEmbedder(wrong, saved(tmp_path, bert()), threads=1, wanted=TORCH)
 
 
 def test_a_model_that_lacks_weights_is_refused(tmp_path):
@@ -170,19 +151,19 @@ def test_a_model_that_lacks_weights_is_refused(tmp_path):
     del weights["encoder.layer.1.output.dense.weight"]
     save_file(weights, file, metadata={"format": "pt"})
     with pytest.raises(ModelRefused, match=r"lacks weights .*encoder.layer.1.output.dense.weight"):
-        LocalEmbedder(space(), file.parent, threads=1)
+        LocalEmbedder(space(), file.parent, threads=1, wanted=TORCH)
 
 
 def test_an_empty_directory_is_no_model(tmp_path):
     with pytest.raises(ModelNotFound):
-        LocalEmbedder(space(), tmp_path, threads=1)
+        LocalEmbedder(space(), tmp_path, threads=1, wanted=TORCH)
 
 
 def test_damaged_weights_are_reported_with_their_directory(tmp_path):
     directory = saved(tmp_path, bert())
     (directory / "model.safetensors").write_bytes(b"not weights")
     with pytest.raises(ModelNotFound, match=str(directory)):
-        LocalEmbedder(space(), directory, threads=1)
+        LocalEmbedder(space(), directory, threads=1, wanted=TORCH)
 
 
 def test_a_cuda_device_that_is_not_there_is_a_clear_error(tmp_path, monkeypatch):
@@ -194,7 +175,7 @@ def test_a_cuda_device_that_is_not_there_is_a_clear_error(tmp_path, monkeypatch)
 def test_loading_prints_nothing(tmp_path, capfd):
     directory = saved(tmp_path, bert())
     capfd.readouterr()
-    LocalEmbedder(space(), directory, threads=1).embed(TEXTS, "document")
+    LocalEmbedder(space(), directory, threads=1, wanted=TORCH).embed(TEXTS, "document")
     assert capfd.readouterr() == ("", "")
 
 
@@ -218,9 +199,10 @@ class Scarce:
 @pytest.fixture
 def scarce(tmp_path, monkeypatch):
     def load(tokens):
-        embedder = LocalEmbedder(space(), saved(tmp_path, bert()), threads=1, padded_tokens=512)
-        device = Scarce(embedder._forward._forward, tokens)
-        monkeypatch.setattr(embedder._forward, "_forward", device)
+        embedder = LocalEmbedder(space(), saved(tmp_path, bert()), threads=1, wanted=SMALL_PACKS)
+        engine = embedder._forward._engine
+        device = Scarce(engine._run, tokens)
+        monkeypatch.setattr(engine, "_run", device)
         return embedder, device
 
     return load
@@ -268,7 +250,7 @@ def test_a_model_whose_vectors_depend_on_their_neighbours_is_refused(tmp_path, m
     monkeypatch.setattr(PlainForward, "__call__", tilted(plain))
     monkeypatch.setattr(PackedForward, "__call__", tilted(packed))
     with pytest.raises(ModelRefused, match="batched with"):
-        LocalEmbedder(space(), directory, threads=1)
+        LocalEmbedder(space(), directory, threads=1, wanted=TORCH)
 
 
 def test_packing_that_changes_vectors_is_dropped_for_encode(tmp_path, monkeypatch, caplog):
@@ -277,6 +259,6 @@ def test_packing_that_changes_vectors_is_dropped_for_encode(tmp_path, monkeypatc
     monkeypatch.setattr(
         PackedForward, "__call__", lambda self, texts, kind: packed(self, texts, kind)[:, ::-1]
     )
-    embedder = LocalEmbedder(space(), directory, threads=1)
+    embedder = LocalEmbedder(space(), directory, threads=1, wanted=TORCH)
     assert isinstance(embedder._forward, PlainForward)
     assert "using encode()" in caplog.text

@@ -2,7 +2,7 @@ import sys
 from collections.abc import Iterator
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from tiny_models import word_tokenizer, write_model
 
@@ -11,7 +11,7 @@ from embedfleet_producer.tokens import Cl100kCounter, FileCounter, TokenCounter,
 from embedfleet_schema.catalogue import model_files
 from embedfleet_schema.catalogue.hub import Hub
 from embedfleet_schema.catalogue.space_lookup import resolve_space
-from embedfleet_schema.catalogue.vocabulary import cl100k_count
+from embedfleet_schema.catalogue.vocabulary import cl100k as vocabulary
 from embedfleet_schema.errors import ExtraMissing, ModelNotFound
 from embedfleet_schema.types import Chunking, Space
 
@@ -152,19 +152,10 @@ def test_what_looks_like_a_special_token_is_counted_as_the_text_that_it_is(cl100
     assert [sum(alone)] == whole
 
 
-@settings(max_examples=300)
-@given(st.text(st.characters(exclude_categories=["Cs"])), st.sampled_from(["", "\n", " "]))
-def test_two_writings_of_the_vocabulary_count_alike(cl100k, text, tail):
-    """The splitter's is another library: a piece that it leaves whole has no more than its size."""
-    text = (text + tail) * 3
-    (tokens,) = counts(cl100k, [text])
-    if not text.strip() or tokens < 2:
-        return
+def test_tokens_that_are_parts_of_characters_end_where_these_end(cl100k):
+    (offsets,) = cl100k.offsets(["漢 is 字."])
 
-    exact = cl100k.splitter("text", tokens, 0, trim=False)
-    tight = cl100k.splitter("text", tokens - 1, 0, trim=False)
-    assert [text] == exact.chunks(text)
-    assert [text] != tight.chunks(text)
+    assert [1, 1, 4, 6, 7] == offsets.ends.tolist()
 
 
 @given(st.lists(st.text(st.characters(exclude_categories=["Cs"])), max_size=5))
@@ -227,7 +218,7 @@ def test_the_chunking_can_name_openais_vocabulary(name):
 
 
 def test_without_the_package_of_the_vocabulary_the_extra_is_named(monkeypatch):
-    cl100k_count.cache_clear()
+    vocabulary.cache_clear()
     monkeypatch.setitem(sys.modules, "bpe_openai", None)
     with pytest.raises(ExtraMissing, match=r"pip install 'embedfleet\[api\]'"):
         Cl100kCounter()

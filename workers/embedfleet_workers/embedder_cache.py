@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections import OrderedDict
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from embedfleet_schema.catalogue.api_models import API_PROVIDERS
@@ -12,7 +13,8 @@ from embedfleet_schema.database import Database
 from embedfleet_schema.settings import Settings
 from embedfleet_schema.types import Space
 from embedfleet_workers.embedders import load_embedder
-from embedfleet_workers.embedders.protocol import Embedder
+from embedfleet_workers.embedders.engine import Wanted
+from embedfleet_workers.embedders.protocol import Embedder, RunsHere
 from embedfleet_workers.selfcheck import checked_embedder
 
 if TYPE_CHECKING:
@@ -31,6 +33,7 @@ class EmbedderCache:
         records: as for `checked_embedder`.
         faults: as for `load_embedder`.
         most: how many models of this machine are kept, those used last; None keeps all.
+        tell: is told what a model runs on and with: `cpu: openvino, half`.
     """
 
     def __init__(
@@ -42,6 +45,7 @@ class EmbedderCache:
         records: bool,
         faults: str = "",
         most: int | None = None,
+        tell: Callable[[str], object] = lambda _: None,
     ) -> None:
         self._settings = settings
         self._db = db
@@ -49,6 +53,7 @@ class EmbedderCache:
         self._records = records
         self._faults = faults
         self._most = most
+        self._tell = tell
         self._lock = threading.Lock()
         self._loaded: OrderedDict[tuple[Space, str], Embedder] = OrderedDict()
         self._api: ApiEmbedderFactory | None = None
@@ -70,6 +75,7 @@ class EmbedderCache:
                     allowed_models=self._settings.allowed_models,
                     records=self._records,
                 )
+                self._say(self._loaded[key], device)
                 self._make_room()
             self._loaded.move_to_end(key)
             return self._loaded[key]
@@ -92,6 +98,13 @@ class EmbedderCache:
         for key in here[: -self._most] if self._most else ():
             del self._loaded[key]
 
+    def _say(self, embedder: Embedder, device: str) -> None:
+        """What a model runs with is to be seen: in the log, and beside the worker."""
+        if isinstance(embedder, RunsHere):
+            runs_on = f"{device}: {embedder.engine}, {embedder.precision}"
+            log.info("%s runs on %s", embedder.space.name, runs_on)
+            self._tell(runs_on)
+
     def _load(self, space: Space, device: str) -> Embedder:
         return load_embedder(
             space,
@@ -99,6 +112,11 @@ class EmbedderCache:
             threads=self._threads,
             allowed_models=self._settings.allowed_models,
             faults=self._faults,
+            wanted=Wanted(
+                self._settings.engine,
+                self._settings.precision,
+                converted=self._settings.cache / "converted",
+            ),
             api=self._api_factory() if space.provider in API_PROVIDERS else None,
         )
 

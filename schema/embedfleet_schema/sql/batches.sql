@@ -37,7 +37,7 @@ SELECT CASE
             AND h.text_id IN (SELECT unnest(%(texts)s::bigint[]))
     )
     THEN 'overlaps'
-END AS obstacle, s.limited AS has_budget
+END AS obstacle, s.has_budget
 FROM embedfleet.batch_standing AS s
 WHERE s.job_id = %(job_id)s;
 

@@ -29,6 +29,10 @@ RETURNING id;
 -- Its tables and its view, made by a function of the schema's owner (see migration 0017).
 SELECT embedfleet.create_relations(%(collection_id)s);
 
+-- name: create_filter_index
+-- Of a new collection (see migration 0025).
+SELECT embedfleet.create_filter_index(%(collection_id)s);
+
 -- name: drop_view
 DROP VIEW IF EXISTS embedfleet.{name} {behaviour};
 
@@ -136,41 +140,77 @@ FROM (
 ORDER BY n.name;
 
 -- name: counts
--- Of one collection, or of all. Each table is looked up by its name: a planner may look through the
--- whole catalog for each collection instead.
+-- How much there is in collections: in those of `sizes`, which says what that takes on disk.
 SELECT c.id, coalesce(k.documents, 0) AS documents, coalesce(k.live_documents, 0) AS live_documents,
     coalesce(k.chunks, 0) AS chunks, coalesce(k.vectors, 0) AS vectors,
-    coalesce(k.failures, 0) AS failures, t.bytes, t.vector_bytes,
-    EXISTS (
-        SELECT
-        FROM pg_index AS i
-        JOIN pg_class AS n ON n.oid = i.indexrelid
-        JOIN pg_am AS a ON a.oid = n.relam
-        WHERE i.indrelid = t.vectors AND a.amname = 'hnsw' AND i.indisvalid
-        OFFSET 0
-    ) AS indexed
+    coalesce(k.failures, 0) AS failures, coalesce(t.bytes, 0)::bigint AS bytes,
+    coalesce(t.vector_bytes, 0)::bigint AS vector_bytes, coalesce(t.indexed, false) AS indexed
 FROM embedfleet.collection AS c
 LEFT JOIN (
     {of_collections}
 ) AS k ON k.collection_id = c.id
+{sizes};
+
+-- name: measured
+-- A part of `counts`: of one collection, as it is now. Each table is looked up by its name: a planner
+-- may look through the whole catalog instead.
 CROSS JOIN LATERAL (
-    SELECT max(n.oid) FILTER (WHERE n.of_vectors) AS vectors,
-        coalesce(sum(n.size), 0)::bigint AS bytes,
-        coalesce(sum(n.size) FILTER (WHERE n.of_vectors), 0)::bigint AS vector_bytes
+    SELECT sum(n.size) AS bytes, sum(n.size) FILTER (WHERE n.of_vectors) AS vector_bytes,
+        bool_or(n.indexed) AS indexed
     FROM (
-        SELECT r.oid, r.of_vectors, pg_total_relation_size(r.oid) AS size
+        SELECT r.of_vectors, pg_total_relation_size(r.oid) AS size,
+            EXISTS (
+                SELECT
+                FROM pg_index AS i
+                JOIN pg_class AS x ON x.oid = i.indexrelid
+                JOIN pg_am AS a ON a.oid = x.relam
+                WHERE i.indrelid = r.oid AND a.amname = 'hnsw' AND i.indisvalid
+                OFFSET 0
+            ) AS indexed
         FROM (
-            SELECT to_regclass(format('embedfleet.%%I', name))::oid AS oid, of_vectors
-            FROM (VALUES
-                ('_documents_' || c.id, false), ('_chunks_' || c.id, false),
-                ('_texts_' || c.id, false), ('_vectors_' || c.id || '_' || c.space_id, true)
-            ) AS v (name, of_vectors)
+            SELECT to_regclass(format('embedfleet.%%I', v.name))::oid AS oid, v.of_vectors
+            FROM (VALUES {tables}) AS v (name, of_vectors)
             OFFSET 0
         ) AS r
         OFFSET 0
     ) AS n
 ) AS t
-WHERE %(collection_id)s::bigint IS NULL OR c.id = %(collection_id)s;
+WHERE c.id = %(collection_id)s;
+
+-- name: estimated
+-- The same of all, as the last vacuum or analyze of each table found it: to measure a table, PostgreSQL
+-- opens it with its policies.
+LEFT JOIN (
+    WITH indexes AS (
+        SELECT i.indrelid AS oid, sum(x.relpages) AS pages,
+            bool_or(a.amname = 'hnsw' AND i.indisvalid) AS indexed
+        FROM pg_index AS i
+        JOIN pg_class AS x ON x.oid = i.indexrelid
+        JOIN pg_am AS a ON a.oid = x.relam
+        GROUP BY i.indrelid
+    )
+    SELECT c.id, sum(n.bytes) AS bytes, sum(n.bytes) FILTER (WHERE v.of_vectors) AS vector_bytes,
+        bool_or(n.indexed) AS indexed
+    FROM embedfleet.collection AS c
+    CROSS JOIN LATERAL (VALUES {tables}) AS v (name, of_vectors)
+    JOIN (
+        SELECT r.relname AS name, i.indexed,
+            current_setting('block_size')::bigint * (
+                r.relpages + coalesce(i.pages, 0) + coalesce(o.relpages, 0) + coalesce(k.pages, 0)
+            ) AS bytes
+        FROM pg_class AS r
+        LEFT JOIN indexes AS i ON i.oid = r.oid
+        LEFT JOIN pg_class AS o ON o.oid = r.reltoastrelid
+        LEFT JOIN indexes AS k ON k.oid = r.reltoastrelid
+        WHERE r.relnamespace = 'embedfleet'::regnamespace AND r.relkind = 'r'
+    ) AS n ON n.name = v.name
+    GROUP BY c.id
+) AS t ON t.id = c.id;
+
+-- name: tables
+-- A part of both: the tables of a collection `c` by name, and which has the vectors.
+('_documents_' || c.id, false), ('_chunks_' || c.id, false), ('_texts_' || c.id, false),
+('_vectors_' || c.id || '_' || c.space_id, true);
 
 -- name: indexes
 -- The HNSW indexes of a vector table and whether each is usable.

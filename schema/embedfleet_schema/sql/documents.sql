@@ -18,13 +18,13 @@ FOR UPDATE;
 -- live before are `new`.
 WITH live AS (
     UPDATE embedfleet.{documents} AS d
-    SET live_version = d.version
+    SET live_version = d.version, live_kept = d.kept
     WHERE d.id = ANY (%(documents)s)
         AND d.live_version IS DISTINCT FROM d.version
         AND NOT EXISTS (
             SELECT
             FROM embedfleet.{chunks} AS c
-            WHERE c.document_id = d.id AND c.version = d.version
+            WHERE c.document_id = d.id AND {in_newest}
                 AND NOT EXISTS (SELECT FROM embedfleet.{vectors} AS v WHERE v.text_id = c.text_id)
                 AND NOT EXISTS (
                     SELECT FROM embedfleet.failure AS f
@@ -55,7 +55,7 @@ WITH gone AS (
         FROM embedfleet.{documents} AS d
         JOIN embedfleet.{chunks} AS c ON c.document_id = d.id
         WHERE d.id = ANY (%(documents)s::bigint[])
-            AND c.version <> d.version AND c.version IS DISTINCT FROM d.live_version
+            AND ({in_newest} OR {in_live}) IS NOT TRUE
         LIMIT %(limit)s
     ))
     RETURNING text_id
@@ -91,8 +91,8 @@ WITH gone AS (
 
 -- name: weigh
 -- How many chunks the documents of some keys have in the versions that count, and whether a removal
--- of theirs was cut off.
-SELECT d.key, d.digest = '' AS hidden, (
+-- of theirs was cut off. The last position tells, where no version keeps chunks of former ones.
+SELECT d.key, d.digest = '' AS hidden, CASE WHEN d.kept IS NULL AND d.live_kept IS NULL THEN (
     SELECT coalesce(sum(last.position + 1), 0)
     FROM (VALUES (d.version), (nullif(d.live_version, d.version))) AS v (number)
     CROSS JOIN LATERAL (
@@ -100,7 +100,9 @@ SELECT d.key, d.digest = '' AS hidden, (
         FROM embedfleet.{chunks}
         WHERE document_id = d.id AND version = v.number
     ) AS last
-)::bigint AS chunks
+) ELSE (
+    SELECT count(*) FROM embedfleet.{chunks} WHERE document_id = d.id
+) END::bigint AS chunks
 FROM embedfleet.{documents} AS d
 WHERE d.key = ANY (%(keys)s);
 
@@ -108,7 +110,8 @@ WHERE d.key = ANY (%(keys)s);
 -- Readers see none of their chunks any more, and no text is taken for theirs.
 WITH hidden AS (
     UPDATE embedfleet.{documents} AS d
-    SET version = d.version + 1, live_version = d.version + 1, digest = ''
+    SET version = d.version + 1, live_version = d.version + 1, digest = '', kept = NULL,
+        live_kept = NULL
     FROM (
         SELECT id, live_version IS NULL AS new
         FROM embedfleet.{documents}
@@ -182,16 +185,20 @@ starts_with({key}, {prefix});
 -- A page of documents by key, after one that was seen; `live` where readers see the newest version.
 SELECT d.key, d.source, c.chunks, d.live_version IS NOT DISTINCT FROM d.version AS live, d.updated_at
 FROM (
-    SELECT id, key, source, version, live_version, updated_at
+    SELECT id, key, source, version, live_version, kept, updated_at
     FROM embedfleet.{documents}
     WHERE key > %(after)s AND {begins}
     ORDER BY key
     LIMIT %(limit)s
 ) AS d
 CROSS JOIN LATERAL (
-    SELECT count(*) AS chunks
-    FROM embedfleet.{chunks}
-    WHERE document_id = d.id AND version = d.version
+    SELECT (
+        SELECT count(*)
+        FROM embedfleet.{chunks}
+        WHERE document_id = d.id AND version = d.version
+    ) + CASE WHEN d.kept IS NULL THEN 0 ELSE (
+        SELECT count(*) FROM embedfleet.{chunks} WHERE document_id = d.id AND id <@ d.kept
+    ) END AS chunks
 ) AS c
 ORDER BY d.key;
 
@@ -225,7 +232,7 @@ LIMIT %(limit)s;
 -- A part of `matching`.
 AND EXISTS (
     SELECT FROM embedfleet.{chunks} AS c
-    WHERE c.document_id = d.id AND c.version = d.version AND ({where})
+    WHERE c.document_id = d.id AND {in_newest} AND ({where})
 );
 
 -- name: clear_rejections

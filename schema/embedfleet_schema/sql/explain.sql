@@ -9,7 +9,7 @@ SELECT d.id, d.version, d.live_version, d.job_id, d.source, j.cancelled_at IS NO
     count(c.id) FILTER (WHERE v.text_id IS NOT NULL) AS stored
 FROM embedfleet.{documents} AS d
 LEFT JOIN embedfleet.job AS j ON j.id = d.job_id
-LEFT JOIN embedfleet.{chunks} AS c ON c.document_id = d.id AND c.version = d.version
+LEFT JOIN embedfleet.{chunks} AS c ON c.document_id = d.id AND {in_newest}
 LEFT JOIN embedfleet.{vectors} AS v ON v.text_id = c.text_id
 WHERE d.key = %(key)s
 GROUP BY d.id, j.id;
@@ -23,9 +23,10 @@ WHERE collection_id = %(collection_id)s AND document_key = %(key)s;
 -- name: failures
 -- Chunks of the newest version that have a failure and no vector.
 SELECT c.position, f.code, f.reason, f.attempts
-FROM embedfleet.{chunks} AS c
+FROM embedfleet.{documents} AS d
+JOIN embedfleet.{chunks} AS c ON c.document_id = d.id AND {in_newest}
 JOIN embedfleet.failure AS f ON f.collection_id = %(collection_id)s AND f.text_id = c.text_id
-WHERE c.document_id = %(document_id)s AND c.version = %(version)s
+WHERE d.id = %(document_id)s
     AND NOT EXISTS (SELECT FROM embedfleet.{vectors} AS v WHERE v.text_id = c.text_id)
 ORDER BY c.position;
 
@@ -35,9 +36,10 @@ ORDER BY c.position;
 -- first of them are to be said, and there may be many.
 WITH missing AS MATERIALIZED (
     SELECT DISTINCT t.id AS text_id, t.batch_id
-    FROM embedfleet.{chunks} AS c
+    FROM embedfleet.{documents} AS d
+    JOIN embedfleet.{chunks} AS c ON c.document_id = d.id AND {in_newest}
     JOIN embedfleet.{texts} AS t ON t.id = c.text_id
-    WHERE c.document_id = %(document_id)s AND c.version = %(version)s
+    WHERE d.id = %(document_id)s
         AND NOT EXISTS (SELECT FROM embedfleet.{vectors} AS v WHERE v.text_id = c.text_id)
 ), open AS (
     SELECT b.id, count(*) AS texts
@@ -80,8 +82,9 @@ ORDER BY b.state = 'leased' DESC, b.state = 'pending' DESC, b.run_after, b.id;
 -- How many distinct texts have neither a vector nor a failure nor an open batch: nobody would ever
 -- embed them.
 WITH expected AS (
-    SELECT DISTINCT text_id
-    FROM embedfleet.{chunks}
-    WHERE document_id = %(document_id)s AND version = %(version)s
+    SELECT DISTINCT c.text_id
+    FROM embedfleet.{documents} AS d
+    JOIN embedfleet.{chunks} AS c ON c.document_id = d.id AND {in_newest}
+    WHERE d.id = %(document_id)s
 ), {judged}
 SELECT count(*) AS uncovered FROM judged WHERE NOT (stored OR open OR failed);

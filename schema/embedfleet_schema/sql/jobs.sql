@@ -56,7 +56,8 @@ SELECT j.id, j.kind, c.name AS collection, c.queue, j.documents, j.unchanged, j.
     s.paused_at AS space_paused_at, s.pause_code AS space_pause_code,
     s.pause_reason AS space_pause_reason, s.provider || '/' || s.model AS model,
     k.open_batches, l.leased_batches, k.queued, k.embedded, k.failed + j.failed AS failed,
-    k.tokens AS open_tokens, k.finished_at, w.reason AS waiting_reason, l.filed_batches, l.filed_at,
+    k.tokens AS open_tokens, k.finished_at, b.reason AS waiting_reason, w.reason AS worker_reason,
+    l.filed_batches, l.filed_at,
     coalesce(r.tokens / r.seconds, 0) AS tokens_per_second,
     coalesce(r.chunks / r.seconds, 0) AS chunks_per_second,
     clock_timestamp() AS now
@@ -81,7 +82,8 @@ CROSS JOIN LATERAL (
 CROSS JOIN LATERAL (
     SELECT count(*) AS leased_batches, coalesce(sum(reserved_usd), 0) AS reserved_usd,
         count(*) FILTER (WHERE delivery = 'provider_batch') AS filed_batches,
-        min(leased_at) FILTER (WHERE delivery = 'provider_batch') AS filed_at
+        min(leased_at) FILTER (WHERE delivery = 'provider_batch') AS filed_at,
+        array_agg(owner) FILTER (WHERE owner IS NOT NULL) AS owners
     FROM embedfleet.batch
     WHERE (job_id, state) >= (j.id, 'leased') AND (job_id, state) <= (j.id, 'leased')
 ) AS l
@@ -90,6 +92,13 @@ LEFT JOIN LATERAL (
     FROM embedfleet.batch
     WHERE job_id = j.id AND reason IS NOT NULL AND state IN ('pending', 'held')
     ORDER BY id
+    LIMIT 1
+) AS b ON true
+LEFT JOIN LATERAL (
+    SELECT w.reason
+    FROM embedfleet.worker AS w
+    WHERE k.open_batches > 0 AND w.reason IS NOT NULL AND {alive} AND c.queue = ANY (w.queues)
+        AND (l.owners IS NULL OR w.id = ANY (l.owners))
     LIMIT 1
 ) AS w ON true
 CROSS JOIN LATERAL (

@@ -38,7 +38,7 @@ WHERE space_id IN (SELECT id FROM alike);
 -- name: candidates
 -- Who knows no price files for jobs without a budget alone. The jobs are few and come first: then
 -- the index gives the batches of the space in their order, and those beyond the limit are not read.
-SELECT b.id, b.chunks, b.tokens, b.job_id, b.collection_id, s.limited AS has_budget
+SELECT b.id, b.chunks, b.tokens, b.job_id, b.collection_id, s.has_budget
 FROM (
     SELECT id, chunks, tokens, job_id, collection_id, priority, run_after
     FROM embedfleet.batch
@@ -46,7 +46,7 @@ FROM (
         AND run_after <= now() AND job_id = ANY (ARRAY(
             SELECT job_id
             FROM embedfleet.batch_standing
-            WHERE space_id = %(space_id)s AND open AND (%(priced)s OR NOT limited)
+            WHERE space_id = %(space_id)s AND open AND (%(priced)s OR NOT has_budget)
         ))
     ORDER BY priority, run_after, id
     LIMIT %(limit)s

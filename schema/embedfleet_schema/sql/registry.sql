@@ -23,7 +23,7 @@ LEFT JOIN LATERAL ({open_batch}) AS b ON true;
 SELECT DISTINCT uuid_send(t.hash) AS hash, t.id, t.tokens, NULL AS content, false AS stored,
     b.id AS batch_id
 FROM embedfleet.{documents} AS d
-JOIN embedfleet.{chunks} AS c ON c.document_id = d.id AND c.version = d.version
+JOIN embedfleet.{chunks} AS c ON c.document_id = d.id AND {in_newest}
 JOIN embedfleet.{texts} AS t ON t.id = c.text_id
 LEFT JOIN LATERAL ({open_batch}) AS b ON true
 WHERE d.key = ANY (%(keys)s)

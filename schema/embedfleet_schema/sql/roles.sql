@@ -195,7 +195,8 @@ TO embedfleet_producer, embedfleet_worker, embedfleet_search;
 GRANT INSERT ON embedfleet.space, embedfleet.collection TO embedfleet_producer;
 GRANT UPDATE (fingerprint, paused_at, pause_code, pause_reason) ON embedfleet.space
 TO embedfleet_producer;
-GRANT EXECUTE ON FUNCTION embedfleet.create_relations(bigint) TO embedfleet_producer;
+GRANT EXECUTE ON FUNCTION embedfleet.create_relations(bigint), embedfleet.create_filter_index(bigint)
+TO embedfleet_producer;
 GRANT SELECT, INSERT, UPDATE, DELETE ON embedfleet.failure TO embedfleet_producer;
 GRANT SELECT, INSERT, UPDATE ON embedfleet.job TO embedfleet_producer;
 GRANT SELECT, INSERT, UPDATE (state, run_after, finished_at, reason, texts, job_id) ON embedfleet.batch
@@ -243,7 +244,7 @@ TO embedfleet_search;
 -- name: grant_parts
 -- What gives the tables and views of the collections their rights, and the tables the policy that lets
 -- the fleet see all rows, each at once, where they differ from this list; later collections get theirs
--- as they are made (by functions of the migrations 0019 and 0020, which have the list too). On a search
+-- as they are made (by functions of the migration 0026, which have the list too). On a search
 -- that was granted, our roles have none. To change a policy locks its table, also against readers.
 -- Only catalogs are read: what is stored in the schema may be its former owner's, and would run
 -- with the rights of whoever sets up the roles.
@@ -251,8 +252,8 @@ WITH rights (what, role, privileges, columns) AS (
     VALUES
         ('documents', 'embedfleet_producer', '{SELECT,INSERT,UPDATE,DELETE}'::text[], '{}'::text[]),
         ('documents', 'embedfleet_worker', '{SELECT}', '{}'),
-        ('documents', 'embedfleet_worker', '{UPDATE}', '{live_version}'),
-        ('documents', 'embedfleet_search', '{SELECT}', '{id,key,live_version}'),
+        ('documents', 'embedfleet_worker', '{UPDATE}', '{live_version,live_kept}'),
+        ('documents', 'embedfleet_search', '{SELECT}', '{id,key,live_version,live_kept}'),
         ('chunks', 'embedfleet_producer', '{SELECT,INSERT,DELETE}', '{}'),
         ('chunks', 'embedfleet_worker', '{SELECT,DELETE}', '{}'),
         (

@@ -29,7 +29,7 @@ LIMIT {k};
 -- the two halves. The first column tells whether it did it, or leaves it to the index.
 {own}SELECT f.ids IS NOT NULL AS compared, v.*
 FROM (
-    SELECT embedfleet.compared({collection_id}, {wanted}::jsonb, {text}, {k}, {always}) AS ids
+    SELECT embedfleet.compared({collection_id}, {wanted}::jsonb, {query}::text, {k}, {always}) AS ids
     OFFSET 0
 ) AS f
 LEFT JOIN LATERAL (

@@ -4,7 +4,7 @@
 -- have made them, which is why their names tell how they are made.
 CREATE TEMP TABLE IF NOT EXISTS {incoming_document} (
     key text NOT NULL, digest bytea NOT NULL, source text,
-    id bigint, version int, live_version int, had_pending boolean
+    id bigint, version int, live_version int, kept int8multirange, had_pending boolean
 ) ON COMMIT DELETE ROWS;
 CREATE TEMP TABLE IF NOT EXISTS {incoming_chunk} (
     key text NOT NULL, position int NOT NULL, start_offset int, end_offset int,

@@ -194,7 +194,7 @@ SELECT unnest(%(ids)s::bigint[]) AS id;
 -- name: fence
 -- The first statement of every way out of a lease, once the collection is shared: no row, and
 -- nothing may be written.
-SELECT b.texts, s.state AS standing, s.limited AS has_budget
+SELECT b.texts, s.state AS standing, s.has_budget
 FROM embedfleet.batch AS b
 JOIN embedfleet.batch_standing AS s USING (job_id)
 WHERE b.id = %(id)s AND b.attempt = %(attempt)s AND b.state = 'leased'
@@ -212,7 +212,7 @@ FOR UPDATE;
 -- name: fence_expired
 -- The fence of the sweeper. A row that its late owner is just settling is skipped. An owner that
 -- signed off, or still beats, has not crashed: it was cut off, or gave the batch up.
-SELECT b.texts, s.state AS standing, s.limited AS has_budget,
+SELECT b.texts, s.state AS standing, s.has_budget,
     CASE WHEN NOT EXISTS (
         SELECT FROM embedfleet.worker AS w
         WHERE w.id = b.owner AND (w.stopped_at IS NOT NULL OR {alive})

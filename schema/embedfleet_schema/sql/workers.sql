@@ -7,8 +7,11 @@ VALUES
 ON CONFLICT (id) DO UPDATE SET last_seen = now(), stopped_at = NULL;
 
 -- name: beat
+-- No index has any of it: see the model.
 UPDATE embedfleet.worker
 SET last_seen = now(),
+    device = %(device)s,
+    reason = %(reason)s,
     batches = batches + %(batches)s,
     chunks = chunks + %(chunks)s,
     tokens = tokens + %(tokens)s
@@ -31,11 +34,15 @@ WHERE coalesce(stopped_at, last_seen) < now() - interval '1 day';
 -- name: count_alive
 SELECT count(*) FROM embedfleet.worker AS w WHERE {alive} AND %(queue)s = ANY (w.queues);
 
+-- name: reason
+-- What keeps a worker of a queue from its work, if one says so.
+SELECT max(w.reason) FROM embedfleet.worker AS w WHERE {alive} AND %(queue)s = ANY (w.queues);
+
 -- name: recent
 SELECT w.id, w.hostname, w.pid, w.queues, w.slots, w.device, w.version, w.batches, w.chunks,
     w.tokens, w.started_at, w.last_seen, extract(epoch FROM now() - w.last_seen)::float8 AS silent_s,
     {alive} AS is_alive,
-    coalesce(l.leased, 0) AS leased
+    coalesce(l.leased, 0) AS leased, w.reason
 FROM embedfleet.worker AS w
 LEFT JOIN (
     SELECT owner, count(*) AS leased

@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Literal
 
 import psycopg
 from psycopg import Connection, sql
@@ -40,7 +40,10 @@ OPERATORS: dict[Metric, tuple[str, str]] = {
 
 @dataclass(frozen=True, slots=True)
 class CollectionCounts:
-    """How much a collection holds; `bytes` are those of its tables, and both include indexes."""
+    """How much a collection holds; `bytes` are those of its tables, and both include indexes.
+
+    In a list of all, both are as the last vacuum or analyze of each table found them.
+    """
 
     documents: int
     live_documents: int
@@ -65,8 +68,11 @@ def create_or_open(
     chunking: Chunking,
     queue: Queue,
     reuse: Reuse | None = None,
+    *,
+    filter_index: bool = True,
 ) -> CollectionInfo:
-    """The collection `name` in `space`, made with its tables and view where it is new.
+    """The collection `name` in `space`, made with its tables and view where it is new, and with an
+    index on metadata unless told not to.
 
     Raises:
         BadName: the name cannot be a view, or is taken by something else.
@@ -83,7 +89,10 @@ def create_or_open(
         taken = conn.execute(_SQL["name_taken"], {"name": name}).fetchone()
         if taken and taken[0]:
             raise BadName(name=name, reason="the schema embedfleet has a relation of that name")
-        return _create(conn, name, space, chunking, queue, reuse or "space")
+        made = _create(conn, name, space, chunking, queue, reuse or "space")
+        if filter_index:
+            conn.execute(_SQL["create_filter_index"], {"collection_id": made.id})
+        return made
 
 
 def find(db: Database, name: str) -> CollectionInfo:
@@ -152,7 +161,7 @@ def counts(db: Database, collection: CollectionInfo) -> CollectionCounts:
     Raises:
         CollectionGone: it was dropped.
     """
-    found = _counts(db, collection.id)
+    found = _counts(db, sizes("measured"), {"collection_id": collection.id})
     if not found:
         raise CollectionGone(name=collection.name)
     return found[collection.id]
@@ -160,13 +169,20 @@ def counts(db: Database, collection: CollectionInfo) -> CollectionCounts:
 
 def counts_of_all(db: Database) -> dict[int, CollectionCounts]:
     """How much each holds, by its id."""
-    return _counts(db, None)
+    return _counts(db, sizes("estimated"))
 
 
-def _counts(db: Database, collection_id: int | None) -> dict[int, CollectionCounts]:
-    statement = _SQL["counts"].format(of_collections=counters.OF_COLLECTIONS)
+def sizes(name: Literal["measured", "estimated"]) -> sql.Composed:
+    """The part of `counts` that says what there is on disk."""
+    return _SQL[name].format(tables=_SQL["tables"])
+
+
+def _counts(
+    db: Database, of: sql.Composed, values: dict[str, int] | None = None
+) -> dict[int, CollectionCounts]:
+    statement = _SQL["counts"].format(of_collections=counters.OF_COLLECTIONS, sizes=of)
     with db.transaction() as conn, conn.cursor(row_factory=dict_row) as cursor:
-        cursor.execute(statement, {"collection_id": collection_id})
+        cursor.execute(statement, values or {})
         return {row.pop("id"): CollectionCounts(**row) for row in cursor}
 
 

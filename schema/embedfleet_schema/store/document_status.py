@@ -74,8 +74,9 @@ class Explanation:
     `state` is `live` (all of it), `incomplete` (live without some chunks: most often they failed),
     `waiting` (its newest version is not live), `rejected` (never accepted) or `unknown`. `chunks`,
     `stored` and `failures` are those of the newest version; `uncovered` counts texts that nothing
-    works on. `paused` says why nothing of the collection's model is embedded, if so. `limit` is
-    what was learnt of a rate limit that nobody set.
+    works on. `paused` says why nothing of the collection's model is embedded, and `obstacle` why a
+    worker of its queue claims nothing, if so. `limit` is what was learnt of a rate limit that
+    nobody set.
     """
 
     collection: str
@@ -92,6 +93,7 @@ class Explanation:
     batches: Sequence[OpenBatch] = ()
     live_workers: int = 0
     paused: PausedSpace | None = None
+    obstacle: str | None = None
     rejection: Verdict | None = None
     source: str | None = None
     limit: str | None = None
@@ -209,6 +211,8 @@ def _of_failures(found: Explanation) -> Iterator[str]:
 def _what_to_do(found: Explanation) -> Iterator[str]:
     if found.paused is not None:
         yield f"{found.paused}. Go on with: embedfleet resume {found.paused.model}."
+    if found.batches and found.obstacle is not None:
+        yield f"Workers wait: {found.obstacle}"
     pending = [
         serving(each.queue, each.delivery) for each in found.batches if each.state == "pending"
     ]

@@ -39,7 +39,7 @@ def explain(db: Database, collection: CollectionInfo, key: str) -> Explanation:
         if document is None:
             state: State = "unknown" if rejection is None else "rejected"
             return Explanation(collection.name, key, state, rejection=rejection)
-        named |= {"document_id": document["id"], "version": document["version"]}
+        named["document_id"] = document["id"]
         found = _standing(conn, collection, document, named)
         if found.state != "live":
             found = _waiting(conn, collection, found, named)
@@ -81,5 +81,6 @@ def _waiting(
         batches=batches.execute(open_batches, named | {"most_ahead": MOST_AHEAD + 1}).fetchall(),
         uncovered=uncovered[0] if uncovered else 0,
         live_workers=workers.count_alive(conn, collection.queue),
+        obstacle=workers.reason(conn, collection.queue),
         paused=spaces.pause_of(conn, collection.space_id),
     )

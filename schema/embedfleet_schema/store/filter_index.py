@@ -1,7 +1,7 @@
-"""The index that finds chunks by their metadata, built after the load as the HNSW index is.
+"""The index that finds chunks by their metadata, where a collection was created without it.
 
 Kept up while documents come in, it costs a fifth more time and log for each chunk: see
-docs/performance.md.
+docs/performance.md. So a large load may go without it, and it is built here afterwards.
 """
 
 from __future__ import annotations

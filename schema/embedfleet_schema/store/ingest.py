@@ -7,7 +7,7 @@ from collections.abc import Collection, Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from psycopg import Connection
+from psycopg import Connection, Cursor
 from psycopg.errors import SerializationFailure
 from psycopg.types.json import Jsonb
 
@@ -20,6 +20,9 @@ from embedfleet_schema.store.registry import Registered, Registry, Text
 from embedfleet_schema.types import CollectionInfo
 
 _SQL = load("ingest")
+
+# Of the chunks that a document keeps, as ranges of their numbers.
+RANGES_KEPT = 64
 
 
 class ExistingRow(NamedTuple):
@@ -166,7 +169,7 @@ def merge(
             counters.counting_failures(_SQL["forget_rejections"]), values | {"keys": window.keys}
         )
         _reject(conn, values, window.verdicts)
-        _merge_documents(conn, collection, values, window)
+        written = _merge_documents(conn, collection, values, window)
         transitions.enqueue(conn, collection, standing, texts.batches)
         others = await_batches(conn, job_id, Counter(texts.awaited.values()))
         if others:
@@ -175,7 +178,7 @@ def merge(
         lacking = () if retried or texts.awaited else texts.missing
         left_behind = _take_live(conn, collection, window, lacking) if window.documents else []
         if window.documents:
-            counters.count_window(conn, collection, chunks=len(window.chunks))
+            counters.count_window(conn, collection, chunks=written)
         tally = _tally(window, texts, others)
         jobs.count(conn, job_id, tally)
     return Merged(tally, len(texts.batches), left_behind)
@@ -245,21 +248,32 @@ def _reject(conn: Connection[Any], values: dict[str, Any], verdicts: Sequence[Ve
 
 def _merge_documents(
     conn: Connection[Any], collection: CollectionInfo, values: dict[str, Any], window: Incoming
-) -> None:
-    def execute(statement: str, **lists: list[str]) -> int:
+) -> int:
+    """Returns how many chunks were written: those that a document shares with its former versions
+    stay as they are.
+    """
+
+    def execute(statement: str, *, prepare: bool | None = None, **more: object) -> Cursor[Any]:
         composition = composed(_SQL[statement], collection, **temp_tables.TABLES)
-        return conn.execute(composition, {**values, **lists}).rowcount
+        return conn.execute(composition, {**values, **more}, prepare=prepare)
 
     keys = [document.key for document in window.documents]
+    former: dict[str, int] = {}
     if keys or window.sources:
-        execute("lock_documents", keys=[*keys, *window.sources])
+        locked = execute("lock_documents", keys=[*keys, *window.sources])
+        former = {key: document for document, key in locked if key not in window.sources}
     if window.sources:
         sources = list(window.sources.values())
         execute("set_sources", keys=list(window.sources), sources=sources)
-    if keys:
-        if execute("merge_documents") < len(keys):
-            raise SerializationFailure("a key was taken by another source in between")
-        execute("merge_chunks")
+    if not keys:
+        return 0
+    if former:
+        # Planned anew: the plan for a small window would not do for a large one.
+        ids = {"ids": list(former.values()), "keys": list(former)}
+        execute("keep_chunks", prepare=False, **ids, most=RANGES_KEPT)
+    if execute("merge_documents").rowcount < len(keys):
+        raise SerializationFailure("a key was taken by another source in between")
+    return execute("merge_chunks").rowcount
 
 
 def _take_live(

@@ -16,11 +16,12 @@ from embedfleet_schema.errors import BudgetSpent, UnknownJob, UsageError
 from embedfleet_schema.money import money
 from embedfleet_schema.packing import pack
 from embedfleet_schema.statements import load
-from embedfleet_schema.store import counters, locks, reconciliation, transitions, usage
+from embedfleet_schema.store import counters, locks, reconciliation, transitions, usage, workers
 from embedfleet_schema.store.transitions import NewBatch
 from embedfleet_schema.types import CollectionInfo, Delivery, Queue
 
 _SQL = load("jobs")
+_STATUS = _SQL["status"].format(alive=workers.ALIVE)
 
 JobKind = Literal["enqueue", "repair", "retry"]
 JobState = Literal["loading", "running", "paused", "interrupted", "cancelled", "done"]
@@ -195,8 +196,7 @@ def status(db: Database, job_id: int) -> JobStatus:
 def statuses(db: Database, job_ids: Sequence[int]) -> list[JobStatus]:
     """The same of several, in their order; those that are gone are left out."""
     with db.transaction() as conn, conn.cursor(row_factory=dict_row) as cursor:
-        rows = cursor.execute(_SQL["status"], {"jobs": list(job_ids)}).fetchall()
-    found = {row["id"]: _status(row) for row in rows}
+        found = {r["id"]: _status(r) for r in cursor.execute(_STATUS, {"jobs": list(job_ids)})}
     return [found[job_id] for job_id in job_ids if job_id in found]
 
 
@@ -316,7 +316,7 @@ def _reason(row: Row, state: JobState) -> str | None:
         return f"filed with the provider's batch API since {since}, answers come within 24 h"
     if row["awaited_job"] is not None and not row["open_batches"]:
         return f"its texts wait in batches of job {row['awaited_job']}"
-    return row["waiting_reason"] if not row["leased_batches"] else None
+    return row["worker_reason"] or (None if row["leased_batches"] else row["waiting_reason"])
 
 
 def _waits(row: Row) -> bool:

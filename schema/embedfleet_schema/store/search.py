@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from psycopg import Connection, sql
+from psycopg import Connection, RawCursor, sql
 from psycopg.rows import dict_row
 
 from embedfleet_schema.database import Database
@@ -59,18 +60,20 @@ def search(
         UndefinedTable: the collection was dropped, whatever has its name now.
     """
     with db.transaction() as conn:
-        # Known since there is a connection.
-        parts = _parts(collection, _qualified(db, collection, vector), where, k)
-        parts |= {"own": _own(collection), "text": sql.Literal(_vector_text(collection, vector))}
+        # Known since there is a connection. The vector is a parameter, so that the statement is the
+        # same next time: it is prepared, and planned no more. That takes a fifth of a search.
+        parts = _parts(collection, _qualified(db, collection, sql.SQL("$1")), where, k)
+        parts |= {"own": _own(collection)}
+        asked = partial(_asked, conn, (_vector_text(collection, vector),))
         indexed = _set_scan(conn, db, collection, k, where)["indexed"]
-        rows: list[tuple[Any, ...]] | None = None
+        rows: Rows | None = None
         if where or not indexed:
             always = not indexed or _is_exact(k, where)
-            rows = _compared(conn, collection, parts, where, always=always)
+            rows = _compared(asked, collection, parts, where, always=always)
         if rows is None:
-            rows = conn.execute(_SQL["nearest"].format(**parts)).fetchall()
+            rows = asked(_SQL["nearest"].format(**parts))
             if len(rows) < k:
-                rows = _compared(conn, collection, parts, where, always=True) or []
+                rows = _compared(asked, collection, parts, where, always=True) or []
     score = _SCORE[collection.space.metric]
     return [
         Hit(chunk, document, position, content, metadata, score(float(distance)))
@@ -96,17 +99,16 @@ def script(
     where: Mapping[str, Any] | None,
 ) -> str:
     """The same with `vector` and its settings, as it can be given to psql."""
-    query = sql.SQL("{}::{}").format(
-        sql.Literal(_vector_text(collection, vector)), sql.Identifier(collection.space.storage)
-    )
+    text = sql.Literal(_vector_text(collection, vector))
+    query = sql.SQL("{}::{}").format(text, sql.Identifier(collection.space.storage))
     statement = _complete(collection, query, where, k)
     with db.transaction() as conn:
         check_there(conn, collection)
         found = _set_scan(conn, db, collection, k, where)
         if where:
-            parts = _parts(collection, _qualified(db, collection, vector), where, k)
-            parts |= {"own": sql.SQL(""), "text": sql.Literal(_vector_text(collection, vector))}
-            if _compared(conn, collection, parts, where, always=False) is not None:
+            parts = _parts(collection, _qualified(db, collection, text), where, k)
+            asked = partial(_asked, conn, ())
+            if _compared(asked, collection, parts, where, always=False) is not None:
                 words = (_operator(collection), query)
                 statement = _SQL["exact"].format(**_parts(collection, words, where, k))
     wanted: dict[str, sql.Composable] = {
@@ -121,14 +123,23 @@ def script(
     return _SQL["script"].format(settings=settings, statement=statement).as_string(None) + ";"
 
 
+Rows = list[tuple[Any, ...]]
+
+
+def _asked(conn: Connection[Any], values: Sequence[str], statement: sql.Composed) -> Rows:
+    """The rows of a statement with PostgreSQL's own parameters: filters may have a percent sign."""
+    with RawCursor(conn) as cursor:
+        return cursor.execute(statement, values).fetchall()
+
+
 def _compared(
-    conn: Connection[Any],
+    asked: Callable[[sql.Composed], Rows],
     collection: CollectionInfo,
     parts: Mapping[str, sql.Composable],
     where: Mapping[str, Any] | None,
     *,
     always: bool,
-) -> list[tuple[Any, ...]] | None:
+) -> Rows | None:
     """An exact search; None where it is left to the index, unless `always`."""
     statement = _SQL["compared"].format(
         **parts,
@@ -136,7 +147,7 @@ def _compared(
         wanted=sql.Literal(as_json(where or {})),
         always=sql.Literal(always),
     )
-    rows = conn.execute(statement).fetchall()
+    rows = asked(statement)
     if not rows[0][0]:
         return None
     return [row[1:] for row in rows if row[1] is not None]
@@ -172,13 +183,10 @@ def _effort(
 Words = tuple[sql.Composable, sql.Composable]
 
 
-def _qualified(
-    db: Database, collection: CollectionInfo, vector: NDArray[np.float32] | Sequence[float]
-) -> Words:
+def _qualified(db: Database, collection: CollectionInfo, text: sql.Composable) -> Words:
     """Operator and query with pgvector's schema: no path of ours leads there."""
     schema = sql.Identifier(db.vector_schema)
     operator = sql.SQL("OPERATOR({}.{})").format(schema, _operator(collection))
-    text = sql.Literal(_vector_text(collection, vector))
     return operator, sql.SQL("{}::{}.{}").format(
         text, schema, sql.Identifier(collection.space.storage)
     )

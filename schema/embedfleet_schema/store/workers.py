@@ -40,7 +40,10 @@ class WorkerIdentity:
 
 @dataclass(frozen=True, slots=True)
 class WorkerInfo:
-    """A worker process as the database knows it; `silent_s` is the time since its heartbeat."""
+    """A worker process as the database knows it.
+
+    `silent_s` is the time since its heartbeat, and `reason` why it claims nothing, if so.
+    """
 
     id: UUID
     hostname: str
@@ -57,6 +60,7 @@ class WorkerInfo:
     silent_s: float
     is_alive: bool
     leased: int
+    reason: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,9 +85,20 @@ def register(conn: Connection[Any], worker: WorkerIdentity) -> None:
     conn.execute(_SQL["forget"])
 
 
-def beat(conn: Connection[Any], worker_id: UUID, *, batches: int, chunks: int, tokens: int) -> bool:
-    """Say that the worker lives and add to its counts; False where its row is gone."""
-    values = {"id": worker_id, "batches": batches, "chunks": chunks, "tokens": tokens}
+def beat(
+    conn: Connection[Any],
+    worker: WorkerIdentity,
+    *,
+    batches: int,
+    chunks: int,
+    tokens: int,
+    reason: str | None = None,
+) -> bool:
+    """Say that the worker lives, on what, or why it claims nothing, and add to its counts; False
+    where its row is gone.
+    """
+    identity = {"id": worker.id, "device": worker.device, "reason": reason}
+    values = {**identity, "batches": batches, "chunks": chunks, "tokens": tokens}
     return conn.execute(_SQL["beat"], values).fetchone() is not None
 
 
@@ -101,6 +116,12 @@ def count_alive(conn: Connection[Any], queue: str) -> int:
     """How many workers are there for `queue`."""
     row = conn.execute(_SQL["count_alive"].format(alive=ALIVE), {"queue": queue}).fetchone()
     return int(row[0]) if row else 0
+
+
+def reason(conn: Connection[Any], queue: str) -> str | None:
+    """Why a worker of `queue` claims nothing, if one does not."""
+    row = conn.execute(_SQL["reason"].format(alive=ALIVE), {"queue": queue}).fetchone()
+    return row[0] if row else None
 
 
 def queues(db: Database) -> list[QueueInfo]:

@@ -159,7 +159,7 @@ class Job(Base):
         CheckConstraint("budget_usd > 0", name="budget_usd"),
         Index("ix_job_collection_id", "collection_id"),
         Index(
-            "ix_job_halted",
+            "ix_job_stopped",
             "id",
             postgresql_where=text("paused_at IS NOT NULL OR cancelled_at IS NOT NULL"),
         ),
@@ -323,7 +323,11 @@ class Failure(Base):
 
 
 class Worker(Base):
-    """A worker process: its heartbeat and what it has done."""
+    """A worker process: its heartbeat, what it has done, and the `reason` why it claims nothing.
+
+    That is here because a heartbeat is written beside the row that is there, and so on a full disk
+    too. A batch that leaves its lease is written to indexes, which may have to grow for it.
+    """
 
     __tablename__ = "worker"
 
@@ -341,3 +345,4 @@ class Worker(Base):
     started_at: Mapped[datetime] = timestamp()
     last_seen: Mapped[datetime] = timestamp()
     stopped_at: Mapped[datetime | None]
+    reason: Mapped[str | None]

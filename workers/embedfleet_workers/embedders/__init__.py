@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from embedfleet_schema.catalogue.api_models import API_PROVIDERS
 from embedfleet_schema.errors import BadModelName, ModelRefused
 from embedfleet_schema.types import Space
+from embedfleet_workers.embedders.engine import ANY, Wanted
 from embedfleet_workers.embedders.protocol import Embedder
 
 if TYPE_CHECKING:
     from embedfleet_workers.embedders.api.factory import ApiEmbedderFactory
 
 __all__ = ["Embedder", "check_allowed", "load_embedder"]
-
-Loader = Callable[[Space, str, int | None, str], Embedder]
 
 
 def load_embedder(
@@ -27,6 +26,7 @@ def load_embedder(
     threads: int | None = None,
     allowed_models: Sequence[str] = (),
     faults: str = "",
+    wanted: Wanted = ANY,
     api: ApiEmbedderFactory | None = None,
 ) -> Embedder:
     """The embedder of a space, loaded and tried.
@@ -37,6 +37,7 @@ def load_embedder(
         threads: CPU cores that a local model may use; None means all that the process may.
         allowed_models: patterns of `provider/model` that may be loaded; none means all.
         faults: for the fake provider, in the form that `Faults.parse` reads.
+        wanted: the engine and the precision of a local model.
         api: what spaces behind an API need; None where no such space is loaded.
 
     Raises:
@@ -44,14 +45,16 @@ def load_embedder(
         ModelRefused: the model is not allowed here, or does not fit its space.
         ModelNotFound, ExtraMissing, KeyMissing, WorkerStartFailed: it cannot be loaded.
     """
-    providers = {*_LOADERS, *API_PROVIDERS} if api else set(_LOADERS)
+    providers = {"fake", "local", *(API_PROVIDERS if api else ())}
     if space.provider not in providers:
         reason = f"there is no provider {space.provider!r}, only {', '.join(sorted(providers))}"
         raise BadModelName(name=space.name, reason=reason)
     check_allowed(space, allowed_models)
     if api and space.provider in API_PROVIDERS:
         return api.embedder(space)
-    return _LOADERS[space.provider](space, device, threads, faults)
+    if space.provider == "fake":
+        return _load_fake(space, faults)
+    return _load_local(space, device, threads, wanted)
 
 
 def check_allowed(space: Space, allowed_models: Sequence[str]) -> None:
@@ -61,14 +64,14 @@ def check_allowed(space: Space, allowed_models: Sequence[str]) -> None:
         raise ModelRefused(model=space.name, reason=reason)
 
 
-def _load_fake(space: Space, _device: str, _threads: int | None, faults: str) -> Embedder:
+def _load_fake(space: Space, faults: str) -> Embedder:
     from embedfleet_workers.embedders.fake import FakeEmbedder
     from embedfleet_workers.embedders.faults import Faults
 
     return FakeEmbedder(space, Faults.parse(faults))
 
 
-def _load_local(space: Space, device: str, threads: int | None, _faults: str) -> Embedder:
+def _load_local(space: Space, device: str, threads: int | None, wanted: Wanted) -> Embedder:
     from embedfleet_schema.catalogue.model_files import find_model
     from embedfleet_schema.catalogue.model_revision import model_revision, weights_part
     from embedfleet_workers.embedders.local import LocalEmbedder
@@ -77,6 +80,7 @@ def _load_local(space: Space, device: str, threads: int | None, _faults: str) ->
     # A machine may hold another model under the same name: fine-tuned, newer, or changed by hand.
     if space.revision:
         found = model_revision(space.model)
+        wanted = replace(wanted, revision=found)
         if not space.takes(replace(space, revision=found)):
             same_weights = weights_part(found) == weights_part(space.revision)
             what = "another tokenizer or configuration" if same_weights else "other weights"
@@ -85,7 +89,4 @@ def _load_local(space: Space, device: str, threads: int | None, _faults: str) ->
                 f"({found}, not {space.revision})"
             )
             raise ModelRefused(model=space.name, reason=reason)
-    return LocalEmbedder(space, directory, device, threads)
-
-
-_LOADERS: dict[str, Loader] = {"fake": _load_fake, "local": _load_local}
+    return LocalEmbedder(space, directory, device, threads, wanted)

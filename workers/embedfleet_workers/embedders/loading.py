@@ -31,8 +31,8 @@ _DRAWN = re.compile(
 _REPORT_LOGGER = "transformers.modeling_utils"
 
 
-def load_model(space: Space, directory: Path, device: str) -> SentenceTransformer:
-    """The model in evaluation mode on the device; float32, on CUDA half precision.
+def load_model(space: Space, directory: Path, device: str, *, half: bool) -> SentenceTransformer:
+    """The model in evaluation mode on the device, in float32 or in half precision.
 
     Raises:
         ExtraMissing: PyTorch or sentence-transformers is not installed.
@@ -56,7 +56,7 @@ def load_model(space: Space, directory: Path, device: str) -> SentenceTransforme
                 device=device,
                 trust_remote_code=False,
                 local_files_only=True,
-                model_kwargs={"use_safetensors": True, "dtype": _dtype(directory, device)},
+                model_kwargs={"use_safetensors": True, "dtype": _dtype(directory, half=half)},
             )
     except (OSError, ValueError, RuntimeError, KeyError, ImportError, SafetensorError) as error:
         raise ModelNotFound(model=space.name, reason=f"{directory}: {error}") from error
@@ -98,10 +98,10 @@ def check_device(device: str) -> None:
         )
 
 
-def _dtype(directory: Path, device: str) -> torch.dtype:
+def _dtype(directory: Path, *, half: bool) -> torch.dtype:
     import torch
 
-    if not device.startswith("cuda"):
+    if not half:
         return torch.float32
     config = _config(directory)
     trained_in = str(config.get("dtype") or config.get("torch_dtype"))

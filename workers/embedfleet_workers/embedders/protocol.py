@@ -9,7 +9,7 @@ from typing import NewType, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from embedfleet_schema.types import Kind, Space
+from embedfleet_schema.types import EngineName, Kind, Precision, Space
 from embedfleet_workers.allowance import UNLIMITED, Allowance
 
 Rows = NDArray[np.float32]
@@ -74,6 +74,14 @@ class Embedder(Protocol):
     def close(self) -> None:
         """Give back threads and memory. Closing twice is harmless, embedding afterwards is not."""
         ...
+
+
+@runtime_checkable
+class RunsHere(Protocol):
+    """An embedder whose model runs on this machine: with what, and in which precision."""
+
+    engine: EngineName
+    precision: Precision
 
 
 @runtime_checkable

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,34 @@ if TYPE_CHECKING:
 Features = dict[str, NDArray[np.int64]]
 
 
+@dataclass(frozen=True, slots=True)
+class TokenizerTraits:
+    """A tokenizer and what transformers knows of it, as values that a file can hold."""
+
+    tokenizer: str
+    """The Rust tokenizer as JSON."""
+    max_tokens: int
+    cut_side: str
+    pads_left: bool
+    pad_id: int
+    pad_type_id: int
+    has_types: bool
+    splits_specials: bool
+
+
+def traits_of(tokenizer: PreTrainedTokenizerBase, max_tokens: int) -> TokenizerTraits:
+    return TokenizerTraits(
+        tokenizer=tokenizer.backend_tokenizer.to_str(),
+        max_tokens=max_tokens,
+        cut_side=tokenizer.truncation_side,
+        pads_left=tokenizer.padding_side == "left",
+        pad_id=tokenizer.pad_token_id or 0,
+        pad_type_id=tokenizer.pad_token_type_id,
+        has_types="token_type_ids" in tokenizer.model_input_names,
+        splits_specials=bool(tokenizer.split_special_tokens),
+    )
+
+
 class Tokens:
     """A model's tokenizer, frozen: cuts at `max_tokens`, special tokens included.
 
@@ -25,18 +54,12 @@ class Tokens:
     tokenizer at every call, which panics while another thread is encoding with it.
     """
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, max_tokens: int) -> None:
-        self._serialized: str = tokenizer.backend_tokenizer.to_str()
-        self._splits_specials = bool(tokenizer.split_special_tokens)
-        self._pads_left = tokenizer.padding_side == "left"
-        self._padding = {
-            "input_ids": tokenizer.pad_token_id or 0,
-            "token_type_ids": tokenizer.pad_token_type_id,
-        }
-        self._has_types = "token_type_ids" in tokenizer.model_input_names
+    def __init__(self, traits: TokenizerTraits) -> None:
+        self.traits = traits
+        self._padding = {"input_ids": traits.pad_id, "token_type_ids": traits.pad_type_id}
         self._cutting = self._copy()
         self._cutting.enable_truncation(
-            max_tokens, strategy="longest_first", direction=tokenizer.truncation_side
+            traits.max_tokens, strategy="longest_first", direction=traits.cut_side
         )
 
     def encode(self, texts: Sequence[str]) -> list[Encoding]:
@@ -51,7 +74,7 @@ class Tokens:
             "input_ids": self._padded([e.ids for e in encodings], self._padding["input_ids"]),
             "attention_mask": self._padded([e.attention_mask for e in encodings], 0),
         }
-        if self._has_types:
+        if self.traits.has_types:
             types = [e.type_ids for e in encodings]
             features["token_type_ids"] = self._padded(types, self._padding["token_type_ids"])
         return features
@@ -61,8 +84,8 @@ class Tokens:
         return self._copy()
 
     def _copy(self) -> Tokenizer:
-        copy = Tokenizer.from_str(self._serialized)
-        copy.encode_special_tokens = self._splits_specials
+        copy = Tokenizer.from_str(self.traits.tokenizer)
+        copy.encode_special_tokens = self.traits.splits_specials
         copy.no_padding()
         copy.no_truncation()
         return copy
@@ -71,7 +94,7 @@ class Tokens:
         width = max(1, *map(len, rows))
         matrix = np.full((len(rows), width), padding, dtype=np.int64)
         for row, values in zip(matrix, rows, strict=True):
-            if self._pads_left:
+            if self.traits.pads_left:
                 row[width - len(values) :] = values
             else:
                 row[: len(values)] = values

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from embedfleet_schema.catalogue.api_models import CL100K
-from embedfleet_schema.catalogue.vocabulary import cl100k_count
+from embedfleet_schema.catalogue.vocabulary import cl100k
 from embedfleet_workers.embedding_errors import InputAtFault
 
 # Of English text, in vocabularies of about 100,000.
@@ -43,7 +43,7 @@ def counter(tokenizer: str | None) -> Counter:
     """
     if tokenizer != CL100K:
         return estimate
-    count = cl100k_count()
+    count = cl100k().count
 
     def exact(texts: Sequence[str]) -> list[int]:
         for text in texts:

@@ -1,22 +1,14 @@
 -- GCRA: the state of one rate limit in one hash, every operation in one round trip, by the server's
--- clock. `gcra.py` and `learning.py` say what each step is for; a test holds them to the same answers.
+-- clock. `gcra.py` and `learning.py` say what each step is for; a test holds them to the same
+-- answers. Names in capitals, and what stands behind `s.` and `d.`, are in `gcra_script.py`.
 --
 -- KEYS: the state of the limit; what belongs to it has its name and a suffix.
 -- ARGV: operation; microseconds ('' = the server's clock, tests bring their own); a name for a new
---       state; what the operation needs; last, five words per dimension: its name, an amount, and
---       three more that depend on the operation.
-
-local SECOND, MINUTE = 1e6, 60e6
-local NEAR, BURST, LAG, SLICE, SLICES = 3000, 0.25 * SECOND, 3 * SECOND, 2 * SECOND, 31
-local SANE_SHARE, RESERVE, RECOVERY = 0.2, 0.04, 0.02 / (5 * SECOND)
-local PROBE, STRIKE_TIME = 2 * SECOND, 10 * SECOND
-local GROWTH, STEP, LARGEST_STEP, PER_MINUTE, ROOM = 0.012, 5 * SECOND, 1.5, 10, 1.25
-local TIGHTEN = 0.02 / (5 * MINUTE)
--- The state outlives any wait, and a key that nobody uses any more goes.
-local KEEP_MS = 3600 * 1000
+--       state; what the operation needs; last, two words per dimension: its name, and four packed
+--       numbers: an amount, and three more that depend on the operation.
 
 local op, nonce = ARGV[1], ARGV[3]
-local STATE, USE = KEYS[1], KEYS[1] .. ':use'
+local STATE = KEYS[1]
 local now = tonumber(ARGV[2])
 if now == nil then
     local time = redis.call('TIME')
@@ -26,128 +18,131 @@ end
 local function text(number) return number == 0 and '0' or string.format('%.17g', number) end
 
 -- State ------------------------------------------------------------------------------------------
--- Numbers are packed, one field for the state and one per dimension: taking thirty of them apart
--- as text would cost more than all the arithmetic.
+-- Numbers are packed, one field for the state, which its name follows, and one per dimension:
+-- taking thirty of them apart as text would cost more than all the arithmetic.
 
-local NUMBERS, PARTS = '<' .. ('d'):rep(25), '<' .. ('d'):rep(20)
+local s, epoch, is_new
+-- Those that are asked for. How large a request may be depends on two, whatever is counted.
+local dims, tokens, requests = {}, nil, nil
 
-local s, names, dims = nil, {}, {}
+local function clock() return s.clock + math.max(0, now - s.starts) * s.speed end
 
--- Made whole: a table that grows field by field is laid out anew each time it doubles. What is not
--- given is as it is where nothing is known.
-local function state(born, clock, starts, speed, cut, cut_at, refusals, refused_at, probing,
-        counted_from, sent, strikes, stop_until, answered, alone, told, size, ceiling, ceiling_at,
-        fits, suspect, doubts, doubted_at, slack, slack_at)
-    return {born = born or now, clock = clock or 0, starts = starts or now, speed = speed or 1,
-        cut = cut or 1, cut_at = cut_at or now, refusals = refusals or 0,
-        refused_at = refused_at or 0, probing = probing or 0, counted_from = counted_from or now,
-        sent = sent or 0, strikes = strikes or 0, stop_until = stop_until or 0,
-        answered = answered or 0, alone = alone or 0, told = told or 0, size = size or 0,
-        ceiling = ceiling or 0, ceiling_at = ceiling_at or 0, fits = fits or 0,
-        suspect = suspect or 0, doubts = doubts or 0, doubted_at = doubted_at or 0,
-        slack = slack or 0, slack_at = slack_at or 0, is_new = not born, epoch = nonce}
-end
+local function within(least, number, most) return number >= least and number <= most end
 
-local function dimension(name, tat, rate, stated, foreign, left, most, stated_at, sum, low, high,
-        known, learnt, peak, grown_at, cut_at, before, before_at, served_sum, served_low,
-        served_high)
-    -- What is no number: no request has stood there yet.
-    if tat ~= tat then tat = nil end
-    return {tat = tat, rate = rate or 0, stated = stated or 0, foreign = foreign or 0,
-        left = left or 1, most = most or 0, stated_at = stated_at or 0, known = known or 0,
-        learnt = learnt or 0, peak = peak or 0, grown_at = grown_at or 0, cut_at = cut_at or 0,
-        before = before or 0, before_at = before_at or 0, amount = nil, a = nil, b = nil, c = nil,
-        use = {name = name, sum = sum or 0, low = low or 0, high = high or 0},
-        served = {name = name .. '!', sum = served_sum or 0, low = served_low or 0,
-            high = served_high or 0}}
-end
-
--- How large a request may be depends on two dimensions, whatever is counted. What `names` does not
--- have is looked at, and neither counted nor changed.
-local function fetch()
-    local wanted, looked_at = {'epoch', 'numbers'}, {tokens = true, requests = true}
-    for _, name in ipairs(names) do
-        wanted[#wanted + 1], looked_at[name] = ':' .. name, nil
+-- Anybody may have written what stands here, or the server's clock was set back. What cannot be is
+-- as good as lost. No comparison holds for what is no number.
+local function are_sane(numbers, moments, count)
+    for i = 1, moments do
+        if not within(0, numbers[i], now + SLICE) then return false end
     end
-    for name in pairs(looked_at) do wanted[#wanted + 1] = ':' .. name end
+    for i = moments + 1, count do
+        if not within(-LARGEST, numbers[i], LARGEST) then return false end
+    end
+    return true
+end
+
+local function is_state(packed)
+    if not packed or #packed <= STATE_SIZE then return false end
+    s, epoch = {struct.unpack(STATE_FORMAT, packed)}, packed:sub(STATE_SIZE + 1)
+    return are_sane(s, STATE_MOMENTS, STATE_NUMBERS) and s.starts <= now + LONGEST_BELIEVED
+        and within(SLOWEST_CLOCK, s.speed, FASTEST_CLOCK)
+        and within(0, s.clock, s.speed * OLDEST_CLOCK)
+        and within(SLOWEST, s.cut, 1) and within(0, s.slack, MOST_SLACK)
+        and epoch:find('^%w+%.?%w*$')
+end
+
+local function make_state()
+    redis.call('DEL', STATE)
+    s, epoch, is_new = {struct.unpack(STATE_FORMAT, ('\0'):rep(STATE_SIZE))}, nonce, true
+    s.born, s.cut_at, s.counted_from, s.starts, s.speed, s.cut = now, now, now, now, 1, 1
+end
+
+local function dimension(packed, given)
+    local d
+    if packed and #packed == PARTS_SIZE then
+        d = {struct.unpack(DIMENSION_FORMAT, packed .. given)}
+        if are_sane(d, MOMENTS, PARTS)
+            and within(0, d.foreign, MOST_FOREIGN) and within(0, d.left, 1)
+            and (d.stated == 0 or within(1, d.stated, MOST_PLAUSIBLE))
+            and (d.learnt == 0 or within(LEAST_LEARNT, d.learnt, MOST_PLAUSIBLE)) then return d end
+    end
+    d = {struct.unpack(DIMENSION_FORMAT, ('\0'):rep(PARTS_SIZE) .. given)}
+    d.tat, d.left = NOWHERE, 1
+    return d
+end
+
+-- What is not among the first `count` names is looked at, and neither counted nor changed.
+local function fetch(names, given, count)
+    local wanted = {'state'}
+    for i = 1, #names do wanted[i + 1] = '@' .. names[i] end
     local found = redis.call('HMGET', STATE, unpack(wanted))
-    -- What another version wrote is as good as lost.
-    if found[1] and found[2] and #found[2] == struct.size(NUMBERS) then
-        s = state(struct.unpack(NUMBERS, found[2]))
-        s.epoch = found[1]
-    else
-        s = state()
-    end
-    for i = 3, #wanted do
-        local name, packed = wanted[i]:sub(2), found[i]
-        if packed and #packed == struct.size(PARTS) then
-            dims[name] = dimension(name, struct.unpack(PARTS, packed))
-        else
-            dims[name] = dimension(name)
-        end
+    if not is_state(found[1]) then make_state() end
+    for i = 1, #names do
+        local d = dimension(not is_new and found[i + 1], given[i] or ('\0'):rep(GIVEN_SIZE))
+        d.name = names[i]
+        if i <= count then dims[i] = d end
+        if names[i] == 'tokens' then tokens = d elseif names[i] == 'requests' then requests = d end
     end
 end
 
 local function load(first)
-    for i = first, #ARGV, 5 do names[#names + 1] = ARGV[i] end
-    fetch()
-    for i = first, #ARGV, 5 do
-        local d = dims[ARGV[i]]
-        d.amount, d.a, d.b, d.c = tonumber(ARGV[i + 1]), tonumber(ARGV[i + 2]),
-            tonumber(ARGV[i + 3]), tonumber(ARGV[i + 4])
+    local names, given, others = {}, {}, {tokens = true, requests = true}
+    for i = first, #ARGV, 2 do
+        names[#names + 1], given[#given + 1], others[ARGV[i]] = ARGV[i], ARGV[i + 1], nil
     end
+    local count = #names
+    for name in pairs(others) do names[#names + 1] = name end
+    fetch(names, given, count)
 end
 
 local function save()
-    local changed = {'numbers', struct.pack(NUMBERS, s.born, s.clock, s.starts, s.speed, s.cut,
-        s.cut_at, s.refusals, s.refused_at, s.probing, s.counted_from, s.sent, s.strikes,
-        s.stop_until, s.answered, s.alone, s.told, s.size, s.ceiling, s.ceiling_at, s.fits,
-        s.suspect, s.doubts, s.doubted_at, s.slack, s.slack_at)}
-    for _, name in ipairs(names) do
-        local d = dims[name]
-        changed[#changed + 1] = ':' .. name
-        changed[#changed + 1] = struct.pack(PARTS, d.tat or 0 / 0, d.rate, d.stated, d.foreign,
-            d.left, d.most, d.stated_at, d.use.sum, d.use.low, d.use.high, d.known, d.learnt,
-            d.peak, d.grown_at, d.cut_at, d.before, d.before_at, d.served.sum, d.served.low,
-            d.served.high)
-    end
-    if s.is_new or s.is_renamed then
-        changed[#changed + 1] = 'epoch'
-        changed[#changed + 1] = s.epoch
+    local is_to_keep = now - s.kept_at > MINUTE
+    if is_to_keep then s.kept_at = now end
+    local changed = {'state', struct.pack(STATE_FORMAT, unpack(s, 1, STATE_NUMBERS)) .. epoch}
+    for i, d in ipairs(dims) do
+        changed[2 * i + 1] = '@' .. d.name
+        changed[2 * i + 2] = struct.pack(PARTS_FORMAT, unpack(d, 1, PARTS))
     end
     redis.call('HSET', STATE, unpack(changed))
-    redis.call('PEXPIRE', STATE, KEEP_MS)
+    if is_to_keep then redis.call('PEXPIRE', STATE, KEEP_MS) end
 end
 
 local operations = {}
 
--- Use of the last minute --------------------------------------------------------------------------
+-- The last minute: what was sent, and what was answered -------------------------------------------
 
-local function forget(window)
-    local slot = math.floor(now / SLICE)
-    for old = window.low, math.min(slot - SLICES, window.high) do
-        local amount = redis.call('HGET', USE, window.name .. ':' .. old)
-        if amount then
-            window.sum = window.sum - tonumber(amount)
-            redis.call('HDEL', USE, window.name .. ':' .. old)
-        end
+local function ring_of(d, window) return (window == USED and 'used:' or 'served:') .. d.name end
+
+-- The slices as they are now, and their sum.
+local function turned(d, window)
+    local slot, last = math.floor(now / SLICE), math.floor(d[window] / SLICE)
+    local packed = slot - last < SLICES and redis.call('HMGET', STATE, ring_of(d, window))[1]
+    local old, ring, sum = {}, {}, 0
+    if packed and #packed == RING_SIZE then old = {struct.unpack(RING_FORMAT, packed)} end
+    old[last % SLICES + 1] = d[window + 4]
+    for each = slot - SLICES + 1, slot do
+        local amount = each <= last and old[each % SLICES + 1] or 0
+        if not within(-LARGEST, amount, LARGEST) then amount = 0 end
+        ring[each % SLICES + 1], sum = amount, sum + amount
     end
-    window.low = math.max(window.low, slot - SLICES + 1)
-    if window.high < window.low then window.sum = 0 end
-    return slot
+    return ring, sum
 end
 
-local function sum_of(window)
-    forget(window)
-    return window.sum
+local function sum_of(d, window)
+    if now - d[window] < SLICE then return d[window + 2] end
+    local _, sum = turned(d, window)
+    return sum
 end
 
-local function used(window, amount)
+local function used(d, window, amount)
     if amount == 0 then return end
-    local slot = forget(window)
-    redis.call('HINCRBYFLOAT', USE, window.name .. ':' .. slot, text(amount))
-    if slot > window.high then redis.call('PEXPIRE', USE, KEEP_MS) end
-    window.sum, window.high = window.sum + amount, math.max(window.high, slot)
+    if now - d[window] >= SLICE then
+        local ring, sum = turned(d, window)
+        local packed = struct.pack(RING_FORMAT, unpack(ring, 1, SLICES))
+        redis.call('HSET', STATE, ring_of(d, window), packed)
+        d[window], d[window + 2], d[window + 4] = math.floor(now / SLICE) * SLICE, sum, 0
+    end
+    d[window + 2], d[window + 4] = d[window + 2] + amount, d[window + 4] + amount
 end
 
 -- GCRA --------------------------------------------------------------------------------------------
@@ -160,15 +155,12 @@ local function grow(d)
 end
 
 local function largest()
-    local tokens = dims.tokens
     if tokens.known == 1 or tokens.learnt <= 0 then return s.size end
-    local most = ROOM * tokens.learnt / math.max(1, math.min(PER_MINUTE, dims.requests.peak))
+    local most = ROOM * tokens.learnt / math.max(1, math.min(PER_MINUTE, requests.peak))
     return s.size > 0 and math.min(s.size, most) or most
 end
 
 local function unused() return math.max(0, s.slack - TIGHTEN * (now - s.slack_at)) end
-
-local function clock() return s.clock + math.max(0, now - s.starts) * s.speed end
 
 local function wait_for(at)
     return math.max(0, (at - clock()) / s.speed) + math.max(0, s.starts - now)
@@ -179,25 +171,24 @@ local function factor() return math.min(1, s.cut + (now - s.cut_at) * RECOVERY) 
 local function emission_interval(d) return s.speed * MINUTE / d.rate end
 
 local function known_limit(d)
-    if d.stated > 0 and (d.a <= 0 or (d.stated < d.a and d.stated >= SANE_SHARE * d.a)) then
+    if d.stated > 0 and (d.a <= 0 or (d.stated < d.a and d.stated >= PLAUSIBLE_SHARE * d.a)) then
         return d.stated
     end
     return d.a
 end
 
 local function know()
-    local is_new = false
-    for _, name in ipairs(names) do
-        local d = dims[name]
+    local found = false
+    for _, d in ipairs(dims) do
         if d.stated <= 0 and d.b > 0 then d.stated = d.b end
         local before = d.known
         d.known = known_limit(d) > 0 and 1 or 0
-        is_new = is_new or d.known > before
+        found = found or d.known > before
     end
-    if not is_new then return end
+    if not found then return end
     s.size, s.ceiling = 0, 0
-    for _, name in ipairs(names) do
-        if dims[name].known == 0 then dims[name].learnt = 0 end
+    for _, d in ipairs(dims) do
+        if d.known == 0 then d.learnt = 0 end
     end
 end
 
@@ -211,14 +202,16 @@ end
 local function retune(target)
     know()
     local share, from, head = factor() * (1 - unused()) * target, clock(), 0
-    for _, name in ipairs(names) do head = math.max(head, dims[name].tat or 0) end
+    for _, d in ipairs(dims) do
+        d.tat = math.min(d.tat, from + FAR * s.speed)
+        head = math.max(head, d.tat)
+    end
     local close = math.max(from, head - LAG * s.speed / 2)
     local binding, steady, needed = {}, true, 0
-    for _, name in ipairs(names) do
-        local d = dims[name]
+    for _, d in ipairs(dims) do
         grow(d)
         local rate = target_rate(d, share)
-        if d.tat and d.tat > close and d.rate > 0 and rate > 0 then
+        if d.tat > close and d.rate > 0 and rate > 0 then
             local ratio = rate / d.rate
             binding[d] = ratio
             steady = steady and ratio == 1
@@ -236,14 +229,15 @@ end
 local function count_anew() s.counted_from, s.sent, s.strikes = now, 0, 0 end
 
 local function send()
-    for _, name in ipairs(names) do used(dims[name].use, dims[name].amount) end
+    for _, d in ipairs(dims) do used(d, USED, d.amount) end
     if now - s.counted_from > STRIKE_TIME then count_anew() end
     s.sent = s.sent + 1
     if s.probing == 1 or s.alone == 1 then s.clock, s.starts = clock(), now + PROBE end
 end
 
 local function stopped()
-    if now >= s.stop_until then return nil end
+    -- Nothing beyond is believed: whoever wrote it, a stop is a hint.
+    if now >= s.stop_until or s.stop_until > now + STOP then return nil end
     local words = redis.call('HMGET', STATE, 'stop_code', 'stop_reason')
     return {'stop', words[1] or '', words[2] or ''}
 end
@@ -254,12 +248,11 @@ function operations.reserve()
     if halt then return halt end
     retune(tonumber(ARGV[4]))
     local from, head, is_limited = clock(), nil, false
-    for _, name in ipairs(names) do
-        local d = dims[name]
+    for _, d in ipairs(dims) do
         if d.rate > 0 then
             is_limited = true
-            if not d.tat then
-                local sent = d.known == 1 and sum_of(d.use) * emission_interval(d) or 0
+            if d.tat == NOWHERE then
+                local sent = d.known == 1 and sum_of(d, USED) * emission_interval(d) or 0
                 d.tat = from + math.min(sent, MINUTE * s.speed)
             end
             head = math.max(head or d.tat, d.tat)
@@ -274,20 +267,17 @@ function operations.reserve()
         save()
         return {'too_long', text(wait)}
     end
-    local answer = {'reserved', text(wait <= NEAR and 0 or wait), text(tat), s.epoch, text(now),
-        is_limited and '1' or '0', text(largest())}
-    for _, name in ipairs(names) do
-        local d = dims[name]
+    local answer = {wait <= NEAR and 0 or wait, tat, now, is_limited and 1 or 0, largest()}
+    for _, d in ipairs(dims) do
         if d.rate > 0 then
             d.tat = math.max(d.tat + idle, tat - LAG * s.speed) + d.amount * emission_interval(d)
         end
-        answer[#answer + 1] = text(d.stated)
-        answer[#answer + 1] = text(d.known == 1 and 0 or d.learnt)
+        answer[#answer + 1] = d.stated
+        answer[#answer + 1] = d.known == 1 and 0 or d.learnt
     end
     if wait <= NEAR then send() end
     save()
-    -- One word is read faster than eight.
-    return table.concat(answer, ' ')
+    return struct.pack('<' .. ('d'):rep(#answer), unpack(answer)) .. epoch
 end
 
 -- Every call makes the functions anew that come before its own: what is asked most comes first.
@@ -295,65 +285,59 @@ if operations[op] then return operations[op]() end
 
 -- Answers -----------------------------------------------------------------------------------------
 
-local TOLERANCE, FOREIGN_TAU, PLAUSIBLE = 0.02, 10 * SECOND, 0.25
-local FIRST_TOKENS, CEILING, LATE = 1000, 10 * MINUTE, 5 * SECOND
-
 local function give_back(sent)
-    for _, name in ipairs(names) do
-        local d = dims[name]
-        if d.tat and d.rate > 0 then d.tat = d.tat - d.amount * emission_interval(d) end
-        if sent then used(d.use, -d.amount) end
+    for _, d in ipairs(dims) do
+        if d.tat > NOWHERE and d.rate > 0 then d.tat = d.tat - d.amount * emission_interval(d) end
+        if sent then used(d, USED, -d.amount) end
     end
 end
 
 local function withdraw(at)
-    for _, name in ipairs(names) do
-        local d = dims[name]
-        if d.rate > 0 and math.abs((d.tat or 0) - at - d.amount * emission_interval(d)) <= NEAR then
+    for _, d in ipairs(dims) do
+        if d.rate > 0 and math.abs(d.tat - at - d.amount * emission_interval(d)) <= NEAR then
             return give_back(false)
         end
     end
 end
 
 local function served(d, cost)
-    used(d.served, cost)
+    used(d, SERVED, cost)
     if d.learnt > 0 and now - d.cut_at < LATE then
-        d.peak = math.max(d.peak, sum_of(d.served))
-        if d.before <= 0 then d.learnt = math.max(d.learnt, sum_of(d.served)) end
+        d.peak = math.max(d.peak, sum_of(d, SERVED))
+        if d.before <= 0 then d.learnt = math.max(d.learnt, sum_of(d, SERVED)) end
     end
 end
 
 -- `d.c` is what the request cost, 0 where its answer says nothing.
 local function learn_from_answer()
     s.answered = 1
-    for _, name in ipairs(names) do
-        if dims[name].c > 0 and dims[name].known == 0 then served(dims[name], dims[name].c) end
+    for _, d in ipairs(dims) do
+        if d.c > 0 and d.known == 0 then served(d, d.c) end
     end
-    local tokens = dims.tokens.c or 0
-    s.fits = math.max(s.fits, tokens)
-    if tokens <= 0 or 2 * tokens < s.size then return end
-    if s.size > 0 or dims.tokens.known == 0 then
-        local size = 2 * math.max(s.size, FIRST_TOKENS / 2, tokens)
+    local cost = tokens.c
+    s.fits = math.max(s.fits, cost)
+    if cost <= 0 or 2 * cost < s.size then return end
+    if s.size > 0 or tokens.known == 0 then
+        local size = 2 * math.max(s.size, FIRST_TOKENS / 2, cost)
         local held = s.ceiling > 0 and now < s.ceiling_at + CEILING
         s.size = held and math.min(size, math.max(s.size, s.ceiling / 2)) or size
     end
 end
 
 local function foreign_use(d)
-    local foreign = (d.b - sum_of(d.use)) / d.a - TOLERANCE
+    local foreign = (d.b - sum_of(d, USED)) / d.a - TOLERANCE
     local weight = math.min(1, math.max(0, now - d.stated_at) / FOREIGN_TAU)
-    d.foreign = d.foreign + weight * (math.min(0.9, math.max(0, foreign)) - d.foreign)
+    d.foreign = d.foreign + weight * (math.min(MOST_FOREIGN, math.max(0, foreign)) - d.foreign)
     d.stated_at = now
 end
 
 local function hear()
-    if s.alone == 1 then s.alone, s.epoch, s.is_renamed = 0, nonce, true end
+    if s.alone == 1 then s.alone, epoch = 0, nonce end
 end
 
 local function read_headers()
     local said = false
-    for _, name in ipairs(names) do
-        local d = dims[name]
+    for _, d in ipairs(dims) do
         if d.a > 0 then
             said, d.stated = true, d.a
             if d.b >= 0 then
@@ -369,7 +353,7 @@ end
 -- The epoch of the reservation, then its arrival time.
 function operations.confirm()
     load(6)
-    if s.epoch ~= ARGV[4] then return {'lost'} end
+    if epoch ~= ARGV[4] then return {'lost'} end
     local halt = stopped()
     if halt then
         withdraw(tonumber(ARGV[5]))
@@ -386,7 +370,7 @@ end
 -- The epoch of the reservation, its arrival time, then whether the request had been admitted.
 function operations.refund()
     load(7)
-    if s.epoch == ARGV[4] then
+    if epoch == ARGV[4] then
         if ARGV[6] == '1' then give_back(true) else withdraw(tonumber(ARGV[5])) end
         save()
     end
@@ -396,7 +380,7 @@ end
 -- The epoch, then when the request was admitted.
 function operations.settle()
     load(6)
-    if s.epoch == ARGV[4] then
+    if epoch == ARGV[4] then
         give_back(true)
         learn_from_answer()
         if tonumber(ARGV[5]) > s.refused_at then
@@ -415,13 +399,8 @@ if operations[op] then return operations[op]() end
 
 -- What refusals teach -----------------------------------------------------------------------------
 
-local STRIKES, STRIKE_SHARE, CUT, SLOWEST = 3, 0.1, 0.8, 0.05
-local FIRST_PAUSE, LONGEST_PAUSE = 0.5 * SECOND, 15 * SECOND
-local AFTER_REFUSAL, LEAST_LEFT, UNUSED, ALIKE, LEFT = 0.95, 0.7, 0.8, 0.1, 0.45
-local DOUBTS, FORGET, SLACK, MOST_SLACK = 2.5, 60 * SECOND, 0.02, 0.2
-
 local function cut(d, cost)
-    local answered = sum_of(d.served)
+    local answered = sum_of(d, SERVED)
     d.peak = math.max(d.peak, answered)
     d.before, d.before_at = d.learnt, d.cut_at
     if d.learnt > 0 then
@@ -436,12 +415,11 @@ local function uncut(d)
     if d.before > 0 then d.learnt, d.cut_at = math.max(d.learnt, d.before), d.before_at end
 end
 
-local function is_too_large(tokens)
-    local d = dims.tokens
-    if tokens <= s.fits or sum_of(d.served) >= UNUSED * d.learnt then return false end
+local function is_too_large(cost)
+    if cost <= s.fits or sum_of(tokens, SERVED) >= UNUSED * tokens.learnt then return false end
     local before = s.suspect
-    s.suspect = tokens
-    return math.abs(tokens - before) <= ALIKE * before
+    s.suspect = cost
+    return math.abs(cost - before) <= ALIKE * before
 end
 
 local function doubts()
@@ -453,7 +431,6 @@ local function doubts()
 end
 
 local function shrink(cost)
-    local tokens, requests = dims.tokens, dims.requests
     local smallest = requests.rate > 0 and tokens.rate / requests.rate or 0
     local smaller = math.max(smallest, cost / 2)
     if smaller > 0 and smaller < (s.size > 0 and s.size or cost) then
@@ -463,34 +440,33 @@ local function shrink(cost)
     end
 end
 
-local function learn_from_first(tokens)
+local function learn_from_first(cost)
     if s.answered == 0 then return end
     local unknown = 0
-    for _, name in ipairs(names) do unknown = unknown + 1 - dims[name].known end
-    if unknown < #names and not doubts() then return end
-    if unknown == 0 then return shrink(tokens) end
-    if is_too_large(tokens) then
-        s.size, s.ceiling, s.ceiling_at = LEFT * tokens, 2 * LEFT * tokens, now
-        local requests = dims.requests
-        if requests.amount and requests.known == 0 then requests.learnt = requests.learnt * 2 end
+    for _, d in ipairs(dims) do unknown = unknown + 1 - d.known end
+    if unknown < #dims and not doubts() then return end
+    if unknown == 0 then return shrink(cost) end
+    if is_too_large(cost) then
+        s.size, s.ceiling, s.ceiling_at = LEFT * cost, 2 * LEFT * cost, now
+        if requests.known == 0 then requests.learnt = requests.learnt * 2 end
         return
     end
-    for _, name in ipairs(names) do
-        if dims[name].known == 0 then cut(dims[name], dims[name].amount) end
+    for _, d in ipairs(dims) do
+        if d.known == 0 then cut(d, d.amount) end
     end
 end
 
 local function learn_from_refusal(told)
-    local tokens, was_told = dims.tokens.amount or 0, s.told
-    local quiet = sum_of(dims.tokens.use) <= 0 and now - s.born >= MINUTE
+    local cost, was_told = tokens.amount, s.told
+    local quiet = sum_of(tokens, USED) <= 0 and now - s.born >= MINUTE
     s.told = told and 1 or 0
-    if s.refusals == 0 and not quiet then return learn_from_first(tokens) end
-    if tokens <= 0 or not (s.refusals == 1 or quiet) then return end
-    if s.refusals <= 1 and (quiet or was_told == 1) and dims.tokens.known == 0 then
-        s.ceiling, s.ceiling_at = tokens, now
-        for _, name in ipairs(names) do uncut(dims[name]) end
+    if s.refusals == 0 and not quiet then return learn_from_first(cost) end
+    if cost <= 0 or not (s.refusals == 1 or quiet) then return end
+    if s.refusals <= 1 and (quiet or was_told == 1) and tokens.known == 0 then
+        s.ceiling, s.ceiling_at = cost, now
+        for _, d in ipairs(dims) do uncut(d) end
     end
-    s.size = math.max(1, math.min(tokens, s.size > 0 and s.size or tokens) / 2)
+    s.size = math.max(1, math.min(cost, s.size > 0 and s.size or cost) / 2)
 end
 
 local function strike()
@@ -504,17 +480,15 @@ end
 
 local function lead()
     local head
-    for _, name in ipairs(names) do
-        local d = dims[name]
-        if d.rate > 0 and (not head or (d.tat or 0) > (head.tat or 0)) then head = d end
+    for _, d in ipairs(dims) do
+        if d.rate > 0 and (not head or d.tat > head.tat) then head = d end
     end
     return head and head.amount * emission_interval(head) or 0
 end
 
 local function penalize(admitted, asked, jitter, why, by)
-    for _, name in ipairs(names) do
-        local d = dims[name]
-        used(d.use, -d.amount)
+    for _, d in ipairs(dims) do
+        used(d, USED, -d.amount)
         if d.left < RESERVE and now - s.born >= MINUTE then d.most = math.max(d.most, PLAUSIBLE) end
     end
     local pause = math.max(0, asked * SECOND)
@@ -541,9 +515,10 @@ end
 -- The epoch, when the request was admitted, the seconds asked for, jitter, why and by whom.
 function operations.penalize()
     load(10)
-    if s.epoch ~= ARGV[4] then for _, d in pairs(dims) do d.amount = 0 end end
+    if epoch ~= ARGV[4] then for _, d in ipairs(dims) do d.amount = 0 end end
     read_headers()
-    local pause = penalize(tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7]), ARGV[8], ARGV[9])
+    local at, asked, jitter = tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7])
+    local pause = penalize(at, asked, jitter, ARGV[8], ARGV[9])
     save()
     return {'paused', text(pause)}
 end
@@ -553,10 +528,10 @@ end
 -- Requests under way, who waits for a slot among them, and when each of these was last heard of.
 local TAKEN, QUEUE, HEARD = KEYS[1] .. ':taken', KEYS[1] .. ':queue', KEYS[1] .. ':heard'
 -- A slot that was handed over is taken up at once, or was handed to the dead.
-local TAKE_UP, SILENT = 5 * SECOND, 3 * SECOND
 
 local function hand_over(slots)
     redis.call('ZREMRANGEBYSCORE', TAKEN, '-inf', text(now))
+    redis.call('ZREMRANGEBYSCORE', TAKEN, text(now + LONGEST_LEASE), '+inf')
     while redis.call('ZCARD', TAKEN) < slots do
         local holder = redis.call('ZRANGE', QUEUE, 0, 0)[1]
         if not holder then return end
@@ -574,7 +549,7 @@ end
 local function acquire(holder, slots, lease)
     if not redis.call('ZSCORE', TAKEN, holder) then
         if not redis.call('ZSCORE', QUEUE, holder) then
-            redis.call('ZADD', QUEUE, redis.call('HINCRBY', STATE, 'order', 1), holder)
+            redis.call('ZADD', QUEUE, text(now), holder)
         end
         redis.call('ZADD', HEARD, text(now), holder)
         hand_over(slots)
@@ -601,17 +576,6 @@ end
 
 -- What people and those who wait ask --------------------------------------------------------------
 
-local STOP = 10 * SECOND
-
--- The same, and nothing is changed.
-local function look_at(window)
-    local slot, sum = math.floor(now / SLICE), 0
-    for each = math.max(window.low, slot - SLICES + 1), window.high do
-        sum = sum + tonumber(redis.call('HGET', USE, window.name .. ':' .. each) or 0)
-    end
-    return sum
-end
-
 -- The code, the reason, by whom.
 function operations.stop()
     load(7)
@@ -623,7 +587,7 @@ end
 
 function operations.resume()
     load(4)
-    if not s.is_new then
+    if not is_new then
         s.stop_until, s.refusals, s.probing = 0, 0, 0
         s.starts = math.min(s.starts, now)
         save()
@@ -633,13 +597,12 @@ end
 
 function operations.clock_state()
     load(4)
-    if s.is_new then return {'', '0', '1', '0', '0', ''} end
+    if is_new then return {'', '0', '1', '0', '0', ''} end
     local known = {}
-    for i, name in ipairs(names) do
-        local d = dims[name]
+    for i, d in ipairs(dims) do
         known[i] = text(d.stated) .. ' ' .. text(d.known == 1 and 0 or d.learnt)
     end
-    local answer = {s.epoch, text(clock()), text(s.speed), text(math.max(0, s.starts - now)),
+    local answer = {epoch, text(clock()), text(s.speed), text(math.max(0, s.starts - now)),
         text(largest()), table.concat(known, ' ')}
     for _, word in ipairs(stopped() or {}) do answer[#answer + 1] = word end
     return answer
@@ -647,23 +610,24 @@ end
 
 -- What a person may ask: the state, then seven words per dimension. Nothing is changed.
 function operations.snapshot()
-    local flat, told = redis.call('HGETALL', STATE), {}
+    local flat, told, names = redis.call('HGETALL', STATE), {}, {}
     for i = 1, #flat, 2 do
         told[flat[i]] = flat[i + 1]
-        if flat[i]:sub(1, 1) == ':' then names[#names + 1] = flat[i]:sub(2) end
+        if flat[i]:sub(1, 1) == '@' then names[#names + 1] = flat[i]:sub(2) end
     end
     table.sort(names)
-    fetch()
-    if s.is_new then return {} end
+    local count = #names
+    for _, name in ipairs({'tokens', 'requests'}) do names[#names + 1] = name end
+    fetch(names, {}, count)
+    if is_new then return {} end
     redis.call('ZREMRANGEBYSCORE', TAKEN, '-inf', text(now))
     local stop = stopped() or {'', '', ''}
     local answer = {text(math.max(0, s.starts - now)), told.why or '', told.by or '',
         text(factor()), redis.call('ZCARD', TAKEN), redis.call('ZCARD', QUEUE),
         stop[1], stop[2], stop[3], told.stop_by or '', text(largest())}
-    for _, name in ipairs(names) do
-        local d = dims[name]
-        for _, word in ipairs({name, text(d.stated), text(d.rate), text(look_at(d.use)),
-            text(wait_for(d.tat or 0)), text(d.foreign), text(d.known == 1 and 0 or d.learnt)}) do
+    for _, d in ipairs(dims) do
+        for _, word in ipairs({d.name, text(d.stated), text(d.rate), text(sum_of(d, USED)),
+            text(wait_for(d.tat)), text(d.foreign), text(d.known == 1 and 0 or d.learnt)}) do
             answer[#answer + 1] = word
         end
     end

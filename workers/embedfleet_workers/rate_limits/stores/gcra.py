@@ -18,10 +18,10 @@ from uuid import uuid4
 from embedfleet_workers.rate_limits.quota import Amounts, Reading, in_force
 from embedfleet_workers.rate_limits.stores import learning
 from embedfleet_workers.rate_limits.stores.learning import MINUTE, SECOND
-from embedfleet_workers.rate_limits.stores.limit_store import NEAR_S, Penalty
+from embedfleet_workers.rate_limits.stores.limit_store import NEAR_S, STOP_S, Penalty
 from embedfleet_workers.stop import Stop
 
-NEAR = NEAR_S * SECOND
+NEAR, STOP = NEAR_S * SECOND, STOP_S * SECOND
 # What may be sent at once after nobody sent anything: little beside a provider's minute.
 BURST = 0.25 * SECOND
 # How far a dimension may fall behind another and catch up: where some requests are large in tokens
@@ -30,7 +30,7 @@ LAG = 3 * SECOND
 # What is missing on the server beyond our own use, as a share of the quota, is somebody else's
 # from here on; below that it is noise.
 TOLERANCE = 0.02
-FOREIGN_TAU = 10 * SECOND
+FOREIGN_TAU, MOST_FOREIGN = 10 * SECOND, 0.9
 # A server that never showed this share of its limit to be left may count in something smaller than
 # a minute, and what it misses says nothing, until it refuses a request for want of just that.
 PLAUSIBLE = 0.25
@@ -47,6 +47,8 @@ RECOVERY = 0.02 / (5 * SECOND)
 FIRST_PAUSE = 0.5 * SECOND
 LONGEST_PAUSE = 15 * SECOND
 PROBE = 2 * SECOND
+# Nobody stands further ahead of the clock.
+FAR = 2 * MINUTE
 
 
 @dataclass(slots=True)
@@ -105,7 +107,7 @@ class Dimension:
             return
         foreign = (used - self.used(now)) / limit - TOLERANCE
         weight = min(1.0, max(0.0, now - self.stated_at) / FOREIGN_TAU)
-        self.foreign += weight * (min(0.9, max(0.0, foreign)) - self.foreign)
+        self.foreign += weight * (min(MOST_FOREIGN, max(0.0, foreign)) - self.foreign)
         self.stated_at = now
 
 
@@ -130,7 +132,7 @@ class Gcra:
         self.stop_by, self.stop_until = "", 0.0
 
     def stopped(self, now: float) -> Stop | None:
-        return self.stop if now < self.stop_until else None
+        return self.stop if now < self.stop_until <= now + STOP else None
 
     def time(self, now: float) -> float:
         """What the clock of this state shows."""
@@ -299,6 +301,9 @@ class Gcra:
         factor, clock = self.factor(now) * (1 - learning.unused(self, now)) * target, self.time(now)
         asked = {name: self.dimension(name) for name in costs}
         self._know(asked, quotas, stated)
+        for each in asked.values():
+            if each.tat is not None:
+                each.tat = min(each.tat, clock + FAR * self.speed)
         # Who is far behind the head of the queue does not decide how fast the queue moves.
         head = max((each.tat or 0.0 for each in asked.values()), default=0.0)
         close = max(clock, head - LAG * self.speed / 2)

@@ -82,7 +82,9 @@ def grow(dimension: Dimension, now: float) -> None:
     if dimension.learnt > 0 and now - dimension.grown_at >= STEP:
         after = (now - dimension.cut_at) / MINUTE
         before = (dimension.grown_at - dimension.cut_at) / MINUTE
-        dimension.learnt *= min(LARGEST_STEP, math.exp(GROWTH * (after**3 - before**3)))
+        # After hours of silence the power itself would be too large a number.
+        growth = min(math.log(LARGEST_STEP), GROWTH * (after**3 - before**3))
+        dimension.learnt *= math.exp(growth)
         dimension.grown_at = now
 
 

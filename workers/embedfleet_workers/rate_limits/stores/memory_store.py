@@ -12,10 +12,9 @@ from uuid import uuid4
 from embedfleet_workers.embedding_errors import StoreAway
 from embedfleet_workers.rate_limits.quota import COUNTED, NOTHING, Amounts, LimitKey, Reading
 from embedfleet_workers.rate_limits.stores import learning
-from embedfleet_workers.rate_limits.stores.gcra import NEAR, Gcra
+from embedfleet_workers.rate_limits.stores.gcra import NEAR, STOP, Gcra
 from embedfleet_workers.rate_limits.stores.learning import SECOND
 from embedfleet_workers.rate_limits.stores.limit_store import (
-    STOP_S,
     ClockState,
     DimensionState,
     Penalty,
@@ -157,7 +156,7 @@ class MemoryStore:
     async def stop(self, key: LimitKey, stop: Stop, by: str) -> None:
         gcra = self._state(key)
         gcra.stop, gcra.stop_by = stop, by
-        gcra.stop_until = self._now() + STOP_S * SECOND
+        gcra.stop_until = self._now() + STOP
 
     async def resume(self, key: LimitKey) -> None:
         if key in self._states:

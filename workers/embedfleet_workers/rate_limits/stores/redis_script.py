@@ -19,7 +19,7 @@ ANSWER_S = 2.0
 TOGETHER = 128
 LONGEST_REASON = 200
 
-_Call = tuple[str, tuple[str, ...], asyncio.Future[Any]]
+_Call = tuple[str, tuple[str | bytes, ...], asyncio.Future[Any]]
 
 
 class RedisScript:
@@ -40,7 +40,7 @@ class RedisScript:
             self._client = _connected(self._url)
         return self._client
 
-    async def call(self, key: str, words: tuple[str, ...]) -> Any:  # noqa: ANN401
+    async def call(self, key: str, words: tuple[str | bytes, ...]) -> Any:  # noqa: ANN401
         """The script's answer.
 
         Raises:

