@@ -14,7 +14,7 @@ import os
 import re
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -105,7 +105,7 @@ def sides(
         yield "the same on OpenVINO", by_hand(fleet, on_openvino)
 
 
-def idle_share(logs: list[Path]) -> float:
+def idle_share(logs: Iterable[Path]) -> float:
     """The share of their time that workers claimed and committed, and did not embed."""
     found = [BATCH.findall(log.read_text()) for log in logs]
     times = [[int(each) for each in batch] for log in found for batch in log]
@@ -122,7 +122,7 @@ def main() -> None:
     print(machine())
     with (
         scratch_fleet() as fleet,
-        workers(fleet, 2, EMBEDFLEET_PRECISION=options.precision) as logs,
+        workers(fleet, 2, EMBEDFLEET_PRECISION=options.precision) as started_workers,
     ):
         texts = sample(fleet, options.texts)
         found = dict(sides(fleet, options.precision, baselines=options.baselines))
@@ -137,7 +137,9 @@ def main() -> None:
                 wall[name].append(time.monotonic() - started)
                 processor[name].append(processor_s(fleet) - before)
         report(options.precision, len(texts), wall, processor)
-        print(f"workers claimed and committed for {idle_share(logs):.1%} of their time")
+        print(
+            f"workers claimed and committed for {idle_share(started_workers.values()):.1%} of their time"
+        )
 
 
 def report(

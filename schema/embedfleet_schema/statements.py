@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from functools import cache
+from functools import cache, lru_cache
 from importlib.resources import files
 from types import MappingProxyType
 from typing import LiteralString
@@ -40,14 +40,27 @@ def composed(
     """The statement of one collection: {documents}, {chunks}, {texts}, {vectors} are its tables;
     {in_newest} and {in_live} tell which chunks belong to a version.
     """
-    return statement.format(
-        documents=sql.Identifier(collection.documents),
-        chunks=sql.Identifier(collection.chunks),
-        texts=sql.Identifier(collection.texts),
-        vectors=sql.Identifier(collection.vectors),
-        **load("chunks"),
-        **parts,
-    )
+    if parts:
+        return _composed(statement, collection.tables, parts)
+    return _of_tables(_trusted(statement.as_string()), collection.tables)
+
+
+def rendered(statement: sql.Composed) -> sql.Composed:
+    """The same in one piece: of several, the driver would put it together at each execution."""
+    return sql.Composed([sql.SQL(_trusted(statement.as_string()))])
+
+
+@lru_cache(maxsize=1_024)
+def _of_tables(statement: LiteralString, tables: tuple[str, str, str, str]) -> sql.Composed:
+    return rendered(_composed(sql.SQL(statement), tables, {}))
+
+
+def _composed(
+    statement: sql.SQL, tables: tuple[str, str, str, str], parts: Mapping[str, sql.Composable]
+) -> sql.Composed:
+    names = ("documents", "chunks", "texts", "vectors")
+    identifiers = dict(zip(names, map(sql.Identifier, tables), strict=True))
+    return statement.format(**identifiers, **load("chunks"), **parts)
 
 
 def _trusted(body: str) -> LiteralString:

@@ -63,6 +63,11 @@ def as_uuids(hashes: Iterable[bytes]) -> str:
     return f"{{{','.join(each.hex() for each in hashes)}}}"
 
 
+def as_bigints(numbers: Iterable[int]) -> str:
+    """Numbers as an array in PostgreSQL's own words; a driver takes long over each of a list."""
+    return f"{{{','.join(map(str, numbers))}}}"
+
+
 @dataclass(frozen=True, slots=True)
 class Space:
     """An embedding space: everything that decides what a vector of a text looks like.

@@ -135,6 +135,28 @@ class BatchMachine(RuleBasedStateMachine):
 
     @precondition(lambda self: self.leased)
     @rule(pick=picks)
+    def claim_more(self, pick):
+        lease, claim = chosen(self.leased, pick)
+        more, expected = self.workers[0].claim_more(lease, "cpu"), self.model.claim_more(claim)
+        claimed = [Claim(each.id, each.attempt, frozenset(each.texts)) for each in more]
+        assert expected == claimed
+        self.claims += zip(more, claimed, strict=True)
+
+    @precondition(lambda self: self.claims)
+    @rule(pick=picks)
+    def commit_several(self, pick):
+        """The last claim of each batch of a job: only what still is leased by them is written."""
+        job = chosen(self.claims, pick)[0].job_id
+        claims = {lease.id: (lease, claim) for lease, claim in self.claims if lease.job_id == job}
+        leases = [lease for lease, _ in claims.values()]
+        held = {number: claim for number, (_, claim) in claims.items() if self.model.stands(claim)}
+        matrix = np.concatenate([vectors_of(lease) for lease in leases])
+        assert held.keys() == set(self.workers[pick % 3].commit_several(leases, matrix))
+        for claim in held.values():
+            self.model.commit(claim)
+
+    @precondition(lambda self: self.leased)
+    @rule(pick=picks)
     def heartbeat(self, pick):
         lease, claim = chosen(self.leased, pick)
         with self.fleet.db.transaction() as conn:

@@ -187,7 +187,9 @@ def test_a_changed_document_serves_its_old_version_until_the_new_one_is_whole(fl
     docs.enqueue([ef.Document("k", chunks=["new one " * 30, "shared", "new two " * 30])])
     content = "SELECT content FROM embedfleet.docs ORDER BY position"
     assert [("old one",), ("shared",)] == rows(fleet, content)
-    assert "done" == runtime.run_one("cpu")
+    store = batches_of(fleet)
+    lease = store.claim("cpu")
+    store.commit(lease, vectors_for(lease))
     assert [("old one",), ("shared",)] == rows(fleet, content)
     drain(runtime)
     new = [("new one " * 30).strip(), "shared", ("new two " * 30).strip()]

@@ -46,6 +46,12 @@ class Batch:
     expired: int = 0
     # Those of its texts whose last chunk is gone: should they come again, they are others.
     gone: set[str] = field(default_factory=set)
+    # Whether it is a part of another one.
+    halved: bool = False
+
+    @property
+    def suspect(self) -> bool:
+        return bool(self.errors or self.crashes or self.halved)
 
     def stand(self, state: str) -> None:
         """Of a batch that is cancelled, nobody wants the texts any more."""
@@ -143,6 +149,33 @@ class Model:
                 return Claim(number, batch.attempt, frozenset(texts))
         return None
 
+    def claim_more(self, claim: Claim) -> list[Claim]:
+        """What comes next of the same job, unless it was charged something or halved."""
+        job = self.batches[claim.batch].job
+        due = [
+            each
+            for each in self.batches.values()
+            if each.state == "pending" and each.ready != LATER and each.job == job
+        ]
+        taken = {
+            number: each
+            for number, each in self.batches.items()
+            if each in due and not each.suspect and self.standing(job) == "pending"
+        }
+        others = [
+            each.known for n, each in self.leased().items() if n != claim.batch and n not in taken
+        ]
+        claims = []
+        for number, batch in sorted(taken.items()):
+            batch.attempt += 1
+            texts = batch.known - self.vectors.keys()
+            if any(texts & known for known in others):
+                batch.ready = LATER
+            else:
+                batch.state, batch.expired = "leased", 0
+                claims.append(Claim(number, batch.attempt, frozenset(texts)))
+        return claims
+
     def standing(self, job: int) -> str:
         if self.jobs[job].cancelled:
             return "cancelled"
@@ -184,7 +217,7 @@ class Model:
         half, state, ready = len(left) // 2, self._destination(number), next(self.clock)
         halves = filter(None, (left[:half], left[half:]))
         for child, texts in zip(children, halves, strict=True):
-            made = Batch(batch.job, texts, state, ready, chunks=len(texts))
+            made = Batch(batch.job, texts, state, ready, chunks=len(texts), halved=True)
             made.gone = batch.gone & set(texts)
             made.stand(state)
             self.batches[child] = made

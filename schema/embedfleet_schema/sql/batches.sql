@@ -16,12 +16,11 @@ SELECT EXISTS (
 ) AS later;
 
 -- name: missing_texts
--- The texts of a batch that still lack a vector, in their order.
+-- Those of some texts that still lack a vector.
 SELECT t.id, t.content, t.tokens
-FROM unnest(%(texts)s::bigint[]) WITH ORDINALITY AS h (text_id, number)
+FROM unnest(%(texts)s::bigint[]) AS h (text_id)
 JOIN embedfleet.{texts} AS t ON t.id = h.text_id
-WHERE NOT EXISTS (SELECT FROM embedfleet.{vectors} AS v WHERE v.text_id = t.id)
-ORDER BY h.number;
+WHERE NOT EXISTS (SELECT FROM embedfleet.{vectors} AS v WHERE v.text_id = t.id);
 
 -- name: obstacle
 -- `stopped`: a pause or a cancellation has not come to the batch yet. `overlaps`: another worker is
@@ -41,6 +40,15 @@ SELECT CASE
 END AS obstacle, s.has_budget
 FROM embedfleet.batch_standing AS s
 WHERE s.job_id = %(job_id)s;
+
+-- name: taken
+-- Those of some texts that other workers are just embedding.
+SELECT h.text_id
+FROM embedfleet.batch AS o
+CROSS JOIN LATERAL unnest(o.texts) AS h (text_id)
+WHERE o.state = 'leased' AND o.collection_id = %(collection_id)s AND o.delivery = 'live'
+    AND o.id <> ALL (%(ids)s::bigint[])
+    AND h.text_id IN (SELECT unnest(%(texts)s::bigint[]));
 
 -- name: heartbeat
 -- Extend the leases that still stand; one that does not come back is lost. One that is just being

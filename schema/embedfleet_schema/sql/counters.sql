@@ -5,7 +5,7 @@ b.collection_id, b.job_id, b.delivery, b.state, b.chunks, b.stored, b.tokens, b.
 -- name: count
 -- The end of those statements, in the same round trip: what they change in the counters of jobs,
 -- in a new row, which nobody waits for. `moved` are the batches as they were (-1) and as they are
--- (+1). Vectors that one batch got are counted along.
+-- (+1). Vectors that batches of one job got are counted along.
 INSERT INTO embedfleet.counter_delta
     (collection_id, job_id, delivery, open_batches, held_batches, queued, tokens, embedded, failed,
         finished_at, vectors)
@@ -20,7 +20,7 @@ FROM (
         nullif(sum(sign * CASE m.state WHEN 'done' THEN m.chunks ELSE m.stored END), 0) AS embedded,
         nullif(sum(sign * (m.chunks - m.stored)) FILTER (WHERE m.state = 'dead'), 0) AS failed,
         max(m.finished_at) AS finished_at,
-        nullif(%(vectors)s::bigint * count(*) FILTER (WHERE sign > 0), 0) AS vectors
+        nullif(%(vectors)s::bigint, 0) AS vectors
     FROM moved AS m
     CROSS JOIN LATERAL (SELECT m.state IN ('pending', 'held', 'leased') AS open) AS o
     GROUP BY m.collection_id, m.job_id, m.delivery

@@ -157,6 +157,36 @@ WHERE b.state = 'pending' AND EXISTS (
 FOR UPDATE OF b SKIP LOCKED
 LIMIT 1;
 
+-- name: next_of_job
+-- The same: more batches of a job without a budget, of those that come next in the queue, with as many
+-- texts as one may have. What was charged something, or was halved, is left to be taken by itself.
+SELECT b.id
+FROM embedfleet.batch AS b
+WHERE b.id = ANY (ARRAY(
+        SELECT w.id
+        FROM (
+            SELECT n.id, sum(n.chunks) OVER (ORDER BY n.priority, n.run_after, n.id) AS texts
+            FROM (
+                SELECT id, job_id, priority, run_after, chunks,
+                    errors + crashes > 0 OR parent_id IS NOT NULL AS suspect
+                FROM embedfleet.batch
+                WHERE state = 'pending' AND delivery = 'live' AND queue = %(queue)s
+                    AND run_after <= now()
+                ORDER BY priority, run_after, id
+                LIMIT 64
+            ) AS n
+            WHERE n.job_id = %(job_id)s AND NOT n.suspect
+        ) AS w
+        WHERE w.texts <= 2048
+    ))
+    AND b.state = 'pending'
+    AND EXISTS (
+        SELECT FROM embedfleet.batch_standing AS s
+        WHERE s.job_id = %(job_id)s AND s.open AND NOT s.limited
+    )
+FOR UPDATE OF b SKIP LOCKED
+LIMIT 15;
+
 -- name: chosen
 -- The same: batches that are locked already.
 SELECT unnest(%(ids)s::bigint[]) AS id;
@@ -169,6 +199,15 @@ FROM embedfleet.batch AS b
 JOIN embedfleet.batch_standing AS s USING (job_id)
 WHERE b.id = %(id)s AND b.attempt = %(attempt)s AND b.state = 'leased'
 FOR UPDATE OF b;
+
+-- name: fence_several
+-- The same of batches of one job, locked in one order; those of them whose lease still stands.
+SELECT id, texts
+FROM embedfleet.batch
+WHERE (id, attempt) IN (SELECT * FROM unnest(%(ids)s::bigint[], %(attempts)s::int[]))
+    AND state = 'leased'
+ORDER BY id
+FOR UPDATE;
 
 -- name: fence_expired
 -- The fence of the sweeper. A row that its late owner is just settling is skipped. An owner that
@@ -285,14 +324,15 @@ WITH judged AS (
 SELECT text_id FROM judged;
 
 -- name: finish
--- A batch that is through keeps the numbers of its texts that got a vector, from whomever, and of
--- those that failed: what was deleted before is in neither. A text that was deleted after its part
--- was stored has no vector to be found any more, so what was counted then is the least. It gives
--- the numbers of its texts back: they are many and no longer needed.
+-- Batches that are through keep the numbers of their texts that got a vector, from whomever, and of
+-- those that failed: what was deleted before is in neither. These are only looked for where not all
+-- got it now (`stored`). A text that was deleted after its part was stored has no vector to be found
+-- any more, so what was counted then is the least. They give the numbers of their texts back: they are
+-- many and no longer needed.
 WITH forgotten AS (
-    DELETE FROM embedfleet.awaited_batch WHERE batch_id = %(id)s
+    DELETE FROM embedfleet.awaited_batch WHERE batch_id = ANY (%(ids)s::bigint[])
 ), was AS (
-    SELECT {row} FROM embedfleet.batch AS b WHERE b.id = %(id)s
+    SELECT {row} FROM embedfleet.batch AS b WHERE b.id = ANY (%(ids)s::bigint[])
 ), now AS (
     UPDATE embedfleet.batch AS b
     SET state = %(state)s, lease_until = NULL, finished_at = now(), reason = %(reason)s,
@@ -300,13 +340,16 @@ WITH forgotten AS (
         stored = c.stored, chunks = c.stored + %(failed)s
     FROM (
         SELECT m.id,
-            least(m.chunks - %(failed)s, greatest(m.stored + %(vectors)s, count(v.text_id)))
-                AS stored
-        FROM embedfleet.batch AS m
-        LEFT JOIN LATERAL unnest(m.texts) AS h (text_id) ON true
-        LEFT JOIN embedfleet.{vectors} AS v USING (text_id)
-        WHERE m.id = %(id)s
-        GROUP BY m.id
+            CASE
+                WHEN m.stored + u.stored >= m.chunks - %(failed)s THEN m.chunks - %(failed)s
+                ELSE least(m.chunks - %(failed)s, greatest(m.stored + u.stored, (
+                    SELECT count(*)
+                    FROM unnest(m.texts) AS h (text_id)
+                    JOIN embedfleet.{vectors} AS v USING (text_id)
+                )))
+            END AS stored
+        FROM unnest(%(ids)s::bigint[], %(stored)s::int[]) AS u (id, stored)
+        JOIN embedfleet.batch AS m USING (id)
     ) AS c
     WHERE b.id = c.id
     RETURNING {row}

@@ -7,8 +7,9 @@ Each way out of it starts with the fence, and is a step of `store.transitions`; 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from itertools import chain
 from typing import Any
 from uuid import UUID
 
@@ -20,11 +21,12 @@ from psycopg import Connection
 from embedfleet_schema.database import Database
 from embedfleet_schema.errors import LeaseLost
 from embedfleet_schema.failpoints import Failpoints
-from embedfleet_schema.statements import composed, load
+from embedfleet_schema.statements import composed, load, rendered
 from embedfleet_schema.store import (
     budgets,
     claims,
     counters,
+    documents,
     reconciliation,
     reuse,
     spaces,
@@ -33,10 +35,10 @@ from embedfleet_schema.store import (
 from embedfleet_schema.store.budgets import SkippedJobs
 from embedfleet_schema.store.claims import PriceOf
 from embedfleet_schema.store.leases import Lease
-from embedfleet_schema.store.settlement import Settlement, settling
+from embedfleet_schema.store.settlement import Settlement, fenced, finish, settling
 from embedfleet_schema.store.transitions import Best
 from embedfleet_schema.store.usage import Spending
-from embedfleet_schema.types import Queue
+from embedfleet_schema.types import CollectionInfo, Queue, as_bigints
 from embedfleet_schema.vectors import vector_array
 
 __all__ = ["Batches", "Lease"]
@@ -44,7 +46,7 @@ __all__ = ["Batches", "Lease"]
 log = logging.getLogger(__name__)
 
 _SQL = load("batches")
-_FORGET_CURED = counters.counting_failures(_SQL["forget_cured"])
+_FORGET_CURED = rendered(counters.counting_failures(_SQL["forget_cured"]))
 
 STOPPED = "its job was paused or cancelled while it was claimed"
 
@@ -81,12 +83,7 @@ class Batches:
         cancelled a moment ago is put where it belongs. Of a job with a budget, what the batch may
         cost by `price_of` is reserved, or it is not leased: see `store.budgets`.
         """
-        values = {
-            "queue": queue,
-            "owner": self._owner,
-            "lease_seconds": self._lease_seconds,
-            "excluding": list(excluding),
-        }
+        values = self._claiming(queue) | {"excluding": list(excluding)}
         best: Best = "best_excluding" if excluding else "best"
         while True:
             try:
@@ -101,6 +98,16 @@ class Batches:
             if claimed.short is not None:
                 budgets.pause_unaffordable(self._db, claimed.short)
             self._release_stopped(claimed.lease)
+
+    def claim_more(self, lease: Lease, queue: Queue) -> list[Lease]:
+        """Lease batches of the same job that come next, for one who is through with a batch so
+        soon that to claim it takes longer; none of a job with a budget.
+        """
+        with self._db.transaction() as conn:
+            return claims.more(conn, lease, self._claiming(queue))
+
+    def _claiming(self, queue: Queue) -> dict[str, Any]:
+        return {"queue": queue, "owner": self._owner, "lease_seconds": self._lease_seconds}
 
     def _release_stopped(self, lease: Lease) -> None:
         """Not in the claim, which shares no lock: what is held there would miss a resumption."""
@@ -125,13 +132,11 @@ class Batches:
         Raises:
             LeaseLost: the batch went to somebody else; nothing was written.
         """
-        with self._db.transaction() as conn:
-            others = reuse.siblings(conn, lease.collection)
-        if not (others and lease.text_ids):
+        if not (lease.others and lease.text_ids):
             return lease
         try:
             with self._settling(lease) as batch:
-                copied = reuse.copy(batch.conn, lease.collection, lease.text_ids, others)
+                copied = reuse.copy(batch.conn, lease.collection, lease.text_ids, lease.others)
                 batch.store(len(copied), usd=0)
         except psycopg.errors.UndefinedTable:
             # One of them was dropped at this moment: what it had is embedded.
@@ -148,11 +153,33 @@ class Batches:
             LeaseLost: the batch went to somebody else; nothing was written.
         """
         with self._settling(lease) as batch:
-            inserted = self._insert(batch.conn, lease, matrix)
+            inserted = self._insert(batch.conn, lease.collection, lease.text_ids, matrix)
             batch.finish("done", inserted=inserted)
             self._enter(batch.conn, lease, spent)
             self._failpoints.hit("before_commit")
         self._pause_if_spent(lease, batch, spent)
+
+    def commit_several(
+        self, leases: Sequence[Lease], matrix: NDArray[np.float32]
+    ) -> Collection[int]:
+        """`commit` of batches of one job without a budget, in one transaction: row i of `matrix`
+        belongs to the i-th of all their texts. Returns the ids of those that still were ours; of
+        the others nothing was written.
+        """
+        collection = leases[0].collection
+        with self._db.transaction() as conn:
+            held = fenced(conn, leases)
+            rows = [lease.id in held for lease in leases for _ in lease.text_ids]
+            kept = [lease for lease in leases if lease.id in held]
+            text_ids = [text_id for lease in kept for text_id in lease.text_ids]
+            inserted = self._insert(conn, collection, text_ids, matrix[rows])
+            replaced = documents.go_live(conn, collection, list(chain(*held.values())))
+            whole = inserted == len(text_ids)
+            stored = {lease.id: len(lease.text_ids) if whole else 0 for lease in kept}
+            finish(conn, collection, stored, vectors=inserted)
+            self._failpoints.hit("before_commit")
+        documents.prune(self._db, collection, replaced)
+        return held
 
     def store(
         self,
@@ -171,7 +198,7 @@ class Batches:
         """
         part = lease.only(rows)
         with self._settling(lease) as batch:
-            inserted = self._insert(batch.conn, part, matrix)
+            inserted = self._insert(batch.conn, lease.collection, part.text_ids, matrix)
             batch.go_live(part.text_ids)
             batch.store(inserted, usd=(spent and spent.usd) or 0)
             self._enter(batch.conn, lease, spent)
@@ -232,14 +259,19 @@ class Batches:
         if batch.has_budget:
             self._skipped.end(lease.job_id)
 
-    def _insert(self, conn: Connection[Any], part: Lease, matrix: NDArray[np.float32]) -> int:
+    def _insert(
+        self,
+        conn: Connection[Any],
+        collection: CollectionInfo,
+        text_ids: Sequence[int],
+        matrix: NDArray[np.float32],
+    ) -> int:
         """Returns how many of the texts got their vector here: others had it, or were deleted."""
-        if not part.text_ids:
+        if not text_ids:
             return 0
-        space = part.collection.space
-        texts = {"collection_id": part.collection.id, "texts": part.text_ids}
-        rows = {"vectors": vector_array(matrix, space.storage, self._db.oids)}
-        insert = composed(_SQL["insert_vectors"], part.collection)
+        texts = {"collection_id": collection.id, "texts": as_bigints(text_ids)}
+        rows = {"vectors": vector_array(matrix, collection.space.storage, self._db.oids)}
+        insert = composed(_SQL["insert_vectors"], collection)
         inserted = conn.execute(insert, texts | rows).rowcount
         conn.execute(_FORGET_CURED, texts)
         return inserted

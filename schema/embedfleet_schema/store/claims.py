@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from psycopg import Connection
 
 from embedfleet_schema.statements import composed, load
-from embedfleet_schema.store import budgets, collections, transitions
+from embedfleet_schema.store import budgets, collections, reuse, transitions
 from embedfleet_schema.store.budgets import SkippedJobs, Unaffordable, Wait
 from embedfleet_schema.store.leases import Lease
 from embedfleet_schema.store.settlement import Settlement
 from embedfleet_schema.store.transitions import Best
+from embedfleet_schema.types import CollectionInfo, as_bigints
 
 _SQL = load("batches")
 
@@ -49,7 +50,8 @@ def claim(
     transitions.by_index(conn)
     row = transitions.claim(conn, best, values)
     while row is not None:
-        lease, counts = _read(conn, row)
+        collection = collections.by_id(conn, row[4])
+        ((lease, counts),) = _read(conn, collection, [row])
         obstacle, has_budget = _obstacle(conn, lease)
         row = None
         if obstacle == "stopped":
@@ -97,28 +99,60 @@ def _smaller(
     return row, bool(later and later[0])
 
 
-def _read(conn: Connection[Any], row: tuple[Any, ...]) -> tuple[Lease, list[int]]:
-    """The lease, and the tokens of each of its texts."""
-    batch_id, attempt, errors, job_id, collection_id, tokens, text_ids = row
-    collection = collections.by_id(conn, collection_id)
-    missing = conn.execute(
-        composed(_SQL["missing_texts"], collection), {"texts": text_ids}
-    ).fetchall()
+def more(conn: Connection[Any], lease: Lease, values: Mapping[str, Any]) -> list[Lease]:
+    """Batches that come next of the same job: none of them needs more than to be embedded."""
+    collection = lease.collection
+    transitions.by_index(conn)
+    rows = transitions.claim_next(conn, values, lease.job_id)
+    leases = [each for each, _ in _read(conn, collection, rows)]
+    text_ids = [text_id for each in leases for text_id in each.text_ids]
+    asked = {
+        "collection_id": collection.id,
+        "ids": [lease.id, *(each.id for each in leases)],
+        "texts": as_bigints(text_ids),
+    }
+    taken = {text_id for (text_id,) in conn.execute(_SQL["taken"], asked)} if leases else set()
+    for each in leases:
+        if not taken.isdisjoint(each.text_ids):
+            _claimed(conn, each).release(reason=OVERLAP_REASON, delay_s=OVERLAP_S)
+    return [each for each in leases if taken.isdisjoint(each.text_ids)]
+
+
+def _read(
+    conn: Connection[Any], collection: CollectionInfo, rows: Sequence[tuple[Any, ...]]
+) -> list[tuple[Lease, list[int]]]:
+    """The leases, each with the tokens of its texts."""
+    asked = {"texts": as_bigints(text_id for *_, text_ids in rows for text_id in text_ids)}
+    found = conn.execute(composed(_SQL["missing_texts"], collection), asked)
+    missing = {text_id: (content, tokens) for text_id, content, tokens in found}
+    others = reuse.siblings(conn, collection)
+    return [_lease(collection, row, missing, others) for row in rows]
+
+
+def _lease(
+    collection: CollectionInfo,
+    row: tuple[Any, ...],
+    missing: Mapping[int, tuple[str, int]],
+    others: Sequence[int],
+) -> tuple[Lease, list[int]]:
+    batch_id, attempt, errors, job_id, _, tokens, text_ids = row
+    left = [text_id for text_id in text_ids if text_id in missing]
     lease = Lease(
         id=batch_id,
         attempt=attempt,
         errors=errors,
         job_id=job_id,
         collection=collection,
-        tokens=tokens * len(missing) // max(1, len(text_ids)),
-        text_ids=[text_id for text_id, _, _ in missing],
-        texts=[content for _, content, _ in missing],
+        tokens=tokens * len(left) // max(1, len(text_ids)),
+        text_ids=left,
+        texts=[missing[text_id][0] for text_id in left],
+        others=others,
     )
-    return lease, [count for _, _, count in missing]
+    return lease, [missing[text_id][1] for text_id in left]
 
 
 def _obstacle(conn: Connection[Any], lease: Lease) -> tuple[str | None, bool]:
     """What is in the way, and whether the job has a budget."""
-    values = {"id": lease.id, "job_id": lease.job_id, "texts": lease.text_ids}
+    values = {"id": lease.id, "job_id": lease.job_id, "texts": as_bigints(lease.text_ids)}
     row = conn.execute(_SQL["obstacle"], values).fetchone()
     return (None, False) if row is None else (row[0], row[1])

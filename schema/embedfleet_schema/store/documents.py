@@ -16,7 +16,7 @@ from embedfleet_schema.statements import composed, load
 from embedfleet_schema.store import counters, locks
 from embedfleet_schema.store.filters import containment
 from embedfleet_schema.store.keys import as_held, begins, can_be
-from embedfleet_schema.types import CollectionInfo
+from embedfleet_schema.types import CollectionInfo, as_bigints
 
 _SQL = load("documents")
 
@@ -90,7 +90,9 @@ def go_live(
     The lock comes first and the check is a statement of its own: of two commits that finish the
     two halves of a document, the later one sees the vectors of the earlier.
     """
-    waiting = conn.execute(composed(_SQL["lock_waiting"], collection), {"texts": list(text_ids)})
+    waiting = conn.execute(
+        composed(_SQL["lock_waiting"], collection), {"texts": as_bigints(text_ids)}
+    )
     return take_live(conn, collection, waiting.fetchall())
 
 

@@ -15,6 +15,7 @@ class Lease:
 
     `attempt` fences every write; `errors` is how often the batch failed by its own fault before.
     `bounds[i]` is how many tokens the job's budget pays for text i; None where it has no budget.
+    `others` are collections of the space that may have vectors of its texts.
     """
 
     id: int
@@ -26,6 +27,7 @@ class Lease:
     text_ids: list[int]
     texts: list[str]
     bounds: list[int] | None = None
+    others: Sequence[int] = ()
 
     def with_bounds(self, bounds: list[int]) -> Self:
         return replace(self, bounds=bounds)

@@ -13,7 +13,7 @@ from functools import partial
 from embedfleet_schema.database import Database
 from embedfleet_schema.errors import LeaseLost
 from embedfleet_schema.statements import composed, load
-from embedfleet_schema.store import collections, transitions
+from embedfleet_schema.store import collections, reuse, transitions
 from embedfleet_schema.store.leases import Lease
 from embedfleet_schema.store.settlement import Settlement, settling
 from embedfleet_schema.types import CollectionInfo
@@ -37,6 +37,7 @@ def leases(db: Database, provider_batch_id: int) -> list[Lease]:
     with db.transaction() as conn:
         rows = conn.execute(_SQL["leases"], {"provider_batch_id": provider_batch_id}).fetchall()
         infos = {row[4]: collections.by_id(conn, row[4]) for row in rows}
+        others = {info.id: reuse.siblings(conn, info) for info in infos.values()}
     return [
         Lease(
             id=batch_id,
@@ -47,6 +48,7 @@ def leases(db: Database, provider_batch_id: int) -> list[Lease]:
             tokens=tokens,
             text_ids=text_ids,
             texts=[""] * len(text_ids),
+            others=others[collection_id],
         )
         for batch_id, attempt, errors, job_id, collection_id, tokens, text_ids in rows
     ]

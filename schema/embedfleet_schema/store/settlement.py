@@ -17,7 +17,7 @@ from embedfleet_schema.store import awaiting, counters, documents, locks, transi
 from embedfleet_schema.store.awaiting import Standing
 from embedfleet_schema.store.leases import Lease
 from embedfleet_schema.store.transitions import Closed
-from embedfleet_schema.types import CollectionInfo
+from embedfleet_schema.types import CollectionInfo, as_bigints
 
 _SQL = load("transitions")
 
@@ -95,8 +95,15 @@ class Settlement:
         not counted yet.
         """
         self.go_live(self.text_ids)
-        values = {"id": self.id, "state": target, "reason": reason, "failed": failed}
-        transitions.change(self.conn, "finish", values, self.collection, vectors=inserted)
+        finish(
+            self.conn,
+            self.collection,
+            {self.id: inserted},
+            vectors=inserted,
+            state=target,
+            reason=reason,
+            failed=failed,
+        )
 
     def store(self, inserted: int, *, usd: Decimal | int) -> None:
         """Count vectors that it got while it goes on, and what they cost."""
@@ -125,6 +132,36 @@ class Settlement:
 
     def _of(self, statement: str) -> sql.Composed:
         return composed(_SQL[statement], self.collection)
+
+
+def finish(
+    conn: Connection[Any],
+    collection: CollectionInfo,
+    stored: Mapping[int, int],
+    *,
+    vectors: int,
+    state: Closed = "done",
+    reason: str | None = None,
+    failed: int = 0,
+) -> None:
+    """Close batches of one job that got so many `vectors` which are not counted yet; `stored` says
+    by batch how many at least.
+    """
+    values = {"ids": as_bigints(stored), "stored": as_bigints(stored.values())}
+    ends = {"state": state, "reason": reason, "failed": failed}
+    transitions.change(conn, "finish", values | ends, collection, vectors=vectors)
+
+
+def fenced(conn: Connection[Any], leases: Sequence[Lease]) -> dict[int, list[int]]:
+    """Those of several leases in one collection that still stand, with all texts of their batches.
+    None of them can be lost, and no job be stopped, until the transaction ends.
+    """
+    locks.share(conn, leases[0].collection.id)
+    values = {
+        "ids": [lease.id for lease in leases],
+        "attempts": [lease.attempt for lease in leases],
+    }
+    return dict(conn.execute(_SQL["fence_several"], values).fetchall())
 
 
 @contextmanager

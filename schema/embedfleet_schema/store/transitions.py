@@ -13,7 +13,7 @@ from typing import Any, Literal, NamedTuple
 from psycopg import Connection, Cursor, sql
 
 from embedfleet_schema.errors import UnknownJob
-from embedfleet_schema.statements import composed, load
+from embedfleet_schema.statements import composed, load, rendered
 from embedfleet_schema.store import awaiting, counters, locks
 from embedfleet_schema.store.awaiting import Standing
 from embedfleet_schema.types import CollectionInfo, Delivery
@@ -23,7 +23,7 @@ _SQL = load("transitions")
 Closed = Literal["done", "split", "dead"]
 State = Literal[Standing, "leased", Closed]
 # The statements that find what is claimed.
-Best = Literal["best", "best_excluding", "smallest", "chosen"]
+Best = Literal["best", "best_excluding", "smallest", "next_of_job", "chosen"]
 
 
 class JobStanding(NamedTuple):
@@ -160,7 +160,7 @@ def carve(
 def claiming(best: Best, collection: CollectionInfo | None = None) -> sql.Composed:
     """The statement that leases what another finds, in any collection or in one."""
     found = _SQL[best] if collection is None else composed(_SQL[best], collection)
-    return _SQL["claim"].format(best=found)
+    return rendered(_SQL["claim"].format(best=found))
 
 
 def by_index(conn: Connection[Any]) -> None:
@@ -178,6 +178,14 @@ def claim(
     return conn.execute(
         claiming(best, collection), {"provider_batch_id": None, **values}
     ).fetchone()
+
+
+def claim_next(
+    conn: Connection[Any], values: Mapping[str, Any], job_id: int
+) -> list[tuple[Any, ...]]:
+    """Lease batches of a job that come next, to the worker that has just leased one of it."""
+    values = {**values, "job_id": job_id, "provider_batch_id": None}
+    return sorted(conn.execute(claiming("next_of_job"), values).fetchall())
 
 
 def claim_for_provider_batch(
@@ -243,5 +251,5 @@ def change(
 @lru_cache
 def _counting(statement: str, collection: CollectionInfo | None) -> sql.Composed:
     if collection is None:
-        return _SQL[statement].format(**counters.OF_BATCHES)
-    return composed(_SQL[statement], collection, **counters.OF_BATCHES)
+        return rendered(_SQL[statement].format(**counters.OF_BATCHES))
+    return rendered(composed(_SQL[statement], collection, **counters.OF_BATCHES))
