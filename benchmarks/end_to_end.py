@@ -137,9 +137,8 @@ def main() -> None:
                 wall[name].append(time.monotonic() - started)
                 processor[name].append(processor_s(fleet) - before)
         report(options.precision, len(texts), wall, processor)
-        print(
-            f"workers claimed and committed for {idle_share(started_workers.values()):.1%} of their time"
-        )
+        idle = idle_share(started_workers.values())
+        print(f"workers claimed and committed for {idle:.1%} of their time")
 
 
 def report(
