@@ -68,6 +68,15 @@ def as_bigints(numbers: Iterable[int]) -> str:
     return f"{{{','.join(map(str, numbers))}}}"
 
 
+def as_texts(texts: Iterable[str | None]) -> str:
+    """Texts as an array in PostgreSQL's own words; a driver asks of each whether it is a list."""
+    quoted = (
+        "NULL" if text is None else '"{}"'.format(text.replace("\\", r"\\").replace('"', r"\""))
+        for text in texts
+    )
+    return f"{{{','.join(quoted)}}}"
+
+
 @dataclass(frozen=True, slots=True)
 class Space:
     """An embedding space: everything that decides what a vector of a text looks like.
