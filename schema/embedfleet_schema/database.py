@@ -16,7 +16,6 @@ from embedfleet_schema import revisions, session, vectors
 from embedfleet_schema.addresses import redacted
 from embedfleet_schema.errors import (
     Blocked,
-    DatabaseUnreachable,
     NotPermitted,
     PgvectorMissing,
     PoolerInTheWay,
@@ -26,6 +25,14 @@ from embedfleet_schema.errors import (
     UnsuitableDatabase,
 )
 from embedfleet_schema.forks import leave_to_parent, renewed_after_fork
+from embedfleet_schema.opening import (
+    class_for_pool,
+    closed_on_error,
+    identity,
+    is_pooled,
+    opened,
+    reached,
+)
 from embedfleet_schema.types import Storage
 
 # How long a thread waits for a connection of the pool.
@@ -170,7 +177,7 @@ class Database:
 
     def begun(self, url: str) -> Connection[Any]:
         """A connection outside the pool, in a transaction that `session.ended` ends."""
-        with _reached(url), _closed_on_error(_opened(url)) as conn:
+        with reached(url), closed_on_error(opened(url)) as conn:
             session.begin(conn, lock_wait_s=self.lock_wait_s)
         return conn
 
@@ -184,8 +191,8 @@ class Database:
         """
         self.check_direct()
         url = self.direct_url
-        with _reached(url), _closed_on_error(_opened(url)) as conn:
-            if _is_pooled(url, conn):
+        with reached(url), closed_on_error(opened(url)) as conn:
+            if is_pooled(url, conn):
                 raise PoolerInTheWay(url=redacted(url))
             with session.transaction(conn, lock_wait_s=self.lock_wait_s):
                 session.keep(conn)
@@ -193,24 +200,23 @@ class Database:
 
     def check_direct(self) -> None:
         """Raise UnsuitableDatabase where the direct URL leads to another database."""
-        if self.direct_url != self.url and _identity(self.direct_url) != _identity(self.url):
+        if self.direct_url != self.url and identity(self.direct_url) != identity(self.url):
             reason = "EMBEDFLEET_DATABASE_URL names another one"
             raise UnsuitableDatabase(url=redacted(self.direct_url), reason=reason)
 
     def is_pooled(self) -> bool:
         """Whether a pooler gives each transaction another session."""
-        with _reached(self.url), _opened(self.url) as conn:
-            return _is_pooled(self.url, conn)
+        with reached(self.url), opened(self.url) as conn:
+            return is_pooled(self.url, conn)
 
     def _opened(self) -> ConnectionPool[Connection[Any]]:
         with self._lock:
             if self._pool is None:
-                self._check()
                 self._pool = ConnectionPool(
+                    connection_class=class_for_pool(self._checked(), self.url),
                     min_size=1,
                     max_size=self.max_connections,
                     timeout=POOL_TIMEOUT_S,
-                    kwargs=session.parameters(self.url) | {"autocommit": True},
                     configure=self._configure,
                     name="embedfleet",
                     open=True,
@@ -247,14 +253,20 @@ class Database:
             pid=found[0].pid if found else "PID",
         )
 
-    def _check(self) -> None:
-        """Fail at once and in plain words, where a pool would keep trying in the background."""
-        found, needed = self.revision(), revisions.newest()
-        if found is None:
-            raise SchemaMissing(url=self.name)
-        if found < needed:
-            raise SchemaOutdated(url=self.name, found=found, needed=needed)
-        self._check_known(found)
+    def _checked(self) -> Connection[Any]:
+        """The first connection of the pool, to tables that fit. It fails at once and in plain
+        words, where a pool would keep trying in the background.
+        """
+        needed = revisions.newest()
+        conn = self.begun(self.url)
+        with closed_on_error(conn), session.ended(conn):
+            found = revisions.stored(conn)
+            if found is None:
+                raise SchemaMissing(url=self.name)
+            if found < needed:
+                raise SchemaOutdated(url=self.name, found=found, needed=needed)
+            self._check_known(found)
+        return conn
 
     def check_known(self) -> None:
         """Raise SchemaNewer where the tables were migrated past what this program knows."""
@@ -267,7 +279,6 @@ class Database:
             raise SchemaNewer(url=self.name, found=found, known=revisions.newest())
 
     def _configure(self, conn: Connection[Any]) -> None:
-        session.settle(conn)
         with session.transaction(conn, lock_wait_s=self.lock_wait_s):
             self.statement_timeout = session.statement_timeout(conn)
             try:
@@ -306,44 +317,3 @@ class OwnConnection:
                 return self._conn
         self._conn = self._db.begun(self._db.url)
         return self._conn
-
-
-@contextmanager
-def _reached(url: str) -> Iterator[None]:
-    try:
-        yield
-    except psycopg.OperationalError as error:
-        raise DatabaseUnreachable(url=redacted(url), reason=session.brief(error)) from error
-
-
-def _identity(url: str) -> tuple[int, int] | None:
-    with _reached(url), _opened(url) as conn:
-        return session.identity(conn)
-
-
-def _is_pooled(url: str, conn: Connection[Any]) -> bool:
-    if session.is_of_server(conn):
-        return False
-    with _opened(url) as other:
-        return session.take_turns(conn, other)
-
-
-@contextmanager
-def _closed_on_error(conn: Connection[Any]) -> Iterator[Connection[Any]]:
-    try:
-        yield conn
-    except BaseException:
-        conn.close()
-        raise
-
-
-def _opened(url: str) -> Connection[Any]:
-    """A bare connection in autocommit mode: what is done with it has to begin with `session`."""
-    try:
-        conn = psycopg.connect(**session.parameters(url), autocommit=True)
-    except psycopg.ProgrammingError:
-        # The driver's message quotes the URL, password and all.
-        raise DatabaseUnreachable(url=redacted(url), reason="it cannot be read") from None
-    with _closed_on_error(conn):
-        session.settle(conn)
-    return conn

@@ -1,0 +1,70 @@
+"""Bare connections: opened as ours are, errors in plain words; what is done with one has to begin
+with `session`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import SimpleNamespace
+from typing import Any, cast
+
+import psycopg
+from psycopg import Connection
+
+from embedfleet_schema import session
+from embedfleet_schema.addresses import redacted
+from embedfleet_schema.errors import DatabaseUnreachable
+
+
+@contextmanager
+def reached(url: str) -> Iterator[None]:
+    try:
+        yield
+    except psycopg.OperationalError as error:
+        raise DatabaseUnreachable(url=redacted(url), reason=session.brief(error)) from error
+
+
+def identity(url: str) -> tuple[int, int] | None:
+    with reached(url), opened(url) as conn:
+        return session.identity(conn)
+
+
+def is_pooled(url: str, conn: Connection[Any]) -> bool:
+    if session.is_of_server(conn):
+        return False
+    with opened(url) as other:
+        return session.take_turns(conn, other)
+
+
+@contextmanager
+def closed_on_error(conn: Connection[Any]) -> Iterator[Connection[Any]]:
+    try:
+        yield conn
+    except BaseException:
+        conn.close()
+        raise
+
+
+def class_for_pool(first: Connection[Any], url: str) -> type[Connection[Any]]:
+    """What a pool takes for the class of its connections: it opens `first`, then others."""
+    ready = iter([first])
+    opener = SimpleNamespace(connect=lambda *_, **__: next(ready, None) or opened(url))
+    return cast("type[Connection[Any]]", opener)
+
+
+def opened(url: str) -> Connection[Any]:
+    """A connection in autocommit mode.
+
+    Raises:
+        DatabaseUnreachable: the URL cannot be read.
+        OperationalError: nobody answers; `reached` translates it.
+    """
+    try:
+        conn = psycopg.connect(**session.parameters(url), autocommit=True)
+    except psycopg.ProgrammingError:
+        # The driver's message quotes the URL, password and all.
+        raise DatabaseUnreachable(url=redacted(url), reason="it cannot be read") from None
+    with closed_on_error(conn):
+        session.settle(conn)
+    return conn
