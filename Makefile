@@ -34,7 +34,7 @@ GPU_PYTHON = $(if $(filter command environment,$(firstword $(origin PYTHON))),$(
 unexport PYTHONDONTWRITEBYTECODE
 
 # Whole files, in the order of tests/conftest.py; more processes than cores, because many tests wait.
-PYTEST := $(BIN)/pytest -n 4 --dist loadgroup --no-loadscope-reorder --durations 10
+PYTEST := $(BIN)/pytest -n 4 --dist loadfile --no-loadscope-reorder --durations 10
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-fast test-light test-managed faults check bench bench-limits bench-gpu fleet down clean
@@ -44,9 +44,6 @@ help: ## list the targets
 
 demo: $(FOR_USE) ## embed the docstrings of Python's standard library, then search them
 	@$(BIN)/embedfleet demo $(ARGS)
-
-# Threads of a model that wait for each other sleep instead of spinning: others need the cores.
-test test-fast test-light test-managed: export OMP_WAIT_POLICY = PASSIVE
 
 test: $(FOR_DEVELOPMENT) ## run all tests; they start the servers they need
 	@$(PYTEST) $(ARGS)

@@ -1,12 +1,17 @@
 """Fixtures for all tests come from plugins with telling names."""
 
+import os
 import signal
+from functools import cache
 from importlib.util import find_spec
 
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis.internal.conjecture import providers
-from xdist.scheduler import LoadGroupScheduling
+from xdist.scheduler import LoadFileScheduling
+
+# Threads of a model that wait for each other sleep instead of spinning: others need the cores.
+os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
 
 # A shell ignores Ctrl-C for what runs in the background, and nohup the end of the terminal, and
 # processes that the tests start would inherit that. Handlers are not inherited.
@@ -57,27 +62,28 @@ def pytest_collection_modifyitems(config, items):
         left_out = [item for item in items if item.get_closest_marker("torch")]
         config.hook.pytest_deselected(items=left_out)
         items[:] = [item for item in items if item not in left_out]
-    for item in items:
-        if item.get_closest_marker("torch") and item.path.name not in IN_OTHER_PROCESSES:
-            item.add_marker(pytest.mark.xdist_group("torch"))
     items[:] = mixed(items)
 
 
-class ByFile(LoadGroupScheduling):
-    """Whole files to one process of the tests, but for those of a group.
-
-    All that load a model go to the same one: to import torch and what belongs to it takes five
-    seconds of a core.
+class ByFile(LoadFileScheduling):
+    """Whole files to one process of the tests, and all that load a model to the same one: to import
+    torch and what belongs to it takes five seconds of a core.
     """
 
     def _split_scope(self, nodeid):
-        group = super()._split_scope(nodeid)
-        return group if group != nodeid else nodeid.split("::", 1)[0]
+        file = super()._split_scope(nodeid)
+        return "torch" if loads_model(self.config.rootpath / file) else file
+
+
+@cache
+def loads_model(path):
+    """Whether a file has such tests, by its text: the process that hands out tests imports none."""
+    return path.name not in IN_OTHER_PROCESSES and "pytest.mark.torch" in path.read_text()
 
 
 @pytest.hookimpl(tryfirst=True, optionalhook=True)
 def pytest_xdist_make_scheduler(config, log):
-    return ByFile(config, log) if config.getvalue("dist") == "loadgroup" else None
+    return ByFile(config, log) if config.getvalue("dist") == "loadfile" else None
 
 
 def mixed(items):
