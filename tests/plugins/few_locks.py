@@ -13,7 +13,7 @@ from embedfleet.stack import Endpoints, down, up
 from embedfleet_schema.migrate import migrate
 from embedfleet_schema.settings import load_settings
 from plugins.fleets import ask
-from plugins.servers import fresh_database, stack_folder
+from plugins.servers import administrator, fresh_database, stack_folder
 
 SMALL = {
     "max_locks_per_transaction": "10",
@@ -34,7 +34,9 @@ WITH_TABLES = 100
 def few_locks() -> Iterator[Endpoints]:
     """A stack of its own."""
     with stack_folder() as data:
-        yield _restarted(data, up(data))
+        endpoints = _restarted(data, up(data))
+        with administrator(endpoints):
+            yield endpoints
 
 
 def _restarted(data: Path, endpoints: Endpoints) -> Endpoints:

@@ -5,6 +5,7 @@ import subprocess
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from urllib.parse import urlsplit
 from uuid import uuid4
@@ -63,19 +64,25 @@ def stack_data() -> Iterator[Path]:
 
 
 @pytest.fixture(scope="session")
-def stack(stack_data: Path) -> Endpoints:
+def stack(stack_data: Path) -> Iterator[Endpoints]:
     """PostgreSQL and Valkey, started once for the session, and set for many small databases."""
     render = postgres_settings.render
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(postgres_settings, "render", lambda: render() + SMALL)
         endpoints = up(stack_data)
     login = urlsplit(endpoints.database_url)
-    with psycopg.connect(endpoints.database_url, autocommit=True) as connection:
+    with administrator(endpoints) as connection:
         # Thousands of connections each prove that they know the password.
         connection.execute("SET scram_iterations = 1")
         role, password = sql.Identifier(login.username), sql.Literal(login.password)
         connection.execute(sql.SQL("ALTER ROLE {} PASSWORD {}").format(role, password))
-    return endpoints
+        yield endpoints
+
+
+@cache
+def administrator(stack: Endpoints) -> "psycopg.Connection":
+    """The connection that makes and drops the databases of all tests: whose `with` ends it does."""
+    return psycopg.connect(stack.database_url, autocommit=True)
 
 
 @contextmanager
@@ -86,10 +93,10 @@ def fresh_database(stack: Endpoints, template: str = "template1") -> Iterator[st
     """
     name = sql.Identifier(made := f"test_{uuid4().hex}")
     create = sql.SQL("CREATE DATABASE {} TEMPLATE {} STRATEGY file_copy")
-    with psycopg.connect(stack.database_url, autocommit=True) as connection:
-        connection.execute(create.format(name, sql.Identifier(template)))
-        yield urlsplit(stack.database_url)._replace(path=f"/{made}").geturl()
-        connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(name))
+    server = administrator(stack)
+    server.execute(create.format(name, sql.Identifier(template)))
+    yield urlsplit(stack.database_url)._replace(path=f"/{made}").geturl()
+    server.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(name))
 
 
 @pytest.fixture
