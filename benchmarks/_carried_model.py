@@ -46,11 +46,10 @@ def export(folder: Path, *, weights: bool) -> None:
         source, folder, ignore=shutil.ignore_patterns("*.safetensors", "*.md", ".*", "data_*")
     )
     if weights:
-        import torch
-        from safetensors.torch import load_file, save_file
+        from safetensors.numpy import load_file, save_file
 
         loaded = load_file(source / "model.safetensors")
-        halves = {n: v.half() if v.dtype == torch.float32 else v for n, v in loaded.items()}
+        halves = {n: v.astype("f2") if v.dtype == "f4" else v for n, v in loaded.items()}
         save_file(halves, folder / "model.safetensors", metadata={"format": "pt"})
     size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
     print(f"{folder}: {size / 1e6:.0f} MB. There: make bench-gpu ARGS='--model {folder.name}'")

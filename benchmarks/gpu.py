@@ -127,7 +127,12 @@ def best_rival(folder: Path, device: str, texts: Sequence[str], clock: Clock) ->
 
 
 def speeds(
-    embedder: LocalEmbedder, folder: Path, device: str, sizes: dict[str, int], clock: Clock
+    embedder: LocalEmbedder,
+    folder: Path,
+    device: str,
+    sizes: dict[str, int],
+    rounds: int,
+    clock: Clock,
 ) -> dict[str, Any]:
     """Tokens per second of both sides in turns, for each kind of texts."""
     name, encode = best_rival(folder, device, texts_of("mixed", sizes["mixed"] // 2), clock)
@@ -137,7 +142,7 @@ def speeds(
         limit = embedder.max_tokens
         tokens = sum(min(length, limit) for length in embedder.count_tokens(texts))
         pairs: list[tuple[float, float]] = []
-        while len(pairs) < 3 and (not pairs or clock.has(4 * sum(pairs[-1]))):
+        while len(pairs) < rounds and (not pairs or clock.has(4 * sum(pairs[-1]))):
             ours = seconds(lambda texts: embedder.embed(texts, "document"), texts)
             pairs.append((ours, seconds(encode, texts)))
         found[kind] = {
@@ -254,8 +259,9 @@ def measure(folder: Path, weights: str, device: str, *, tiny: bool) -> dict[str,
     space = resolve_space(str(folder), query_prompt="query: ")
     embedder = LocalEmbedder(space, folder, device)
     sizes = {"short": 40_000, "mixed": 10_000, "long": 6_000}
+    rounds = 3
     if tiny:
-        sizes = dict.fromkeys(sizes, 8)
+        sizes, rounds = dict.fromkeys(sizes, 8), 1
     found = {
         "device": device,
         "weights": weights,
@@ -264,7 +270,7 @@ def measure(folder: Path, weights: str, device: str, *, tiny: bool) -> dict[str,
         "worst_cosine": agreement(embedder, space, folder, 8 if tiny else 500),
         "out_of_memory": survived(embedder, device, 8 if tiny else 2_000),
         "use": use(embedder, device, sizes["mixed"]),
-        "speed": speeds(embedder, folder, device, sizes, clock),
+        "speed": speeds(embedder, folder, device, sizes, rounds, clock),
     }
     embedder.close()
     return found
