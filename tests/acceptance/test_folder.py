@@ -32,7 +32,7 @@ def folder(tmp_path_factory):
     for number, document in zip(range(FILES), documents(None), strict=False):
         kind = folder / document.metadata["kind"]
         kind.mkdir(exist_ok=True)
-        (kind / f"{number:03}.txt").write_text(document.text[:200])
+        (kind / f"{number:03}.txt").write_text(document.text[:100])
     (folder / "long.md").write_text(
         "\n\n".join(f"# Part {n}\n\n" + "words " * 90 for n in range(6))
     )

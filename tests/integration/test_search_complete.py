@@ -75,7 +75,7 @@ def little_memory(fleet: Fleet) -> None:
 
 
 def exact(
-    fleet: Fleet, docs: Collection, question, where: Mapping[str, Any] | None, k: int
+    conn: psycopg.Connection, docs: Collection, question, where: Mapping[str, Any] | None, k: int
 ) -> list[str]:
     """The keys of the nearest rows, nearest first, from a look at every row."""
     operator = OPERATORS[docs.info.space.metric][0]
@@ -85,16 +85,16 @@ def exact(
         f" %s::public.{docs.info.space.storage}) + 0 LIMIT %s"
     )
     vector = str(question.tolist())
-    # As people are connected: no path of ours leads to pgvector.
-    with psycopg.connect(fleet.settings.direct_database) as conn:
-        rows = conn.execute(statement, (json.dumps(where or {}), vector, k)).fetchall()
+    rows = conn.execute(statement, (json.dumps(where or {}), vector, k)).fetchall()
     return [key for (key,) in rows]
 
 
 def check(fleet: Fleet, docs: Collection, counts: list[int]) -> None:
     for where in FILTERS:
-        # The nearest of the nearest are those of a smaller count: every row is looked at once.
-        rows = [exact(fleet, docs, question, where, max(counts)) for question in questions()]
+        # As people are connected: no path of ours leads to pgvector.
+        with psycopg.connect(fleet.settings.direct_database) as conn:
+            # The nearest of the nearest are those of a smaller count: every row is looked at once.
+            rows = [exact(conn, docs, question, where, max(counts)) for question in questions()]
         for k in counts:
             found = expected = agreed = 0
             for question, sorted_rows in zip(questions(), rows, strict=True):
