@@ -70,6 +70,7 @@ def test_a_way_that_this_version_does_not_know_is_left_alone(file):
 
 
 @pytest.mark.torch
+@pytest.mark.openvino
 def test_every_way_that_is_there_is_measured(tmp_path, monkeypatch):
     monkeypatch.setattr(tuning, "BUDGETS", (256, 512))
     monkeypatch.setattr(tuning, "TEXTS_PER_CORE", 2)
@@ -84,6 +85,7 @@ def test_every_way_that_is_there_is_measured(tmp_path, monkeypatch):
 
 
 @pytest.mark.torch
+@pytest.mark.openvino
 def test_the_command_shows_each_way_and_keeps_the_best(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("EMBEDFLEET_DATA", str(tmp_path / "data"))
     monkeypatch.setenv("EMBEDFLEET_PRECISION", "float32")
