@@ -51,12 +51,12 @@ pytest_plugins = [
 ]
 
 # A Python for which there is no torch runs all that does not need it: `make test-light`.
-HAS_TORCH = find_spec("torch") is not None
+MISSING = [name for name in ("torch", "openvino") if find_spec(name) is None]
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config, items):
-    if not HAS_TORCH:
-        left_out = [item for item in items if item.get_closest_marker("torch")]
+    left_out = [item for item in items if any(map(item.get_closest_marker, MISSING))]
+    if left_out:
         config.hook.pytest_deselected(items=left_out)
         items[:] = [item for item in items if item not in left_out]
