@@ -32,23 +32,22 @@ def scratch_fleet(**settings: Any) -> Iterator[ef.Fleet]:
 
 
 @contextmanager
-def workers(
-    fleet: ef.Fleet, count: int, **environment: str
-) -> Iterator[list[subprocess.Popen[bytes]]]:
-    """Worker processes with one slot each, ready to claim."""
+def workers(fleet: ef.Fleet, count: int, **environment: str) -> Iterator[dict[int, Path]]:
+    """Worker processes with one slot each, ready to claim; yields their ids with their logs."""
     command = [sys.executable, "-m", "embedfleet", "worker", "--queue", "cpu", "--concurrency", "1"]
     settings = {"EMBEDFLEET_DATA": str(fleet.settings.data), "EMBEDFLEET_TORCH_THREADS": "1"}
+    logs = [fleet.settings.data / "logs" / f"bench-{number}.log" for number in range(count)]
     running = [
         subprocess.Popen(
             command,
             env={**os.environ, **settings, **environment},
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
+            stdout=log.open("wb"),
+            stderr=subprocess.STDOUT,
         )
-        for _ in range(count)
+        for log in logs
     ]
     try:
-        yield running
+        yield {each.pid: log for each, log in zip(running, logs, strict=True)}
     finally:
         for process in running:
             process.send_signal(signal.SIGTERM)

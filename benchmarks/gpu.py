@@ -31,6 +31,7 @@ import numpy as np
 from embedfleet_schema.catalogue.space_lookup import resolve_space
 from embedfleet_schema.errors import EmbedfleetError
 from embedfleet_schema.types import Space
+from embedfleet_workers.embedders.engine import Wanted
 from embedfleet_workers.embedders.local import LocalEmbedder
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -42,6 +43,8 @@ from _carried_model import export, model_folder
 # What still counts as the same vector in half precision.
 AGREEMENT = 0.999
 SECONDS = 240.0
+# On a GPU it is the engine; on a CPU, in float32, it is what the GPU is held against.
+TORCH = Wanted("torch")
 WORDS = "river engine quiet seven marble after window copper light garden before signal".split()
 # Words of a text, drawn anew for each: their range.
 KINDS = {"short": (8, 16), "mixed": (4, 240), "long": (200, 260)}
@@ -83,7 +86,7 @@ def kept_promises(embedder: LocalEmbedder, device: str) -> dict[str, str]:
 def agreement(embedder: LocalEmbedder, space: Space, folder: Path, count: int) -> float:
     """The worst cosine to float32 on the CPU."""
     texts = [*TEXTS, *texts_of("mixed", count)]
-    reference = LocalEmbedder(space, folder, "cpu")
+    reference = LocalEmbedder(space, folder, "cpu", wanted=TORCH)
     expected = reference.embed(texts, "document")
     reference.close()
     return float(smallest_cosine(expected, embedder.embed(texts, "document")))
@@ -177,9 +180,10 @@ def little_memory(embedder: LocalEmbedder, device: str) -> Iterator[str]:
 
     packed: Any = embedder._forward  # noqa: SLF001 - what runs out is inside
     if not device.startswith("cuda"):
-        packed._forward = Scarce(packed._forward, 600)  # noqa: SLF001
+        engine = packed._engine  # noqa: SLF001
+        engine._run = Scarce(engine._run, 600)  # noqa: SLF001
         yield "in play"
-        packed.__dict__.pop("_forward")  # the class's own is back
+        engine.__dict__.pop("_run")  # the class's own is back
         return
     gc.collect()
     torch.cuda.empty_cache()
@@ -257,7 +261,7 @@ def measure(folder: Path, weights: str, device: str, *, tiny: bool) -> dict[str,
     clock = Clock(SECONDS)
     # A prompt that the model has not, so that queries can be told from documents.
     space = resolve_space(str(folder), query_prompt="query: ")
-    embedder = LocalEmbedder(space, folder, device)
+    embedder = LocalEmbedder(space, folder, device, wanted=TORCH)
     sizes = {"short": 40_000, "mixed": 10_000, "long": 6_000}
     rounds = 3
     if tiny:

@@ -35,9 +35,9 @@ def documents(first: int, chunks: int) -> Iterator[ef.Document]:
 class Growth:
     """A collection that grows, and what that took."""
 
-    def __init__(self, fleet: ef.Fleet) -> None:
+    def __init__(self, fleet: ef.Fleet, *, filter_index: bool) -> None:
         self.fleet = fleet
-        self.docs = fleet.collection("docs", model="fake/32")
+        self.docs = fleet.collection("docs", model="fake/32", filter_index=filter_index)
         self.chunks = 0
         self._worker = Runtime(fleet.settings, Launch(("cpu",), 1, 1))
         self._worker.start()
@@ -80,10 +80,12 @@ class Growth:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--chunks", type=int, default=2_000_000)
-    most = parser.parse_args().chunks
+    parser.add_argument("--no-filter-index", action="store_true")
+    given = parser.parse_args()
+    most = given.chunks
     print(machine())
     with scratch_fleet(batch_tokens_cpu=16_384) as fleet:
-        growth = Growth(fleet)
+        growth = Growth(fleet, filter_index=not given.no_filter_index)
         growth.grow(100_000 - 5 * STEP)
         rate, log = growth.grow(5 * STEP)
         print(f"at {growth.chunks:>9,} chunks: {rate:6,.0f} chunks/s, {log:6,.0f} B of log each")

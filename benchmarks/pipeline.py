@@ -143,7 +143,7 @@ def main() -> None:
     count = options.chunks
     print(machine())
     with scratch_fleet() as fleet, workers(fleet, 2) as processes:
-        pipeline = Pipeline(fleet, [process.pid for process in processes])
+        pipeline = Pipeline(fleet, list(processes))
         pipeline.round(chunks(WARM_UP, 0))
         ratios: list[float] = []
         for number in range(1, options.rounds + 1):

@@ -25,18 +25,20 @@ TOLERANCE = 1e-5
 
 
 def of_account(
-    account: dict[str, Any], model: str, span_s: float, limit: float, binding: str
+    account: dict[str, Any], model: str, span_s: float, limits: dict[str, float]
 ) -> dict[str, float]:
-    """Shares of the quota of `span_s` seconds."""
+    """Shares of the quota of `span_s` seconds; of several limits of the one that was used most."""
     totals = account["models"].get(model)
     if totals is None:
         return {"used": 0.0, "used_together": 0.0, "limited_share": 0.0}
-    quota = limit / 60 * span_s
-    ours = totals["admitted"] if binding == "requests" else totals["tokens"]
+    ours = {"requests": totals["admitted"], "tokens": totals["tokens"]}
+    used = {name: ours[name] * 60 / (limit * span_s) for name, limit in limits.items()}
+    binding = max(used, key=lambda name: used[name])
+    foreign = totals[f"foreign_{binding}"] * 60 / (limits[binding] * span_s)
     asked = totals["admitted"] + totals["limited"]
     return {
-        "used": ours / quota,
-        "used_together": (ours + totals[f"foreign_{binding}"]) / quota,
+        "used": used[binding],
+        "used_together": used[binding] + foreign,
         "limited_share": totals["limited"] / max(1, asked),
         "requests": totals["admitted"],
         "limited": totals["limited"],

@@ -56,7 +56,7 @@ def _measured(start: Start, warmup_s: float, seconds: float) -> dict[str, float]
         given_up = sum(_given_up(process) for process in processes)
     server.close()
     span_s = account["now_s"] - before["now_s"]
-    found = figures.of_account(account, MODEL, span_s, case.limit, case.binding)
+    found = figures.of_account(account, MODEL, span_s, case.limits)
     found["requests_given_up"] = given_up
     return found
 

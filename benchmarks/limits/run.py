@@ -60,4 +60,4 @@ def _measure(found: Stand, case: Case, model: str, seconds: float) -> None:
     # Near 1, the cores and not the limits decide, or somebody else's work is in the way.
     found.figures["machine_busy"] = psutil.cpu_percent() / 100
     span_s = account["now_s"] - before["now_s"]
-    found.figures |= figures.of_account(account, model, span_s, case.limit, case.binding)
+    found.figures |= figures.of_account(account, model, span_s, case.limits)

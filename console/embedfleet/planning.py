@@ -99,8 +99,8 @@ def existing(
     """The target of a collection that is there, which a plan cannot make another one."""
     if not is_of(known, model) or dimensions not in (None, known.space.dimensions):
         wanted = f"{model or known.space.name} ({dimensions or 'its own'} dimensions)"
-        existing = f"{known.space.name} ({known.space.dimensions} dimensions)"
-        raise ModelMismatch(name=known.name, existing=existing, wanted=wanted)
+        found = f"{known.space.name} ({known.space.dimensions} dimensions)"
+        raise ModelMismatch(name=known.name, existing=found, wanted=wanted)
     collections.check_chunking(known, chunking)
     return Target(known.space, known.chunking, known)
 

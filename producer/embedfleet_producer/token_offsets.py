@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -24,13 +24,6 @@ class Reading(NamedTuple):
 
     tokens: int
     unknown: int
-
-
-class Part(NamedTuple):
-    """A part of a text that is read by itself."""
-
-    start: int
-    content: str
 
 
 class PartTokens(NamedTuple):
@@ -55,7 +48,9 @@ class TokenOffsets:
 
     def within(self, start: int, end: int) -> list[int]:
         """The ends of the tokens of a piece, counted from its start."""
-        low, high = np.searchsorted(self.ends, (start, end), side="right")
+        # Of another type than the ends, they would be compared with a copy of all of them.
+        places = np.array((start, end), np.int32)
+        low, high = np.searchsorted(self.ends, places, side="right")
         found: list[int] = (self.ends[low:high] - start).tolist()
         return found
 
@@ -82,36 +77,49 @@ class TokenOffsets:
         )
 
 
-def joined(
-    text: str, parts: Iterable[Part], tokens: Iterator[PartTokens], separators: str = ""
+def offsets_of(
+    texts: Sequence[str],
+    read: Callable[[Iterator[str]], Iterator[PartTokens]],
+    separators: str = "",
+) -> list[TokenOffsets]:
+    """The offsets of each text, whose parts are read one by one."""
+    parts = [parts_of(text) for text in texts]
+    tokens = read(text[part] for text, each in zip(texts, parts, strict=True) for part in each)
+    return [
+        _joined(text, each, tokens, separators) for text, each in zip(texts, parts, strict=True)
+    ]
+
+
+def _joined(
+    text: str, parts: Sequence[slice], tokens: Iterator[PartTokens], separators: str
 ) -> TokenOffsets:
-    """The offsets of a text whose parts were read one by one."""
     ends, unknown = [_NONE], [_NONE]
     for part in parts:
         found = next(tokens)
         ends.append(np.array(found.ends, np.int32) + part.start)
         unknown.append(np.array(found.unknown, np.int32) + part.start)
-        if part.start and part.content[0] not in SPACES:
+        if part.start and text[part.start] not in SPACES:
             separators = ""  # the part may begin within a word, whose tokens are others now
     return TokenOffsets(text, _ascending(ends), _ascending(unknown), separators)
 
 
-def parts_of(text: str) -> list[Part]:
-    """The text in parts that begin with a space where one is near."""
+def parts_of(text: str) -> list[slice]:
+    """Where the parts of a text are. They begin with a space where one is near."""
     parts, start = [], 0
     while start < len(text):
         end = start + _LONGEST_PART
         if end < len(text):
             place = max(text.rfind(space, start + _LONGEST_PART // 2, end) for space in SPACES)
-            end = place if place > 0 else end
-        parts.append(Part(start, text[start:end]))
+            end = place if place > start else end
+        parts.append(slice(start, min(end, len(text))))
         start = end
     return parts
 
 
 def _ascending(ends: Sequence[Ends]) -> Ends:
     """All ends; some normalizers move marks, and offsets with them."""
-    found: Ends = np.maximum.accumulate(np.concatenate(ends))
+    found: Ends = np.concatenate(ends)
+    np.maximum.accumulate(found, out=found)
     return found
 
 

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
 from string import punctuation
 from typing import Protocol
 
-from tokenizers import Encoding, Regex, Tokenizer, models, normalizers, pre_tokenizers
+from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers
 
 from embedfleet_producer.token_offsets import (
     SPACES,
     PartTokens,
     Reading,
     TokenOffsets,
-    joined,
-    parts_of,
+    offsets_of,
 )
 from embedfleet_producer.unreadable import Unread, unknown_id, word_limit
 from embedfleet_schema.catalogue import api_models
@@ -117,25 +116,16 @@ class FileCounter:
 
     def offsets(self, texts: Sequence[str]) -> list[TokenOffsets]:
         """Where the tokens of each text end; long texts use all cores, without the GIL."""
-        parts = [parts_of(text) for text in texts]
-        tokens = (
-            self._part_tokens(encoding)
-            for batch in _batches([part.content for each in parts for part in each])
-            for encoding in self.tokenizer.encode_batch(batch, add_special_tokens=False)
-        )
-        return [
-            joined(text, each, tokens, self._separators)
-            for text, each in zip(texts, parts, strict=True)
-        ]
+        return offsets_of(texts, self._part_tokens, self._separators)
 
-    def _part_tokens(self, encoding: Encoding) -> PartTokens:
-        ends = [end for _, end in encoding.offsets]
-        if self._unknown is None or self._unknown not in (ids := encoding.ids):
-            return PartTokens(ends)
-        unknown = self._unknown
-        return PartTokens(
-            ends, [end for end, token in zip(ends, ids, strict=True) if token == unknown]
-        )
+    def _part_tokens(self, parts: Iterator[str]) -> Iterator[PartTokens]:
+        for batch in _batches(parts):
+            for encoding in self.tokenizer.encode_batch(batch, add_special_tokens=False):
+                ends = [end for _, end in encoding.offsets]
+                ids = encoding.ids
+                known = self._unknown not in ids
+                unknown = () if known else [n for n, id_ in enumerate(ids) if id_ == self._unknown]
+                yield PartTokens(ends, [ends[n] for n in unknown])
 
 
 class FakeCounter(FileCounter):
@@ -168,11 +158,9 @@ class Cl100kCounter:
         return [[] for _ in texts]
 
     def offsets(self, texts: Sequence[str]) -> list[TokenOffsets]:
-        parts = [parts_of(text) for text in texts]
-        tokens = (
-            PartTokens(self._vocabulary.ends(part.content)) for each in parts for part in each
+        return offsets_of(
+            texts, lambda parts: (PartTokens(self._vocabulary.ends(part)) for part in parts)
         )
-        return [joined(text, each, tokens) for text, each in zip(texts, parts, strict=True)]
 
 
 def counter_for(space: Space, chunking: Chunking) -> TokenCounter:
@@ -255,7 +243,7 @@ def _fake_tokenizer() -> Tokenizer:
     return tokenizer
 
 
-def _batches(texts: Sequence[str]) -> Iterator[list[str]]:
+def _batches(texts: Iterable[str]) -> Iterator[list[str]]:
     batch: list[str] = []
     characters = 0
     for text in texts:

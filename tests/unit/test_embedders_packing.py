@@ -1,7 +1,12 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from embedfleet_workers.embedders.packing import TokenBudget, pack_by_length
+from embedfleet_workers.embedders.packing import (
+    PADDED_SHARE,
+    WORTH_IT,
+    TokenBudget,
+    pack_by_length,
+)
 
 lengths = st.lists(st.integers(0, 300), max_size=80)
 budgets = st.integers(1, 2_000)
@@ -26,6 +31,21 @@ def test_the_longest_come_first(lengths, budget, streams):
     packs = pack_by_length(lengths, budget, streams)
     in_order = [lengths[index] for pack in packs for index in pack]
     assert in_order == sorted(lengths, reverse=True)
+
+
+@given(lengths, budgets)
+def test_what_is_worth_a_call_is_not_filled_up_with_padding(lengths, budget):
+    for pack in pack_by_length(lengths, budget):
+        width = max(1, lengths[pack[0]])
+        padding = len(pack) * width - sum(lengths[index] for index in pack)
+        was_worth_it = (len(pack) - 1) * width >= max(1, budget // WORTH_IT)
+        assert not was_worth_it or padding <= PADDED_SHARE * len(pack) * width
+
+
+def test_a_pack_ends_where_lengths_fall_off():
+    pack, *others = pack_by_length([100] * 6 + [60] * 30, 2_000)
+    assert list(range(6)) == pack
+    assert 30 == sum(map(len, others))
 
 
 def test_the_last_packs_are_cut_so_that_no_stream_is_idle():

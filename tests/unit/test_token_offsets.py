@@ -1,9 +1,11 @@
 """One reading of a text tells the tokens of every piece that is cut out of it."""
 
+import tracemalloc
 from functools import cache
 from itertools import pairwise
 from random import Random
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -11,7 +13,7 @@ from tokenizers import AddedToken, Tokenizer, models, normalizers, pre_tokenizer
 
 from embedfleet_producer import token_offsets
 from embedfleet_producer.ruler import Ruler
-from embedfleet_producer.token_offsets import Part, parts_of
+from embedfleet_producer.token_offsets import TokenOffsets, parts_of
 from embedfleet_producer.tokens import Cl100kCounter, FileCounter, TokenCounter, counter_for
 from embedfleet_schema.catalogue.space_lookup import resolve_space
 from embedfleet_schema.types import Chunking
@@ -117,10 +119,9 @@ def test_a_word_beyond_what_is_read_at_once_is_read_by_itself(monkeypatch):
 def test_a_long_text_is_read_in_parts_that_begin_with_a_space(monkeypatch):
     monkeypatch.setattr(token_offsets, "_LONGEST_PART", 8)
 
-    assert [Part(0, "one two"), Part(7, " three"), Part(13, " four")] == parts_of(
-        "one two three four"
-    )
-    assert [Part(0, "x" * 8), Part(8, "x" * 2)] == parts_of("x" * 10)
+    text = "one two three four"
+    assert ["one two", " three", " four"] == [text[part] for part in parts_of(text)]
+    assert [slice(0, 8), slice(8, 10)] == parts_of("x" * 10)
     assert [] == parts_of("")
 
 
@@ -130,9 +131,22 @@ def test_parts_make_the_text(text, longest):
         patch.setattr(token_offsets, "_LONGEST_PART", longest)
         parts = parts_of(text)
 
-    assert text == "".join(part.content for part in parts)
-    assert all(before.start + len(before.content) == part.start for before, part in pairwise(parts))
-    assert all(0 < len(part.content) <= longest for part in parts)
+    assert text == "".join(text[part] for part in parts)
+    assert all(before.stop == part.start for before, part in pairwise(parts))
+    assert all(0 < part.stop - part.start <= longest for part in parts)
+
+
+def test_a_window_of_a_long_text_is_looked_up_without_a_copy_of_its_tokens():
+    ends = np.arange(1, 1_000_001, dtype=np.int32)
+    offsets = TokenOffsets("x" * 1_000_000, ends, ends[:0], "")
+    tracemalloc.start()
+    try:
+        assert [1, 2, 3] == offsets.within(500, 503)
+        assert [None] == offsets.readings([(500, 503)])
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert most < 100_000
 
 
 @pytest.mark.parametrize("kind", KINDS)

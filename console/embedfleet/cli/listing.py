@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
+from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.measure import Measurement
 from rich.table import Table
@@ -22,7 +23,7 @@ class Listing:
         self._title = title
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        table = self._table()
+        table = self._lines() or self._table()
         unbounded = options.update(width=100_000)
         if Measurement.get(console, unbounded, table).maximum <= options.max_width:
             yield table
@@ -31,6 +32,28 @@ class Listing:
             yield Text(self._title, style="bold")
         for row in self._rows:
             yield self._record(row)
+
+    def _lines(self) -> Text | None:
+        """A table of nothing but texts, as lines: rich takes a tenth of the time, which is seconds
+        where there are thousands of rows.
+        """
+        cells = [[name.removeprefix("#") for name in self._columns]]
+        for row in self._rows:
+            if not all(isinstance(cell, Text) for cell in row):
+                return None
+            cells.append([str(cell) for cell in row])
+        widths = [max(map(cell_len, column)) for column in zip(*cells, strict=True)]
+        head, *lines = ("  ".join(self._padded(row, widths)) for row in cells)
+        shown = Text(no_wrap=True, end="")
+        if self._title:
+            shown.append(f"{self._title}\n", style="bold")
+        shown.append(f"{head}\n", style="bold")
+        return shown.append("".join(f"{line}\n" for line in lines))
+
+    def _padded(self, row: Sequence[str], widths: Sequence[int]) -> Iterator[str]:
+        for name, cell, width in zip(self._columns, row, widths, strict=True):
+            space = " " * (width - cell_len(cell))
+            yield space + cell if name.startswith("#") else cell + space
 
     def _table(self) -> Table:
         made = Table(

@@ -8,7 +8,6 @@ import json
 import logging
 import re
 import shutil
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
@@ -121,6 +120,7 @@ def _digests(place: Path) -> dict[str, str]:
 def _forget_unused(folder: Path) -> None:
     """Remove what nobody has used in a month: models of packages that were upgraded since."""
     with suppress(OSError):
+        now = folder.stat().st_mtime  # something was just put there
         for place in folder.iterdir():
-            if place.is_dir() and place.stat().st_mtime < time.time() - UNUSED_S:
+            if place.is_dir() and place.stat().st_mtime < now - UNUSED_S:
                 shutil.rmtree(place, ignore_errors=True)

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 _TELEMETRY = "openvino_telemetry"
 _HINTS = {"float32": "f32", "half": "bf16"}
+# Measured: 2% slower than without a limit where packs of 267 shapes come in turns.
+_SHAPES_KEPT = 256
+# Measured on two cores with AVX512-BF16 and all-MiniLM-L6-v2.
 PADDED_TOKENS: dict[Precision, int] = {"float32": 768, "half": 2_048}
 
 
@@ -60,6 +63,8 @@ class OpenVinoEngine:
             "INFERENCE_NUM_THREADS": self.streams,
             # Each process would choose the same cores.
             "ENABLE_CPU_PINNING": False,
+            # It keeps what it prepared for each shape of a pack, 0.4 MB each: 5,000 unless told.
+            "CPU_RUNTIME_CACHE_CAPACITY": _SHAPES_KEPT,
         }
         self._compiled = openvino().Core().compile_model(model, "CPU", options)
         self._names = [each.get_any_name() for each in self._compiled.inputs]

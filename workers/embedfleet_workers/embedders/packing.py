@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+# Measured by what a call costs on a CPU, that of 31 tokens: 1% to 4% less than without an end.
+PADDED_SHARE = 0.02
+WORTH_IT = 4
+
 
 class TokenBudget:
     """How many padded tokens go through the model at once; gives way when memory runs out."""
@@ -24,16 +28,20 @@ def pack_by_length(lengths: Sequence[int], padded_tokens: int, streams: int = 1)
     """Indices of `lengths` in packs whose rows times longest row stay within the budget.
 
     The longest come first: what does not fit a device fails at once. A row longer than the budget
-    gets a pack of its own. Packs that would leave some of the streams idle at the end are cut
-    into one part per stream.
+    gets a pack of its own. A pack that is large enough to be worth its call ends where more than a
+    fiftieth of it would be padding. Packs that would leave some of the streams idle at the end are
+    cut into one part per stream.
     """
     packs: list[list[int]] = []
-    width = 0
+    width = size = padding = 0
     for index in sorted(range(len(lengths)), key=lambda index: -lengths[index]):
-        if not packs or (len(packs[-1]) + 1) * width > padded_tokens:
+        padding += width - lengths[index]
+        wasteful = padding > PADDED_SHARE * (size + width) and size >= padded_tokens // WORTH_IT
+        if not packs or size + width > padded_tokens or wasteful:
             packs.append([])
-            width = max(1, lengths[index])
+            width, size, padding = max(1, lengths[index]), 0, 0
         packs[-1].append(index)
+        size += width
     leftover = len(packs) % streams
     if not leftover:
         return packs

@@ -305,6 +305,7 @@ class Admission:
             jitter=random.random(),  # noqa: S311 - to spread requests, not to guard anything
             why=f"the provider answered 429{asked}",
             by=limiter.by,
+            about=reading.about if reading else (),
         )
         # Providers count a request that they refuse as one; its tokens they do not.
         refunds = {**self._costs, "requests": 0.0} if "requests" in self._costs else self._costs

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
@@ -44,10 +44,14 @@ class LimitKey:
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What the headers of an answer say: limits per minute, and how much of them is left."""
+    """What the headers of an answer say: limits per minute, and how much of them is left.
+
+    `about` are the dimensions that the words of a refusal name.
+    """
 
     limits: Amounts = field(default_factory=dict)
     remaining: Amounts = field(default_factory=dict)
+    about: Sequence[str] = ()
 
     def used(self, name: str) -> float:
         """The used part of a limit, by whomever; -1 where nothing is said that can be right."""

@@ -1,6 +1,5 @@
-"""New collections get an index on metadata; a worker says in its row why it claims nothing.
-
-On a full disk a batch cannot say it: see the model.
+"""New collections get an index on metadata. A worker says in its row why it claims nothing: on a
+full disk a batch cannot, see the model. A column and an index get the glossary's words.
 """
 
 from __future__ import annotations

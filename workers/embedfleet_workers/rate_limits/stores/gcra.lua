@@ -64,7 +64,7 @@ local function dimension(packed, given)
         if are_sane(d, MOMENTS, PARTS)
             and within(0, d.foreign, MOST_FOREIGN) and within(0, d.left, 1)
             and (d.stated == 0 or within(1, d.stated, MOST_PLAUSIBLE))
-            and (d.learnt == 0 or within(LEAST_LEARNT, d.learnt, MOST_PLAUSIBLE)) then return d end
+            and (d.learnt == 0 or d.learnt >= LEAST_LEARNT) then return d end
     end
     d = {struct.unpack(DIMENSION_FORMAT, ('\0'):rep(PARTS_SIZE) .. given)}
     d.tat, d.left = NOWHERE, 1
@@ -148,9 +148,10 @@ end
 -- GCRA --------------------------------------------------------------------------------------------
 
 local function grow(d)
-    if d.learnt <= 0 or now - d.grown_at < STEP then return end
+    if d.known == 1 or d.learnt <= 0 or now - d.grown_at < STEP then return end
     local after, before = (now - d.cut_at) / MINUTE, (d.grown_at - d.cut_at) / MINUTE
-    d.learnt = d.learnt * math.min(LARGEST_STEP, math.exp(GROWTH * (after ^ 3 - before ^ 3)))
+    local growth = math.min(LARGEST_STEP, math.exp(GROWTH * (after ^ 3 - before ^ 3)))
+    d.learnt = math.min(MOST_PLAUSIBLE, d.learnt * growth)
     d.grown_at = now
 end
 
@@ -252,7 +253,8 @@ function operations.reserve()
         if d.rate > 0 then
             is_limited = true
             if d.tat == NOWHERE then
-                local sent = d.known == 1 and sum_of(d, USED) * emission_interval(d) or 0
+                local counts = d.known == 1 and s.told == 0
+                local sent = counts and sum_of(d, USED) * emission_interval(d) or 0
                 d.tat = from + math.min(sent, MINUTE * s.speed)
             end
             head = math.max(head or d.tat, d.tat)
@@ -433,7 +435,7 @@ end
 local function shrink(cost)
     local smallest = requests.rate > 0 and tokens.rate / requests.rate or 0
     local smaller = math.max(smallest, cost / 2)
-    if smaller > 0 and smaller < (s.size > 0 and s.size or cost) then
+    if cost > 0 and smaller > 0 and smaller < (s.size > 0 and s.size or cost) then
         s.size, s.ceiling, s.ceiling_at = smaller, 2 * smaller, now
     else
         s.slack, s.slack_at = math.min(MOST_SLACK, unused() + SLACK), now
@@ -442,17 +444,18 @@ end
 
 local function learn_from_first(cost)
     if s.answered == 0 then return end
-    local unknown = 0
-    for _, d in ipairs(dims) do unknown = unknown + 1 - d.known end
-    if unknown < #dims and not doubts() then return end
-    if unknown == 0 then return shrink(cost) end
-    if is_too_large(cost) then
-        s.size, s.ceiling, s.ceiling_at = LEFT * cost, 2 * LEFT * cost, now
-        if requests.known == 0 then requests.learnt = requests.learnt * 2 end
-        return
-    end
+    local unknown, is_named = {}, false
+    for _, d in ipairs(dims) do is_named = is_named or d.c > 0 end
     for _, d in ipairs(dims) do
-        if d.known == 0 then cut(d, d.amount) end
+        if d.known == 0 and (d.c > 0 or not is_named) then unknown[#unknown + 1] = d end
+    end
+    if is_named and tokens.c == 0 then cost = 0 end
+    if #unknown < #dims and not doubts() then return end
+    if #unknown == 0 then return shrink(cost) end
+    local too_large = is_too_large(cost)
+    if too_large then s.size, s.ceiling, s.ceiling_at = LEFT * cost, 2 * LEFT * cost, now end
+    for _, d in ipairs(unknown) do
+        if not too_large then cut(d, d.amount) elseif d == requests then d.learnt = d.learnt * 2 end
     end
 end
 

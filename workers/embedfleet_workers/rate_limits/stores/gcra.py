@@ -46,9 +46,8 @@ RECOVERY = 0.02 / (5 * SECOND)
 # Pauses that nobody told us double from the first to the longest.
 FIRST_PAUSE = 0.5 * SECOND
 LONGEST_PAUSE = 15 * SECOND
-PROBE = 2 * SECOND
-# Nobody stands further ahead of the clock.
-FAR = 2 * MINUTE
+# How long one request goes ahead of the others; and nobody stands further ahead of the clock.
+PROBE, FAR = 2 * SECOND, 2 * MINUTE
 
 
 @dataclass(slots=True)
@@ -159,8 +158,9 @@ class Gcra:
         for each in bound:
             if each.tat is None:
                 # No credit at first: whoever lost the state may just have spent it. What was sent
-                # before the limit was known counts.
-                sent = each.used(now) * self._emission_interval(each) if each.known else 0.0
+                # before the limit was known counts, unless a refusal said how long to wait.
+                counts = each.known and not self.told
+                sent = each.used(now) * self._emission_interval(each) if counts else 0.0
                 each.tat = clock + min(sent, MINUTE * self.speed)
         head = max((each.tat or 0.0 for each in bound), default=clock)
         idle = max(0.0, clock - BURST * self.speed - head)
@@ -247,7 +247,7 @@ class Gcra:
         if admitted > self.refused_at:
             if self.alone:
                 self.starts = min(self.starts, now)
-            learning.refuse(self, now, refunds, told=penalty.pause_s >= 0)
+            learning.refuse(self, now, refunds, penalty)
             # What was refused took nothing: the next in the queue takes its time. Of requests that
             # were refused together one has room after the pause.
             self.clock, self.starts = self.time(now) + self._lead(refunds), max(self.starts, now)

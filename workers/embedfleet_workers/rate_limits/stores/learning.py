@@ -9,12 +9,14 @@ microseconds.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from embedfleet_workers.rate_limits.quota import FIRST_TOKENS, Amounts
+from embedfleet_workers.rate_limits.quota import FIRST_TOKENS, MOST_PLAUSIBLE, Amounts
 
 if TYPE_CHECKING:
     from embedfleet_workers.rate_limits.stores.gcra import Dimension, Gcra
+    from embedfleet_workers.rate_limits.stores.limit_store import Penalty
 
 SECOND = 1e6
 MINUTE = 60 * SECOND
@@ -79,12 +81,12 @@ def unused(gcra: Gcra, now: float) -> float:
 
 def grow(dimension: Dimension, now: float) -> None:
     """Let a learnt rate grow."""
-    if dimension.learnt > 0 and now - dimension.grown_at >= STEP:
+    if not dimension.known and dimension.learnt > 0 and now - dimension.grown_at >= STEP:
         after = (now - dimension.cut_at) / MINUTE
         before = (dimension.grown_at - dimension.cut_at) / MINUTE
         # After hours of silence the power itself would be too large a number.
         growth = min(math.log(LARGEST_STEP), GROWTH * (after**3 - before**3))
-        dimension.learnt *= math.exp(growth)
+        dimension.learnt = min(MOST_PLAUSIBLE, dimension.learnt * math.exp(growth))
         dimension.grown_at = now
 
 
@@ -104,18 +106,18 @@ def answer(gcra: Gcra, now: float, costs: Amounts) -> None:
         gcra.size = min(size, max(gcra.size, gcra.ceiling / 2)) if held else size
 
 
-def refuse(gcra: Gcra, now: float, costs: Amounts, *, told: bool) -> None:
+def refuse(gcra: Gcra, now: float, costs: Amounts, penalty: Penalty) -> None:
     """A request was refused, after `gcra.refusals` others without an answer between.
 
     The first refusal is about the rate. The next one, or one after a minute of silence, is about
-    the size. `told`: the server says when to come again.
+    the size.
     """
     tokens = costs.get("tokens", 0.0)
     # In the first minute of a state others may have used the quota, or we before it was lost.
     quiet = gcra.look_at("tokens").used(now) <= 0 and now - gcra.born >= MINUTE
-    was_told, gcra.told = gcra.told, told
+    was_told, gcra.told = gcra.told, penalty.pause_s >= 0
     if gcra.refusals == 0 and not quiet:
-        _refuse_first(gcra, now, costs, tokens)
+        _refuse_first(gcra, now, costs, penalty.about)
     elif tokens > 0 and (gcra.refusals == 1 or quiet):
         # With a minute's quota free, or at the time that was named, it was the size indeed.
         is_certain = gcra.refusals <= 1 and (quiet or was_told)
@@ -126,12 +128,15 @@ def refuse(gcra: Gcra, now: float, costs: Amounts, *, told: bool) -> None:
         gcra.size = max(1.0, min(tokens, gcra.size or tokens) / 2)
 
 
-def _refuse_first(gcra: Gcra, now: float, costs: Amounts, tokens: float) -> None:
+def _refuse_first(gcra: Gcra, now: float, costs: Amounts, about: Sequence[str]) -> None:
     if not gcra.answered:
         # The quota was used up before: that says nothing of it.
         return
     asked = {name: gcra.dimension(name) for name in costs}
-    unknown = [name for name, dimension in asked.items() if not dimension.known]
+    # What the server names and we know, it may count in less than a minute; it is not the others.
+    named = [name for name in about if name in asked] or list(asked)
+    unknown = [name for name in named if not asked[name].known]
+    tokens = costs.get("tokens", 0.0) if "tokens" in named else 0.0
     if len(unknown) < len(asked) and not _doubts(gcra, now):
         return
     if not unknown:
@@ -198,14 +203,14 @@ def _is_too_large(gcra: Gcra, now: float, tokens: float) -> bool:
 
 
 def _shrink(gcra: Gcra, now: float, cost: float) -> None:
-    """The server counts in less than a minute.
+    """The server counts in less than a minute; `cost` is 0 where it was not for the tokens.
 
     It bears smaller requests better, if there may be more of them, and then a lower rate.
     """
     tokens, requests = gcra.look_at("tokens"), gcra.look_at("requests")
     smallest = tokens.rate / requests.rate if requests.rate > 0 else 0.0
     smaller = max(smallest, cost / 2)
-    if 0 < smaller < (gcra.size or cost):
+    if cost > 0 and 0 < smaller < (gcra.size or cost):
         gcra.size = smaller
         gcra.ceiling, gcra.ceiling_at = 2 * smaller, now
     else:

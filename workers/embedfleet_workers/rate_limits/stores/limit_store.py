@@ -47,13 +47,15 @@ class WaitTooLong:
 class Penalty:
     """For a 429: the time that the provider asked for, or what is known instead; -1 for nothing.
 
-    `jitter` in [0, 1) is drawn by the caller, so that stores stay deterministic.
+    `jitter` in [0, 1) is drawn by the caller, so that stores stay deterministic. `about` are the
+    dimensions that its words name.
     """
 
     pause_s: float = -1.0
     jitter: float = 0.0
     why: str = "the provider answered 429"
     by: str = ""
+    about: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -125,7 +125,8 @@ class RedisStore:
         penalty: Penalty,
     ) -> float:
         told = (penalty.pause_s, penalty.jitter, penalty.why, penalty.by)
-        words = _with_reading(refunds, reading)
+        about = {name: 1.0 for name in penalty.about if name in refunds}
+        words = _with_reading(refunds, reading, about)
         epoch, admitted_at = reservation.epoch, reservation.answered_at
         answer = await self._asked("penalize", key, epoch, admitted_at, *told, words=words)
         return float(answer[1]) / SECOND

@@ -41,5 +41,5 @@ def stated_limits(message: str) -> dict[str, float]:
 
 
 def with_stated(reading: Reading, limits: Mapping[str, float]) -> Reading:
-    """What headers say, and of what they leave out what the body says."""
-    return Reading({**limits, **reading.limits}, reading.remaining)
+    """What headers say, and of what they leave out what the body says: that is what it is about."""
+    return Reading({**limits, **reading.limits}, reading.remaining, tuple(limits))
