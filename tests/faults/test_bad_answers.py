@@ -77,7 +77,7 @@ def test_an_embedder_that_errs_now_and_then_costs_only_repetitions(fleet, worker
     for wrong in ("too_few", "too_many", "too_narrow", "nan", "inf", "zero"):
         docs = fleet.collection(f"docs_{wrong}", model="fake/16")
         docs.enqueue(ef.Document(f"d{n}", f"number {n} {wrong}") for n in range(60))
-        runtime = worker(fake_faults=f"wrong={wrong};wrong_every=3;latency=0.03")
+        runtime = worker(fake_faults=f"wrong={wrong};wrong_every=3;latency=0.06")
         outcomes = set()
         while make_due(fleet):
             outcomes |= set(drain(runtime))

@@ -49,7 +49,7 @@ def test_a_worker_goes_on_after_what_its_embedder_raised(
     worker = worker_process(
         pool=kind,
         slots=slots,
-        fake_faults=f"error={raised};error_every=3",
+        fake_faults=f"error={raised};error_every=3;latency=0.06",
         lease_seconds=str(LEASE_S),
     )
     eventually(lambda: len(fleet.workers()) == (slots if kind == "prefork" else 1))

@@ -13,6 +13,7 @@ from plugins.fleets import ask, batches_of, queue_again
 from plugins.pauses import commit, documents
 from plugins.pipelines import ScriptedEmbedder, finish, pipeline_around
 
+PACE = "embedfleet_workers.pipeline.QUICK_S"
 STATES = "SELECT state, count(*) FROM embedfleet.batch GROUP BY state"
 
 
@@ -33,7 +34,8 @@ def whole(fleet, docs):
     return found.stored
 
 
-def test_all_batches_of_a_job_are_embedded_and_committed_together(fleet, docs):
+def test_all_batches_of_a_job_are_embedded_and_committed_together(fleet, docs, monkeypatch):
+    monkeypatch.setattr(PACE, float("inf"))
     job = docs.enqueue(documents(60))
     embedder = ScriptedEmbedder(docs.info.space, lambda _, vectors: vectors)
     pipeline, stats = pipeline_around(fleet, embedder)
@@ -47,7 +49,7 @@ def test_all_batches_of_a_job_are_embedded_and_committed_together(fleet, docs):
 
 
 def test_a_slow_model_takes_one_batch_at_a_time(fleet, docs, monkeypatch):
-    monkeypatch.setattr("embedfleet_workers.pipeline.QUICK_S", 0.0)
+    monkeypatch.setattr(PACE, 0.0)
     docs.enqueue(documents(60))
     embedder = ScriptedEmbedder(docs.info.space, lambda _, vectors: vectors)
     pipeline, stats = pipeline_around(fleet, embedder)
@@ -55,7 +57,8 @@ def test_a_slow_model_takes_one_batch_at_a_time(fleet, docs, monkeypatch):
     assert len(stats) == embedder.calls > 2
 
 
-def test_what_goes_wrong_with_several_concerns_the_one_that_it_is_in(fleet, docs):
+def test_what_goes_wrong_with_several_concerns_the_one_that_it_is_in(fleet, docs, monkeypatch):
+    monkeypatch.setattr(PACE, float("inf"))
     docs.enqueue(documents(60))
 
     def refuses(texts, vectors):
@@ -94,6 +97,15 @@ def test_a_vector_that_is_stored_already_is_counted_once(fleet, docs):
     store.store(leases[0], [0], vectors_of([part]))
     store.commit_several(leases, vectors_of(leases))
     assert 60 == whole(fleet, docs)
+
+
+def test_what_was_deleted_meanwhile_gets_no_vector(fleet, docs):
+    docs.enqueue(documents(60))
+    store = batches_of(fleet)
+    leases = several(store)
+    docs.delete(["d7", "d41"])
+    store.commit_several(leases, vectors_of(leases))
+    assert 58 == whole(fleet, docs)
 
 
 def test_what_is_taken_at_once_is_of_one_job_that_nothing_stands_in_the_way_of(fleet, docs):

@@ -191,12 +191,16 @@ def sign_on(scene: Scene) -> None:
 
 
 def commit(scene: Scene) -> None:
-    scene.drain()
-    scene.admin.collection(scene.name).enqueue([ef.Document("a", "third words")])
-    lease = scene.lease()
-    vectors = fake_vectors(lease.collection.space, lease.texts, "document")
-    scene.own().commit(lease, vectors)
-    assert 0 == scene.prepared.audit().extra
+    for together in (False, True):
+        scene.drain()
+        scene.admin.collection(scene.name).enqueue([ef.Document("a", f"words {together}")])
+        lease, own = scene.lease(), scene.own()
+        vectors = fake_vectors(lease.collection.space, lease.texts, "document")
+        if together:
+            own.commit_several([lease, *own.claim_more(lease, "cpu")], vectors)
+        else:
+            own.commit(lease, vectors)
+        assert 0 == scene.prepared.audit().extra
 
 
 def settle(scene: Scene) -> None:

@@ -45,9 +45,9 @@ Written = TypeVar("Written")
 
 # How often a commit is tried again while the database is away; the lease ends it sooner.
 RECONNECT_S = 2.0
-# Claiming and committing a batch takes milliseconds. Where one is embedded in less than this,
-# several are taken at once: all of them are soon through.
-QUICK_S = 0.02
+# Where a batch is embedded and committed in less than this, several are taken at once: to claim one
+# takes a good part of it, and all are soon through. A commit into an HNSW index takes longer.
+QUICK_S = 0.05
 
 # The server is there, but has no room: waiting with a lease in hand makes none.
 _SHORT = (psycopg.errors.DiskFull, psycopg.errors.OutOfMemory)
@@ -114,7 +114,7 @@ class Pipeline:
         self._cooling = cooling or Cooling()
         self._price_of = price_of
         self._newer_tables = newer_tables
-        self._quick: set[int] = set()  # collections by how their last batch was embedded
+        self._quick: set[int] = set()  # the collections whose last batch was
         self._parts = PartialAnswers(batches, self._retry_write, price_of, self._failpoints)
 
     def run_one(self, queue: Queue) -> Outcome:
@@ -175,7 +175,7 @@ class Pipeline:
             return False
         embed_s = (embedded - started) / len(leases)
         commit_s = (time.monotonic() - embedded) / len(leases)
-        self._note_pace(leases[0], embed_s)
+        self._note_pace(leases[0], embed_s + commit_s)
         for lease in leases:
             outcome = Outcome.DONE if lease.id in held else Outcome.LOST
             self._report(lease, queue, outcome, (claim_s, embed_s, commit_s))
@@ -189,8 +189,8 @@ class Pipeline:
             vectors = self._embed(active, queue)
             embedded = time.monotonic()
             if vectors is not None:
-                self._note_pace(lease, embedded - started)
                 self._commit(active, vectors)
+                self._note_pace(lease, time.monotonic() - started)
             self._disk.close()
             self._failpoints.hit("after_commit_before_ack")
         except BaseException as error:  # noqa: BLE001 - see run_one
@@ -201,8 +201,8 @@ class Pipeline:
         self._report(lease, queue, outcome, (claim_s, embedded - started, commit_s))
         return outcome
 
-    def _note_pace(self, lease: Lease, embed_s: float) -> None:
-        if embed_s < QUICK_S:
+    def _note_pace(self, lease: Lease, seconds: float) -> None:
+        if seconds < QUICK_S:
             self._quick.add(lease.collection.id)
         else:
             self._quick.discard(lease.collection.id)

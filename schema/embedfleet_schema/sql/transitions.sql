@@ -182,7 +182,7 @@ WHERE b.id = ANY (ARRAY(
     AND b.state = 'pending'
     AND EXISTS (
         SELECT FROM embedfleet.batch_standing AS s
-        WHERE s.job_id = %(job_id)s AND s.open AND NOT s.limited
+        WHERE s.job_id = %(job_id)s AND s.open AND NOT s.has_budget
     )
 FOR UPDATE OF b SKIP LOCKED
 LIMIT 15;

@@ -10,7 +10,7 @@ import logging
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from itertools import chain
-from typing import Any
+from typing import Any, Literal
 from uuid import UUID
 
 import numpy as np
@@ -47,6 +47,8 @@ log = logging.getLogger(__name__)
 
 _SQL = load("batches")
 _FORGET_CURED = rendered(counters.counting_failures(_SQL["forget_cured"]))
+
+Insert = Literal["insert_vectors", "insert_new_vectors"]
 
 STOPPED = "its job was paused or cancelled while it was claimed"
 
@@ -166,16 +168,27 @@ class Batches:
         belongs to the i-th of all their texts. Returns the ids of those that still were ours; of
         the others nothing was written.
         """
+        try:
+            return self._commit_several(leases, matrix, "insert_new_vectors")
+        except psycopg.errors.UniqueViolation:
+            # Another batch had one of their texts, too.
+            return self._commit_several(leases, matrix, "insert_vectors")
+
+    def _commit_several(
+        self, leases: Sequence[Lease], matrix: NDArray[np.float32], insert: Insert
+    ) -> Collection[int]:
         collection = leases[0].collection
         with self._db.transaction() as conn:
             held = fenced(conn, leases)
-            rows = [lease.id in held for lease in leases for _ in lease.text_ids]
-            kept = [lease for lease in leases if lease.id in held]
-            text_ids = [text_id for lease in kept for text_id in lease.text_ids]
-            inserted = self._insert(conn, collection, text_ids, matrix[rows])
+            of_row = [(each, lease.id) for lease in leases for each in lease.text_ids]
+            rows = [row for row, (_, batch_id) in enumerate(of_row) if batch_id in held]
+            rows.sort(key=of_row.__getitem__)
+            text_ids = [of_row[row][0] for row in rows]
+            inserted = self._insert(conn, collection, text_ids, matrix[rows], insert)
             replaced = documents.go_live(conn, collection, list(chain(*held.values())))
             whole = inserted == len(text_ids)
-            stored = {lease.id: len(lease.text_ids) if whole else 0 for lease in kept}
+            kept = {lease.id: len(lease.text_ids) for lease in leases if lease.id in held}
+            stored = kept if whole else dict.fromkeys(kept, 0)
             finish(conn, collection, stored, vectors=inserted)
             self._failpoints.hit("before_commit")
         documents.prune(self._db, collection, replaced)
@@ -265,14 +278,18 @@ class Batches:
         collection: CollectionInfo,
         text_ids: Sequence[int],
         matrix: NDArray[np.float32],
+        insert: Insert = "insert_vectors",
     ) -> int:
         """Returns how many of the texts got their vector here: others had it, or were deleted."""
         if not text_ids:
             return 0
         texts = {"collection_id": collection.id, "texts": as_bigints(text_ids)}
         rows = {"vectors": vector_array(matrix, collection.space.storage, self._db.oids)}
-        insert = composed(_SQL["insert_vectors"], collection)
-        inserted = conn.execute(insert, texts | rows).rowcount
+        if insert == "insert_new_vectors":
+            there = conn.execute(composed(_SQL["count_there"], collection), texts).fetchone()
+            if there != (len(text_ids),):
+                insert = "insert_vectors"
+        inserted = conn.execute(composed(_SQL[insert], collection), texts | rows).rowcount
         conn.execute(_FORGET_CURED, texts)
         return inserted
 
