@@ -20,7 +20,7 @@ from embedfleet_producer.async_bridge import beside, fed
 from embedfleet_producer.enqueue import Enqueued, Producer
 from embedfleet_producer.plan import Target
 from embedfleet_producer.ready_made import ChunkFunction
-from embedfleet_schema.store.search import explain_sql, script, search
+from embedfleet_schema.store.search import search, statement
 from embedfleet_schema.types import Delivery, Document, Hit, Rejection
 
 Vector = NDArray[np.float32] | Sequence[float]
@@ -134,28 +134,42 @@ class Collection(Maintenance):
         return made
 
     def search(
-        self, query: str | Vector, *, k: int = 10, where: Mapping[str, Any] | None = None
+        self,
+        query: str | Vector,
+        *,
+        k: int = 10,
+        where: Mapping[str, Any] | None = None,
+        min_score: float | None = None,
     ) -> list[Hit]:
         """The `k` chunks nearest to a text (embedded here) or to a vector, best first.
 
         Args:
             query: a text, or a vector of shape (dimensions,) from the collection's space.
-            where: metadata that a hit must contain: {"lang": "en"}. A number also finds its text,
-                as in a cell of CSV.
+            where: a filter on metadata and document keys: {"lang": "en", "year": {"gte": 2020}}.
+                A number that stands alone also finds its text, as in a cell of CSV.
+            min_score: leave out hits that score less; with the metric cosine, 1 is the best score.
 
         Raises:
+            BadFilter: `where` is no filter.
             UnreadableQuery: the text is blank, or the model knows none of its words.
         """
         arguments.whole("search", "k", k)
         arguments.where(where)
+        arguments.score("search", "min_score", min_score)
         vector = self._vector(query)
-        return search(self._connections.db, self.info, vector, k=k, where=where)
+        db = self._connections.db
+        return search(db, self.info, vector, k=k, where=where, min_score=min_score)
 
     async def asearch(
-        self, query: str | Vector, *, k: int = 10, where: Mapping[str, Any] | None = None
+        self,
+        query: str | Vector,
+        *,
+        k: int = 10,
+        where: Mapping[str, Any] | None = None,
+        min_score: float | None = None,
     ) -> list[Hit]:
         """`search` without blocking the event loop: it runs in a thread of the loop."""
-        return await asyncio.to_thread(self.search, query, k=k, where=where)
+        return await asyncio.to_thread(self.search, query, k=k, where=where, min_score=min_score)
 
     def embed_query(self, text: str) -> NDArray[np.float32]:
         """The vector of a query, float32 of shape (dimensions,).
@@ -168,24 +182,21 @@ class Collection(Maintenance):
         return self._vector(text).copy()
 
     def search_sql(self, *, k: int = 10, where: Mapping[str, Any] | None = None) -> str:
-        """What `search` runs, as one statement, with $1 for the query vector.
-
-        It returns as many rows without any settings. `search_script` adds the settings with which
-        PostgreSQL uses an index.
-        """
+        """What `search` runs, as one statement, with $1 for the query vector."""
         arguments.whole("search_sql", "k", k)
         arguments.where(where)
         self._check_there()
-        return explain_sql(self.info, k=k, where=where)
+        return statement(self.info, k=k, where=where)
 
     def search_script(
         self, query: str | Vector, *, k: int = 10, where: Mapping[str, Any] | None = None
     ) -> str:
-        """The statements that find what `search` finds, with the vector and the settings."""
+        """The statement that finds what `search` finds, with the vector, for psql."""
         arguments.whole("search_script", "k", k)
         arguments.where(where)
         vector = self._vector(query)
-        return script(self._connections.db, self.info, vector, k=k, where=where)
+        self._check_there()
+        return statement(self.info, k=k, where=where, vector=vector) + ";"
 
     def _enqueue(
         self,

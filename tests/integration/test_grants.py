@@ -245,6 +245,33 @@ def test_nor_from_statistics_and_old_grants(fleet, docs, granted_view, reader, l
         login.execute("SELECT content FROM embedfleet.mine")
 
 
+SEARCHES = {
+    "search": "embedfleet.search('mine', '{}', 100)",
+    "filtered": """embedfleet.search('mine', '{}', 100, '{{"not": {{"x": 1}}}}')""",
+}
+
+
+@pytest.mark.parametrize("call", SEARCHES)
+def test_nor_by_the_search_that_runs_with_the_rights_of_its_caller(granted_view, login, call):
+    function = SEARCHES[call].format(VECTOR)
+    secrets = (*OTHERS, *DRAFTS)
+    for attack in ATTACKS.values():
+        learnt = seen(login, attack.format(function))
+        assert [] == [secret for secret in secrets if secret in learnt]
+    assert ["own key"] == [key for (key,) in login.execute(f"SELECT document FROM {function}")]
+    with pytest.raises(psycopg.errors.InsufficientPrivilege):
+        login.execute(f"SELECT * FROM {function.replace('mine', 'theirs')}")
+    with pytest.raises(psycopg.errors.InsufficientPrivilege):
+        login.execute("SELECT embedfleet.compared(1, '{}', %s, 10, true)", (VECTOR,))
+
+
+@pytest.mark.parametrize("call", SEARCHES)
+def test_who_was_granted_one_search_may_not_call_that(docs, reader, login, call):
+    docs.grant(reader)
+    with pytest.raises(psycopg.errors.InsufficientPrivilege):
+        login.execute(f"SELECT * FROM {SEARCHES[call].format(VECTOR)}")
+
+
 def test_what_goes_live_is_seen_at_once(docs, granted_view, worker, login):
     drain(worker())
     rows = login.execute("SELECT document, content FROM embedfleet.mine").fetchall()

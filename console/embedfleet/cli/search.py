@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from embedfleet.cli.output import note, one_line, print_json, say
-from embedfleet.cli.parameters import Json, Name, Where, parse_where, unicode_text
+from embedfleet.cli.parameters import (
+    Filter,
+    Json,
+    Name,
+    Where,
+    parse_filter,
+    unicode_text,
+)
 from embedfleet.cli.session import session
 
 if TYPE_CHECKING:
@@ -21,6 +28,7 @@ Query = Annotated[
     str, typer.Argument(metavar="TEXT", help="What to look for.", callback=unicode_text)
 ]
 Count = Annotated[int, typer.Option("-k", min=1, max=10_000, help="How many hits.")]
+MinScore = Annotated[float | None, typer.Option(help="Leave out hits that score less.")]
 ShowSql = Annotated[
     bool, typer.Option("--sql", help="Print the SQL, for psql, instead of running it.")
 ]
@@ -34,13 +42,16 @@ def search(
     context: typer.Context,
     name: Name,
     text: Query,
+    *,
     k: Count = 5,
     where: Where = None,
+    filter: Filter = None,  # noqa: A002 - the name of the option
+    min_score: MinScore = None,
     sql: ShowSql = False,
     json: Json = False,
 ) -> None:
     """Find the chunks nearest to a text, best first."""
-    wanted = parse_where(where or ())
+    wanted = parse_filter(where or (), filter)
     with session(context).fleet(looks_only=True) as fleet:
         collection = fleet.collection(name)
         from embedfleet.progress import activity
@@ -51,7 +62,7 @@ def search(
             script = collection.search_script(vector, k=k, where=wanted)
             print_json({"sql": script}) if json else say(script)
             return
-        hits = collection.search(vector, k=k, where=wanted)
+        hits = collection.search(vector, k=k, where=wanted, min_score=min_score)
     if json:
         print_json([asdict(hit) for hit in hits])
     elif hits:

@@ -224,8 +224,13 @@ LIMIT %(limit)s;
 -- name: has_metadata
 -- A part of `matching`.
 AND EXISTS (
-    SELECT FROM embedfleet.{chunks} AS c
-    WHERE c.document_id = d.id AND c.version = d.version AND ({where})
+    SELECT
+    FROM (
+        SELECT c.metadata, d.key AS document
+        FROM embedfleet.{chunks} AS c
+        WHERE c.document_id = d.id AND c.version = d.version
+    ) AS each_chunk
+    WHERE {where}
 );
 
 -- name: clear_rejections
