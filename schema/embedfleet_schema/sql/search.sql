@@ -20,3 +20,18 @@ FROM embedfleet.search({collection}, {query}, {k}{options});
 -- name: condition
 -- A filter as SQL.
 SELECT embedfleet.filter_condition(%(filter)s);
+
+-- name: hybrid_search
+SELECT id, document, position, content, metadata, score
+FROM embedfleet.hybrid_search(
+    {collection}, {question}, {query}, {k}, filter => {filter}, language => {language}::regconfig,
+    text_weight => {text_weight}, vector_weight => {vector_weight}, constant => {constant}
+);
+
+-- name: similar
+SELECT id, document, position, own_position, content, metadata, score
+FROM embedfleet.similar({collection}, {key}, {k}, {threshold});
+
+-- name: duplicates
+SELECT cluster, id, document, position, other_id, other_document, other_position, score
+FROM embedfleet.duplicates({collection}, {threshold}, {exact});

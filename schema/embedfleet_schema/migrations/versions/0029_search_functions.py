@@ -14,27 +14,47 @@ down_revision = "0024"
 branch_labels = None
 depends_on = None
 
-FILTERS = (
-    "create_instant",
-    "create_filter_keys",
-    "create_filter_comparison",
-    "create_filter_test",
-    "create_filter_plain",
-    "create_filter_condition",
-    "create_expected_rows",
-    "create_compared",
-    "create_space_of",
-    "create_set_scan",
-    "create_restore_scan",
-)
-# They take or give vectors.
-SEARCHES = ("create_search",)
+# In this order, by the file that they are in.
+FUNCTIONS = {
+    "search_functions": (
+        "create_instant",
+        "create_filter_keys",
+        "create_filter_comparison",
+        "create_filter_plain",
+        "create_filter_test",
+        "create_filter_condition",
+        "create_expected_rows",
+        "create_compared",
+        "create_space_of",
+        "create_set_scan",
+        "create_restore_scan",
+        "create_search",
+    ),
+    "related": (
+        "create_nearest_documents",
+        "create_similar",
+        "create_neighbours",
+        "create_diverse",
+        "create_near_texts",
+        "create_clusters",
+        "create_duplicates",
+    ),
+    "hybrid": (
+        "create_text_language",
+        "create_matched",
+        "create_matched_by_owner",
+        "create_hybrid_search",
+        "close_to_others",
+    ),
+}
 
 
 def upgrade() -> None:
-    statements = Statements(Path(__file__).with_suffix(".sql").read_text())
-    for name in FILTERS:
-        op.execute(statements[name].as_string(None))
-    home = op.get_bind().exec_driver_sql(statements["home"].as_string(None)).scalar_one()
-    for name in SEARCHES:
-        op.execute(statements[name].format(vector=sql.Identifier(home, "vector")).as_string(None))
+    for file, names in FUNCTIONS.items():
+        statements = Statements(Path(__file__).with_name(f"{revision}_{file}.sql").read_text())
+        if file == "search_functions":
+            home = op.get_bind().exec_driver_sql(statements["home"].as_string(None)).scalar_one()
+            vector = sql.Identifier(home, "vector").as_string(None)
+        for name in names:
+            # The rest of the text has braces of its own.
+            op.execute(statements[name].as_string(None).replace("{vector}", vector))

@@ -348,11 +348,13 @@ $$;
 -- collections; what is told here is in PostgreSQL's catalog, too, which everybody can read.
 CREATE FUNCTION embedfleet.space_of(
     collection text, OUT id bigint, OUT vectors text, OUT rows double precision,
-    OUT type text, OUT operator text, OUT score text, OUT indexed boolean
+    OUT extension text, OUT type text, OUT vector text, OUT operator text, OUT score text,
+    OUT indexed boolean
 )
 LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
-    SELECT c.id, v.relname, v.reltuples, format('%I.%I', e.nspname, s.storage),
+    SELECT c.id, v.relname, v.reltuples, quote_ident(e.nspname),
+        format('%I.%I', e.nspname, s.storage), format('%I.vector', e.nspname),
         format(
             'OPERATOR(%I.%s)', e.nspname,
             CASE s.metric WHEN 'cosine' THEN '<=>' WHEN 'l2' THEN '<->' ELSE '<#>' END
@@ -365,7 +367,7 @@ BEGIN
             JOIN pg_am AS m ON m.oid = x.relam AND m.amname = 'hnsw'
             WHERE i.indrelid = v.oid AND i.indisvalid
         )
-    INTO id, vectors, rows, type, operator, score, indexed
+    INTO id, vectors, rows, extension, type, vector, operator, score, indexed
     FROM embedfleet.collection AS c
     JOIN embedfleet.space AS s ON s.id = c.space_id
     JOIN pg_class AS v
@@ -468,7 +470,7 @@ BEGIN
     );
     IF may_compare AND (filtered OR NOT own.indexed) THEN
         nearest := embedfleet.compared(
-            own.id, coalesce(filter, '{{}}'), query::text, k, NOT own.indexed OR k > 500
+            own.id, coalesce(filter, '{}'), query::text, k, NOT own.indexed OR k > 500
         );
     END IF;
     IF nearest IS NULL THEN
@@ -486,7 +488,7 @@ BEGIN
         INTO ids, documents, positions, contents, metadatas, scores USING query;
         PERFORM embedfleet.restore_scan(former);
         IF coalesce(cardinality(ids), 0) < k AND may_compare THEN
-            nearest := embedfleet.compared(own.id, coalesce(filter, '{{}}'), query::text, k, true);
+            nearest := embedfleet.compared(own.id, coalesce(filter, '{}'), query::text, k, true);
         END IF;
     END IF;
     IF nearest IS NOT NULL THEN
