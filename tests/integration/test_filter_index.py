@@ -137,4 +137,5 @@ def test_from_the_command_line(fleet, command):
         "collection": "docs",
         "built": None,
         "built_for_filters": f"{docs.info.chunks}_filter",
+        "built_for_words": None,
     } == again

@@ -432,9 +432,12 @@ def test_everything_belongs_to_the_owner_role_and_nobody_else_may_call_its_funct
     # Those that anybody may call run with the rights of who calls them, but for one that tells what
     # the catalog tells.
     assert {
+        ("clusters", False): everybody,
         ("compared", True): ["embedfleet_search"],
         ("create_relations", True): ["embedfleet_producer"],
         ("create_tables", False): [],
+        ("diverse", False): everybody,
+        ("duplicates", False): everybody,
         ("expected_rows", False): [],
         ("filter_comparison", False): everybody,
         ("filter_condition", False): everybody,
@@ -444,11 +447,19 @@ def test_everything_belongs_to_the_owner_role_and_nobody_else_may_call_its_funct
         ("grant_relations", False): [],
         ("grant_view", False): [],
         ("hide_drafts", False): [],
+        ("hybrid_search", False): everybody,
         ("instant", False): everybody,
+        ("matched", False): everybody,
+        ("matched_by_owner", True): ["embedfleet_search"],
+        ("near_texts", False): everybody,
+        ("nearest_documents", False): everybody,
+        ("neighbours", False): everybody,
         ("restore_scan", False): everybody,
         ("search", False): everybody,
         ("set_scan", False): everybody,
+        ("similar", False): everybody,
         ("space_of", True): everybody,
+        ("text_language", False): everybody,
         ("view_of", False): [],
     } == found
 

@@ -18,6 +18,13 @@ from embedfleet_schema.types import CollectionInfo, DuplicatePair, Hit, SimilarD
 
 _SQL = load("search")
 
+_REFUSED = (
+    psycopg.errors.NoDataFound,
+    psycopg.errors.ObjectNotInPrerequisiteState,
+    psycopg.errors.UndefinedObject,  # a language
+    psycopg.errors.InvalidName,
+)
+
 
 def hybrid_search(
     db: Database,
@@ -79,6 +86,6 @@ def _refusals() -> Iterator[None]:
     """What the functions say of their arguments, in our words."""
     try:
         yield
-    except (psycopg.errors.NoDataFound, psycopg.errors.ObjectNotInPrerequisiteState) as error:
+    except _REFUSED as error:
         said = (error.diag.message_primary, error.diag.message_hint)
         raise UsageError(reason=". ".join(filter(None, said))) from error
