@@ -222,7 +222,7 @@ BEGIN
         INTO one, other, score USING threshold;
         RETURN;
     END IF;
-    former := embedfleet.set_scan(100, 20000);
+    former := embedfleet.set_scan(40, 20000);
     LOOP
         EXECUTE format(
             'WITH near AS MATERIALIZED (
