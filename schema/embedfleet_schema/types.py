@@ -283,3 +283,32 @@ class Hit:
     content: str
     metadata: dict[str, Any]
     score: float
+
+
+@dataclass(frozen=True, slots=True)
+class SimilarDocument:
+    """A document that is like another one: its chunk nearest to that of the other one which is
+    at `own_position`.
+    """
+
+    id: int
+    document: str
+    position: int
+    own_position: int
+    content: str
+    metadata: dict[str, Any]
+    score: float
+
+
+@dataclass(frozen=True, slots=True)
+class DuplicatePair:
+    """Two chunks that are nearly the same; `cluster` is the least chunk of all such together."""
+
+    cluster: int
+    id: int
+    document: str
+    position: int
+    other_id: int
+    other_document: str
+    other_position: int
+    score: float
