@@ -125,7 +125,7 @@ def test_a_file_that_unfolds_while_it_is_streamed_stays_within_a_few_times_the_l
         assert 1 == cost.documents
 
 
-LITTLE = ReaderLimits(reader_memory_bytes=16 * MEGABYTE)
+LITTLE = ReaderLimits(reader_memory_bytes=8 * MEGABYTE)
 
 
 @pytest.fixture

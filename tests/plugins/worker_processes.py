@@ -15,7 +15,7 @@ from embedfleet.fleet import Fleet
 from embedfleet_schema import session
 from plugins.worker_forks import ForkedCommand
 
-TIMEOUT_S = 60
+TIMEOUT_S = 180
 LEASE_S = 4.0
 # What an interpreter reads when it starts, before there is any program.
 AT_START = ("LD_PRELOAD", "PYTHON")

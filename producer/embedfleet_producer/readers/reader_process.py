@@ -30,6 +30,8 @@ _FRAME_CHARACTERS = 262_144
 _FRAME_VERDICTS = 256
 _BUFFER_BYTES = 65_536
 _PAGES = Path("/proc/self/statm")
+# Some of Python 3.13's own functions return without an exception where memory is not to be had.
+_NO_MEMORY = (MemoryError, SystemError)
 
 
 def main(descriptor: int) -> None:
@@ -58,7 +60,7 @@ def _serve_one(channel: socket.socket) -> bool:
             _limit(request)
             rows = Rows(request["name"], _options(request["options"]), request["source"])
             _answer(channel, _verdicts(request, stream, rows), rows)
-        except MemoryError:
+        except _NO_MEMORY:
             # Nothing that would need memory, such as a message.
             os._exit(frames.OUT_OF_MEMORY)
     return True
@@ -88,7 +90,7 @@ def _verdicts(request: frames.Frame, stream: BufferedReader, rows: Rows) -> Iter
     verdicts = read_open(request["suffix"], stream, request["max_bytes"], rows)
     try:
         yield from guarded(rows.name, verdicts)
-    except MemoryError:
+    except _NO_MEMORY:
         raise
     except Exception as error:  # noqa: BLE001 - a parser's own flaw; it costs this file alone
         reason = f"its reader failed with {type(error).__name__}: {short_reason(error)}"
