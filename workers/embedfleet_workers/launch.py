@@ -45,7 +45,7 @@ def pool_for(queue: Queue, concurrency: int | None = None) -> WorkerPool:
     count = concurrency or cores()
     if count == 1:
         return WorkerPool("solo", 1, "one batch at a time")
-    return WorkerPool("prefork", count, "small models scale by processes, one torch thread each")
+    return WorkerPool("prefork", count, "small models scale by processes, one thread each")
 
 
 def arguments(queue: Queue, pool: WorkerPool, *, log_level: str) -> list[str]:

@@ -49,13 +49,16 @@ def kept(folder: Path | None, name: str, make: Callable[[], Converted]) -> Conve
     if folder is None:
         return make()
     place = folder / name
-    with _turn(place):
-        found = _read(place)
-        if found is None:
-            made = make()
-            # From the file, other processes share its memory, and PyTorch's is given back.
-            found = (_read(place) if _keep(place, made) else None) or made
+    if (found := _read(place)) is not None:
         return found
+    with _turn(place):
+        if (found := _read(place)) is not None:
+            return found
+        if place.is_dir():
+            _log.warning("%s is damaged and made anew", place)
+        made = make()
+        # From the file, other processes share its memory, and PyTorch's is given back.
+        return (_read(place) if _keep(place, made) else None) or made
 
 
 @contextmanager
@@ -73,16 +76,14 @@ def _turn(place: Path) -> Iterator[None]:
 
 
 def _read(place: Path) -> Converted | None:
-    if not place.is_dir():
-        return None
+    """What is there, if it is whole."""
     try:
         intact = json.loads((place / _DIGESTS).read_text()) == _digests(place)
         traits = TokenizerTraits(**json.loads((place / _TRAITS).read_text()))
         vectors = np.load(place / _VECTORS, allow_pickle=False)
     except (OSError, ValueError, TypeError):
-        intact = False
+        return None
     if not intact:
-        _log.warning("%s is damaged and made anew", place)
         return None
     with suppress(OSError):
         place.touch()  # when it was used last
