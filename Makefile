@@ -33,7 +33,7 @@ GPU_PYTHON = $(if $(filter command environment,$(firstword $(origin PYTHON))),$(
 # Where it is set, each of the hundreds of processes that tests start compiles our sources anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-# Whole files, in the order of tests/conftest.py; more processes than cores, because many tests wait.
+# Handed out by tests/plugins/distribution.py; more processes than cores, because many tests wait.
 PYTEST := $(BIN)/pytest -n 4 --dist loadfile --no-loadscope-reorder --durations 10
 
 .DEFAULT_GOAL := help

@@ -61,11 +61,11 @@ def fill(fleet: ef.Fleet, docs: ef.Collection, count: int) -> None:
 
 
 def plan(db: Database, docs: ef.Collection, vector: str) -> list[str]:
-    statement = docs.search_sql(k=10).replace("$1", f"'{vector}'::vector")
+    nearest = f"SELECT id FROM embedfleet.{docs.name} ORDER BY embedding <=> %s::vector LIMIT 10"
     with db.transaction() as conn:
         conn.execute("SET LOCAL search_path = public")
         conn.execute("SET LOCAL hnsw.iterative_scan = relaxed_order")
-        rows = conn.execute(f"EXPLAIN (ANALYZE, COSTS OFF, TIMING OFF) {statement}")
+        rows = conn.execute(f"EXPLAIN (ANALYZE, COSTS OFF, TIMING OFF) {nearest}", (vector,))
         return [re.sub(r"'\[[^]]*\]'::vector", "$1", line) for (line,) in rows]
 
 

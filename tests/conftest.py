@@ -2,13 +2,11 @@
 
 import os
 import signal
-from functools import cache
 from importlib.util import find_spec
 
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis.internal.conjecture import providers
-from xdist.scheduler import LoadFileScheduling
 
 # Threads of a model that wait for each other sleep instead of spinning: others need the cores.
 os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
@@ -32,6 +30,7 @@ is_local = providers.is_local_module_file
 providers.is_local_module_file = lambda path: not settings.default.derandomize and is_local(path)
 
 pytest_plugins = [
+    "plugins.distribution",
     "plugins.servers",
     "plugins.poolers",
     "plugins.patience",
@@ -52,52 +51,12 @@ pytest_plugins = [
 ]
 
 # A Python for which there is no torch runs all that does not need it: `make test-light`.
-HAS_TORCH = find_spec("torch") is not None
-# Tests that need it, and leave it to processes that they start.
-IN_OTHER_PROCESSES = ("test_bench_gpu.py", "test_demo.py")
+MISSING = [name for name in ("torch", "openvino") if find_spec(name) is None]
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config, items):
-    if not HAS_TORCH:
-        left_out = [item for item in items if item.get_closest_marker("torch")]
+    left_out = [item for item in items if any(map(item.get_closest_marker, MISSING))]
+    if left_out:
         config.hook.pytest_deselected(items=left_out)
         items[:] = [item for item in items if item not in left_out]
-    items[:] = mixed(items)
-
-
-class ByFile(LoadFileScheduling):
-    """Whole files to one process of the tests, and all that load a model to the same one: to import
-    torch and what belongs to it takes five seconds of a core.
-    """
-
-    def _split_scope(self, nodeid):
-        file = super()._split_scope(nodeid)
-        return "torch" if loads_model(self.config.rootpath / file) else file
-
-
-@cache
-def loads_model(path):
-    """Whether a file has such tests, by its text: the process that hands out tests imports none."""
-    return path.name not in IN_OTHER_PROCESSES and "pytest.mark.torch" in path.read_text()
-
-
-@pytest.hookimpl(tryfirst=True, optionalhook=True)
-def pytest_xdist_make_scheduler(config, log):
-    return ByFile(config, log) if config.getvalue("dist") == "loadfile" else None
-
-
-def mixed(items):
-    """The tests file by file: those that wait for processes among those that keep a core busy, of
-    which some are left for the end, when nothing long may be left over.
-    """
-    waiting, busy = {}, {}
-    for item in items:
-        files = waiting if item.path.parent.name in ("acceptance", "faults") else busy
-        files.setdefault(item.path, []).append(item)
-    order, rest = [], list(busy.values())
-    between = 2 * len(rest) // 3 // (len(waiting) + 1)
-    for tests in waiting.values():
-        order += [tests, *rest[:between]]
-        del rest[:between]
-    return [test for tests in [*order, *rest] for test in tests]

@@ -46,6 +46,16 @@ def amount(call: str, name: str, value: object, *, unit: str) -> float:
     return number
 
 
+def score(call: str, name: str, value: object) -> None:
+    """Any finite number, or None."""
+    if value is None:
+        return
+    if isinstance(value, bool) or not isinstance(value, Real):
+        wrong_type(call, name, "a number", value)
+    if not math.isfinite(value):
+        _bad(call, name, "a finite number", value)
+
+
 def budget(call: str, value: object) -> None:
     """An amount of money, or None; whether it can be kept is asked later."""
     if value is not None and (isinstance(value, bool) or not isinstance(value, Real | Decimal)):
@@ -115,7 +125,7 @@ def chunking(call: str, value: object) -> None:
 
 
 def where(value: object, call: str = "search") -> None:
-    """Metadata to look for: a mapping of what metadata can hold."""
+    """A filter: a mapping of what JSON can hold."""
     if value is None:
         return
     if not isinstance(value, Mapping):

@@ -20,8 +20,16 @@ from embedfleet_producer.async_bridge import beside, fed
 from embedfleet_producer.enqueue import Enqueued, Producer
 from embedfleet_producer.plan import Target
 from embedfleet_producer.ready_made import ChunkFunction
-from embedfleet_schema.store.search import explain_sql, script, search
-from embedfleet_schema.types import Delivery, Document, Hit, Rejection
+from embedfleet_schema.store import related
+from embedfleet_schema.store.search import search, statement
+from embedfleet_schema.types import (
+    Delivery,
+    Document,
+    DuplicatePair,
+    Hit,
+    Rejection,
+    SimilarDocument,
+)
 
 Vector = NDArray[np.float32] | Sequence[float]
 
@@ -134,28 +142,117 @@ class Collection(Maintenance):
         return made
 
     def search(
-        self, query: str | Vector, *, k: int = 10, where: Mapping[str, Any] | None = None
+        self,
+        query: str | Vector,
+        *,
+        k: int = 10,
+        where: Mapping[str, Any] | None = None,
+        min_score: float | None = None,
     ) -> list[Hit]:
         """The `k` chunks nearest to a text (embedded here) or to a vector, best first.
 
         Args:
             query: a text, or a vector of shape (dimensions,) from the collection's space.
-            where: metadata that a hit must contain: {"lang": "en"}. A number also finds its text,
-                as in a cell of CSV.
+            where: a filter on metadata and document keys: {"lang": "en", "year": {"gte": 2020}}.
+                A number that stands alone also finds its text, as in a cell of CSV.
+            min_score: leave out hits that score less; with the metric cosine, 1 is the best score.
 
         Raises:
+            BadFilter: `where` is no filter.
             UnreadableQuery: the text is blank, or the model knows none of its words.
         """
         arguments.whole("search", "k", k)
         arguments.where(where)
+        arguments.score("search", "min_score", min_score)
         vector = self._vector(query)
-        return search(self._connections.db, self.info, vector, k=k, where=where)
+        db = self._connections.db
+        return search(db, self.info, vector, k=k, where=where, min_score=min_score)
 
     async def asearch(
-        self, query: str | Vector, *, k: int = 10, where: Mapping[str, Any] | None = None
+        self,
+        query: str | Vector,
+        *,
+        k: int = 10,
+        where: Mapping[str, Any] | None = None,
+        min_score: float | None = None,
     ) -> list[Hit]:
         """`search` without blocking the event loop: it runs in a thread of the loop."""
-        return await asyncio.to_thread(self.search, query, k=k, where=where)
+        return await asyncio.to_thread(self.search, query, k=k, where=where, min_score=min_score)
+
+    def hybrid_search(
+        self,
+        text: str,
+        *,
+        k: int = 10,
+        where: Mapping[str, Any] | None = None,
+        language: str | None = None,
+        text_weight: float = 1.0,
+        vector_weight: float = 1.0,
+        constant: int = 60,
+    ) -> list[Hit]:
+        """The `k` chunks that words and meaning find together, by reciprocal rank.
+
+        `score` is the fused one: compare it within one search only. An index on the words makes it
+        fast: `index_words`.
+
+        Args:
+            language: a text search configuration of PostgreSQL, such as english; default: that of
+                the index on words, or `simple`.
+            text_weight: how much the list that the words give counts.
+            vector_weight: how much that of the vectors counts.
+            constant: the larger, the less the first ranks count more than the next ones.
+        """
+        call = "hybrid_search"
+        arguments.whole(call, "k", k)
+        arguments.whole(call, "constant", constant)
+        arguments.where(where, call)
+        arguments.words(call, language=language)
+        arguments.score(call, "text_weight", text_weight)
+        arguments.score(call, "vector_weight", vector_weight)
+        vector = self._vector(arguments.text(call, "text", text))
+        options: dict[str, object] = {
+            "k": k,
+            "language": language,
+            "text_weight": text_weight,
+            "vector_weight": vector_weight,
+            "constant": constant,
+        }
+        db = self._connections.db
+        return related.hybrid_search(db, self.info, text, vector, where=where, options=options)
+
+    def similar(
+        self, key: str, *, k: int = 10, threshold: float | None = None
+    ) -> list[SimilarDocument]:
+        """The `k` documents most like a document, by the best pair of their chunks.
+
+        Args:
+            threshold: leave out what scores less.
+
+        Raises:
+            UsageError: there is no such document, or it is not live.
+        """
+        arguments.text("similar", "key", key)
+        arguments.whole("similar", "k", k)
+        arguments.score("similar", "threshold", threshold)
+        db = self._connections.db
+        return related.similar(db, self.info, key, k=k, threshold=threshold)
+
+    def duplicates(
+        self, threshold: float = 0.95, *, exact: bool | None = None
+    ) -> list[DuplicatePair]:
+        """Pairs of chunks that score at least `threshold`, by clusters of what hangs together.
+
+        With at most 5,000 vectors or `exact`, each is compared with each. Otherwise the HNSW index
+        finds the neighbours of each vector: that takes some milliseconds for each.
+
+        Raises:
+            UsageError: there are more vectors, and no index.
+        """
+        arguments.score("duplicates", "threshold", threshold)
+        if exact is not None:
+            arguments.flag("duplicates", "exact", exact)
+        db = self._connections.db
+        return related.duplicates(db, self.info, threshold=threshold, exact=exact)
 
     def embed_query(self, text: str) -> NDArray[np.float32]:
         """The vector of a query, float32 of shape (dimensions,).
@@ -168,24 +265,21 @@ class Collection(Maintenance):
         return self._vector(text).copy()
 
     def search_sql(self, *, k: int = 10, where: Mapping[str, Any] | None = None) -> str:
-        """What `search` runs, as one statement, with $1 for the query vector.
-
-        It returns as many rows without any settings. `search_script` adds the settings with which
-        PostgreSQL uses an index.
-        """
+        """What `search` runs, as one statement, with $1 for the query vector."""
         arguments.whole("search_sql", "k", k)
         arguments.where(where)
         self._check_there()
-        return explain_sql(self.info, k=k, where=where)
+        return statement(self.info, k=k, where=where)
 
     def search_script(
         self, query: str | Vector, *, k: int = 10, where: Mapping[str, Any] | None = None
     ) -> str:
-        """The statements that find what `search` finds, with the vector and the settings."""
+        """The statement that finds what `search` finds, with the vector, for psql."""
         arguments.whole("search_script", "k", k)
         arguments.where(where)
         vector = self._vector(query)
-        return script(self._connections.db, self.info, vector, k=k, where=where)
+        self._check_there()
+        return statement(self.info, k=k, where=where, vector=vector) + ";"
 
     def _enqueue(
         self,

@@ -24,6 +24,7 @@ from embedfleet_schema.store import (
     grants,
     jobs,
     requeue,
+    word_index,
 )
 from embedfleet_schema.store.audit import Audit
 from embedfleet_schema.store.collections import CollectionCounts
@@ -202,6 +203,20 @@ class Maintenance:
             return filter_index.build(self._connections.db, self.info)
         filter_index.drop(self._connections.db, self.info)
         return None
+
+    def index_words(self, language: str = "simple") -> str | None:
+        """Build the index on words, for fast `hybrid_search`; None if there is one already.
+
+        Args:
+            language: a text search configuration of PostgreSQL, such as english: it removes endings
+                and words such as "the". `simple` does neither.
+
+        Raises:
+            UsageError: PostgreSQL does not know the language.
+        """
+        arguments.text("index_words", "language", language)
+        self._check_there()
+        return word_index.build(self._connections.db, self.info, language)
 
     def index_memory(self, *, memory_mb: int | None = None) -> BuildMemory:
         """The memory that an index build needs now, and what it would use. If it does not fit, the

@@ -89,7 +89,7 @@ class BadModelName(UsageError):
 
 class BadFilter(UsageError):
     """The filter {filter!r} is not understood: {reason}. Write --where key=value; a JSON value
-    (true, 3, "text") keeps its type.
+    (true, 3, "text") keeps its type. With operators, write --filter: {{"year": {{"gte": 2020}}}}.
     """
 
 

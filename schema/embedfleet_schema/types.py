@@ -68,6 +68,15 @@ def as_bigints(numbers: Iterable[int]) -> str:
     return f"{{{','.join(map(str, numbers))}}}"
 
 
+def as_texts(texts: Iterable[str | None]) -> str:
+    """Texts as an array in PostgreSQL's own words; a driver asks of each whether it is a list."""
+    quoted = (
+        "NULL" if text is None else '"{}"'.format(text.replace("\\", r"\\").replace('"', r"\""))
+        for text in texts
+    )
+    return f"{{{','.join(quoted)}}}"
+
+
 @dataclass(frozen=True, slots=True)
 class Space:
     """An embedding space: everything that decides what a vector of a text looks like.
@@ -273,4 +282,33 @@ class Hit:
     position: int
     content: str
     metadata: dict[str, Any]
+    score: float
+
+
+@dataclass(frozen=True, slots=True)
+class SimilarDocument:
+    """A document that is like another one: its chunk nearest to that of the other one which is
+    at `own_position`.
+    """
+
+    id: int
+    document: str
+    position: int
+    own_position: int
+    content: str
+    metadata: dict[str, Any]
+    score: float
+
+
+@dataclass(frozen=True, slots=True)
+class DuplicatePair:
+    """Two chunks that are nearly the same; `cluster` is the least chunk of all such together."""
+
+    cluster: int
+    id: int
+    document: str
+    position: int
+    other_id: int
+    other_document: str
+    other_position: int
     score: float

@@ -19,7 +19,7 @@ from embedfleet_schema.settings import load_settings
 from plugins.servers import stack_folder
 from plugins.worker_processes import eventually
 
-pytestmark = pytest.mark.torch
+pytestmark = [pytest.mark.torch, pytest.mark.timeout(900)]
 
 CHUNKS = 60
 SERVERS = re.compile("URL|^EMBEDFLEET_")

@@ -14,7 +14,7 @@ from embedfleet_schema.catalogue.model_files import find_model
 from embedfleet_schema.settings import load_settings
 from plugins.servers import stack_folder
 
-pytestmark = pytest.mark.torch
+pytestmark = [pytest.mark.torch, pytest.mark.timeout(900)]
 
 FILES = 510
 

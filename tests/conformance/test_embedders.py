@@ -13,6 +13,7 @@ from embedfleet_schema.catalogue.space_lookup import resolve_space
 from embedfleet_schema.types import Space
 from embedfleet_workers.embedders import choice, load_embedder
 from embedfleet_workers.embedders.engine import Wanted
+from embedfleet_workers.embedders.openvino_engine import is_installed
 from embedfleet_workers.embedders.probes import SAME
 from embedfleet_workers.embedding_errors import EmbeddingError
 from plugins.provider_dialects import DialectServer, factory_to
@@ -57,7 +58,8 @@ def ways():
         yield pytest.param((space, ENGINES[0]), id=space.name)
     for wanted in ENGINES:
         name = f"{LOCAL.name}-{wanted.engine}-{wanted.precision}"
-        yield pytest.param((LOCAL, wanted), id=name, marks=pytest.mark.torch)
+        marks = [pytest.mark.torch, getattr(pytest.mark, wanted.engine)]
+        yield pytest.param((LOCAL, wanted), id=name, marks=marks)
 
 
 @pytest.fixture(scope="module", params=ways())
@@ -97,7 +99,7 @@ def test_the_local_vectors_are_those_of_plain_sentence_transformers(converted_mo
         kind: plain.encode(TEXTS, prompt=prompt, batch_size=1, show_progress_bar=False)
         for kind, prompt in prompts.items()
     }
-    for wanted in ENGINES:
+    for wanted in ENGINES if is_installed() else ENGINES[:1]:
         with loaded(LOCAL, replace(wanted, converted=converted_models)) as embedder:
             assert wanted.engine == embedder.engine
             for kind in prompts:

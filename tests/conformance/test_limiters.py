@@ -2,7 +2,7 @@
 
 import asyncio
 import math
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -254,6 +254,39 @@ def test_a_server_that_refuses_within_its_limits_gets_smaller_requests(tested: T
     tested(test)
 
 
+def test_a_refusal_that_names_a_known_limit_teaches_nothing_of_another(tested: Tested):
+    async def test(bench: Bench) -> None:
+        sizes = []
+        for named in ("tokens", "requests"):
+            for _ in range(3):
+                known = {"requests": Cost(1.0), "tokens": Cost(800.0, 60_000.0)}
+                await answered(bench, 800.0, known)
+                await refused(bench, 800.0, limits=known, about=[named])
+            state = await bench.store.clock_state(KEY)
+            sizes.append((state.largest, state.learnt.get("requests", 0.0)))
+        # Of tokens that it names it counts less than a minute; requests may be too many, not large.
+        assert [(400.0, 0.0), (400.0, 6.0)] == sizes
+
+    tested(test)
+
+
+def test_what_was_sent_before_a_limit_was_known_counts_unless_a_refusal_says_the_wait(
+    tested: Tested,
+):
+    async def test(bench: Bench) -> None:
+        waits = []
+        for pause_s in (-1.0, 5.0):
+            bench.wipe()
+            for _ in range(3):
+                await answered(bench, 600.0)
+            await refused(bench, 600.0, pause_s=pause_s)
+            turn = await bench.reserve(requests=Cost(1.0, 60.0), tokens=Cost(600.0, 6_000.0))
+            waits.append(turn.wait_s)
+        assert [18.0, 0.0] == pytest.approx(waits, abs=0.1)
+
+    tested(test)
+
+
 UNKNOWN = {"requests": Cost(1.0), "tokens": Cost(600.0)}
 
 
@@ -273,13 +306,18 @@ async def answered(bench: Bench, tokens: float, limits: dict[str, Cost] | None =
 
 
 async def refused(
-    bench: Bench, tokens: float, pause_s: float = -1.0, limits: dict[str, Cost] | None = None
+    bench: Bench,
+    tokens: float,
+    pause_s: float = -1.0,
+    limits: dict[str, Cost] | None = None,
+    about: Sequence[str] = (),
 ) -> None:
     """A request that is refused, and the time of its pause."""
     turn = await admitted(bench, limits or {"requests": Cost(1.0), "tokens": Cost(tokens)})
     bench.clock.pass_(0.01)
     refunds = {"requests": 0.0, "tokens": tokens}
-    paused = await bench.store.penalize(KEY, turn, refunds, Reading(), Penalty(pause_s))
+    refusal = Penalty(pause_s, about=about)
+    paused = await bench.store.penalize(KEY, turn, refunds, Reading(), refusal)
     bench.clock.pass_(paused + 0.01)
 
 
@@ -676,6 +714,7 @@ READINGS = st.builds(
     st.dictionaries(st.sampled_from(NAMES), st.sampled_from([-1.0, 0.0, 20.0, 60.0, 9e4])),
 )
 ANSWERED = st.sampled_from([{}, *({"requests": 1.0, "tokens": each} for each in (1.0, 3e3, 9e4))])
+NAMED = st.sampled_from(["requests", "tokens", "inputs"])
 PAUSES = st.sampled_from([-1.0, 0.0, 0.25, 3.0])
 WHICH = st.integers(0, 50)
 STEPS = st.lists(
@@ -687,7 +726,14 @@ STEPS = st.lists(
         st.tuples(
             st.just("settle"), WHICH, st.sampled_from([-200.0, 0.0, 30.0]), READINGS, ANSWERED
         ),
-        st.tuples(st.just("penalize"), WHICH, PAUSES, st.sampled_from([0.0, 0.5]), READINGS),
+        st.tuples(
+            st.just("penalize"),
+            WHICH,
+            PAUSES,
+            st.sampled_from([0.0, 0.5]),
+            READINGS,
+            st.sets(NAMED),
+        ),
         st.tuples(st.just("stop")),
         st.tuples(st.just("resume")),
     ),
@@ -761,9 +807,9 @@ async def ended(
             await store.refund(key, reservation, {"tokens": 100.0}, sent=sent)
         case ("settle", _, delta, readings, costs):
             await store.settle(key, reservation, {"tokens": delta}, readings, costs)
-        case ("penalize", _, pause_s, jitter, readings):
+        case ("penalize", _, pause_s, jitter, readings, about):
             refunds = {"requests": 0.0, "tokens": 100.0}
-            refusal = Penalty(pause_s, jitter, by="host:1")
+            refusal = Penalty(pause_s, jitter, by="host:1", about=sorted(about))
             return await store.penalize(key, reservation, refunds, readings, refusal)
     return None
 

@@ -8,6 +8,7 @@ from embedfleet_schema.store import provider_batches, reconciliation
 from embedfleet_schema.store.registry import Registry
 from embedfleet_schema.store.texts import still_without
 from plugins.fleets import ask, batches_of, documents, drain
+from plugins.pauses import stop
 
 TEXTS = documents(6)
 
@@ -87,6 +88,19 @@ def test_what_is_held_goes_on_when_a_job_that_waits_for_it_is_resumed(fleet, doc
     assert [(second.id, "pending", 6)] == batches(fleet)
     drain(worker())
     assert ["done", "done"] == [first.status.state, second.status.state]
+
+
+def test_what_is_held_with_its_space_is_not_queued_again_and_embedded_once(fleet, docs, worker):
+    first = docs.enqueue(TEXTS)
+    stop(fleet)
+    second = docs.enqueue(TEXTS)
+    assert [(first.id, "held", 6)] == batches(fleet)
+    assert (0, 6) == (second.enqueued.batches, second.enqueued.awaited)
+    assert ["paused"] * 2 == [first.status.state, second.status.state]
+    assert fleet.resume("fake/16")
+    assert [(first.id, "pending", 6)] == batches(fleet)
+    assert ["done"] == drain(worker())
+    assert ["done"] * 2 == [first.status.state, second.status.state]
 
 
 def test_nobody_cancels_what_a_paused_job_waits_for(fleet, docs, worker):

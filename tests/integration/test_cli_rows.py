@@ -139,6 +139,15 @@ def test_what_another_collection_has_is_said_to_be_reused(command, embedded, fol
     assert (0, 0) == (again["reused"], again["elsewhere"])
 
 
+def test_a_collection_may_keep_to_itself(command, embedded, folder):
+    create = ("collection", "create", "own", "--model", "fake/32", "--reuse")
+    assert 0 == command(*create, "none").code
+    plan = command("plan", "own", folder, "--json").json[0]
+    assert (0, 3) == (plan["elsewhere"], plan["to_embed"])
+    assert 0 == command("enqueue", "own", folder, "--json").json["elsewhere"]
+    assert 2 == command(*create, "some").code
+
+
 def test_a_collection_that_is_dropped_meanwhile_is_reused_from_no_more(fleet, worker):
     first = fleet.collection("first", model="fake/16")
     first.enqueue([ef.Document("1", "text")])

@@ -167,4 +167,5 @@ def test_from_the_command_line(docs, command):
         "collection": "docs",
         "built": None,
         "built_for_filters": f"{docs.info.chunks}_filter",
+        "built_for_words": None,
     } == again

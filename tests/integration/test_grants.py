@@ -250,6 +250,62 @@ def test_nor_from_statistics_and_old_grants(fleet, docs, granted_view, reader, l
         login.execute("SELECT content FROM embedfleet.mine")
 
 
+SEARCHES = {
+    "search": "embedfleet.search('mine', '{}', 100)",
+    "filtered": """embedfleet.search('mine', '{}', 100, '{{"not": {{"x": 1}}}}')""",
+    "documents": "embedfleet.nearest_documents('mine', '{}', 100)",
+    "diverse": "embedfleet.diverse('mine', '{}', 100)",
+    "hybrid": "embedfleet.hybrid_search('mine', 'own drafttext othertext', '{}', 100)",
+}
+# What gives no row of a single document.
+OTHER_SEARCHES = {
+    "similar": "embedfleet.similar('mine', 'own key', 100)",
+    "similar to a draft": "embedfleet.similar('mine', 'DRAFTKEY', 100)",
+    "duplicates": "embedfleet.duplicates('mine', -1)",
+    "neighbours": "embedfleet.neighbours('mine', {}, 100, 100)",
+    "words": "embedfleet.matched('mine', 'drafttext', 'simple', NULL, 100)",
+}
+
+
+@pytest.mark.parametrize("call", OTHER_SEARCHES)
+def test_nor_by_what_is_alike_or_beside_it(fleet, granted_view, login, call):
+    chunks = [number for (number,) in ask(fleet, "SELECT id FROM embedfleet._chunks_1")]
+    for number in chunks if "{}" in OTHER_SEARCHES[call] else [0]:
+        function = OTHER_SEARCHES[call].format(number)
+        learnt = seen(login, f"SELECT * FROM {function}").replace("live document", "")
+        # What was asked for is no secret.
+        assert [] == [
+            word for word in (*OTHERS, *DRAFTS) if word in learnt.replace('"DRAFTKEY"', "")
+        ]
+        with pytest.raises(psycopg.errors.InsufficientPrivilege):
+            login.execute(f"SELECT * FROM {function.replace('mine', 'theirs')}")
+
+
+@pytest.mark.parametrize("call", SEARCHES)
+def test_nor_by_the_search_that_runs_with_the_rights_of_its_caller(granted_view, login, call):
+    function = SEARCHES[call].format(VECTOR)
+    secrets = (*OTHERS, *DRAFTS)
+    for attack in ATTACKS.values():
+        learnt = seen(login, attack.format(function))
+        assert [] == [secret for secret in secrets if secret in learnt]
+    assert ["own key"] == [key for (key,) in login.execute(f"SELECT document FROM {function}")]
+    with pytest.raises(psycopg.errors.InsufficientPrivilege):
+        login.execute(f"SELECT * FROM {function.replace('mine', 'theirs')}")
+    for closed in (
+        f"compared(1, '{{}}', '{VECTOR}', 10, true)",
+        "matched_by_owner('mine', 'text', 'simple', NULL, 10)",
+    ):
+        with pytest.raises(psycopg.errors.InsufficientPrivilege):
+            login.execute(f"SELECT embedfleet.{closed}")
+
+
+@pytest.mark.parametrize("call", SEARCHES)
+def test_who_was_granted_one_search_may_not_call_that(docs, reader, login, call):
+    docs.grant(reader)
+    with pytest.raises(psycopg.errors.InsufficientPrivilege):
+        login.execute(f"SELECT * FROM {SEARCHES[call].format(VECTOR)}")
+
+
 def test_what_goes_live_is_seen_at_once(docs, granted_view, worker, login):
     drain(worker())
     rows = login.execute("SELECT document, content FROM embedfleet.mine").fetchall()

@@ -268,3 +268,15 @@ def test_after_any_edits_a_document_is_what_a_new_one_would_be(
 
     edit()
     assert docs.audit().clean
+
+
+def test_keys_of_any_characters_are_stored_as_they_are(fleet, docs, worker):
+    keys = ['a"b', "a\\", '\\"', "{a,b}", "NULL", "null", " a ", "a'b", "a\nb", "é\u2028", ","]
+    docs.enqueue(ef.Document(key, "text", source=key) for key in keys)
+    docs.enqueue(ef.Document(key, "text", source=key) for key in keys)
+    found = ask(fleet, "SELECT key, source, version FROM embedfleet._documents_1")
+    assert {(key, key, 1) for key in keys} == set(found)
+    docs.enqueue(ef.Document(key, "other", source=key) for key in keys)
+    assert {2} == {
+        row[2] for row in ask(fleet, "SELECT key, source, version FROM embedfleet._documents_1")
+    }

@@ -227,6 +227,7 @@ def test_half_precision_is_the_same_model(fleet, space, local_model, precision):
     assert_the_same_and_not_equal(fleet, space, halved)
 
 
+@pytest.mark.openvino
 def test_openvino_in_half_precision_is_the_same_model(fleet, space, local_model, monkeypatch):
     monkeypatch.setattr(choice, "cpu_flags", lambda: {"avx512_bf16"})
     wanted = Wanted("openvino", "half")

@@ -94,7 +94,7 @@ def test_what_is_searched_is_not_dropped_and_made_anew_before_its_end(fleet):
     docs = fleet.collection("docs", model="fake/16")
     with fleet.db.connect() as conn, fleet.db.connect() as other:
         conn.execute("BEGIN")
-        conn.execute(search._own(docs.info) + sql.SQL("SELECT 1"))
+        conn.execute(search.own(docs.info) + sql.SQL(" SELECT 1"))
         for name in (docs.name, docs.info.vectors):
             with pytest.raises(psycopg.errors.LockNotAvailable), other.transaction():
                 other.execute(f"LOCK embedfleet.{name} IN ACCESS EXCLUSIVE MODE NOWAIT")

@@ -12,6 +12,7 @@ import math
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Literal
 
 from embedfleet_schema.store.limits import LimitBook, LimitName
@@ -82,6 +83,11 @@ class Quota:
         return max(seconds, 60.0 / self.requests)
 
 
+@cache
+def counted(text: str) -> int:
+    return math.ceil(int(text) * OURS)
+
+
 class ShapedProvider:
     """The adapter of a provider in virtual time: OpenAI's dialect, real headers and bodies."""
 
@@ -99,7 +105,7 @@ class ShapedProvider:
             meter.take(now, meter.remaining(now))
 
     def count_tokens(self, texts: Sequence[str]) -> list[int]:
-        return [math.ceil(int(text) * OURS) for text in texts]
+        return [counted(text) for text in texts]
 
     def costs(self, tokens: Sequence[int]) -> Amounts:
         return {"requests": 1, "tokens": sum(tokens)}

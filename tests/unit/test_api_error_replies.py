@@ -110,7 +110,7 @@ def test_a_month_that_is_spent_stops_the_account():
     assert ("monthly_quota_spent", True) == (found.code, found.whole_account)
     message = "You are using a Trial key, which is limited to 100 API calls / minute."
     reply = error_reply(429, {}, json.dumps({"message": message}).encode())
-    assert RateLimited(reading=Reading({"requests": 100.0})) == reply
+    assert RateLimited(reading=Reading({"requests": 100.0}, about=("requests",))) == reply
 
 
 def test_a_429_is_only_early():

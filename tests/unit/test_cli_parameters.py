@@ -4,15 +4,18 @@ import json
 from typing import Any
 
 import pytest
+import typer
 from hypothesis import given
 from hypothesis import strategies as st
 
 from embedfleet.cli.entry import explain, split_globals
 from embedfleet.cli.output import one_line, plain, without_passwords
 from embedfleet.cli.parameters import parse_where, unicode_text
+from embedfleet.cli.stack import worker_count
 from embedfleet.progress import duration
 from embedfleet_schema.amounts import quantity, volume
 from embedfleet_schema.errors import BadFilter, NotConfigured, UsageError
+from embedfleet_workers.cores import cores
 
 # A value with NUL cannot be stored, so its JSON is taken for a word.
 TEXTS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"))
@@ -155,3 +158,14 @@ def test_one_is_not_several():
         quantity(2_000, "batch", "batches"),
         quantity(0, "day"),
     ]
+
+
+def test_workers_are_counted_or_one_for_each_core():
+    assert [0, 0, 3, 64] == [worker_count(given) for given in (0, "0", "3", "64")]
+    assert cores() == worker_count("auto")
+
+
+@pytest.mark.parametrize("given", ["65", "-1", "2.5", "all", "", "²"])
+def test_a_number_of_workers_that_is_none_is_refused(given):
+    with pytest.raises(typer.BadParameter, match="neither auto nor a number"):
+        worker_count(given)

@@ -15,7 +15,7 @@ from embedfleet_workers.embedders.engine import Wanted
 from embedfleet_workers.embedders.local import LocalEmbedder
 from plugins.random_models import bert, saved, space
 
-pytestmark = pytest.mark.torch
+pytestmark = [pytest.mark.torch, pytest.mark.openvino]
 
 TEXTS = ["one", "two words", "a text that is a little longer"]
 FILES = ["model.xml", "model.bin", "traits.json", "vectors.npy", "sha256.json"]

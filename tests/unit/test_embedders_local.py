@@ -30,7 +30,9 @@ TEXTS = [
 TORCH = Wanted(engine="torch")
 SMALL_PACKS = Wanted(engine="torch", padded_tokens=512)
 
-each_engine = pytest.mark.parametrize("engine", ["torch", "openvino"])
+each_engine = pytest.mark.parametrize(
+    "engine", ["torch", pytest.param("openvino", marks=pytest.mark.openvino)]
+)
 
 
 def packed(directory, engine, described=None, threads=2):

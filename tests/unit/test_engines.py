@@ -14,7 +14,7 @@ from embedfleet_workers.embedders.local import LocalEmbedder
 from embedfleet_workers.embedders.probes import SAME, agreement, probe_texts
 from plugins.random_models import bert, saved, space
 
-pytestmark = pytest.mark.torch
+pytestmark = [pytest.mark.torch, pytest.mark.openvino]
 
 BFLOAT16 = frozenset({"avx2", "avx512_bf16"})
 

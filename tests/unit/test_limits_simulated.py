@@ -33,7 +33,7 @@ TINY = fixed(requests=1, tokens=20)
 MIXED = mixed(1, (95, {"requests": 1, "tokens": 100}), (5, {"requests": 1, "tokens": 3_000}))
 
 Kind = Callable[[float], Meter]
-Beside = Callable[[Fleet], Awaitable[None]]
+Meanwhile = Callable[[Fleet], Awaitable[None]]
 
 
 @dataclass
@@ -62,7 +62,7 @@ def run(
     meters: dict[str, Meter],
     costs: Callable[[], Costs] = LARGEST,
     *,
-    beside: Beside = nothing,
+    meanwhile: Meanwhile = nothing,
     quotas: dict[str, float] | None = None,
     minutes: float = MINUTES,
     tells: bool = True,
@@ -72,7 +72,7 @@ def run(
     async def main() -> Run:
         began = asyncio.get_running_loop().time()
         with simulated(Provider(meters, seed=1, tells=tells), quotas) as fleet:
-            await asyncio.gather(fleet.work(60 * minutes, SLOTS, costs), beside(fleet))
+            await asyncio.gather(fleet.work(60 * minutes, SLOTS, costs), meanwhile(fleet))
             return Run(fleet.provider.account, fleet, began, limits)
 
     return run_in_virtual_time(main())
@@ -82,7 +82,7 @@ def both(kind: Kind, requests: float = 5_000.0) -> dict[str, Meter]:
     return {"tokens": kind(TOKENS), "requests": kind(requests)}
 
 
-def another_program(share: float) -> Beside:
+def another_program(share: float) -> Meanwhile:
     """Takes a share of the tokens with requests of its own, whatever the answers."""
 
     async def call(fleet: Fleet) -> None:
@@ -139,14 +139,16 @@ def test_a_limit_that_is_halved_is_kept_at_once():
         for meter in fleet.provider.meters.values():
             meter.limit /= 2
 
-    done = run(both(Bucket), beside=halve, quotas={"tokens": TOKENS, "requests": 5_000.0})
+    done = run(both(Bucket), meanwhile=halve, quotas={"tokens": TOKENS, "requests": 5_000.0})
     assert done.refused(120, 180) <= 0.02
     assert done.used("tokens", 150) / 0.5 >= 0.95
 
 
 @pytest.mark.parametrize("kind", [Bucket, SlidingLog])
 def test_a_key_that_another_program_uses_is_shared(kind: Kind):
-    done = run(both(kind), fixed(requests=1, tokens=2_000), beside=another_program(0.3), minutes=8)
+    done = run(
+        both(kind), fixed(requests=1, tokens=2_000), meanwhile=another_program(0.3), minutes=8
+    )
     assert done.used("tokens", 60, 480) >= 0.95
     assert done.refused(60, 480) <= 0.02
 
@@ -155,12 +157,12 @@ def test_a_key_that_another_program_uses_is_shared(kind: Kind):
 def test_a_key_that_was_used_up_when_we_came_is_shared(kind: Kind):
     """The server never has much left: its refusals say that what it misses is real."""
 
-    async def beside(fleet: Fleet) -> None:
+    async def meanwhile(fleet: Fleet) -> None:
         now = asyncio.get_running_loop().time()
         fleet.provider.meters["tokens"].take(now, 0.95 * TOKENS)
         await another_program(0.3)(fleet)
 
-    done = run(both(kind), fixed(requests=1, tokens=2_000), beside=beside, minutes=8)
+    done = run(both(kind), fixed(requests=1, tokens=2_000), meanwhile=meanwhile, minutes=8)
     assert done.used("tokens", 60, 480) >= 0.95
     assert done.refused(60, 480) <= 0.02
 
@@ -170,7 +172,7 @@ def test_a_provider_that_refuses_everything_for_a_minute_is_called_seldom():
         now = asyncio.get_running_loop().time()
         fleet.provider.down = lambda at: now + 60 <= at < now + 120
 
-    done = run(both(Bucket), beside=go_down)
+    done = run(both(Bucket), meanwhile=go_down)
     assert len(done.account.refused) <= 15
     assert done.used("tokens", 140) >= 0.98
 
@@ -182,7 +184,7 @@ def test_a_store_that_loses_everything_causes_no_burst(kind: Kind):
             await asyncio.sleep(50)
             fleet.store.forget()
 
-    done = run(both(kind), beside=lose)
+    done = run(both(kind), meanwhile=lose)
     # Each loss may cost one request of a hundredth.
     assert 0.97 <= done.used("tokens") <= 1.005
     # On a log that is full, the request that comes an instant too early after each loss.
@@ -200,6 +202,6 @@ def test_many_waiters_that_give_up_leave_the_rate_as_it_is():
                 each.cancel()
             await asyncio.gather(*waiting, return_exceptions=True)
 
-    done = run(both(Bucket), beside=give_up, minutes=2)
+    done = run(both(Bucket), meanwhile=give_up, minutes=2)
     assert 0.95 <= done.used("tokens", 30, 120) <= 1.005
     assert 0.0 == done.refused()

@@ -13,7 +13,7 @@ from embedfleet_schema.database import Database
 from embedfleet_schema.settings import Settings
 from embedfleet_schema.types import Space
 from embedfleet_workers.embedders import load_embedder
-from embedfleet_workers.embedders.engine import Wanted
+from embedfleet_workers.embedders.engine import Wanted, wanted_of
 from embedfleet_workers.embedders.protocol import Embedder, RunsHere
 from embedfleet_workers.selfcheck import checked_embedder
 
@@ -112,13 +112,18 @@ class EmbedderCache:
             threads=self._threads,
             allowed_models=self._settings.allowed_models,
             faults=self._faults,
-            wanted=Wanted(
-                self._settings.engine,
-                self._settings.precision,
-                converted=self._settings.cache / "converted",
-            ),
+            wanted=self._wanted(space, device),
             api=self._api_factory() if space.provider in API_PROVIDERS else None,
         )
+
+    def _wanted(self, space: Space, device: str) -> Wanted:
+        """What the settings say, and where they leave it open, what `embedfleet tune` found."""
+        wanted = wanted_of(self._settings)
+        if space.provider != "local" or device != "cpu":
+            return wanted
+        from embedfleet_workers.embedders.tuning import FILE, tuned
+
+        return tuned(self._settings.data / FILE, space, wanted)
 
     def _api_factory(self) -> ApiEmbedderFactory:
         """Opened by the first space that needs it: most processes have none."""

@@ -20,6 +20,7 @@ from embedfleet.cli import (
     repairs,
     search,
     stack,
+    tuning,
     watch,
     workers,
 )
@@ -80,6 +81,7 @@ for module in (
     rate_limits,
     watch,
     workers,
+    tuning,
     repairs,
     doctor,
 ):

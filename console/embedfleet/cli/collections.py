@@ -109,6 +109,14 @@ NoFilterIndex = Annotated[
 NoFilters = Annotated[
     bool, typer.Option("--no-filters", help="Build no index on metadata, and drop an existing one.")
 ]
+Words = Annotated[
+    str | None,
+    typer.Option(
+        "--text",
+        metavar="LANGUAGE",
+        help="Also build an index on words, for hybrid search: english, german, simple ...",
+    ),
+]
 Cascade = Annotated[bool, typer.Option("--cascade", help="Also drop views that read it.")]
 Role = Annotated[str, typer.Argument(metavar="ROLE", help="A role of PostgreSQL.")]
 OfView = Annotated[
@@ -253,6 +261,7 @@ def index(
     name: Name,
     memory: Memory = None,
     no_filters: NoFilters = False,
+    text: Words = None,
     json: Json = False,
 ) -> None:
     """Build the HNSW index, and the index on metadata if there is none. They make searches fast."""
@@ -267,13 +276,15 @@ def index(
             )
         with _index_progress(fleet, collection):
             built = collection.index(memory_mb=memory, filters=False)
-            built_for_filters = collection.index_filters(wanted=not no_filters)
+            of_metadata = collection.index_filters(wanted=not no_filters)
+            of_words = collection.index_words(text) if text else None
     if json:
-        print_json({"collection": name, "built": built, "built_for_filters": built_for_filters})
+        names = {"built": built, "built_for_filters": of_metadata, "built_for_words": of_words}
+        print_json({"collection": name, **names})
         return
-    for each in filter(None, (built, built_for_filters)):
+    for each in filter(None, (built, of_metadata, of_words)):
         say(f"built {each}")
-    if not built and not built_for_filters:
+    if not (built or of_metadata or of_words):
         say(f"{name} is already indexed")
 
 

@@ -16,7 +16,7 @@ from embedfleet_schema.settings import Settings
 from embedfleet_schema.store import collections
 from embedfleet_schema.types import CollectionInfo
 from embedfleet_workers.embedders.choice import expected
-from embedfleet_workers.embedders.engine import Wanted
+from embedfleet_workers.embedders.engine import wanted_of
 
 
 def engine(settings: Settings) -> Iterator[Finding]:
@@ -24,7 +24,7 @@ def engine(settings: Settings) -> Iterator[Finding]:
     if find_spec("torch") is None:
         return
     try:
-        found, precision = expected(Wanted(settings.engine, settings.precision))
+        found, precision = expected(wanted_of(settings))
     except ExtraMissing as error:
         yield Finding("broken", "engine", str(error))
         return

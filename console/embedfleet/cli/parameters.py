@@ -38,6 +38,13 @@ Where = Annotated[
         metavar="KEY=VALUE", help="Metadata that it must have. A JSON value keeps its type."
     ),
 ]
+Filter = Annotated[
+    str | None,
+    typer.Option(
+        metavar="JSON",
+        help='A filter with operators: {"year": {"gte": 2020}, "document": {"prefix": "docs/"}}.',
+    ),
+]
 JobId = Annotated[
     int, typer.Argument(metavar="JOB", min=1, max=LARGEST_ID, help="The number of the job.")
 ]
@@ -74,6 +81,26 @@ def parse_where(conditions: Sequence[str]) -> dict[str, Any]:
         wanted[key] = _value(value)
         written[key] = value
     return Conditions(wanted, written)
+
+
+def parse_filter(conditions: Sequence[str], text: str | None) -> dict[str, Any]:
+    """What `--where` and `--filter` select together.
+
+    Raises:
+        BadFilter: a condition is none, or the text is no JSON object.
+    """
+    from embedfleet_schema.store.filters import in_language
+
+    wanted = parse_where(conditions)
+    if text is None:
+        return wanted
+    try:
+        given = json.loads(text, parse_constant=_no_value)
+    except (ValueError, RecursionError) as error:
+        raise BadFilter(filter=text, reason=f"it is not JSON ({error})") from error
+    if not isinstance(given, dict):
+        raise BadFilter(filter=text, reason='it is not an object such as {"lang": "en"}')
+    return {"and": [in_language(wanted), given]} if wanted else given
 
 
 def _value(text: str) -> Any:  # noqa: ANN401 - what JSON can say

@@ -15,8 +15,28 @@ from embedfleet_schema.amounts import quantity
 if TYPE_CHECKING:
     from embedfleet_schema.settings import Settings
 
+MOST_WORKERS = 64
+
+
+def worker_count(given: object) -> int:
+    """A number, or one for each core: small models scale by processes."""
+    from embedfleet_workers.cores import cores
+
+    if given == "auto":
+        return min(cores(), MOST_WORKERS)
+    if str(given).isdecimal() and int(str(given)) <= MOST_WORKERS:
+        return int(str(given))
+    raise typer.BadParameter(f"{given!r} is neither auto nor a number from 0 to {MOST_WORKERS}.")
+
+
 Workers = Annotated[
-    int, typer.Option("--workers", min=0, max=64, help="Also start this many cpu workers.")
+    int,
+    typer.Option(
+        "--workers",
+        parser=worker_count,
+        metavar="NUMBER|auto",
+        help="Also start this many cpu workers; auto: one for each core.",
+    ),
 ]
 Roles = Annotated[
     bool,

@@ -45,8 +45,7 @@ SELECT collection_id, -count(*) FROM gone GROUP BY collection_id;
 -- name: count_window
 -- What a producer's window added to its collection.
 INSERT INTO embedfleet.counter_delta (collection_id, documents, chunks)
-SELECT %(collection_id)s, nullif(count(*) FILTER (WHERE version = 1), 0), %(chunks)s
-FROM {incoming_document};
+VALUES (%(collection_id)s, nullif(%(documents)s::int, 0), %(chunks)s);
 
 -- name: of_collections
 -- A part of other statements: what collections hold, as it was added up and as it changed since. The

@@ -231,8 +231,13 @@ LIMIT %(limit)s;
 -- name: has_metadata
 -- A part of `matching`.
 AND EXISTS (
-    SELECT FROM embedfleet.{chunks} AS c
-    WHERE c.document_id = d.id AND {in_newest} AND ({where})
+    SELECT
+    FROM (
+        SELECT c.metadata, d.key AS document
+        FROM embedfleet.{chunks} AS c
+        WHERE c.document_id = d.id AND {in_newest}
+    ) AS each_chunk
+    WHERE {where}
 );
 
 -- name: clear_rejections

@@ -18,9 +18,8 @@ WHERE c.relnamespace = 'embedfleet'::regnamespace AND c.relname = ANY (%(relatio
 ORDER BY c.relname;
 
 -- name: create_search
--- A search with its owner's rights. Who calls it gets the live chunks of this collection and nothing
--- else: no condition or function of theirs comes below it, and no plan shows what it passed by. Where
--- an index gives fewer rows than were asked for, the rows are looked through instead.
+-- The search with its owner's rights. Who calls it gets the live chunks of this collection and nothing
+-- else: no condition or function of theirs comes below it, and no plan shows what it passed by.
 CREATE OR REPLACE FUNCTION embedfleet.{function}(
     query {type}, k int DEFAULT 10, filter jsonb DEFAULT NULL
 )
@@ -28,45 +27,12 @@ RETURNS TABLE (
     id bigint, document text, "position" int, content text, metadata jsonb,
     distance double precision
 )
-LANGUAGE plpgsql SECURITY DEFINER
-SET search_path = pg_catalog, pg_temp
-SET plan_cache_mode = force_custom_plan
-SET hnsw.iterative_scan = relaxed_order
-SET hnsw.ef_search = {ef_search}
-SET hnsw.max_scan_tuples = {max_scan_tuples}
-SET hnsw.scan_mem_multiplier = {scan_mem_multiplier}
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $function$
-#variable_conflict use_column
-DECLARE
-    wanted jsonb := CASE WHEN filter IS NULL THEN '[]'
-        ELSE jsonb_build_array(jsonb_build_array(filter)) END;
-    ids bigint[];
 BEGIN
-    PERFORM set_config(
-        'hnsw.ef_search', least(greatest(k, {ef_search}), {ef_search_limit})::text, true
-    );
-    IF filter IS NOT NULL THEN
-        ids := embedfleet.compared({collection_id}, wanted, query::text, k, false);
-    END IF;
-    IF ids IS NULL THEN
-        SELECT array_agg(n.id) INTO ids
-        FROM (
-            SELECT v.id
-            FROM embedfleet.{view} AS v
-            WHERE filter IS NULL OR v.metadata @> filter
-            ORDER BY v.embedding {operator} query
-            LIMIT k
-        ) AS n;
-        IF coalesce(cardinality(ids), 0) < k THEN
-            ids := embedfleet.compared({collection_id}, wanted, query::text, k, true);
-        END IF;
-    END IF;
     RETURN QUERY
-    SELECT v.id, v.document, v.position, v.content, v.metadata,
-        v.embedding {operator} query AS distance
-    FROM embedfleet.{view} AS v
-    WHERE v.id = ANY (ids)
-    ORDER BY distance, v.id;
+    SELECT s.id, s.document, s.position, s.content, s.metadata, {distance}
+    FROM embedfleet.search({collection}, query::{vector}, k, filter) AS s;
 END
 $function$;
 

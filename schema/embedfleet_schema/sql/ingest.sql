@@ -5,99 +5,32 @@ SELECT key, digest, live_version IS NOT DISTINCT FROM version AS live, job_id, s
 FROM embedfleet.{documents}
 WHERE key = ANY (%(keys)s);
 
--- name: copy_documents
-COPY {incoming_document} (key, digest, source) FROM STDIN (FORMAT BINARY);
-
 -- name: copy_chunks
-COPY {incoming_chunk} (key, position, start_offset, end_offset, text_id, metadata)
+COPY {incoming_chunk}
+    (document_id, version, position, start_offset, end_offset, text_id, metadata)
 FROM STDIN (FORMAT BINARY);
 
 -- name: lock_documents
--- Rows that exist are locked in id order, as commits lock them. By an array: a join with the
--- temporary table, which has no statistics, would read all documents.
-SELECT id, key
+-- Rows that exist are locked in id order, as commits lock them.
+SELECT id
 FROM embedfleet.{documents}
 WHERE key = ANY (%(keys)s)
 ORDER BY id
 FOR UPDATE;
 
--- name: keep_chunks
--- Chunks that the new version of a document has too, with position, offsets, text and metadata, stay as
--- they are: those of the version that readers see, and of a draft. Their numbers become ranges of the
--- document, and they leave the window. A range ends where a chunk of the document does not stay. Of
--- many ranges only the longest count, because who reads a chunk looks into them. Windows instead of
--- joins: a planner that knows nothing of the temporary table might compare all with all.
-WITH former AS (
-    SELECT d.key, c.position, c.start_offset, c.end_offset, c.text_id, c.metadata, c.id
-    FROM unnest(%(ids)s::bigint[], %(keys)s::text[]) AS d (id, key)
-    CROSS JOIN LATERAL (
-        SELECT * FROM embedfleet.{chunks} WHERE document_id = d.id OFFSET 0
-    ) AS c
-), compared AS (
-    SELECT key, id, max(place) OVER same AS place,
-        max(place) OVER same IS NOT NULL AND id = max(id) OVER same AS stays
-    FROM (
-        SELECT *, NULL::tid AS place FROM former
-        UNION ALL
-        SELECT key, position, start_offset, end_offset, text_id, metadata, NULL, ctid
-        FROM {incoming_chunk}
-    ) AS each
-    WINDOW same AS (
-        PARTITION BY key, position, start_offset, end_offset, text_id, metadata
-    )
-), numbered AS (
-    SELECT key, id, place, stays, count(*) FILTER (WHERE NOT stays) OVER (
-        PARTITION BY key ORDER BY id
-    ) AS run
-    FROM compared
-    WHERE id IS NOT NULL
-), measured AS (
-    SELECT key, id, place, run, count(*) OVER (PARTITION BY key, run) AS length
-    FROM numbered
-    WHERE stays
-), ranked AS (
-    SELECT key, id, place, run, dense_rank() OVER (
-        PARTITION BY key ORDER BY length DESC, run
-    ) AS rank
-    FROM measured
-), kept AS MATERIALIZED (
-    SELECT key, id, place, run FROM ranked WHERE rank <= %(most)s
-), left_out AS (
-    DELETE FROM {incoming_chunk} AS i USING kept AS k WHERE i.ctid = k.place
-)
-UPDATE {incoming_document} AS i
-SET kept = r.ranges
-FROM (
-    SELECT key, range_agg(numbers) AS ranges
-    FROM (
-        SELECT key, int8range(min(id), max(id), '[]') AS numbers FROM kept GROUP BY key, run
-    ) AS runs
-    GROUP BY key
-) AS r
-WHERE r.key = i.key;
-
 -- name: merge_documents
 -- A new version of each document; the live one stays until the new one is whole. A key that another
 -- source took since it was looked up is left alone.
-WITH merged AS (
-    INSERT INTO embedfleet.{documents} AS d (key, digest, version, job_id, source, kept)
-    SELECT i.key, i.digest, 1, %(job_id)s, i.source, i.kept
-    FROM {incoming_document} AS i
-    ORDER BY i.key
-    ON CONFLICT (key) DO UPDATE
-    SET digest = excluded.digest, version = d.version + 1, job_id = excluded.job_id,
-        updated_at = now(), source = excluded.source, kept = excluded.kept
-    WHERE %(replace)s OR d.digest = excluded.digest OR d.source = excluded.source
-        OR d.source IS NULL OR excluded.source IS NULL
-    RETURNING d.id, d.key, d.version, d.live_version
-)
-UPDATE {incoming_document} AS i
-SET id = m.id,
-    version = m.version,
-    live_version = m.live_version,
-    had_pending = m.version > 1 AND m.live_version IS DISTINCT FROM m.version - 1
-FROM merged AS m
-WHERE m.key = i.key;
+INSERT INTO embedfleet.{documents} AS d (key, digest, version, job_id, source)
+SELECT u.key, u.digest, 1, %(job_id)s, u.source
+FROM unnest(%(keys)s::text[], %(digests)s::bytea[], %(sources)s::text[]) AS u (key, digest, source)
+ORDER BY u.key
+ON CONFLICT (key) DO UPDATE
+SET digest = excluded.digest, version = d.version + 1, job_id = excluded.job_id,
+    updated_at = now(), source = excluded.source, kept = NULL
+WHERE %(replace)s OR d.digest = excluded.digest OR d.source = excluded.source
+    OR d.source IS NULL OR excluded.source IS NULL
+RETURNING key, id, version, live_version;
 
 -- name: set_sources
 -- Documents that are as they were, with the source that nobody had named.
@@ -106,13 +39,71 @@ SET source = s.source
 FROM unnest(%(keys)s::text[], %(sources)s::text[]) AS s (key, source)
 WHERE d.key = s.key AND (d.source IS NULL OR %(replace)s);
 
+-- name: keep_chunks
+-- Chunks that the new version of a document has too, with position, offsets, text and metadata, stay as
+-- they are: those of the version that readers see, and of a draft. Their numbers become ranges of the
+-- document, and they leave the window. A range ends where a chunk of the document does not stay. Of
+-- many ranges only the longest count, because who reads a chunk looks into them. Windows instead of
+-- joins: a planner that knows nothing of the temporary table might compare all with all.
+WITH former AS (
+    SELECT d.id AS document_id, c.position, c.start_offset, c.end_offset, c.text_id, c.metadata, c.id
+    FROM unnest(%(documents)s::bigint[]) AS d (id)
+    CROSS JOIN LATERAL (
+        SELECT * FROM embedfleet.{chunks} WHERE document_id = d.id OFFSET 0
+    ) AS c
+), compared AS (
+    SELECT document_id, id, max(place) OVER same AS place,
+        max(place) OVER same IS NOT NULL AND id = max(id) OVER same AS stays
+    FROM (
+        SELECT *, NULL::tid AS place FROM former
+        UNION ALL
+        SELECT document_id, position, start_offset, end_offset, text_id, metadata, NULL, ctid
+        FROM {incoming_chunk}
+        WHERE version > 1
+    ) AS each
+    WINDOW same AS (
+        PARTITION BY document_id, position, start_offset, end_offset, text_id, metadata
+    )
+), numbered AS (
+    SELECT document_id, id, place, stays, count(*) FILTER (WHERE NOT stays) OVER (
+        PARTITION BY document_id ORDER BY id
+    ) AS run
+    FROM compared
+    WHERE id IS NOT NULL
+), measured AS (
+    SELECT document_id, id, place, run,
+        count(*) OVER (PARTITION BY document_id, run) AS length
+    FROM numbered
+    WHERE stays
+), ranked AS (
+    SELECT document_id, id, place, run, dense_rank() OVER (
+        PARTITION BY document_id ORDER BY length DESC, run
+    ) AS rank
+    FROM measured
+), kept AS MATERIALIZED (
+    SELECT document_id, id, place, run FROM ranked WHERE rank <= %(most)s
+), left_out AS (
+    DELETE FROM {incoming_chunk} AS i USING kept AS k WHERE i.ctid = k.place
+)
+UPDATE embedfleet.{documents} AS d
+SET kept = r.ranges
+FROM (
+    SELECT document_id, range_agg(numbers) AS ranges
+    FROM (
+        SELECT document_id, int8range(min(id), max(id), '[]') AS numbers
+        FROM kept
+        GROUP BY document_id, run
+    ) AS runs
+    GROUP BY document_id
+) AS r
+WHERE d.id = r.document_id;
+
 -- name: merge_chunks
 INSERT INTO embedfleet.{chunks}
     (document_id, version, position, start_offset, end_offset, text_id, metadata)
-SELECT d.id, d.version, c.position, c.start_offset, c.end_offset, c.text_id, c.metadata
-FROM {incoming_chunk} AS c
-JOIN {incoming_document} AS d USING (key)
-ORDER BY d.id, c.position;
+SELECT document_id, version, position, start_offset, end_offset, text_id, metadata
+FROM {incoming_chunk}
+ORDER BY document_id, position;
 
 -- name: fail_texts
 -- Failures of texts that no worker will see, sorted as everywhere.
@@ -144,10 +135,6 @@ WITH gone AS (
     RETURNING collection_id
 )
 {count_forgotten};
-
--- name: incoming_documents
--- Every document of the window with its live version; the merge holds their rows.
-SELECT id, key, had_pending, live_version FROM {incoming_document} ORDER BY id;
 
 -- name: reject
 -- The latest verdicts on documents that were not accepted. Sorted, so that two producers rejecting the

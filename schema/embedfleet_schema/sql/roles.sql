@@ -237,8 +237,9 @@ GRANT SELECT, DELETE ON embedfleet.query_vector TO embedfleet_worker;
 -- Who searches for a text remembers its vector; producers search too.
 GRANT SELECT, INSERT, UPDATE (used_at) ON embedfleet.query_vector
 TO embedfleet_search, embedfleet_producer;
--- An exact search of live chunks, in any collection: this role may read all views.
-GRANT EXECUTE ON FUNCTION embedfleet.compared(bigint, jsonb, text, int, boolean)
+-- An exact search of live chunks, and one by words, in any collection: this role may read all views.
+GRANT EXECUTE ON FUNCTION embedfleet.compared(bigint, jsonb, text, int, boolean),
+    embedfleet.matched_by_owner(text, text, regconfig, jsonb, int)
 TO embedfleet_search;
 
 -- name: grant_parts

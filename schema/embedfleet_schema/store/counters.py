@@ -12,7 +12,7 @@ from psycopg import Connection, sql
 
 from embedfleet_schema.database import Database
 from embedfleet_schema.statements import composed, load
-from embedfleet_schema.store import locks, temp_tables
+from embedfleet_schema.store import locks
 from embedfleet_schema.types import CollectionInfo
 
 _SQL = load("counters")
@@ -28,7 +28,6 @@ OF_FAILURES: dict[str, sql.SQL] = {
 }
 OF_BATCHES = {name: _SQL[name] for name in ("row", "count")}
 OF_COLLECTIONS = _SQL["of_collections"]
-_COUNT_WINDOW = _SQL["count_window"].format(**temp_tables.TABLES)
 OF_JOBS = _SQL["of_jobs"]
 
 
@@ -37,10 +36,12 @@ def counting_failures(statement: sql.SQL) -> sql.Composed:
     return statement.format(**OF_FAILURES)
 
 
-def count_window(conn: Connection[Any], collection: CollectionInfo, *, chunks: int) -> None:
+def count_window(
+    conn: Connection[Any], collection: CollectionInfo, *, documents: int, chunks: int
+) -> None:
     """Count what a producer's window adds, in its transaction."""
-    values = {"collection_id": collection.id, "chunks": chunks}
-    conn.execute(_COUNT_WINDOW, values)
+    values = {"collection_id": collection.id, "documents": documents, "chunks": chunks}
+    conn.execute(_SQL["count_window"], values)
 
 
 def fold(short_waits: locks.ShortWaits) -> None:

@@ -14,7 +14,7 @@ from embedfleet_schema.database import Database
 from embedfleet_schema.errors import UsageError
 from embedfleet_schema.statements import composed, load
 from embedfleet_schema.store import counters, locks
-from embedfleet_schema.store.filters import containment
+from embedfleet_schema.store.filters import condition
 from embedfleet_schema.store.keys import as_held, begins, can_be
 from embedfleet_schema.types import CollectionInfo, as_bigints
 
@@ -247,23 +247,24 @@ def _matching(
         "limit": DELETED_AT_ONCE,
     }
     prefix = selection.prefix or ""
-    statement = composed(
-        _SQL["matching"],
-        collection,
-        begins=begins(sql.Identifier("d", "key"), prefix),
-        verdict_begins=begins(sql.Identifier("document_key"), prefix),
-        and_where=_and_where(collection, selection.where),
-    )
     with db.transaction() as conn:
+        statement = composed(
+            _SQL["matching"],
+            collection,
+            begins=begins(sql.Identifier("d", "key"), prefix),
+            verdict_begins=begins(sql.Identifier("document_key"), prefix),
+            and_where=_and_where(conn, collection, selection.where),
+        )
         return [key for (key,) in conn.execute(statement, values)]
 
 
-def _and_where(collection: CollectionInfo, where: Mapping[str, Any] | None) -> sql.Composable:
+def _and_where(
+    conn: Connection[Any], collection: CollectionInfo, where: Mapping[str, Any] | None
+) -> sql.Composable:
     """The rest of the condition on a document, for a statement that has parameters."""
     if not where:
         return sql.SQL("")
-    condition = containment(where, beside_parameters=True)
-    has_metadata = composed(_SQL["has_metadata"], collection, where=condition)
+    has_metadata = composed(_SQL["has_metadata"], collection, where=condition(conn, where))
     return sql.SQL("\n        {}").format(has_metadata)
 
 

@@ -1,8 +1,9 @@
-"""Filters by metadata: what a condition finds, whatever wrote the value.
+"""Filters: what Python adds to the language that `embedfleet.filter_condition` compiles to SQL.
 
 A cell of CSV is text, a value of JSON Lines or Parquet has a type, and who asks for `year=12` means
-both. So a condition that is no text also finds the text that it is written as. One that is a text
-finds it in either Unicode form: `path` is the key of a file.
+both. So a value that stands alone also finds the text that it is written as, and a text in either
+Unicode form: `path` is the key of a file. The database adds the forms that it knows; Python and the
+words of the command line may write a number in another way.
 """
 
 from __future__ import annotations
@@ -10,80 +11,84 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
-from psycopg import sql
+import psycopg
+from psycopg import Connection, sql
 
 from embedfleet_schema.errors import BadFilter
 from embedfleet_schema.json_values import json_value
-from embedfleet_schema.unicode_forms import unicode_forms
+from embedfleet_schema.statements import load
+
+_SQL = load("search")
 
 # The escape itself, not a backslash (written as two) before the letters u0000.
 _NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
 
 
 class Conditions(dict[str, Any]):
-    """Conditions from words: `written` holds each as it was typed, such as 1.50 or "text"."""
+    """Conditions from words, on metadata: `written` holds each as it was typed, such as 1.50."""
 
     def __init__(self, values: Mapping[str, Any], written: Mapping[str, str]) -> None:
         super().__init__(values)
         self.written = written
 
 
-def containment(where: Mapping[str, Any], *, beside_parameters: bool = False) -> sql.Composable:
-    """The condition on the column `metadata` that holds where every key has its value.
-
-    Its values are literals. They are written for a statement that is run without parameters, or
-    `beside_parameters`.
+def as_filter(where: Mapping[str, Any]) -> str:
+    """The filter as JSON for the functions of the database.
 
     Raises:
         BadFilter: a value cannot be written as JSON, or PostgreSQL cannot hold it.
     """
-    contains = _contains_doubled if beside_parameters else _contains
-    parts: list[sql.Composable] = []
-    for forms in _conditions(where):
-        either = sql.SQL(" OR ").join([contains(form) for form in forms])
-        parts.append(either if len(forms) == 1 else sql.SQL("({})").format(either))
-    return sql.SQL(" AND ").join(parts)
+    return _json(where, in_language(where))
 
 
-def as_json(where: Mapping[str, Any]) -> str:
-    """The same for a function: a list of conditions that all hold, each a list of objects of which
-    one is contained.
+def in_language(where: Mapping[str, Any]) -> dict[str, Any]:
+    """The filter with all that a value may be written as."""
+    if isinstance(where, Conditions):
+        return {
+            "and": [
+                _any_of(f"$.{_json(where, key)}", value, where.written[key], _text(where, value))
+                for key, value in where.items()
+            ]
+        }
+    floats = {key: value for key, value in where.items() if isinstance(value, float)}
+    rest = {key: value for key, value in where.items() if key not in floats}
+    written = [_any_of(key, value, _text(where, value)) for key, value in floats.items()]
+    return {"and": [*written, rest]} if written else rest
+
+
+@contextmanager
+def refusals(where: Mapping[str, Any] | None) -> Iterator[None]:
+    """What the database says against a filter, in our words."""
+    try:
+        yield
+    except psycopg.errors.InvalidParameterValue as error:
+        raise BadFilter(filter=dict(where or {}), reason=error.diag.message_primary) from error
+
+
+def condition(conn: Connection[Any], where: Mapping[str, Any]) -> sql.Composable:
+    """The filter as SQL over the columns `metadata` and `document`, beside parameters.
 
     Raises:
-        BadFilter: as `containment`.
+        BadFilter: it is none.
     """
-    conditions = [f"[{','.join(forms)}]" for forms in _conditions(where)]
-    return f"[{','.join(conditions)}]"
+    with refusals(where):
+        row = conn.execute(_SQL["condition"], {"filter": as_filter(where)}).fetchone()
+    # A percent sign would be taken for a parameter.
+    return sql.SQL("" if row is None else row[0].replace("%", "%%"))
 
 
-def _conditions(where: Mapping[str, Any]) -> list[list[str]]:
-    """Of each condition the objects that fulfil it, as JSON."""
-    plain: dict[str, Any] = {}
-    conditions: list[list[str]] = []
-    for key, value in where.items():
-        forms = list(dict.fromkeys(_forms(where, key, value)))
-        if len(forms) == 1:
-            plain[key] = value
-        else:
-            conditions.append(forms)
-    if plain:
-        conditions.insert(0, [_json(where, plain)])
-    return conditions
+def _any_of(name: str, *forms: object) -> dict[str, Any]:
+    """A value that stands alone, in several forms. An object would be taken for operators."""
+    return {
+        "or": [{name: {"contains": form} if isinstance(form, Mapping) else form} for form in forms]
+    }
 
 
-def _forms(where: Mapping[str, Any], key: str, value: object) -> Iterator[str]:
-    """The objects that are looked for, as JSON: the value, and the texts that it is written as."""
-    if isinstance(value, str):
-        yield from (_json(where, {key: each}) for each in unicode_forms(value))
-    else:
-        yield _json(where, {key: value})
-        text = _json(where, value)
-        # A date or a decimal is stored as text already.
-        yield _json(where, {key: json.loads(text) if text.startswith('"') else text})
-    if isinstance(where, Conditions) and key in where.written:
-        yield _json(where, {key: where.written[key]})
+def _text(where: Mapping[str, Any], value: object) -> str:
+    return value if isinstance(value, str) else _json(where, value)
 
 
 def _json(where: Mapping[str, Any], value: object) -> str:
@@ -98,12 +103,3 @@ def _json(where: Mapping[str, Any], value: object) -> str:
     if _NUL.search(text):
         raise BadFilter(filter=dict(where), reason="PostgreSQL cannot hold the character NUL")
     return text
-
-
-def _contains(text: str) -> sql.Composable:
-    return sql.SQL("metadata @> {}::jsonb").format(sql.Literal(text))
-
-
-def _contains_doubled(text: str) -> sql.Composable:
-    """The same where a percent sign would be taken for a parameter."""
-    return _contains(text.replace("%", "%%"))

@@ -16,18 +16,10 @@ from embedfleet_schema.database import Database
 from embedfleet_schema.errors import GrantUseless, LongName, UnknownRole
 from embedfleet_schema.statements import composed, load
 from embedfleet_schema.store import collections, locks
-from embedfleet_schema.store.collections import OPERATORS
-from embedfleet_schema.store.search import (
-    EF_SEARCH,
-    EF_SEARCH_LIMIT,
-    MOST_SCAN_TUPLES,
-    SCAN_MEM_MULTIPLIER,
-)
 from embedfleet_schema.types import CollectionInfo
 
 _SQL = load("grants")
 _ROLES = load("roles")
-_SCAN = load("scan_defaults")
 
 PREFIX = "search_"
 LONGEST_NAME = 63
@@ -55,7 +47,6 @@ def grant(db: Database, collection: CollectionInfo, role: str) -> str:
         locks.own(conn, collection.id)
         collections.check_there(conn, collection)
         _check(conn, role, collection)
-        conn.execute(_SCAN["load"].format(schema=sql.Identifier(db.vector_schema)))
         # The function runs with the rights of whoever makes it, which are not to be a superuser's.
         conn.execute(_ROLES["become_owner"], {"until_commit": True})
         parts = _parts(db, collection) | {"role": sql.Identifier(role)}
@@ -133,16 +124,11 @@ def _check_role(conn: Connection[Any], role: str) -> None:
 
 
 def _parts(db: Database, collection: CollectionInfo) -> dict[str, sql.Composable]:
-    schema, space = sql.Identifier(db.vector_schema), collection.space
-    operator = sql.SQL(OPERATORS[space.metric][0])
+    space = collection.space
     return {
         "function": sql.Identifier(function_name(collection)),
-        "view": sql.Identifier(collection.name),
-        "collection_id": sql.Literal(collection.id),
+        "collection": sql.Literal(collection.name),
+        "vector": sql.Identifier(db.vector_schema, "vector"),
         "type": sql.Identifier(db.vector_schema, space.storage),
-        "operator": sql.SQL("OPERATOR({}.{})").format(schema, operator),
-        "ef_search": sql.Literal(EF_SEARCH),
-        "ef_search_limit": sql.Literal(EF_SEARCH_LIMIT),
-        "max_scan_tuples": sql.Literal(MOST_SCAN_TUPLES),
-        "scan_mem_multiplier": sql.Literal(SCAN_MEM_MULTIPLIER),
+        "distance": sql.SQL("1 - s.score" if space.metric == "cosine" else "- s.score"),
     }

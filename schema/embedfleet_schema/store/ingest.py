@@ -17,9 +17,11 @@ from embedfleet_schema.statements import composed, load
 from embedfleet_schema.store import counters, documents, jobs, locks, temp_tables, transitions
 from embedfleet_schema.store.awaiting import await_batches
 from embedfleet_schema.store.registry import Registered, Registry, Text
-from embedfleet_schema.types import CollectionInfo
+from embedfleet_schema.types import CollectionInfo, as_texts
 
 _SQL = load("ingest")
+
+_COPY_CHUNKS = _SQL["copy_chunks"].format(**temp_tables.TABLES)
 
 # Of the chunks that a document keeps, as ranges of their numbers.
 RANGES_KEPT = 64
@@ -36,7 +38,7 @@ class ExistingRow(NamedTuple):
 
 
 class DocumentRow(NamedTuple):
-    """A new document, or a new version of one; the columns of its COPY."""
+    """A new document, or a new version of one."""
 
     key: str
     digest: bytes
@@ -56,9 +58,21 @@ class ChunkRow(NamedTuple):
     metadata: Jsonb
 
 
-# As `set_types` wants them, for the columns of documents, and of chunks with the numbers of texts.
-_DOCUMENT_TYPES = ("text", "bytea", "text")
-_CHUNK_TYPES = ("text", "int4", "int4", "int4", "int8", "jsonb")
+class StoredDocument(NamedTuple):
+    """Its row, with the version that is new and the one that readers see."""
+
+    id: int
+    version: int
+    live_version: int | None
+
+    @property
+    def has_left_draft(self) -> bool:
+        """Whether it replaces a version that no reader saw."""
+        return self.version > 1 and self.live_version != self.version - 1
+
+
+# As `set_types` wants them, for the columns of chunks.
+_CHUNK_TYPES = ("int8", "int4", "int4", "int4", "int4", "int8", "jsonb")
 
 
 class VerdictRow(NamedTuple):
@@ -128,7 +142,7 @@ def existing_documents(
     db: Database, collection: CollectionInfo, keys: Sequence[str]
 ) -> list[ExistingRow]:
     """What the collection holds under these keys."""
-    values = {"keys": list(keys)}
+    values = {"keys": as_texts(keys)}
     with db.transaction() as conn:
         rows = conn.execute(composed(_SQL["known_digests"], collection), values)
         return [ExistingRow(*row) for row in rows]
@@ -152,8 +166,6 @@ def merge(
         texts = registry.register(
             window.texts(), window.waiting, window.failures.keys(), batch_tokens=batch_tokens
         )
-        if window.documents:
-            _copy(conn, window, texts.ids)
         values: dict[str, Any] = {
             "collection_id": collection.id,
             "job_id": job_id,
@@ -165,20 +177,22 @@ def merge(
         )
         queued = [text_id for batch in texts.batches for text_id in batch.text_ids]
         retried = conn.execute(_SQL["retry_failures"], values | {"texts": queued}).rowcount
-        conn.execute(
-            counters.counting_failures(_SQL["forget_rejections"]), values | {"keys": window.keys}
-        )
+        keys = {"keys": as_texts(window.keys)}
+        conn.execute(counters.counting_failures(_SQL["forget_rejections"]), values | keys)
         _reject(conn, values, window.verdicts)
-        written = _merge_documents(conn, collection, values, window)
+        stored = _merge_documents(conn, collection, values, window)
         transitions.enqueue(conn, collection, standing, texts.batches)
         others = await_batches(conn, job_id, Counter(texts.awaited.values()))
         if others:
             transitions.align(conn, list(others))
         # A failure that is tried again counts, if the job is cancelled: there PostgreSQL is asked.
         lacking = () if retried or texts.awaited else texts.missing
-        left_behind = _take_live(conn, collection, window, lacking) if window.documents else []
-        if window.documents:
-            counters.count_window(conn, collection, chunks=written)
+        left_behind: list[int] = []
+        if stored:
+            written = _merge_chunks(conn, collection, window, texts.ids, stored)
+            left_behind = _take_live(conn, collection, window, lacking, stored)
+            new = sum(document.version == 1 for document in stored.values())
+            counters.count_window(conn, collection, documents=new, chunks=written)
         tally = _tally(window, texts, others)
         jobs.count(conn, job_id, tally)
     return Merged(tally, len(texts.batches), left_behind)
@@ -199,18 +213,6 @@ def forget_sources(
     with db.transaction() as conn:
         locks.share(conn, collection.id)
         conn.execute(counters.counting_failures(_SQL["forget_sources"]), values)
-
-
-def _copy(conn: Connection[Any], window: Incoming, ids: Mapping[bytes, int]) -> None:
-    with conn.cursor() as cursor:
-        with cursor.copy(_SQL["copy_documents"].format(**temp_tables.TABLES)) as copy:
-            copy.set_types(_DOCUMENT_TYPES)
-            for document in window.documents:
-                copy.write_row(document)
-        with cursor.copy(_SQL["copy_chunks"].format(**temp_tables.TABLES)) as copy:
-            copy.set_types(_CHUNK_TYPES)
-            for key, position, start, end, _, hash_, _, metadata in window.chunks:
-                copy.write_row((key, position, start, end, ids[hash_], metadata))
 
 
 def _fail_texts(
@@ -248,32 +250,50 @@ def _reject(conn: Connection[Any], values: dict[str, Any], verdicts: Sequence[Ve
 
 def _merge_documents(
     conn: Connection[Any], collection: CollectionInfo, values: dict[str, Any], window: Incoming
-) -> int:
-    """Returns how many chunks were written: those that a document shares with its former versions
-    stay as they are.
-    """
+) -> dict[str, StoredDocument]:
+    """The documents that are new or have a new version, by key; their chunks are still missing."""
 
-    def execute(statement: str, *, prepare: bool | None = None, **more: object) -> Cursor[Any]:
-        composition = composed(_SQL[statement], collection, **temp_tables.TABLES)
-        return conn.execute(composition, {**values, **more}, prepare=prepare)
+    def execute(statement: str, **lists: str) -> Cursor[Any]:
+        return conn.execute(composed(_SQL[statement], collection), values | lists)
 
-    keys = [document.key for document in window.documents]
-    former: dict[str, int] = {}
-    if keys or window.sources:
-        locked = execute("lock_documents", keys=[*keys, *window.sources])
-        former = {key: document for document, key in locked if key not in window.sources}
+    given = window.documents
+    keys = as_texts(document.key for document in given)
+    if given or window.sources:
+        locked = [*(document.key for document in given), *window.sources]
+        execute("lock_documents", keys=as_texts(locked))
     if window.sources:
-        sources = list(window.sources.values())
-        execute("set_sources", keys=list(window.sources), sources=sources)
-    if not keys:
-        return 0
+        sources = as_texts(window.sources.values())
+        execute("set_sources", keys=as_texts(window.sources), sources=sources)
+    if not given:
+        return {}
+    digests = as_texts(f"\\x{document.digest.hex()}" for document in given)
+    sources = as_texts(document.source for document in given)
+    rows = execute("merge_documents", keys=keys, digests=digests, sources=sources).fetchall()
+    if len(rows) < len(given):
+        raise SerializationFailure("a key was taken by another source in between")
+    return {key: StoredDocument(*row) for key, *row in rows}
+
+
+def _merge_chunks(
+    conn: Connection[Any],
+    collection: CollectionInfo,
+    window: Incoming,
+    ids: Mapping[bytes, int],
+    stored: Mapping[str, StoredDocument],
+) -> int:
+    """Returns how many were written: what a document shares with its former versions stays."""
+    with conn.cursor() as cursor, cursor.copy(_COPY_CHUNKS) as copy:
+        copy.set_types(_CHUNK_TYPES)
+        for key, position, start, end, _, hash_, _, metadata in window.chunks:
+            document, version, _ = stored[key]
+            copy.write_row((document, version, position, start, end, ids[hash_], metadata))
+    former = [document.id for document in stored.values() if document.version > 1]
     if former:
         # Planned anew: the plan for a small window would not do for a large one.
-        ids = {"ids": list(former.values()), "keys": list(former)}
-        execute("keep_chunks", prepare=False, **ids, most=RANGES_KEPT)
-    if execute("merge_documents").rowcount < len(keys):
-        raise SerializationFailure("a key was taken by another source in between")
-    return execute("merge_chunks").rowcount
+        keep = composed(_SQL["keep_chunks"], collection, **temp_tables.TABLES)
+        conn.execute(keep, {"documents": former, "most": RANGES_KEPT}, prepare=False)
+    merge = composed(_SQL["merge_chunks"], collection, **temp_tables.TABLES)
+    return conn.execute(merge).rowcount
 
 
 def _take_live(
@@ -281,16 +301,16 @@ def _take_live(
     collection: CollectionInfo,
     window: Incoming,
     awaited: Container[bytes],
+    stored: Mapping[str, StoredDocument],
 ) -> list[int]:
     """Take live what is whole already; returns documents that have chunks nobody sees any more.
 
     A document with a text that is `awaited` cannot be whole, and is not looked at.
     """
     parts = {chunk.key for chunk in window.chunks if chunk.hash in awaited}
-    rows = conn.execute(_SQL["incoming_documents"].format(**temp_tables.TABLES)).fetchall()
-    whole = [(document, live) for document, key, _, live in rows if key not in parts]
+    whole = [(each.id, each.live_version) for key, each in stored.items() if key not in parts]
     replaced = documents.take_live(conn, collection, whole)
-    return sorted({*replaced, *(document for document, _, had_pending, _ in rows if had_pending)})
+    return sorted({*replaced, *(each.id for each in stored.values() if each.has_left_draft)})
 
 
 def _tally(window: Incoming, texts: Registered, others: Collection[int]) -> jobs.Tally:

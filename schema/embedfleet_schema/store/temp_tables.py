@@ -13,10 +13,7 @@ _SQL = load("temp_tables")
 
 _made = hashlib.sha256(_SQL["create"].as_string(None).encode()).hexdigest()[:8]
 # What stands for them in statements.
-TABLES = {
-    name: sql.Identifier(f"{name}_{_made}")
-    for name in ("incoming_document", "incoming_chunk", "incoming_text")
-}
+TABLES = {name: sql.Identifier(f"{name}_{_made}") for name in ("incoming_chunk", "incoming_text")}
 _CREATE = _SQL["create"].format(**TABLES)
 
 

@@ -48,15 +48,14 @@ def chosen_forward(
         ModelRefused: the model does not make the vectors that the space describes.
         What `load_model` raises.
     """
-    on_cpu = device == "cpu"
-    half = not on_cpu and wanted.precision != "float32"
+    half = device.startswith("cuda") and wanted.precision != "float32"
 
     @cache
     def model() -> SentenceTransformer:
         return load_model(space, directory, device, half=half)
 
     forward = None
-    if on_cpu and _takes_openvino(wanted):
+    if device == "cpu" and _takes_openvino(wanted):
         forward = _openvino_forward(space, model, threads, wanted)
     if forward is None:
         forward = _torch_forward(model(), space, threads, wanted.padded_tokens)

@@ -10,6 +10,7 @@ from embedfleet_schema.types import EngineName, Precision, WantedEngine, WantedP
 from embedfleet_workers.embedders.protocol import Rows
 
 if TYPE_CHECKING:
+    from embedfleet_schema.setting_fields import SettingFields
     from embedfleet_workers.embedders.tokens import Features
 
 
@@ -29,6 +30,11 @@ class Wanted:
 
 
 ANY = Wanted()
+
+
+def wanted_of(settings: SettingFields, revision: str = "") -> Wanted:
+    converted = settings.cache / "converted"
+    return Wanted(settings.engine, settings.precision, converted, revision)
 
 
 class OutOfMemory(RuntimeError):

@@ -94,7 +94,7 @@ class AdaptiveConcurrency:
         if answered is False:
             self._shrink(AFTER_FAULT, entered, now)
         elif answered:
-            self._judge(now - entered, self._usual(now - entered, size), entered, now, busy=busy)
+            self._compare(now - entered, self._usual(now - entered, size), entered, now, busy=busy)
         self._wake()
 
     def open(self) -> None:
@@ -113,7 +113,7 @@ class AdaptiveConcurrency:
         usual_s = self._usual_s[alike] = min(took_s, self._usual_s.get(alike, math.inf) * 1.02)
         return usual_s
 
-    def _judge(
+    def _compare(
         self, took_s: float, usual_s: float, entered: float, now: float, *, busy: bool
     ) -> None:
         if took_s > SLOW * usual_s + 0.05:

@@ -63,13 +63,12 @@ class Calibration:
         self._stated = self._estimated = _PRIOR_TOKENS
 
     def scaled(self, tokens: Sequence[int]) -> list[int]:
-        """Estimates, corrected."""
-        return [self.corrected(count) for count in tokens]
+        """Estimates, corrected; each at least 1."""
+        ratio = min(max(self._stated / self._estimated, _LEAST), _MOST)
+        return [max(1, round(count * ratio)) for count in tokens]
 
     def corrected(self, count: int) -> int:
-        """An estimate, corrected; at least 1."""
-        ratio = min(max(self._stated / self._estimated, _LEAST), _MOST)
-        return max(1, round(count * ratio))
+        return self.scaled([count])[0]
 
     def learn(self, estimated: int, stated: int) -> None:
         """Of one answered request; `estimated` is the sum before it was corrected."""

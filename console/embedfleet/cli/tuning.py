@@ -1,0 +1,61 @@
+"""`tune`: measure what is quickest for a local model on this machine, and keep it for workers."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Annotated
+
+import typer
+
+from embedfleet.cli.output import note, print_json, say, table, terminal
+from embedfleet.cli.parameters import Json
+from embedfleet.cli.session import session
+from embedfleet_schema.errors import UsageError
+
+Model = Annotated[str, typer.Argument(metavar="MODEL", help="A local model.")]
+Seconds = Annotated[float, typer.Option(min=0, max=600, help="How long to measure each way.")]
+
+
+def add_to(app: typer.Typer) -> None:
+    app.command()(tune)
+
+
+def tune(
+    context: typer.Context,
+    model: Model = "all-MiniLM-L6-v2",
+    seconds: Seconds = 3.0,
+    json: Json = False,
+) -> None:
+    """Measure which engine, precision and pack size is quickest for a model on this CPU.
+
+    It takes about a minute with a small model and uses all cores. Workers and searches on this
+    machine take what it finds from their next start on, where the settings leave it open.
+    """
+    from embedfleet.progress import activity
+    from embedfleet_schema.catalogue.model_files import find_model
+    from embedfleet_schema.catalogue.space_lookup import resolve_space
+    from embedfleet_workers.embedders.engine import wanted_of
+    from embedfleet_workers.embedders.tuning import FILE, save, tried
+
+    settings = session(context).settings()
+    space = resolve_space(model)
+    if space.provider != "local":
+        raise UsageError(reason=f"{space.name} does not run on this machine: nothing to tune")
+    found = []
+    with activity(f"loading {space.name}") as show:
+        wanted = wanted_of(settings, space.revision)
+        for each in tried(space, find_model(space.model), wanted, seconds=seconds):
+            found.append(each)
+            show(f"{each.engine}, {each.precision}: {each.chunks_per_s:,.1f} chunks/s")
+    best = save(settings.data / FILE, space, found)
+    if json:
+        print_json({"model": space.name, "best": asdict(best), "measured": found})
+        return
+    rows = [
+        [each.engine, each.precision, f"{each.padded_tokens:,}", f"{each.chunks_per_s:,.1f}"]
+        for each in sorted(found, key=lambda each: -each.chunks_per_s)
+    ]
+    columns = ["engine", "precision", "#tokens of a pack", "#chunks/s"]
+    terminal().print(table(columns, rows, title=f"{space.name} on this machine"))
+    say(f"Kept for workers of this machine: {best.engine}, {best.precision}")
+    note("They take it when they start.")
