@@ -123,7 +123,7 @@ def _read(
 ) -> list[tuple[Lease, list[int]]]:
     """The leases, each with the tokens of its texts."""
     asked = {"texts": as_bigints(text_id for *_, text_ids in rows for text_id in text_ids)}
-    found = conn.execute(composed(_SQL["missing_texts"], collection), asked)
+    found = conn.execute(composed(_SQL["missing_texts"], collection), asked).fetchall()
     missing = {text_id: (content, tokens) for text_id, content, tokens in found}
     others = reuse.siblings(conn, collection)
     return [_lease(collection, row, missing, others) for row in rows]
