@@ -10,7 +10,7 @@ from psycopg.conninfo import make_conninfo
 
 import embedfleet as ef
 from embedfleet.cli import diagnosis
-from embedfleet.cli.collections import _phase
+from embedfleet.cli.indexing import _phase
 from embedfleet.fleet import Fleet
 from embedfleet_producer import retries as under_test
 from embedfleet_schema.database import (

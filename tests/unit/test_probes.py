@@ -9,7 +9,8 @@ from embedfleet_schema.errors import ModelRefused
 from embedfleet_schema.types import Space
 from embedfleet_workers import selfcheck
 from embedfleet_workers.embedders.fake import fake_vectors
-from embedfleet_workers.selfcheck import LONGEST_TOKENS, agreement, checked_embedder, probe_texts
+from embedfleet_workers.embedders.probes import LONGEST_TOKENS, agreement, probe_texts
+from embedfleet_workers.selfcheck import checked_embedder
 
 
 @given(st.integers(1, 100_000))

@@ -1,11 +1,8 @@
-"""Collections: create, list, show, drop, index."""
+"""Collections: create, list, show, drop, grant."""
 
 from __future__ import annotations
 
 import sys
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -20,12 +17,8 @@ from embedfleet_schema.errors import UsageError
 from embedfleet_schema.types import Chunking, ChunkMode, Metric, Queue, Reuse, Storage, TooLong
 
 if TYPE_CHECKING:
-    from embedfleet import Collection, Fleet
+    from embedfleet import Collection
     from embedfleet_schema.store.collections import CollectionCounts
-
-POLL_SECONDS = 1.0
-# What PostgreSQL takes for `maintenance_work_mem`.
-MOST_MEMORY_MB = 2_097_151
 
 Model = Annotated[str, typer.Option(help="Name on the hub, directory, or provider/name.")]
 Size = Annotated[
@@ -42,15 +35,6 @@ Overlap = Annotated[
 Mode = Annotated[ChunkMode | None, typer.Option(help="Cut as plain text or as Markdown.")]
 Tokenizer = Annotated[
     str | None, typer.Option(help="Count tokens with this model's or file's tokenizer.")
-]
-Memory = Annotated[
-    int | None,
-    typer.Option(
-        min=1,
-        max=MOST_MEMORY_MB,
-        help="MB of the server's memory for the build.",
-        show_default="what the graph needs, 2048 at the most",
-    ),
 ]
 WhenTooLong = Annotated[
     TooLong | None,
@@ -106,17 +90,6 @@ NoFilterIndex = Annotated[
         "stored faster.",
     ),
 ]
-NoFilters = Annotated[
-    bool, typer.Option("--no-filters", help="Build no index on metadata, and drop an existing one.")
-]
-Words = Annotated[
-    str | None,
-    typer.Option(
-        "--text",
-        metavar="LANGUAGE",
-        help="Also build an index on words, for hybrid search: english, german, simple ...",
-    ),
-]
 Cascade = Annotated[bool, typer.Option("--cascade", help="Also drop views that read it.")]
 Role = Annotated[str, typer.Argument(metavar="ROLE", help="A role of PostgreSQL.")]
 OfView = Annotated[
@@ -134,7 +107,6 @@ def add_to(app: typer.Typer) -> None:
     group.command()(drop)
     group.command()(grant)
     app.add_typer(group, name="collection")
-    app.command()(index)
 
 
 def create(
@@ -256,38 +228,6 @@ def grant(
         say(f"{role} may search with {function}(query, k, filter)")
 
 
-def index(
-    context: typer.Context,
-    name: Name,
-    memory: Memory = None,
-    no_filters: NoFilters = False,
-    text: Words = None,
-    json: Json = False,
-) -> None:
-    """Build the HNSW index, and the index on metadata if there is none. They make searches fast."""
-    with session(context).fleet() as fleet:
-        collection = fleet.collection(name)
-        found = collection.index_memory(memory_mb=memory)
-        if not found.fits and not collection.counts().indexed:
-            note(
-                f"The index needs {found.needed_mb:,} MB of the server's memory and the build uses"
-                f" {found.taken_mb:,} MB, so it will be slow. If the server has enough: embedfleet"
-                f" index {name} --memory {found.needed_mb}"
-            )
-        with _index_progress(fleet, collection):
-            built = collection.index(memory_mb=memory, filters=False)
-            of_metadata = collection.index_filters(wanted=not no_filters)
-            of_words = collection.index_words(text) if text else None
-    if json:
-        names = {"built": built, "built_for_filters": of_metadata, "built_for_words": of_words}
-        print_json({"collection": name, **names})
-        return
-    for each in filter(None, (built, of_metadata, of_words)):
-        say(f"built {each}")
-    if not (built or of_metadata or of_words):
-        say(f"{name} is already indexed")
-
-
 def described(collection: Collection, counts: CollectionCounts | None = None) -> dict[str, Any]:
     """A collection as `--json` shows it."""
     info = collection.info
@@ -316,44 +256,3 @@ def _ask(collection: Collection) -> None:
         raise UsageError(reason=f"To drop {collection.name!r} without confirmation, add --yes")
     documents = quantity(collection.counts().documents, "document")
     typer.confirm(f"Drop {collection.name} with its {documents}?", abort=True, err=True)
-
-
-@contextmanager
-def _index_progress(fleet: Fleet, collection: Collection) -> Iterator[None]:
-    """Show how far the build is, from a thread that looks at it through another connection."""
-    from psycopg import Error
-
-    from embedfleet.progress import activity
-
-    ended = threading.Event()
-
-    def follow(tell: Callable[[str], None]) -> None:
-        try:
-            while not ended.wait(POLL_SECONDS):
-                tell(_phase(fleet, collection))
-        except Error:
-            return  # the build has the same database, and says what is wrong with it
-
-    with activity("building the index") as tell:
-        watcher = threading.Thread(target=follow, args=(tell,), name="embedfleet-index-progress")
-        watcher.start()
-        try:
-            yield
-        finally:
-            ended.set()
-            watcher.join()
-
-
-def _phase(fleet: Fleet, collection: Collection) -> str:
-    from embedfleet_schema.store.collections import index_progress
-
-    row = index_progress(fleet.db, collection.info)
-    if row is None:
-        return "building the index"
-    if row["current_locker_pid"]:
-        return f"{row['phase']}, for the transaction of pid {row['current_locker_pid']}"
-    done, total = row["tuples_done"], row["tuples_total"]
-    if not total:
-        done, total = row["blocks_done"], row["blocks_total"]
-    share = f", {100 * done / total:.0f}%" if total else ""
-    return f"{row['phase']}{share}"
