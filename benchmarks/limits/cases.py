@@ -237,7 +237,7 @@ CASES = {
         Case(
             "A1-body",
             "600/60k, stated in the body of refusals alone",
-            (Bound("used", least=0.85), *KEPT),
+            (Bound("used", least=0.9), *KEPT),
             {"limits": SMALL, "tell_limits": False, "refusals": "body"},
             least_warmup_s=60,
             **SHAPED,
@@ -261,7 +261,7 @@ CASES = {
             Case(
                 f"A3-{workers}",
                 f"cold start of {workers} workers, stated in headers, Retry-After of 61 s",
-                (Bound("used", least=0.9), Bound("limited", most=0), *KEPT),
+                (Bound("used", least=0.95), Bound("limited", most=0), *KEPT),
                 {"limits": SMALL, "least_retry_s": 61},
                 **{**SHAPED, "workers": workers},
             )
