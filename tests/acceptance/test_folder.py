@@ -17,6 +17,8 @@ from plugins.servers import stack_folder
 pytestmark = [pytest.mark.torch, pytest.mark.timeout(900)]
 
 FILES = 510
+# Small batches; and the vectors that a plain sentence-transformers gives, on any CPU.
+SETTINGS = {"EMBEDFLEET_BATCH_TOKENS_CPU": "1024", "EMBEDFLEET_PRECISION": "float32"}
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +46,7 @@ def embedfleet(data):
     def run(*arguments, check=True):
         done = subprocess.run(  # noqa: PLW1510 - judged below
             [sys.executable, "-m", "embedfleet", "--data", str(data), *arguments],
-            env={**os.environ, "EMBEDFLEET_BATCH_TOKENS_CPU": "1024"},
+            env={**os.environ, **SETTINGS},
             capture_output=True,
             text=True,
             timeout=280,
