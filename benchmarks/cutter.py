@@ -43,9 +43,8 @@ def documents() -> Iterator[str]:
     yield from topics.values()
     for package in distributions():
         yield (package.read_text("METADATA") or "").partition("\n\n")[2]
-    for file in sorted(Path(sysconfig.get_path("stdlib")).rglob("*.py")):
-        if "test" not in file.parts and "lib2to3" not in file.parts:
-            yield "\n\n".join(_docstrings(file))
+    for file in sorted(Path(sysconfig.get_path("stdlib")).glob("*.py")):
+        yield "\n\n".join(_docstrings(file))
 
 
 def _docstrings(file: Path) -> Iterator[str]:
@@ -74,8 +73,7 @@ def main() -> None:
     space = resolve_space(MODEL)
     counter = counter_for(space, ef.Chunking())
     assert isinstance(counter, FileCounter), counter
-    distinct = dict.fromkeys(text for text in documents() if len(text) >= SHORTEST)
-    texts = list(islice(distinct, options.documents))
+    texts = list(islice((text for text in documents() if len(text) >= SHORTEST), options.documents))
     tokens = sum(reading.tokens for reading in counter.read(texts))
     print(machine())
     print(f"{len(texts)} documents, {tokens:,} tokens")
