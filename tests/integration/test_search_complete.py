@@ -135,6 +135,29 @@ def test_rows_that_are_not_live_cost_no_hits(fleet: Fleet):
     check(fleet, docs, [10, 100])
 
 
+def test_more_candidates_find_more_neighbours(fleet: Fleet):
+    """Of vectors that lie anywhere, which are the hardest to find."""
+    random = np.random.default_rng(5)
+    vectors = random.normal(size=(4_000, 96)).astype(np.float32)
+    docs = fleet.collection("docs", model="fake/96")
+    fill(fleet, docs, vectors, [{} for _ in vectors])
+    docs.index()
+    asked = random.normal(size=(20, 96)).astype(np.float32)
+    nearest = [set(exact(fleet, docs, question, None, 10)) for question in asked]
+    call = "SELECT document FROM embedfleet.search('docs', %s)"
+    recalls = []
+    with psycopg.connect(fleet.settings.direct_database) as conn:
+        for ef_search in (40, 1_000):
+            conn.execute(f"SET hnsw.ef_search = {ef_search}")
+            found = [
+                {key for (key,) in conn.execute(call, (str(each.tolist()),))} for each in asked
+            ]
+            pairs = zip(nearest, found, strict=True)
+            recalls.append(sum(len(one & other) for one, other in pairs) / 200)
+    assert recalls[0] < recalls[1]
+    assert recalls[1] >= 0.99
+
+
 def test_the_printed_statements_give_what_a_search_gives(fleet: Fleet):
     little_memory(fleet)
     docs = filled(fleet, 4_000)

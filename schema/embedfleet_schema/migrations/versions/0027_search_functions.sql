@@ -424,7 +424,7 @@ $$;
 -- complete. Who may not call `compared` gets the same rows by the view, less quickly.
 --
 -- A scan keeps twice as many candidates as are asked for, which finds 95 of 100 neighbours, and with a
--- filter ten times as many: it keeps few of them. With a filter it goes as far as an eighth of the
+-- filter ten times as many: it keeps few of them. Who sets hnsw.ef_search higher gets more. With a filter it goes as far as an eighth of the
 -- table: beyond, it is quicker to compare all that match, and so it is for more than 500 hits.
 --
 -- The joins of the view are in the order in which they are best done.
@@ -476,7 +476,10 @@ BEGIN
     END IF;
     IF nearest IS NULL THEN
         former := embedfleet.set_scan(
-            least(CASE WHEN filtered THEN greatest(400, 10 * k) ELSE greatest(100, 2 * k) END, 1000),
+            least(greatest(
+                CASE WHEN filtered THEN greatest(400, 10 * k) ELSE greatest(100, 2 * k) END,
+                nullif(current_setting('hnsw.ef_search', true), '')::int
+            ), 1000),
             CASE WHEN filtered THEN least(1000000, greatest(1, own.rows / 8)) ELSE 20000 END::int
         );
         EXECUTE format(
