@@ -122,9 +122,10 @@ def test_hits_are_shown_with_score_key_and_text(command: Command, embedded: str)
 
 def test_the_statement_of_a_search_can_be_printed(command: Command, embedded: str):
     printed = command("search", embedded, "x", "--sql", "-k", 7, "--where", "lang=en")
-    assert 'FROM embedfleet."handbook"' in printed.out
-    assert "LIMIT 7" in printed.out
-    assert "metadata @>" in printed.out
+    lines = printed.out.splitlines()
+    assert "SELECT id, document, position, content, metadata, score" == lines[0]
+    assert lines[1].startswith("FROM embedfleet.search('handbook', '[")
+    assert lines[1].endswith("""]', 7, '{"lang": "en"}');""")
     assert {"sql": printed.out.rstrip("\n")} == command(
         "search", embedded, "x", "--sql", "-k", 7, "--where", "lang=en", "--json"
     ).json

@@ -13,7 +13,6 @@ SELECT id, document, position, content, metadata, score
 FROM embedfleet.search({collection}, {query}, {k}, filter => {filter}, min_score => {min_score});
 
 -- name: statement
--- The same for people.
 SELECT id, document, position, content, metadata, score
 FROM embedfleet.search({collection}, {query}, {k}{options});
 

@@ -27,6 +27,10 @@ _SQL = load("search")
 _NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
 
 
+# What the name of a test means by itself.
+_WORDS = frozenset(("and", "or", "not", "document"))
+
+
 class Conditions(dict[str, Any]):
     """Conditions from words, on metadata: `written` holds each as it was typed, such as 1.50."""
 
@@ -47,15 +51,14 @@ def as_filter(where: Mapping[str, Any]) -> str:
 def in_language(where: Mapping[str, Any]) -> dict[str, Any]:
     """The filter with all that a value may be written as."""
     if isinstance(where, Conditions):
-        return {
-            "and": [
-                _any_of(f"$.{_json(where, key)}", value, where.written[key], _text(where, value))
-                for key, value in where.items()
-            ]
-        }
+        parts = [
+            _any_of(where, _name(where, key), value, where.written[key], _text(where, value))
+            for key, value in where.items()
+        ]
+        return parts[0] if len(parts) == 1 else {"and": parts}
     floats = {key: value for key, value in where.items() if isinstance(value, float)}
     rest = {key: value for key, value in where.items() if key not in floats}
-    written = [_any_of(key, value, _text(where, value)) for key, value in floats.items()]
+    written = [_any_of(where, key, value, _text(where, value)) for key, value in floats.items()]
     return {"and": [*written, rest]} if written else rest
 
 
@@ -80,11 +83,16 @@ def condition(conn: Connection[Any], where: Mapping[str, Any]) -> sql.Composable
     return sql.SQL("" if row is None else row[0].replace("%", "%%"))
 
 
-def _any_of(name: str, *forms: object) -> dict[str, Any]:
+def _any_of(where: Mapping[str, Any], name: str, *forms: object) -> dict[str, Any]:
     """A value that stands alone, in several forms. An object would be taken for operators."""
-    return {
-        "or": [{name: {"contains": form} if isinstance(form, Mapping) else form} for form in forms]
-    }
+    distinct = {_json(where, form): form for form in forms}.values()
+    tests = [{name: {"contains": f} if isinstance(f, Mapping) else f} for f in distinct]
+    return tests[0] if len(tests) == 1 else {"or": tests}
+
+
+def _name(where: Mapping[str, Any], key: str) -> str:
+    """A key of metadata, as a path where it could be taken for something else."""
+    return key if key.isidentifier() and key not in _WORDS else f"$.{_json(where, key)}"
 
 
 def _text(where: Mapping[str, Any], value: object) -> str:
