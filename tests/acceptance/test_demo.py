@@ -106,7 +106,7 @@ def test_the_demo_answers_three_questions_and_a_second_run_embeds_nothing(data):
     for start_of_three in range(0, len(scores), 3):
         three = scores[start_of_three : start_of_three + 3]
         assert sorted(three, reverse=True) == three
-    assert 'FROM embedfleet."stdlib"' in first.stdout
+    assert "FROM embedfleet.search('stdlib'" in first.stdout
     assert f"embedfleet --data {data} down" in first.stdout
     assert status(data).running
     assert [] == workers_of(data)
