@@ -143,10 +143,10 @@ def test_more_candidates_find_more_neighbours(fleet: Fleet):
     fill(fleet, docs, vectors, [{} for _ in vectors])
     docs.index()
     asked = random.normal(size=(20, 96)).astype(np.float32)
-    nearest = [set(exact(fleet, docs, question, None, 10)) for question in asked]
     call = "SELECT document FROM embedfleet.search('docs', %s)"
     recalls = []
     with psycopg.connect(fleet.settings.direct_database) as conn:
+        nearest = [set(exact(conn, docs, question, None, 10)) for question in asked]
         for ef_search in (40, 1_000):
             conn.execute(f"SET hnsw.ef_search = {ef_search}")
             found = [
