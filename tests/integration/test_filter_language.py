@@ -20,7 +20,7 @@ numbers = st.integers(-(10**20), 10**20) | st.floats(allow_nan=False, allow_infi
 
 @pytest.fixture
 def conn(migrated_url):
-    with psycopg.connect(migrated_url, autocommit=True) as connection:
+    with psycopg.connect(migrated_url, autocommit=True, prepare_threshold=None) as connection:
         yield connection
 
 

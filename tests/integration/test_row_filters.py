@@ -55,7 +55,7 @@ looks_like_json = st.sampled_from(
 @pytest.fixture
 def holds(migrated_url):
     """Whether a condition holds for metadata as it is stored."""
-    with psycopg.connect(migrated_url, autocommit=True) as connection:
+    with psycopg.connect(migrated_url, autocommit=True, prepare_threshold=None) as connection:
 
         def ask(metadata, where):
             row = sql.SQL("SELECT {} FROM (SELECT %s::jsonb) AS t (metadata)")
