@@ -164,3 +164,28 @@ def test_openvino_tells_nobody_that_it_is_used(directory, tmp_path):
     )  # fmt: skip
     assert "[] None" == done.stdout.strip()
     assert not (tmp_path / "intel").exists()
+
+
+AT_ONCE = """
+import os, sys, threading
+from embedfleet_workers.embedders.openvino_engine import openvino
+
+package = openvino()
+sys.setswitchinterval(1e-6)
+ready = threading.Barrier(4)
+
+def ask():
+    ready.wait()
+    package.Type.i64.to_dtype()
+
+threads = [threading.Thread(target=ask, daemon=True) for _ in range(4)]
+for each in threads:
+    each.start()
+for each in threads:
+    each.join(20)
+os._exit(any(each.is_alive() for each in threads))
+"""
+
+
+def test_threads_that_use_it_for_the_first_time_do_not_wait_for_each_other_for_ever():
+    assert 0 == subprocess.run([sys.executable, "-c", AT_ONCE], check=False, timeout=60).returncode

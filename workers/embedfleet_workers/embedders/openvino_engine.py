@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from types import ModuleType
 
 _TELEMETRY = "openvino_telemetry"
+_first_use = threading.Lock()
 _HINTS = {"float32": "f32", "half": "bf16"}
 # Measured: 2% slower than without a limit where packs of 267 shapes come in turns.
 _SHAPES_KEPT = 256
@@ -32,12 +33,16 @@ def is_installed() -> bool:
 def openvino() -> ModuleType:
     """The package, imported so that it reports nothing to anybody.
 
-    It tells Intel of each import and each conversion, unless `openvino_telemetry` is missing.
+    It tells Intel of each import and each conversion, unless `openvino_telemetry` is missing. And two
+    threads that ask it for a type at the same time, before one has, wait for each other for ever: it
+    makes its table of types in a static of C++, and gives up the interpreter's lock meanwhile.
     """
-    if "openvino" not in sys.modules:
-        sys.modules.setdefault(_TELEMETRY, None)  # type: ignore[arg-type]
-    import openvino as package
+    with _first_use:
+        if "openvino" not in sys.modules:
+            sys.modules.setdefault(_TELEMETRY, None)  # type: ignore[arg-type]
+        import openvino as package
 
+        package.Type.f32.to_dtype()
     module: ModuleType = package
     return module
 
