@@ -33,9 +33,9 @@ def is_installed() -> bool:
 def openvino() -> ModuleType:
     """The package, imported so that it reports nothing to anybody.
 
-    It tells Intel of each import and each conversion, unless `openvino_telemetry` is missing. And two
-    threads that ask it for a type at the same time, before one has, wait for each other for ever: it
-    makes its table of types in a static of C++, and gives up the interpreter's lock meanwhile.
+    It tells Intel of each import and each conversion, unless `openvino_telemetry` is missing.
+    And two threads that ask it for a type at the same time, before one has, wait for each other for
+    ever: it makes its table of types in a static of C++, without the interpreter's lock.
     """
     with _first_use:
         if "openvino" not in sys.modules:
