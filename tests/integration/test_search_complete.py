@@ -11,13 +11,13 @@ from psycopg import sql
 
 from embedfleet.collection import Collection
 from embedfleet.fleet import Fleet
-from embedfleet_schema.store.collections import OPERATORS
 from plugins.filled_collections import fill
 from plugins.fleets import ask
 
 DIMENSIONS = 32
 QUESTIONS = 5
 RECALL = 0.95
+OPERATORS = {"cosine": "<=>", "l2": "<->", "inner_product": "<#>"}
 # Of the rows: half, 5, 0.5 and 0.05 in a hundred, and a fifth that lies far from every question.
 FILTERS: list[dict[str, Any] | None] = [
     None,
@@ -78,7 +78,7 @@ def exact(
     conn: psycopg.Connection, docs: Collection, question, where: Mapping[str, Any] | None, k: int
 ) -> list[str]:
     """The keys of the nearest rows, nearest first, from a look at every row."""
-    operator = OPERATORS[docs.info.space.metric][0]
+    operator = OPERATORS[docs.info.space.metric]
     statement = (
         f"SELECT document FROM embedfleet.{docs.name} WHERE metadata @> %s::jsonb"
         f" ORDER BY (embedding OPERATOR(public.{operator})"

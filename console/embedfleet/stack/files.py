@@ -12,6 +12,7 @@ from typing import BinaryIO
 
 from embedfleet.stack.processes import ROOT, Account
 from embedfleet_schema.errors import StackError
+from embedfleet_schema.private_files import write_private
 from embedfleet_schema.stack_file import STACK_FILE
 
 
@@ -99,32 +100,10 @@ class Folder:
         write_private(self.stack_file, json.dumps(asdict(endpoints), indent=2) + "\n")
 
 
-def write_private(path: Path, text: str) -> None:
-    """Replace a file in one step, readable by its owner only, on disk when this returns."""
-    fresh = path.with_name(f"{path.name}.new")
-    fresh.unlink(missing_ok=True)
-    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "w") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    fresh.replace(path)
-    sync_folder(path.parent)
-
-
 def appending(path: Path) -> BinaryIO:
     """A log to write to. Its folder may be another account's, so that no link is followed."""
     flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW
     return os.fdopen(os.open(path, flags, 0o600), "ab")
-
-
-def sync_folder(folder: Path) -> None:
-    """Make renames inside the folder survive a power cut."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def last_words(logs: Iterable[Path], since: float, lines: int = 3) -> str:

@@ -16,8 +16,9 @@ from pathlib import Path
 
 import psutil
 
-from embedfleet.stack.files import Folder, write_private
+from embedfleet.stack.files import Folder
 from embedfleet.stack.processes import ROOT, Account
+from embedfleet_schema.private_files import write_private
 
 
 @contextmanager

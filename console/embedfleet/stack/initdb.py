@@ -5,9 +5,10 @@ from __future__ import annotations
 import secrets
 import shutil
 
-from embedfleet.stack.files import Folder, one_line, sync_folder, write_private
+from embedfleet.stack.files import Folder, one_line
 from embedfleet.stack.processes import Account, run
 from embedfleet.stack.wheels import POSTGRES_MAJOR, postgres_programs
+from embedfleet_schema.private_files import sync_folder, write_private
 
 ROLE = "embedfleet"
 OWN_SETTINGS = "embedfleet.conf"

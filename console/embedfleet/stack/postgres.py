@@ -11,10 +11,11 @@ from pathlib import Path
 import psutil
 
 from embedfleet.stack import ports, postgres_settings
-from embedfleet.stack.files import Folder, last_words, one_line, write_private
+from embedfleet.stack.files import Folder, last_words, one_line
 from embedfleet.stack.initdb import OWN_SETTINGS, ROLE, check_version, initialise
 from embedfleet.stack.processes import Account, find, find_all, read_pid, run, stop, wait_until
 from embedfleet.stack.wheels import postgres_programs
+from embedfleet_schema.private_files import write_private
 
 PROGRAM = "postgres"
 DATABASE = "embedfleet"

@@ -101,7 +101,7 @@ def _published_hashes(name: str) -> dict[str, str]:
 
 def _computed_hashes(name: str) -> dict[str, str]:
     directory = find_model(name)
-    return {path: _sha256(directory / path) for path in weight_files(name, directory)}
+    return {path: file_sha256(directory / path) for path in weight_files(name, directory)}
 
 
 def _configuration_sha256(path: Path) -> str:
@@ -109,11 +109,11 @@ def _configuration_sha256(path: Path) -> str:
     else the bytes.
     """
     if path.name in _TABLES or path.suffix != ".json":
-        return _sha256(path)
+        return file_sha256(path)
     try:
         said = json.loads(path.read_bytes(), object_hook=_spoken)
     except (ValueError, RecursionError):
-        return _sha256(path)
+        return file_sha256(path)
     return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
 
 
@@ -121,7 +121,8 @@ def _spoken(entries: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in entries.items() if key not in _SILENT}
 
 
-def _sha256(path: Path) -> str:
+def file_sha256(path: Path) -> str:
+    """Of its bytes, computed once as long as it stays the same."""
     target = path.resolve()
     if target.parent.name == "blobs" and _SHA256.fullmatch(target.name):
         return target.name  # the hub's cache names a large file by its hash

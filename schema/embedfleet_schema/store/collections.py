@@ -31,10 +31,10 @@ _SQL = load("collections")
 # How many names a message gives of those before, and of those after, one that is not there.
 NAMED = 10
 
-OPERATORS: dict[Metric, tuple[str, str]] = {
-    "cosine": ("<=>", "cosine_ops"),
-    "l2": ("<->", "l2_ops"),
-    "inner_product": ("<#>", "ip_ops"),
+_OPERATOR_CLASS: dict[Metric, str] = {
+    "cosine": "cosine_ops",
+    "l2": "l2_ops",
+    "inner_product": "ip_ops",
 }
 
 
@@ -204,7 +204,7 @@ def build_index(
     if any(valid for _, valid in existing):
         return None
     space = collection.space
-    operators = f"{space.storage}_{OPERATORS[space.metric][1]}"
+    operators = f"{space.storage}_{_OPERATOR_CLASS[space.metric]}"
     create = _SQL["create_index"].format(
         index=sql.Identifier(name),
         vectors=sql.Identifier(collection.vectors),

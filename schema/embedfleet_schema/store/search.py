@@ -42,19 +42,26 @@ def search(
         UndefinedTable: the collection was dropped, whatever has its name now.
     """
     values = {
-        "collection": collection.name,
         "query": vector_text(collection, vector),
         "k": k,
         "filter": as_filter(where) if where else None,
         "min_score": min_score,
     }
-    call = _SQL["search"].format(**{name: sql.Placeholder(name) for name in values})
-    with db.transaction() as conn, refusals(where):
+    with refusals(where):
+        return [Hit(*row) for row in called(db, collection, "search", values)]
+
+
+def called(
+    db: Database, collection: CollectionInfo, name: str, values: Mapping[str, object]
+) -> list[tuple[Any, ...]]:
+    """What a function of the database that searches finds, called as a statement of search.sql."""
+    values = {**values, "collection": collection.name}
+    call = _SQL[name].format(**{each: sql.Placeholder(each) for each in values})
+    with db.transaction() as conn:
         # A search takes no longer than its role may, which other statements of ours do. Known since
         # there is a connection.
         conn.execute(_SQL["timeout"], {"statement_timeout": db.statement_timeout})
-        rows = conn.execute(sql.SQL("{}\n{}").format(own(collection), call), values)
-        return [Hit(*row) for row in rows]
+        return conn.execute(sql.SQL("{}\n{}").format(own(collection), call), values).fetchall()
 
 
 def own(collection: CollectionInfo) -> sql.Composed:

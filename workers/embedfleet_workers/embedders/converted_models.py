@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
+from embedfleet_schema.catalogue.model_revision import file_sha256
 from embedfleet_schema.types import Space
 from embedfleet_workers.embedders.conversion import Converted
 from embedfleet_workers.embedders.openvino_engine import openvino
@@ -111,11 +112,7 @@ def _keep(place: Path, made: Converted) -> bool:
 
 
 def _digests(place: Path) -> dict[str, str]:
-    digests = {}
-    for name in (_MODEL, _WEIGHTS, _TRAITS, _VECTORS):
-        with (place / name).open("rb") as file:
-            digests[name] = hashlib.file_digest(file, "sha256").hexdigest()
-    return digests
+    return {name: file_sha256(place / name) for name in (_MODEL, _WEIGHTS, _TRAITS, _VECTORS)}
 
 
 def _forget_unused(folder: Path) -> None:

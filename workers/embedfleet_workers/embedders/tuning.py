@@ -9,10 +9,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
-from tempfile import NamedTemporaryFile
 
 from pydantic import TypeAdapter
 
+from embedfleet_schema.private_files import write_private
 from embedfleet_schema.types import EngineName, Precision, Space
 from embedfleet_workers.cores import cores, cpu_flags
 from embedfleet_workers.embedders.engine import Wanted
@@ -99,9 +99,7 @@ def save(file: Path, space: Space, found: Sequence[Tuned]) -> Tuned:
     known = _read(file)
     known.setdefault(_machine(), {})[space.name] = {each.precision: each for each in ordered}
     file.parent.mkdir(parents=True, exist_ok=True)
-    with NamedTemporaryFile("wb", dir=file.parent, delete=False) as new:
-        new.write(_CONTENT.dump_json(known, indent=1))
-    Path(new.name).replace(file)
+    write_private(file, _CONTENT.dump_json(known, indent=1).decode())
     return ordered[-1]
 
 
