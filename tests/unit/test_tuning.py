@@ -104,3 +104,12 @@ def test_the_command_refuses_a_model_behind_an_api(tmp_path, monkeypatch, capsys
     monkeypatch.setenv("EMBEDFLEET_DATA", str(tmp_path))
     assert 2 == main(["tune", "openai/text-embedding-3-small"])
     assert "does not run on this machine" in capsys.readouterr().err
+
+
+@pytest.mark.torch
+def test_the_command_says_where_no_way_is_allowed(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("EMBEDFLEET_DATA", str(tmp_path / "data"))
+    monkeypatch.setenv("EMBEDFLEET_ENGINE", "torch")
+    monkeypatch.setenv("EMBEDFLEET_PRECISION", "half")
+    assert 2 == main(["tune", str(saved(tmp_path, bert()))])
+    assert "Set one of them to auto" in capsys.readouterr().err

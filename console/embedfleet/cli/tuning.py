@@ -47,6 +47,11 @@ def tune(
         for each in tried(space, find_model(space.model), wanted, seconds=seconds):
             found.append(each)
             show(f"{each.engine}, {each.precision}: {each.chunks_per_s:,.1f} chunks/s")
+    if not found:
+        raise UsageError(
+            reason=f"{space.name} does not run here with EMBEDFLEET_ENGINE={settings.engine} and "
+            f"EMBEDFLEET_PRECISION={settings.precision}. Set one of them to auto"
+        )
     best = save(settings.data / FILE, space, found)
     if json:
         print_json({"model": space.name, "best": asdict(best), "measured": found})

@@ -7,23 +7,15 @@ from contextlib import contextmanager
 from typing import Any
 
 import psycopg
-from psycopg import sql
 
 from embedfleet_schema.database import Database
 from embedfleet_schema.errors import UsageError
-from embedfleet_schema.statements import load
+from embedfleet_schema.store import word_index
 from embedfleet_schema.store.filters import as_filter, refusals
-from embedfleet_schema.store.search import Vector, own, vector_text
+from embedfleet_schema.store.search import Vector, called, vector_text
 from embedfleet_schema.types import CollectionInfo, DuplicatePair, Hit, SimilarDocument
 
-_SQL = load("search")
-
-_REFUSED = (
-    psycopg.errors.NoDataFound,
-    psycopg.errors.ObjectNotInPrerequisiteState,
-    psycopg.errors.UndefinedObject,  # a language
-    psycopg.errors.InvalidName,
-)
+_REFUSED = (psycopg.errors.NoDataFound, psycopg.errors.ObjectNotInPrerequisiteState)
 
 
 def hybrid_search(
@@ -35,15 +27,22 @@ def hybrid_search(
     where: Mapping[str, Any] | None,
     options: Mapping[str, object],
 ) -> list[Hit]:
-    """The chunks that words and vector find together; `options` are arguments of the function."""
+    """The chunks that words and vector find together; `options` are arguments of the function.
+
+    Raises:
+        UsageError: PostgreSQL does not know the language.
+    """
     values = {
         **options,
         "question": question,
         "query": vector_text(collection, vector),
         "filter": as_filter(where) if where else None,
     }
-    with refusals(where):
-        return [Hit(*row) for row in _rows(db, collection, "hybrid_search", values)]
+    try:
+        with refusals(where):
+            return [Hit(*row) for row in called(db, collection, "hybrid_search", values)]
+    except word_index.UNKNOWN_LANGUAGE as error:
+        raise word_index.unknown(db, options["language"]) from error
 
 
 def similar(
@@ -55,7 +54,8 @@ def similar(
         UsageError: there is no such document, or it is not live.
     """
     values = {"key": key, "k": k, "threshold": threshold}
-    return [SimilarDocument(*row) for row in _rows(db, collection, "similar", values)]
+    with _refusals():
+        return [SimilarDocument(*row) for row in called(db, collection, "similar", values)]
 
 
 def duplicates(
@@ -67,18 +67,8 @@ def duplicates(
         UsageError: there are many chunks and no index.
     """
     values = {"threshold": threshold, "exact": exact}
-    return [DuplicatePair(*row) for row in _rows(db, collection, "duplicates", values)]
-
-
-def _rows(
-    db: Database, collection: CollectionInfo, name: str, values: Mapping[str, object]
-) -> list[tuple[Any, ...]]:
-    values = {**values, "collection": collection.name}
-    call = _SQL[name].format(**{each: sql.Placeholder(each) for each in values})
-    with db.transaction() as conn, _refusals():
-        # They take no longer than their role may, as a search does.
-        conn.execute(_SQL["timeout"], {"statement_timeout": db.statement_timeout})
-        return conn.execute(sql.SQL("{}\n{}").format(own(collection), call), values).fetchall()
+    with _refusals():
+        return [DuplicatePair(*row) for row in called(db, collection, "duplicates", values)]
 
 
 @contextmanager

@@ -14,6 +14,8 @@ from embedfleet_schema.types import CollectionInfo
 
 _SQL = load("word_index")
 
+UNKNOWN_LANGUAGE = (psycopg.errors.UndefinedObject, psycopg.errors.InvalidName)
+
 
 def build(db: Database, collection: CollectionInfo, language: str) -> str | None:
     """Build it without blocking writers; None where there is one of that language.
@@ -25,16 +27,11 @@ def build(db: Database, collection: CollectionInfo, language: str) -> str | None
     """
     name = f"{collection.texts}_words"
     values = {"collection": collection.name, "index": f"embedfleet.{name}", "language": language}
-    with db.transaction() as conn:
-        try:
-            with conn.transaction():
-                row = conn.execute(_SQL["found"], values).fetchone()
-        except (psycopg.errors.UndefinedObject, psycopg.errors.InvalidName) as error:
-            known = conn.execute(_SQL["languages"]).fetchone()
-            reason = (
-                f"PostgreSQL does not know the language {language!r}; there are {(known or '')[0]}"
-            )
-            raise UsageError(reason=reason) from error
+    try:
+        with db.transaction() as conn:
+            row = conn.execute(_SQL["found"], values).fetchone()
+    except UNKNOWN_LANGUAGE as error:
+        raise unknown(db, language) from error
     indexed, ours, wanted = row or (None, False, language)
     if indexed == wanted:
         return None
@@ -46,3 +43,11 @@ def build(db: Database, collection: CollectionInfo, language: str) -> str | None
     stale = [name] if ours else []
     collections.build(db, collection, create, stale=stale, memory_mb=MEMORY_MB, workers=WORKERS)
     return name
+
+
+def unknown(db: Database, language: object) -> UsageError:
+    """What to say of a language for which PostgreSQL has no configuration."""
+    with db.transaction() as conn:
+        known = conn.execute(_SQL["languages"]).fetchone()
+    reason = f"PostgreSQL does not know the language {language!r}; there are {(known or '')[0]}"
+    return UsageError(reason=reason)
