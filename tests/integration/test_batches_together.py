@@ -13,7 +13,7 @@ from plugins.fleets import ask, batches_of, queue_again
 from plugins.pauses import commit, documents
 from plugins.pipelines import ScriptedEmbedder, finish, pipeline_around
 
-PACE = "embedfleet_workers.pipeline.QUICK_S"
+QUICK = ("QUICK_EMBED_S", "QUICK_COMMIT_S")
 STATES = "SELECT state, count(*) FROM embedfleet.batch GROUP BY state"
 
 
@@ -28,6 +28,12 @@ def several(store):
     return [lease, *store.claim_more(lease, "cpu")]
 
 
+def quick(monkeypatch, embed_s=float("inf"), commit_s=float("inf")):
+    """How soon a worker has to be through with a batch to be given several."""
+    for name, seconds in zip(QUICK, (embed_s, commit_s), strict=True):
+        monkeypatch.setattr(f"embedfleet_workers.pipeline.{name}", seconds)
+
+
 def whole(fleet, docs):
     found = docs.audit()
     assert (0, 0, 0) == (found.missing, found.extra, counters.miscounted(fleet.db, docs.info))
@@ -35,7 +41,7 @@ def whole(fleet, docs):
 
 
 def test_all_batches_of_a_job_are_embedded_and_committed_together(fleet, docs, monkeypatch):
-    monkeypatch.setattr(PACE, float("inf"))
+    quick(monkeypatch)
     job = docs.enqueue(documents(60))
     embedder = ScriptedEmbedder(docs.info.space, lambda _, vectors: vectors)
     pipeline, stats = pipeline_around(fleet, embedder)
@@ -48,8 +54,9 @@ def test_all_batches_of_a_job_are_embedded_and_committed_together(fleet, docs, m
     assert (0, 60, 0) == (job.status.queued, job.status.embedded, job.status.failed)
 
 
-def test_a_slow_model_takes_one_batch_at_a_time(fleet, docs, monkeypatch):
-    monkeypatch.setattr(PACE, 0.0)
+@pytest.mark.parametrize("slow", ["embed_s", "commit_s"])
+def test_a_slow_model_or_a_slow_commit_takes_one_batch_at_a_time(fleet, docs, monkeypatch, slow):
+    quick(monkeypatch, **{slow: 0.0})
     docs.enqueue(documents(60))
     embedder = ScriptedEmbedder(docs.info.space, lambda _, vectors: vectors)
     pipeline, stats = pipeline_around(fleet, embedder)
@@ -58,7 +65,7 @@ def test_a_slow_model_takes_one_batch_at_a_time(fleet, docs, monkeypatch):
 
 
 def test_what_goes_wrong_with_several_concerns_the_one_that_it_is_in(fleet, docs, monkeypatch):
-    monkeypatch.setattr(PACE, float("inf"))
+    quick(monkeypatch)
     docs.enqueue(documents(60))
 
     def refuses(texts, vectors):

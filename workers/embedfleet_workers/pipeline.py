@@ -45,9 +45,11 @@ Written = TypeVar("Written")
 
 # How often a commit is tried again while the database is away; the lease ends it sooner.
 RECONNECT_S = 2.0
-# Where a batch is embedded and committed in less than this, several are taken at once: to claim one
-# takes a good part of it, and all are soon through. A commit into an HNSW index takes longer.
-QUICK_S = 0.05
+# Where a batch is embedded in less than the first and committed in less than the second, several
+# are taken at once: to claim one takes a good part of it. All of them are embedded again where
+# their worker dies, so that what it costs to embed them has to be next to nothing. A commit into an
+# HNSW index takes longer.
+QUICK_EMBED_S, QUICK_COMMIT_S = 0.02, 0.05
 
 # The server is there, but has no room: waiting with a lease in hand makes none.
 _SHORT = (psycopg.errors.DiskFull, psycopg.errors.OutOfMemory)
@@ -175,7 +177,7 @@ class Pipeline:
             return False
         embed_s = (embedded - started) / len(leases)
         commit_s = (time.monotonic() - embedded) / len(leases)
-        self._note_pace(leases[0], embed_s + commit_s)
+        self._note_pace(leases[0], embed_s, commit_s)
         for lease in leases:
             outcome = Outcome.DONE if lease.id in held else Outcome.LOST
             self._report(lease, queue, outcome, (claim_s, embed_s, commit_s))
@@ -190,7 +192,7 @@ class Pipeline:
             embedded = time.monotonic()
             if vectors is not None:
                 self._commit(active, vectors)
-                self._note_pace(lease, time.monotonic() - started)
+                self._note_pace(lease, embedded - started, time.monotonic() - embedded)
             self._disk.close()
             self._failpoints.hit("after_commit_before_ack")
         except BaseException as error:  # noqa: BLE001 - see run_one
@@ -201,8 +203,8 @@ class Pipeline:
         self._report(lease, queue, outcome, (claim_s, embedded - started, commit_s))
         return outcome
 
-    def _note_pace(self, lease: Lease, seconds: float) -> None:
-        if seconds < QUICK_S:
+    def _note_pace(self, lease: Lease, embed_s: float, commit_s: float) -> None:
+        if embed_s < QUICK_EMBED_S and commit_s < QUICK_COMMIT_S:
             self._quick.add(lease.collection.id)
         else:
             self._quick.discard(lease.collection.id)
