@@ -35,9 +35,9 @@ HINTS: dict[Precision, str] = {"float32": "f32", "half": "bf16"}
 BATCH = re.compile(r"claim (\d+) ms, embed (\d+) ms, commit (\d+) ms")
 
 
-def whole(fleet: ef.Fleet, texts: list[str], number: int) -> None:
+def whole(fleet: ef.Fleet, model: str, texts: list[str], number: int) -> None:
     """From the call of enqueue to the last commit, in a fresh collection."""
-    docs = fleet.collection(f"run_{number}", model=MODEL)
+    docs = fleet.collection(f"run_{number}", model=model)
     job = docs.enqueue(ef.Document(f"d{n}", chunks=[text]) for n, text in enumerate(texts))
     while not job.status.finished:
         time.sleep(0.1)  # each look costs processor time of both
@@ -46,13 +46,13 @@ def whole(fleet: ef.Fleet, texts: list[str], number: int) -> None:
     docs.drop()
 
 
-def by_hand(fleet: ef.Fleet, embed: Embed) -> Callable[[list[str]], None]:
+def by_hand(fleet: ef.Fleet, dimensions: int, embed: Embed) -> Callable[[list[str]], None]:
     """Embed all, then insert row by row, as tutorials do."""
 
     def run(texts: list[str]) -> None:
         with psycopg.connect(fleet.settings.database) as conn:
             register_vector(conn)
-            conn.execute("CREATE TEMP TABLE items (content text, embedding vector(384))")
+            conn.execute(f"CREATE TEMP TABLE items (content text, embedding vector({dimensions}))")
             rows = list(zip(texts, embed(texts), strict=True))
             conn.cursor().executemany("INSERT INTO items VALUES (%s, %s)", rows)
 
@@ -74,12 +74,12 @@ def processor_s(fleet: ef.Fleet) -> float:
     return float(sum(each.user + each.system for each in times))
 
 
-def sample(fleet: ef.Fleet, count: int) -> list[str]:
+def sample(fleet: ef.Fleet, model: str, count: int) -> list[str]:
     """Chunks as the collection would cut them, each text once."""
     from embedfleet_producer.chunking import Chunker
     from embedfleet_producer.tokens import counter_for
 
-    info = fleet.collection("sample", model=MODEL).info
+    info = fleet.collection("sample", model=model).info
     chunker = Chunker(info.space, info.chunking, counter_for(info.space, info.chunking))
     texts: dict[str, None] = {}
     for document in documents(None):
@@ -90,19 +90,20 @@ def sample(fleet: ef.Fleet, count: int) -> list[str]:
 
 
 def sides(
-    fleet: ef.Fleet, precision: Precision, *, baselines: bool
+    fleet: ef.Fleet, model: str, precision: Precision, *, baselines: bool
 ) -> Iterator[tuple[str, Callable[[list[str]], object]]]:
-    space = fleet.collection("sample", model=MODEL).info.space
+    space = fleet.collection("sample", model=model).info.space
     wanted = Wanted(precision=precision, converted=fleet.settings.cache / "converted")
     embedder = load_embedder(space, device="cpu", threads=None, wanted=wanted)
     yield "raw embedder", lambda texts: embedder.embed(texts, "document")
     numbers = iter(range(1_000))
-    yield "whole system", lambda texts: whole(fleet, texts, next(numbers))
+    yield "whole system", lambda texts: whole(fleet, model, texts, next(numbers))
     if baselines:
         threads = os.cpu_count() or 1
-        yield "tutorial loop", by_hand(fleet, plain(threads))
-        on_openvino = plain_on_openvino(threads, HINTS[precision], OPENVINO_BATCH)
-        yield "the same on OpenVINO", by_hand(fleet, on_openvino)
+        yield "tutorial loop", by_hand(fleet, space.dimensions, plain(threads, model))
+        if model == MODEL:
+            on_openvino = plain_on_openvino(threads, HINTS[precision], OPENVINO_BATCH)
+            yield "the same on OpenVINO", by_hand(fleet, space.dimensions, on_openvino)
 
 
 def idle_share(logs: Iterable[Path]) -> float:
@@ -114,6 +115,7 @@ def idle_share(logs: Iterable[Path]) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--model", default=MODEL)
     parser.add_argument("--texts", type=int, default=1_500)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--precision", choices=sorted(HINTS), default="half")
@@ -124,8 +126,8 @@ def main() -> None:
         scratch_fleet() as fleet,
         workers(fleet, 2, EMBEDFLEET_PRECISION=options.precision) as started_workers,
     ):
-        texts = sample(fleet, options.texts)
-        found = dict(sides(fleet, options.precision, baselines=options.baselines))
+        texts = sample(fleet, options.model, options.texts)
+        found = dict(sides(fleet, options.model, options.precision, baselines=options.baselines))
         for run in found.values():
             run(texts[:256])  # loads the model in both workers
         wall: dict[str, list[float]] = {name: [] for name in found}

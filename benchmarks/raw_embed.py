@@ -72,12 +72,12 @@ def sample(count: int) -> list[str]:
     return random.Random(0).sample(long_enough, min(count, len(long_enough)))
 
 
-def plain(threads: int) -> Embed:
+def plain(threads: int, name: str = MODEL) -> Embed:
     """What a tutorial does: encode() with its defaults, which are batches of 32 texts."""
     import torch
     from sentence_transformers import SentenceTransformer
 
-    model = SentenceTransformer(str(find_model(MODEL)), device="cpu", local_files_only=True)
+    model = SentenceTransformer(str(find_model(name)), device="cpu", local_files_only=True)
 
     def embed(texts: list[str]) -> NDArray[np.float32]:
         torch.set_num_threads(threads)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from tokenizers import Tokenizer
@@ -10,7 +12,7 @@ from embedfleet_schema.catalogue.model_files import find_model
 from embedfleet_schema.errors import ModelNotFound, ModelRefused, WorkerStartFailed
 from embedfleet_schema.types import Space
 from embedfleet_workers.embedders.engine import Wanted
-from embedfleet_workers.embedders.forward import PackedForward, PlainForward
+from embedfleet_workers.embedders.forward import PackedForward, PlainForward, StaticForward
 from embedfleet_workers.embedders.local import LocalEmbedder
 from embedfleet_workers.embedding_errors import EmbeddingError
 from plugins.random_models import SIZES, bert, saved, space
@@ -108,19 +110,27 @@ def test_pooling_that_leaves_the_prompt_out_gives_the_vectors_of_encode(tmp_path
     assert_equals_encode(directory, embedder, "search for: ")
 
 
-def test_a_static_model_goes_through_encode_and_is_counted_without_special_tokens(tmp_path):
+@pytest.mark.parametrize("prompt", ["", "search for: "])
+def test_a_static_model_is_looked_up_at_once_and_counted_without_special_tokens(
+    tmp_path, caplog, monkeypatch, prompt
+):
     from sentence_transformers import SentenceTransformer
-    from sentence_transformers.sentence_transformer.modules import StaticEmbedding
+    from sentence_transformers.sentence_transformer.modules import Normalize, StaticEmbedding
 
+    monkeypatch.setattr("embedfleet_workers.embedders.forward.STATIC_TEXTS", 3)
     tokenizer = Tokenizer.from_file(str(find_model("all-MiniLM-L6-v2") / "tokenizer.json"))
     tokenizer.no_truncation()
-    static = StaticEmbedding(tokenizer, embedding_dim=32)
-    SentenceTransformer(modules=[static], device="cpu").save(str(tmp_path / "model"))
-    embedder = LocalEmbedder(space(), tmp_path / "model", threads=1, wanted=TORCH)
-    assert isinstance(embedder._forward, PlainForward)
+    modules = [StaticEmbedding(tokenizer, embedding_dim=32), Normalize()]
+    SentenceTransformer(modules=modules, device="cpu").save(str(tmp_path / "model"))
+    of_static = replace(space(normalized=True), document_prompt=prompt)
+    embedder = LocalEmbedder(of_static, tmp_path / "model", threads=1)
+    assert isinstance(embedder._forward, StaticForward)
+    assert "" == caplog.text
     assert embedder.count_tokens(["three plain words", "word " * 600]) == [3, 600]
-    texts = ["one", "two words"]
-    expected = SentenceTransformer(str(tmp_path / "model"), device="cpu").encode(texts)
+    texts = ["one", "two words", "one", "Größe 日本", "word " * 700, "e\u0301", "a"]
+    expected = SentenceTransformer(str(tmp_path / "model"), device="cpu").encode(
+        texts, prompt=prompt or None
+    )
     assert smallest_cosine(expected, embedder.embed(texts, "document")) >= 0.99999
 
 

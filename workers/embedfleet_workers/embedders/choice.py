@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from embedfleet_schema.catalogue.model_files import read_modules
 from embedfleet_schema.errors import ExtraMissing, ModelRefused
 from embedfleet_schema.types import EngineName, Precision, Space
 from embedfleet_workers.cores import cpu_flags
@@ -18,7 +19,13 @@ from embedfleet_workers.embedders.checks import checked
 from embedfleet_workers.embedders.conversion import Converted, convert
 from embedfleet_workers.embedders.converted_models import kept, name_of
 from embedfleet_workers.embedders.engine import Wanted
-from embedfleet_workers.embedders.forward import Forward, PackedForward, PlainForward, packable
+from embedfleet_workers.embedders.forward import (
+    Forward,
+    PackedForward,
+    PlainForward,
+    StaticForward,
+    packable,
+)
 from embedfleet_workers.embedders.loading import load_model
 from embedfleet_workers.embedders.openvino_engine import OpenVinoEngine, is_installed
 from embedfleet_workers.embedders.probes import SAME, agreement, probe_texts
@@ -55,10 +62,12 @@ def chosen_forward(
         return load_model(space, directory, device, half=half)
 
     forward = None
-    if device == "cpu" and _takes_openvino(wanted):
+    is_static = _is_static(space, directory)
+    # In a table of token vectors there is nothing for OpenVINO to run.
+    if device == "cpu" and not is_static and _takes_openvino(wanted):
         forward = _openvino_forward(space, model, threads, wanted)
     if forward is None:
-        forward = _torch_forward(model(), space, threads, wanted.padded_tokens)
+        forward = _torch_forward(model(), space, threads, wanted.padded_tokens, is_static=is_static)
     if forward.precision == "float32" and wanted.precision == "half":
         _log.warning("%s runs in float32: half needs a GPU, or OpenVINO and bfloat16", space.name)
     return forward
@@ -128,8 +137,18 @@ def _converted(model: SentenceTransformer, space: Space, threads: int | None) ->
     return convert(model, traits_of(model.tokenizer, space.max_tokens), expected)
 
 
+def _is_static(space: Space, directory: Path) -> bool:
+    """Whether the model is a table of token vectors, without a transformer."""
+    return any(each.kind == "StaticEmbedding" for each in read_modules(space.name, directory)[:1])
+
+
 def _torch_forward(
-    model: SentenceTransformer, space: Space, threads: int | None, padded_tokens: int | None
+    model: SentenceTransformer,
+    space: Space,
+    threads: int | None,
+    padded_tokens: int | None,
+    *,
+    is_static: bool,
 ) -> Forward:
     plain = PlainForward(model, space, threads)
     expected = _one_by_one(plain, space)
@@ -138,14 +157,18 @@ def _torch_forward(
     def is_same(forward: Forward) -> bool:
         return bool((agreement(expected, _probed(forward, space)) >= enough).all())
 
-    if packable(model, space):
+    quicker: Forward | None = None
+    if is_static:
+        quicker = StaticForward(model, space, threads)
+    elif packable(model, space):
         tokens = Tokens(traits_of(model.tokenizer, space.max_tokens))
-        packed = PackedForward(TorchEngine(model, space, threads), tokens, space, padded_tokens)
-        if is_same(packed):
+        quicker = PackedForward(TorchEngine(model, space, threads), tokens, space, padded_tokens)
+    if quicker is not None:
+        if is_same(quicker):
             plain.close()
-            return packed
-        packed.close()
-        _log.warning("%s gives other vectors when packed by length: using encode()", space.name)
+            return quicker
+        quicker.close()
+        _log.warning("%s gives other vectors on the quicker way: using encode()", space.name)
     if not is_same(plain):
         reason = "a text's vector depends on the texts that it is batched with"
         raise ModelRefused(model=space.name, reason=reason)

@@ -63,10 +63,10 @@ class Tokens:
         )
 
     def encode(self, texts: Sequence[str]) -> list[Encoding]:
-        return _encode(self._cutting, texts)
+        return encoded(self._cutting, texts)
 
     def count(self, texts: Sequence[str]) -> list[int]:
-        return [len(encoding) for encoding in _encode(self._whole, texts)]
+        return [len(encoding) for encoding in encoded(self._whole, texts)]
 
     def features(self, encodings: Sequence[Encoding]) -> Features:
         """What a transformer reads, each of shape (len(encodings), longest of them)."""
@@ -101,8 +101,15 @@ class Tokens:
         return matrix
 
 
-def _encode(tokenizer: Tokenizer, texts: Sequence[str]) -> list[Encoding]:
+def encoded(
+    tokenizer: Tokenizer, texts: Sequence[str], *, add_special_tokens: bool = True
+) -> list[Encoding]:
+    """Tokens without their offsets.
+
+    Raises:
+        InputAtFault: one of the texts is none.
+    """
     try:
-        return tokenizer.encode_batch_fast(list(texts))
+        return tokenizer.encode_batch_fast(list(texts), add_special_tokens=add_special_tokens)
     except (TypeError, UnicodeEncodeError) as error:
         raise InputAtFault(reason=f"it cannot be tokenized: {error}") from error
