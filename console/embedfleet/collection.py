@@ -328,4 +328,4 @@ def _delivery(provider_batches: bool, lane: str | None) -> Delivery:
             DeprecationWarning,
             stacklevel=4,  # the wrapper of `edge` stands in between
         )
-    return "provider_batch" if provider_batches or lane == "batch" else "live"
+    return "provider_batch" if provider_batches or lane == "batch" else "direct"

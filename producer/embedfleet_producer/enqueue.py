@@ -106,7 +106,7 @@ class Producer:
         stream: Iterable[Document | Rejection],
         *,
         budget_usd: float | None = None,
-        delivery: Delivery = "live",
+        delivery: Delivery = "direct",
         on_window: OnWindow | None = None,
         stopping: threading.Event | None = None,
     ) -> Enqueued:
@@ -215,6 +215,6 @@ class Producer:
         retried(lambda _: documents.prune(self._db, self._collection, merged.left_behind))
         self._failpoints.hit("after_merge_before_ring")
         # The runner of provider batches looks by itself.
-        rings = merged.batches and delivery == "live"
+        rings = merged.batches and delivery == "direct"
         rung = not rings or self._doorbell.ring(self._collection.queue, merged.batches)
         return Written(merged.tally, merged.batches, elsewhere, written.rejected, rung)

@@ -40,12 +40,12 @@ Queue = Literal["cpu", "cuda", "api"]
 QUEUES: tuple[Queue, ...] = ("cpu", "cuda", "api")
 # How a job is embedded: now, or within a day by a provider's batch API at half the price.
 # How texts reach the model: through workers at once, or filed with a provider's batch API.
-Delivery = Literal["live", "provider_batch"]
+Delivery = Literal["direct", "provider_batch"]
 
 
 def serving(queue: Queue, delivery: Delivery) -> Queue:
     """The queue whose workers see to batches: the runner of provider batches lives with `api`."""
-    return queue if delivery == "live" else "api"
+    return queue if delivery == "direct" else "api"
 
 
 def text_hash(text: str | bytes) -> bytes:

@@ -281,7 +281,7 @@ def test_a_producer_that_waits_for_a_batch_does_not_silence_its_heartbeat(fleet,
     lease = taken.claim("cpu")
     ask(fleet, "UPDATE embedfleet.batch SET lease_until = now()")
     with fleet.db.transaction() as producer, fleet.db.transaction() as worker:
-        assert {lease.id} == Registry(producer, docs.info, "live")._hold({lease.id})
+        assert {lease.id} == Registry(producer, docs.info, "direct")._hold({lease.id})
         assert {lease.id} == taken.heartbeat([(lease.id, lease.attempt)], worker)
     extended = "SELECT lease_until > now() + interval '30 minutes' FROM embedfleet.batch"
     assert [(True,)] == ask(fleet, extended)

@@ -113,7 +113,7 @@ def test_nobody_waits_for_a_transaction_that_counts(fleet, docs):
         conn.execute("SET LOCAL lock_timeout = '1ms'")
         conn.execute(
             "INSERT INTO embedfleet.counter_delta (collection_id, job_id, delivery, queued)"
-            " VALUES (%s, %s, 'live', 0)",
+            " VALUES (%s, %s, 'direct', 0)",
             (docs.info.id, job.id),
         )
         commit(store, first)

@@ -33,7 +33,7 @@ def test_a_provider_batch_with_batches_of_many_collections_is_given_back(crowded
     add_rows(crowded, docs, delivery="provider_batch", count=MORE_THAN_LOCKS)
     taken = provider_batches.take(crowded.db, docs.info.space_id, "fake/16", price=1.0)
     assert MORE_THAN_LOCKS == taken.requests
-    given = provider_batches.give_up(crowded.db, taken, code="expired", reason="?", live=True)
+    given = provider_batches.give_up(crowded.db, taken, code="expired", reason="?", to_workers=True)
     assert (MORE_THAN_LOCKS, {"cpu"}) == (given.batches, given.queues)
 
 

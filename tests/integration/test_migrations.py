@@ -28,6 +28,7 @@ from embedfleet_schema.settings import load_settings
 from embedfleet_schema.store import provider_batch_answers, provider_batches
 from embedfleet_schema.tables.models import Base
 from embedfleet_schema.types import Document
+from plugins.fleets import ask
 from plugins.revisions import alembic, upgrade
 from plugins.worker_processes import eventually
 
@@ -129,7 +130,7 @@ def test_batches_that_are_to_be_filed_stay_so_and_get_the_queue_of_their_collect
         found = conn.execute(
             "SELECT delivery, queue, state FROM embedfleet.batch ORDER BY id"
         ).fetchall()
-    assert [("provider_batch", "api", "pending"), ("live", "api", "done")] == found
+    assert [("provider_batch", "api", "pending"), ("direct", "api", "done")] == found
 
 
 # What is filed, from when that was the lane `batch`: a file and its batch, what it counts, and one
@@ -182,7 +183,7 @@ def test_what_was_filed_before_it_was_called_a_provider_batch_is_found(database_
             "SELECT delivery, sum(queued) FROM embedfleet.counter_delta GROUP BY 1"
         ).fetchall()
         assert [("provider_batch", 2)] == counted
-        assert {"live", "provider_batch"} == {
+        assert {"direct", "provider_batch"} == {
             delivery for (delivery,) in conn.execute("SELECT delivery FROM embedfleet.job_counter")
         }
         indexed = "SELECT indexdef FROM pg_indexes WHERE indexname = 'ix_batch_unfiled'"
@@ -396,6 +397,9 @@ def test_what_was_there_before_has_counters_afterwards(database_url, redis_url):
         assert (5, 7, 2) == (status.queued, status.embedded, status.failed)
         docs, other = fleet.collection("docs"), fleet.collection("documents_2")
         assert 7 == docs.counts().failures
+        assert {"direct", "provider_batch"} == {
+            delivery for (delivery,) in ask(fleet, "SELECT delivery FROM embedfleet.batch")
+        }
         docs.audit(repair=True)
         for collection in (docs, other):
             assert 0 == collection.audit().miscounted

@@ -290,7 +290,7 @@ def test_another_failure_of_the_whole_batch_goes_to_the_workers(batch_fleet: Pro
     batch_fleet.look()
     batch_fleet.server.fail("invalid_json_line")
     batch_fleet.look()
-    assert {("pending", "live")} == set(batch_fleet.states())
+    assert {("pending", "direct")} == set(batch_fleet.states())
     batch_fleet.work()
     assert names(10) == batch_fleet.stored()
     assert (["failed"], {}) == (batch_fleet.provider_batches(), batch_fleet.server.files)
@@ -325,7 +325,7 @@ def test_a_batch_that_the_provider_forgot_goes_to_the_workers(batch_fleet: Provi
     batch_fleet.look()
     batch_fleet.server.batches.clear()
     batch_fleet.look()
-    assert {("pending", "live")} == set(batch_fleet.states())
+    assert {("pending", "direct")} == set(batch_fleet.states())
 
 
 def test_a_late_batch_is_called_off_and_its_answers_are_kept(batch_fleet: ProviderBatchFleet):
@@ -356,7 +356,7 @@ def test_what_cannot_be_asked_for_goes_to_the_workers_in_the_end(
         batch_fleet.look()
     for route in (("POST", "/cancel"), ("GET", "/batches")):
         batch_fleet.server.refusals[route] = (503, "", "down")
-    for hours, left in ((27, {("leased", "provider_batch")}), (29, {("pending", "live")})):
+    for hours, left in ((27, {("leased", "provider_batch")}), (29, {("pending", "direct")})):
         with batch_fleet.fleet.db.transaction() as conn:
             conn.execute(
                 "UPDATE embedfleet.provider_batch"

@@ -58,7 +58,7 @@ def crowded(few_locks: Endpoints) -> Iterator[Fleet]:
             yield fleet
 
 
-def add_rows(fleet: Fleet, docs: Collection, *, delivery: str = "live", count: int) -> None:
+def add_rows(fleet: Fleet, docs: Collection, *, delivery: str = "direct", count: int) -> None:
     """So many more collections of a space, without tables; each has a batch that waits."""
     ask(
         fleet,

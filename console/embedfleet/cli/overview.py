@@ -139,7 +139,7 @@ def _queue(queue: QueueInfo, overview: Overview) -> list[str]:
     workers = sum(needed in worker.queues for worker in overview.alive)
     counts = (queue.ready, queue.deferred, queue.held, queue.leased, queue.tokens)
     start = f"none. Start one: embedfleet worker --queue {needed}"
-    called = queue.queue if queue.delivery == "live" else f"{queue.queue}, provider batches"
+    called = queue.queue if queue.delivery == "direct" else f"{queue.queue}, provider batches"
     return [called, *(f"{count:,}" for count in counts), str(workers) if workers else start]
 
 

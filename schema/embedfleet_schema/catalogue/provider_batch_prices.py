@@ -31,7 +31,7 @@ def check_delivery(delivery: Delivery, space: Space, settings: Settings) -> None
     Raises:
         ProviderBatchesUnsupported: its provider has no batch API that embedfleet speaks.
     """
-    if delivery == "live" or has_batch_api(space.name, settings):
+    if delivery == "direct" or has_batch_api(space.name, settings):
         return
     reason = "Azure OpenAI" if space.provider == PROVIDER else space.provider
     raise ProviderBatchesUnsupported(model=space.name, provider=reason)

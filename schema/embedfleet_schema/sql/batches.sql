@@ -5,7 +5,7 @@ SELECT EXISTS (
     FROM (
         SELECT texts
         FROM embedfleet.batch
-        WHERE job_id = %(job_id)s AND state = 'pending' AND delivery = 'live'
+        WHERE job_id = %(job_id)s AND state = 'pending' AND delivery = 'direct'
             AND queue = %(queue)s AND id <> ALL (%(tried)s::bigint[])
         ORDER BY tokens / chunks, id
         LIMIT 20
@@ -33,7 +33,7 @@ SELECT CASE
         FROM embedfleet.batch AS o
         CROSS JOIN LATERAL unnest(o.texts) AS h (text_id)
         WHERE o.state = 'leased' AND o.collection_id = s.collection_id AND o.id <> %(id)s
-            AND o.delivery = 'live'
+            AND o.delivery = 'direct'
             AND h.text_id IN (SELECT unnest(%(texts)s::bigint[]))
     )
     THEN 'overlaps'
@@ -46,7 +46,7 @@ WHERE s.job_id = %(job_id)s;
 SELECT h.text_id
 FROM embedfleet.batch AS o
 CROSS JOIN LATERAL unnest(o.texts) AS h (text_id)
-WHERE o.state = 'leased' AND o.collection_id = %(collection_id)s AND o.delivery = 'live'
+WHERE o.state = 'leased' AND o.collection_id = %(collection_id)s AND o.delivery = 'direct'
     AND o.id <> ALL (%(ids)s::bigint[])
     AND h.text_id IN (SELECT unnest(%(texts)s::bigint[]));
 
@@ -111,7 +111,7 @@ SELECT budget_usd IS NOT NULL AS has_budget FROM embedfleet.job WHERE id = %(job
 -- its file's: the answers are paid for, and fetched even if no worker lived for days.
 SELECT id, collection_id
 FROM embedfleet.batch
-WHERE state = 'leased' AND lease_until < now() AND delivery = 'live'
+WHERE state = 'leased' AND lease_until < now() AND delivery = 'direct'
 ORDER BY lease_until
 LIMIT 100;
 
@@ -130,12 +130,12 @@ FROM (
 LEFT JOIN (
     SELECT queue, count(*) AS leased
     FROM embedfleet.batch
-    WHERE state = 'leased' AND delivery = 'live'
+    WHERE state = 'leased' AND delivery = 'direct'
     GROUP BY queue
 ) AS l ON l.queue = w.queue
 WHERE EXISTS (
     SELECT FROM embedfleet.batch AS b
-    WHERE b.queue = w.queue AND b.delivery = 'live' AND b.state = 'pending'
+    WHERE b.queue = w.queue AND b.delivery = 'direct' AND b.state = 'pending'
         AND b.run_after <= now()
 );
 

@@ -21,7 +21,7 @@ CROSS JOIN LATERAL (
         coalesce(sum(coalesce(reserved_usd, (%(factor)s::numeric * tokens + %(per_text)s::int * chunks)
             * %(price)s::numeric / 1000000)), 0) AS usd
     FROM embedfleet.batch
-    WHERE job_id = j.id AND state = 'leased' AND delivery = 'live'
+    WHERE job_id = j.id AND state = 'leased' AND delivery = 'direct'
         AND id IS DISTINCT FROM %(batch_id)s::bigint
 ) AS leased
 CROSS JOIN LATERAL (

@@ -61,12 +61,12 @@ SELECT b.id, b.job_id, b.state, b.queue, b.delivery, o.texts, b.attempt, b.reaso
     CASE WHEN b.state = 'leased' THEN extract(epoch FROM now() - w.last_seen)::float8 END
         AS silent_s,
     coalesce({alive}, false) AS worker_alive,
-    CASE WHEN b.state = 'pending' AND b.delivery = 'live' THEN (
+    CASE WHEN b.state = 'pending' AND b.delivery = 'direct' THEN (
         SELECT count(*)
         FROM (
             SELECT
             FROM embedfleet.batch AS p
-            WHERE p.state = 'pending' AND p.delivery = 'live' AND p.queue = b.queue
+            WHERE p.state = 'pending' AND p.delivery = 'direct' AND p.queue = b.queue
                 AND p.run_after <= now()
                 AND (p.priority, p.run_after, p.id) < (b.priority, b.run_after, b.id)
             LIMIT %(most_ahead)s

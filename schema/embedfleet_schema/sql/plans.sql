@@ -14,12 +14,12 @@ FROM (
     FROM embedfleet.job AS j
     JOIN embedfleet.collection AS c ON c.id = j.collection_id
     JOIN embedfleet.space AS p ON p.id = c.space_id
-    LEFT JOIN embedfleet.job_counter AS k ON k.job_id = j.id AND k.delivery = 'live'
+    LEFT JOIN embedfleet.job_counter AS k ON k.job_id = j.id AND k.delivery = 'direct'
     WHERE p.provider = %(provider)s AND p.model = %(model)s
         AND (k.tokens_per_second IS NOT NULL OR EXISTS (
             SELECT FROM embedfleet.batch AS f
             WHERE f.job_id = j.id AND f.finished_at IS NOT NULL AND f.state = 'done'
-                AND f.delivery = 'live' AND f.tokens > 0
+                AND f.delivery = 'direct' AND f.tokens > 0
         ))
     ORDER BY j.id DESC
     LIMIT 1

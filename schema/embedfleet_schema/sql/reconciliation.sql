@@ -47,7 +47,7 @@ UNION
     CROSS JOIN LATERAL (
         SELECT w.id, w.collection_id
         FROM embedfleet.batch AS w
-        WHERE w.space_id = s.id AND w.state = 'pending' AND w.delivery = 'live'
+        WHERE w.space_id = s.id AND w.state = 'pending' AND w.delivery = 'direct'
         ORDER BY w.space_id, w.queue, w.priority, w.run_after, w.id
         LIMIT %(limit)s
     ) AS b

@@ -40,7 +40,7 @@ SELECT o.id FROM embedfleet.batch AS o WHERE o.id = t.batch_id AND {awaitable} O
 -- name: awaitable
 -- A part of the others: whether somebody works at the batch `o`, or will, as soon as the job wants it.
 o.state IN ('pending', 'held', 'leased')
-    AND (o.delivery = 'live' OR %(delivery)s = 'provider_batch');
+    AND (o.delivery = 'direct' OR %(delivery)s = 'provider_batch');
 
 -- name: hold_batches
 -- Their commits wait for this transaction, or are waited for: so the texts that are found in them now

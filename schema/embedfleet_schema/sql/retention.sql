@@ -14,7 +14,7 @@ FROM (
             SELECT d.id, d.owner, d.tokens, d.leased_at, d.finished_at
             FROM embedfleet.batch AS d
             WHERE d.job_id = j.id AND d.finished_at IS NOT NULL AND d.state = 'done'
-                AND d.delivery = 'live' AND d.leased_at < d.finished_at
+                AND d.delivery = 'direct' AND d.leased_at < d.finished_at
             ORDER BY d.finished_at DESC
             LIMIT 1000
         ) AS n
@@ -60,12 +60,12 @@ LIMIT %(limit)s;
 -- name: remember_speed
 -- How fast jobs went, before the batches that tell it are removed. A full thousand says it best.
 INSERT INTO embedfleet.job_counter AS k (job_id, delivery, tokens_per_second)
-SELECT j.id, 'live', s.speed
+SELECT j.id, 'direct', s.speed
 FROM embedfleet.job AS j
 CROSS JOIN LATERAL (
     {speed_of}
 ) AS s
-LEFT JOIN embedfleet.job_counter AS r ON r.job_id = j.id AND r.delivery = 'live'
+LEFT JOIN embedfleet.job_counter AS r ON r.job_id = j.id AND r.delivery = 'direct'
 WHERE j.id = ANY (%(jobs)s::bigint[]) AND s.speed IS NOT NULL
     AND (s.batches >= 900 OR r.tokens_per_second IS NULL)
 ON CONFLICT (job_id, delivery) DO UPDATE SET tokens_per_second = excluded.tokens_per_second;

@@ -75,7 +75,7 @@ SELECT set_config('enable_sort', 'off', true), set_config('jit', 'off', true);
 -- SKIP LOCKED: claimers never wait for each other.
 SELECT id
 FROM embedfleet.batch
-WHERE state = 'pending' AND delivery = 'live' AND queue = %(queue)s AND run_after <= now()
+WHERE state = 'pending' AND delivery = 'direct' AND queue = %(queue)s AND run_after <= now()
     AND job_id <> ALL (%(skipped)s::bigint[])
 ORDER BY priority, run_after, id
 FOR UPDATE SKIP LOCKED
@@ -90,7 +90,7 @@ WITH RECURSIVE waiting AS (
     (
         SELECT space_id, queue
         FROM embedfleet.batch
-        WHERE state = 'pending' AND delivery = 'live'
+        WHERE state = 'pending' AND delivery = 'direct'
         ORDER BY space_id, queue, priority, run_after, id
         LIMIT 1
     )
@@ -100,7 +100,7 @@ WITH RECURSIVE waiting AS (
     CROSS JOIN LATERAL (
         SELECT b.space_id, b.queue
         FROM embedfleet.batch AS b
-        WHERE b.state = 'pending' AND b.delivery = 'live'
+        WHERE b.state = 'pending' AND b.delivery = 'direct'
             AND (b.space_id, b.queue) > (w.space_id, w.queue)
         ORDER BY b.space_id, b.queue, b.priority, b.run_after, b.id
         LIMIT 1
@@ -114,7 +114,7 @@ FROM (
         SELECT f.priority, f.run_after, f.id
         FROM embedfleet.batch AS f
         WHERE (f.space_id, f.queue) >= (w.space_id, %(queue)s)
-            AND (f.space_id, f.queue) <= (w.space_id, %(queue)s) AND f.delivery = 'live'
+            AND (f.space_id, f.queue) <= (w.space_id, %(queue)s) AND f.delivery = 'direct'
             AND f.state = 'pending' AND f.run_after <= now() AND f.job_id <> ALL (%(skipped)s::bigint[])
         ORDER BY f.space_id, f.queue, f.priority, f.run_after, f.id
         LIMIT 1
@@ -126,7 +126,7 @@ CROSS JOIN LATERAL (
     SELECT l.id
     FROM embedfleet.batch AS l
     WHERE (l.space_id, l.queue) >= (s.space_id, %(queue)s)
-        AND (l.space_id, l.queue) <= (s.space_id, %(queue)s) AND l.delivery = 'live'
+        AND (l.space_id, l.queue) <= (s.space_id, %(queue)s) AND l.delivery = 'direct'
         AND l.state = 'pending' AND l.run_after <= now() AND l.job_id <> ALL (%(skipped)s::bigint[])
     ORDER BY l.space_id, l.queue, l.priority, l.run_after, l.id
     FOR UPDATE SKIP LOCKED
@@ -140,7 +140,7 @@ LIMIT 1;
 WITH shortest AS MATERIALIZED (
     SELECT id, texts
     FROM embedfleet.batch
-    WHERE job_id = %(job_id)s AND state = 'pending' AND delivery = 'live' AND queue = %(queue)s
+    WHERE job_id = %(job_id)s AND state = 'pending' AND delivery = 'direct' AND queue = %(queue)s
         AND run_after <= now() AND id <> ALL (%(tried)s::bigint[])
     ORDER BY tokens / chunks, id
     LIMIT 20
@@ -170,7 +170,7 @@ WHERE b.id = ANY (ARRAY(
                 SELECT id, job_id, priority, run_after, chunks,
                     errors + crashes > 0 OR parent_id IS NOT NULL AS suspect
                 FROM embedfleet.batch
-                WHERE state = 'pending' AND delivery = 'live' AND queue = %(queue)s
+                WHERE state = 'pending' AND delivery = 'direct' AND queue = %(queue)s
                     AND run_after <= now()
                 ORDER BY priority, run_after, id
                 LIMIT 64
@@ -232,7 +232,7 @@ WITH was AS (
 ), now AS (
     UPDATE embedfleet.batch AS b
     SET state = %(state)s,
-        delivery = CASE WHEN %(live)s THEN 'live' ELSE b.delivery END,
+        delivery = CASE WHEN %(to_workers)s THEN 'direct' ELSE b.delivery END,
         lease_until = NULL,
         owner = NULL,
         reserved_usd = NULL,
@@ -276,7 +276,7 @@ WITH filed AS (
 ), now AS (
     UPDATE embedfleet.batch AS b
     SET state = f.target,
-        delivery = CASE WHEN %(live)s THEN 'live' ELSE b.delivery END,
+        delivery = CASE WHEN %(to_workers)s THEN 'direct' ELSE b.delivery END,
         lease_until = NULL,
         run_after = CASE
             WHEN %(delay_s)s::float8 > 0
@@ -383,7 +383,7 @@ WITH now AS (
         (job_id, collection_id, space_id, queue, delivery, state, priority, run_after, chunks, tokens,
             texts, parent_id, reason, finished_at)
     SELECT p.job_id, p.collection_id, p.space_id, p.queue,
-        CASE WHEN %(live)s THEN 'live' ELSE p.delivery END, %(state)s, p.priority,
+        CASE WHEN %(to_workers)s THEN 'direct' ELSE p.delivery END, %(state)s, p.priority,
         CASE WHEN %(keeps_place)s THEN p.run_after ELSE now() END, %(chunks)s,
         coalesce(%(tokens)s::bigint, p.tokens * %(chunks)s / p.chunks),
         CASE

@@ -47,7 +47,7 @@ FROM embedfleet.worker AS w
 LEFT JOIN (
     SELECT owner, count(*) AS leased
     FROM embedfleet.batch
-    WHERE state = 'leased' AND delivery = 'live'
+    WHERE state = 'leased' AND delivery = 'direct'
     GROUP BY owner
 ) AS l ON l.owner = w.id
 WHERE {alive} OR (w.stopped_at IS NULL AND w.last_seen > now() - interval '1 hour')
@@ -81,7 +81,7 @@ CROSS JOIN LATERAL (
     FROM (
         SELECT
         FROM embedfleet.batch AS b
-        WHERE b.state = 'pending' AND b.queue = o.queue AND b.delivery = 'live' AND o.delivery = 'live'
+        WHERE b.state = 'pending' AND b.queue = o.queue AND b.delivery = 'direct' AND o.delivery = 'direct'
             AND b.priority = 0 AND b.run_after > now()
         UNION ALL
         SELECT

@@ -116,7 +116,7 @@ def create(
     kind: JobKind,
     *,
     budget_usd: float | Decimal | None = None,
-    delivery: Delivery = "live",
+    delivery: Delivery = "direct",
     loading_seconds: float = LOADING_SECONDS,
 ) -> int:
     """A new job; one with a budget is paused when that is spent.

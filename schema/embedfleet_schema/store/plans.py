@@ -36,7 +36,7 @@ def stored(db: Database, collection: CollectionInfo, hashes: Collection[bytes]) 
 def waiting(db: Database, collection: CollectionInfo, keys: Sequence[str]) -> dict[bytes, int]:
     """Tokens by hash of the texts that these documents still wait for and that no batch has."""
     with db.transaction() as conn:
-        texts = Registry(conn, collection, "live").waiting(keys)
+        texts = Registry(conn, collection, "direct").waiting(keys)
     return {text.hash: text.tokens for text in texts if text.batch_id is None}
 
 

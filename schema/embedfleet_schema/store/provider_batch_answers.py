@@ -91,12 +91,12 @@ def _close(batch: Settlement, left: list[int], dead: list[int], reason: str) -> 
         return False
     if dead:
         divide = partial(transitions.divide, batch.conn, batch.collection, batch.id)
-        divide(left, target=batch.destination(), reason=reason, live=True)
+        divide(left, target=batch.destination(), reason=reason, to_workers=True)
         divide(dead, target="dead", reason=given_up)
         batch.finish("split", reason)
     else:
         batch.go_live(batch.text_ids)
-        batch.release(reason=reason, delay_s=0.0, live=True)
+        batch.release(reason=reason, delay_s=0.0, to_workers=True)
     return True
 
 

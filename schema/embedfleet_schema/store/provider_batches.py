@@ -197,7 +197,7 @@ def give_up(
     *,
     code: str,
     reason: str,
-    live: bool = False,
+    to_workers: bool = False,
     delay_s: float = 0.0,
     token_limit: int | None = None,
     answered: bool = False,
@@ -205,7 +205,7 @@ def give_up(
     """End one that brought nothing, and put its batches back without a charge.
 
     Args:
-        live: to the workers of their collections, not to be filed again.
+        to_workers: to the workers of their collections, not to be filed again.
         delay_s: how long they are not filed.
         token_limit: how many tokens may wait at the provider, as it says.
         answered: the provider may have answered it, so what it reserved may be spent.
@@ -219,9 +219,9 @@ def give_up(
         ):
             return GivenBack(0, frozenset())
         rows = transitions.release_provider_batch(
-            conn, provider_batch.id, reason=reason, delay_s=delay_s, live=live
+            conn, provider_batch.id, reason=reason, delay_s=delay_s, to_workers=to_workers
         )
-    ready = {queue for state, queue in rows if live and state == "pending"}
+    ready = {queue for state, queue in rows if to_workers and state == "pending"}
     return GivenBack(len(rows), frozenset(ready))
 
 

@@ -71,7 +71,7 @@ class Settlement:
         delay_s: float | None = None,
         wait_s: float | None = None,
         charge: int = 0,
-        live: bool = False,
+        to_workers: bool = False,
     ) -> None:
         """Give the lease up; without a delay the batch keeps its place in the queue.
 
@@ -80,10 +80,10 @@ class Settlement:
             delay_s: how long nobody may claim it.
             wait_s: the same in words only; nobody is kept from claiming it.
             charge: how many errors of its own it is charged.
-            live: from provider batches to the workers of its collection.
+            to_workers: from provider batches to the workers of its collection.
         """
         state = self.destination()
-        values = {"id": self.id, "state": state, "charge": charge, "live": live}
+        values = {"id": self.id, "state": state, "charge": charge, "to_workers": to_workers}
         words = reason if wait_s is None else reason.rstrip(".")
         waits = {"delay_s": delay_s, "wait_s": wait_s}
         transitions.change(self.conn, "release", values | waits | {"reason": words})

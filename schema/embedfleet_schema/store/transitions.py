@@ -129,15 +129,15 @@ def divide(
     reason: str | None = None,
     tokens: int | None = None,
     keeps_place: bool = False,
-    live: bool = False,
+    to_workers: bool = False,
 ) -> None:
     """Make a batch of some texts of another, in its place or behind the others.
 
-    `tokens` are its share of them where they were not counted. `live`: it goes from provider
+    `tokens` are its share of them where they were not counted. `to_workers`: it goes from provider
     batches to the workers of its collection.
     """
     texts = {"texts": list(text_ids), "chunks": len(text_ids), "tokens": tokens}
-    values = {"id": batch_id, "state": target, "reason": reason, "live": live}
+    values = {"id": batch_id, "state": target, "reason": reason, "to_workers": to_workers}
     row = change(conn, "divide", values | texts | {"keeps_place": keeps_place}).fetchone()
     if row is not None and target != "dead":
         point(conn, collection, dict.fromkeys(text_ids, row[0]))
@@ -206,7 +206,7 @@ def release_provider_batch(
     *,
     reason: str | None,
     delay_s: float = 0.0,
-    live: bool = False,
+    to_workers: bool = False,
     ids: Sequence[int] | None = None,
 ) -> list[tuple[State, str]]:
     """Give the leases up that a provider batch has, or those of `ids`; returns the state and the
@@ -219,7 +219,7 @@ def release_provider_batch(
     }
     leased = [batch_id for (batch_id,) in conn.execute(_SQL["lock_leased"], values)]
     awaiting.inherit(conn, leased, leaving=True)
-    values |= {"reason": reason, "delay_s": delay_s, "live": live}
+    values |= {"reason": reason, "delay_s": delay_s, "to_workers": to_workers}
     return change(conn, "release_provider_batch", values).fetchall()
 
 

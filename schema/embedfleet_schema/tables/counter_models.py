@@ -87,4 +87,4 @@ class JobCounter(Base):
     removed_failed: Mapped[int] = tally()
     tokens_per_second: Mapped[float | None]
 
-    __table_args__ = (CheckConstraint("delivery IN ('live', 'provider_batch')", name="delivery"),)
+    __table_args__ = (CheckConstraint("delivery IN ('direct', 'provider_batch')", name="delivery"),)

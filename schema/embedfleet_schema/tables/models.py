@@ -145,7 +145,7 @@ class Job(Base):
     budget_usd: Mapped[Decimal | None]
     unsettled_usd: Mapped[Decimal] = mapped_column(server_default=text("0"))
     pause_reason: Mapped[str | None]
-    delivery: Mapped[str] = mapped_column(server_default=text("'live'"))
+    delivery: Mapped[str] = mapped_column(server_default=text("'direct'"))
     failed: Mapped[int] = tally()
     loading_until: Mapped[datetime] = mapped_column(
         server_default=text("(now() + '1 day'::interval)")
@@ -154,7 +154,7 @@ class Job(Base):
     awaited: Mapped[int] = tally()
 
     __table_args__ = (
-        CheckConstraint("delivery IN ('live', 'provider_batch')", name="delivery"),
+        CheckConstraint("delivery IN ('direct', 'provider_batch')", name="delivery"),
         CheckConstraint("kind IN ('enqueue', 'repair', 'retry')", name="kind"),
         CheckConstraint("budget_usd > 0", name="budget_usd"),
         Index("ix_job_collection_id", "collection_id"),
@@ -172,7 +172,7 @@ class Batch(Base):
     `attempt` counts claims and fences the commit; `errors` and `crashes` are what is charged.
     `stored` counts those of its `chunks` that got their vector: answers are stored as they arrive.
     Of a batch that ended, `chunks` are those that got a vector or failed: what was deleted before
-    is in no count. Workers claim what is `live`; what a provider batch has leased has no other
+    is in no count. Workers claim what is `direct`; what a provider batch has leased has no other
     owner.
     `reserved_usd` is what a lease may still cost a job that has a budget. `collection_id` is that
     of its job, and `space_id` that of its collection, for indexes.
@@ -184,7 +184,7 @@ class Batch(Base):
     job_id: Mapped[int] = belongs_to("job")
     collection_id: Mapped[int] = mapped_column(BigInteger)
     queue: Mapped[str]
-    delivery: Mapped[str] = mapped_column(server_default=text("'live'"))
+    delivery: Mapped[str] = mapped_column(server_default=text("'direct'"))
     state: Mapped[str]
     priority: Mapped[int] = mapped_column(SmallInteger, server_default=text("0"))
     run_after: Mapped[datetime] = timestamp()
@@ -213,7 +213,7 @@ class Batch(Base):
             "state IN ('pending', 'held', 'leased', 'done', 'split', 'dead', 'cancelled')",
             name="state",
         ),
-        CheckConstraint("delivery IN ('live', 'provider_batch')", name="delivery"),
+        CheckConstraint("delivery IN ('direct', 'provider_batch')", name="delivery"),
         CheckConstraint("(state = 'leased') = (lease_until IS NOT NULL)", name="lease"),
         Index(
             "ix_batch_claim",
@@ -221,7 +221,7 @@ class Batch(Base):
             "priority",
             "run_after",
             "id",
-            postgresql_where=text("state = 'pending' AND delivery = 'live'"),
+            postgresql_where=text("state = 'pending' AND delivery = 'direct'"),
         ),
         Index(
             "ix_batch_claim_excluding",
@@ -230,7 +230,7 @@ class Batch(Base):
             "priority",
             "run_after",
             "id",
-            postgresql_where=text("state = 'pending' AND delivery = 'live'"),
+            postgresql_where=text("state = 'pending' AND delivery = 'direct'"),
         ),
         Index(
             "ix_batch_unfiled",

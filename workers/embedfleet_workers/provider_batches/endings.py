@@ -45,7 +45,7 @@ def failed(db: Database, provider_batch: ProviderBatch, faults: Sequence[Fault])
     return _by_reply(db, provider_batch, reply, code, f"it gave the batch up ({code})")
 
 
-def live(
+def to_workers(
     db: Database, provider_batch: ProviderBatch, code: str, reason: str, *, answered: bool = False
 ) -> GivenBack:
     """Whatever it was, the workers of the collections see to the texts.
@@ -55,7 +55,7 @@ def live(
     log.warning("provider batch %d: %s; its texts go to the workers", provider_batch.id, reason)
     told = _told(reason)
     return provider_batches.give_up(
-        db, provider_batch, code=code, reason=told, live=True, answered=answered
+        db, provider_batch, code=code, reason=told, to_workers=True, answered=answered
     )
 
 
@@ -80,7 +80,7 @@ def _by_reply(
                 db, provider_batch, code=code, reason=_told(reason), delay_s=RETRY_S
             )
         case _:
-            return live(db, provider_batch, code, reason)
+            return to_workers(db, provider_batch, code, reason)
 
 
 def _no_room(db: Database, provider_batch: ProviderBatch, fault: Fault) -> GivenBack:

@@ -64,7 +64,7 @@ class Filer:
         if provider_batch is None:
             return None
         if not self._api.serves(model):
-            return endings.live(
+            return endings.to_workers(
                 self._db, provider_batch, "no_batch_api", "there is none for the model"
             )
         self._failpoints.hit("after_provider_batch_lease")

@@ -143,7 +143,7 @@ class ProviderBatchRunner(threading.Thread):
                 self._stays(provider_batch, "it was filed with another account")
             case Stop(whole_account=False):
                 reason = "it does not know the batch any more"
-                ended = endings.live(
+                ended = endings.to_workers(
                     self._db, provider_batch, "batch_not_found", reason, answered=True
                 )
                 self._tell(ended.queues)
@@ -169,7 +169,9 @@ class ProviderBatchRunner(threading.Thread):
         """The last way out: whatever keeps one from its end, its texts are not held for ever."""
         if provider_batch.age_s > LOST_S:
             reason = "it is long overdue, and cannot be fetched or called off"
-            self._tell(endings.live(self._db, provider_batch, "late", reason, answered=True).queues)
+            self._tell(
+                endings.to_workers(self._db, provider_batch, "late", reason, answered=True).queues
+            )
 
     def _harvest(self, provider_batch: ProviderBatch) -> Harvest:
         return Harvest(
