@@ -6,6 +6,7 @@ what, and what to do next. `exit_code` is what the command returns: 2 for wrong 
 
 from __future__ import annotations
 
+import copyreg
 import inspect
 
 
@@ -19,6 +20,10 @@ class EmbedfleetError(Exception):
         vars(self).update(details)
         template = inspect.cleandoc(type(self).__doc__ or "").replace("\n", " ")
         super().__init__(template.format(**details))
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """An error may come from another process."""
+        return copyreg.__newobj__, (type(self), *self.args), vars(self)  # type: ignore[attr-defined]
 
 
 class UsageError(EmbedfleetError):
@@ -118,9 +123,7 @@ class JobPaused(EmbedfleetError):
 
 
 class BudgetSpent(UsageError):
-    """Job {job} has spent {spent}, and its budget is {budget}. Raise it with: embedfleet
-    resume {job} --budget USD
-    """
+    """Job {job} has spent {spent} of {budget}. Raise it: embedfleet resume {job} --budget USD"""
 
 
 class BadBudget(UsageError):

@@ -505,6 +505,7 @@ def run(fleet, monkeypatch, examples, *, nightly) -> Counter:
     return steps
 
 
+@pytest.mark.timeout(1_800)
 def test_five_hundred_steps_leave_the_rows_that_the_model_expects(fleet, monkeypatch):
     assert run(fleet, monkeypatch, 11, nightly=False)["steps"] >= 500
 

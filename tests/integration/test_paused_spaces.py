@@ -258,7 +258,7 @@ def test_an_amount_far_below_a_cent_is_not_said_to_be_nothing(fleet, docs):
     job = budgeted(fleet, docs, Decimal("4e-7"))
     finish(fleet, spend(fleet, docs, 0.01))
     assert job.status.reason.startswith("$0.0000001 of the budget of $0.0000004 is left")
-    with pytest.raises(BudgetSpent, match=r"spent \$0\.0000003, and its budget is \$0\.0000003\."):
+    with pytest.raises(BudgetSpent, match=r"spent \$0\.0000003 of \$0\.0000003\."):
         job.resume(budget_usd=Decimal("3e-7"))
 
 

@@ -22,7 +22,6 @@ class TcpProxy:
     def __init__(self, host: str, port: int, tls: ssl.SSLContext | None = None) -> None:
         self._target = (host, port)
         self._loop = asyncio.new_event_loop()
-        self._tasks: set[asyncio.Task[None]] = set()
         self._clients: set[asyncio.StreamWriter] = set()
         self._flowing = asyncio.Event()
         self._flowing.set()
@@ -74,18 +73,19 @@ class TcpProxy:
     async def _end(self) -> None:
         self._server.close()
         self._reset()
-        for task in tuple(self._tasks):
+        # Also the loop's own, such as one whose handshake is under way.
+        others = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in others:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*others, return_exceptions=True)
+        # Connections that were broken are closed in the next round.
+        await asyncio.sleep(0)
 
     def _reset(self) -> None:
         for writer in tuple(self._clients):
             _break(writer)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._tasks.add(task)
         self._clients.add(writer)
         upstream = None
         try:
@@ -98,7 +98,6 @@ class TcpProxy:
             return
         finally:
             self._clients.discard(writer)
-            self._tasks.discard(task)
             for end in filter(None, (writer, upstream)):
                 _break(end)
 

@@ -14,8 +14,12 @@ from embedfleet.cli.parameters import parse_where, unicode_text
 from embedfleet.cli.stack import worker_count
 from embedfleet.progress import duration
 from embedfleet_schema.amounts import quantity, volume
+from embedfleet_schema.catalogue.space_lookup import resolve_space
 from embedfleet_schema.errors import BadFilter, NotConfigured, UsageError
+from embedfleet_schema.settings import load_settings
 from embedfleet_workers.cores import cores
+from embedfleet_workers.embedders.tuning import FILE, Tuned, save
+from embedfleet_workers.launch import cpu_processes
 
 # A value with NUL cannot be stored, so its JSON is taken for a word.
 TEXTS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"))
@@ -160,9 +164,14 @@ def test_one_is_not_several():
     ]
 
 
-def test_workers_are_counted_or_one_for_each_core():
+def test_workers_are_counted_or_as_many_as_are_best_here(tmp_path):
     assert [0, 0, 3, 64] == [worker_count(given) for given in (0, "0", "3", "64")]
-    assert cores() == worker_count("auto")
+    assert worker_count("auto") is None
+    settings = load_settings(data=tmp_path)
+    assert cores() == cpu_processes(settings)
+    space = resolve_space("fake/16")
+    save(tmp_path / FILE, space, [Tuned("torch", "float32", 512, 9.0, processes=7)])
+    assert 7 == cpu_processes(settings)
 
 
 @pytest.mark.parametrize("given", ["65", "-1", "2.5", "all", "", "²"])

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from embedfleet_schema.types import Queue
 from embedfleet_workers.cores import cores
 from embedfleet_workers.embedders.loading import check_device
+
+if TYPE_CHECKING:
+    from embedfleet_schema.settings import Settings
 
 Pool = Literal["prefork", "threads", "solo"]
 
@@ -27,8 +30,19 @@ class WorkerPool:
     why: str
 
 
-def pool_for(queue: Queue, concurrency: int | None = None) -> WorkerPool:
-    """The pool for `queue`; a given `concurrency` wins over the machine's.
+def cpu_processes(settings: Settings) -> int:
+    """How many processes embed on this machine's CPU: as many as `embedfleet tune` found best, or
+    one for each core.
+    """
+    from embedfleet_workers.embedders.engine import wanted_of
+    from embedfleet_workers.embedders.tuning import FILE, worker_processes
+
+    return worker_processes(settings.data / FILE, wanted_of(settings)) or cores()
+
+
+def pool_for(queue: Queue, concurrency: int | None, processes: int) -> WorkerPool:
+    """The pool for `queue`; a given `concurrency` wins over the machine's, which on a CPU are
+    so many `processes`.
 
     Raises:
         WorkerStartFailed: the cuda queue on a machine whose torch finds no GPU.
@@ -42,10 +56,10 @@ def pool_for(queue: Queue, concurrency: int | None = None) -> WorkerPool:
         return WorkerPool(
             "threads", concurrency or API_SLOTS, "most time is spent waiting for the network"
         )
-    count = concurrency or cores()
+    count = concurrency or processes
     if count == 1:
         return WorkerPool("solo", 1, "one batch at a time")
-    return WorkerPool("prefork", count, "small models scale by processes, one thread each")
+    return WorkerPool("prefork", count, "a process for each, with its share of the cores")
 
 
 def arguments(queue: Queue, pool: WorkerPool, *, log_level: str) -> list[str]:

@@ -18,24 +18,23 @@ if TYPE_CHECKING:
 MOST_WORKERS = 64
 
 
-def worker_count(given: object) -> int:
-    """A number, or one for each core: small models scale by processes."""
-    from embedfleet_workers.cores import cores
-
+def worker_count(given: object) -> int | None:
+    """A number, or None for what is best here."""
     if given == "auto":
-        return min(cores(), MOST_WORKERS)
+        return None
     if str(given).isdecimal() and int(str(given)) <= MOST_WORKERS:
         return int(str(given))
     raise typer.BadParameter(f"{given!r} is neither auto nor a number from 0 to {MOST_WORKERS}.")
 
 
 Workers = Annotated[
-    int,
+    int | None,
     typer.Option(
         "--workers",
         parser=worker_count,
         metavar="NUMBER|auto",
-        help="Also start this many cpu workers; auto: one for each core.",
+        help="Also start this many cpu workers; auto: as many as tune found best, or one for each "
+        "core.",
     ),
 ]
 Roles = Annotated[
@@ -68,8 +67,11 @@ def up(
     from embedfleet.progress import activity, command
     from embedfleet_schema.addresses import redacted
     from embedfleet_schema.database import Database
+    from embedfleet_workers.launch import cpu_processes
 
     settings = session(context).settings()
+    if workers is None:
+        workers = min(cpu_processes(settings), MOST_WORKERS)
     endpoints = ready(settings.data, on_step=note)
     pids: list[int] = []
     if workers:

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from embedfleet.cli.output import note, print_json, say, table, terminal
 from embedfleet.cli.parameters import Json
 from embedfleet.cli.session import session
+from embedfleet_schema.amounts import quantity
 from embedfleet_schema.errors import UsageError
+
+if TYPE_CHECKING:
+    from embedfleet_workers.embedders.tuning import Tuned
 
 Model = Annotated[str, typer.Argument(metavar="MODEL", help="A local model.")]
 Seconds = Annotated[float, typer.Option(min=0, max=600, help="How long to measure each way.")]
@@ -26,7 +30,7 @@ def tune(
     seconds: Seconds = 3.0,
     json: Json = False,
 ) -> None:
-    """Measure which engine, precision and pack size is quickest for a model on this CPU.
+    """Measure how a model is quickest on this CPU: engine, precision, pack size and processes.
 
     It takes about a minute with a small model and uses all cores. Workers and searches on this
     machine take what it finds from their next start on, where the settings leave it open.
@@ -46,7 +50,7 @@ def tune(
         wanted = wanted_of(settings, space.revision)
         for each in tried(space, find_model(space.model), wanted, seconds=seconds):
             found.append(each)
-            show(f"{each.engine}, {each.precision}: {each.chunks_per_s:,.1f} chunks/s")
+            show(f"{_way(each)}: {each.chunks_per_s:,.1f} chunks/s")
     if not found:
         raise UsageError(
             reason=f"{space.name} does not run here with EMBEDFLEET_ENGINE={settings.engine} and "
@@ -57,10 +61,23 @@ def tune(
         print_json({"model": space.name, "best": asdict(best), "measured": found})
         return
     rows = [
-        [each.engine, each.precision, f"{each.padded_tokens:,}", f"{each.chunks_per_s:,.1f}"]
+        [
+            each.engine,
+            each.precision,
+            str(each.processes),
+            f"{each.padded_tokens:,}",
+            f"{each.chunks_per_s:,.1f}",
+        ]
         for each in sorted(found, key=lambda each: -each.chunks_per_s)
     ]
-    columns = ["engine", "precision", "#tokens of a pack", "#chunks/s"]
+    columns = ["engine", "precision", "#processes", "#tokens of a pack", "#chunks/s"]
     terminal().print(table(columns, rows, title=f"{space.name} on this machine"))
-    say(f"Kept for workers of this machine: {best.engine}, {best.precision}")
+    say(f"Kept for workers of this machine: {_way(best)}")
     note("They take it when they start.")
+
+
+def _way(tuned: Tuned) -> str:
+    processes = quantity(tuned.processes or 1, "process", "processes")
+    return (
+        f"{tuned.engine}, {tuned.precision}, {processes}, packs of {tuned.padded_tokens:,} tokens"
+    )

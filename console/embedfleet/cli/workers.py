@@ -46,7 +46,7 @@ def worker(
 
     settings = session(context).ready()
     _check(settings)
-    chosen = launch.pool_for(queue, concurrency)
+    chosen = launch.pool_for(queue, concurrency, launch.cpu_processes(settings))
     if pool is not None and pool != chosen.pool:
         slots = 1 if pool == "solo" else chosen.concurrency
         chosen = replace(chosen, pool=pool, concurrency=slots, why="as you asked")
