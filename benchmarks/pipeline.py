@@ -2,17 +2,21 @@
 
 Documents of eight chunks are enqueued while two worker processes are frozen, then these are let go.
 Prints chunks/s and the microseconds of processor time that producer, PostgreSQL and workers spend
-on a chunk, and compares the rate with one connection that copies the same rows into a bare table.
+on a chunk, and compares the rate with one connection that copies the same rows into a bare table,
+and with `add_texts` of LangChain where an interpreter is named that has langchain-postgres.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import random
 import statistics
+import subprocess
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import NamedTuple
 
 import psutil
@@ -27,6 +31,8 @@ MODEL = "fake/384"
 WORDS_PER_CHUNK = 107
 CHUNKS_PER_DOCUMENT = 8
 WARM_UP = 2_000
+# It takes as long for each of many as for each of few.
+RIVAL_CHUNKS = 4_000
 
 
 class Spent(NamedTuple):
@@ -135,8 +141,23 @@ def copied(fleet: ef.Fleet, texts: Sequence[str]) -> float:
     return len(texts) / seconds
 
 
+def with_langchain(python: str, fleet: ef.Fleet, texts: Sequence[str]) -> dict[str, float]:
+    """Rows per second of each of its stores."""
+    script = Path(__file__).with_name("_langchain_rival.py")
+    printed = subprocess.run(
+        [python, script, fleet.settings.database],
+        input=json.dumps(texts),
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+    ).stdout
+    pairs = [line.split() for line in printed.splitlines()]
+    return {name: len(texts) / float(seconds) for name, seconds in pairs}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--langchain", metavar="PYTHON", help="an interpreter that has it")
     parser.add_argument("--chunks", type=int, default=40_000)
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
@@ -162,6 +183,10 @@ def main() -> None:
                 f"{sum(parts) / count * 1e6:.1f} us",
                 flush=True,
             )
+            if options.langchain:
+                rivals = with_langchain(options.langchain, fleet, texts[:RIVAL_CHUNKS])
+                for name, other in rivals.items():
+                    print(f"  {name} {other:,.0f} rows/s, whole system / this {rate / other:.1f}")
         print(f"whole system / bare copy: median {statistics.median(ratios):.3f}")
 
 
