@@ -7,15 +7,14 @@ import sys
 import time
 from urllib.parse import urlsplit
 
-from langchain_core.embeddings import Embeddings
 from langchain_postgres import PGEngine, PGVector, PGVectorStore
 
 DIMENSIONS = 384
 VECTOR = [0.05] * DIMENSIONS
 
 
-class Nothing(Embeddings):
-    """The same vector for every text."""
+class Nothing:
+    """The same vector for every text; an `Embeddings` of LangChain by its methods."""
 
     def embed_documents(self, texts: list[str]) -> list[list[float]]:
         return [VECTOR] * len(texts)

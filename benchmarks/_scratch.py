@@ -10,9 +10,11 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
+
+import psutil
 
 import embedfleet as ef
 from embedfleet.stack import down
@@ -67,3 +69,18 @@ def machine() -> str:
         f"{len(names)} x {names[0] if names else platform.machine()}, {memory:.0f} GiB, "
         f"Python {platform.python_version()}"
     )
+
+
+def processor_s(fleet: ef.Fleet) -> float:
+    """Of this process, of the workers that it started, and of the servers in the data folder."""
+    own = psutil.Process()
+    found = {own, *own.children(recursive=True)}
+    for process in psutil.process_iter():
+        with suppress(psutil.Error):
+            if Path(process.cwd()).is_relative_to(fleet.settings.data):
+                found.add(process)
+    times = []
+    for process in found:
+        with suppress(psutil.Error):
+            times.append(process.cpu_times())
+    return float(sum(each.user + each.system for each in times))

@@ -15,15 +15,13 @@ import re
 import statistics
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import suppress
 from pathlib import Path
 
-import psutil
 import psycopg
 from pgvector.psycopg import register_vector
 
 import embedfleet as ef
-from _scratch import machine, scratch_fleet, workers
+from _scratch import machine, processor_s, scratch_fleet, workers
 from embedfleet.stdlib_docs import documents
 from embedfleet_schema.types import Precision
 from embedfleet_workers.embedders import load_embedder
@@ -57,21 +55,6 @@ def by_hand(fleet: ef.Fleet, dimensions: int, embed: Embed) -> Callable[[list[st
             conn.cursor().executemany("INSERT INTO items VALUES (%s, %s)", rows)
 
     return run
-
-
-def processor_s(fleet: ef.Fleet) -> float:
-    """Of this process, of the workers that it started, and of the servers in the data folder."""
-    own = psutil.Process()
-    found = {own, *own.children(recursive=True)}
-    for process in psutil.process_iter():
-        with suppress(psutil.Error):
-            if Path(process.cwd()).is_relative_to(fleet.settings.data):
-                found.add(process)
-    times = []
-    for process in found:
-        with suppress(psutil.Error):
-            times.append(process.cpu_times())
-    return float(sum(each.user + each.system for each in times))
 
 
 def sample(fleet: ef.Fleet, model: str, count: int) -> list[str]:

@@ -1,4 +1,5 @@
-"""What a collection costs as it grows: chunks/s, bytes of the write-ahead log and of disk for each.
+"""What a collection costs as it grows: chunks/s, and for each chunk the processor's time and the
+bytes of the write-ahead log and of disk.
 
 Ready-made short chunks, the fake model, a producer and a worker in this process. The log is looked
 at right after a checkpoint, when PostgreSQL writes each page whole that is touched, and later.
@@ -13,7 +14,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import embedfleet as ef
-from _scratch import machine, scratch_fleet
+from _scratch import machine, processor_s, scratch_fleet
 from embedfleet_workers.runtime import Launch, Runtime
 from producer_rate import WORDS
 
@@ -45,16 +46,21 @@ class Growth:
     def close(self) -> None:
         self._worker.stop()
 
-    def grow(self, chunks: int) -> tuple[float, float]:
-        """Add chunks; returns chunks per second, and bytes of the log per chunk."""
+    def grow(self, chunks: int) -> str:
+        """Add chunks; returns what they cost."""
         before, started = self._ask("SELECT pg_current_wal_lsn()"), time.monotonic()
+        spent = processor_s(self.fleet)
         self.docs.enqueue(documents(self.chunks, chunks))
         while self._worker.run_one("cpu") != "idle":
             pass
         seconds = time.monotonic() - started
         self.chunks += chunks
         written = self._ask("SELECT pg_wal_lsn_diff(pg_current_wal_lsn(), %s)", before)
-        return chunks / seconds, float(written) / chunks
+        each_us = (processor_s(self.fleet) - spent) / chunks * 1e6
+        return (
+            f"{chunks / seconds:6,.0f} chunks/s, {each_us:5.1f} us of processor and "
+            f"{float(written) / chunks:6,.0f} B of log each"
+        )
 
     def checkpoint(self) -> None:
         self._ask("CHECKPOINT")
@@ -87,16 +93,15 @@ def main() -> None:
     with scratch_fleet(batch_tokens_cpu=16_384) as fleet:
         growth = Growth(fleet, filter_index=not given.no_filter_index)
         growth.grow(100_000 - 5 * STEP)
-        rate, log = growth.grow(5 * STEP)
-        print(f"at {growth.chunks:>9,} chunks: {rate:6,.0f} chunks/s, {log:6,.0f} B of log each")
+        cost = growth.grow(5 * STEP)
+        print(f"at {growth.chunks:>9,} chunks: {cost}", flush=True)
         while growth.chunks < most:
             growth.grow(min(200_000, most - growth.chunks))
         growth.checkpoint()
-        rate, log = growth.grow(STEP)
-        print(f"after a checkpoint:  {rate:6,.0f} chunks/s, {log:6,.0f} B of log each")
+        print(f"after a checkpoint:  {growth.grow(STEP)}")
         growth.grow(15 * STEP)
-        rate, log = growth.grow(5 * STEP)
-        print(f"at {growth.chunks:>9,} chunks: {rate:6,.0f} chunks/s, {log:6,.0f} B of log each")
+        cost = growth.grow(5 * STEP)
+        print(f"at {growth.chunks:>9,} chunks: {cost}")
         print(f"on disk: {growth.bytes_on_disk() / growth.chunks:,.0f} B per chunk")
         growth.close()
 
