@@ -9,7 +9,13 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from embedfleet_producer.readers.cells import BadKey, key_text, metadata_object, text_of
+from embedfleet_producer.readers.cells import (
+    BadKey,
+    is_missing,
+    key_text,
+    metadata_object,
+    text_of,
+)
 from embedfleet_producer.readers.columns import (
     KEY_COLUMNS,
     METADATA_COLUMN,
@@ -106,10 +112,13 @@ class EmbeddedRows(Rows):
     def verdict(self, row: Row, number: int | None) -> Verdict:
         layout = self._columns(list(row))
         place = self.place(number)
+        given = row.get(layout.key or "")
+        if is_missing(given):
+            return Rejection(place, "BAD_KEY", f"{layout.key or 'the key'} is empty")
         try:
-            key = self.options.key_prefix + key_text(row.get(layout.key or ""))
+            key = self.options.key_prefix + key_text(given)
         except BadKey as bad:
-            return Rejection(place, "BAD_KEY", f"{layout.key or 'the key'}: {bad}")
+            return Rejection(place, "BAD_KEY", f"{layout.key} is not a key: {bad}")
         taken = _Cells(row, layout)
         metadata = self._kept(row, layout, taken.metadata)
         self._tally.document("text", layout.key or "", metadata)
