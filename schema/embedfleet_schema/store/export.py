@@ -66,5 +66,5 @@ def _pages(
         with conn.cursor(name="embedfleet_export") as cursor:
             cursor.execute(page, values, binary=True)
             while rows := cursor.fetchmany(ROWS):
-                yield [ExportedChunk(*row[:-1], received(row[-1], storage)) for row in rows]
+                yield [ExportedChunk._make((*row[:-1], received(row[-1], storage))) for row in rows]
         values["after"] = last[0]
