@@ -3,6 +3,7 @@
 import csv
 import errno
 import json
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -448,3 +449,71 @@ def test_the_commands_say_what_moved(command, fleet, worker, tmp_path):
     assert "OTHER_MODEL" in answer.out
     answer = command("import", path, "--collection", "other", "--model", MODEL)
     assert (2, True) == (answer.code, "cannot be compared" in answer.err)
+
+
+NUMBERS = {"halffloat": "float16", "float": "float32", "double": "float64", "int8": "int8"}
+
+
+@pytest.mark.parametrize("number", NUMBERS)
+@pytest.mark.parametrize("kind", ["list", "large_list", "fixed_size_list"])
+def test_parquet_may_hold_vectors_of_any_numbers_in_any_list(number, kind, docs, tmp_path):
+    import pyarrow as pa
+
+    of = {
+        "list": pa.list_,
+        "large_list": pa.large_list,
+        "fixed_size_list": lambda each: pa.list_(each, 16),
+    }[kind](pa.from_numpy_dtype(NUMBERS[number]))
+    vectors = [np.asarray(unit(n), NUMBERS[number]) if n != 1 else None for n in range(4)]
+    table = pa.table(
+        {
+            "id": ["v0", "none", "v2", "v3"],
+            "text": ["zero", "one", "two", "three"],
+            "embedding": pa.array(vectors, of),
+        }
+    )
+    pq.write_table(table, tmp_path / "rows.parquet")
+    done = docs.import_vectors(tmp_path / "rows.parquet", model=MODEL).enqueued
+    assert [("none", "BAD_VECTOR")] == [(each.key, each.code) for each in done.rejections]
+    for n in (0, 2, 3):
+        (hit,) = docs.search(unit(n), k=1)
+        assert (f"v{n}", 1.0) == (hit.document, hit.score)
+
+
+def test_two_imports_and_workers_at_once_agree(fleet, worker, tmp_path):
+    source = fleet.collection("source", model=MODEL, reuse="none")
+    source.enqueue(ef.Document(f"d{n}", chunks=[f"text {n}", f"text {n // 2}"]) for n in range(150))
+    drain(worker())
+    source.export(tmp_path / "docs.parquet")
+    docs = fleet.collection("docs", model=MODEL, reuse="none")
+    docs.enqueue(ef.Document(f"own {n}", f"text {n}") for n in range(150))
+    workers = [worker() for _ in range(2)]
+    with ThreadPoolExecutor(4) as pool:
+        imports = [pool.submit(docs.import_vectors, tmp_path / "docs.parquet") for _ in range(2)]
+        drained = [pool.submit(drain, each) for each in workers]
+        jobs = [each.result() for each in imports]
+        assert all(each.result() is not None for each in drained)
+    drain(workers[0])
+    assert {0} == {job.enqueued.rejected for job in jobs}
+    assert docs.audit().clean
+    counts = docs.counts()
+    assert (300, 300, 150) == (counts.documents, counts.live_documents, counts.vectors)
+    own = docs.search("text 7", k=3, where={"document": {"prefix": "d"}})
+    assert [hit.score for hit in source.search("text 7", k=3)] == [hit.score for hit in own]
+
+
+def test_an_import_that_is_interrupted_leaves_whole_documents(fleet, worker, tmp_path):
+    docs = filled(fleet, worker)
+    docs.export(tmp_path / "docs.jsonl")
+    copy = fleet.collection("copy", model=MODEL, reuse="none")
+
+    def interrupt(counts):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        copy.import_vectors(tmp_path / "docs.jsonl", on_window=interrupt)
+    assert "interrupted" == fleet.jobs()[0].status.state
+    assert copy.audit().clean
+    assert all(each.live for each in copy.documents())
+    done = copy.import_vectors(tmp_path / "docs.jsonl").enqueued
+    assert (5, 0) == (done.documents + done.unchanged, done.batches)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -169,7 +171,7 @@ def import_vectors(
     options = columns.options()
     with session(context).fleet() as fleet:
         target = fleet.collection(collection, model)
-        with enqueue_progress() as show:
+        with enqueue_progress() as show, _stays():
             job = target.import_vectors(
                 file,
                 model=model,
@@ -195,6 +197,16 @@ def import_vectors(
         raise typer.Exit(nothing.exit_code)
     if done.rejected:
         note(f"See what was rejected: embedfleet failures {collection}")
+
+
+@contextmanager
+def _stays() -> Iterator[None]:
+    """Whoever leaves with Ctrl-C is told what becomes of the part that was read."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        note("What is stored so far stays. Import again to store the rest")
+        raise
 
 
 def _report(done: Enqueued) -> None:
