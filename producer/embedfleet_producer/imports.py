@@ -86,6 +86,10 @@ class Imports:
         if other := self._other_model(row):
             group.refuse("OTHER_MODEL", f"{_named(row.row)}: {other}")
             return
+        if not row.vector:
+            reason = "it has no vector; if that lies in a .npy file, import that file"
+            group.refuse("BAD_VECTOR", f"{_named(row.row)}: {reason}")
+            return
         vector = row.numbers
         if vector.shape != (self._space.dimensions,):
             wanted = self._space.dimensions

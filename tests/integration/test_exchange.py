@@ -403,6 +403,8 @@ def test_a_matrix_and_its_rows_belong_together(fleet, worker, tmp_path):
     docs = filled(fleet, worker)
     docs.export(tmp_path / "docs.npy")
     rows = tmp_path / "docs.jsonl"
+    refused = docs.import_vectors(rows).enqueued.rejections
+    assert all("import that file" in each.reason for each in refused)
     lines = rows.read_text().splitlines(keepends=True)
     rows.write_text("".join(lines[:-1]))
     with pytest.raises(ImportRefused, match=r"and docs\.jsonl"):
