@@ -2,6 +2,7 @@
 
 import csv
 import errno
+import gzip
 import json
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -519,3 +520,38 @@ def test_an_import_that_is_interrupted_leaves_whole_documents(fleet, worker, tmp
     assert all(each.live for each in copy.documents())
     done = copy.import_vectors(tmp_path / "docs.jsonl").enqueued
     assert (5, 0) == (done.documents + done.unchanged, done.batches)
+
+
+def test_folders_packed_files_and_tables_with_tabs_are_read_as_by_enqueue(docs, tmp_path):
+    folder = tmp_path / "shards"
+    folder.mkdir()
+    save(folder / "a.jsonl", [CHROMA | {"id": "a"}])
+    with gzip.open(folder / "b.jsonl.gz", "wt") as file:
+        file.write(json.dumps(CHROMA | {"id": "b"}))
+    cells = ["c", "a text", json.dumps(unit(0)), '{"lang": "en"}']
+    with (folder / "c.tsv").open("w", newline="") as file:
+        writer = csv.writer(file, delimiter="\t")
+        writer.writerows([["id", "text", "embedding", "metadata"], cells])
+    (folder / "d.json").write_text(json.dumps([CHROMA | {"id": "d"}]))
+    (folder / "e.txt").write_text("no vector")
+    done = docs.import_vectors(folder, model=MODEL).enqueued
+    assert [("e.txt", "MISSING_VECTOR")] == [(each.key, each.code) for each in done.rejections]
+    hits = docs.search(unit(0))
+    assert {"a", "b", "c", "d"} == {hit.document for hit in hits}
+    assert [{"lang": "en"}] * 4 == [hit.metadata for hit in hits]
+
+
+def test_the_same_keys_in_two_collections_of_files_can_be_told_apart(docs, tmp_path):
+    path = save(tmp_path / "rows.jsonl", [CHROMA])
+    for prefix in ("one/", "two/"):
+        options = ef.ReadOptions(key_prefix=prefix, source=prefix)
+        docs.import_vectors(path, model=MODEL, options=options)
+    assert [("one/x1", "one/"), ("two/x1", "two/")] == [
+        (each.key, each.source) for each in docs.documents()
+    ]
+    changed = save(tmp_path / "rows.jsonl", [CHROMA | {"document": "another"}])
+    options = ef.ReadOptions(key_prefix="one/", source="three")
+    done = docs.import_vectors(changed, model=MODEL, options=options).enqueued
+    assert ["KEY_TAKEN"] == [each.code for each in done.rejections]
+    done = docs.import_vectors(changed, model=MODEL, options=options, replace=True).enqueued
+    assert 1 == done.documents

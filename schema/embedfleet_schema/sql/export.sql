@@ -4,7 +4,8 @@ SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY;
 
 -- name: page
 -- The chunks that the view shows of the next documents, by key. A page of documents at a time: to sort
--- all chunks with their vectors would take as much disk again.
+-- all chunks with their vectors would take as much disk again. OFFSET 0 makes each be looked up: a
+-- planner that takes a page for many might read whole tables for it.
 WITH page AS MATERIALIZED (
     SELECT id, key, live_version, live_kept
     FROM embedfleet.{documents}
@@ -15,9 +16,18 @@ WITH page AS MATERIALIZED (
 SELECT d.key, c.position, c.start_offset, c.end_offset, t.content, c.metadata::text,
     count(*) OVER (PARTITION BY d.key) AS chunks, {send}(v.embedding) AS vector
 FROM page AS d
-JOIN embedfleet.{chunks} AS c ON c.document_id = d.id AND {in_live}
-JOIN embedfleet.{texts} AS t ON t.id = c.text_id
-JOIN embedfleet.{vectors} AS v ON v.text_id = c.text_id
+CROSS JOIN LATERAL (
+    SELECT c.position, c.start_offset, c.end_offset, c.text_id, c.metadata
+    FROM embedfleet.{chunks} AS c
+    WHERE c.document_id = d.id AND {in_live}
+    OFFSET 0
+) AS c
+CROSS JOIN LATERAL (
+    SELECT content FROM embedfleet.{texts} WHERE id = c.text_id OFFSET 0
+) AS t
+CROSS JOIN LATERAL (
+    SELECT embedding FROM embedfleet.{vectors} WHERE text_id = c.text_id OFFSET 0
+) AS v
 ORDER BY d.key, c.position;
 
 -- name: last
