@@ -22,7 +22,7 @@ from embedfleet_schema.types import CollectionInfo
 
 VECTOR = "vector"
 # Of a Parquet file's row group, which is in memory at once.
-GROUP_ROWS, GROUP_BYTES = 16_384, 32_000_000
+GROUP_ROWS, GROUP_BYTES = 16_384, 8_000_000
 
 
 class Writer(ABC):
