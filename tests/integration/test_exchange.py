@@ -555,3 +555,21 @@ def test_the_same_keys_in_two_collections_of_files_can_be_told_apart(docs, tmp_p
     assert ["KEY_TAKEN"] == [each.code for each in done.rejections]
     done = docs.import_vectors(changed, model=MODEL, options=options, replace=True).enqueued
     assert 1 == done.documents
+
+
+def test_the_command_exposes_a_collection_and_takes_it_back(command, docs):
+    answer = command("collection", "expose", "docs", "--as", "llamaindex")
+    assert (0, "llamaindex may read embedfleet.data_docs\n") == (answer.code, answer.out)
+    answer = command("collection", "expose", "docs", "--json")
+    assert {"name": "docs", "view": "embedfleet.data_docs"} == answer.json
+    answer = command("collection", "expose", "docs", "--remove")
+    assert "docs is not exposed any more\n" == answer.out
+    answer = command("collection", "expose", "docs", "--remove", "--json")
+    assert {"name": "docs", "dropped": False} == answer.json
+
+
+def test_the_command_says_what_it_wrote_as_json(command, docs, tmp_path):
+    answer = command("export", "docs", "--output", tmp_path / "docs", "--format", "csv", "--json")
+    assert {"files": [str(tmp_path / "docs")], "documents": 0, "chunks": 0} == answer.json
+    answer = command("export", "docs", "-o", tmp_path / "no" / "docs.csv")
+    assert (2, True) == (answer.code, "there is no folder" in answer.err)

@@ -100,3 +100,53 @@ def test_psql_alone_finds_what_is_like_a_document(handbook):
     hits = handbook.search(of_document(handbook, KEY), k=10, where={"lang": "en"})
     rows = [line.split("|")[:2] for line in done.stdout.splitlines()]
     assert [[hit.document, str(hit.position)] for hit in hits] == rows
+
+
+RETRIEVERS = {
+    "langchain": """
+import sys
+import embedfleet as ef
+from embedfleet.integrations.langchain import EmbedfleetRetriever
+with ef.connect() as fleet:
+    docs = fleet.collection("handbook")
+    hybrid = EmbedfleetRetriever(collection=docs, k=7, hybrid=True)
+    near = EmbedfleetRetriever(collection=docs, min_score=0.2)
+    for retriever in (hybrid, near):
+        print(*(each.id for each in retriever.invoke(sys.argv[1])))
+""",
+    "llamaindex": """
+import sys
+import embedfleet as ef
+from embedfleet.integrations.llamaindex import EmbedfleetRetriever
+with ef.connect() as fleet:
+    docs = fleet.collection("handbook")
+    hybrid = EmbedfleetRetriever(docs, k=7, hybrid=True)
+    near = EmbedfleetRetriever(docs, min_score=0.2)
+    for retriever in (hybrid, near):
+        print(*(each.node.node_id for each in retriever.retrieve(sys.argv[1])))
+""",
+}
+
+
+@pytest.mark.parametrize("library", RETRIEVERS)
+def test_a_retriever_takes_what_a_search_takes(library, handbook, library_example, tmp_path):
+    (tmp_path / "ask.py").write_text(RETRIEVERS[library])
+    question = "text 7"
+    hybrid, near = library_example(library, tmp_path / "ask.py", question).split("\n")[:2]
+    assert [hit.id for hit in handbook.hybrid_search(question, k=7)] == [*map(int, hybrid.split())]
+    wanted = [hit.id for hit in handbook.search(question, k=10, min_score=0.2)]
+    assert 0 < len(wanted) < 120
+    assert wanted == [*map(int, near.split())]
+
+
+@pytest.mark.parametrize("library", RETRIEVERS)
+def test_without_the_library_its_extra_is_named(library, library_example, tmp_path):
+    code = f"""
+import embedfleet as ef
+try:
+    import embedfleet.integrations.{library}
+except ef.errors.ExtraMissing as error:
+    print(error)
+"""
+    (tmp_path / "ask.py").write_text(code)
+    assert f"embedfleet[{library}]" in library_example("sqlalchemy", tmp_path / "ask.py")
