@@ -9,8 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedfleet_producer.embedded_chunks import EmbeddedChunk
+from embedfleet_producer.placeholders import PlaceholderChunk
 from embedfleet_producer.readers.embedded_row import EmbeddedRow
 from embedfleet_producer.readers.matrix import MatrixFile
+from embedfleet_producer.validation import checked
+from embedfleet_producer.visible_text import has_text
 from embedfleet_schema.exchange_errors import ModelUnstated
 from embedfleet_schema.types import Chunk, Document, Rejection, Space
 from embedfleet_schema.vector_checks import faults
@@ -101,8 +104,15 @@ class Imports:
         if group.size > MOST_BYTES:
             group.refuse("TOO_LONG", f"its rows have more than {MOST_BYTES:,} bytes")
             return
-        group.chunks.append(EmbeddedChunk(text, row.start, row.end, row.metadata, vector))
-        group.vectors.append(vector)
+        chunk = EmbeddedChunk(text, row.start, row.end, row.metadata, vector)
+        faulty = checked(chunk)
+        if isinstance(faulty, PlaceholderChunk):
+            group.refuse(faulty.code, f"{_named(row.row)}: {faulty.reason}")
+        elif not has_text(text):
+            group.refuse("MISSING_TEXT", f"{_named(row.row)}: there is no visible text")
+        else:
+            group.chunks.append(chunk)
+            group.vectors.append(vector)
 
     def _other_model(self, row: EmbeddedRow) -> str | None:
         """Why the vector of a row does not belong here, as far as the row says."""

@@ -573,3 +573,26 @@ def test_the_command_says_what_it_wrote_as_json(command, docs, tmp_path):
     assert {"files": [str(tmp_path / "docs")], "documents": 0, "chunks": 0} == answer.json
     answer = command("export", "docs", "-o", tmp_path / "no" / "docs.csv")
     assert (2, True) == (answer.code, "there is no folder" in answer.err)
+
+
+def test_a_chunk_that_cannot_be_stored_refuses_its_document(docs, tmp_path):
+    row = {"document": "a", "position": 0, "text": "fine", "vector": unit(0)}
+    rows = [row, row | {"text": "not\0fine"}, row | {"document": "b"}]
+    done = docs.import_vectors(save(tmp_path / "rows.jsonl", rows), model=MODEL).enqueued
+    assert [("a", "NUL_BYTE")] == [(each.key, each.code) for each in done.rejections]
+    assert done.rejections[0].reason.startswith("row 2: ")
+    assert ["b"] == [each.key for each in docs.documents()]
+
+
+def test_a_small_file_with_an_enormous_vector_is_refused_at_its_row(docs, tmp_path):
+    import pyarrow as pa
+
+    enormous = np.zeros(20_000_000, dtype=np.float32)
+    vectors = pa.array([np.asarray(unit(0), np.float32), enormous], pa.list_(pa.float32()))
+    table = pa.table({"id": ["a", "b"], "text": ["one", "two"], "embedding": vectors})
+    pq.write_table(table, tmp_path / "rows.parquet", compression="zstd")
+    assert (tmp_path / "rows.parquet").stat().st_size < 1_000_000
+    done = docs.import_vectors(tmp_path / "rows.parquet", model=MODEL).enqueued
+    assert [("b", "BAD_VECTOR")] == [(each.key, each.code) for each in done.rejections]
+    assert "more than 16,000 dimensions" in done.rejections[0].reason
+    assert 1 == done.documents

@@ -157,6 +157,13 @@ def test_columns_can_be_named():
         ({"id": ["a"], "embedding": UNIT, "text": "t"}, "BAD_KEY"),
         ({"id": "a", "embedding": UNIT, "text": "t", "metadata": "no"}, "BAD_METADATA"),
         ({"id": "a", "embedding": UNIT, "text": "t", "metadata": [1]}, "BAD_METADATA"),
+        ({"id": "a", "embedding": UNIT, "text": "t\0"}, "NUL_BYTE"),
+        ({"id": "a", "embedding": UNIT, "text": "\u200b"}, "MISSING_TEXT"),
+        ({"id": "a", "embedding": [0.5] * 16_001, "text": "t"}, "BAD_VECTOR"),
+        (
+            {"document": "a", "position": 0, "text": "t", "vector": UNIT, "start": 5, "end": 4},
+            "BAD_OFFSETS",
+        ),
     ],
 )
 def test_what_a_row_lacks_has_a_code(row, code):

@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 from embedfleet_producer.readers.json_structure import MAX_VALUES, has_too_many_values
 from embedfleet_schema.types import Document
 
+# The most that pgvector stores.
+MAX_DIMENSIONS = 16_000
 # As vectors lie in a row on its way: float32, the least byte first.
 _FLOATS = np.dtype("<f4")
 
@@ -56,6 +58,7 @@ def packed(value: object) -> str:
     if isinstance(value, str):
         value = _listed(value)
     if isinstance(value, bytes):
+        _check_length(len(value) // _FLOATS.itemsize)
         return base64.b64encode(value).decode()
     if value is None:
         raise BadVector("it has no vector")
@@ -63,6 +66,7 @@ def packed(value: object) -> str:
         raise BadVector(f"the vector is {type(value).__name__}, not a list of numbers")
     if not value:
         raise BadVector("the vector is empty")
+    _check_length(len(value))
     if not all(type(each) is float or type(each) is int for each in value):
         raise BadVector("the vector holds something that is not a number")
     try:
@@ -71,6 +75,11 @@ def packed(value: object) -> str:
         raise BadVector("the vector holds a number that is out of range") from None
     with np.errstate(over="ignore"):
         return base64.b64encode(wide.astype(_FLOATS).tobytes()).decode()
+
+
+def _check_length(dimensions: int) -> None:
+    if dimensions > MAX_DIMENSIONS:
+        raise BadVector(f"the vector has more than {MAX_DIMENSIONS:,} dimensions")
 
 
 def _listed(text: str) -> Any:  # noqa: ANN401 - what JSON can say

@@ -10,6 +10,7 @@ from typing import Self
 import numpy as np
 from numpy.lib import format as npy
 
+from embedfleet_producer.readers.embedded_row import MAX_DIMENSIONS
 from embedfleet_producer.readers.rejections import os_reason, short_reason
 from embedfleet_schema.exchange_errors import ImportRefused
 
@@ -69,6 +70,7 @@ class MatrixFile:
             reason = f"it is no .npy file: {short_reason(error)}"
             raise ImportRefused(path=self._path, reason=reason) from error
         is_matrix = len(shape) == 2 and not is_fortran  # noqa: PLR2004
+        is_matrix = is_matrix and shape[1] <= MAX_DIMENSIONS
         if not is_matrix or dtype.kind not in _KINDS or dtype.hasobject:
             reason = f"it holds {dtype} of shape {shape}, not rows of floating-point numbers"
             raise ImportRefused(path=self._path, reason=reason)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from embedfleet_producer.readers.cells import LONGEST_NUMBERS, Unreadable
 from embedfleet_producer.readers.columns import Layout
+from embedfleet_producer.readers.embedded_row import MAX_DIMENSIONS
 from embedfleet_producer.readers.rejections import FileRejected, Verdict, short_reason
 from embedfleet_producer.readers.rows import Row, Rows
 from embedfleet_schema.errors import ExtraMissing
@@ -157,7 +158,9 @@ def _packed(column: pa.Array) -> pa.Array:
     begin = 0
     for length in lengths:
         end = begin + 4 * (length or 0)
-        cells.append(None if length is None else numbers[begin:end])
+        # Enough of a vector that is too long to see that it is.
+        kept = min(end, begin + 4 * (MAX_DIMENSIONS + 1))
+        cells.append(None if length is None else numbers[begin:kept])
         begin = end
     return pa.array(cells, pa.large_binary())
 
