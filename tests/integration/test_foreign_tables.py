@@ -81,6 +81,14 @@ def test_a_collection_of_langchains_former_store(docs, other_url):
     assert (0, 2, 0) == (again.documents, again.unchanged, again.imported)
 
 
+def test_the_table_that_langchain_made_before_it_had_a_package_of_its_own(docs, other_url):
+    with psycopg.connect(other_url) as conn:
+        conn.execute("ALTER TABLE langchain_pg_embedding RENAME id TO uuid")
+    done = docs.import_vectors(other_url, model=MODEL, stored_collection="two").enqueued
+    assert (1, 0) == (done.documents, done.rejected)
+    assert ["c"] == [each.key for each in docs.documents()]
+
+
 def test_the_collection_has_to_be_named_where_there_are_several(docs, other_url):
     for name in (None, "three"):
         with pytest.raises(ImportRefused, match="name one of its collections: one, two"):

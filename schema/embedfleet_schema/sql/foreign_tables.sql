@@ -14,18 +14,17 @@ ORDER BY a.attnum;
 SELECT name FROM {collections} ORDER BY name;
 
 -- name: langchain
--- LangChain's former store (PGVector): a collection by its name.
-SELECT e.id::text AS id, e.document AS text, e.cmetadata::text AS metadata, e.embedding::text AS vector
+-- LangChain's former store (PGVector): a collection by its name. Here and below in no order: to sort all
+-- rows with their vectors would take as much disk again.
+SELECT e.{key}::text AS id, e.document AS text, e.cmetadata::text AS metadata, e.embedding::text AS vector
 FROM {embeddings} AS e
 JOIN {collections} AS c ON c.uuid = e.collection_id
-WHERE c.name = %(name)s
-ORDER BY e.id;
+WHERE c.name = %(name)s;
 
 -- name: table
 -- A table with a row for each text: LlamaIndex's, and LangChain's newer store (PGVectorStore).
 SELECT {key}::text AS id, {text} AS text, {metadata}::text AS metadata, {vector}::text AS vector
-FROM {table}
-ORDER BY {key};
+FROM {table};
 
 -- name: with_columns
 -- A part of `table`: metadata that have columns of their own go along.

@@ -72,7 +72,9 @@ def _statement(
     name = sql.Identifier(schema, table)
     columns = _columns(conn, name)
     if not columns:
-        raise ImportRefused(path=place, reason="there is no such table")
+        raise ImportRefused(
+            path=place, reason="there is no such table; --table and --schema name it"
+        )
     if table == EMBEDDINGS:
         parts = {"embeddings": name, "collections": sql.Identifier(schema, COLLECTIONS)}
         known = [found for (found,) in conn.execute(_SQL["langchain_collections"].format(**parts))]
@@ -81,7 +83,9 @@ def _statement(
         if collection not in known:
             reason = f"name one of its collections: {', '.join(known) or 'it has none'}"
             raise ImportRefused(path=place, reason=reason)
-        return _SQL["langchain"].format(**parts), {"name": collection}
+        # Before langchain-postgres, the key had another name.
+        key = sql.Identifier("id" if "id" in columns else "uuid")
+        return _SQL["langchain"].format(key=key, **parts), {"name": collection}
     for layout in (LLAMAINDEX, LANGCHAIN):
         if set(layout) - {"langchain_metadata"} <= set(columns):
             return _of_table(name, layout, columns), {}
