@@ -37,10 +37,10 @@ unexport PYTHONDONTWRITEBYTECODE
 PYTEST := $(BIN)/pytest -n 4 --dist loadfile --no-loadscope-reorder --durations 10
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fast test-light test-managed faults check bench bench-limits bench-gpu fleet down clean
+.PHONY: help demo test test-fast test-light test-managed test-integrations faults check bench bench-limits bench-gpu fleet down clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' Makefile
 
 demo: $(FOR_USE) ## embed the docstrings of Python's standard library, then search them
 	@$(BIN)/embedfleet demo $(ARGS)
@@ -62,6 +62,11 @@ test-light: ## run the tests that need no torch: make test-light PYTHON=python3.
 # tests/plugins/poolers.py.
 test-managed: $(FOR_DEVELOPMENT) ## run the integration tests through PgBouncer in transaction mode
 	@$(PYTEST) tests/integration --pooler $(ARGS)
+
+# What other libraries ask for does not fit together: each has a virtual environment of its own.
+test-integrations: $(FOR_DEVELOPMENT) ## run the examples with LangChain, LlamaIndex, Django and pandas
+	@$(BIN)/python .ci/library_venvs.py $(VENV)/libraries
+	@$(BIN)/pytest tests/libraries --libraries $(VENV)/libraries $(ARGS)
 
 # Long forms stand in the fault suite but for those of hostile texts.
 faults: $(FOR_DEVELOPMENT) ## run the whole fault suite, a quarter of an hour: workers and servers that die

@@ -33,6 +33,7 @@ pytest_plugins = [
     "plugins.distribution",
     "plugins.servers",
     "plugins.poolers",
+    "plugins.library_venvs",
     "plugins.patience",
     "plugins.fleets",
     "plugins.few_locks",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
@@ -71,6 +72,18 @@ def text(call: str, name: str, value: object) -> str:
     if "\0" in value:
         _bad(call, name, "a string without NUL", value)
     return value
+
+
+def path(call: str, name: str, value: object) -> str:
+    """A path of the file system that names something."""
+    if not isinstance(value, str | os.PathLike):
+        wrong_type(call, name, "a path", value)
+    found = os.fspath(value)
+    if not isinstance(found, str):
+        wrong_type(call, name, "a path", value)
+    if not found.strip() or "\0" in found:
+        _bad(call, name, "a path that names something", value)
+    return found
 
 
 def words(call: str, **values: str | None) -> None:

@@ -8,6 +8,7 @@ from itertools import islice
 from typing import get_args
 
 from embedfleet_producer.cutting import Cutter, Span
+from embedfleet_producer.embedded_chunks import EmbeddedChunk
 from embedfleet_producer.placeholders import PlaceholderChunk
 from embedfleet_producer.ready_made import as_chunks, parts_of
 from embedfleet_producer.token_offsets import Reading
@@ -163,7 +164,7 @@ class Chunker:
         chunk = prepared.chunk
         if prepared.tokens <= self.limit or self._too_long == "reject":
             return [prepared]
-        if isinstance(chunk, PlaceholderChunk):
+        if isinstance(chunk, PlaceholderChunk | EmbeddedChunk):
             return [prepared]
         if self._too_long == "split":
             (spans,) = Cutter(self._counter, self.limit, 0).cut([chunk.content], ["text"])

@@ -39,6 +39,7 @@ class Written:
     tally: Tally
     batches: int
     elsewhere: int
+    imported: int
     rejections: list[Rejection]
     rung: bool
 
@@ -47,9 +48,9 @@ class Written:
 class Enqueued:
     """What a call of enqueue did. Of the texts, `reused` had their vector in the collection,
     `elsewhere` in another one of the space, from which workers copy it, `awaited` wait in batches
-    of other jobs already, and `failed` cannot be embedded by the model, whoever tries. `rung` is
-    False when Redis did not hear it: workers that run find the batches all the same, a few seconds
-    later.
+    of other jobs already, `failed` cannot be embedded by the model, whoever tries, and `imported`
+    brought their vector along. `rung` is False when Redis did not hear it: workers that run find
+    the batches all the same, a few seconds later.
     """
 
     job_id: int
@@ -62,6 +63,7 @@ class Enqueued:
     failed: int = 0
     awaited: int = 0
     batches: int = 0
+    imported: int = 0
     rejections: list[Rejection] = field(default_factory=list)
     rung: bool = True
 
@@ -70,6 +72,7 @@ class Enqueued:
             setattr(self, each.name, getattr(self, each.name) + getattr(written.tally, each.name))
         self.batches += written.batches
         self.elsewhere += written.elsewhere
+        self.imported += written.imported
         keep_some(self.rejections, written.rejections)
         self.rung = self.rung and written.rung
 
@@ -204,7 +207,8 @@ class Producer:
             wanted = self._prepare(window, job_id) if again else prepared
             incoming = wanted.incoming
             incoming.verdicts = rows(alike.cut(wanted.rejected))
-            elsewhere = self._elsewhere.count({chunk.hash for chunk in incoming.chunks})
+            hashes = {chunk.hash for chunk in incoming.chunks}
+            elsewhere = self._elsewhere.count(hashes - incoming.vectors.keys())
             merged = ingest.merge(
                 self._db, self._collection, job_id, incoming, batch_tokens=batch_tokens
             )
@@ -217,4 +221,6 @@ class Producer:
         # The runner of provider batches looks by itself.
         rings = merged.batches and delivery == "direct"
         rung = not rings or self._doorbell.ring(self._collection.queue, merged.batches)
-        return Written(merged.tally, merged.batches, elsewhere, written.rejected, rung)
+        return Written(
+            merged.tally, merged.batches, elsewhere, merged.vectors, written.rejected, rung
+        )

@@ -11,13 +11,14 @@ from psycopg.types.json import Jsonb
 
 from embedfleet_producer.chunking import Chunker, PreparedChunk
 from embedfleet_producer.duplicate_keys import duplicate, is_taken, taken
+from embedfleet_producer.embedded_chunks import EmbeddedChunk
 from embedfleet_producer.existing import ExistingDocument
 from embedfleet_producer.marks import in_force, marks_of
 from embedfleet_producer.placeholders import PlaceholderChunk
 from embedfleet_producer.unreadable import UNREADABLE_SHARE
 from embedfleet_producer.validation import Validated
 from embedfleet_producer.windows import Window
-from embedfleet_schema.store.ingest import ChunkRow, DocumentRow, Incoming, TextFailure
+from embedfleet_schema.store.incoming import ChunkRow, DocumentRow, Incoming, TextFailure
 from embedfleet_schema.types import Document, Rejection, text_hash
 
 # Verdicts that a call returns; all of them are in `failures`, and memory stays flat.
@@ -78,6 +79,9 @@ def _keep(incoming: Incoming, document: Document, former: ExistingDocument) -> N
     incoming.unchanged += 1
     if not former.live:
         incoming.waiting.append(document.key)
+        for chunk in document.chunks or ():
+            if isinstance(chunk, EmbeddedChunk):
+                incoming.vectors[text_hash(chunk.content)] = chunk.vector
     adopts = former.source is None or (incoming.replace and is_taken(document, former))
     if adopts and document.source is not None:
         incoming.sources[document.key] = document.source
@@ -130,7 +134,9 @@ def _take(
         incoming.chunks.append(
             ChunkRow(key, position, start, end, tokens, hash_, content, metadata)
         )
-        if failure := _failure(prepared, chunker.limit):
+        if isinstance(chunk, EmbeddedChunk):
+            incoming.vectors[hash_] = chunk.vector
+        elif failure := _failure(prepared, chunker.limit):
             incoming.failures[hash_] = failure
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from itertools import chain
 from typing import TypeGuard, TypeVar, cast, get_args
 
+from embedfleet_producer.embedded_chunks import EmbeddedChunk
 from embedfleet_producer.placeholders import PlaceholderChunk
 from embedfleet_producer.visible_text import has_text
 from embedfleet_schema.types import Chunk, ChunkMode, Document, Mark, Rejection, text_hash
@@ -104,12 +105,16 @@ def checked(piece: object) -> str | Chunk:
 
 
 def _with_placeholders(document: Document) -> Document | None:
-    """The document without its faulty chunks; None where they are not what is wrong with it."""
+    """The document without its faulty chunks; None where they are not what is wrong with it, or
+    where it is an import, which is taken whole.
+    """
     if document.text is not None:
         return None
     try:
         given = _listed(document.chunks)
     except _Rejected:
+        return None
+    if any(isinstance(piece, EmbeddedChunk) for piece in given):
         return None
     chunks = [checked(piece) for piece in given]
     is_same = all(one is other for one, other in zip(chunks, given, strict=True))

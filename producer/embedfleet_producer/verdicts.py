@@ -13,7 +13,7 @@ from embedfleet_producer.validation import printable, storable_source
 from embedfleet_schema.amounts import quantity
 from embedfleet_schema.database import Database
 from embedfleet_schema.store import ingest
-from embedfleet_schema.store.ingest import VerdictRow
+from embedfleet_schema.store.incoming import VerdictRow
 from embedfleet_schema.types import CollectionInfo, Rejection
 
 # Verdicts of one code that are listed of a file; of the others, the number.

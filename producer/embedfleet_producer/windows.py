@@ -6,6 +6,7 @@ from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 
 from embedfleet_producer.duplicate_keys import duplicate
+from embedfleet_producer.embedded_chunks import vector_bytes
 from embedfleet_producer.ready_made import ChunkFunction, cut_by
 from embedfleet_producer.validation import Validated, validate
 from embedfleet_schema.settings import Settings
@@ -26,7 +27,7 @@ class Window:
         if isinstance(item, Rejection):
             self.rejected.append(item)
             return
-        self.size += item.size
+        self.size += item.size + vector_bytes(item.document)
         key = item.document.key
         first = self.accepted.setdefault(key, item)
         if first.digest != item.digest:

@@ -61,6 +61,12 @@ def vector_array(
     return kind((header if count else header[:12]) + items.tobytes())
 
 
+def received(sent: bytes, storage: Storage) -> NDArray[np.floating[Any]]:
+    """A vector that pgvector's send function wrote: float32 or float16 of shape (dimensions,)."""
+    numbers = np.frombuffer(sent, dtype=_FLOAT[storage], offset=4)
+    return numbers.astype(numbers.dtype.newbyteorder("="))
+
+
 def register(conn: Connection[Any]) -> tuple[str, dict[Storage, int]]:
     """Teach a connection pgvector's types; returns their schema and their numbers here.
 

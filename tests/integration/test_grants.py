@@ -16,6 +16,7 @@ from embedfleet_schema.errors import (
     NotPermitted,
     UnknownRole,
 )
+from embedfleet_schema.exchange_errors import ExposeRefused
 from embedfleet_schema.roles import ROLES, set_up_roles
 from embedfleet_schema.store.grants import grant
 from plugins.fleets import ask, drain, filled_database
@@ -210,6 +211,64 @@ def test_nor_does_who_was_granted_a_search(docs, reader, login, name):
     assert "search_mine" == docs.grant(reader)
     learnt = seen(login, ATTACKS[name].format(f"embedfleet.search_mine('{VECTOR}', 100)"))
     assert [] == [secret for secret in (*OTHERS, *DRAFTS) if secret in learnt]
+
+
+# In the words of the view that LlamaIndex reads.
+OF_EXPOSED = ("content", "metadata", "cast", "operator", "join", "aggregate", "returned", "vector")
+
+
+@pytest.mark.parametrize("name", OF_EXPOSED)
+def test_nor_does_who_reads_the_view_for_another_library(fleet, docs, reader, login, name):
+    assert "data_mine" == docs.expose()
+    assert "mine" == docs.grant(reader, view=True)
+    attack = (ATTACKS | ATTACKS_ON_VECTORS)[name].format("embedfleet.data_mine")
+    attack = attack.replace("metadata", "metadata_").replace("content", "text")
+    learnt = seen(login, attack)
+    assert "own" in learnt or name not in ("content", "returned")
+    secrets = (*OTHERS, *DRAFTS, *secret_vectors(fleet))
+    assert [] == [secret for secret in secrets if secret in learnt]
+
+
+def test_the_view_for_another_library_is_closed_and_dropped_with_that_of_the_collection(
+    fleet, docs, reader, login
+):
+    docs.expose()
+    with pytest.raises(psycopg.errors.InsufficientPrivilege):
+        login.execute("SELECT 1 FROM embedfleet.data_mine")
+    docs.grant(reader, view=True)
+    rows = login.execute("SELECT node_id, text, metadata_ FROM embedfleet.data_mine").fetchall()
+    ((number,),) = login.execute("SELECT id::text FROM embedfleet.mine").fetchall()
+    metadata = {"own": "metadata", "document": "own key", "position": 0}
+    assert [(number, "own text", metadata)] == rows
+    with pytest.raises(GrantUseless, match="data_mine, mine"):
+        docs.grant(reader)
+    # Made anew it keeps its readers.
+    docs.expose()
+    assert 1 == len(login.execute("SELECT 1 FROM embedfleet.data_mine").fetchall())
+    docs.revoke(reader, view=True)
+    with pytest.raises(psycopg.errors.InsufficientPrivilege):
+        login.execute("SELECT 1 FROM embedfleet.data_mine")
+    assert docs.unexpose()
+    assert not docs.unexpose()
+    docs.expose()
+    docs.drop()
+    assert [(None,)] == ask(fleet, "SELECT to_regclass('embedfleet.data_mine')")
+
+
+def test_a_view_takes_no_name_that_something_else_has(fleet, docs):
+    other = fleet.collection("data_mine", model="fake/16")
+    with pytest.raises(ExposeRefused, match="has a relation of that name"):
+        docs.expose()
+    assert not docs.unexpose()
+    other.drop()
+    ask(fleet, "CREATE TABLE embedfleet.data_mine (id int)")
+    with pytest.raises(ExposeRefused, match="has a relation of that name"):
+        docs.expose()
+    long = fleet.collection("a" * 60, model="fake/16")
+    with pytest.raises(ExposeRefused, match="more than 58 characters"):
+        long.expose()
+    docs.drop()
+    assert [(0,)] == ask(fleet, "SELECT count(*) FROM embedfleet.data_mine")
 
 
 READABLE = {

@@ -1,9 +1,12 @@
 """Who may do what: each role logs in and runs everything, held against docs/security.md."""
 
+import json
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from decimal import Decimal
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from urllib.parse import urlsplit
 from uuid import uuid4
 
@@ -267,12 +270,32 @@ def record_model(scene: Scene) -> None:
     space_checks.record(scene.fleet.db, space, SpaceRecord({"file": "digest"}, ["one"], vectors))
 
 
+def export(scene: Scene) -> None:
+    scene.drain()
+    with TemporaryDirectory() as folder:
+        assert 2 == scene.docs.export(Path(folder) / "docs.csv").chunks
+
+
+def import_vectors(scene: Scene) -> None:
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "rows.jsonl"
+        path.write_text(json.dumps({"id": "i", "text": "i", "embedding": [1.0] + [0.0] * 15}))
+        assert 1 == scene.docs.import_vectors(path, model="fake/16").enqueued.imported
+
+
+def expose(scene: Scene) -> None:
+    scene.docs.expose()
+    assert scene.docs.unexpose()
+
+
 OPERATIONS: dict[str, Callable[[Scene], object]] = {
     "open and list collections": lambda scene: (scene.docs, scene.fleet.collections()),
     "search, and read the view with SQL": search,
     "create a collection": create,
     "plan an enqueue": lambda scene: scene.docs.plan([ef.Document("d", "fourth words")]),
     "enqueue documents": enqueue,
+    "export a collection": export,
+    "import vectors": import_vectors,
     "watch jobs, queues and workers": watch,
     "pause, resume and cancel a job": steer,
     "resume a model that was paused": resume,
@@ -295,6 +318,7 @@ OPERATIONS: dict[str, Callable[[Scene], object]] = {
         scene.fleet.db, scene.prepared.info.space
     ),
     "sweep": sweep_once,
+    "expose a collection to another library": expose,
     "build an index": lambda scene: scene.docs.index(memory_mb=8, workers=0),
     "drop a collection": lambda scene: scene.prepared and scene.docs.drop(),
     "migrate": lambda scene: migrate(scene.fleet.settings.database),
@@ -320,6 +344,27 @@ def fleets(admin_url, stack) -> Iterator[dict[str, Fleet]]:
             fleet.close()
         for part in PARTS:
             conn.execute(f"DROP OWNED BY test_{part}; DROP ROLE test_{part}")
+
+
+def test_who_is_a_producer_and_a_worker_may_import(fleets, admin_url):
+    with psycopg.connect(admin_url, autocommit=True) as conn:
+        conn.execute("GRANT embedfleet_worker TO test_producer")
+        try:
+            scene = Scene(fleets["admin"], fleets["producer"])
+            assert scene.prepared
+            import_vectors(scene)
+        finally:
+            conn.execute("REVOKE embedfleet_worker FROM test_producer")
+
+
+def test_the_search_role_reads_what_is_exposed(fleets):
+    scene = Scene(fleets["admin"], fleets["search"])
+    assert scene.prepared
+    scene.enqueue()
+    scene.drain()
+    view = scene.prepared.expose()
+    with scene.fleet.db.transaction() as conn:
+        assert 2 == len(conn.execute(f"SELECT text FROM embedfleet.{view}").fetchall())
 
 
 def test_the_page_and_the_test_name_the_same_operations():

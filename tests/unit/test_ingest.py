@@ -3,7 +3,7 @@
 import re
 
 from embedfleet_schema.statements import load
-from embedfleet_schema.store.ingest import ChunkRow, DocumentRow, VerdictRow
+from embedfleet_schema.store.incoming import ChunkRow, DocumentRow, VerdictRow
 
 SQL = load("ingest")
 

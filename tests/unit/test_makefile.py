@@ -16,7 +16,17 @@ from packaging.utils import canonicalize_name
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 TARGETS = [
-    *("help", "demo", "test", "test-fast", "test-light", "test-managed", "faults", "check"),
+    *(
+        "help",
+        "demo",
+        "test",
+        "test-fast",
+        "test-light",
+        "test-managed",
+        "test-integrations",
+        "faults",
+        "check",
+    ),
     *("bench", "bench-limits", "bench-gpu", "fleet", "down", "clean"),
 ]
 
@@ -225,6 +235,7 @@ def test_the_script_of_ci_runs_check_and_test():
     steps = [line.strip() for line in script.splitlines() if "make " in line and "#" not in line]
     targets = ("check", "test", "test-managed")
     assert [f"make {target} </dev/null" for target in targets] == steps[:3]
+    assert "make test-integrations </dev/null" == steps[-1]
 
 
 PIP = """

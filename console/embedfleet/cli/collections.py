@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -96,6 +96,10 @@ OfView = Annotated[
     bool, typer.Option("--view", help="Let the role read the view with SQL, instead of search.")
 ]
 Revoke = Annotated[bool, typer.Option("--revoke", help="Revoke the grant.")]
+Library = Annotated[
+    Literal["llamaindex"], typer.Option("--as", help="The library that shall read the view.")
+]
+Remove = Annotated[bool, typer.Option("--remove", help="Drop the view again.")]
 Yes = Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation.")]
 
 
@@ -106,6 +110,7 @@ def add_to(app: typer.Typer) -> None:
     group.command()(show)
     group.command()(drop)
     group.command()(grant)
+    group.command()(expose)
     app.add_typer(group, name="collection")
 
 
@@ -226,6 +231,28 @@ def grant(
         say(f"{role} may not call {function} any more")
     else:
         say(f"{role} may search with {function}(query, k, filter)")
+
+
+def expose(
+    context: typer.Context,
+    name: Name,
+    library: Library = "llamaindex",
+    remove: Remove = False,
+    json: Json = False,
+) -> None:
+    """Make a view that another library reads like a table of its own."""
+    with session(context).fleet() as fleet:
+        collection = fleet.collection(name)
+        if remove:
+            dropped = collection.unexpose(library)
+        else:
+            view = f"embedfleet.{collection.expose(library)}"
+    if json:
+        print_json({"name": name, "dropped": dropped} if remove else {"name": name, "view": view})
+    elif remove:
+        say(f"{name} is not exposed any more" if dropped else f"{name} was not exposed")
+    else:
+        say(f"{library} may read {view}")
 
 
 def described(collection: Collection, counts: CollectionCounts | None = None) -> dict[str, Any]:

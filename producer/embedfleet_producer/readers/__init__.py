@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import BinaryIO, Self
 
 from embedfleet_producer.readers.confined import ConfinedReader
+from embedfleet_producer.readers.embedded_rows import EmbeddedRows
 from embedfleet_producer.readers.folders import Selection
 from embedfleet_producer.readers.formats import READERS, ROW_READERS, Format, guarded, read_open
 from embedfleet_producer.readers.limits import ReaderLimits
@@ -28,7 +29,15 @@ from embedfleet_producer.readers.walk import STDIN, Root, Source, resolve_roots
 from embedfleet_schema.errors import BadReadOption, InputMissing
 from embedfleet_schema.types import MAX_DOCUMENT_BYTES, Document, Rejection
 
-__all__ = ["READERS", "ROW_READERS", "ReadOptions", "ReadReport", "ReaderLimits", "read_paths"]
+__all__ = [
+    "READERS",
+    "ROW_READERS",
+    "ReadOptions",
+    "ReadReport",
+    "ReaderLimits",
+    "read_paths",
+    "read_vectors",
+]
 
 _STDIN_ALONE = "only a document from standard input (-) gets this key"
 
@@ -101,6 +110,29 @@ def _own_stdin() -> BinaryIO:
     return found
 
 
+def read_vectors(
+    path: Path,
+    *,
+    max_bytes: int = MAX_DOCUMENT_BYTES,
+    limits: ReaderLimits | None = None,
+    options: ReadOptions | None = None,
+    report: ReadReport | None = None,
+) -> Iterator[Document | Rejection]:
+    """A file of rows with vectors, or a folder of such files: an `EmbeddedRow` for each, lazily.
+
+    The same readers, limits and rejections as for `read_paths`.
+
+    Raises:
+        InputMissing: at the call: the path does not exist, or the folder has no files.
+    """
+    selection = Selection()
+    roots = resolve_roots([path], selection)
+    report = LoggedReport() if report is None else report
+    limits, options = limits or ReaderLimits(), options or ReadOptions()
+    reading = _Reading(selection, max_bytes, limits, options, report, EmbeddedRows)
+    return reading.of(roots, None)
+
+
 class _Reading(Iterator[Document | Rejection]):
     """One call of `read_paths`. Once it is asked, it tells which sources it has read to the end."""
 
@@ -111,12 +143,14 @@ class _Reading(Iterator[Document | Rejection]):
         limits: ReaderLimits,
         options: ReadOptions,
         report: ReadReport,
+        rows: type[Rows] = Rows,
     ) -> None:
         self._selection = selection
         self._max_bytes = max_bytes
         self._limits = limits
         self._options = options
         self._report = report
+        self._rows = rows
         self._ended: list[str] | None = None
 
     def of(self, roots: list[Root], stdin: BinaryIO | None) -> Self:
@@ -155,7 +189,7 @@ class _Reading(Iterator[Document | Rejection]):
     ) -> Iterator[Verdict]:
         for root in roots:
             if stdin is not None and root.path == STDIN:
-                rows = Rows(self._options.key or root.name, self._options, root.name)
+                rows = self._rows(self._options.key or root.name, self._options, root.name)
                 yield from self._told(read_stdin(stdin, self._max_bytes, rows), rows)
                 continue
             yield from self._below(root, confined)
@@ -169,7 +203,7 @@ class _Reading(Iterator[Document | Rejection]):
                 is_whole = is_whole and source.code != "UNREADABLE"
                 yield replace(source, source=folder)
                 continue
-            rows = Rows(source.key, self._options, source.origin)
+            rows = self._rows(source.key, self._options, source.origin)
             verdicts = self._told(self._file(source, rows, confined), rows, source.origin)
             yield from unknown.others(verdicts) if root.is_folder else verdicts
         for verdict in unknown.told(root.prefix):

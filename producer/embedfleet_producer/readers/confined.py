@@ -68,6 +68,7 @@ class ConfinedReader:
             "name": rows.name,
             "options": asdict(rows.options),
             "source": rows.source,
+            "has_vectors": rows.has_vectors,
             "max_bytes": self._max_bytes,
             "memory": self._limits.reader_memory_bytes,
             "seconds": seconds,

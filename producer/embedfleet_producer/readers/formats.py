@@ -70,7 +70,7 @@ CONFINED: dict[str, tuple[str, ...]] = {
     ".pdf": ("pypdf",),
     ".docx": ("zipfile", "xml.parsers.expat"),
     ".ipynb": ("json",),
-    ".parquet": ("pyarrow.parquet", "pyarrow.types", "pyarrow.compute"),
+    ".parquet": ("pyarrow.parquet", "pyarrow.types", "pyarrow.compute", "numpy"),
 }
 PACKED = ".gz"
 

@@ -10,6 +10,7 @@ from dataclasses import fields
 from operator import attrgetter
 from typing import Any
 
+from embedfleet_producer.readers.embedded_row import EmbeddedRow
 from embedfleet_producer.readers.rejections import Note, Verdict
 from embedfleet_producer.readers.report import Shape
 from embedfleet_schema.types import Document, Mark, Rejection
@@ -19,7 +20,7 @@ OUT_OF_MEMORY = 77
 
 _LENGTH = struct.Struct("!Q")
 _BLOCK_BYTES = 1 << 20
-_KINDS: tuple[type[Verdict], ...] = (Document, Rejection, Note)
+_KINDS: tuple[type[Verdict], ...] = (Document, Rejection, Note, EmbeddedRow)
 # Taken once: a row is to cost as little as can be.
 _NAMES = {kind: [each.name for each in fields(kind)] for kind in _KINDS}
 _VALUES = {kind: attrgetter(*names) for kind, names in _NAMES.items()}
@@ -92,10 +93,17 @@ def packed(verdict: Verdict) -> list[Any]:
     """A verdict as JSON: its kind and its fields in order."""
     kind = type(verdict)
     values = list(_VALUES[kind](verdict))
-    if kind is Document:
+    if issubclass(kind, Document):
         values[_METADATA] = dict(values[_METADATA])
         values[_MARKS] = [[mark.start, dict(mark.metadata)] for mark in values[_MARKS]]
     return [_KINDS.index(kind), *values]
+
+
+def characters(verdict: Verdict) -> int:
+    """About how long what is long of a verdict is."""
+    if isinstance(verdict, EmbeddedRow):
+        return len(verdict.text or "") + len(verdict.vector)
+    return len(verdict.text or "") if isinstance(verdict, Document) else 0
 
 
 def verdicts(frame: Frame) -> list[Verdict]:
@@ -130,6 +138,6 @@ def shape(frame: Frame) -> Shape:
 
 def _restored(number: int, values: list[Any]) -> Verdict:
     kind = _KINDS[number]
-    if kind is Document:
+    if issubclass(kind, Document):
         values[_MARKS] = tuple(Mark(start, metadata) for start, metadata in values[_MARKS])
     return kind(*values)

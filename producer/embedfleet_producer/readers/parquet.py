@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from embedfleet_producer.readers.cells import LONGEST_NUMBERS, Unreadable
 from embedfleet_producer.readers.columns import Layout
+from embedfleet_producer.readers.embedded_row import MAX_DIMENSIONS
 from embedfleet_producer.readers.rejections import FileRejected, Verdict, short_reason
 from embedfleet_producer.readers.rows import Row, Rows
 from embedfleet_schema.errors import ExtraMissing
@@ -35,6 +36,7 @@ def read_parquet(stream: BufferedReader, _max_bytes: int, rows: Rows) -> Iterato
         raise FileRejected("EMPTY", "it is empty")
     try:
         file = pq.ParquetFile(stream, buffer_size=1 << 20)
+        rows.hear_file(file.schema_arrow.metadata or {})
         names = rows.header(file.schema_arrow.names)
         if file.metadata.num_rows == 0:
             raise FileRejected("EMPTY", "it has no rows")
@@ -84,8 +86,10 @@ def _useful_columns(schema: pa.Schema, names: list[str], rows: Rows) -> set[int]
         FileRejected: MISSING_TEXT.
     """
     options = rows.options
-    layout = Layout.of(names, options)
     of_bytes = {name for name, column in zip(names, schema, strict=True) if _is_bytes(column.type)}
+    if rows.has_vectors:
+        return {place for place, name in enumerate(names) if name not in of_bytes}
+    layout = Layout.of(names, options)
     texts = layout.texts if options.text_column else set(layout.texts) - of_bytes
     if not texts:
         bad = layout.texts[0]
@@ -116,6 +120,8 @@ def _without_vectors(column: pa.Array, name: str, rows: Rows) -> pa.Array:
     import pyarrow.compute as pc
     import pyarrow.types as kinds
 
+    if name == rows.vector_column:
+        return _packed(column)
     kind = column.type
     is_list = kinds.is_list(kind) or kinds.is_large_list(kind) or kinds.is_fixed_size_list(kind)
     if rows.options.metadata_columns is not None or not is_list:
@@ -130,6 +136,33 @@ def _without_vectors(column: pa.Array, name: str, rows: Rows) -> pa.Array:
     if found == len(column):
         return pa.nulls(len(column))
     return pc.if_else(long, pa.scalar(None, kind), column)
+
+
+def _packed(column: pa.Array) -> pa.Array:
+    """Vectors as the bytes of their numbers, float32 with the least byte first; what is no list of
+    numbers stays as it is.
+    """
+    import numpy as np
+    import pyarrow as pa
+    import pyarrow.compute as pc
+    import pyarrow.types as kinds
+
+    kind = column.type
+    is_list = kinds.is_list(kind) or kinds.is_large_list(kind) or kinds.is_fixed_size_list(kind)
+    if not is_list or not (kinds.is_floating(kind.value_type) or kinds.is_integer(kind.value_type)):
+        return column
+    with np.errstate(over="ignore"):
+        numbers = column.flatten().to_numpy(zero_copy_only=False).astype("<f4").tobytes()
+    lengths = pc.list_value_length(column).to_pylist()
+    cells: list[bytes | None] = []
+    begin = 0
+    for length in lengths:
+        end = begin + 4 * (length or 0)
+        # Enough of a vector that is too long to see that it is.
+        kept = min(end, begin + 4 * (MAX_DIMENSIONS + 1))
+        cells.append(None if length is None else numbers[begin:kept])
+        begin = end
+    return pa.array(cells, pa.large_binary())
 
 
 def _rows_per_batch(file: pq.ParquetFile) -> int:

@@ -19,11 +19,12 @@ from pathlib import Path
 from time import process_time
 
 from embedfleet_producer.readers import frames
+from embedfleet_producer.readers.embedded_rows import EmbeddedRows
 from embedfleet_producer.readers.formats import CONFINED, guarded, read_open
 from embedfleet_producer.readers.options import ReadOptions
 from embedfleet_producer.readers.rejections import Verdict, short_reason
 from embedfleet_producer.readers.rows import Rows
-from embedfleet_schema.types import Document, Rejection
+from embedfleet_schema.types import Rejection
 
 _REQUEST_BYTES = 1 << 20
 _FRAME_CHARACTERS = 262_144
@@ -58,7 +59,8 @@ def _serve_one(channel: socket.socket) -> bool:
     with stream:
         try:
             _limit(request)
-            rows = Rows(request["name"], _options(request["options"]), request["source"])
+            kind = EmbeddedRows if request["has_vectors"] else Rows
+            rows = kind(request["name"], _options(request["options"]), request["source"])
             _answer(channel, _verdicts(request, stream, rows), rows)
         except _NO_MEMORY:
             # Nothing that would need memory, such as a message.
@@ -102,7 +104,7 @@ def _answer(channel: socket.socket, verdicts: Iterator[Verdict], rows: Rows) -> 
     characters = 0
     for verdict in verdicts:
         held.append(frames.packed(verdict))
-        characters += len(verdict.text or "") if isinstance(verdict, Document) else 0
+        characters += frames.characters(verdict)
         if characters > _FRAME_CHARACTERS or len(held) >= _FRAME_VERDICTS:
             shape = asdict(rows.shape())
             frames.send(channel, {"verdicts": held, "shape": shape, "ended": False})

@@ -32,7 +32,6 @@ from embedfleet_schema.types import Document, Rejection
 NO_ROWS = "it has no rows"
 # So many rows may come before the first that has the columns.
 LOOK_AHEAD = 1_000
-_LAYOUTS_KEPT = 256
 
 Row = Mapping[str, Any]
 
@@ -45,6 +44,11 @@ class Rows:
     one in JSON) and all other columns are the metadata; the object wins. What is null or empty is
     no value; what cannot be kept is counted for `shape`.
     """
+
+    # Whether each row has a vector, which is read along, and in which column of a table.
+    has_vectors = False
+    vector_column: str | None = None
+    LAYOUTS_KEPT = 256
 
     def __init__(self, name: str, options: ReadOptions, source: str | None = None) -> None:
         self.name = name
@@ -83,6 +87,9 @@ class Rows:
     def takes(self, row: Row) -> bool:
         """Whether an object that could be a text as well is a row."""
         return self.options.names_columns or bool(Layout.of(list(row), self.options).texts)
+
+    def hear_file(self, metadata: Mapping[bytes, bytes]) -> None:
+        """What a file says of itself beside its rows; of texts nobody asks."""
 
     def header(self, names: Sequence[str]) -> list[str]:
         """The names of the columns of a table, each one once.
@@ -183,7 +190,7 @@ class Rows:
         names = tuple(row)
         known = self._layouts.get(names)
         if known is None:
-            if len(self._layouts) >= _LAYOUTS_KEPT:
+            if len(self._layouts) >= self.LAYOUTS_KEPT:
                 self._layouts.clear()
             known = self._layouts[names] = Layout.of(names, self.options)
             if len(self._names) < MOST_COLUMNS:

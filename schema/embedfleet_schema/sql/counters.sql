@@ -44,8 +44,8 @@ SELECT collection_id, -count(*) FROM gone GROUP BY collection_id;
 
 -- name: count_window
 -- What a producer's window added to its collection.
-INSERT INTO embedfleet.counter_delta (collection_id, documents, chunks)
-VALUES (%(collection_id)s, nullif(%(documents)s::int, 0), %(chunks)s);
+INSERT INTO embedfleet.counter_delta (collection_id, documents, chunks, vectors)
+VALUES (%(collection_id)s, nullif(%(documents)s::int, 0), %(chunks)s, nullif(%(vectors)s::int, 0));
 
 -- name: of_collections
 -- A part of other statements: what collections hold, as it was added up and as it changed since. The

@@ -10,7 +10,7 @@ import logging
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from itertools import chain
-from typing import Any, Literal
+from typing import Any
 from uuid import UUID
 
 import numpy as np
@@ -21,11 +21,10 @@ from psycopg import Connection
 from embedfleet_schema.database import Database
 from embedfleet_schema.errors import LeaseLost
 from embedfleet_schema.failpoints import Failpoints
-from embedfleet_schema.statements import composed, load, rendered
+from embedfleet_schema.statements import load
 from embedfleet_schema.store import (
     budgets,
     claims,
-    counters,
     documents,
     reconciliation,
     reuse,
@@ -38,17 +37,14 @@ from embedfleet_schema.store.leases import Lease
 from embedfleet_schema.store.settlement import Settlement, fenced, finish, settling
 from embedfleet_schema.store.transitions import Best
 from embedfleet_schema.store.usage import Spending
-from embedfleet_schema.types import CollectionInfo, Queue, as_bigints
-from embedfleet_schema.vectors import vector_array
+from embedfleet_schema.store.vector_rows import Insert, insert
+from embedfleet_schema.types import Queue
 
 __all__ = ["Batches", "Lease"]
 
 log = logging.getLogger(__name__)
 
 _SQL = load("batches")
-_FORGET_CURED = rendered(counters.counting_failures(_SQL["forget_cured"]))
-
-Insert = Literal["insert_vectors", "insert_new_vectors"]
 
 STOPPED = "its job was paused or cancelled while it was claimed"
 
@@ -155,7 +151,7 @@ class Batches:
             LeaseLost: the batch went to somebody else; nothing was written.
         """
         with self._settling(lease) as batch:
-            inserted = self._insert(batch.conn, lease.collection, lease.text_ids, matrix)
+            inserted = insert(self._db, batch.conn, lease.collection, lease.text_ids, matrix)
             batch.finish("done", inserted=inserted)
             self._enter(batch.conn, lease, spent)
             self._failpoints.hit("before_commit")
@@ -175,7 +171,7 @@ class Batches:
             return self._commit_several(leases, matrix, "insert_vectors")
 
     def _commit_several(
-        self, leases: Sequence[Lease], matrix: NDArray[np.float32], insert: Insert
+        self, leases: Sequence[Lease], matrix: NDArray[np.float32], statement: Insert
     ) -> Collection[int]:
         collection = leases[0].collection
         with self._db.transaction() as conn:
@@ -184,7 +180,7 @@ class Batches:
             rows = [row for row, (_, batch_id) in enumerate(of_row) if batch_id in held]
             rows.sort(key=of_row.__getitem__)
             text_ids = [of_row[row][0] for row in rows]
-            inserted = self._insert(conn, collection, text_ids, matrix[rows], insert)
+            inserted = insert(self._db, conn, collection, text_ids, matrix[rows], statement)
             replaced = documents.go_live(conn, collection, list(chain(*held.values())))
             whole = inserted == len(text_ids)
             kept = {lease.id: len(lease.text_ids) for lease in leases if lease.id in held}
@@ -211,7 +207,7 @@ class Batches:
         """
         part = lease.only(rows)
         with self._settling(lease) as batch:
-            inserted = self._insert(batch.conn, lease.collection, part.text_ids, matrix)
+            inserted = insert(self._db, batch.conn, lease.collection, part.text_ids, matrix)
             batch.go_live(part.text_ids)
             batch.store(inserted, usd=(spent and spent.usd) or 0)
             self._enter(batch.conn, lease, spent)
@@ -271,27 +267,6 @@ class Batches:
             yield batch
         if batch.has_budget:
             self._skipped.end(lease.job_id)
-
-    def _insert(
-        self,
-        conn: Connection[Any],
-        collection: CollectionInfo,
-        text_ids: Sequence[int],
-        matrix: NDArray[np.float32],
-        insert: Insert = "insert_vectors",
-    ) -> int:
-        """Returns how many of the texts got their vector here: others had it, or were deleted."""
-        if not text_ids:
-            return 0
-        texts = {"collection_id": collection.id, "texts": as_bigints(text_ids)}
-        rows = {"vectors": vector_array(matrix, collection.space.storage, self._db.oids)}
-        if insert == "insert_new_vectors":
-            there = conn.execute(composed(_SQL["count_there"], collection), texts).fetchone()
-            if there != (len(text_ids),):
-                insert = "insert_vectors"
-        inserted = conn.execute(composed(_SQL[insert], collection), texts | rows).rowcount
-        conn.execute(_FORGET_CURED, texts)
-        return inserted
 
     def _enter(self, conn: Connection[Any], lease: Lease, spent: Spending | None) -> None:
         if spent is not None:

@@ -37,10 +37,16 @@ def counting_failures(statement: sql.SQL) -> sql.Composed:
 
 
 def count_window(
-    conn: Connection[Any], collection: CollectionInfo, *, documents: int, chunks: int
+    conn: Connection[Any],
+    collection: CollectionInfo,
+    *,
+    documents: int = 0,
+    chunks: int = 0,
+    vectors: int = 0,
 ) -> None:
     """Count what a producer's window adds, in its transaction."""
-    values = {"collection_id": collection.id, "documents": documents, "chunks": chunks}
+    values = {"documents": documents, "chunks": chunks, "vectors": vectors}
+    values["collection_id"] = collection.id
     conn.execute(_SQL["count_window"], values)
 
 

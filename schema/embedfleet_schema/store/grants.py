@@ -15,7 +15,7 @@ from psycopg import Connection, sql
 from embedfleet_schema.database import Database
 from embedfleet_schema.errors import GrantUseless, LongName, UnknownRole
 from embedfleet_schema.statements import composed, load
-from embedfleet_schema.store import collections, locks
+from embedfleet_schema.store import collections, exposed, locks
 from embedfleet_schema.types import CollectionInfo
 
 _SQL = load("grants")
@@ -71,7 +71,7 @@ def revoke(db: Database, collection: CollectionInfo, role: str) -> None:
 
 
 def grant_view(db: Database, collection: CollectionInfo, role: str) -> None:
-    """Let a role read the view of one collection with SQL.
+    """Let a role read the view of one collection with SQL, and the one that is exposed.
 
     Raises:
         CollectionGone: it was dropped.
@@ -80,15 +80,17 @@ def grant_view(db: Database, collection: CollectionInfo, role: str) -> None:
     """
     with _owned(db, collection, role) as conn:
         conn.execute(_SQL["open_schema"].format(role=sql.Identifier(role)))
-        values = {"collection_id": collection.id, "space_id": collection.space_id}
-        conn.execute(_SQL["grant_view"], values | {"view": collection.name, "role": role})
+        values = {"collection_id": collection.id, "space_id": collection.space_id, "role": role}
+        for view in (collection.name, *exposed.views(conn, collection)):
+            conn.execute(_SQL["grant_view"], values | {"view": view})
 
 
 def revoke_view(db: Database, collection: CollectionInfo, role: str) -> None:
     """Take back what `grant_view` gave."""
-    parts = {"view": sql.Identifier(collection.name), "role": sql.Identifier(role)}
     with _owned(db, collection, role) as conn:
-        conn.execute(composed(_SQL["revoke_view"], collection, **parts))
+        for view in (collection.name, *exposed.views(conn, collection)):
+            parts = {"view": sql.Identifier(view), "role": sql.Identifier(role)}
+            conn.execute(composed(_SQL["revoke_view"], collection, **parts))
 
 
 def remove(
@@ -112,7 +114,8 @@ def _owned(db: Database, collection: CollectionInfo, role: str) -> Iterator[Conn
 
 def _check(conn: Connection[Any], role: str, collection: CollectionInfo) -> None:
     _check_role(conn, role)
-    values = {"role": role, "relations": [collection.name, *collection.tables]}
+    relations = [collection.name, *exposed.views(conn, collection), *collection.tables]
+    values = {"role": role, "relations": relations}
     readable = [name for (name,) in conn.execute(_SQL["readable"], values)]
     if readable:
         raise GrantUseless(role=role, name=collection.name, readable=", ".join(readable))

@@ -4,19 +4,27 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Container, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+import numpy as np
 from psycopg import Connection, Cursor
 from psycopg.errors import SerializationFailure
-from psycopg.types.json import Jsonb
 
 from embedfleet_schema.database import Database
-from embedfleet_schema.errors import HashCollision
 from embedfleet_schema.statements import composed, load
-from embedfleet_schema.store import counters, documents, jobs, locks, temp_tables, transitions
+from embedfleet_schema.store import (
+    counters,
+    documents,
+    jobs,
+    locks,
+    temp_tables,
+    transitions,
+    vector_rows,
+)
 from embedfleet_schema.store.awaiting import await_batches
-from embedfleet_schema.store.registry import Registered, Registry, Text
+from embedfleet_schema.store.incoming import Incoming, TextFailure, VerdictRow
+from embedfleet_schema.store.registry import Registered, Registry
 from embedfleet_schema.types import CollectionInfo, as_texts
 
 _SQL = load("ingest")
@@ -37,27 +45,6 @@ class ExistingRow(NamedTuple):
     source: str | None
 
 
-class DocumentRow(NamedTuple):
-    """A new document, or a new version of one."""
-
-    key: str
-    digest: bytes
-    source: str | None
-
-
-class ChunkRow(NamedTuple):
-    """A chunk of such a document, with its text."""
-
-    key: str
-    position: int
-    start_offset: int | None
-    end_offset: int | None
-    tokens: int
-    hash: bytes
-    content: str
-    metadata: Jsonb
-
-
 class StoredDocument(NamedTuple):
     """Its row, with the version that is new and the one that readers see."""
 
@@ -75,67 +62,16 @@ class StoredDocument(NamedTuple):
 _CHUNK_TYPES = ("int8", "int4", "int4", "int4", "int4", "int8", "jsonb")
 
 
-class VerdictRow(NamedTuple):
-    """The verdict on a document that was not accepted, in words that PostgreSQL can hold."""
-
-    key: str
-    code: str
-    reason: str
-    source: str | None
-
-
-class TextFailure(NamedTuple):
-    """Why a text is not given to any worker: the model could not do it justice."""
-
-    code: str
-    reason: str
-
-
-@dataclass(slots=True)
-class Incoming:
-    """A window as the tables take it.
-
-    `keys` are all that were accepted. `failures` are the texts, by hash, that fail at once.
-    `waiting` are the unchanged documents that readers do not see yet: what they miss is queued
-    again, because the batch that had it may be cancelled. Of what was `rejected`, all is counted,
-    and `verdicts` are stored. `sources` are those of unchanged documents, by key, that are to be
-    written. With `replace`, documents of other sources are taken over.
-    """
-
-    keys: list[str] = field(default_factory=list)
-    documents: list[DocumentRow] = field(default_factory=list)
-    chunks: list[ChunkRow] = field(default_factory=list)
-    failures: dict[bytes, TextFailure] = field(default_factory=dict)
-    waiting: list[str] = field(default_factory=list)
-    unchanged: int = 0
-    rejected: int = 0
-    verdicts: list[VerdictRow] = field(default_factory=list)
-    sources: dict[str, str] = field(default_factory=dict)
-    replace: bool = False
-
-    def texts(self) -> dict[bytes, Text]:
-        """The distinct texts of its chunks, by hash.
-
-        Raises:
-            HashCollision: two of them have the same hash.
-        """
-        found: dict[bytes, Text] = {}
-        for chunk in self.chunks:
-            text = found.get(chunk.hash)
-            if text is None:
-                found[chunk.hash] = Text(chunk.tokens, chunk.content, chunk.key)
-            elif text.content != chunk.content:
-                raise HashCollision(keys=f"{text.key!r}, {chunk.key!r}")
-        return found
-
-
 @dataclass(frozen=True, slots=True)
 class Merged:
-    """A stored window: its counts, how many batches it made, and documents to be pruned."""
+    """A stored window: its counts, how many batches it made, documents to be pruned, and how many
+    of the vectors that came along are stored.
+    """
 
     tally: jobs.Tally
     batches: int
     left_behind: list[int]
+    vectors: int = 0
 
 
 def existing_documents(
@@ -163,18 +99,18 @@ def merge(
         if window.documents:
             temp_tables.create(conn)
         registry = Registry(conn, collection, standing.delivery)
-        texts = registry.register(
-            window.texts(), window.waiting, window.failures.keys(), batch_tokens=batch_tokens
-        )
+        apart = window.failures.keys() | window.vectors.keys()
+        texts = registry.register(window.texts(), window.waiting, apart, batch_tokens=batch_tokens)
+        failed = (texts.apart & window.failures.keys()) - window.vectors.keys()
+        brought = sorted(texts.apart - failed, key=texts.ids.__getitem__)
         values: dict[str, Any] = {
             "collection_id": collection.id,
             "job_id": job_id,
             "replace": window.replace,
         }
         # Failures before documents, as commits lock them.
-        _fail_texts(
-            conn, values, {texts.ids[hash_]: window.failures[hash_] for hash_ in texts.failed}
-        )
+        _fail_texts(conn, values, {texts.ids[hash_]: window.failures[hash_] for hash_ in failed})
+        vectors = _insert_vectors(db, conn, collection, window, texts.ids, brought)
         queued = [text_id for batch in texts.batches for text_id in batch.text_ids]
         retried = conn.execute(_SQL["retry_failures"], values | {"texts": queued}).rowcount
         keys = {"keys": as_texts(window.keys)}
@@ -193,9 +129,14 @@ def merge(
             left_behind = _take_live(conn, collection, window, lacking, stored)
             new = sum(document.version == 1 for document in stored.values())
             counters.count_window(conn, collection, documents=new, chunks=written)
-        tally = _tally(window, texts, others)
+        if brought:
+            # Also documents of others that waited for these texts.
+            ids = [texts.ids[hash_] for hash_ in brought]
+            left_behind += documents.go_live(conn, collection, ids)
+            counters.count_window(conn, collection, vectors=vectors)
+        tally = _tally(window, texts, others, failed=len(failed))
         jobs.count(conn, job_id, tally)
-    return Merged(tally, len(texts.batches), left_behind)
+    return Merged(tally, len(texts.batches), left_behind, vectors)
 
 
 def rejected_sources(db: Database, collection: CollectionInfo) -> set[str]:
@@ -230,6 +171,21 @@ def _fail_texts(
             "reasons": [failure.reason for failure in failures.values()],
         },
     )
+
+
+def _insert_vectors(
+    db: Database,
+    conn: Connection[Any],
+    collection: CollectionInfo,
+    window: Incoming,
+    ids: Mapping[bytes, int],
+    brought: Sequence[bytes],
+) -> int:
+    """The vectors that texts bring along, in the order of their numbers."""
+    if not brought:
+        return 0
+    matrix = np.stack([window.vectors[hash_] for hash_ in brought])
+    return vector_rows.insert(db, conn, collection, [ids[hash_] for hash_ in brought], matrix)
 
 
 def _reject(conn: Connection[Any], values: dict[str, Any], verdicts: Sequence[VerdictRow]) -> None:
@@ -313,7 +269,9 @@ def _take_live(
     return sorted({*replaced, *(each.id for each in stored.values() if each.has_left_draft)})
 
 
-def _tally(window: Incoming, texts: Registered, others: Collection[int]) -> jobs.Tally:
+def _tally(
+    window: Incoming, texts: Registered, others: Collection[int], *, failed: int
+) -> jobs.Tally:
     """`others` are the batches of other jobs among those that texts wait in."""
     distinct = {chunk.hash for chunk in window.chunks}
     return jobs.Tally(
@@ -321,7 +279,7 @@ def _tally(window: Incoming, texts: Registered, others: Collection[int]) -> jobs
         unchanged=window.unchanged,
         rejected=window.rejected,
         chunks=len(window.chunks),
-        reused=len(distinct - set(texts.missing) - set(texts.failed)),
-        failed=len(texts.failed),
+        reused=len(distinct - set(texts.missing) - set(texts.apart)),
+        failed=failed,
         awaited=sum(batch_id in others for batch_id in texts.awaited.values()),
     )

@@ -6,7 +6,7 @@ A text that an open batch has, of whatever job, is not queued again: the job wai
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -52,13 +52,14 @@ class Known(NamedTuple):
 class Registered:
     """The texts of a window, and those that its unchanged documents wait for.
 
-    `ids` are the numbers of all. `missing` have no vector and are not `failed`; of them, `batches`
-    are to be made, and `awaited` wait in an open batch, by its number.
+    `ids` are the numbers of all. `missing` have no vector and are not set `apart`; of them,
+    `batches` are to be made, and `awaited` wait in an open batch, by its number. Those that were
+    set apart and have no vector are `apart`.
     """
 
     ids: Mapping[bytes, int]
-    missing: Collection[bytes]
-    failed: Collection[bytes]
+    missing: Set[bytes]
+    apart: Set[bytes]
     batches: Sequence[NewBatch]
     awaited: Mapping[bytes, int]
 
@@ -79,7 +80,7 @@ class Registry:
         self,
         texts: Mapping[bytes, Text],
         waiting: Sequence[str],
-        failed: Collection[bytes],
+        apart: Collection[bytes],
         *,
         batch_tokens: int,
     ) -> Registered:
@@ -89,16 +90,16 @@ class Registry:
         Args:
             texts: the distinct texts of new documents, by hash.
             waiting: the keys of unchanged documents that readers do not see.
-            failed: texts that no batch gets, by hash.
+            apart: texts that no batch gets, by hash: they fail at once, or bring their vector.
             batch_tokens: the most that a batch may have.
 
         Raises:
             HashCollision: one of the texts has the hash of another text.
         """
-        known = self._held(lambda: self._known(texts, waiting), failed)
+        known = self._held(lambda: self._known(texts, waiting), apart)
         tokens = {hash_: text.tokens for hash_, text in texts.items()}
         tokens |= {each.hash: each.tokens for each in known.values()}
-        wanted = [hash_ for hash_ in tokens if _is_wanted(known.get(hash_), hash_, failed)]
+        wanted = [hash_ for hash_ in tokens if _is_wanted(known.get(hash_), hash_, apart)]
         packs = pack(((hash_, tokens[hash_]) for hash_ in wanted), batch_tokens)
         numbers = transitions.numbers(self._conn, len(packs))
         batch_of = {
@@ -109,7 +110,7 @@ class Registry:
         fresh = {hash_: text for hash_, text in texts.items() if hash_ not in known}
         known |= self._insert(fresh, batch_of)
         late = {hash_: text for hash_, text in fresh.items() if hash_ not in known}
-        known |= self._held(lambda: self._known(late, ()), failed)
+        known |= self._held(lambda: self._known(late, ()), apart)
         ids = {hash_: each.id for hash_, each in known.items()}
         left = {
             hash_: number
@@ -121,12 +122,12 @@ class Registry:
         missing = {hash_ for hash_, each in known.items() if not each.stored}
         return Registered(
             ids=ids,
-            missing=missing.difference(failed),
-            failed=missing.intersection(failed),
+            missing=missing.difference(apart),
+            apart=missing.intersection(apart),
             batches=_batches(zip(numbers, packs, strict=True), ids, left, tokens),
             awaited={
                 hash_: batch_id
-                for hash_ in missing.difference(failed).difference(left)
+                for hash_ in missing.difference(apart).difference(left)
                 if (batch_id := known[hash_].batch_id) is not None
             },
         )
@@ -142,7 +143,7 @@ class Registry:
         return [Known(*row) for row in self._conn.execute(statement, values)]
 
     def _held(
-        self, look_up: Callable[[], dict[bytes, Known]], failed: Collection[bytes]
+        self, look_up: Callable[[], dict[bytes, Known]], apart: Collection[bytes]
     ) -> dict[bytes, Known]:
         """What is known of some texts; the batches that they wait in do not end meanwhile."""
         known = look_up()
@@ -150,7 +151,7 @@ class Registry:
         batches = {
             each.batch_id
             for each in known.values()
-            if each.batch_id is not None and not each.stored and each.hash not in failed
+            if each.batch_id is not None and not each.stored and each.hash not in apart
         }
         if not batches:
             return known
@@ -203,10 +204,10 @@ class Registry:
         }
 
 
-def _is_wanted(known: Known | None, hash_: bytes, failed: Collection[bytes]) -> bool:
+def _is_wanted(known: Known | None, hash_: bytes, apart: Collection[bytes]) -> bool:
     """Whether a text is to be queued."""
     waits_or_is_stored = known is not None and (known.stored or known.batch_id is not None)
-    return hash_ not in failed and not waits_or_is_stored
+    return hash_ not in apart and not waits_or_is_stored
 
 
 def _batches(

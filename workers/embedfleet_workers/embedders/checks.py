@@ -6,11 +6,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from embedfleet_schema.types import Space
+from embedfleet_schema.vector_checks import faults
 from embedfleet_workers.embedders.protocol import Rows, Vectors
 from embedfleet_workers.embedding_errors import BadAnswer
-
-# Wide enough for vectors that were normalized in float16 or bfloat16.
-UNIT_TOLERANCE = 1e-3
 
 
 def checked(vectors: ArrayLike, count: int, space: Space) -> Vectors:
@@ -31,16 +29,8 @@ def checked(vectors: ArrayLike, count: int, space: Space) -> Vectors:
             reason=f"vectors of {rows.shape[1]} dimensions, {space.name} has {space.dimensions}"
         )
     matrix = _as_float32(rows.reshape(count, space.dimensions))
-    lengths = _lengths(matrix)
-    _refuse(~np.isfinite(lengths), "holds a value that is not finite")
-    _refuse(lengths == 0, "is a zero vector")
-    if space.normalized:
-        _refuse(
-            np.abs(lengths - 1) > UNIT_TOLERANCE,
-            "is not of unit length, but the space is normalized",
-        )
-    if space.storage == "halfvec":
-        _check_as_halfvec(matrix)
+    for wrong, what in faults(matrix, space):
+        _refuse(wrong, what)
     return Vectors(matrix)
 
 
@@ -66,24 +56,6 @@ def _as_float32(rows: NDArray[np.generic]) -> Rows:
         raise BadAnswer(reason=f"values of type {rows.dtype}, not floating-point numbers")
     with np.errstate(over="ignore"):  # a float64 beyond float32 becomes infinite: found below
         return np.ascontiguousarray(rows, dtype=np.float32)
-
-
-def _lengths(matrix: Rows) -> NDArray[np.float64]:
-    """Euclidean lengths; float64 for the rare rows whose squares leave the range of float32."""
-    with np.errstate(over="ignore", invalid="ignore"):
-        squares: NDArray[np.float64] = np.einsum("ij,ij->i", matrix, matrix).astype(np.float64)
-        lengths = np.sqrt(squares)
-        odd = ~np.isfinite(lengths) | (lengths < 1e-15)  # noqa: PLR2004
-        if odd.any():
-            lengths[odd] = np.linalg.norm(matrix[odd].astype(np.float64), axis=1)
-    return lengths
-
-
-def _check_as_halfvec(matrix: Rows) -> None:
-    with np.errstate(over="ignore"):
-        largest = np.abs(matrix.astype(np.float16)).max(axis=1, initial=0)
-    _refuse(np.isinf(largest), "has a value too large for halfvec")
-    _refuse(largest == 0, "becomes a zero vector as halfvec")
 
 
 def _refuse(wrong: NDArray[np.bool_], what: str) -> None:
