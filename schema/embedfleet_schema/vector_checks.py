@@ -18,6 +18,16 @@ Matrix = NDArray[np.float32]
 Wrong = NDArray[np.bool_]
 
 
+def first_fault(matrix: Matrix, space: Space) -> str | None:
+    """The first row that is not usable and what is wrong with it, in words; None where all are."""
+    for wrong, what in faults(matrix, space):
+        if wrong.any():
+            rows = np.flatnonzero(wrong)
+            more = f" (and {len(rows) - 1} more)" if len(rows) > 1 else ""
+            return f"row {rows[0]}{more} {what}"
+    return None
+
+
 def faults(matrix: Matrix, space: Space) -> Iterator[tuple[Wrong, str]]:
     """Which rows are not usable in a space, and what is wrong with them.
 

@@ -17,7 +17,7 @@ from plugins.call_paths import ROOT, CallPath
 if TYPE_CHECKING:
     from plugins.api_fleets import ApiFleetMaker
 
-MOST_FILES = 21
+MOST_FILES = 20
 # From `FanOut.run` to the call of the script.
 MOST_FRAMES = 8
 MOST_FRAMES_TO_PROVIDER = 5

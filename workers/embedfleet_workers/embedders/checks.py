@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from embedfleet_schema.types import Space
-from embedfleet_schema.vector_checks import faults
+from embedfleet_schema.vector_checks import first_fault
 from embedfleet_workers.embedders.protocol import Rows, Vectors
 from embedfleet_workers.embedding_errors import BadAnswer
 
@@ -29,8 +29,8 @@ def checked(vectors: ArrayLike, count: int, space: Space) -> Vectors:
             reason=f"vectors of {rows.shape[1]} dimensions, {space.name} has {space.dimensions}"
         )
     matrix = _as_float32(rows.reshape(count, space.dimensions))
-    for wrong, what in faults(matrix, space):
-        _refuse(wrong, what)
+    if fault := first_fault(matrix, space):
+        raise BadAnswer(reason=fault)
     return Vectors(matrix)
 
 
@@ -56,10 +56,3 @@ def _as_float32(rows: NDArray[np.generic]) -> Rows:
         raise BadAnswer(reason=f"values of type {rows.dtype}, not floating-point numbers")
     with np.errstate(over="ignore"):  # a float64 beyond float32 becomes infinite: found below
         return np.ascontiguousarray(rows, dtype=np.float32)
-
-
-def _refuse(wrong: NDArray[np.bool_], what: str) -> None:
-    if wrong.any():
-        rows = np.flatnonzero(wrong)
-        more = f" (and {len(rows) - 1} more)" if len(rows) > 1 else ""
-        raise BadAnswer(reason=f"row {rows[0]}{more} {what}")

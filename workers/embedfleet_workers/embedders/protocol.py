@@ -13,7 +13,7 @@ from embedfleet_schema.types import EngineName, Kind, Precision, Space
 from embedfleet_workers.allowance import UNLIMITED, Allowance
 
 Rows = NDArray[np.float32]
-# What `checks.checked` let pass; nobody looks at it again before it is stored.
+# What `vector_checks` found no fault in; nobody looks at it again before it is stored.
 Vectors = NewType("Vectors", NDArray[np.float32])
 
 

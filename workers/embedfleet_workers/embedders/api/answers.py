@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from embedfleet_schema.types import Space
-from embedfleet_workers.embedders.checks import checked
+from embedfleet_schema.vector_checks import first_fault
 from embedfleet_workers.embedders.protocol import Rows, Vectors
 from embedfleet_workers.embedding_errors import BadAnswer
 
@@ -35,7 +35,11 @@ def vectors_of(items: Sequence[tuple[object, object]], count: int, space: Space)
             raise BadAnswer(reason=f"the index {index!r:.20} is missing, doubled or out of range")
         seen[index] = 1
         matrix[index] = _row(vector, space)
-    return checked(_normalized(matrix) if space.normalized else matrix, count, space)
+    if space.normalized:
+        matrix = _normalized(matrix)
+    if fault := first_fault(matrix, space):
+        raise BadAnswer(reason=fault)
+    return Vectors(matrix)
 
 
 def width_of(items: Sequence[tuple[object, object]]) -> int | None:
