@@ -22,7 +22,6 @@ class TcpProxy:
     def __init__(self, host: str, port: int, tls: ssl.SSLContext | None = None) -> None:
         self._target = (host, port)
         self._loop = asyncio.new_event_loop()
-        self._tasks: set[asyncio.Task[None]] = set()
         self._clients: set[asyncio.StreamWriter] = set()
         self._flowing = asyncio.Event()
         self._flowing.set()
@@ -69,23 +68,25 @@ class TcpProxy:
         self._loop.close()
 
     def _do(self, coroutine):  # type: ignore[no-untyped-def]
-        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(10)
+        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(60)
 
     async def _end(self) -> None:
         self._server.close()
         self._reset()
-        for task in tuple(self._tasks):
+        # The loop's own too: it may be in the middle of a handshake.
+        tasks = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
+        # What is broken is closed one turn of the loop later, and what lies below TLS after that.
+        for _ in range(3):
+            await asyncio.sleep(0)
 
     def _reset(self) -> None:
         for writer in tuple(self._clients):
             _break(writer)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._tasks.add(task)
         self._clients.add(writer)
         upstream = None
         try:
@@ -98,7 +99,6 @@ class TcpProxy:
             return
         finally:
             self._clients.discard(writer)
-            self._tasks.discard(task)
             for end in filter(None, (writer, upstream)):
                 _break(end)
 
