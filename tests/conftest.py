@@ -57,7 +57,7 @@ MISSING = [name for name in ("torch", "openvino") if find_spec(name) is None]
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config, items):
-    left_out = [item for item in items if any(map(item.get_closest_marker, MISSING))]
+    left_out = {item for item in items if any(map(item.get_closest_marker, MISSING))}
     if left_out:
-        config.hook.pytest_deselected(items=left_out)
+        config.hook.pytest_deselected(items=list(left_out))
         items[:] = [item for item in items if item not in left_out]

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
@@ -36,6 +37,7 @@ def blocks(path: Path, *languages: str) -> Iterator[Block]:
             yield Block(path, line, found[1], found[2])
 
 
+@cache
 def prose(path: Path) -> str:
     """A document without its fenced blocks."""
     return _FENCED.sub("", path.read_text())

@@ -15,15 +15,20 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import Literal
 
+import pytest
+
 from embedfleet_schema.store.limits import LimitBook, LimitName
 from embedfleet_schema.types import Kind, Space
 from embedfleet_workers.cooling import LONGEST_S
 from embedfleet_workers.decisions import Defer, cooling_s, decide
+from embedfleet_workers.embedders.api import endpoint
+from embedfleet_workers.embedders.api.answers import vectors_of
 from embedfleet_workers.embedders.api.endpoint import Endpoint, Request
 from embedfleet_workers.embedders.api.fan_out import FanOut, WaitPolicy
 from embedfleet_workers.embedders.api.providers.adapter import Answer, Caps, Reply
 from embedfleet_workers.embedders.api.providers.error_replies import error_reply
 from embedfleet_workers.embedders.api.providers.headers import reading_of
+from embedfleet_workers.embedders.protocol import Vectors
 from embedfleet_workers.embedding_errors import EmbeddingError
 from embedfleet_workers.rate_limits.quota import Amounts
 from embedfleet_workers.rate_limits.registry import LimiterRegistry
@@ -86,6 +91,12 @@ class Quota:
 @cache
 def counted(text: str) -> int:
     return math.ceil(int(text) * OURS)
+
+
+@cache
+def answered(count: int) -> Vectors:
+    """What the answer to so many texts holds: it is always the same, and read once."""
+    return vectors_of([(row, VECTOR) for row in range(count)], count, SPACE)
 
 
 class ShapedProvider:
@@ -300,7 +311,9 @@ def run_batches(
         await asyncio.gather(*running, return_exceptions=True)
         return Shown(provider, store, made, began)
 
-    return run_in_virtual_time(main())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(endpoint, "vectors_of", lambda _items, count, _space: answered(count))
+        return run_in_virtual_time(main())
 
 
 def _process(

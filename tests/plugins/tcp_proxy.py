@@ -68,18 +68,19 @@ class TcpProxy:
         self._loop.close()
 
     def _do(self, coroutine):  # type: ignore[no-untyped-def]
-        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(10)
+        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(60)
 
     async def _end(self) -> None:
         self._server.close()
         self._reset()
-        # Also the loop's own, such as one whose handshake is under way.
-        others = asyncio.all_tasks() - {asyncio.current_task()}
-        for task in others:
+        # The loop's own too: it may be in the middle of a handshake.
+        tasks = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*others, return_exceptions=True)
-        # Connections that were broken are closed in the next round.
-        await asyncio.sleep(0)
+        await asyncio.gather(*tasks, return_exceptions=True)
+        # What is broken is closed one turn of the loop later, and what lies below TLS after that.
+        for _ in range(3):
+            await asyncio.sleep(0)
 
     def _reset(self) -> None:
         for writer in tuple(self._clients):

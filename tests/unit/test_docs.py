@@ -3,6 +3,7 @@
 import importlib.util
 import re
 import shlex
+from functools import cache
 from pathlib import Path
 from types import ModuleType
 
@@ -56,13 +57,18 @@ def in_prose(path: Path) -> list[list[str]]:
     return [words[1:] for words in calls if words[0] == "embedfleet"]
 
 
-def subcommand(words: list[str]):
-    """The command that `words` call, and its own words."""
+@cache
+def command_line():
     from typer.main import get_command
 
     from embedfleet.cli.app import app
 
-    command = get_command(app)
+    return get_command(app)
+
+
+def subcommand(words: list[str]):
+    """The command that `words` call, and its own words."""
+    command = command_line()
     _, words = split_globals(words)
     while words and words[0] in getattr(command, "commands", {}):
         command, words = command.commands[words[0]], words[1:]
@@ -77,6 +83,7 @@ def generator() -> ModuleType:
     return module
 
 
+@cache
 def known_variables() -> set[str]:
     """Settings of the program, by former names too, and what only the compose stack reads."""
     listed = generator().variables

@@ -4,6 +4,8 @@ import ast
 import re
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[2]
 MODULES = [
     path
@@ -27,11 +29,10 @@ NO_STATEMENTS_OF_OURS = {
 }
 
 
-def function_lengths():
-    for path in MODULES:
-        for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-                yield node.end_lineno - node.lineno + 1
+@pytest.fixture(scope="module")
+def nodes():
+    """The syntax of all modules, which takes a while to read."""
+    return [node for path in MODULES for node in ast.walk(ast.parse(path.read_text()))]
 
 
 def test_modules_are_found():
@@ -51,17 +52,20 @@ def test_a_model_runtime_is_loaded_by_the_tests_that_use_it_and_not_by_all():
     assert [] == found
 
 
-def test_nine_functions_of_ten_fit_a_screen():
-    lengths = sorted(function_lengths())
+def test_nine_functions_of_ten_fit_a_screen(nodes):
+    lengths = sorted(
+        node.end_lineno - node.lineno + 1
+        for node in nodes
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+    )
     assert lengths[int(len(lengths) * 0.9)] <= P90_FUNCTION_LINES
 
 
-def test_no_statement_of_sql_stands_in_python():
+def test_no_statement_of_sql_stands_in_python(nodes):
     """They stand in .sql files, where one can be read, explained and tuned by itself."""
     found = {
         node.value
-        for path in MODULES
-        for node in ast.walk(ast.parse(path.read_text()))
+        for node in nodes
         if isinstance(node, ast.Constant)
         and isinstance(node.value, str)
         and STATEMENT.match(node.value)

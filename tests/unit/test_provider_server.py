@@ -7,7 +7,6 @@ from concurrent.futures import ThreadPoolExecutor
 
 import httpx2
 import numpy as np
-import openai
 import pytest
 
 from plugins.provider_server.answers import digest_of, duration, vectors_of
@@ -18,10 +17,18 @@ MODEL = "bench-model"
 MANY = 6_000_000.0
 
 
+@pytest.fixture(scope="module")
+def openai():
+    """OpenAI's own client, which takes a second of a core to import: in one process of several."""
+    import openai
+
+    return openai
+
+
 @pytest.fixture
-def client():
+def client(openai):
     """Makes clients of OpenAI for a provider; they do not retry."""
-    opened: list[openai.OpenAI] = []
+    opened = []
 
     def make(server, key="a-key", **settings):
         made = openai.OpenAI(base_url=server.url, api_key=key, max_retries=0, **settings)
@@ -100,7 +107,7 @@ def test_an_answer_holds_the_vectors_of_its_texts_and_what_they_cost(provider, c
     )
 
 
-def test_a_429_says_how_long_and_counts_as_a_request(provider, client):
+def test_a_429_says_how_long_and_counts_as_a_request(provider, client, openai):
     server = provider(limits={"requests": 100, "tokens": 120})
     ours = client(server)
     began = time.monotonic()
@@ -122,14 +129,14 @@ def test_a_429_says_how_long_and_counts_as_a_request(provider, client):
     )
 
 
-def test_a_request_larger_than_the_whole_limit_is_told_not_to_come_again(provider, client):
+def test_a_request_larger_than_the_whole_limit_is_told_not_to_come_again(provider, client, openai):
     server = provider(limits={"tokens": 100})
     with pytest.raises(openai.RateLimitError) as caught:
         embed(client(server), ["word " * 101])
     assert "false" == caught.value.response.headers["x-should-retry"]
 
 
-def test_keys_models_and_accounts_are_refused_for_good(provider, client):
+def test_keys_models_and_accounts_are_refused_for_good(provider, client, openai):
     server = provider(refused_keys=["bad"], unknown_models=["gone"])
     with pytest.raises(openai.AuthenticationError) as refused:
         embed(client(server, key="bad"), ["text"])
@@ -145,7 +152,7 @@ def test_keys_models_and_accounts_are_refused_for_good(provider, client):
     assert (2, 1) == (counts(server)["refused"], counts(server)["admitted"])
 
 
-def test_what_no_provider_takes_is_refused(provider, client):
+def test_what_no_provider_takes_is_refused(provider, client, openai):
     ours = client(provider())
     for texts in ([], ["text", ""], ["text"] * 2_049):
         with pytest.raises(openai.BadRequestError):
@@ -155,7 +162,7 @@ def test_what_no_provider_takes_is_refused(provider, client):
     assert "max_tokens_per_request" == caught.value.code
 
 
-def test_faults_come_in_the_order_asked_for(provider, client):
+def test_faults_come_in_the_order_asked_for(provider, client, openai):
     script = ["limited", "error", "reset", "truncated", "html", "quarter", "floats", ""]
     server = provider(script=script)
     ours = client(server)
@@ -179,7 +186,7 @@ def test_faults_come_in_the_order_asked_for(provider, client):
 
 
 @pytest.mark.parametrize("fault", ["stall", "drip"])
-def test_a_client_that_leaves_is_counted(provider, client, fault):
+def test_a_client_that_leaves_is_counted(provider, client, openai, fault):
     server = provider(script=[fault])
     with pytest.raises((openai.APITimeoutError, httpx2.ReadTimeout)):
         embed(client(server, timeout=0.2), ["text"])
@@ -208,7 +215,7 @@ def test_limits_can_change_in_mid_run(provider, client):
     )
 
 
-def test_many_clients_at_once_are_counted_each(provider, client):
+def test_many_clients_at_once_are_counted_each(provider, client, openai):
     server = provider(limits={"requests": 100}, latency_s=0.05, jitter_s=0.05)
     ours = client(server)
 
