@@ -6,8 +6,6 @@ what, and what to do next. `exit_code` is what the command returns: 2 for wrong 
 
 from __future__ import annotations
 
-import inspect
-
 
 class EmbedfleetError(Exception):
     """embedfleet failed: {reason}"""
@@ -17,8 +15,7 @@ class EmbedfleetError(Exception):
     def __init__(self, **details: object) -> None:
         """`details` are what the message names; a class that declares one lets others read it."""
         vars(self).update(details)
-        template = inspect.cleandoc(type(self).__doc__ or "").replace("\n", " ")
-        super().__init__(template.format(**details))
+        super().__init__(" ".join((type(self).__doc__ or "").split()).format(**details))
 
 
 class UsageError(EmbedfleetError):
@@ -99,6 +96,14 @@ class BadVector(UsageError):
 
 class UnreadableQuery(UsageError):
     """The query {query!r} cannot be searched for: {reason}."""
+
+
+class QueryRefused(EmbedfleetError):
+    """A worker could not embed the query {query!r}: {reason}."""
+
+
+class NotAnswered(EmbedfleetError):
+    """No worker embedded the query: {reason}. Start one, or install the model on this machine."""
 
 
 class UnknownJob(UsageError):
@@ -283,10 +288,8 @@ class StackError(EmbedfleetError):
     """The embedded stack in {data} cannot {action}: {reason}."""
 
 
-class StackStopped(EmbedfleetError):
+class StackStopped(UsageError):
     """The embedded servers in {data} {state}. Start them with: {start}"""
-
-    exit_code = 2
 
 
 class WorkersElsewhere(UsageError):
