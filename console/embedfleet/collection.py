@@ -149,7 +149,7 @@ class Collection(Exchange):
         where: Mapping[str, Any] | None = None,
         min_score: float | None = None,
     ) -> list[Hit]:
-        """The `k` chunks nearest to a text (embedded here) or to a vector, best first.
+        """The `k` chunks nearest to a text (as `embed_query` does) or to a vector, best first.
 
         Args:
             query: a text, or a vector of shape (dimensions,) from the collection's space.
@@ -257,8 +257,13 @@ class Collection(Exchange):
     def embed_query(self, text: str) -> NDArray[np.float32]:
         """The vector of a query, float32 of shape (dimensions,).
 
-        It needs the model on this machine, or the API key of its provider. You do not pay twice for
-        the same query.
+        A worker that has the model gives it, unless it is loaded here or the key of the provider is
+        known here. If no worker answers, the model is loaded. You do not pay twice for the same
+        query.
+
+        Raises:
+            NotAnswered: no worker answered, and the model cannot be loaded here.
+            QueryRefused: a worker could not embed it.
         """
         arguments.text("search", "query", text)
         self._check_there()

@@ -2,23 +2,38 @@
 
 from __future__ import annotations
 
+import logging
 import threading
+from collections.abc import Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
+from embedfleet.query_texts import check_read
 from embedfleet.query_vectors import QueryVectors
 from embedfleet_schema.broker import Doorbell, celery_app
+from embedfleet_schema.catalogue.api_models import API_PROVIDERS
 from embedfleet_schema.database import Database
+from embedfleet_schema.errors import (
+    EmbedfleetError,
+    ExtraMissing,
+    KeyMissing,
+    NotAnswered,
+    NotPermitted,
+    QueryRefused,
+)
 from embedfleet_schema.forks import leave_to_parent, renewed_after_fork
 from embedfleet_schema.settings import Settings
+from embedfleet_schema.store import query_requests
 from embedfleet_schema.types import CollectionInfo, Space
 
 if TYPE_CHECKING:
     from embedfleet_workers.embedder_cache import EmbedderCache
     from embedfleet_workers.embedders.protocol import Embedder
+
+log = logging.getLogger(__name__)
 
 # A producer waits this long for Redis, not longer: its documents are in PostgreSQL by then.
 SOCKET_TIMEOUT_S = 3.0
@@ -41,6 +56,8 @@ class Connections:
             lock_wait_s=settings.lock_wait_seconds,
         )
         self.query_vectors = QueryVectors(self.db, self._embed_query)
+        # Is told what takes long and a person may wonder about.
+        self.tell: Callable[[str], object] = log.info
         self._doorbell: Doorbell | None = None
         self._cache: EmbedderCache | None = None
         self._lock = threading.Lock()
@@ -80,8 +97,42 @@ class Connections:
         self.query_vectors = QueryVectors(self.db, self._embed_query)
 
     def _embed_query(self, collection: CollectionInfo, text: str) -> NDArray[np.float32]:
-        (vector,) = self.query_embedder(collection.space).embed([text], "query")
+        """Here, where nothing has to be loaded for it; else by a worker, or here all the same."""
+        space = collection.space
+        unanswered: EmbedfleetError | None = None
+        if not self._is_at_hand(space):
+            try:
+                return query_requests.vector_of(self.db, collection, text)
+            except QueryRefused:
+                check_read(collection, text)
+                raise
+            except (NotAnswered, NotPermitted) as error:
+                unanswered = error
+            if space.provider not in API_PROVIDERS:
+                self.tell(f"{_first_sentence(unanswered)} Loading {space.name} here.")
+        if space.provider not in API_PROVIDERS:
+            check_read(collection, text)
+        try:
+            (vector,) = self.query_embedder(space).embed([text], "query")
+        except ExtraMissing as missing:
+            raise unanswered or missing from missing
         return np.asarray(vector, dtype=np.float32)
+
+    def _is_at_hand(self, space: Space) -> bool:
+        """Whether this process embeds at once: its model is loaded, or is behind an API whose key
+        is known here.
+        """
+        if space.provider == "local":
+            with self._lock:
+                cache = self._cache
+            return cache is not None and space in cache.loaded()
+        if space.provider not in API_PROVIDERS:
+            return True
+        try:
+            self.query_embedder(space)
+        except (KeyMissing, ExtraMissing):
+            return False
+        return True
 
     def _embedders(self) -> EmbedderCache:
         from embedfleet_workers.embedder_cache import EmbedderCache
@@ -104,3 +155,7 @@ class Connections:
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+
+def _first_sentence(error: Exception) -> str:
+    return str(error).partition(". ")[0].rstrip(".") + "."

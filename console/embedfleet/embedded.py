@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from embedfleet.progress import command
 from embedfleet.stack import Endpoints, status, up
 from embedfleet.stack.files import Folder
 from embedfleet_schema.database import Database
@@ -26,6 +25,8 @@ def require(settings: Settings, *, running: bool) -> None:
         state = "are stopped"
     else:
         return
+    from embedfleet.progress import command
+
     raise StackStopped(data=settings.data, state=state, start=command(settings, "up"))
 
 

@@ -17,8 +17,6 @@ from embedfleet_schema.errors import EmbedfleetError
 from embedfleet_schema.store import limits, plans
 from embedfleet_schema.store.limits import LimitBook
 from embedfleet_schema.types import Space
-from embedfleet_workers.embedders.api.factory import caps_of
-from embedfleet_workers.rate_limits.quota import largest_request
 
 Basis = Literal["nothing", "limits", "history", "measured", "unknown"]
 
@@ -73,6 +71,10 @@ def _minutes(
     space: Space, counted: Counted, quotas: Mapping[str, float], batch_tokens: int
 ) -> float | None:
     """Minutes at the limit that binds; None without a limit that can be reckoned with."""
+    # With the client of every API: a search does without it.
+    from embedfleet_workers.embedders.api.factory import caps_of
+    from embedfleet_workers.rate_limits.quota import largest_request
+
     caps = caps_of(space.provider, space.model)
     most = largest_request(quotas) or batch_tokens
     request_tokens = min(batch_tokens, caps.tokens or batch_tokens, most)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from embedfleet_producer.tokens import counter_for
-from embedfleet_producer.unreadable import UNREADABLE_SHARE, unread_share
-from embedfleet_producer.visible_text import has_text
 from embedfleet_schema.errors import ExtraMissing, ModelNotFound, UnreadableQuery
 from embedfleet_schema.types import CollectionInfo
+from embedfleet_schema.unreadable import UNREADABLE_SHARE, unread_share
+from embedfleet_schema.visible_text import has_text
 
 SHOWN = 60
 

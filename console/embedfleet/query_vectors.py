@@ -12,7 +12,7 @@ import psycopg
 from numpy.typing import NDArray
 from psycopg_pool import PoolTimeout
 
-from embedfleet.query_texts import check_read, check_visible
+from embedfleet.query_texts import check_visible
 from embedfleet_schema.catalogue.api_models import API_PROVIDERS
 from embedfleet_schema.database import Database
 from embedfleet_schema.errors import EmbedfleetError
@@ -62,7 +62,6 @@ class QueryVectors:
 
     def _look_up(self, collection: CollectionInfo, text: str) -> Vector:
         if collection.space.provider not in API_PROVIDERS:
-            check_read(collection, text)
             return self._embed(collection, text)
         known = self._tried(lambda: query_cache.find(self._db, collection.space_id, text))
         if known is not None and known.shape == (collection.space.dimensions,):

@@ -17,7 +17,10 @@ SELECT '' IN (:'owner_password', :'worker_password', :'client_password') AS one_
 
 SELECT format('CREATE ROLE %I NOLOGIN', name)
 FROM unnest(
-    ARRAY['embedfleet_owner', 'embedfleet_producer', 'embedfleet_worker', 'embedfleet_search']
+    ARRAY[
+        'embedfleet_owner', 'embedfleet_producer', 'embedfleet_worker', 'embedfleet_search',
+        'embedfleet_ask'
+    ]
 ) AS wanted (name)
 WHERE NOT EXISTS (SELECT FROM pg_roles WHERE rolname = name) \gexec
 
@@ -31,7 +34,7 @@ ALTER ROLE client PASSWORD :'client_password';
 
 GRANT embedfleet_owner TO embedfleet;
 GRANT embedfleet_worker TO worker;
-GRANT embedfleet_producer, embedfleet_search TO client;
+GRANT embedfleet_producer, embedfleet_search, embedfleet_ask TO client;
 
 ALTER DATABASE embedfleet OWNER TO embedfleet;
 CREATE EXTENSION IF NOT EXISTS vector SCHEMA public;

@@ -14,9 +14,9 @@ from embedfleet_producer.ready_made import as_chunks, parts_of
 from embedfleet_producer.token_offsets import Reading
 from embedfleet_producer.tokens import TokenCounter, counter_for
 from embedfleet_producer.too_long import longest_beginning
-from embedfleet_producer.unreadable import is_surely_read, unread_share
 from embedfleet_schema.errors import BadChunking
 from embedfleet_schema.types import DEFAULT_SIZE, Chunk, Chunking, ChunkMode, Space, TooLong
+from embedfleet_schema.unreadable import is_surely_read, unread_share
 
 # Of what a model takes, where its tokens are estimated: its own tokenizer may find a third more.
 ESTIMATED_SHARE = 0.75

@@ -18,8 +18,8 @@ from embedfleet_producer.graphemes import grapheme_end, grapheme_start
 from embedfleet_producer.ruler import Ruler
 from embedfleet_producer.token_offsets import Reading, TokenOffsets
 from embedfleet_producer.tokens import TokenCounter
-from embedfleet_producer.unreadable import Unread
 from embedfleet_schema.types import ChunkMode
+from embedfleet_schema.unreadable import Unread
 
 # At each cut the splitter measures all of a paragraph or section that does not fit, which is
 # quadratic where they are long. So it sees a window at a time, of about this many chunks: of them

@@ -15,11 +15,11 @@ from embedfleet_producer.embedded_chunks import EmbeddedChunk
 from embedfleet_producer.existing import ExistingDocument
 from embedfleet_producer.marks import in_force, marks_of
 from embedfleet_producer.placeholders import PlaceholderChunk
-from embedfleet_producer.unreadable import UNREADABLE_SHARE
 from embedfleet_producer.validation import Validated
 from embedfleet_producer.windows import Window
 from embedfleet_schema.store.incoming import ChunkRow, DocumentRow, Incoming, TextFailure
 from embedfleet_schema.types import Document, Rejection, text_hash
+from embedfleet_schema.unreadable import UNREADABLE_SHARE
 
 # Verdicts that a call returns; all of them are in `failures`, and memory stays flat.
 REJECTIONS_RETURNED = 1_000

@@ -7,9 +7,9 @@ from dataclasses import replace
 
 from embedfleet_producer.marks import in_force, marks_of
 from embedfleet_producer.validation import Validated, checked, printable, shown, validate
-from embedfleet_producer.visible_text import has_text
 from embedfleet_schema.errors import BadChunking
 from embedfleet_schema.types import Chunk, ChunkMode, Rejection
+from embedfleet_schema.visible_text import has_text
 
 ChunkFunction = Callable[[str], Iterable[str | Chunk]]
 

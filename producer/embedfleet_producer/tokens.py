@@ -18,7 +18,6 @@ from embedfleet_producer.token_offsets import (
     TokenOffsets,
     offsets_of,
 )
-from embedfleet_producer.unreadable import Unread, unknown_id, word_limit
 from embedfleet_schema.catalogue import api_models
 from embedfleet_schema.catalogue.api_models import API_PROVIDERS, CL100K
 from embedfleet_schema.catalogue.hub import is_hub_name
@@ -27,6 +26,7 @@ from embedfleet_schema.catalogue.space_lookup import parse_model
 from embedfleet_schema.catalogue.vocabulary import cl100k
 from embedfleet_schema.errors import ModelNotFound
 from embedfleet_schema.types import Chunking, Space
+from embedfleet_schema.unreadable import Unread, unknown_id, word_limit
 
 log = logging.getLogger(__name__)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from embedfleet_producer.graphemes import grapheme_start
 from embedfleet_producer.tokens import TokenCounter
-from embedfleet_producer.visible_text import has_text
+from embedfleet_schema.visible_text import has_text
 
 # More characters than a token usually has: what is read at first of a text of any length.
 _CHARACTERS_PER_TOKEN = 32

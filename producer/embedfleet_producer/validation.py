@@ -11,8 +11,8 @@ from typing import TypeGuard, TypeVar, cast, get_args
 
 from embedfleet_producer.embedded_chunks import EmbeddedChunk
 from embedfleet_producer.placeholders import PlaceholderChunk
-from embedfleet_producer.visible_text import has_text
 from embedfleet_schema.types import Chunk, ChunkMode, Document, Mark, Rejection, text_hash
+from embedfleet_schema.visible_text import has_text
 
 Given = TypeVar("Given")
 Found = TypeVar("Found")

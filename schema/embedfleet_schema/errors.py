@@ -8,7 +8,6 @@ what the command returns: 2 for wrong use, 1 for the rest.
 from __future__ import annotations
 
 import copyreg
-import inspect
 
 
 class EmbedfleetError(Exception):
@@ -19,8 +18,7 @@ class EmbedfleetError(Exception):
     def __init__(self, **details: object) -> None:
         """`details` are what the message names; a class that declares one lets others read it."""
         vars(self).update(details)
-        template = inspect.cleandoc(type(self).__doc__ or "").replace("\n", " ")
-        super().__init__(template.format(**details))
+        super().__init__(" ".join((type(self).__doc__ or "").split()).format(**details))
 
     def __reduce__(self) -> tuple[object, ...]:
         """An error may come from another process."""
@@ -105,6 +103,14 @@ class BadVector(UsageError):
 
 class UnreadableQuery(UsageError):
     """The query {query!r} cannot be searched for: {reason}."""
+
+
+class QueryRefused(EmbedfleetError):
+    """A worker could not embed the query {query!r}: {reason}."""
+
+
+class NotAnswered(EmbedfleetError):
+    """No worker embedded the query: {reason}. Start one, or install the model on this machine."""
 
 
 class UnknownJob(UsageError):
@@ -287,10 +293,8 @@ class StackError(EmbedfleetError):
     """The embedded stack in {data} cannot {action}: {reason}."""
 
 
-class StackStopped(EmbedfleetError):
+class StackStopped(UsageError):
     """The embedded servers in {data} {state}. Start them with: {start}"""
-
-    exit_code = 2
 
 
 class WorkersElsewhere(UsageError):

@@ -19,7 +19,13 @@ from embedfleet_schema.errors import RolesRefused
 from embedfleet_schema.session import brief
 from embedfleet_schema.statements import load
 
-ROLES = ("embedfleet_owner", "embedfleet_producer", "embedfleet_worker", "embedfleet_search")
+ROLES = (
+    "embedfleet_owner",
+    "embedfleet_producer",
+    "embedfleet_worker",
+    "embedfleet_search",
+    "embedfleet_ask",
+)
 
 _SQL = load("roles")
 _SET_UP = ("create", "join_owner", "open_database", "adopt")
@@ -30,6 +36,7 @@ _GRANTS = (
     "grant_to_producer",
     "grant_to_worker",
     "grant_to_search",
+    "grant_to_ask",
 )
 # Parts of collections that change in one transaction: each locks up to twenty relations.
 PAGE = 5

@@ -46,8 +46,9 @@ class SettingFields(BaseSettings):
     )
     direct_database_url: SecretStr | None = Field(
         default=None,
-        description="The same database without a pooler, for migrations, index builds and locks "
-        "that are held long. Unset: EMBEDFLEET_DATABASE_URL.",
+        description="The same database without a pooler, for migrations, index builds, locks that "
+        "are held long, and workers that embed texts of queries: behind a pooler, they need half a "
+        "second longer without it. Unset: EMBEDFLEET_DATABASE_URL.",
     )
     max_connections: int = Field(
         default=8,

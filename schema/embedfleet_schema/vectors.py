@@ -1,4 +1,5 @@
-"""A matrix of vectors as one binary `vector[]` or `halfvec[]` parameter, built without a loop.
+"""Vectors as parameters: one as text; a matrix as one binary `vector[]` or `halfvec[]`, built
+without a loop.
 
 Layout: PostgreSQL's array header, then per element its length and pgvector's own binary form
 (dimensions, a reserved word, big-endian floats); see their `array_send` and `vector_send`.
@@ -36,6 +37,11 @@ class HalfvecArray(VectorArray):
     """The same as half-precision floats."""
 
     __slots__ = ()
+
+
+def as_text(vector: NDArray[np.float32]) -> str:
+    """One vector as pgvector reads it, which no type has to be known for."""
+    return "[" + ",".join(map(str, vector.tolist())) + "]"
 
 
 def vector_array(

@@ -115,10 +115,16 @@ def here(
             id="a mistyped command of a group",
         ),
         pytest.param(
+            ["explain", "handbook"],
+            2,
+            "Missing argument 'KEY'. See: embedfleet explain --help",
+            id="a missing argument",
+        ),
+        pytest.param(
             ["search", "handbook"],
             2,
-            "Missing argument 'TEXT'. See: embedfleet search --help",
-            id="a missing argument",
+            "Give a TEXT to search for, or --interactive to be asked for texts",
+            id="nothing to search for",
         ),
         pytest.param(
             ["search", "handbook", "text", "-k", "many"],

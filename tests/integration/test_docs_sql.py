@@ -2,6 +2,7 @@
 
 import re
 import shlex
+import subprocess
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,6 +13,7 @@ from psycopg import sql
 import embedfleet as ef
 from embedfleet.cli import main
 from embedfleet.fleet import Fleet
+from embedfleet.stack.wheels import postgres_programs
 from plugins.documents import DOCUMENTS, ROOT, Block, blocks
 from plugins.fleets import drain
 from plugins.worker_processes import eventually
@@ -48,6 +50,9 @@ class Reader:
                 value.close()
 
     def _run_sql(self, block: Block) -> None:
+        if "\\g" in block.text:
+            self._run_in_psql(block)
+            return
         statement = VARIABLE.sub(self._value, block.text)
         cursor = self._connection.execute(sql.SQL(statement))
         while True:
@@ -56,6 +61,17 @@ class Reader:
             self.ran += 1
             if not cursor.nextset():
                 return
+
+    def _run_in_psql(self, block: Block) -> None:
+        """As it would be typed there; the variables that it sets are gone at its end."""
+        url = self._fleet.settings.direct_database
+        command = [postgres_programs() / "psql", "--no-psqlrc", "--set=ON_ERROR_STOP=1", url]
+        ended = subprocess.run(
+            command, input=block.text, capture_output=True, text=True, check=False
+        )
+        assert 0 == ended.returncode, f"{block}: {ended.stderr}"
+        assert re.search(r"^\([1-9]\d* rows?\)$", ended.stdout, re.MULTILINE), f"{block}: no rows"
+        self.ran += 1
 
     def _value(self, variable: re.Match[str]) -> str:
         docs = self._fleet.collection("handbook")

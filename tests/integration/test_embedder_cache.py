@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
@@ -11,7 +12,10 @@ from embedfleet.fleet import Fleet
 from embedfleet_schema.errors import KeyMissing
 from embedfleet_schema.store.workers import recent
 from embedfleet_schema.types import Space
+from embedfleet_workers import embedder_cache
 from embedfleet_workers.embedder_cache import EmbedderCache
+from embedfleet_workers.embedders.fake import FakeEmbedder
+from embedfleet_workers.embedders.protocol import Embedder
 from embedfleet_workers.embedding_errors import EmbeddingError
 from plugins.fleets import WorkerMaker, documents, drain
 from plugins.worker_processes import eventually
@@ -53,6 +57,27 @@ def test_threads_that_ask_at_once_get_the_same_embedder(cache: Maker):
         found = list(pool.map(lambda _: shared.get(fake(8), "cpu"), range(32)))
     assert 1 == len(set(map(id, found)))
     assert shared.get(fake(8), "cuda") is not found[0]
+
+
+def test_what_is_here_is_given_out_while_another_model_is_loaded(cache: Maker, monkeypatch):
+    shared = cache()
+    here = shared.get(fake(8), "cpu")
+    loading, loaded = threading.Event(), threading.Event()
+
+    def slow(*_: object, **__: object) -> Embedder:
+        loading.set()
+        assert loaded.wait(60)
+        return FakeEmbedder(fake(16))
+
+    monkeypatch.setattr(embedder_cache, "checked_embedder", slow)
+    with ThreadPoolExecutor(1) as pool:
+        other = pool.submit(shared.get, fake(16), "cpu")
+        assert loading.wait(60)
+        assert here is shared.get(fake(8), "cpu")
+        assert [fake(8)] == shared.loaded()
+        loaded.set()
+        assert fake(16) == other.result().space
+    assert [fake(8), fake(16)] == shared.loaded()
 
 
 def test_the_model_that_was_not_used_for_longest_leaves_and_goes_on_where_it_is_used(cache: Maker):

@@ -1,10 +1,13 @@
 """Through PgBouncer in transaction mode: what works, what is refused in a line, what is left."""
 
+import json
+import logging
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 import psycopg
 import pytest
+from psycopg import errors
 from psycopg.conninfo import make_conninfo
 
 import embedfleet as ef
@@ -14,8 +17,11 @@ from embedfleet_schema.database import LOCK_SPACES, Database
 from embedfleet_schema.errors import DatabaseUnreachable, PoolerInTheWay
 from embedfleet_schema.migrate import migrate
 from embedfleet_schema.settings import load_settings
+from embedfleet_workers.embedders.fake import fake_vectors
+from embedfleet_workers.runtime import Launch, Runtime
 from plugins.fleets import drain
 from plugins.poolers import Pooler
+from plugins.worker_processes import eventually
 
 pytestmark = pytest.mark.pooler
 
@@ -126,7 +132,32 @@ def test_more_clients_than_sessions_lose_nothing(fleet, server, worker):
     docs = fleet.collection("docs")
     assert (480, 480) == (docs.counts().documents, docs.counts().live_documents)
     assert not docs.audit().missing
-    assert len(server.execute(SESSIONS, [server.info.backend_pid]).fetchall()) <= 6
+    # Those of the pooler, and one of each worker beside it, which hears of queries.
+    assert len(server.execute(SESSIONS, [server.info.backend_pid]).fetchall()) <= 6 + len(workers)
+
+
+@pytest.mark.parametrize("knows_the_server", [True, False])
+def test_a_text_is_embedded_by_sql(fleet, unaware, knows_the_server, caplog):
+    """A worker that knows the server hears of it at once, another one looks twice a second."""
+    caplog.set_level(logging.INFO)
+    docs = fleet.collection("docs", model="fake/16")
+    settings = fleet.settings if knows_the_server else unaware.settings
+    runtime = Runtime(settings, Launch(("cpu",), 1, 1))
+    runtime.start()
+    try:
+        eventually(fleet.workers)
+        with psycopg.connect(fleet.settings.database, autocommit=True) as client:
+            for n in range(8):
+                call = "CALL embedfleet.embed('docs', %s, NULL)"
+                (vector,) = client.execute(call, [f"text {n}"], prepare=False).fetchone()
+                expected = fake_vectors(docs.info.space, [f"text {n}"], "query")[0]
+                assert pytest.approx(expected.tolist()) == json.loads(vector)
+        in_transaction = pytest.raises(errors.InvalidTransactionTermination, match="commits, so it")
+        with in_transaction, psycopg.connect(fleet.settings.database) as client:
+            client.execute("CALL embedfleet.embed('docs', 'a text', NULL)", prepare=False)
+        assert knows_the_server != ("behind a pooler, queries are looked for" in caplog.text)
+    finally:
+        runtime.stop()
 
 
 @contextmanager

@@ -25,6 +25,8 @@ from embedfleet_schema.store import (
     limits,
     provider_batch_answers,
     provider_batches,
+    query_cache,
+    query_requests,
     space_checks,
     usage,
     workers,
@@ -40,7 +42,7 @@ from plugins.fleets import drain
 from plugins.servers import fresh_database
 
 PAGE = (ROOT / "docs/security.md").read_text()
-PARTS = ("owner", "producer", "worker", "search")
+PARTS = ("owner", "producer", "worker", "search", "ask")
 REFUSED = (NotPermitted, RolesRefused, psycopg.errors.InsufficientPrivilege)
 
 
@@ -183,6 +185,36 @@ def audit(scene: Scene) -> None:
     assert scene.docs.audit(repair=True).missing
 
 
+def embed_by_sql(scene: Scene) -> None:
+    """What is known needs no worker, but the right."""
+    vector = fake_vectors(scene.prepared.info.space, ["known words"], "query")[0]
+    query_cache.remember(scene.admin.db, scene.prepared.info.space_id, "known words", vector)
+    with psycopg.connect(scene.fleet.settings.database, autocommit=True) as conn:
+        call = "CALL embedfleet.embed(%s, 'known words', NULL)"
+        assert conn.execute(call, [scene.name]).fetchone() is not None
+
+
+def answer(scene: Scene) -> None:
+    with scene.admin.db.transaction() as conn:
+        conn.execute(
+            "INSERT INTO embedfleet.query_request (space_id, queue, asked_by, text)"
+            " VALUES (%s, 'cpu', 'somebody', 'words')",
+            [scene.prepared.info.space_id],
+        )
+    space = scene.prepared.info.space
+    with scene.fleet.db.transaction() as conn:
+        claimed = query_requests.claim(conn, ["cpu"], loaded=[space], excluding=[])
+        query_requests.extend(conn, claimed)
+        texts = [each.text for each in claimed]
+        query_requests.give(conn, claimed, fake_vectors(space, texts, "query"))
+        query_requests.refuse(conn, claimed[0], "?")
+        query_requests.give_back(conn, claimed, "?")
+        query_requests.forget(conn)
+    with scene.admin.db.transaction() as conn:
+        assert claimed
+        conn.execute("DELETE FROM embedfleet.query_request")
+
+
 def sign_on(scene: Scene) -> None:
     identity = WorkerIdentity(uuid4(), "host", 1, ["cpu"], 1, "cpu", "0", heartbeat_seconds=15)
     with scene.fleet.db.transaction() as conn:
@@ -291,6 +323,7 @@ def expose(scene: Scene) -> None:
 OPERATIONS: dict[str, Callable[[Scene], object]] = {
     "open and list collections": lambda scene: (scene.docs, scene.fleet.collections()),
     "search, and read the view with SQL": search,
+    "have texts embedded by SQL": embed_by_sql,
     "create a collection": create,
     "plan an enqueue": lambda scene: scene.docs.plan([ef.Document("d", "fourth words")]),
     "enqueue documents": enqueue,
@@ -310,6 +343,7 @@ OPERATIONS: dict[str, Callable[[Scene], object]] = {
     "claim a batch": lambda scene: scene.lease(scene.fleet),
     "commit a batch": commit,
     "store a part of a batch, and what it cost": store_part,
+    "answer who has a text embedded": answer,
     "defer, retry, split and fail a batch": settle,
     "pause a model that its provider refuses": pause_space,
     "file batches with a provider, and settle the answers": file_and_harvest,
@@ -476,18 +510,24 @@ def test_everything_belongs_to_the_owner_role_and_nobody_else_may_call_its_funct
     everybody = ["-"]
     assert [("embedfleet_owner",)] == owners
     assert {"embedfleet_owner"} == {owner for _, owner, *_ in functions}
-    assert all(settings[0] == path for *_, settings, _ in functions)
+    # A procedure that commits can have none.
+    assert ["embed"] == [name for name, *_, settings, _ in functions if not settings]
+    assert all(settings[0] == path for *_, settings, _ in functions if settings)
     found = {(name, definer): grantees for name, _, definer, _, grantees in functions}
     # Those that anybody may call run with the rights of who calls them, but for one that tells what
     # the catalog tells.
     assert {
+        ("answer", True): ["embedfleet_ask"],
+        ("ask", True): ["embedfleet_ask"],
         ("clusters", False): everybody,
+        ("commit_refusal", False): everybody,
         ("compared", True): ["embedfleet_search"],
         ("create_filter_index", True): ["embedfleet_producer"],
         ("create_relations", True): ["embedfleet_producer"],
         ("create_tables", False): [],
         ("diverse", False): everybody,
         ("duplicates", False): everybody,
+        ("embed", False): everybody,
         ("expected_rows", False): [],
         ("filter_comparison", False): everybody,
         ("filter_condition", False): everybody,

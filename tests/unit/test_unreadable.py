@@ -7,9 +7,9 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 
 from embedfleet_producer.chunking import Chunker
 from embedfleet_producer.tokens import FileCounter, counter_for
-from embedfleet_producer.unreadable import UNREADABLE_SHARE, unread_share
 from embedfleet_schema.catalogue.space_lookup import resolve_space
 from embedfleet_schema.types import Chunk, Chunking, Space
+from embedfleet_schema.unreadable import UNREADABLE_SHARE, unread_share
 
 MINILM = resolve_space("all-MiniLM-L6-v2")
 # Words of scripts whose letters MiniLM has tokens for, and of those that it has not.

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from embedfleet_producer.placeholders import PlaceholderChunk
 from embedfleet_producer.validation import MAX_KEY_BYTES, Validated, printable, validate
-from embedfleet_producer.visible_text import has_text
 from embedfleet_schema.types import Chunk, Document, Mark, Rejection
+from embedfleet_schema.visible_text import has_text
 
 any_text = st.text(st.characters(), max_size=50)
 json_values = st.recursive(

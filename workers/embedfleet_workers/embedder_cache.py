@@ -54,6 +54,7 @@ class EmbedderCache:
         self._faults = faults
         self._most = most
         self._tell = tell
+        self._loading = threading.Lock()
         self._lock = threading.Lock()
         self._loaded: OrderedDict[tuple[Space, str], Embedder] = OrderedDict()
         self._api: ApiEmbedderFactory | None = None
@@ -65,20 +66,39 @@ class EmbedderCache:
             What `checked_embedder` and `load_embedder` raise: next time it is tried again.
         """
         key = (space, device)
-        with self._lock:
-            if key not in self._loaded:
+        found = self._known(key)
+        if found is not None:
+            return found
+        with self._loading:
+            found = self._known(key)
+            if found is None:
                 log.info("loading %s on %s", space.name, device)
-                self._loaded[key] = checked_embedder(
+                found = checked_embedder(
                     self._db,
                     space,
                     lambda: self._load(space, device),
                     allowed_models=self._settings.allowed_models,
                     records=self._records,
                 )
-                self._say(self._loaded[key], device)
-                self._make_room()
-            self._loaded.move_to_end(key)
-            return self._loaded[key]
+                self._say(found, device)
+                self._keep(key, found)
+            return found
+
+    def loaded(self) -> list[Space]:
+        """The spaces whose embedders are here; it waits for none that is being loaded."""
+        with self._lock:
+            return [space for space, _ in self._loaded]
+
+    def _known(self, key: tuple[Space, str]) -> Embedder | None:
+        with self._lock:
+            if key in self._loaded:
+                self._loaded.move_to_end(key)
+            return self._loaded.get(key)
+
+    def _keep(self, key: tuple[Space, str], embedder: Embedder) -> None:
+        with self._lock:
+            self._loaded[key] = embedder
+            self._make_room()
 
     def close(self, *, models: bool) -> None:
         """Give back the connections to APIs; and `models`, where no thread is inside one."""

@@ -20,13 +20,16 @@ from embedfleet_schema.leadership import DISK_PROBE, Leadership
 from embedfleet_schema.settings import Settings
 from embedfleet_schema.store.batches import Batches
 from embedfleet_schema.store.workers import WorkerIdentity
-from embedfleet_schema.types import Queue
+from embedfleet_schema.types import Queue, Space
 from embedfleet_workers.cooling import Cooling
 from embedfleet_workers.cores import cores
 from embedfleet_workers.decisions import DISK_FULL_S
 from embedfleet_workers.embedder_cache import EmbedderCache
+from embedfleet_workers.embedders.protocol import Embedder
 from embedfleet_workers.heartbeat import Heartbeat
 from embedfleet_workers.pipeline import BatchStats, Outcome, Pipeline
+from embedfleet_workers.query_answers import QueryAnswers
+from embedfleet_workers.query_listener import Ears, QueryListener
 
 log = logging.getLogger(__name__)
 
@@ -103,7 +106,7 @@ class Runtime:
         )
         self._pipeline = Pipeline(
             batches,
-            lambda space, queue: self._embedders.get(space, device_of(queue)),
+            self._embedder_for,
             self._heartbeat,
             max_attempts=settings.max_attempts,
             observe=self._observe,
@@ -113,9 +116,20 @@ class Runtime:
             price_of=lambda name: price_of(name, settings.prices),
             newer_tables=newer_tables,
         )
+        answers = QueryAnswers(
+            self.db,
+            launch.queues,
+            self._embedder_for,
+            loaded=self._embedders.loaded,
+            cooling=self._cooling,
+            worker_id=worker.id,
+            price_of=lambda name: price_of(name, settings.prices),
+        )
+        self._queries = QueryListener(Ears(self.db, launch.queues), answers)
 
     def start(self) -> None:
         self._heartbeat.start()
+        self._queries.start()
 
     def run_one(self, queue: Queue) -> Outcome:
         return self._pipeline.run_one(queue)
@@ -133,10 +147,14 @@ class Runtime:
         self._leaving = True
 
     def stop(self) -> None:
+        self._queries.stop()
         self._cooling.stop()
         self._heartbeat.stop()
         self._embedders.close(models=False)
         self.db.close()
+
+    def _embedder_for(self, space: Space, queue: Queue) -> Embedder:
+        return self._embedders.get(space, device_of(queue))
 
     def _observe(self, stats: BatchStats) -> None:
         log.info(

@@ -6,10 +6,15 @@ import os
 import sys
 import traceback
 from collections.abc import Callable, Sequence
+from copy import copy
 from functools import cache
 from io import TextIOWrapper
+from typing import TYPE_CHECKING
 
 from embedfleet_schema.errors import EmbedfleetError
+
+if TYPE_CHECKING:
+    from typer.models import CommandInfo
 
 INTERRUPTED = 130
 
@@ -74,7 +79,7 @@ def _run(words: list[str]) -> int:
     if isinstance(sys.stdout, TextIOWrapper):
         # A terminal that cannot show a character of a document shows its number.
         sys.stdout.reconfigure(errors="backslashreplace")
-    code = _command()(words, prog_name="embedfleet", standalone_mode=False)
+    code = _command(_name(words))(words, prog_name="embedfleet", standalone_mode=False)
     if code == INTERRUPTED:
         raise KeyboardInterrupt
     sys.stdout.flush()
@@ -82,12 +87,30 @@ def _run(words: list[str]) -> int:
 
 
 @cache
-def _command() -> Callable[..., object]:
+def _command(name: str | None) -> Callable[..., object]:
+    """The command line; only of the command `name` where there is that: to look at the options of
+    all commands takes a tenth of a second.
+    """
     from typer.main import get_command
 
     from embedfleet.cli.app import app
 
-    return get_command(app).main
+    alone = copy(app)
+    alone.registered_commands = [each for each in app.registered_commands if _called(each) == name]
+    alone.registered_groups = []
+    return get_command(alone if alone.registered_commands else app).main
+
+
+def _called(command: CommandInfo) -> str | None:
+    """How a command is called."""
+    function = command.callback
+    return command.name or (function.__name__.replace("_", "-") if function else None)
+
+
+def _name(words: Sequence[str]) -> str | None:
+    """The command of a command line; None where global options alone are given."""
+    _, rest = split_globals(words)
+    return rest[0] if rest else None
 
 
 def _of_driver(kind: type[Exception]) -> bool:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json as json_module
+import sys
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,11 +16,11 @@ from embedfleet.cli.parameters import (
     Json,
     Name,
     Where,
+    optional_unicode,
     parse_filter,
-    unicode_text,
 )
 from embedfleet.cli.session import session
-from embedfleet_schema.errors import UsageError
+from embedfleet_schema.errors import UnreadableQuery, UsageError
 
 if TYPE_CHECKING:
     from embedfleet import Hit
@@ -26,12 +28,17 @@ if TYPE_CHECKING:
 EXCERPT_CHARACTERS = 300
 
 Query = Annotated[
-    str, typer.Argument(metavar="TEXT", help="What to look for.", callback=unicode_text)
+    str | None,
+    typer.Argument(metavar="[TEXT]", help="What to look for.", callback=optional_unicode),
 ]
 Count = Annotated[int, typer.Option("-k", min=1, max=10_000, help="How many hits.")]
 MinScore = Annotated[float | None, typer.Option(help="Leave out hits that score less.")]
 Hybrid = Annotated[
     bool, typer.Option("--hybrid", help="Also search for the words; see embedfleet index --text.")
+]
+Interactive = Annotated[
+    bool,
+    typer.Option("--interactive", "-i", help="Ask for one text after the other, until Ctrl-D."),
 ]
 ShowSql = Annotated[
     bool, typer.Option("--sql", help="Print the SQL, for psql, instead of running it.")
@@ -45,36 +52,74 @@ def add_to(app: typer.Typer) -> None:
 def search(
     context: typer.Context,
     name: Name,
-    text: Query,
+    text: Query = None,
     *,
     k: Count = 5,
     where: Where = None,
     filter: Filter = None,  # noqa: A002 - the name of the option
     min_score: MinScore = None,
     hybrid: Hybrid = False,
+    interactive: Interactive = False,
     sql: ShowSql = False,
     json: Json = False,
 ) -> None:
-    """Find the chunks nearest to a text, best first."""
+    """Find the chunks nearest to a text, best first.
+
+    If a worker has the model loaded, it embeds the text. Otherwise the model is loaded here.
+    """
     wanted = parse_filter(where or (), filter)
     if hybrid and (sql or min_score is not None):
         raise UsageError(
             reason="--hybrid takes neither --sql nor --min-score: its scores are ranks"
         )
+    if (text is None) != interactive:
+        raise UsageError(reason="Give a TEXT to search for, or --interactive to be asked for texts")
     with session(context).fleet(looks_only=True) as fleet:
+        fleet.tell = note
         collection = fleet.collection(name)
-        from embedfleet.progress import activity
 
-        with activity(f"loading {collection.info.space.name}, then embedding the text"):
+        def answer(text: str) -> None:
             vector = collection.embed_query(text)
-        if sql:
-            script = collection.search_script(vector, k=k, where=wanted)
-            print_json({"sql": script}) if json else say(script)
-            return
-        if hybrid:
-            hits = collection.hybrid_search(text, k=k, where=wanted)
+            if sql:
+                script = collection.search_script(vector, k=k, where=wanted)
+                print_json({"sql": script}) if json else say(script)
+            elif hybrid:
+                _show_all(collection.hybrid_search(text, k=k, where=wanted), name, json=json)
+            else:
+                hits = collection.search(vector, k=k, where=wanted, min_score=min_score)
+                _show_all(hits, name, json=json)
+
+        if text is not None:
+            answer(text)
         else:
-            hits = collection.search(vector, k=k, where=wanted, min_score=min_score)
+            _converse(answer)
+
+
+def _converse(answer: Callable[[str], None]) -> None:
+    """Answer one text after the other; what is wrong with one of them is said."""
+    for text in _texts():
+        try:
+            answer(text)
+        except UnreadableQuery as error:
+            note(f"error: {error}")
+
+
+def _texts() -> Iterator[str]:
+    """Lines of standard input that are not blank; a person is prompted for them."""
+    while True:
+        if sys.stdin.isatty():
+            try:
+                line = input("search> ")
+            except EOFError:
+                note("")
+                return
+        elif not (line := sys.stdin.readline()):
+            return
+        if line.strip():
+            yield line.strip()
+
+
+def _show_all(hits: list[Hit], name: str, *, json: bool) -> None:
     if json:
         print_json([asdict(hit) for hit in hits])
     elif hits:

@@ -1,5 +1,5 @@
 -- name: find
-SELECT embedding, used_at < now() - interval '1 day' AS stale
+SELECT embedding::real[], used_at < now() - interval '1 day' AS stale
 FROM embedfleet.query_vector
 WHERE space_id = %(space_id)s AND sha256 = %(sha256)s;
 

@@ -49,7 +49,10 @@ DECLARE
     wanted text;
 BEGIN
     FOREACH wanted IN ARRAY
-        ARRAY['embedfleet_owner', 'embedfleet_producer', 'embedfleet_worker', 'embedfleet_search']
+        ARRAY[
+            'embedfleet_owner', 'embedfleet_producer', 'embedfleet_worker', 'embedfleet_search',
+            'embedfleet_ask'
+        ]
     LOOP
         IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = wanted) THEN
             EXECUTE format('CREATE ROLE %I NOLOGIN', wanted);
@@ -78,7 +81,8 @@ DO $$
 BEGIN
     EXECUTE format(
         'GRANT CONNECT ON DATABASE %I
-        TO embedfleet_owner, embedfleet_producer, embedfleet_worker, embedfleet_search',
+        TO embedfleet_owner, embedfleet_producer, embedfleet_worker, embedfleet_search,
+            embedfleet_ask',
         current_database()
     );
     EXECUTE format('GRANT TEMPORARY ON DATABASE %I TO embedfleet_producer', current_database());
@@ -155,6 +159,13 @@ SET LOCAL ROLE embedfleet_owner;
 DO $$
 DECLARE
     ours text;
+    -- Where the roles were set up before there was the last one, `migrate --roles` makes it.
+    roles text := (
+        SELECT string_agg(rolname, ', ') FROM pg_roles
+        WHERE rolname IN (
+            'embedfleet_producer', 'embedfleet_worker', 'embedfleet_search', 'embedfleet_ask'
+        )
+    );
 BEGIN
     FOR ours IN
         SELECT c.oid::regclass::text
@@ -164,20 +175,14 @@ BEGIN
             AND c.relname !~ '^_(documents|chunks|texts|vectors)_[0-9]'
             AND (c.relkind <> 'v' OR c.relname = 'batch_standing')
     LOOP
-        EXECUTE format(
-            'REVOKE ALL ON %s FROM embedfleet_producer, embedfleet_worker, embedfleet_search', ours
-        );
+        EXECUTE format('REVOKE ALL ON %s FROM %s', ours, roles);
     END LOOP;
     FOR ours IN
         SELECT oid::regprocedure::text
         FROM pg_proc
         WHERE pronamespace = 'embedfleet'::regnamespace AND proname !~ '^search_'
     LOOP
-        EXECUTE format(
-            'REVOKE ALL ON ROUTINE %s FROM embedfleet_producer, embedfleet_worker,'
-            ' embedfleet_search',
-            ours
-        );
+        EXECUTE format('REVOKE ALL ON ROUTINE %s FROM %s', ours, roles);
     END LOOP;
 END
 $$;
@@ -230,8 +235,10 @@ TO embedfleet_worker;
 GRANT SELECT, INSERT, DELETE ON embedfleet.counter_delta TO embedfleet_worker;
 GRANT SELECT, INSERT, UPDATE ON embedfleet.collection_counter, embedfleet.job_counter
 TO embedfleet_worker;
--- Who sweeps also clears the cache of queries.
-GRANT SELECT, DELETE ON embedfleet.query_vector TO embedfleet_worker;
+-- Who sweeps also clears the cache of queries, and who answers a request for a vector adds to it.
+GRANT SELECT, INSERT, DELETE ON embedfleet.query_vector TO embedfleet_worker;
+GRANT SELECT, UPDATE (claimed_until, text, vector, reason, problem), DELETE ON embedfleet.query_request
+TO embedfleet_worker;
 
 -- name: grant_to_search
 -- Who searches for a text remembers its vector; producers search too.
@@ -241,6 +248,19 @@ TO embedfleet_search, embedfleet_producer;
 GRANT EXECUTE ON FUNCTION embedfleet.compared(bigint, jsonb, text, int, boolean),
     embedfleet.matched_by_owner(text, text, regconfig, jsonb, int)
 TO embedfleet_search;
+
+-- name: grant_to_ask
+-- Who may have texts embedded by workers, which costs money with a model behind an API. Nobody but
+-- these two functions makes a request or reads an answer.
+DO $$
+BEGIN
+    IF EXISTS (SELECT FROM pg_roles WHERE rolname = 'embedfleet_ask') THEN
+        GRANT USAGE ON SCHEMA embedfleet TO embedfleet_ask;
+        GRANT EXECUTE ON FUNCTION embedfleet.ask(text, text), embedfleet.answer(uuid)
+        TO embedfleet_ask;
+    END IF;
+END
+$$;
 
 -- name: grant_parts
 -- What gives the tables and views of the collections their rights, and the tables the policy that lets

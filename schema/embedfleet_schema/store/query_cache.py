@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from psycopg import Connection
 
 from embedfleet_schema.database import Database
 from embedfleet_schema.statements import load
+from embedfleet_schema.vectors import as_text
 
 _SQL = load("query_cache")
 
@@ -17,9 +20,9 @@ KEPT = 100_000
 
 
 def find(db: Database, space_id: int, text: str) -> NDArray[np.float32] | None:
-    """The vector of a query, float32 of shape (n,), if it is known and can be one.
+    """The vector of a query, float32 of shape (n,), if it is known.
 
-    Whoever may search may write here, so what is read is not believed as it is.
+    Whoever may search may write here: it is finite by its type, and may be of any length.
     """
     values = _address(space_id, text)
     with db.transaction() as conn:
@@ -29,15 +32,18 @@ def find(db: Database, space_id: int, text: str) -> NDArray[np.float32] | None:
         embedding, stale = row
         if stale:
             conn.execute(_SQL["touch"], values)
-    vector = np.frombuffer(embedding, dtype="<f4").astype(np.float32)
-    return vector if np.isfinite(vector).all() else None
+    return np.array(embedding, dtype=np.float32)
 
 
 def remember(db: Database, space_id: int, text: str, vector: NDArray[np.float32]) -> None:
     """Keep a vector; the text itself is not kept."""
-    embedding = np.asarray(vector, dtype="<f4").tobytes()
     with db.transaction() as conn:
-        conn.execute(_SQL["remember"], _address(space_id, text) | {"embedding": embedding})
+        keep(conn, space_id, text, vector)
+
+
+def keep(conn: Connection[Any], space_id: int, text: str, vector: NDArray[np.float32]) -> None:
+    """`remember`, in a transaction of the caller's."""
+    conn.execute(_SQL["remember"], _address(space_id, text) | {"embedding": as_text(vector)})
 
 
 def forget(db: Database, *, kept: int = KEPT) -> int:

@@ -14,6 +14,7 @@ from embedfleet_schema.errors import BadVector
 from embedfleet_schema.statements import load
 from embedfleet_schema.store.filters import as_filter, refusals
 from embedfleet_schema.types import CollectionInfo, Hit
+from embedfleet_schema.vectors import as_text
 
 _SQL = load("search")
 
@@ -104,4 +105,4 @@ def vector_text(collection: CollectionInfo, vector: Vector) -> str:
         raise BadVector(space=space.name, reason=reason)
     if not np.isfinite(values).all():
         raise BadVector(space=space.name, reason="it is not finite")
-    return "[" + ",".join(map(str, values.tolist())) + "]"
+    return as_text(values)

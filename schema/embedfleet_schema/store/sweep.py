@@ -17,6 +17,7 @@ from embedfleet_schema.store import (
     collections,
     counters,
     locks,
+    query_requests,
     reconciliation,
     retention,
     workers,
@@ -85,6 +86,8 @@ def _tidy(db: Database) -> None:
         counters.fold(short_waits)
     with suppress(*refusals):
         retention.remove_batches(short_waits)
+    with short_waits.transaction() as conn:
+        query_requests.forget(conn)
 
 
 def _reclaim(

@@ -33,13 +33,8 @@ from embedfleet_schema.tables.declarations import (
     tally,
     timestamp,
 )
-from embedfleet_schema.tables.provider_models import (
-    LimitGroup,
-    ProviderBatch,
-    QueryVector,
-    RateLimit,
-    Usage,
-)
+from embedfleet_schema.tables.provider_models import LimitGroup, ProviderBatch, RateLimit, Usage
+from embedfleet_schema.tables.query_models import QueryLimit, QueryRate, QueryRequest, QueryVector
 
 __all__ = [
     "SCHEMA",
@@ -53,6 +48,9 @@ __all__ = [
     "JobCounter",
     "LimitGroup",
     "ProviderBatch",
+    "QueryLimit",
+    "QueryRate",
+    "QueryRequest",
     "QueryVector",
     "RateLimit",
     "Space",

@@ -1,4 +1,4 @@
-"""Tables about providers with an API: limits, what was spent, and the vectors of queries."""
+"""Tables about providers with an API: limits, what was spent, and provider batches."""
 
 from __future__ import annotations
 
@@ -75,30 +75,6 @@ class Usage(Base):
         UniqueConstraint(
             "day", "space_id", "job_id", "worker_id", postgresql_nulls_not_distinct=True
         ),
-    )
-
-
-class QueryVector(Base):
-    """The vector of a query, float32 in little endian: a cache that may be emptied at any time."""
-
-    __tablename__ = "query_vector"
-
-    space_id: Mapped[int] = mapped_column(
-        BigInteger, ForeignKey(f"{SCHEMA}.space.id", ondelete="CASCADE"), primary_key=True
-    )
-    sha256: Mapped[bytes] = mapped_column(primary_key=True)
-    embedding: Mapped[bytes]
-    used_at: Mapped[datetime] = timestamp()
-
-    # Whoever searches may write here: a row is no larger than the longest vector, 16,000 floats.
-    # Not logged: a crash of the server empties it, which costs a few queries.
-    __table_args__ = (
-        CheckConstraint("octet_length(sha256) = 32", name="sha256"),
-        CheckConstraint(
-            "octet_length(embedding) BETWEEN 4 AND 64000 AND octet_length(embedding) % 4 = 0",
-            name="embedding",
-        ),
-        {"prefixes": ["UNLOGGED"]},
     )
 
 

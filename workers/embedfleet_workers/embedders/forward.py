@@ -36,13 +36,18 @@ class Forward(Protocol):
 
     def count(self, texts: Sequence[str]) -> list[int]: ...
 
+    def unread_share(self, text: str) -> float:
+        """How much of a text the tokenizer does not know, from 0 to 1; 0 where it cannot tell."""
+        ...
+
     def close(self) -> None: ...
 
 
 class PackedForward:
     """Tokenizes all texts at once and runs packs of similar length, several at a time.
 
-    The caller's thread tokenizes and prepares the packs; threads of its own run the engine.
+    The caller's thread tokenizes and prepares the packs; threads of its own run the engine. One
+    more runs a pack of queries beside those: who asks does not wait for a whole batch.
     """
 
     def __init__(
@@ -57,6 +62,7 @@ class PackedForward:
         self._pool = ThreadPoolExecutor(
             engine.streams, "embedfleet-forward", initializer=engine.bind
         )
+        self._aside = ThreadPoolExecutor(1, "embedfleet-query", initializer=engine.bind)
 
     def __call__(self, texts: Sequence[str], kind: Kind) -> Rows:
         prompt = prompt_of(self._space, kind)
@@ -64,8 +70,9 @@ class PackedForward:
         lengths = [len(encoding) for encoding in encodings]
         packs = pack_by_length(lengths, self.budget.tokens, self._engine.streams)
         vectors = np.empty((len(texts), self._space.dimensions), dtype=np.float32)
+        pool = self._aside if kind == "query" and len(packs) == 1 else self._pool
         running = [
-            self._pool.submit(self._run, self._tokens.features([encodings[row] for row in pack]))
+            pool.submit(self._run, self._tokens.features([encodings[row] for row in pack]))
             for pack in packs
         ]
         try:
@@ -79,8 +86,12 @@ class PackedForward:
     def count(self, texts: Sequence[str]) -> list[int]:
         return self._tokens.count(texts)
 
+    def unread_share(self, text: str) -> float:
+        return self._tokens.unread_share(text)
+
     def close(self) -> None:
         self._pool.shutdown(cancel_futures=True)
+        self._aside.shutdown(cancel_futures=True)
 
     def _run(self, features: Features) -> Rows:
         """One pack through the engine; where memory runs out, in two halves."""
@@ -118,6 +129,9 @@ class PlainForward:
 
     def count(self, texts: Sequence[str]) -> list[int]:
         return self._pool.submit(self._count, list(texts)).result()
+
+    def unread_share(self, text: str) -> float:  # noqa: ARG002 - other ways can tell
+        return 0.0
 
     def close(self) -> None:
         self._pool.shutdown(cancel_futures=True)

@@ -42,6 +42,9 @@ class LocalEmbedder:
     def count_tokens(self, texts: Sequence[str]) -> list[int]:
         return self._forward.count(texts) if texts else []
 
+    def unread_share(self, text: str) -> float:
+        return self._forward.unread_share(text)
+
     def embed(self, texts: Sequence[str], kind: Kind) -> Vectors:
         if self._closed:
             raise EmbeddingError(reason=f"{self.space.name} is closed")

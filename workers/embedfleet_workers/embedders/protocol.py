@@ -85,6 +85,19 @@ class RunsHere(Protocol):
 
 
 @runtime_checkable
+class KnowsItsWords(Protocol):
+    """An embedder that can tell whether a text says anything to its model."""
+
+    def unread_share(self, text: str) -> float:
+        """How much of the text's letters and digits its tokenizer does not know, from 0 to 1.
+
+        Raises:
+            InputAtFault: it cannot be tokenized.
+        """
+        ...
+
+
+@runtime_checkable
 class EmbedsInParts(Protocol):
     """An embedder whose answers are paid for one by one, and worth keeping one by one."""
 

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Encoding, Tokenizer
 
+from embedfleet_schema.unreadable import share_of
 from embedfleet_workers.embedding_errors import InputAtFault
 
 if TYPE_CHECKING:
@@ -67,6 +68,13 @@ class Tokens:
 
     def count(self, texts: Sequence[str]) -> list[int]:
         return [len(encoding) for encoding in encoded(self._whole, texts)]
+
+    def unread_share(self, text: str) -> float:
+        """How much of a text is unknown, from 0 to 1."""
+        try:
+            return share_of(self._whole, text)
+        except (TypeError, UnicodeEncodeError) as error:
+            raise InputAtFault(reason=f"it cannot be tokenized: {error}") from error
 
     def features(self, encodings: Sequence[Encoding]) -> Features:
         """What a transformer reads, each of shape (len(encodings), longest of them)."""

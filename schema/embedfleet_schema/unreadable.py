@@ -63,5 +63,14 @@ def unread_share(text: str, tokens: int, unread: Sequence[Unread]) -> float:
     return sum(sum(map(str.isalnum, text[place.start : place.end])) for place in unread) / letters
 
 
+def share_of(tokenizer: Tokenizer, text: str) -> float:
+    """How much of a text a tokenizer does not know, from 0 to 1; it neither cuts nor pads."""
+    encoding = tokenizer.encode(text, add_special_tokens=False)
+    unknown = unknown_id(tokenizer)
+    numbers = [number for number, token in enumerate(encoding.ids) if token == unknown]
+    places = [Unread(*(encoding.token_to_chars(number) or (0, 0)), 0) for number in numbers]
+    return unread_share(text, len(encoding.ids), places)
+
+
 def _is_unigram(tokenizer: Tokenizer) -> bool:
     return type(tokenizer.model).__name__ == "Unigram"
