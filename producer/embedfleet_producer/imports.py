@@ -13,10 +13,10 @@ from embedfleet_producer.placeholders import PlaceholderChunk
 from embedfleet_producer.readers.embedded_row import EmbeddedRow
 from embedfleet_producer.readers.matrix import MatrixFile
 from embedfleet_producer.validation import checked
-from embedfleet_producer.visible_text import has_text
 from embedfleet_schema.exchange_errors import ModelUnstated
 from embedfleet_schema.types import Chunk, Document, Rejection, Space
 from embedfleet_schema.vector_checks import faults
+from embedfleet_schema.visible_text import has_text
 
 # What the rows of one document may take: they are in memory together.
 MOST_BYTES = 256_000_000
