@@ -48,15 +48,19 @@ class WordMemory:
 
     def look_up(self, texts: Sequence[str]) -> list[list[WordEnds] | None]:
         """The tokens of each text, word by word; None where the tokenizer has to read it."""
-        words = list(map(self._words, texts))
         known = self._known
-        found = [_complete(map(known.get, each)) for each in words]
-        left = [n for n, each in enumerate(found) if each is None]
+        found: list[list[WordEnds] | None] = []
+        left: dict[int, list[str]] = {}
+        # One text after the other: the words of all would not stay in the processor's cache.
+        for n, text in enumerate(texts):
+            words = self._words(text)
+            found.append(_complete(map(known.get, words)))
+            if found[-1] is None:
+                left[n] = words
         if left:
-            new = set(chain.from_iterable(words[n] for n in left))
-            known = self._learnt(new, sum(len(texts[n]) for n in left))
-            for n in left:
-                found[n] = _complete(map(known.get, words[n]))
+            known = self._learnt(set(chain(*left.values())), sum(len(texts[n]) for n in left))
+            for n, words in left.items():
+                found[n] = _complete(map(known.get, words))
         return found
 
     def ends(self, text: str, words: Sequence[WordEnds]) -> Ends:
