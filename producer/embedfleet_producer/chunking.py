@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import islice
-from typing import get_args
+from typing import NamedTuple, get_args
 
 from embedfleet_producer.cutting import Cutter, Span
 from embedfleet_producer.placeholders import PlaceholderChunk
@@ -32,8 +32,7 @@ _DENSE_CHARACTERS = tuple("\U0010fffd\U0001f44d\uac01\ufdfa\ufdfb\u3316\u3333\u1
 Cut = tuple[int, int, int, float]
 
 
-@dataclass(frozen=True, slots=True)
-class PreparedChunk:
+class PreparedChunk(NamedTuple):
     """A chunk and how many tokens its content has, special tokens and prompt not included.
 
     `unread` is the share of it that the model's tokenizer does not know.
