@@ -14,6 +14,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 import embedfleet as ef
 from embedfleet.stack import down
 
@@ -53,6 +55,30 @@ def workers(fleet: ef.Fleet, count: int, **environment: str) -> Iterator[dict[in
             process.send_signal(signal.SIGTERM)
         for process in running:
             process.wait(timeout=60)
+
+
+class Server:
+    """The PostgreSQL server of a fleet, for its processor time."""
+
+    def __init__(self, fleet: ef.Fleet) -> None:
+        with fleet.db.transaction() as conn:
+            backend = psutil.Process(conn.info.backend_pid)
+        self._postmaster = backend.parent() or backend
+
+    def processor_s(self) -> float:
+        """Seconds so far. What a backend spent that has ended is in the postmaster's account."""
+        ended = self._postmaster.cpu_times()
+        backends = sum(map(processor_s, [self._postmaster, *self._postmaster.children()]))
+        return float(backends + ended.children_user + ended.children_system)
+
+
+def processor_s(process: psutil.Process) -> float:
+    """Seconds of processor time of a process so far; none where it has ended."""
+    try:
+        times = process.cpu_times()
+    except psutil.NoSuchProcess:
+        return 0.0
+    return float(times.user + times.system)
 
 
 def machine() -> str:
