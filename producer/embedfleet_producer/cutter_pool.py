@@ -35,6 +35,8 @@ _PARTS_PER_PROCESS = 4
 _SMALLEST_PART = 16_384
 # The same part has ended so many processes when the call gives up.
 _MOST_DEATHS = 3
+# How many threads a tokenizer takes, which has all cores for itself otherwise.
+_THREADS = "RAYON_NUM_THREADS"
 _PROGRAM = (
     "import sys; sys.path[:] = sys.argv[2:]; import embedfleet_producer.cutter_process as process; "
     "process.main(int(sys.argv[1]))"
@@ -274,7 +276,6 @@ class _Process:
 
 
 def _start(descriptor: int, processes: int) -> subprocess.Popen[bytes]:
-    # A tokenizer uses all cores by itself; they are shared here.
     threads = max(1, (os.cpu_count() or 1) // processes)
     here = [path or str(Path.cwd()) for path in sys.path]
     return subprocess.Popen(
@@ -282,7 +283,7 @@ def _start(descriptor: int, processes: int) -> subprocess.Popen[bytes]:
         # The parent may be reading documents from its own.
         stdin=subprocess.DEVNULL,
         pass_fds=(descriptor,),
-        env={"RAYON_NUM_THREADS": str(threads), **os.environ},
+        env={_THREADS: str(threads), **os.environ},
         # Ctrl-C is for the process that asks, which ends this one.
         process_group=0,
     )
