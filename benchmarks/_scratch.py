@@ -57,6 +57,30 @@ def workers(fleet: ef.Fleet, count: int, **environment: str) -> Iterator[dict[in
             process.wait(timeout=60)
 
 
+class Server:
+    """The PostgreSQL server of a fleet, for its processor time."""
+
+    def __init__(self, fleet: ef.Fleet) -> None:
+        with fleet.db.transaction() as conn:
+            backend = psutil.Process(conn.info.backend_pid)
+        self._postmaster = backend.parent() or backend
+
+    def processor_s(self) -> float:
+        """Seconds so far. What a backend spent that has ended is in the postmaster's account."""
+        ended = self._postmaster.cpu_times()
+        backends = sum(map(processor_s, [self._postmaster, *self._postmaster.children()]))
+        return float(backends + ended.children_user + ended.children_system)
+
+
+def processor_s(process: psutil.Process) -> float:
+    """Seconds of processor time of a process so far; none where it has ended."""
+    try:
+        times = process.cpu_times()
+    except psutil.NoSuchProcess:
+        return 0.0
+    return float(times.user + times.system)
+
+
 def machine() -> str:
     """One line for the report: what the figures were reached on."""
     names = [
@@ -71,7 +95,7 @@ def machine() -> str:
     )
 
 
-def processor_s(fleet: ef.Fleet) -> float:
+def fleet_processor_s(fleet: ef.Fleet) -> float:
     """Of this process, of the workers that it started, and of the servers in the data folder."""
     own = psutil.Process()
     found = {own, *own.children(recursive=True)}
@@ -79,8 +103,4 @@ def processor_s(fleet: ef.Fleet) -> float:
         with suppress(psutil.Error):
             if Path(process.cwd()).is_relative_to(fleet.settings.data):
                 found.add(process)
-    times = []
-    for process in found:
-        with suppress(psutil.Error):
-            times.append(process.cpu_times())
-    return float(sum(each.user + each.system for each in times))
+    return sum(map(processor_s, found))

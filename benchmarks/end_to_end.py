@@ -21,7 +21,7 @@ import psycopg
 from pgvector.psycopg import register_vector
 
 import embedfleet as ef
-from _scratch import machine, processor_s, scratch_fleet, workers
+from _scratch import fleet_processor_s, machine, scratch_fleet, workers
 from embedfleet.stdlib_docs import documents
 from embedfleet_schema.types import Precision
 from embedfleet_workers.embedders import load_embedder
@@ -117,10 +117,10 @@ def main() -> None:
         processor: dict[str, list[float]] = {name: [] for name in found}
         for _ in range(options.rounds):
             for name, run in found.items():
-                before, started = processor_s(fleet), time.monotonic()
+                before, started = fleet_processor_s(fleet), time.monotonic()
                 run(texts)
                 wall[name].append(time.monotonic() - started)
-                processor[name].append(processor_s(fleet) - before)
+                processor[name].append(fleet_processor_s(fleet) - before)
         report(options.precision, len(texts), wall, processor)
         idle = idle_share(started_workers.values())
         print(f"workers claimed and committed for {idle:.1%} of their time")

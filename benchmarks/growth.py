@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import embedfleet as ef
-from _scratch import machine, processor_s, scratch_fleet
+from _scratch import fleet_processor_s, machine, scratch_fleet
 from embedfleet_workers.runtime import Launch, Runtime
 from producer_rate import WORDS
 
@@ -49,14 +49,14 @@ class Growth:
     def grow(self, chunks: int) -> str:
         """Add chunks; returns what they cost."""
         before, started = self._ask("SELECT pg_current_wal_lsn()"), time.monotonic()
-        spent = processor_s(self.fleet)
+        spent = fleet_processor_s(self.fleet)
         self.docs.enqueue(documents(self.chunks, chunks))
         while self._worker.run_one("cpu") != "idle":
             pass
         seconds = time.monotonic() - started
         self.chunks += chunks
         written = self._ask("SELECT pg_wal_lsn_diff(pg_current_wal_lsn(), %s)", before)
-        each_us = (processor_s(self.fleet) - spent) / chunks * 1e6
+        each_us = (fleet_processor_s(self.fleet) - spent) / chunks * 1e6
         return (
             f"{chunks / seconds:6,.0f} chunks/s, {each_us:5.1f} us of processor and "
             f"{float(written) / chunks:6,.0f} B of log each"

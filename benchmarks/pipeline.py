@@ -22,7 +22,7 @@ from typing import NamedTuple
 import psutil
 
 import embedfleet as ef
-from _scratch import machine, scratch_fleet, workers
+from _scratch import Server, machine, processor_s, scratch_fleet, workers
 from embedfleet_schema.catalogue.space_lookup import resolve_space
 from embedfleet_workers.embedders.fake import fake_vectors
 from producer_rate import WORDS
@@ -50,9 +50,7 @@ class Pipeline:
     def __init__(self, fleet: ef.Fleet, pids: Sequence[int]) -> None:
         self.fleet = fleet
         self.workers = [psutil.Process(pid) for pid in pids]
-        with fleet.db.transaction() as conn:
-            backend = psutil.Process(conn.info.backend_pid)
-        self.postmaster = backend.parent() or backend
+        self.server = Server(fleet)
 
     def round(self, texts: Sequence[str]) -> tuple[Spent, Spent]:
         """What it took to enqueue, with the workers frozen, and then to embed."""
@@ -81,27 +79,16 @@ class Pipeline:
                 worker.resume()
 
     def _spent(self) -> Spent:
-        """So far. What a backend spent that has ended is in the postmaster's account."""
-        ended = self.postmaster.cpu_times()
-        backends = sum(map(_processor_s, [self.postmaster, *self.postmaster.children()]))
         return Spent(
             time.monotonic(),
             time.process_time(),
-            backends + ended.children_user + ended.children_system,
-            sum(map(_processor_s, self.workers)),
+            self.server.processor_s(),
+            sum(map(processor_s, self.workers)),
         )
 
 
 def _between(before: Spent, after: Spent) -> Spent:
     return Spent(*(late - early for early, late in zip(before, after, strict=True)))
-
-
-def _processor_s(process: psutil.Process) -> float:
-    try:
-        times = process.cpu_times()
-    except psutil.NoSuchProcess:
-        return 0.0
-    return float(times.user + times.system)
 
 
 def chunks(count: int, seed: int) -> list[str]:

@@ -23,6 +23,7 @@ from embedfleet_producer.ready_made import ChunkFunction
 from embedfleet_schema.store import related
 from embedfleet_schema.store.search import search, statement
 from embedfleet_schema.types import (
+    MOST_PROCESSES,
     Delivery,
     Document,
     DuplicatePair,
@@ -49,6 +50,7 @@ class Collection(Exchange):
         budget_usd: float | None = None,
         provider_batches: bool = False,
         replace: bool = False,
+        processes: int = 1,
         on_window: Callable[[Enqueued], None] | None = None,
         lane: str | None = None,
     ) -> Job:
@@ -72,6 +74,8 @@ class Collection(Exchange):
             provider_batches: file the texts with the provider's batch API: half the price, and an
                 answer within a day. OpenAI has one.
             replace: also replace documents that came from other sources.
+            processes: with 2 or more, so many other processes cut. The result is the same.
+                They must be able to import `chunk`.
             on_window: called after each committed window with the counts so far.
             lane: deprecated; lane="batch" is provider_batches=True.
 
@@ -79,6 +83,7 @@ class Collection(Exchange):
             BadBudget, PriceUnknown: the budget cannot be kept; nothing was stored.
             ProviderBatchesUnsupported: its provider has no batch API; nothing was stored.
             NotDocuments: these are not documents; nothing was stored.
+            UsageError: other processes cannot import `chunk`; nothing was stored.
         """
         arguments.function("enqueue", "on_window", on_window)
         return self._enqueue(
@@ -87,6 +92,7 @@ class Collection(Exchange):
             budget_usd=budget_usd,
             delivery=_delivery(provider_batches, lane),
             replace=replace,
+            processes=processes,
             on_window=on_window,
         )
 
@@ -98,6 +104,7 @@ class Collection(Exchange):
         budget_usd: float | None = None,
         provider_batches: bool = False,
         replace: bool = False,
+        processes: int = 1,
         lane: str | None = None,
     ) -> Job:
         """`enqueue` without blocking the event loop; also takes asynchronous iterables.
@@ -115,6 +122,7 @@ class Collection(Exchange):
                 budget_usd=budget_usd,
                 delivery=delivery,
                 replace=replace,
+                processes=processes,
                 stopping=stopping,
             )
 
@@ -294,6 +302,7 @@ class Collection(Exchange):
         budget_usd: float | None,
         delivery: Delivery,
         replace: bool,
+        processes: int,
         on_window: Callable[[Enqueued], None] | None = None,
         stopping: threading.Event | None = None,
     ) -> Job:
@@ -306,6 +315,7 @@ class Collection(Exchange):
             self._connections.doorbell,
             chunk=chunk,
             replace=replace,
+            processes=arguments.whole("enqueue", "processes", processes, most=MOST_PROCESSES),
         )
         enqueued = producer.enqueue(
             documents,

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from itertools import islice
-from typing import get_args
+from typing import NamedTuple, get_args
 
 from embedfleet_producer.cutting import Cutter, Span
 from embedfleet_producer.embedded_chunks import EmbeddedChunk
@@ -28,9 +28,12 @@ _CHARACTERS_PER_TOKEN = 4
 # Single characters that have many tokens: of four bytes, and such as normalization makes words of.
 _DENSE_CHARACTERS = tuple("\U0010fffd\U0001f44d\uac01\ufdfa\ufdfb\u3316\u3333\u1f82")
 
+# Start, end, tokens, and the share that the tokenizer does not know. Processes send it to others:
+# a plain tuple is written fastest.
+Cut = tuple[int, int, int, float]
 
-@dataclass(frozen=True, slots=True)
-class PreparedChunk:
+
+class PreparedChunk(NamedTuple):
     """A chunk and how many tokens its content has, special tokens and prompt not included.
 
     `unread` is the share of it that the model's tokenizer does not know.
@@ -79,27 +82,15 @@ class Chunker:
         self, texts: Sequence[str], modes: Sequence[ChunkMode | None] | None = None
     ) -> list[list[PreparedChunk]]:
         """The chunks of each text. One that fits is tokenised once and never shown to a cutter."""
-        done, cut = self._whole(texts)
         wanted = modes or [None] * len(texts)
-        rest = [
-            index
-            for index, text in enumerate(texts)
-            if not done[index] and index not in cut and text.strip()
+        cuts = self.cuts(texts, [mode or self.mode for mode in wanted])
+        return [
+            [
+                PreparedChunk(Chunk(text[start:end], start, end), tokens, unread)
+                for start, end, tokens, unread in found
+            ]
+            for text, found in zip(texts, cuts, strict=True)
         ]
-        cuts = self._cutter.cut(
-            [texts[index] for index in rest], [wanted[index] or self.mode for index in rest]
-        )
-        cut.update(zip(rest, cuts, strict=True))
-        spans = [span for found in cut.values() for span in found]
-        chunks = [
-            Chunk(texts[index][span.start : span.end], span.start, span.end)
-            for index, found in cut.items()
-            for span in found
-        ]
-        prepared = iter(self._prepared(chunks, spans))
-        for index, found in cut.items():
-            done[index] = list(islice(prepared, len(found)))
-        return done
 
     def prepare(self, documents: Sequence[Iterable[str | Chunk]]) -> list[list[PreparedChunk]]:
         """Ready-made chunks with their tokens, those of all documents counted at once.
@@ -113,11 +104,34 @@ class Chunker:
             for each in chunks
         ]
 
-    def _whole(
-        self, texts: Sequence[str]
-    ) -> tuple[list[list[PreparedChunk]], dict[int, list[Span]]]:
-        """The chunk of each text that fits; spans of those that do, but not all of it is known."""
-        done: list[list[PreparedChunk]] = [[] for _ in texts]
+    def cuts(self, texts: Sequence[str], modes: Sequence[ChunkMode]) -> list[list[Cut]]:
+        """Where each text is cut."""
+        done, spans = self._whole(texts)
+        rest = [
+            index
+            for index, text in enumerate(texts)
+            if not done[index] and index not in spans and text.strip()
+        ]
+        cut = self._cutter.cut([texts[index] for index in rest], [modes[index] for index in rest])
+        spans.update(zip(rest, cut, strict=True))
+        places = [(index, span) for index, found in spans.items() for span in found]
+        unread = self._unread(
+            [span for _, span in places],
+            lambda n: texts[places[n][0]][places[n][1].start : places[n][1].end],
+        )
+        for n, (index, span) in enumerate(places):
+            done[index].append((span.start, span.end, span.tokens, unread.get(n, 0.0)))
+        return done
+
+    def readings(self, contents: Sequence[str]) -> list[tuple[int, float]]:
+        """The tokens of each ready-made chunk, and the share that the tokenizer does not know."""
+        read = self._counter.read(contents)
+        unread = self._unread(read, contents.__getitem__)
+        return [(each.tokens, unread.get(n, 0.0)) for n, each in enumerate(read)]
+
+    def _whole(self, texts: Sequence[str]) -> tuple[list[list[Cut]], dict[int, list[Span]]]:
+        """The cut of each text that fits; spans of those that do, but not all of it is known."""
+        done: list[list[Cut]] = [[] for _ in texts]
         cut: dict[int, list[Span]] = {}
         short = [
             index
@@ -131,33 +145,34 @@ class Chunker:
                 start = texts[index].index(content)
                 end = start + len(content)
                 if tokens and not unknown:
-                    done[index] = [PreparedChunk(Chunk(content, start, end), tokens)]
+                    done[index].append((start, end, tokens, 0.0))
                 else:
                     span = Span(start, end, tokens, unknown)
                     cut[index] = self._cutter.fitted(texts[index], span)
         return done, cut
 
-    def _read(self, chunks: Sequence[Chunk]) -> list[PreparedChunk]:
-        return self._prepared(chunks, self._counter.read([chunk.content for chunk in chunks]))
-
-    def _prepared(
-        self, chunks: Sequence[Chunk], readings: Sequence[Reading | Span]
-    ) -> list[PreparedChunk]:
-        prepared = [
-            PreparedChunk(chunk, reading.tokens)
-            for chunk, reading in zip(chunks, readings, strict=True)
-        ]
-        doubtful = [
-            n
+    def _unread(
+        self, readings: Sequence[Reading | Span], content: Callable[[int], str]
+    ) -> dict[int, float]:
+        """Of texts that the tokenizer may not know, by number, the share that it does not."""
+        doubtful = {
+            n: text
             for n, reading in enumerate(readings)
             if (reading.unknown or not reading.tokens)
-            and not is_surely_read(chunks[n].content, reading.tokens, reading.unknown)
+            and not is_surely_read(text := content(n), reading.tokens, reading.unknown)
+        }
+        places = self._counter.unread(list(doubtful.values()))
+        return {
+            n: unread_share(text, readings[n].tokens, unread)
+            for (n, text), unread in zip(doubtful.items(), places, strict=True)
+        }
+
+    def _read(self, chunks: Sequence[Chunk]) -> list[PreparedChunk]:
+        readings = self.readings([chunk.content for chunk in chunks])
+        return [
+            PreparedChunk(chunk, tokens, unread)
+            for chunk, (tokens, unread) in zip(chunks, readings, strict=True)
         ]
-        contents = [chunks[n].content for n in doubtful]
-        for n, unread in zip(doubtful, self._counter.unread(contents), strict=True):
-            share = unread_share(chunks[n].content, readings[n].tokens, unread)
-            prepared[n] = replace(prepared[n], unread=share)
-        return prepared
 
     def _fitted(self, prepared: PreparedChunk) -> list[PreparedChunk]:
         """A ready-made chunk, or what stands for it if it is too long."""

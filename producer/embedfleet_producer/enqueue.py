@@ -6,12 +6,13 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, nullcontext
 from dataclasses import dataclass, field, fields
 from functools import partial
 
 from embedfleet_producer.budget import check_budget
 from embedfleet_producer.chunking import Chunker
+from embedfleet_producer.cutter_pool import CutterPool, SharedChunker
 from embedfleet_producer.existing import ExistingDocument, existing_documents
 from embedfleet_producer.loading import Loading
 from embedfleet_producer.prepare import Prepared, keep_some, prepare
@@ -92,13 +93,25 @@ class Producer:
         *,
         chunk: ChunkFunction | None = None,
         replace: bool = False,
+        processes: int = 1,
     ) -> None:
-        counter = counter_for(collection.space, collection.chunking)
+        """With several `processes` others cut, and this one reads and writes.
+
+        Raises:
+            UsageError: they could not import `chunk`.
+        """
+        space, chunking = collection.space, collection.chunking
+        counter = counter_for(space, chunking)
         self._db = db
         self._collection = collection
         self._settings = settings
         self._doorbell = doorbell
-        self._chunker = Chunker(collection.space, collection.chunking, counter)
+        self._pool: CutterPool | None = None
+        if processes > 1:
+            self._pool = CutterPool(processes, space, chunking, chunk)
+            self._chunker: Chunker = SharedChunker(space, chunking, counter, self._pool)
+        else:
+            self._chunker = Chunker(space, chunking, counter)
         self._elsewhere = reuse.Elsewhere(db, collection)
         self._function = chunk
         self._replace = replace
@@ -124,12 +137,14 @@ class Producer:
             BadBudget, PriceUnknown: the budget cannot be kept; nothing was stored.
             ProviderBatchesUnsupported: its provider has no batch API; nothing was stored.
             NotDocuments: the stream is none of documents; nothing was stored.
+            UsageError: other processes cannot import the chunk function; nothing was stored.
         """
         check_budget(budget_usd, self._collection.space, self._settings.prices)
         check_delivery(delivery, self._collection.space, self._settings)
         with (
             translated(self._db, self._collection.name),
             closing(Source(stream, stopping)) as source,
+            self._pool or nullcontext(),
             Loading(
                 self._db, self._collection, self._settings, budget_usd=budget_usd, delivery=delivery
             ) as job_id,
@@ -148,7 +163,13 @@ class Producer:
         on_window: OnWindow | None,
         superseded: SupersededVerdicts,
     ) -> None:
-        cut = windows(source, self._settings, mode=self._chunker.mode, function=self._function)
+        cut = windows(
+            source,
+            self._settings,
+            mode=self._chunker.mode,
+            function=self._function,
+            pool=self._pool,
+        )
         alike = RepeatedVerdicts(of_files=source.tells_ends)
         with ThreadPoolExecutor(1, "embedfleet-writer") as writer:
             writing: deque[Future[Written]] = deque()

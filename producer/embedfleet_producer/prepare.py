@@ -7,9 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from psycopg.types.json import Jsonb
-
-from embedfleet_producer.chunking import Chunker, PreparedChunk
+from embedfleet_producer.chunking import Chunker, Cut, PreparedChunk
 from embedfleet_producer.duplicate_keys import duplicate, is_taken, taken
 from embedfleet_producer.embedded_chunks import EmbeddedChunk
 from embedfleet_producer.existing import ExistingDocument
@@ -18,11 +16,12 @@ from embedfleet_producer.placeholders import PlaceholderChunk
 from embedfleet_producer.validation import Validated
 from embedfleet_producer.windows import Window
 from embedfleet_schema.store.incoming import ChunkRow, DocumentRow, Incoming, TextFailure
-from embedfleet_schema.types import Document, Rejection, text_hash
+from embedfleet_schema.types import Chunk, ChunkMode, Document, Rejection, text_hash
 from embedfleet_schema.unreadable import UNREADABLE_SHARE
 
 # Verdicts that a call returns; all of them are in `failures`, and memory stays flat.
 REJECTIONS_RETURNED = 1_000
+_NO_METADATA: Mapping[str, Any] = {}
 
 
 @dataclass(slots=True)
@@ -63,13 +62,13 @@ def prepare(
             rejected.append(verdict)
         else:
             changed.append(validated)
-    for validated, chunks in zip(changed, _cut(changed, chunker), strict=True):
+    for validated, pieces in zip(changed, _cut(changed, chunker), strict=True):
         document = validated.document
-        if not chunks:
+        if not pieces:
             reason = "no visible text is left after cutting"
             rejected.append(Rejection(document.key, "EMPTY", reason, document.place))
             continue
-        _take(incoming, validated, chunks, chunker)
+        _take(incoming, validated, pieces, chunker)
     incoming.rejected = len(rejected)
     return Prepared(incoming, rejected)
 
@@ -98,73 +97,82 @@ def _conflict(
     return taken(document, former) if is_taken(document, former) and not replace_others else None
 
 
-def _cut(documents: Sequence[Validated], chunker: Chunker) -> list[list[PreparedChunk]]:
-    """The chunks of each document. All plain texts are tokenized in one call, all ready in one."""
-    cut: dict[int, list[PreparedChunk]] = {}
-    ready = {
-        index: validated.document.chunks
-        for index, validated in enumerate(documents)
-        if validated.document.chunks is not None
-    }
-    plain = [index for index in range(len(documents)) if index not in ready]
-    texts = [documents[index].document.text or "" for index in plain]
-    modes = [documents[index].document.mode for index in plain]
-    cut.update(zip(plain, chunker.chunk_many(texts, modes), strict=True))
-    cut.update(zip(ready, chunker.prepare(list(ready.values())), strict=True))
-    return [cut[index] for index in range(len(documents))]
+def _cut(documents: Sequence[Validated], chunker: Chunker) -> list[Sequence[Cut | PreparedChunk]]:
+    """The pieces of each document. All plain texts are tokenized in one call, all ready in one."""
+    texts: list[str] = []
+    modes: list[ChunkMode] = []
+    ready: list[Sequence[str | Chunk]] = []
+    for validated in documents:
+        document = validated.document
+        if document.chunks is None:
+            texts.append(document.text or "")
+            modes.append(document.mode or chunker.mode)
+        else:
+            ready.append(document.chunks)
+    cuts, prepared = iter(chunker.cuts(texts, modes)), iter(chunker.prepare(ready))
+    return [
+        next(cuts) if validated.document.chunks is None else next(prepared)
+        for validated in documents
+    ]
 
 
 def _take(
-    incoming: Incoming, validated: Validated, chunks: Sequence[PreparedChunk], chunker: Chunker
+    incoming: Incoming,
+    validated: Validated,
+    pieces: Sequence[Cut | PreparedChunk],
+    chunker: Chunker,
 ) -> None:
     """A document and its chunks, each with the document's metadata, over it that of marks, over
     it its own.
     """
     document = validated.document
-    key, whole = document.key, _json(validated.metadata)
+    key, text, whole = document.key, document.text or "", validated.metadata
     marks = marks_of(document, chunker.mode)
-    parts = in_force(marks, [each.chunk.start for each in chunks]) if marks else []
+    parts: Sequence[Mapping[str, Any]] = ()
+    if marks:
+        starts = (
+            each.chunk.start if isinstance(each, PreparedChunk) else each[0] for each in pieces
+        )
+        parts = in_force(marks, list(starts))
     incoming.documents.append(DocumentRow(key, validated.digest, document.source))
-    for position, prepared in enumerate(chunks):
-        chunk, tokens = prepared.chunk, prepared.tokens
-        start, end, content = chunk.start, chunk.end, chunk.content
-        hash_ = chunk.hash if isinstance(chunk, PlaceholderChunk) else text_hash(content)
-        own = {**parts[position], **chunk.metadata} if parts else chunk.metadata
+    for position, piece in enumerate(pieces):
+        own: Mapping[str, Any] = parts[position] if parts else _NO_METADATA
+        failure = None
+        if isinstance(piece, PreparedChunk):
+            chunk, tokens, unread = piece
+            start, end, content = chunk.start, chunk.end, chunk.content
+            own = {**own, **chunk.metadata} if own else chunk.metadata
+        else:
+            # Most of all there are: no object is made that is not stored.
+            start, end, tokens, unread = piece
+            chunk, content = None, text[start:end]
+        if isinstance(chunk, PlaceholderChunk):
+            hash_, failure = chunk.hash, TextFailure(chunk.code, chunk.reason)
+        else:
+            hash_ = text_hash(content)
+            if tokens > chunker.limit or unread >= UNREADABLE_SHARE:
+                failure = _failure(tokens, unread, chunker.limit)
         metadata = _over(document.metadata, own) if own else whole
         incoming.chunks.append(
             ChunkRow(key, position, start, end, tokens, hash_, content, metadata)
         )
         if isinstance(chunk, EmbeddedChunk):
             incoming.vectors[hash_] = chunk.vector
-        elif failure := _failure(prepared, chunker.limit):
+        elif failure:
             incoming.failures[hash_] = failure
 
 
-def _failure(prepared: PreparedChunk, limit: int) -> TextFailure | None:
+def _failure(tokens: int, unread: float, limit: int) -> TextFailure:
     """Why no worker needs to try this text; its neighbours are embedded."""
-    chunk, tokens = prepared.chunk, prepared.tokens
-    if isinstance(chunk, PlaceholderChunk):
-        return TextFailure(chunk.code, chunk.reason)
     if tokens > limit:
         # The model would cut it off in silence, and part of it could never be found.
         return TextFailure("TOO_LONG", f"it has {tokens:,} tokens, the model takes {limit:,}")
-    if prepared.unread >= UNREADABLE_SHARE:
-        reason = (
-            f"the model's tokenizer does not know {prepared.unread:.0%} of it, and all such texts "
-            "would get the same vector: use a model for this language or script"
-        )
-        return TextFailure("UNREADABLE_BY_MODEL", reason)
-    return None
+    reason = (
+        f"the model's tokenizer does not know {unread:.0%} of it, and all such texts "
+        "would get the same vector: use a model for this language or script"
+    )
+    return TextFailure("UNREADABLE_BY_MODEL", reason)
 
 
-def _over(document: Mapping[str, Any], own: Mapping[str, Any]) -> Jsonb:
-    return _json(json.dumps({**document, **own}, allow_nan=False, ensure_ascii=False))
-
-
-def _json(text: str) -> Jsonb:
-    """JSON that is written already; psycopg would write it once more."""
-    return Jsonb(text, dumps=_as_it_is)
-
-
-def _as_it_is(text: str) -> str:
-    return text
+def _over(document: Mapping[str, Any], own: Mapping[str, Any]) -> str:
+    return json.dumps({**document, **own}, allow_nan=False, ensure_ascii=False)

@@ -29,7 +29,7 @@ class Reading(NamedTuple):
 class PartTokens(NamedTuple):
     """Where the tokens of a part end in it, and those among them that stand for the unknown."""
 
-    ends: Sequence[int]
+    ends: Sequence[int] | Ends
     unknown: Sequence[int] = ()
 
 
@@ -100,7 +100,7 @@ def _joined(
         unknown.append(np.array(found.unknown, np.int32) + part.start)
         if part.start and text[part.start] not in SPACES:
             separators = ""  # the part may begin within a word, whose tokens are others now
-    return TokenOffsets(text, _ascending(ends), _ascending(unknown), separators)
+    return TokenOffsets(text, ascending(ends), ascending(unknown), separators)
 
 
 def parts_of(text: str) -> list[slice]:
@@ -116,7 +116,7 @@ def parts_of(text: str) -> list[slice]:
     return parts
 
 
-def _ascending(ends: Sequence[Ends]) -> Ends:
+def ascending(ends: Sequence[Ends]) -> Ends:
     """All ends; some normalizers move marks, and offsets with them."""
     found: Ends = np.concatenate(ends)
     np.maximum.accumulate(found, out=found)

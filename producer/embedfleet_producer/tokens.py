@@ -18,6 +18,7 @@ from embedfleet_producer.token_offsets import (
     TokenOffsets,
     offsets_of,
 )
+from embedfleet_producer.words import WordEnds, WordMemory
 from embedfleet_schema.catalogue import api_models
 from embedfleet_schema.catalogue.api_models import API_PROVIDERS, CL100K
 from embedfleet_schema.catalogue.hub import is_hub_name
@@ -67,30 +68,44 @@ class FileCounter:
 
     approximate = False
 
-    def __init__(self, tokenizer: Tokenizer) -> None:
+    def __init__(self, tokenizer: Tokenizer, *, separators: str | None = None) -> None:
         tokenizer.no_truncation()
         tokenizer.no_padding()
         self.tokenizer = tokenizer
         self.word_limit = word_limit(tokenizer)
         self._unknown = unknown_id(tokenizer)
-        self._separators = _separators(tokenizer)
+        self._separators = _separators(tokenizer) if separators is None else separators
+        self._words = WordMemory(self._separators, self._read_parts) if self._separators else None
 
     @property
     def special_tokens(self) -> int:
         return int(self.tokenizer.num_special_tokens_to_add(is_pair=False))
 
     def read(self, texts: Sequence[str]) -> list[Reading]:
-        """The tokens of each text; a long list uses all cores, without the GIL."""
-        found: list[Reading] = []
+        """The tokens of each text; what the tokenizer has to read uses all cores, without the
+        GIL.
+        """
+        return [reading for batch in _batches(texts) for reading in self._readings(batch)]
+
+    def _readings(self, texts: Sequence[str]) -> Iterator[Reading]:
+        words, left = self._looked_up(texts)
+        read = iter(self.tokenizer.encode_batch_fast(left, add_special_tokens=False))
         unknown = self._unknown
-        for batch in _batches(texts):
-            encodings = self.tokenizer.encode_batch_fast(batch, add_special_tokens=False)
-            if unknown is None:
-                found += [Reading(len(encoding), 0) for encoding in encodings]
-            else:
-                # One list of ids at a time: those of a whole batch are slower to make and to free.
-                found += [Reading(len(each), each.ids.count(unknown)) for each in encodings]
-        return found
+        for each in words:
+            if each is not None:
+                yield Reading(sum(map(len, each)), 0)
+                continue
+            # One list of ids at a time: those of a whole batch are slower to make and to free.
+            encoding = next(read)
+            count = 0 if unknown is None else encoding.ids.count(unknown)
+            yield Reading(len(encoding), count)
+
+    def _looked_up(self, texts: Sequence[str]) -> tuple[list[list[WordEnds] | None], list[str]]:
+        """The words of each text that need not be read, and the other texts."""
+        if self._words is None:
+            return [None] * len(texts), list(texts)
+        words = self._words.look_up(texts)
+        return words, [text for text, each in zip(texts, words, strict=True) if each is None]
 
     def unread(self, texts: Sequence[str]) -> list[list[Unread]]:
         return [
@@ -120,6 +135,16 @@ class FileCounter:
 
     def _part_tokens(self, parts: Iterator[str]) -> Iterator[PartTokens]:
         for batch in _batches(parts):
+            words, left = self._looked_up(batch)
+            read = self._read_parts(iter(left))
+            for part, each in zip(batch, words, strict=True):
+                if each is None or self._words is None:
+                    yield next(read)
+                else:
+                    yield PartTokens(self._words.ends(part, each))
+
+    def _read_parts(self, parts: Iterator[str]) -> Iterator[PartTokens]:
+        for batch in _batches(parts):
             for encoding in self.tokenizer.encode_batch(batch, add_special_tokens=False):
                 ends = [end for _, end in encoding.offsets]
                 ids = encoding.ids
@@ -132,9 +157,8 @@ class FakeCounter(FileCounter):
     """Counts for the fake embedder, which reads every text, with a tokenizer that knows no word."""
 
     def __init__(self, tokenizer: Tokenizer) -> None:
-        super().__init__(tokenizer)
+        super().__init__(tokenizer, separators=SPACES + punctuation.replace("_", ""))
         self._unknown = None
-        self._separators = SPACES + punctuation.replace("_", "")
 
 
 class Cl100kCounter:
@@ -225,11 +249,14 @@ def _separators(tokenizer: Tokenizer) -> str:
     BERT and its kin have them. Others put the space into the first token of a word.
     """
     normalizer = tokenizer.normalizer
-    added = "".join(token.content for token in tokenizer.get_added_tokens_decoder().values())
+    tokens = tokenizer.get_added_tokens_decoder().values()
+    added = "".join(token.content for token in tokens)
     if (
         not isinstance(tokenizer.pre_tokenizer, pre_tokenizers.BertPreTokenizer)
         or not (normalizer is None or isinstance(normalizer, normalizers.BertNormalizer))
         or any(map(str.isspace, added))
+        # These look at what is beside them.
+        or any(token.lstrip or token.rstrip or token.single_word for token in tokens)
     ):
         return ""
     return SPACES + "".join(mark for mark in punctuation if mark not in added)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 
+from embedfleet_producer.cutter_pool import CutterPool
 from embedfleet_producer.duplicate_keys import duplicate
 from embedfleet_producer.embedded_chunks import vector_bytes
 from embedfleet_producer.ready_made import ChunkFunction, cut_by
@@ -13,6 +14,9 @@ from embedfleet_schema.settings import Settings
 from embedfleet_schema.types import ChunkMode, Document, Rejection
 
 Documents = Iterable[Document | Rejection]
+
+# What each process of a pool has to cut at a time with a caller's function.
+_BLOCK_DOCUMENTS = 64
 
 
 @dataclass(slots=True)
@@ -69,24 +73,32 @@ def windows(
     *,
     mode: ChunkMode = "text",
     function: ChunkFunction | None = None,
+    pool: CutterPool | None = None,
 ) -> Iterator[Window]:
     """Validate a stream and cut it: a window ends at either limit, and nothing is read ahead of it.
 
-    A caller's function cuts the texts here: its chunks tell whether a document has changed.
+    A caller's function cuts the texts here: its chunks tell whether a document has changed. Where a
+    pool runs it, some documents are read ahead, one block.
 
     If the stream raises, what was read of it comes first. Not so if it is cancelled: whoever does
     that wants no more of it.
     """
+    judged: Iterator[Validated | Rejection] = (
+        item
+        if isinstance(item, Rejection)
+        else validate(item, max_bytes=settings.max_document_bytes, mode=mode)
+        for item in stream
+    )
+    if function is not None and pool is not None:
+        judged = _cut_in_blocks(judged, settings, mode, pool)
+    elif function is not None:
+        judged = (
+            cut_by(function, item, mode) if isinstance(item, Validated) else item for item in judged
+        )
     window = Window()
     try:
-        for item in stream:
-            if isinstance(item, Rejection):
-                window.add(item)
-            else:
-                validated = validate(item, max_bytes=settings.max_document_bytes, mode=mode)
-                if function is not None and isinstance(validated, Validated):
-                    validated = cut_by(function, validated, mode)
-                window.add(validated)
+        for item in judged:
+            window.add(item)
             if len(window) >= settings.window_documents or window.size >= settings.window_bytes:
                 full, window = window, Window()
                 yield full
@@ -96,3 +108,32 @@ def windows(
         raise
     if len(window):
         yield window
+
+
+def _cut_in_blocks(
+    judged: Iterator[Validated | Rejection], settings: Settings, mode: ChunkMode, pool: CutterPool
+) -> Iterator[Validated | Rejection]:
+    for block in _blocks(judged, _BLOCK_DOCUMENTS * pool.processes, settings.window_bytes):
+        accepted = [(item, mode) for item in block if isinstance(item, Validated)]
+        cut = iter(pool.cut_by_function(accepted))
+        for item in block:
+            yield next(cut) if isinstance(item, Validated) else item
+
+
+def _blocks(
+    judged: Iterator[Validated | Rejection], most: int, most_bytes: int
+) -> Iterator[list[Validated | Rejection]]:
+    """Neighbours in a stream; if it raises, what was read of it comes first."""
+    block: list[Validated | Rejection] = []
+    size = 0
+    try:
+        for item in judged:
+            block.append(item)
+            size += item.size if isinstance(item, Validated) else 0
+            if len(block) >= most or size >= most_bytes:
+                full, block, size = block, [], 0
+                yield full
+    except Exception:
+        yield block
+        raise
+    yield block

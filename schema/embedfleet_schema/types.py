@@ -18,6 +18,8 @@ MAX_ROWS = 10_000_000
 MAX_EXPANSION = 100
 READER_MEMORY_BYTES = 512_000_000
 READER_SECONDS = 20.0
+# Processes that may cut for one call.
+MOST_PROCESSES = 64
 
 Metadata = Mapping[str, Any]
 Storage = Literal["vector", "halfvec"]

@@ -4,10 +4,13 @@ import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
+import psutil
 import pytest
 
 from plugins.failpoints import documents
+from plugins.worker_processes import eventually
 
 ENQUEUE = """
 import embedfleet as ef
@@ -17,15 +20,20 @@ with ef.connect() as fleet:
 """
 
 
-def enqueue_in_another_process(fleet, **settings: str) -> int:
-    environment = {
+def environment(fleet, **settings: str) -> dict[str, str]:
+    """The variables of a process that reaches the test's servers."""
+    return {
+        **os.environ,
         "EMBEDFLEET_DATABASE_URL": fleet.settings.database,
         "EMBEDFLEET_REDIS_URL": fleet.settings.redis,
         "EMBEDFLEET_BATCH_TOKENS_CPU": "64",
         **{f"EMBEDFLEET_{name.upper()}": value for name, value in settings.items()},
     }
+
+
+def enqueue_in_another_process(fleet, **settings: str) -> int:
     command = [sys.executable, "-c", ENQUEUE]
-    return subprocess.run(command, env={**os.environ, **environment}, check=False).returncode
+    return subprocess.run(command, env=environment(fleet, **settings), check=False).returncode
 
 
 @pytest.mark.parametrize(
@@ -44,3 +52,36 @@ def test_a_producer_that_is_killed_leaves_whole_windows_and_may_start_again(
     assert 0 == again.wait(timeout_s=60).failed
     found = docs.audit()
     assert (60, 0, 0) == (found.documents, found.missing, found.extra)
+
+
+ENQUEUE_WITHOUT_END = """
+import sys
+import embedfleet as ef
+from plugins.chunk_functions import endless
+with ef.connect() as fleet:
+    documents = [ef.Document(path, path) for path in sys.argv[1:]]
+    fleet.collection("docs").enqueue(documents, chunk=endless, processes=2)
+"""
+
+
+@pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGINT])
+def test_the_processes_that_cut_end_with_their_producer(fleet, tmp_path, end):
+    """Also where they are in the middle of something that takes for ever."""
+    fleet.collection("docs", model="fake/16")
+    begun = [tmp_path / "one", tmp_path / "two"]
+    producer = subprocess.Popen(
+        [sys.executable, "-c", ENQUEUE_WITHOUT_END, *map(str, begun)],
+        env=environment(fleet) | {"PYTHONPATH": str(Path(__file__).parents[1])},
+        stderr=subprocess.PIPE,
+    )
+    with producer:
+        try:
+            eventually(lambda: all(path.exists() for path in begun))
+            cutters = psutil.Process(producer.pid).children()
+            producer.send_signal(end)
+            _, said = producer.communicate(timeout=60)
+        finally:
+            producer.kill()
+    assert 2 == len(cutters)
+    assert (end == signal.SIGINT) == (b"KeyboardInterrupt" in said)
+    eventually(lambda: not any(each.is_running() for each in cutters))

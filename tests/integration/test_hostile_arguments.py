@@ -172,6 +172,7 @@ CALLS = [
         chunk=others,
         budget_usd=anything,
         provider_batches=anything,
+        processes=others,
         on_window=others,
     ),
     given_all(
@@ -180,6 +181,7 @@ CALLS = [
         chunk=others,
         budget_usd=anything,
         provider_batches=anything,
+        processes=others,
     ),
     given_all(lambda fleet, docs, job, stream: docs.plan(stream), documents),
     given_all(

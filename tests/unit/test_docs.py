@@ -10,6 +10,7 @@ from types import ModuleType
 import pytest
 
 from embedfleet.cli.entry import split_globals
+from embedfleet_producer import cutter_pool
 from embedfleet_producer.readers import confined
 from embedfleet_schema.settings import FORMER, Settings
 from plugins.documents import DOCUMENTS, ROOT, Block, blocks, prose
@@ -102,8 +103,8 @@ def given_codes() -> set[str]:
         ROOT / "schema/embedfleet_schema/store/sweep.py",
     ]
     written = {code for path in paths for code in CODE.findall(path.read_text())}
-    no_codes = {"READERS", "ROW_READERS", "NFC", "NFD", *confined._ENVIRONMENT, *confined._FRUGAL}
-    return written - no_codes
+    variables = {*confined._ENVIRONMENT, *confined._FRUGAL, cutter_pool._THREADS}
+    return written - variables - {"READERS", "ROW_READERS", "NFC", "NFD"}
 
 
 @each_document

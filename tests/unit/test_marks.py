@@ -18,7 +18,7 @@ def metadata_of_chunks(document, *, function=None, size=4):
     (window,) = windows([document], Settings(), function=function)
     chunker = Chunker(SPACE, chunking, counter_for(SPACE, chunking))
     rows = prepare(window, {}, chunker, job_id=1).incoming.chunks
-    return [json.loads(row.metadata.dumps(row.metadata.obj)) for row in rows]
+    return [json.loads(row.metadata) for row in rows]
 
 
 def test_a_chunk_carries_the_marks_in_force_where_it_begins():

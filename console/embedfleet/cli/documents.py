@@ -37,7 +37,7 @@ from embedfleet.cli.session import session
 from embedfleet_schema.amounts import quantity
 from embedfleet_schema.errors import NothingAccepted, UsageError
 from embedfleet_schema.money import money
-from embedfleet_schema.types import LARGEST_ID
+from embedfleet_schema.types import LARGEST_ID, MOST_PROCESSES
 from embedfleet_schema.unicode_forms import unicode_forms
 
 if TYPE_CHECKING:
@@ -74,6 +74,14 @@ ProviderBatches = Annotated[
         "--provider-batches", help="Use the provider's batch API: half the price, within a day."
     ),
 ]
+Processes = Annotated[
+    int,
+    typer.Option(
+        min=1,
+        max=MOST_PROCESSES,
+        help="Cut texts in so many other processes. The result is the same.",
+    ),
+]
 FormerLane = Annotated[Literal["live", "batch"] | None, typer.Option("--lane", hidden=True)]
 
 
@@ -94,6 +102,7 @@ def enqueue(
     lane: FormerLane = None,
     reading: Reading,
     replace: Replace = False,
+    processes: Processes = 1,
     wait: Wait = False,
     strict: Strict = False,
     json: Json = False,
@@ -115,6 +124,7 @@ def enqueue(
                 budget_usd=budget,
                 provider_batches=provider_batches or lane == "batch",
                 replace=replace,
+                processes=processes,
                 on_window=show,
             )
         with goes_on(job):

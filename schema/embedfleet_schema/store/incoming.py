@@ -7,7 +7,6 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from psycopg.types.json import Jsonb
 
 from embedfleet_schema.errors import HashCollision
 from embedfleet_schema.store.registry import Text
@@ -22,7 +21,7 @@ class DocumentRow(NamedTuple):
 
 
 class ChunkRow(NamedTuple):
-    """A chunk of such a document, with its text."""
+    """A chunk of such a document, with its text; its metadata as JSON."""
 
     key: str
     position: int
@@ -31,7 +30,7 @@ class ChunkRow(NamedTuple):
     tokens: int
     hash: bytes
     content: str
-    metadata: Jsonb
+    metadata: str
 
 
 class VerdictRow(NamedTuple):

@@ -58,8 +58,10 @@ class StoredDocument(NamedTuple):
         return self.version > 1 and self.live_version != self.version - 1
 
 
-# As `set_types` wants them, for the columns of chunks.
-_CHUNK_TYPES = ("int8", "int4", "int4", "int4", "int4", "int8", "jsonb")
+# As `set_types` wants them, for the columns of chunks: JSON that is written already goes as text.
+_CHUNK_TYPES = ("int8", "int4", "int4", "int4", "int4", "int8", "text")
+# What PostgreSQL wants before it, the version of its binary format of jsonb.
+_JSONB_VERSION = "\x01"
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,7 +244,8 @@ def _merge_chunks(
         copy.set_types(_CHUNK_TYPES)
         for key, position, start, end, _, hash_, _, metadata in window.chunks:
             document, version, _ = stored[key]
-            copy.write_row((document, version, position, start, end, ids[hash_], metadata))
+            row = (document, version, position, start, end, ids[hash_], _JSONB_VERSION + metadata)
+            copy.write_row(row)
     former = [document.id for document in stored.values() if document.version > 1]
     if former:
         # Planned anew: the plan for a small window would not do for a large one.

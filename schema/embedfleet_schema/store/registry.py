@@ -108,27 +108,33 @@ class Registry:
             for hash_ in packed.texts
         }
         fresh = {hash_: text for hash_, text in texts.items() if hash_ not in known}
-        known |= self._insert(fresh, batch_of)
-        late = {hash_: text for hash_, text in fresh.items() if hash_ not in known}
+        inserted = self._insert(fresh, batch_of)
+        late = {hash_: text for hash_, text in fresh.items() if hash_ not in inserted}
         known |= self._held(lambda: self._known(late, ()), apart)
-        ids = {hash_: each.id for hash_, each in known.items()}
+        ids = {hash_: each.id for hash_, each in known.items()} | inserted
         left = {
             hash_: number
             for hash_, number in batch_of.items()
-            if known[hash_].batch_id in (None, number) and not known[hash_].stored
+            if hash_ in inserted
+            or (known[hash_].batch_id in (None, number) and not known[hash_].stored)
         }
-        again = {ids[hash_]: left[hash_] for hash_ in left if known[hash_].batch_id is None}
+        again = {
+            ids[hash_]: number
+            for hash_, number in left.items()
+            if hash_ not in inserted and known[hash_].batch_id is None
+        }
         transitions.point(self._conn, self._collection, again)
-        missing = {hash_ for hash_, each in known.items() if not each.stored}
+        lacking = {hash_: each for hash_, each in known.items() if not each.stored}
+        missing = lacking.keys() | inserted.keys()
         return Registered(
             ids=ids,
             missing=missing.difference(apart),
             apart=missing.intersection(apart),
             batches=_batches(zip(numbers, packs, strict=True), ids, left, tokens),
             awaited={
-                hash_: batch_id
-                for hash_ in missing.difference(apart).difference(left)
-                if (batch_id := known[hash_].batch_id) is not None
+                hash_: each.batch_id
+                for hash_, each in lacking.items()
+                if each.batch_id is not None and hash_ not in apart and hash_ not in left
             },
         )
 
@@ -187,8 +193,10 @@ class Registry:
 
     def _insert(
         self, texts: Mapping[bytes, Text], batch_of: Mapping[bytes, int]
-    ) -> dict[bytes, Known]:
-        """Register new texts; of what another producer registered meanwhile nothing comes back."""
+    ) -> dict[bytes, int]:
+        """Register new texts, and number them; of what another producer registered meanwhile
+        nothing comes back.
+        """
         if not texts:
             return {}
         statement = _SQL["copy_texts"].format(**temp_tables.TABLES)
@@ -199,9 +207,7 @@ class Registry:
         rows = self._conn.execute(
             composed(_SQL["register"], self._collection, **temp_tables.TABLES)
         )
-        return {
-            hash_: Known(hash_, text_id, batch_id=batch_of.get(hash_)) for hash_, text_id in rows
-        }
+        return dict(rows.fetchall())
 
 
 def _is_wanted(known: Known | None, hash_: bytes, apart: Collection[bytes]) -> bool:
