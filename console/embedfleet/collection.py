@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from embedfleet import arguments
 from embedfleet.error_translation import translate_errors
 from embedfleet.job import Job
-from embedfleet.maintenance import Maintenance
 from embedfleet.planning import Plan, make_plans
+from embedfleet.quality import Quality
 from embedfleet_producer.async_bridge import beside, fed
 from embedfleet_producer.enqueue import Enqueued, Producer
 from embedfleet_producer.plan import Target
@@ -35,7 +35,7 @@ Vector = NDArray[np.float32] | Sequence[float]
 
 
 @translate_errors
-class Collection(Maintenance):
+class Collection(Quality):
     """A named set of documents in one embedding space. Get one from `Fleet.collection`.
 
     After a drop, every call raises `CollectionGone`, even if another collection has its name.

@@ -43,7 +43,6 @@ from embedfleet_schema.types import (
     Queue,
     Rejection,
     Reuse,
-    Space,
     Storage,
 )
 
@@ -324,15 +323,10 @@ class Fleet(Connections):
             wanted = settled(space, chunking or Chunking())
         else:
             wanted = chunking or known.chunking
-        chosen = queue or self._queue_for(space)
+        chosen = queue or self.queue_for(space)
         return collections.create_or_open(
             self.db, name, space, wanted, chosen, reuse, filter_index=filter_index
         )
-
-    def _queue_for(self, space: Space) -> Queue:
-        if space.provider == "local":
-            return self.settings.local_queue
-        return "cpu" if space.provider == "fake" else "api"
 
 
 def _check_numbers(call: str, **numbers: int | None) -> None:

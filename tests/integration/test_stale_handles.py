@@ -23,6 +23,8 @@ CALLS = {
     "hybrid_search": lambda docs: docs.hybrid_search("question"),
     "similar": lambda docs: docs.similar("b"),
     "duplicates": lambda docs: docs.duplicates(),
+    "eval": lambda docs: docs.eval(),
+    "compare": lambda docs: docs.compare(["fake/32"]),
     "embed_query": lambda docs: docs.embed_query("question"),
     "search_sql": lambda docs: docs.search_sql(),
     "search_script": lambda docs: docs.search_script(VECTOR),

@@ -1,0 +1,30 @@
+-- name: live_keys
+-- Those of some keys whose documents readers see.
+SELECT key
+FROM embedfleet.{documents}
+WHERE key = ANY (%(keys)s) AND live_version IS NOT NULL;
+
+-- name: drawn_keys
+-- Live documents, drawn at random, and the same ones each time.
+SELECT key
+FROM embedfleet.{documents}
+WHERE live_version IS NOT NULL
+ORDER BY hashint8extended(id, 0)
+LIMIT %(limit)s;
+
+-- name: chunks
+-- The live chunks of some documents, in their order.
+SELECT d.key, c.start_offset, t.content, c.metadata ? 'headings' AS of_markdown
+FROM embedfleet.{documents} AS d
+JOIN embedfleet.{chunks} AS c ON c.document_id = d.id AND {in_live}
+JOIN embedfleet.{texts} AS t ON t.id = c.text_id
+WHERE d.key = ANY (%(keys)s)
+ORDER BY d.key, c.position;
+
+-- name: scratch
+-- Collections that a comparison made for itself.
+SELECT name FROM embedfleet.collection WHERE name ~ %(pattern)s ORDER BY name;
+
+-- name: weight
+-- How many distinct texts a collection has, and how many tokens those have.
+SELECT count(*), coalesce(sum(tokens), 0)::bigint FROM embedfleet.{texts};

@@ -1,0 +1,81 @@
+"""Samples of what a collection holds: for evaluations, which need no more than a part of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from itertools import groupby
+from typing import NamedTuple
+
+from embedfleet_schema.database import Database
+from embedfleet_schema.statements import composed, load
+from embedfleet_schema.store.collections import check_there
+from embedfleet_schema.store.keys import as_held, can_be
+from embedfleet_schema.types import CollectionInfo
+
+_SQL = load("samples")
+
+# Documents whose chunks are read with one statement.
+PAGE = 500
+
+
+class StoredChunk(NamedTuple):
+    """A chunk as it is stored; `start` is None where it came ready-made."""
+
+    start: int | None
+    content: str
+    of_markdown: bool
+
+
+def live_keys(db: Database, collection: CollectionInfo, keys: Iterable[str]) -> dict[str, str]:
+    """Those of the keys that readers find, and how the collection spells them.
+
+    Raises:
+        CollectionGone: it was dropped.
+    """
+    with db.transaction() as conn:
+        check_there(conn, collection)
+        asked = [key for key in dict.fromkeys(keys) if can_be(key)]
+        spelled = dict(zip(asked, as_held(conn, collection, asked), strict=True))
+        rows = conn.execute(
+            composed(_SQL["live_keys"], collection), {"keys": list(spelled.values())}
+        ).fetchall()
+    live = {key for (key,) in rows}
+    return {key: stored for key, stored in spelled.items() if stored in live}
+
+
+def drawn_keys(db: Database, collection: CollectionInfo, limit: int) -> list[str]:
+    """The keys of live documents, drawn at random; the same ones each time.
+
+    Raises:
+        CollectionGone: it was dropped.
+    """
+    with db.transaction() as conn:
+        check_there(conn, collection)
+        rows = conn.execute(composed(_SQL["drawn_keys"], collection), {"limit": limit}).fetchall()
+    return [key for (key,) in rows]
+
+
+def documents(
+    db: Database, collection: CollectionInfo, keys: list[str]
+) -> Iterator[tuple[str, list[StoredChunk]]]:
+    """Live documents by key, with their chunks in order; a page at a time."""
+    statement = composed(_SQL["chunks"], collection)
+    for start in range(0, len(keys), PAGE):
+        with db.transaction() as conn:
+            values = {"keys": keys[start : start + PAGE]}
+            rows = conn.execute(statement, values).fetchall()
+        for key, chunks in groupby(rows, key=lambda row: row[0]):
+            yield key, [StoredChunk(*chunk) for _, *chunk in chunks]
+
+
+def weight(db: Database, collection: CollectionInfo) -> tuple[int, int]:
+    """How many distinct texts a collection has, and how many tokens those have together."""
+    with db.transaction() as conn:
+        row = conn.execute(composed(_SQL["weight"], collection)).fetchone()
+    return row or (0, 0)
+
+
+def scratch(db: Database, pattern: str) -> list[str]:
+    """The names of collections that a comparison made for itself."""
+    with db.transaction() as conn:
+        return [name for (name,) in conn.execute(_SQL["scratch"], {"pattern": pattern})]
