@@ -176,7 +176,11 @@ def _workers(fleet: Fleet, collection: Collection, models: Sequence[str]) -> Ite
 
 def _show(found: Evaluation) -> None:
     how = "words and vectors" if found.hybrid else "vectors"
-    count = quantity(found.queries, "sentence") if found.known_items else quantity(found.queries, 'query', 'queries')
+    count = (
+        quantity(found.queries, "sentence")
+        if found.known_items
+        else quantity(found.queries, "query", "queries")
+    )
     say(f"{found.collection}: {found.model}, {count}, by {how}")
     for name, value in (
         ("nDCG@10", found.ndcg),
@@ -234,7 +238,8 @@ def _show_side_by_side(compared: Sequence[Compared]) -> None:
         for each in compared
     ]
     terminal().print(table(columns, rows))
-    say(f"{quantity(first.documents, 'document')}, {quantity(first.evaluation.queries, 'query', 'queries')}")
+    queries = quantity(first.evaluation.queries, "query", "queries")
+    say(f"{quantity(first.documents, 'document')}, {queries}")
     if any(each.chunks_per_s is None for each in compared):
         note("A speed is unknown where each worker embedded one batch only: take a larger --sample")
     if first.ready_made:

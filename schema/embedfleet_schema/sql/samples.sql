@@ -28,3 +28,26 @@ SELECT name FROM embedfleet.collection WHERE name ~ %(pattern)s ORDER BY name;
 -- name: weight
 -- How many distinct texts a collection has, and how many tokens those have.
 SELECT count(*), coalesce(sum(tokens), 0)::bigint FROM embedfleet.{texts};
+
+-- name: searchable
+-- How many chunks a search can find.
+SELECT count(*)
+FROM embedfleet.{vectors} AS v
+JOIN embedfleet.{chunks} AS c ON c.text_id = v.text_id
+JOIN embedfleet.{documents} AS d ON d.id = c.document_id AND {in_live};
+
+-- name: points
+-- Such chunks, drawn at random, and the same ones each time: where they stand, how their texts begin,
+-- a field of their metadata, and their vectors.
+SELECT p.key, p.position, left(t.content, %(characters)s),
+    p.metadata #> embedfleet.filter_keys(%(field)s), v.embedding
+FROM (
+    SELECT d.key, c.position, c.metadata, c.text_id
+    FROM embedfleet.{vectors} AS w
+    JOIN embedfleet.{chunks} AS c ON c.text_id = w.text_id
+    JOIN embedfleet.{documents} AS d ON d.id = c.document_id AND {in_live}
+    ORDER BY hashint8extended(c.id, 0)
+    LIMIT %(limit)s
+) AS p
+JOIN embedfleet.{texts} AS t ON t.id = p.text_id
+JOIN embedfleet.{vectors} AS v ON v.text_id = p.text_id;

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from itertools import groupby
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
 
 from embedfleet_schema.database import Database
 from embedfleet_schema.statements import composed, load
 from embedfleet_schema.store.collections import check_there
+from embedfleet_schema.store.filters import refusals
 from embedfleet_schema.store.keys import as_held, can_be
 from embedfleet_schema.types import CollectionInfo
 
@@ -73,6 +78,40 @@ def weight(db: Database, collection: CollectionInfo) -> tuple[int, int]:
     with db.transaction() as conn:
         row = conn.execute(composed(_SQL["weight"], collection)).fetchone()
     return row or (0, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """A chunk on a map: where it stands, how it begins, a value of its metadata as JSON."""
+
+    document: str
+    position: int
+    beginning: str
+    value: Any
+
+
+def points(
+    db: Database, collection: CollectionInfo, *, field: str, limit: int, characters: int
+) -> tuple[list[Point], NDArray[np.float32], int]:
+    """Chunks that a search can find, drawn at random, their vectors, and how many there are.
+
+    Returns:
+        The chunks, float32 of shape (chunks, dimensions), and the number of all.
+
+    Raises:
+        CollectionGone: it was dropped.
+        BadFilter: `field` is no name in the metadata, and no path.
+    """
+    values = {"field": field, "limit": limit, "characters": characters}
+    with refusals({field: "..."}), db.transaction() as conn:
+        check_there(conn, collection)
+        total = conn.execute(composed(_SQL["searchable"], collection)).fetchone()
+        cursor = conn.cursor(binary=True)
+        rows = cursor.execute(composed(_SQL["points"], collection), values).fetchall()
+    vectors = np.empty((len(rows), collection.space.dimensions), dtype=np.float32)
+    for number, (*_, vector) in enumerate(rows):
+        vectors[number] = vector if isinstance(vector, np.ndarray) else vector.to_numpy()
+    return [Point(*row[:-1]) for row in rows], vectors, total[0] if total else 0
 
 
 def scratch(db: Database, pattern: str) -> list[str]:
