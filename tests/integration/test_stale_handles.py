@@ -39,6 +39,7 @@ CALLS = {
     "index": lambda docs: docs.index(),
     "index_memory": lambda docs: docs.index_memory(),
     "index_filters": lambda docs: docs.index_filters(),
+    "index_field": lambda docs: docs.index_field("year"),
     "index_words": lambda docs: docs.index_words("simple"),
     "counts": lambda docs: docs.counts(),
     "drop": lambda docs: docs.drop(cascade=True),
