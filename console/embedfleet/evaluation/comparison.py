@@ -186,8 +186,9 @@ def _sample(
     made_anew = [document(key, chunks) for key, chunks in stored]
     if queries is not None and judgements is not None:
         return Sample(made_anew, queries, asked, known_items=False)
-    few = stored[:KNOWN_ITEMS]
-    drawn = known_items((key, [each.content for each in chunks]) for key, chunks in few)
+    few = set(keys[:KNOWN_ITEMS])
+    asked_for = ((key, [each.content for each in cs]) for key, cs in stored if key in few)
+    drawn = known_items(asked_for)
     return Sample(made_anew, *drawn, known_items=True)
 
 

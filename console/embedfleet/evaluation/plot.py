@@ -62,6 +62,7 @@ def _bars(
         heights = [own[size] for size in sizes if size in own]
         bars = axes.bar(places, heights, width, label=f"{model}, {dimensions} dimensions")
         axes.bar_label(bars, fmt="%.3g")
+    axes.margins(y=0.12)
     middle = (len(models) - 1) * width / 2
     axes.set_xticks([at + middle for at in range(len(sizes))], [str(size) for size in sizes])
     axes.set_xlabel("most tokens of a chunk")
