@@ -112,6 +112,16 @@ def test_what_is_left_out_is_counted(docs):
     assert 8 == found.queries
 
 
+def test_a_judged_key_is_found_in_either_unicode_form(fleet, docs, worker):
+    composed, apart = "caf\u00e9.md", "cafe\u0301.md"
+    docs.enqueue([ef.Document(composed, "coffee and cake"), ef.Document("\u00e9", "tea")])
+    drain(worker())
+    found = docs.eval({"q": "coffee and cake"}, {"q": {apart: 1}}, k=1_000)
+    assert (1.0, 0) == (found.recall, found.missing)
+    found = docs.eval({"q": "coffee"}, {"q": {"\u00e9": 1, "gone\0": 1, "\ud800": 1}}, k=1_000)
+    assert (1 / 3, 2) == (pytest.approx(found.recall), found.missing)
+
+
 def test_without_judgements_documents_are_looked_for_by_their_sentences(docs):
     found = docs.eval(sample=12, hybrid=True)
     assert (12, True, 12) == (found.queries, found.known_items, found.relevant)

@@ -69,7 +69,7 @@ def evaluate(
     drawn = queries is None or judgements is None
     if queries is None or judgements is None:
         keys = samples.drawn_keys(connections.db, collection, sample)
-        stored = samples.documents(connections.db, collection, keys)
+        stored = samples.documents(connections.db, collection, keys, offsets=False)
         queries, judgements = known_items((key, [c.content for c in cs]) for key, cs in stored)
         if not queries:
             raise UsageError(reason=f"{collection.name} has no live documents to be searched for")

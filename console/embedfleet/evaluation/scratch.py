@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from embedfleet.connections import Connections
 from embedfleet.local_workers import uninterrupted
-from embedfleet_schema.errors import CollectionGone, UnknownCollection, UsageError
+from embedfleet_schema.errors import CollectionGone, NotPermitted, UnknownCollection, UsageError
 from embedfleet_schema.leadership import COMPARISON, Leadership
 from embedfleet_schema.store import collections, samples
 from embedfleet_schema.types import Chunking, Space
@@ -27,8 +27,12 @@ def comparing(connections: Connections) -> Iterator[None]:
     What was left is dropped first, and what was made meanwhile at the end, whatever ends it.
 
     Raises:
+        NotPermitted: this user may not drop a collection; none was made.
         UsageError: another comparison runs.
     """
+    if not samples.may_drop(connections.db):
+        reason = "a comparison drops its collections, which only the owner of the schema may"
+        raise NotPermitted(url=connections.db.name, reason=reason)
     leadership = Leadership(connections.db, COMPARISON)
     if not leadership.take():
         raise UsageError(

@@ -13,13 +13,24 @@ ORDER BY hashint8extended(id, 0)
 LIMIT %(limit)s;
 
 -- name: chunks
--- The live chunks of some documents, in their order.
-SELECT d.key, c.start_offset, t.content, c.metadata ? 'headings' AS of_markdown
+-- The live chunks of some documents, in their order. Offsets are read by who may: who only searches
+-- may not.
+SELECT d.key, {start}, t.content, c.metadata ? 'headings' AS of_markdown
 FROM embedfleet.{documents} AS d
 JOIN embedfleet.{chunks} AS c ON c.document_id = d.id AND {in_live}
 JOIN embedfleet.{texts} AS t ON t.id = c.text_id
 WHERE d.key = ANY (%(keys)s)
 ORDER BY d.key, c.position;
+
+-- name: start
+c.start_offset
+
+-- name: no_start
+NULL::int
+
+-- name: may_drop
+-- Collections are dropped by who has the rights of the owner of the schema.
+SELECT pg_has_role(nspowner, 'USAGE') FROM pg_namespace WHERE nspname = 'embedfleet';
 
 -- name: scratch
 -- Collections that a comparison made for itself.

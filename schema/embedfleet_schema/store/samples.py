@@ -14,8 +14,9 @@ from embedfleet_schema.database import Database
 from embedfleet_schema.statements import composed, load
 from embedfleet_schema.store.collections import check_there
 from embedfleet_schema.store.filters import refusals
-from embedfleet_schema.store.keys import as_held, can_be
+from embedfleet_schema.store.keys import can_be
 from embedfleet_schema.types import CollectionInfo
+from embedfleet_schema.unicode_forms import unicode_forms
 
 _SQL = load("samples")
 
@@ -39,13 +40,12 @@ def live_keys(db: Database, collection: CollectionInfo, keys: Iterable[str]) -> 
     """
     with db.transaction() as conn:
         check_there(conn, collection)
-        asked = [key for key in dict.fromkeys(keys) if can_be(key)]
-        spelled = dict(zip(asked, as_held(conn, collection, asked), strict=True))
-        rows = conn.execute(
-            composed(_SQL["live_keys"], collection), {"keys": list(spelled.values())}
-        ).fetchall()
+        asked = {key: unicode_forms(key) for key in keys if can_be(key)}
+        every = [spelling for each in asked.values() for spelling in each]
+        rows = conn.execute(composed(_SQL["live_keys"], collection), {"keys": every}).fetchall()
     live = {key for (key,) in rows}
-    return {key: stored for key, stored in spelled.items() if stored in live}
+    found = {key: next(filter(live.__contains__, forms), None) for key, forms in asked.items()}
+    return {key: stored for key, stored in found.items() if stored is not None}
 
 
 def drawn_keys(db: Database, collection: CollectionInfo, limit: int) -> list[str]:
@@ -61,13 +61,17 @@ def drawn_keys(db: Database, collection: CollectionInfo, limit: int) -> list[str
 
 
 def documents(
-    db: Database, collection: CollectionInfo, keys: list[str]
+    db: Database, collection: CollectionInfo, keys: list[str], *, offsets: bool = True
 ) -> Iterator[tuple[str, list[StoredChunk]]]:
-    """Live documents by key, with their chunks in order; a page at a time."""
-    statement = composed(_SQL["chunks"], collection)
-    for start in range(0, len(keys), PAGE):
+    """Live documents by key, with their chunks in order; a page at a time.
+
+    Without `offsets` no chunk has a `start`: the role that only searches may not read it.
+    """
+    start = _SQL["start" if offsets else "no_start"]
+    statement = composed(_SQL["chunks"], collection, start=start)
+    for first in range(0, len(keys), PAGE):
         with db.transaction() as conn:
-            values = {"keys": keys[start : start + PAGE]}
+            values = {"keys": keys[first : first + PAGE]}
             rows = conn.execute(statement, values).fetchall()
         for key, chunks in groupby(rows, key=lambda row: row[0]):
             yield key, [StoredChunk(*chunk) for _, *chunk in chunks]
@@ -112,6 +116,12 @@ def points(
     for number, (*_, vector) in enumerate(rows):
         vectors[number] = vector if isinstance(vector, np.ndarray) else vector.to_numpy()
     return [Point(*row[:-1]) for row in rows], vectors, total[0] if total else 0
+
+
+def may_drop(db: Database) -> bool:
+    """Whether this user may drop collections."""
+    with db.transaction() as conn:
+        return conn.execute(_SQL["may_drop"]).fetchone() == (True,)
 
 
 def scratch(db: Database, pattern: str) -> list[str]:
