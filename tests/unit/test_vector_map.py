@@ -100,6 +100,20 @@ def test_a_text_is_shown_as_it_is_written_and_runs_nothing(browser, tmp_path, te
 
 
 @pytest.mark.chromium
+def test_the_tool_bar_offers_nothing_that_leaves_the_page(browser, tmp_path):
+    (file := tmp_path / "map.html").write_text(drawn(["a", "b"]), encoding="utf-8")
+    browser.open(file)
+    buttons = "[...document.querySelectorAll('.modebar-btn')].map(e => e.dataset.title)"
+    assert ["Download plot as a PNG", "Zoom", "Pan", "Box Select", "Lasso Select"] == (
+        browser.evaluate(buttons)[:5]
+    )
+    assert 9 == len(browser.evaluate(buttons))
+    assert 0 == browser.evaluate("document.querySelectorAll('a[href]').length")
+    shares = "document.querySelector('.plotly-graph-div')._context.showSendToCloud"
+    assert browser.evaluate(shares) is False
+
+
+@pytest.mark.chromium
 def test_the_browser_would_refuse_to_fetch_anything(browser, tmp_path):
     (file := tmp_path / "map.html").write_text(drawn(["a", "b"]), encoding="utf-8")
     browser.open(file)

@@ -27,6 +27,12 @@ _POLICY = (
     "default-src 'none'; script-src 'unsafe-inline' 'unsafe-eval'; style-src 'unsafe-inline';"
     " img-src data: blob:"
 )
+# The tool bar has a button that uploads all of it to plotly's own service, unless told otherwise.
+_CONFIG = {
+    "displaylogo": False,
+    "showSendToCloud": False,
+    "modeBarButtonsToRemove": ["sendDataToCloud", "sendChartToCloud"],
+}
 
 
 def page(
@@ -62,7 +68,7 @@ def page(
         _draw_scale(figure, places, hovers, values, colour)
     else:
         _draw_groups(figure, places, hovers, values, colour)
-    drawn: str = to_html(figure, include_plotlyjs=True, config={"displaylogo": False})
+    drawn: str = to_html(figure, include_plotlyjs=True, config=_CONFIG)
     head = f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">'
     name = f"<title>{escape(title)}</title><style>body {{margin: 0}}</style>"
     return drawn.replace("<head>", f"<head>\n    {head}\n    {name}", 1)
