@@ -157,6 +157,7 @@ def test_from_the_command_line(docs, files, command):
     assert "Nobody judged" in command("eval", "docs", "--sample", 5).err
     assert 2 == command("eval", "docs", "--queries", queries).code
     assert 2 == command("eval", "docs", "--plot", "x.svg").code
+    assert 2 == command("eval", "docs", "--chunks", "8", "--plot", files[0].parent).code
     assert 2 == command("eval", "docs", "--chunks", "200,many").code
 
 

@@ -44,6 +44,8 @@ def test_from_the_command_line(docs, command, tmp_path):
     answer = command("map", "docs", "-o", file, "--color", "nothing", "--method", "pca", "--json")
     assert {"file": str(file), "points": 12, "of": 12, "method": "pca"} == answer.json
     assert 2 == command("map", "docs", "--points", 50_001).code
+    answer = command("map", "docs", "-o", tmp_path / "gone" / "map.html")
+    assert (2, True) == (answer.code, "there is no" in answer.err)
 
 
 def test_an_empty_collection_has_no_map(fleet, command):

@@ -12,7 +12,7 @@ import typer
 
 from embedfleet.cli.option_groups import ungrouped
 from embedfleet.cli.output import note, print_json, say, table, terminal
-from embedfleet.cli.parameters import Json, Name
+from embedfleet.cli.parameters import Json, Name, file_to_write
 from embedfleet.cli.session import session
 from embedfleet_schema.amounts import quantity
 from embedfleet_schema.errors import UsageError
@@ -53,7 +53,10 @@ Sizes = Annotated[
     typer.Option("--chunks", metavar="SIZE,SIZE", help="Embed a sample in chunks of these sizes."),
 ]
 Plot = Annotated[
-    Path | None, typer.Option(metavar="FILE.svg", help="Draw what was compared, as SVG.")
+    Path | None,
+    typer.Option(
+        metavar="FILE.svg", help="Draw what was compared, as SVG.", callback=file_to_write
+    ),
 ]
 
 KNOWN_ITEMS = (

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from embedfleet.cli.output import note, print_json, say
-from embedfleet.cli.parameters import Json, Name, optional_unicode
+from embedfleet.cli.parameters import Json, Name, file_to_write, optional_unicode
 from embedfleet.cli.session import session
 from embedfleet.vector_map import Method
 from embedfleet_schema.errors import UsageError
@@ -18,7 +18,14 @@ MOST_POINTS = 50_000
 BEGINNING = 240
 
 Output = Annotated[
-    Path, typer.Option("--output", "-o", metavar="FILE", help="The page to write, as HTML.")
+    Path,
+    typer.Option(
+        "--output",
+        "-o",
+        metavar="FILE",
+        help="The page to write, as HTML.",
+        callback=file_to_write,
+    ),
 ]
 Colour = Annotated[
     str | None,

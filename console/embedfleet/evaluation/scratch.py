@@ -43,8 +43,10 @@ def comparing(connections: Connections) -> Iterator[None]:
         yield
     finally:
         with uninterrupted():
-            _drop_all(connections)
-            leadership.give_back()
+            try:
+                _drop_all(connections)
+            finally:
+                leadership.give_back()
 
 
 def made(connections: Connections, number: int, space: Space, chunking: Chunking) -> Collection:
