@@ -15,6 +15,15 @@ CREATE INDEX CONCURRENTLY {index} ON embedfleet.{chunks} (({extracted}))
 WHERE jsonb_typeof({extracted}) = 'number';
 
 -- name: date
--- For ranges of dates and times. What is none is not in it.
-CREATE INDEX CONCURRENTLY {index} ON embedfleet.{chunks} (embedfleet.instant({extracted}))
-WHERE embedfleet.instant({extracted}) IS NOT NULL;
+-- For ranges of dates and times. Of a partial index, the planner takes no statistics; and what is no date
+-- is NULL, and short.
+CREATE INDEX CONCURRENTLY {index} ON embedfleet.{chunks} (embedfleet.instant({extracted}));
+
+-- name: statistics
+-- How many numbers there are in a range: the index on numbers is partial. Without that, the planner takes
+-- each range for a narrow one, and a search looks for all that match.
+CREATE STATISTICS IF NOT EXISTS embedfleet.{index}
+ON (jsonb_typeof({extracted})), ({extracted}) FROM embedfleet.{chunks};
+
+-- name: drop_statistics
+DROP STATISTICS IF EXISTS embedfleet.{index};

@@ -41,11 +41,15 @@ def build(db: Database, collection: CollectionInfo, field: str, kind: FieldKind)
         return None
     # As the compiler of filters writes it: else no filter would find the index.
     path = (sql.SQL("metadata"), *map(sql.Literal, keys))
-    create = _SQL[kind].format(
-        index=sql.Identifier(name),
-        chunks=sql.Identifier(collection.chunks),
-        extracted=sql.SQL(" -> ").join(path),
-    )
+    parts = {
+        "index": sql.Identifier(name),
+        "chunks": sql.Identifier(collection.chunks),
+        "extracted": sql.SQL(" -> ").join(path),
+    }
+    if kind == "number":
+        with db.refusals(), db.direct() as conn:
+            conn.execute(_SQL["statistics"].format(**parts))
+    create = _SQL[kind].format(**parts)
     stale = [name] if found else []
     collections.build(db, collection, create, stale=stale, memory_mb=MEMORY_MB, workers=WORKERS)
     return name
@@ -56,6 +60,7 @@ def drop(db: Database, collection: CollectionInfo, field: str, kind: FieldKind) 
     name = _name(collection, _keys(db, field), kind)
     with db.refusals(), db.direct() as conn:
         collections.drop_index(conn, name)
+        conn.execute(_SQL["drop_statistics"].format(index=sql.Identifier(name)))
 
 
 def _keys(db: Database, field: str) -> list[str]:
