@@ -3,8 +3,8 @@
 Fills a collection with the fake model's vectors, builds the index, prints the plan, the time of a
 search, what a search takes in the server beside the same scan of the bare table of vectors, and for
 filters that keep 1 row in 10 to 1 in 10,000 how many of ten hits come back and what that takes,
-without and with the index on metadata. It says nothing about recall: random vectors have no near
-neighbours to be found.
+without and with the index on metadata; and filters with ranges, without and with an index on their
+field. It says nothing about recall: random vectors have no near neighbours to be found.
 """
 
 from __future__ import annotations
@@ -49,15 +49,17 @@ LIMIT 10
 
 def fill(fleet: ef.Fleet, docs: ef.Collection, count: int) -> None:
     """Documents with a key for each filter; the worker runs in this process."""
-    docs.enqueue(
-        ef.Document(f"d{n}", f"text number {n}", {f"in_{keep}": n % keep for keep in KEEP})
-        for n in range(count)
-    )
+    docs.enqueue(ef.Document(f"d{n}", f"text number {n}", _metadata(n)) for n in range(count))
     runtime = Runtime(fleet.settings, Launch(("cpu",), 1, 1))
     runtime.start()
     while runtime.run_one("cpu") != "idle":
         pass
     runtime.stop()
+
+
+def _metadata(number: int) -> dict[str, object]:
+    marks: dict[str, object] = {f"in_{keep}": number % keep for keep in KEEP}
+    return marks | {"number": number, "day": f"2{number % 1_000:03}-01-01"}
 
 
 def plan(db: Database, docs: ef.Collection, vector: str) -> list[str]:
@@ -132,6 +134,27 @@ def filtered(fleet: ef.Fleet, docs: ef.Collection, queries: list[NDArray[np.floa
         )
 
 
+def ranges(docs: ef.Collection, queries: list[NDArray[np.float32]], count: int) -> None:
+    """Filters that compare, with and without an index on their field, in turns."""
+    filters: dict[str, dict[str, object]] = {
+        "the highest 100 numbers": {"number": {"gte": count - 100}},
+        "one in 1,000 dates": {"day": {"gte": "2999-01-01"}},
+        "nine numbers of ten": {"number": {"gte": count // 10}},
+    }
+    for _ in range(2):
+        for wanted in (False, True):
+            docs.index_field("number", wanted=wanted)
+            docs.index_field("day", "date", wanted=wanted)
+            for name, where in filters.items():
+                times = []
+                for query in queries:
+                    began = time.perf_counter()
+                    docs.search(query, k=10, where=where)
+                    times.append(1e3 * (time.perf_counter() - began))
+                how = "with" if wanted else "without"
+                print(f"{name}, {how} an index: median {statistics.median(times):.1f} ms")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--vectors", type=int, default=20_000)
@@ -161,6 +184,7 @@ def main() -> None:
             docs.index_filters(wanted=indexed)
             print("filters,", "with the index on metadata" if indexed else "without an index")
             filtered(fleet, docs, queries)
+        ranges(docs, queries, count)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """Fixtures for all tests come from plugins with telling names."""
 
 import os
+import shutil
 import signal
 from importlib.util import find_spec
 
@@ -49,10 +50,13 @@ pytest_plugins = [
     "plugins.local_models",
     "plugins.converted_models",
     "plugins.api_workers",
+    "plugins.browser",
 ]
 
 # A Python for which there is no torch runs all that does not need it: `make test-light`.
 MISSING = [name for name in ("torch", "openvino") if find_spec(name) is None]
+if shutil.which("chromium") is None:
+    MISSING.append("chromium")
 
 
 @pytest.hookimpl(tryfirst=True)

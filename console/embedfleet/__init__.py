@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     __version__: str
 
     from embedfleet.collection import Collection
+    from embedfleet.evaluation.comparison import Compared
+    from embedfleet.evaluation.evaluate import Evaluation
     from embedfleet.fleet import Fleet, connect
     from embedfleet.job import Job
     from embedfleet.planning import Plan
@@ -39,9 +41,11 @@ __all__ = [
     "Chunk",
     "Chunking",
     "Collection",
+    "Compared",
     "Document",
     "DocumentInfo",
     "EmbedfleetError",
+    "Evaluation",
     "Explanation",
     "FailureInfo",
     "FakeEmbedder",
@@ -67,9 +71,11 @@ _HOMES = {
     "Chunk": "embedfleet_schema.types",
     "Chunking": "embedfleet_schema.types",
     "Collection": "embedfleet.collection",
+    "Compared": "embedfleet.evaluation.comparison",
     "Document": "embedfleet_schema.types",
     "DocumentInfo": "embedfleet_schema.store.documents",
     "EmbedfleetError": "embedfleet_schema.errors",
+    "Evaluation": "embedfleet.evaluation.evaluate",
     "Explanation": "embedfleet_schema.store.document_status",
     "FailureInfo": "embedfleet_schema.store.failures",
     "FakeEmbedder": "embedfleet_workers.embedders.fake",

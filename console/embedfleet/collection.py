@@ -16,6 +16,7 @@ from embedfleet.error_translation import translate_errors
 from embedfleet.exchange import Exchange
 from embedfleet.job import Job
 from embedfleet.planning import Plan, make_plans
+from embedfleet.quality import Quality
 from embedfleet_producer.async_bridge import beside, fed
 from embedfleet_producer.enqueue import Enqueued, Producer
 from embedfleet_producer.plan import Target
@@ -36,7 +37,7 @@ Vector = NDArray[np.float32] | Sequence[float]
 
 
 @translate_errors
-class Collection(Exchange):
+class Collection(Exchange, Quality):
     """A named set of documents in one embedding space. Get one from `Fleet.collection`.
 
     After a drop, every call raises `CollectionGone`, even if another collection has its name.

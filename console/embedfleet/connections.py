@@ -27,7 +27,7 @@ from embedfleet_schema.errors import (
 from embedfleet_schema.forks import leave_to_parent, renewed_after_fork
 from embedfleet_schema.settings import Settings
 from embedfleet_schema.store import query_requests
-from embedfleet_schema.types import CollectionInfo, Space
+from embedfleet_schema.types import CollectionInfo, Queue, Space
 
 if TYPE_CHECKING:
     from embedfleet_workers.embedder_cache import EmbedderCache
@@ -79,6 +79,12 @@ class Connections:
         """
         # A space behind an API draws on the same limits as the workers.
         return self._embedders().get(space, "cpu")
+
+    def queue_for(self, space: Space) -> Queue:
+        """Whose workers embed a space, where nobody chose."""
+        if space.provider == "local":
+            return self.settings.local_queue
+        return "cpu" if space.provider == "fake" else "api"
 
     def close(self) -> None:
         """Give back connections and models."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -18,6 +19,7 @@ from embedfleet.provider_stops import clear_provider_stop
 from embedfleet_producer.chunking import settled
 from embedfleet_producer.plan import Counted, Target
 from embedfleet_producer.ready_made import ChunkFunction
+from embedfleet_schema.catalogue.matryoshka import doubt
 from embedfleet_schema.catalogue.space_lookup import resolve_space
 from embedfleet_schema.driver_errors import translated
 from embedfleet_schema.errors import (
@@ -43,9 +45,10 @@ from embedfleet_schema.types import (
     Queue,
     Rejection,
     Reuse,
-    Space,
     Storage,
 )
+
+log = logging.getLogger(__name__)
 
 # Workers that one call may start on this machine.
 MOST_WORKERS = 64
@@ -126,6 +129,7 @@ class Fleet(Connections):
                 takes if that is less, without overlap.
             queue: which workers embed it. Default: by the model's provider.
             dimensions: of the vectors, if a model behind an API offers several, or is unknown.
+                Those of a local model are cut to so many, and made of unit length again.
             max_tokens: most tokens of a text, for a model behind an API that is unknown here.
             storage: `vector` (float32) or `halfvec` (float16, half the size).
             metric: how the distance of vectors is measured. Default: cosine.
@@ -322,17 +326,14 @@ class Fleet(Connections):
         space = resolve_space(model, **named)
         if known is None:
             wanted = settled(space, chunking or Chunking())
+            if doubts := doubt(space):
+                log.warning("%s. Measure what is lost: embedfleet eval", doubts)
         else:
             wanted = chunking or known.chunking
-        chosen = queue or self._queue_for(space)
+        chosen = queue or self.queue_for(space)
         return collections.create_or_open(
             self.db, name, space, wanted, chosen, reuse, filter_index=filter_index
         )
-
-    def _queue_for(self, space: Space) -> Queue:
-        if space.provider == "local":
-            return self.settings.local_queue
-        return "cpu" if space.provider == "fake" else "api"
 
 
 def _check_numbers(call: str, **numbers: int | None) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
-from typing import Any
+from typing import Any, get_args
 
 from embedfleet import arguments
 from embedfleet.connections import Connections
@@ -20,6 +20,7 @@ from embedfleet_schema.store import (
     collections,
     documents,
     failures,
+    field_index,
     filter_index,
     grants,
     jobs,
@@ -33,6 +34,7 @@ from embedfleet_schema.store.documents import DocumentInfo, Selection
 from embedfleet_schema.store.drop import drop
 from embedfleet_schema.store.explain import explain
 from embedfleet_schema.store.failures import FailureInfo
+from embedfleet_schema.store.field_index import FieldKind
 from embedfleet_schema.store.index_memory import BuildMemory, build_memory
 from embedfleet_schema.types import LARGEST_ID, CollectionInfo
 
@@ -202,6 +204,31 @@ class Maintenance:
         if wanted:
             return filter_index.build(self._connections.db, self.info)
         filter_index.drop(self._connections.db, self.info)
+        return None
+
+    def index_field(
+        self, field: str, kind: FieldKind = "number", *, wanted: bool = True
+    ) -> str | None:
+        """Build an index on one field of the metadata, for fast ranges in `where`; None if there is
+        one.
+
+        Values of another kind are not in it: no filter that compares would find them, either.
+
+        Args:
+            field: a name in the metadata, or a path such as $.author.year.
+            kind: `number`, or `date` for texts that are dates or times.
+            wanted: if not, it is dropped.
+
+        Raises:
+            BadFilter: it is no name, and no path.
+        """
+        arguments.text("index_field", "field", field)
+        arguments.choice("index_field", "kind", kind, get_args(FieldKind))
+        arguments.flag("index_field", "wanted", wanted)
+        self._check_there()
+        if wanted:
+            return field_index.build(self._connections.db, self.info, field, kind)
+        field_index.drop(self._connections.db, self.info, field, kind)
         return None
 
     def index_words(self, language: str = "simple") -> str | None:

@@ -17,7 +17,7 @@ from embedfleet_schema.catalogue.space_lookup import parse_model, resolve_space
 from embedfleet_schema.errors import BadChunking, BadModelName, ModelMismatch
 from embedfleet_schema.store import collections, plans
 from embedfleet_schema.store.usage import TOKENS_PER_PRICE
-from embedfleet_schema.types import Chunking, CollectionInfo, Rejection
+from embedfleet_schema.types import Chunking, CollectionInfo, Rejection, Space
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,16 +81,26 @@ def compared(name: str, chunking: Chunking) -> Target:
         BadModelName: it names no model, or none that offers such dimensions.
         ModelNotFound: a local model is not within reach.
     """
-    model, at, dimensions = name.partition("@")
-    if at and not dimensions.isdecimal():
-        raise BadModelName(name=name, reason="write a number of dimensions after the @")
-    space = resolve_space(model, dimensions=int(dimensions) if at else None)
+    space = named_space(name)
     # A tokenizer that was named belongs to the first model.
     wanted = dataclasses.replace(chunking, tokenizer="")
     try:
         return Target(space, settled(space, wanted))
     except BadChunking:
         return Target(space, settled(space, Chunking(mode=chunking.mode)))
+
+
+def named_space(name: str) -> Space:
+    """The space of a model, as `MODEL` or `MODEL@DIMENSIONS` names it.
+
+    Raises:
+        BadModelName: it names no model, or none that offers such dimensions.
+        ModelNotFound: a local model is not within reach.
+    """
+    model, at, dimensions = name.partition("@")
+    if at and not dimensions.isdecimal():
+        raise BadModelName(name=name, reason="write a number of dimensions after the @")
+    return resolve_space(model, dimensions=int(dimensions) if at else None)
 
 
 def existing(

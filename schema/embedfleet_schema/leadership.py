@@ -18,6 +18,7 @@ _SQL = load("leadership")
 # Numbers of advisory locks; positive ones are collections, 0 is the sweep, -1 migrations.
 DISK_PROBE = -2
 PROVIDER_BATCHES = -3
+COMPARISON = -4
 
 
 class Leadership:

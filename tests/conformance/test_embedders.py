@@ -21,6 +21,7 @@ from plugins.provider_dialects import DialectServer, factory_to
 FAKE = resolve_space("fake/384")
 # A prompt for queries, which the model itself does not have, so that the kinds can be told apart.
 LOCAL = resolve_space("all-MiniLM-L6-v2", query_prompt="query: ")
+CUT = resolve_space("all-MiniLM-L6-v2", dimensions=64, query_prompt="query: ")
 # Each with a provider's server of its own; OpenAI and Mistral have no kinds but for the prompt.
 APIS = [
     Space("openai", "text-embedding-3-small", 1536, 8_192, query_prompt="query: "),
@@ -32,7 +33,7 @@ APIS = [
     Space("jina", "jina-embeddings-v3", 512, 8_192),
     Space("mistral", "codestral-embed", 256, 8_192, query_prompt="query: "),
 ]
-SPACES = [FAKE, pytest.param(LOCAL, marks=pytest.mark.torch), *APIS]
+SPACES = [FAKE, *(pytest.param(each, marks=pytest.mark.torch) for each in (LOCAL, CUT)), *APIS]
 # What may run a local model; half precision is bfloat16, which OpenVINO calculates on any CPU.
 ENGINES = [Wanted("torch"), Wanted("openvino", "float32"), Wanted("openvino", "half")]
 

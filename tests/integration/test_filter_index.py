@@ -168,4 +168,5 @@ def test_from_the_command_line(docs, command):
         "built": None,
         "built_for_filters": f"{docs.info.chunks}_filter",
         "built_for_words": None,
+        "built_for_fields": [],
     } == again

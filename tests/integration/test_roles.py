@@ -16,6 +16,7 @@ from psycopg import sql
 
 import embedfleet as ef
 from embedfleet.collection import Collection
+from embedfleet.evaluation.scratch import PREFIX, comparing, made
 from embedfleet.fleet import Fleet
 from embedfleet_schema.errors import NotPermitted, RolesRefused
 from embedfleet_schema.migrate import migrate
@@ -32,6 +33,7 @@ from embedfleet_schema.store import (
     workers,
 )
 from embedfleet_schema.store.batches import Batches
+from embedfleet_schema.store.samples import points
 from embedfleet_schema.store.space_checks import SpaceRecord
 from embedfleet_schema.store.sweep import sweep
 from embedfleet_schema.store.workers import WorkerIdentity
@@ -114,6 +116,22 @@ def search(scene: Scene) -> None:
     assert scene.docs.search([1.0] + [0.0] * 15, k=1, where={})
     with scene.fleet.db.transaction() as conn:
         conn.execute(f"SELECT document, content FROM embedfleet.{scene.name}")
+
+
+def draw(scene: Scene) -> None:
+    scene.drain()
+    _, vectors, total = points(
+        scene.fleet.db, scene.docs.info, field="$.lang", limit=5, characters=9
+    )
+    assert (2, (2, 16)) == (total, vectors.shape)
+
+
+def compare(scene: Scene) -> None:
+    scene.drain()
+    # Who may do it waits for a worker, of which there is none.
+    with comparing(scene.fleet):
+        made(scene.fleet, 1, scene.prepared.info.space, scene.prepared.info.chunking)
+    assert not any(each.name.startswith(PREFIX) for each in scene.admin.collections())
 
 
 def create(scene: Scene) -> None:
@@ -324,6 +342,9 @@ OPERATIONS: dict[str, Callable[[Scene], object]] = {
     "open and list collections": lambda scene: (scene.docs, scene.fleet.collections()),
     "search, and read the view with SQL": search,
     "have texts embedded by SQL": embed_by_sql,
+    "evaluate searches": lambda scene: (scene.drain(), scene.docs.eval(sample=2)),
+    "draw a map": draw,
+    "compare models and sizes of chunks": compare,
     "create a collection": create,
     "plan an enqueue": lambda scene: scene.docs.plan([ef.Document("d", "fourth words")]),
     "enqueue documents": enqueue,

@@ -10,7 +10,7 @@ import pytest
 from tiny_models import NEW, PACKAGED_SHA256, safetensors, write_json, write_model
 
 from embedfleet_schema.catalogue import hub, model_files
-from embedfleet_schema.catalogue.model_files import find_model, tokenizer_file
+from embedfleet_schema.catalogue.model_files import find_model, model_card, tokenizer_file
 from embedfleet_schema.catalogue.model_revision import model_revision, weights_part
 from embedfleet_schema.errors import ModelNotFound, ModelRefused
 
@@ -231,6 +231,24 @@ def test_configuration_alone_is_fetched_when_no_weights_are_wanted(tiny_hub):
 
     assert (directory / "tokenizer.json").is_file()
     assert not (directory / "model.safetensors").exists()
+
+
+def test_a_model_card_is_fetched_when_it_is_asked_for(tiny_hub):
+    assert model_card(str(tiny_hub.files)) is None
+    (tiny_hub.files / "README.md").write_text("trained with MatryoshkaLoss")
+    revision = model_revision(REPOSITORY)
+    assert not any("README" in request for request in tiny_hub.asked)
+    for name in (REPOSITORY, str(tiny_hub.files)):
+        assert "trained with MatryoshkaLoss" == model_card(name).read_text()
+    # What it says decides no vector.
+    assert revision == model_revision(REPOSITORY) == model_revision(str(tiny_hub.files))
+
+
+def test_a_model_card_that_is_not_there_or_out_of_reach_is_none(tiny_hub, use_hub):
+    assert model_card(REPOSITORY) is None
+    (tiny_hub.files / "README.md").write_text("later")
+    use_hub("http://127.0.0.1:9")
+    assert model_card(REPOSITORY) is None
 
 
 def test_a_hub_model_has_the_revision_of_its_directory_with_and_without_weights(tiny_hub):

@@ -64,7 +64,10 @@ class Cutting:
 
 OnQueue = Annotated[Queue | None, typer.Option(help="The queue whose workers embed it.")]
 Dimensions = Annotated[
-    int | None, typer.Option(min=1, help="Length of the vectors, if the model offers several.")
+    int | None,
+    typer.Option(
+        min=1, help="Length of the vectors: one that the model offers, or a local one is cut to."
+    ),
 ]
 MaxTokens = Annotated[
     int | None,

@@ -15,6 +15,7 @@ from embedfleet.cli.session import session
 
 if TYPE_CHECKING:
     from embedfleet import Collection, Fleet
+    from embedfleet_schema.store.field_index import FieldKind
 
 POLL_SECONDS = 1.0
 # What PostgreSQL takes for `maintenance_work_mem`.
@@ -41,6 +42,16 @@ Words = Annotated[
     ),
 ]
 
+Fields = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--field",
+        metavar="FIELD",
+        help="Also build an index on a field of the metadata, for filters with ranges: year for"
+        " numbers, day:date for dates.",
+    ),
+]
+
 
 def add_to(app: typer.Typer) -> None:
     app.command()(index)
@@ -52,9 +63,11 @@ def index(
     memory: Memory = None,
     no_filters: NoFilters = False,
     text: Words = None,
+    field: Fields = None,
     json: Json = False,
 ) -> None:
     """Build the HNSW index, and the index on metadata if there is none. They make searches fast."""
+    fields = [_field(each) for each in field or ()]
     with session(context).fleet() as fleet:
         collection = fleet.collection(name)
         found = collection.index_memory(memory_mb=memory)
@@ -68,14 +81,26 @@ def index(
             built = collection.index(memory_mb=memory, filters=False)
             of_metadata = collection.index_filters(wanted=not no_filters)
             of_words = collection.index_words(text) if text else None
+            of_fields = [collection.index_field(each, kind) for each, kind in fields]
     if json:
         names = {"built": built, "built_for_filters": of_metadata, "built_for_words": of_words}
-        print_json({"collection": name, **names})
+        print_json({"collection": name, **names, "built_for_fields": of_fields})
         return
-    for each in filter(None, (built, of_metadata, of_words)):
+    made = [each for each in (built, of_metadata, of_words, *of_fields) if each]
+    for each in made:
         say(f"built {each}")
-    if not (built or of_metadata or of_words):
+    if not made:
         say(f"{name} is already indexed")
+
+
+def _field(word: str) -> tuple[str, FieldKind]:
+    """A field and what its values are: `year`, `year:number`, `day:date`."""
+    field, colon, kind = word.rpartition(":")
+    match kind:
+        case "number" | "date" if colon and field:
+            return field, kind
+        case _:
+            return word, "number"
 
 
 @contextmanager

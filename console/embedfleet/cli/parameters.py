@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -29,6 +30,14 @@ def path_text(value: str) -> str:
     if not value.strip():
         raise UsageError(reason="a path is empty; for the current folder, write .")
     return value
+
+
+def file_to_write(path: Path | None) -> Path | None:
+    """The argument, if its folder is there: it is written to after what takes long."""
+    if path is not None and (path.is_dir() or not path.parent.is_dir()):
+        what = "is a folder" if path.is_dir() else f"cannot be written: there is no {path.parent}"
+        raise UsageError(reason=f"{path} {what}. Name a file in a folder that is there")
+    return path
 
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The collection.", callback=unicode_text)]

@@ -106,6 +106,19 @@ def published_tokenizer(repository: str) -> Path:
     return path
 
 
+def model_card(name: str) -> Path | None:
+    """The README.md of a model; None where it has none within reach."""
+    file = "README.md"
+    directory = find_model(name, weights=False)
+    if not (directory / file).is_file() and not is_path(name) and _packaged(name) is None:
+        try:
+            directory = _hub.download(_repository(name), [file])
+        except ModelNotFound:
+            return None
+    path = directory / file
+    return path if path.is_file() else None
+
+
 def weight_files(name: str, directory: Path) -> list[str]:
     """The safetensors files that loading reads, as paths below `directory`."""
     files = (path.relative_to(directory).as_posix() for path in directory.rglob("*.safetensors"))

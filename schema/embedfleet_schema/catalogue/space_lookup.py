@@ -24,6 +24,7 @@ from embedfleet_schema.catalogue.model_revision import model_revision
 from embedfleet_schema.errors import BadModelName, ModelNotFound, ModelRefused
 from embedfleet_schema.types import Metric, Space, Storage
 
+SENTENCE_TRANSFORMERS = "config_sentence_transformers.json"
 # What pgvector's HNSW index takes: https://github.com/pgvector/pgvector#hnsw
 INDEXED_DIMENSIONS: dict[Storage, int] = {"vector": 2_000, "halfvec": 4_000}
 FAKE_DIMENSIONS = 384
@@ -95,7 +96,8 @@ def resolve_space(
 
     A directory is named by its absolute path, which every worker must see under that path; the
     same model under two paths makes two spaces. `dimensions` chooses among what a model behind an
-    API offers, and is needed, as `max_tokens` may be, for one that is not in the catalogue.
+    API offers, and is needed, as `max_tokens` may be, for one that is not in the catalogue. Vectors
+    of a local model are cut to so many, and made of unit length again.
 
     Raises:
         BadModelName: the name, its provider or its dimensions cannot be used.
@@ -106,7 +108,7 @@ def resolve_space(
     if provider in API_PROVIDERS:
         space = api_space(provider, rest, dimensions, max_tokens)
     else:
-        space = (_fake_space if provider == "fake" else _local_space)(rest)
+        space = _fake_space(rest) if provider == "fake" else _local_space(rest, dimensions)
         _check_own(model, space, dimensions, max_tokens)
     return replace(
         space,
@@ -115,6 +117,27 @@ def resolve_space(
         document_prompt=space.document_prompt if document_prompt is None else document_prompt,
         query_prompt=space.query_prompt if query_prompt is None else query_prompt,
     )
+
+
+def uncut(space: Space) -> Space:
+    """The space of what a local model gives before its vectors are cut: `space` where they are not.
+
+    Raises:
+        ModelNotFound, ModelRefused: as `resolve_space`.
+    """
+    output = _output(space.model, find_model(space.model, weights=False))
+    if output.dimensions <= space.dimensions:
+        return space
+    return replace(space, dimensions=output.dimensions, normalized=output.normalized)
+
+
+def _cut_to(space: Space, dimensions: int) -> Space:
+    """The space of the first so many dimensions of a local model's vectors, of unit length; what is
+    no less than the model gives, stays.
+    """
+    if dimensions >= space.dimensions:
+        return space
+    return replace(space, dimensions=dimensions, normalized=True)
 
 
 def _fitting_storage(name: str, dimensions: int, wanted: Storage | None) -> Storage:
@@ -145,30 +168,42 @@ def _fake_space(model: str) -> Space:
     return Space("fake", model, int(model), FAKE_MAX_TOKENS)
 
 
-def _local_space(model: str) -> Space:
+def _local_space(model: str, dimensions: int | None) -> Space:
     if is_path(model):
         model = str(Path(model).expanduser().resolve())
     directory = find_model(model, weights=False)
-    modules = read_modules(model, directory) or list(_WITHOUT_POOLING_FILE)
-    output = _Output()
-    for module in modules:
-        output = _behind(module, output, model, directory)
-    if output.dimensions < 1:
-        raise ModelNotFound(
-            model=model, reason="its files do not say how many dimensions its vectors have"
-        )
+    output = _output(model, directory)
     document_prompt, query_prompt = _prompts(model, directory)
-    return Space(
+    space = Space(
         "local",
         model,
         output.dimensions,
-        _max_tokens(model, directory, modules[0]),
+        _max_tokens(model, directory, _modules(model, directory)[0]),
         revision=model_revision(model),
         pooling=output.pooling,
         normalized=output.normalized,
         document_prompt=document_prompt,
         query_prompt=query_prompt,
     )
+    # Its authors may have saved it so that sentence-transformers cuts its vectors.
+    own = _first_int(read_config(model, directory / SENTENCE_TRANSFORMERS), "truncate_dim")
+    return _cut_to(space, dimensions or own or space.dimensions)
+
+
+def _modules(model: str, directory: Path) -> list[Module]:
+    return read_modules(model, directory) or list(_WITHOUT_POOLING_FILE)
+
+
+def _output(model: str, directory: Path) -> _Output:
+    """What comes out behind the last module."""
+    output = _Output()
+    for module in _modules(model, directory):
+        output = _behind(module, output, model, directory)
+    if output.dimensions < 1:
+        raise ModelNotFound(
+            model=model, reason="its files do not say how many dimensions its vectors have"
+        )
+    return output
 
 
 def _behind(module: Module, before: _Output, model: str, directory: Path) -> _Output:
@@ -265,7 +300,7 @@ def _positions(config: dict[str, Any]) -> int:
 
 def _prompts(model: str, directory: Path) -> tuple[str, str]:
     """The prompts that the model's authors saved, for documents and for queries."""
-    config = read_config(model, directory / "config_sentence_transformers.json")
+    config = read_config(model, directory / SENTENCE_TRANSFORMERS)
     saved = config.get("prompts") or {}
     # The first that is not empty: saving adds an empty "document" beside an author's "passage".
     document = next((saved[key] for key in ("document", "passage", "corpus") if saved.get(key)), "")

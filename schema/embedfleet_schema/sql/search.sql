@@ -27,6 +27,10 @@ FROM embedfleet.hybrid_search(
     text_weight => {text_weight}, vector_weight => {vector_weight}, constant => {constant}
 );
 
+-- name: nearest_documents
+SELECT id, document, position, content, metadata, score
+FROM embedfleet.nearest_documents({collection}, {query}, {k});
+
 -- name: similar
 SELECT id, document, position, own_position, content, metadata, score
 FROM embedfleet.similar({collection}, {key}, {k}, {threshold});

@@ -45,6 +45,14 @@ def hybrid_search(
         raise word_index.unknown(db, options["language"]) from error
 
 
+def nearest_documents(
+    db: Database, collection: CollectionInfo, vector: Vector, *, k: int
+) -> list[Hit]:
+    """The `k` documents nearest to a vector, each with its best chunk."""
+    values = {"query": vector_text(collection, vector), "k": k}
+    return [Hit(*row) for row in called(db, collection, "nearest_documents", values)]
+
+
 def similar(
     db: Database, collection: CollectionInfo, key: str, *, k: int, threshold: float | None
 ) -> list[SimilarDocument]:

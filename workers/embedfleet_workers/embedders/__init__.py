@@ -74,6 +74,7 @@ def _load_fake(space: Space, faults: str) -> Embedder:
 def _load_local(space: Space, device: str, threads: int | None, wanted: Wanted) -> Embedder:
     from embedfleet_schema.catalogue.model_files import find_model
     from embedfleet_schema.catalogue.model_revision import model_revision, weights_part
+    from embedfleet_schema.catalogue.space_lookup import uncut
     from embedfleet_workers.embedders.local import LocalEmbedder
 
     directory = find_model(space.model)
@@ -89,4 +90,4 @@ def _load_local(space: Space, device: str, threads: int | None, wanted: Wanted) 
                 f"({found}, not {space.revision})"
             )
             raise ModelRefused(model=space.name, reason=reason)
-    return LocalEmbedder(space, directory, device, threads, wanted)
+    return LocalEmbedder(space, directory, device, threads, wanted, uncut(space))

@@ -65,6 +65,7 @@ def load_model(space: Space, directory: Path, device: str, *, half: bool) -> Sen
         reason = f"{directory} lacks weights that it needs ({', '.join(drawn[:3])})"
         raise ModelRefused(model=space.name, reason=reason)
     _cut_at(model, space)
+    model.truncate_dim = None  # the embedder cuts vectors, whatever ran the model
     torch.nn.Module.eval(model)
     return model
 
