@@ -267,6 +267,12 @@ def record_model(scene: Scene) -> None:
     space_checks.record(scene.fleet.db, space, SpaceRecord({"file": "digest"}, ["one"], vectors))
 
 
+def measure_recall(scene: Scene) -> None:
+    scene.drain()
+    scene.prepared.index(memory_mb=8, workers=0)
+    assert 1.0 == scene.docs.recall(queries=2).recall
+
+
 OPERATIONS: dict[str, Callable[[Scene], object]] = {
     "open and list collections": lambda scene: (scene.docs, scene.fleet.collections()),
     "search, and read the view with SQL": search,
@@ -296,6 +302,9 @@ OPERATIONS: dict[str, Callable[[Scene], object]] = {
     ),
     "sweep": sweep_once,
     "build an index": lambda scene: scene.docs.index(memory_mb=8, workers=0),
+    "set how far an index is searched": lambda scene: scene.docs.set_index(ef_search=200),
+    "let an index follow the loads": lambda scene: scene.docs.set_index(policy="auto"),
+    "measure what an index finds": measure_recall,
     "drop a collection": lambda scene: scene.prepared and scene.docs.drop(),
     "migrate": lambda scene: migrate(scene.fleet.settings.database),
 }
@@ -465,6 +474,7 @@ def test_everything_belongs_to_the_owner_role_and_nobody_else_may_call_its_funct
         ("similar", False): everybody,
         ("space_of", True): everybody,
         ("text_language", False): everybody,
+        ("vector_indexes", False): everybody,
         ("view_of", False): [],
     } == found
 

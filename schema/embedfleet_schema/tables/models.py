@@ -33,6 +33,7 @@ from embedfleet_schema.tables.declarations import (
     tally,
     timestamp,
 )
+from embedfleet_schema.tables.index_models import CollectionIndex
 from embedfleet_schema.tables.provider_models import (
     LimitGroup,
     ProviderBatch,
@@ -48,6 +49,7 @@ __all__ = [
     "Batch",
     "Collection",
     "CollectionCounter",
+    "CollectionIndex",
     "Failure",
     "Job",
     "JobCounter",
