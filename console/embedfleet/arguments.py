@@ -47,6 +47,15 @@ def amount(call: str, name: str, value: object, *, unit: str) -> float:
     return number
 
 
+def share(call: str, name: str, value: object) -> None:
+    """A part of one."""
+    wanted = "a number from 0 to 1"
+    if isinstance(value, bool) or not isinstance(value, Real):
+        wrong_type(call, name, wanted, value)
+    if not 0 <= float(value) <= 1:
+        _bad(call, name, wanted, value)
+
+
 def score(call: str, name: str, value: object) -> None:
     """Any finite number, or None."""
     if value is None:

@@ -3,29 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import replace
-from typing import Any, get_args
+from typing import Any
 
 from embedfleet import arguments
-from embedfleet.connections import Connections
 from embedfleet.error_translation import translate_errors
+from embedfleet.indexing import Indexing
 from embedfleet.job import Job
 from embedfleet.limits import learnt
 from embedfleet_producer.budget import check_budget
-from embedfleet_schema.driver_errors import translated
 from embedfleet_schema.errors import UnknownJob
 from embedfleet_schema.store import (
     audit,
     collections,
     documents,
     failures,
-    field_index,
-    filter_index,
     grants,
     jobs,
     requeue,
-    word_index,
 )
 from embedfleet_schema.store.audit import Audit
 from embedfleet_schema.store.collections import CollectionCounts
@@ -34,21 +29,12 @@ from embedfleet_schema.store.documents import DocumentInfo, Selection
 from embedfleet_schema.store.drop import drop
 from embedfleet_schema.store.explain import explain
 from embedfleet_schema.store.failures import FailureInfo
-from embedfleet_schema.store.field_index import FieldKind
-from embedfleet_schema.store.index_memory import BuildMemory, build_memory
-from embedfleet_schema.types import LARGEST_ID, CollectionInfo
-
-# What PostgreSQL takes for `maintenance_work_mem` and for parallel maintenance workers.
-MOST_MEMORY_MB, MOST_INDEX_WORKERS = 2_097_151, 1_024
+from embedfleet_schema.types import LARGEST_ID
 
 
 @translate_errors
-class Maintenance:
+class Maintenance(Indexing):
     """The part of `Collection` that needs no model and stores no text."""
-
-    def __init__(self, connections: Connections, info: CollectionInfo) -> None:
-        self._connections = connections
-        self.info = info
 
     @property
     def name(self) -> str:
@@ -174,83 +160,6 @@ class Maintenance:
         self._connections.doorbell.ring(self.info.queue)
         return Job(self._connections, new)
 
-    def index(
-        self, *, memory_mb: int | None = None, workers: int | None = None, filters: bool = True
-    ) -> str | None:
-        """Build the HNSW index without blocking writers; None if there is one already.
-
-        It uses the memory that its graph needs (`index_memory`), without `memory_mb` at most 2,048
-        MB. The build ends when this process ends. With `filters`, it also builds the index on
-        metadata: `index_filters`.
-        """
-        if workers is not None:
-            arguments.whole("index", "workers", workers, least=0, most=MOST_INDEX_WORKERS)
-        built = collections.build_index(
-            self._connections.db,
-            self.info,
-            memory_mb=self._build_memory("index", memory_mb).taken_mb,
-            workers=2 if workers is None else workers,
-        )
-        if filters:
-            filter_index.build(self._connections.db, self.info)
-        return built
-
-    def index_filters(self, *, wanted: bool = True) -> str | None:
-        """Build the index on metadata, for fast searches with `where`; None if there is one.
-
-        If it is not `wanted`, it is dropped: then it costs less to enqueue a document.
-        """
-        self._check_there()
-        if wanted:
-            return filter_index.build(self._connections.db, self.info)
-        filter_index.drop(self._connections.db, self.info)
-        return None
-
-    def index_field(
-        self, field: str, kind: FieldKind = "number", *, wanted: bool = True
-    ) -> str | None:
-        """Build an index on one field of the metadata, for fast ranges in `where`; None if there is
-        one.
-
-        Values of another kind are not in it: no filter that compares would find them, either.
-
-        Args:
-            field: a name in the metadata, or a path such as $.author.year.
-            kind: `number`, or `date` for texts that are dates or times.
-            wanted: if not, it is dropped.
-
-        Raises:
-            BadFilter: it is no name, and no path.
-        """
-        arguments.text("index_field", "field", field)
-        arguments.choice("index_field", "kind", kind, get_args(FieldKind))
-        arguments.flag("index_field", "wanted", wanted)
-        self._check_there()
-        if wanted:
-            return field_index.build(self._connections.db, self.info, field, kind)
-        field_index.drop(self._connections.db, self.info, field, kind)
-        return None
-
-    def index_words(self, language: str = "simple") -> str | None:
-        """Build the index on words, for fast `hybrid_search`; None if there is one already.
-
-        Args:
-            language: a text search configuration of PostgreSQL, such as english: it removes endings
-                and words such as "the". `simple` does neither.
-
-        Raises:
-            UsageError: PostgreSQL does not know the language.
-        """
-        arguments.text("index_words", "language", language)
-        self._check_there()
-        return word_index.build(self._connections.db, self.info, language)
-
-    def index_memory(self, *, memory_mb: int | None = None) -> BuildMemory:
-        """The memory that an index build needs now, and what it would use. If it does not fit, the
-        build takes many times as long.
-        """
-        return self._build_memory("index_memory", memory_mb)
-
     def counts(self) -> CollectionCounts:
         """How many documents, vectors and failures there are, and whether there is an index."""
         return collections.counts(self._connections.db, self.info)
@@ -296,23 +205,9 @@ class Maintenance:
             return
         grants.revoke(self._connections.db, self.info, role)
 
-    def _translated(self) -> AbstractContextManager[None]:
-        return translated(self._connections.db, self.info.name)
-
-    def _check_there(self) -> None:
-        """For what would find nothing in a collection that was dropped, and say no more."""
-        with self._connections.db.transaction() as conn:
-            collections.check_there(conn, self.info)
-
     def _check(self, call: str, budget_usd: float | None) -> None:
         arguments.budget(call, budget_usd)
         check_budget(budget_usd, self.info.space, self._connections.settings.prices)
-
-    def _build_memory(self, call: str, memory_mb: int | None) -> BuildMemory:
-        if memory_mb is not None:
-            arguments.whole(call, "memory_mb", memory_mb, most=MOST_MEMORY_MB)
-        vectors = collections.counts(self._connections.db, self.info).vectors
-        return build_memory(self.info.space, vectors, memory_mb=memory_mb)
 
     @property
     def _batch_tokens(self) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -48,6 +48,8 @@ BUDGET_LOCK_SPACE = 0x6568
 MODEL_LOCK_SPACE = 0x6569
 # All of them: whoever may connect can hold such a lock, so who does is looked for.
 LOCK_SPACES = [LOCK_SPACE, REPAIR_LOCK_SPACE, BUDGET_LOCK_SPACE, MODEL_LOCK_SPACE]
+# Who builds or drops indexes of a collection is alone in that, for hours: nobody else waits for it.
+INDEX_LOCK_SPACE = 0x656A
 
 
 Row = Mapping[str, Any]
@@ -242,13 +244,15 @@ class Database:
                 raise
             raise self.blocked() from error
 
-    def blocked(self) -> LockTimeout:
+    def blocked(
+        self, spaces: Sequence[int] = LOCK_SPACES, *, seconds: float | None = None
+    ) -> LockTimeout:
         """The error for a lock that was not to be had, with those who hold it."""
         with self.connect() as conn:
-            found = session.holders(conn, LOCK_SPACES)
+            found = session.holders(conn, spaces)
         return LockTimeout(
             url=self.name,
-            seconds=self.lock_wait_s,
+            seconds=self.lock_wait_s if seconds is None else seconds,
             holders=session.described(found),
             pid=found[0].pid if found else "PID",
         )

@@ -30,6 +30,11 @@ ChunkMode = Literal["text", "markdown"]
 TooLong = Literal["reject", "truncate", "split"]
 # Whose vectors of the same texts a collection takes over, and lets others take over.
 Reuse = Literal["space", "none"]
+# How vectors are indexed: by what method of pgvector, and as what.
+IndexMethod = Literal["hnsw", "ivfflat"]
+IndexType = Literal["vector", "halfvec", "bit"]
+# Whether `embedfleet index NAME --auto` and a load that is waited for drop and build the index.
+IndexPolicy = Literal["manual", "auto"]
 # The size of chunks that nobody chose, in tokens.
 DEFAULT_SIZE = 400
 # What runs a local model, and what may be asked for.

@@ -10,7 +10,7 @@ from psycopg.conninfo import make_conninfo
 
 import embedfleet as ef
 from embedfleet.cli import diagnosis
-from embedfleet.cli.indexing import _phase
+from embedfleet.cli.indexing import _Phases
 from embedfleet.fleet import Fleet
 from embedfleet_producer import retries as under_test
 from embedfleet_schema.database import (
@@ -132,7 +132,7 @@ def test_a_build_of_an_index_waits_for_older_transactions_however_long(docs, fle
         limit = timedelta(seconds=3 * WAIT_S)
         # Not by `older`: what a transaction has read of pg_stat_activity stays as it was.
         eventually(lambda: ask(fleet, waited, limit))
-        assert f"for the transaction of pid {older.info.backend_pid}" in _phase(fleet, docs)
+        assert f"for the transaction of pid {older.info.backend_pid}" in _Phases(fleet, docs).now()
     end(building)
     assert docs.counts().indexed
 

@@ -78,6 +78,7 @@ class Reader:
         values: dict[str, sql.Composable] = {
             "vector": sql.Literal(str(docs.embed_query(QUESTION).tolist())),
             "question": sql.Literal(QUESTION),
+            "dimensions": sql.Literal(docs.info.space.dimensions),
             "documents": sql.Identifier("embedfleet", docs.info.documents),
             "chunks": sql.Identifier("embedfleet", docs.info.chunks),
             "texts": sql.Identifier("embedfleet", docs.info.texts),

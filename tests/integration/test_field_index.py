@@ -126,4 +126,4 @@ def test_from_the_command_line(docs, command):
     assert f"built {docs.info.chunks}_number_" in answer.out
     assert f"built {docs.info.chunks}_date_" in answer.out
     again = command("index", "docs", "--field", "year", "--json").json
-    assert [None] == again["built_for_fields"]
+    assert [] == again["built_for_fields"]

@@ -9,7 +9,7 @@ import pytest
 
 from embedfleet_schema.database import Database
 from embedfleet_schema.store import index_memory
-from embedfleet_schema.store.collections import build_index
+from embedfleet_schema.store.vector_index import build
 from plugins.filled_collections import fill
 from plugins.fleets import ask
 from plugins.worker_processes import eventually
@@ -38,7 +38,8 @@ def overflows(fleet, docs, *, memory_mb, workers):
         return conn
 
     database.direct = listened
-    build_index(database, docs.info, memory_mb=memory_mb, workers=workers)
+    count = docs.counts().vectors
+    build(database, docs.info, None, vectors=count, memory_mb=memory_mb, workers=workers)
     database.close()
     ask(fleet, f"DROP INDEX embedfleet.{docs.info.vectors}_hnsw")
     return any(OVERFLOW in text for text in told)
@@ -69,7 +70,7 @@ def test_a_build_that_will_not_fit_is_told_before_it_begins(fleet, docs, command
     ask(fleet, f"DROP INDEX embedfleet.{docs.info.vectors}_hnsw")
     assert "of docs needs" not in command("doctor").out
     monkeypatch.setattr(index_memory, "LEAST_MB", 1)
-    monkeypatch.setattr(index_memory, "MOST_MB", 4)
+    monkeypatch.setattr(index_memory, "most_mb", lambda _: 4)
     assert "of docs needs 5 MB of memory for a fast build" in command("doctor").out
     told = command("index", "docs")
     assert 0 == told.code

@@ -338,6 +338,12 @@ def expose(scene: Scene) -> None:
     assert scene.docs.unexpose()
 
 
+def measure_recall(scene: Scene) -> None:
+    scene.drain()
+    scene.prepared.index(memory_mb=8, workers=0)
+    assert 1.0 == scene.docs.recall(queries=2).recall
+
+
 OPERATIONS: dict[str, Callable[[Scene], object]] = {
     "open and list collections": lambda scene: (scene.docs, scene.fleet.collections()),
     "search, and read the view with SQL": search,
@@ -375,6 +381,9 @@ OPERATIONS: dict[str, Callable[[Scene], object]] = {
     "sweep": sweep_once,
     "expose a collection to another library": expose,
     "build an index": lambda scene: scene.docs.index(memory_mb=8, workers=0),
+    "set how far an index is searched": lambda scene: scene.docs.set_index(ef_search=200),
+    "let an index follow the loads": lambda scene: scene.docs.set_index(policy="auto"),
+    "measure what an index finds": measure_recall,
     "drop a collection": lambda scene: scene.prepared and scene.docs.drop(),
     "migrate": lambda scene: migrate(scene.fleet.settings.database),
 }
@@ -571,6 +580,7 @@ def test_everything_belongs_to_the_owner_role_and_nobody_else_may_call_its_funct
         ("similar", False): everybody,
         ("space_of", True): everybody,
         ("text_language", False): everybody,
+        ("vector_indexes", False): everybody,
         ("view_of", False): [],
     } == found
 

@@ -149,7 +149,7 @@ def test_an_unknown_model_is_what_its_caller_says():
         ("openai/a\nb", {"dimensions": 8}, "cannot have spaces"),
         ("openai/mine", {"dimensions": 0}, "dimensions is a number from 1 on, not 0"),
         ("openai/mine", {"dimensions": 8, "max_tokens": -1}, "max_tokens is a number from 1 on"),
-        ("openai/mine", {"dimensions": 4_001}, "an index over halfvec takes 4000"),
+        ("openai/mine", {"dimensions": 16_001}, "PostgreSQL stores up to 16,000"),
     ],
 )
 def test_what_cannot_be_a_model_is_refused(name, options, reason):

@@ -14,7 +14,16 @@ from embedfleet.cli.parameters import Json, Name
 from embedfleet.cli.session import session
 from embedfleet_schema.amounts import quantity
 from embedfleet_schema.errors import UsageError
-from embedfleet_schema.types import Chunking, ChunkMode, Metric, Queue, Reuse, Storage, TooLong
+from embedfleet_schema.types import (
+    Chunking,
+    ChunkMode,
+    IndexPolicy,
+    Metric,
+    Queue,
+    Reuse,
+    Storage,
+    TooLong,
+)
 
 if TYPE_CHECKING:
     from embedfleet import Collection
@@ -93,6 +102,15 @@ NoFilterIndex = Annotated[
         "stored faster.",
     ),
 ]
+Indexed = Annotated[
+    IndexPolicy | None,
+    typer.Option(
+        "--index",
+        help="auto: enqueue --wait drops the index before a large load, and builds it afterwards. "
+        "manual: you build it with: embedfleet index",
+        show_default="manual",
+    ),
+]
 Cascade = Annotated[bool, typer.Option("--cascade", help="Also drop views that read it.")]
 Role = Annotated[str, typer.Argument(metavar="ROLE", help="A role of PostgreSQL.")]
 OfView = Annotated[
@@ -130,6 +148,7 @@ def create(
     metric: Nearness = None,
     reuse: Sharing = None,
     no_filter_index: NoFilterIndex = False,
+    index: Indexed = None,
     json: Json = False,
 ) -> None:
     """Create a collection. If it exists with the same options, nothing happens."""
@@ -146,6 +165,8 @@ def create(
             reuse=reuse,
             filter_index=not no_filter_index,
         )
+        if index is not None:
+            collection.set_index(policy=index)
         if json:
             print_json(described(collection))
             return
@@ -158,7 +179,8 @@ def create(
 def list_all(context: typer.Context, json: Json = False) -> None:
     """List the collections.
 
-    With --json, sizes are those that the last vacuum or analyze found; `show` measures them.
+    With --json, sizes are those that the last vacuum or analyze found; `show` measures them, and
+    also shows the index.
     """
     from embedfleet_schema.store.collections import counts_of_all
 
@@ -259,7 +281,7 @@ def expose(
 
 
 def described(collection: Collection, counts: CollectionCounts | None = None) -> dict[str, Any]:
-    """A collection as `--json` shows it."""
+    """A collection as `--json` shows it; with its index where no list is made."""
     info = collection.info
     space = asdict(info.space)
     keys = ("revision", "dimensions", "max_tokens", "storage", "metric")
@@ -272,7 +294,14 @@ def described(collection: Collection, counts: CollectionCounts | None = None) ->
         "chunking": asdict(info.chunking),
         "created_at": info.created_at,
         **asdict(counts or collection.counts()),
+        **({} if counts else _index_of(collection)),
     }
+
+
+def _index_of(collection: Collection) -> dict[str, Any]:
+    found = collection.index_info()
+    index = None if found.index is None else asdict(found.index)
+    return {"index": index, "search": asdict(found.settings)}
 
 
 def _shown(value: object) -> str:

@@ -10,7 +10,7 @@ from importlib.metadata import PackageNotFoundError, requires, version
 from psycopg import Error
 from redis.exceptions import RedisError
 
-from embedfleet.cli import model_diagnosis
+from embedfleet.cli import index_diagnosis, model_diagnosis
 from embedfleet.cli.finding import Finding, Level
 from embedfleet.limits import learnt
 from embedfleet.progress import command
@@ -33,14 +33,7 @@ from embedfleet_schema.revisions import newest
 from embedfleet_schema.roles import code_of_others
 from embedfleet_schema.session import Holder
 from embedfleet_schema.settings import Settings
-from embedfleet_schema.store import (
-    collections,
-    filter_index,
-    index_memory,
-    scan_defaults,
-    spaces,
-    workers,
-)
+from embedfleet_schema.store import scan_defaults, spaces, workers
 from embedfleet_schema.types import serving
 from embedfleet_workers.versions import broker_advice, pgvector_advice
 
@@ -150,8 +143,7 @@ def _database(settings: Settings) -> Iterator[Finding]:
         if all(finding.level != "broken" for finding in servers):
             yield from _pooler(database)
             yield from _scans(database)
-            yield from _indexes(database)
-            yield from _filters(database)
+            yield from index_diagnosis.indexes(database)
             yield from _workers(database, settings)
             yield from _paused(database)
             yield from _limits(database, settings)
@@ -244,28 +236,6 @@ def _scans(database: Database) -> Iterator[Finding]:
     else:
         found = "gets at most 40 rows from an HNSW index, and fewer with a filter"
         yield Finding("warning", "plain SQL", found, "embedfleet migrate --set-defaults")
-
-
-def _indexes(database: Database) -> Iterator[Finding]:
-    """Collections whose index would be slow to build, by the statistics of their tables."""
-    without = index_memory.without_index(database)
-    for info in collections.list_all(database):
-        memory = index_memory.build_memory(info.space, without.get(info.name, 0))
-        if info.name in without and not memory.fits:
-            found = f"of {info.name} needs {memory.needed_mb:,} MB of memory for a fast build"
-            advice = (
-                f"a build uses {memory.taken_mb:,} MB by default; if the server has enough: "
-                f"embedfleet index {info.name} --memory {memory.needed_mb}"
-            )
-            yield Finding("warning", "index", found, advice)
-
-
-def _filters(database: Database) -> Iterator[Finding]:
-    if missed := filter_index.missed(database):
-        first, *others = missed
-        more = f"; the same in {quantity(len(others), 'other collection')}" if others else ""
-        found = f"each search with a filter reads {first.chunks:,} chunks of {first.name}{more}"
-        yield Finding("warning", "filters", found, f"embedfleet index {first.name}")
 
 
 def _workers(database: Database, settings: Settings) -> Iterator[Finding]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from embedfleet.cli.collections import Cutting
+from embedfleet.cli.indexing import following_load
 from embedfleet.cli.jobs import goes_on
 from embedfleet.cli.option_groups import ungrouped
 from embedfleet.cli.output import note, one_line, print_json, say, status_json
@@ -206,7 +207,8 @@ def _report(
         say_rejections(done.rejections, done.rejected)
         say_report(report)
     stored = done.documents + done.unchanged
-    status = job.wait(progress=True) if wait and stored else None
+    with following_load(fleet, collection, wanted=wait and bool(stored)):
+        status = job.wait(progress=True) if wait and stored else None
     if json:
         embedded = {"job": status_json(status) if status else None}
         print_json(asdict(done) | {"read": report_json(report)} | embedded)

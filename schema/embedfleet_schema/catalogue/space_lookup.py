@@ -25,8 +25,9 @@ from embedfleet_schema.errors import BadModelName, ModelNotFound, ModelRefused
 from embedfleet_schema.types import Metric, Space, Storage
 
 SENTENCE_TRANSFORMERS = "config_sentence_transformers.json"
-# What pgvector's HNSW index takes: https://github.com/pgvector/pgvector#hnsw
-INDEXED_DIMENSIONS: dict[Storage, int] = {"vector": 2_000, "halfvec": 4_000}
+# What pgvector takes: https://github.com/pgvector/pgvector#reference. Wider vectors are stored as
+# float16 unless somebody says otherwise, and none may be wider than that.
+FLOAT32_DIMENSIONS, STORED_DIMENSIONS = 2_000, 16_000
 FAKE_DIMENSIONS = 384
 FAKE_MAX_TOKENS = 512
 # A static model has no limit of its own; past this a mean of token vectors says little.
@@ -141,14 +142,12 @@ def _cut_to(space: Space, dimensions: int) -> Space:
 
 
 def _fitting_storage(name: str, dimensions: int, wanted: Storage | None) -> Storage:
-    storage: Storage = wanted or (
-        "vector" if dimensions <= INDEXED_DIMENSIONS["vector"] else "halfvec"
-    )
-    if dimensions > INDEXED_DIMENSIONS[storage]:
-        limit = INDEXED_DIMENSIONS[storage]
-        reason = f"it has {dimensions} dimensions, and an index over {storage} takes {limit}"
+    if dimensions > STORED_DIMENSIONS:
+        reason = (
+            f"it has {dimensions} dimensions, and PostgreSQL stores up to {STORED_DIMENSIONS:,}"
+        )
         raise BadModelName(name=name, reason=reason)
-    return storage
+    return wanted or ("vector" if dimensions <= FLOAT32_DIMENSIONS else "halfvec")
 
 
 def _check_own(name: str, space: Space, dimensions: int | None, max_tokens: int | None) -> None:

@@ -164,7 +164,7 @@ CROSS JOIN LATERAL (
                 FROM pg_index AS i
                 JOIN pg_class AS x ON x.oid = i.indexrelid
                 JOIN pg_am AS a ON a.oid = x.relam
-                WHERE i.indrelid = r.oid AND a.amname = 'hnsw' AND i.indisvalid
+                WHERE i.indrelid = r.oid AND a.amname IN ('hnsw', 'ivfflat') AND i.indisvalid
                 OFFSET 0
             ) AS indexed
         FROM (
@@ -183,7 +183,7 @@ WHERE c.id = %(collection_id)s;
 LEFT JOIN (
     WITH indexes AS (
         SELECT i.indrelid AS oid, sum(x.relpages) AS pages,
-            bool_or(a.amname = 'hnsw' AND i.indisvalid) AS indexed
+            bool_or(a.amname IN ('hnsw', 'ivfflat') AND i.indisvalid) AS indexed
         FROM pg_index AS i
         JOIN pg_class AS x ON x.oid = i.indexrelid
         JOIN pg_am AS a ON a.oid = x.relam
@@ -211,51 +211,3 @@ LEFT JOIN (
 -- A part of both: the tables of a collection `c` by name, and which has the vectors.
 ('_documents_' || c.id, false), ('_chunks_' || c.id, false), ('_texts_' || c.id, false),
 ('_vectors_' || c.id || '_' || c.space_id, true);
-
--- name: indexes
--- The HNSW indexes of a vector table and whether each is usable.
-SELECT k.relname AS name, i.indisvalid AS valid
-FROM pg_index AS i
-JOIN pg_class AS k ON k.oid = i.indexrelid
-JOIN pg_am AS a ON a.oid = k.relam
-WHERE i.indrelid = to_regclass(%(table)s) AND a.amname = 'hnsw';
-
--- name: without_index
--- Collections without a usable HNSW index, and how many vectors they have by the last statistics.
-SELECT c.name, greatest(k.reltuples, 0)::bigint AS vectors
-FROM embedfleet.collection AS c
-JOIN pg_class AS k
-    ON k.oid = to_regclass('embedfleet._vectors_' || c.id || '_' || c.space_id)
-WHERE NOT EXISTS (
-    SELECT
-    FROM pg_index AS i
-    JOIN pg_class AS x ON x.oid = i.indexrelid
-    JOIN pg_am AS a ON a.oid = x.relam
-    WHERE i.indrelid = k.oid AND a.amname = 'hnsw' AND i.indisvalid
-);
-
--- name: drop_index
-DROP INDEX CONCURRENTLY IF EXISTS embedfleet.{index};
-
--- name: set_build
--- Of the session, which is the build's own and ends with it: it runs in no transaction. A build waits
--- for transactions that are older than it, also at its end, when hours would be lost.
-SELECT set_config('lock_timeout', '0', false),
-    set_config('maintenance_work_mem', %(memory)s, false),
-    set_config('max_parallel_maintenance_workers', %(workers)s, false);
-
--- name: watch_client
--- A build whose client is gone ends: it would go on for hours, and nobody would get to know.
-SELECT set_config('client_connection_check_interval', '2s', false);
-
--- name: create_index
-CREATE INDEX CONCURRENTLY {index} ON embedfleet.{vectors} USING hnsw (embedding {operators});
-
--- name: analyze
--- Fresh statistics: without them the planner takes the view for a handful of rows and sorts it all.
-ANALYZE embedfleet.{vectors}, embedfleet.{texts}, embedfleet.{chunks}, embedfleet.{documents};
-
--- name: index_progress
-SELECT p.phase, p.current_locker_pid, p.tuples_done, p.tuples_total, p.blocks_done, p.blocks_total
-FROM pg_stat_progress_create_index AS p
-WHERE p.relid = to_regclass(%(table)s);

@@ -190,7 +190,7 @@ $$;
 -- name: grant_to_all
 GRANT USAGE ON SCHEMA embedfleet TO embedfleet_producer, embedfleet_worker, embedfleet_search;
 GRANT SELECT ON embedfleet.alembic_version, embedfleet.space, embedfleet.collection,
-    embedfleet.space_check, embedfleet.rate_limit, embedfleet.limit_group
+    embedfleet.collection_index, embedfleet.space_check, embedfleet.rate_limit, embedfleet.limit_group
 TO embedfleet_producer, embedfleet_worker, embedfleet_search;
 
 -- name: grant_to_producer
@@ -198,6 +198,8 @@ TO embedfleet_producer, embedfleet_worker, embedfleet_search;
 -- and of a batch a producer changes what pausing, resuming and cancelling change; that does not make
 -- a lease. Operations are done in this role, so it sets limits too.
 GRANT INSERT ON embedfleet.space, embedfleet.collection TO embedfleet_producer;
+GRANT INSERT (collection_id, policy), UPDATE (policy) ON embedfleet.collection_index
+TO embedfleet_producer;
 GRANT UPDATE (fingerprint, paused_at, pause_code, pause_reason) ON embedfleet.space
 TO embedfleet_producer;
 GRANT EXECUTE ON FUNCTION embedfleet.create_relations(bigint), embedfleet.create_filter_index(bigint)

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-import psycopg
 from psycopg import Connection, sql
 from psycopg.rows import dict_row
 
@@ -21,21 +18,15 @@ from embedfleet_schema.errors import (
     ReuseMismatch,
     UnknownCollection,
 )
-from embedfleet_schema.statements import composed, load
+from embedfleet_schema.statements import load
 from embedfleet_schema.store import counters
-from embedfleet_schema.types import Chunking, CollectionInfo, Metric, Queue, Reuse, Space
+from embedfleet_schema.types import Chunking, CollectionInfo, Queue, Reuse, Space
 
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,62}")
 _SQL = load("collections")
 
 # How many names a message gives of those before, and of those after, one that is not there.
 NAMED = 10
-
-_OPERATOR_CLASS: dict[Metric, str] = {
-    "cosine": "cosine_ops",
-    "l2": "l2_ops",
-    "inner_product": "ip_ops",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,70 +175,6 @@ def _counts(
     with db.transaction() as conn, conn.cursor(row_factory=dict_row) as cursor:
         cursor.execute(statement, values or {})
         return {row.pop("id"): CollectionCounts(**row) for row in cursor}
-
-
-def build_index(
-    db: Database, collection: CollectionInfo, *, memory_mb: int, workers: int
-) -> str | None:
-    """Build the HNSW index without blocking writers; None where a usable one exists.
-
-    An index that a former, interrupted build left invalid is dropped first.
-
-    Args:
-        memory_mb: `maintenance_work_mem` of the build; a graph that does not fit is slow to build.
-        workers: parallel maintenance workers.
-    """
-    name = f"{collection.vectors}_hnsw"
-    table = {"table": f"embedfleet.{collection.vectors}"}
-    with db.transaction() as conn:
-        existing = conn.execute(_SQL["indexes"], table).fetchall()
-    if any(valid for _, valid in existing):
-        return None
-    space = collection.space
-    operators = f"{space.storage}_{_OPERATOR_CLASS[space.metric]}"
-    create = _SQL["create_index"].format(
-        index=sql.Identifier(name),
-        vectors=sql.Identifier(collection.vectors),
-        operators=sql.Identifier(db.vector_schema, operators),
-    )
-    stale = [index for index, _ in existing]
-    build(db, collection, create, stale=stale, memory_mb=memory_mb, workers=workers)
-    return name
-
-
-def build(
-    db: Database,
-    collection: CollectionInfo,
-    create: sql.Composed,
-    *,
-    stale: Sequence[str],
-    memory_mb: int,
-    workers: int,
-) -> None:
-    """Create an index without blocking writers, and take statistics; what is `stale` is dropped
-    first. The build ends when this process does.
-    """
-    with db.refusals(), db.direct() as conn:
-        conn.execute(_SQL["set_build"], {"memory": f"{memory_mb}MB", "workers": str(workers)})
-        # Where the server's system cannot tell (Windows), a build goes on as before.
-        with suppress(psycopg.errors.InvalidParameterValue):
-            conn.execute(_SQL["watch_client"])
-        for index in stale:
-            drop_index(conn, index)
-        conn.execute(create)
-        conn.execute(composed(_SQL["analyze"], collection))
-
-
-def drop_index(conn: Connection[Any], name: str) -> None:
-    """Drop one without blocking anybody; nothing happens where there is none."""
-    conn.execute(_SQL["drop_index"].format(index=sql.Identifier(name)))
-
-
-def index_progress(db: Database, collection: CollectionInfo) -> Row | None:
-    """The row of pg_stat_progress_create_index, while a build runs."""
-    with db.transaction() as conn, conn.cursor(row_factory=dict_row) as cursor:
-        cursor.execute(_SQL["index_progress"], {"table": f"embedfleet.{collection.vectors}"})
-        return cursor.fetchone()
 
 
 def _create(

@@ -15,7 +15,7 @@ from psycopg import sql
 
 from embedfleet_schema.database import Database
 from embedfleet_schema.statements import load
-from embedfleet_schema.store import collections
+from embedfleet_schema.store import index_builds
 from embedfleet_schema.store.filter_index import MEMORY_MB, WORKERS
 from embedfleet_schema.store.filters import refusals
 from embedfleet_schema.types import CollectionInfo
@@ -51,15 +51,16 @@ def build(db: Database, collection: CollectionInfo, field: str, kind: FieldKind)
             conn.execute(_SQL["statistics"].format(**parts))
     create = _SQL[kind].format(**parts)
     stale = [name] if found else []
-    collections.build(db, collection, create, stale=stale, memory_mb=MEMORY_MB, workers=WORKERS)
+    with index_builds.alone(db, collection, memory_mb=MEMORY_MB, workers=WORKERS) as conn:
+        index_builds.create(conn, collection, create, stale=stale, remains=[name])
     return name
 
 
 def drop(db: Database, collection: CollectionInfo, field: str, kind: FieldKind) -> None:
     """Drop it; nothing happens where there is none."""
     name = _name(collection, _keys(db, field), kind)
-    with db.refusals(), db.direct() as conn:
-        collections.drop_index(conn, name)
+    with index_builds.alone(db, collection, memory_mb=MEMORY_MB) as conn:
+        index_builds.drop(conn, name)
         conn.execute(_SQL["drop_statistics"].format(index=sql.Identifier(name)))
 
 

@@ -12,7 +12,7 @@ from psycopg import sql
 
 from embedfleet_schema.database import Database
 from embedfleet_schema.statements import load
-from embedfleet_schema.store import collections
+from embedfleet_schema.store import index_builds
 from embedfleet_schema.types import CollectionInfo
 
 _SQL = load("filter_index")
@@ -50,14 +50,15 @@ def build(db: Database, collection: CollectionInfo) -> str | None:
         index=sql.Identifier(name), chunks=sql.Identifier(collection.chunks)
     )
     stale = [name] if name in existing else []
-    collections.build(db, collection, create, stale=stale, memory_mb=MEMORY_MB, workers=WORKERS)
+    with index_builds.alone(db, collection, memory_mb=MEMORY_MB, workers=WORKERS) as conn:
+        index_builds.create(conn, collection, create, stale=stale, remains=[name])
     return name
 
 
 def drop(db: Database, collection: CollectionInfo) -> None:
     """Drop ours; nothing happens where there is none."""
-    with db.refusals(), db.direct() as conn:
-        collections.drop_index(conn, _name(collection))
+    with index_builds.alone(db, collection, memory_mb=MEMORY_MB) as conn:
+        index_builds.drop(conn, _name(collection))
 
 
 def missed(db: Database) -> list[Missed]:

@@ -8,7 +8,7 @@ from psycopg import sql
 from embedfleet_schema.database import Database
 from embedfleet_schema.errors import UsageError
 from embedfleet_schema.statements import load
-from embedfleet_schema.store import collections
+from embedfleet_schema.store import index_builds
 from embedfleet_schema.store.filter_index import MEMORY_MB, WORKERS
 from embedfleet_schema.types import CollectionInfo
 
@@ -41,7 +41,8 @@ def build(db: Database, collection: CollectionInfo, language: str) -> str | None
         language=sql.Literal(wanted),
     )
     stale = [name] if ours else []
-    collections.build(db, collection, create, stale=stale, memory_mb=MEMORY_MB, workers=WORKERS)
+    with index_builds.alone(db, collection, memory_mb=MEMORY_MB, workers=WORKERS) as conn:
+        index_builds.create(conn, collection, create, stale=stale, remains=[name])
     return name
 
 

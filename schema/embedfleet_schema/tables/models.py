@@ -33,6 +33,7 @@ from embedfleet_schema.tables.declarations import (
     tally,
     timestamp,
 )
+from embedfleet_schema.tables.index_models import CollectionIndex
 from embedfleet_schema.tables.provider_models import LimitGroup, ProviderBatch, RateLimit, Usage
 from embedfleet_schema.tables.query_models import QueryLimit, QueryRate, QueryRequest, QueryVector
 
@@ -43,6 +44,7 @@ __all__ = [
     "Batch",
     "Collection",
     "CollectionCounter",
+    "CollectionIndex",
     "Failure",
     "Job",
     "JobCounter",

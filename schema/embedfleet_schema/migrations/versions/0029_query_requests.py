@@ -13,7 +13,7 @@ from psycopg import sql
 from embedfleet_schema.statements import Statements
 
 revision = "0029"
-down_revision = "0027"
+down_revision = "0028"
 branch_labels = None
 depends_on = None
 

@@ -1,0 +1,29 @@
+"""What a person set about the index on the vectors of a collection."""
+
+from __future__ import annotations
+
+from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, text
+from sqlalchemy.orm import Mapped, mapped_column
+
+from embedfleet_schema.tables.declarations import SCHEMA, Base
+
+
+class CollectionIndex(Base):
+    """How far its index is searched, and whether the index follows its loads; what the index is
+    stands in the catalog. Without a row, and where a setting is NULL, searches decide.
+    """
+
+    __tablename__ = "collection_index"
+
+    collection_id: Mapped[int] = mapped_column(
+        BigInteger, ForeignKey(f"{SCHEMA}.collection.id", ondelete="CASCADE"), primary_key=True
+    )
+    ef_search: Mapped[int | None]
+    probes: Mapped[int | None]
+    policy: Mapped[str] = mapped_column(server_default=text("'manual'"))
+
+    __table_args__ = (
+        CheckConstraint("ef_search BETWEEN 1 AND 1000", name="ef_search"),
+        CheckConstraint("probes BETWEEN 1 AND 32768", name="probes"),
+        CheckConstraint("policy IN ('manual', 'auto')", name="policy"),
+    )
