@@ -17,6 +17,8 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from embedfleet import errors
+
     __version__: str
 
     from embedfleet.collection import Collection
@@ -26,7 +28,6 @@ if TYPE_CHECKING:
     from embedfleet.job import Job
     from embedfleet.planning import Plan
     from embedfleet_producer.readers import ReaderLimits, ReadOptions, ReadReport, read_paths
-    from embedfleet_schema import errors
     from embedfleet_schema.errors import EmbedfleetError
     from embedfleet_schema.store.audit import Audit
     from embedfleet_schema.store.document_status import Explanation
@@ -99,7 +100,7 @@ def __getattr__(name: str) -> object:
     if name == "__version__":
         return version("embedfleet")
     if name == "errors":
-        return import_module("embedfleet_schema.errors")
+        return import_module("embedfleet.errors")
     if name not in _HOMES:
         message = f"module {__name__!r} has no attribute {name!r}"
         raise AttributeError(message)

@@ -16,12 +16,12 @@ from embedfleet.query_vectors import QueryVectors
 from embedfleet_schema.broker import Doorbell, celery_app
 from embedfleet_schema.catalogue.api_models import API_PROVIDERS
 from embedfleet_schema.database import Database
+from embedfleet_schema.database_errors import NotPermitted
 from embedfleet_schema.errors import (
     EmbedfleetError,
     ExtraMissing,
     KeyMissing,
     NotAnswered,
-    NotPermitted,
     QueryRefused,
 )
 from embedfleet_schema.forks import leave_to_parent, renewed_after_fork

@@ -11,7 +11,7 @@ from typing import TypeVar
 
 import psycopg
 
-from embedfleet_schema.errors import Blocked
+from embedfleet_schema.database_errors import Blocked
 
 log = logging.getLogger(__name__)
 

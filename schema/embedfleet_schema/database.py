@@ -14,7 +14,7 @@ from psycopg_pool import ConnectionPool, PoolTimeout
 
 from embedfleet_schema import revisions, session, vectors
 from embedfleet_schema.addresses import redacted
-from embedfleet_schema.errors import (
+from embedfleet_schema.database_errors import (
     Blocked,
     NotPermitted,
     PgvectorMissing,

@@ -9,13 +9,8 @@ import psycopg
 from psycopg_pool import PoolTimeout
 
 from embedfleet_schema.database import Database
-from embedfleet_schema.errors import (
-    CollectionGone,
-    ConnectionsInUse,
-    DatabaseError,
-    DatabaseUnreachable,
-    EmbedfleetError,
-)
+from embedfleet_schema.database_errors import ConnectionsInUse, DatabaseError, DatabaseUnreachable
+from embedfleet_schema.errors import CollectionGone, EmbedfleetError
 from embedfleet_schema.session import brief
 
 _OWN = "_embedfleet_callers_own"

@@ -10,7 +10,7 @@ import psycopg
 from psycopg import sql
 
 from embedfleet_schema.database import LOCK_SPACE, Database
-from embedfleet_schema.errors import (
+from embedfleet_schema.database_errors import (
     CodeOfOthers,
     MigrationInTheWay,
     NotPermitted,

@@ -14,7 +14,7 @@ from psycopg import Connection
 
 from embedfleet_schema import session
 from embedfleet_schema.addresses import redacted
-from embedfleet_schema.errors import DatabaseUnreachable
+from embedfleet_schema.database_errors import DatabaseUnreachable
 
 
 @contextmanager

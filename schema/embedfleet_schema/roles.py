@@ -15,7 +15,7 @@ import psycopg
 from psycopg import Connection
 
 from embedfleet_schema.database import LOCK_SPACE, Database
-from embedfleet_schema.errors import RolesRefused
+from embedfleet_schema.database_errors import RolesRefused
 from embedfleet_schema.session import brief
 from embedfleet_schema.statements import load
 

@@ -19,7 +19,7 @@ from embedfleet_schema.database import (
     REPAIR_LOCK_SPACE,
     Database,
 )
-from embedfleet_schema.errors import Blocked
+from embedfleet_schema.database_errors import Blocked
 from embedfleet_schema.leadership import PROVIDER_BATCHES
 from embedfleet_schema.migrate import migrate
 from embedfleet_schema.store.sweep import sweep

@@ -14,7 +14,7 @@ from psycopg.conninfo import make_conninfo
 import embedfleet as ef
 from embedfleet.fleet import Fleet
 from embedfleet.stack.wheels import postgres_programs
-from embedfleet_schema.errors import NotPermitted
+from embedfleet_schema.database_errors import NotPermitted
 from embedfleet_schema.migrate import migrate
 from embedfleet_schema.roles import ROLES, set_up_roles
 from embedfleet_schema.settings import load_settings

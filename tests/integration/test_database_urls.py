@@ -11,7 +11,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 import embedfleet as ef
 from embedfleet.fleet import Fleet
 from embedfleet_schema.database import Database
-from embedfleet_schema.errors import UnsuitableDatabase
+from embedfleet_schema.database_errors import UnsuitableDatabase
 from embedfleet_schema.migrate import migrate
 from embedfleet_schema.revisions import newest
 from embedfleet_schema.settings import load_settings

@@ -4,7 +4,7 @@ from uuid import uuid4
 
 import pytest
 
-from embedfleet_schema.errors import DatabaseError, ViewsInTheWay
+from embedfleet_schema.database_errors import DatabaseError, ViewsInTheWay
 from embedfleet_schema.store import drop
 from embedfleet_schema.types import Document
 from plugins.fleets import ask, documents

@@ -5,7 +5,7 @@ import json
 import psycopg
 import pytest
 
-from embedfleet_schema.errors import DatabaseUnreachable
+from embedfleet_schema.database_errors import DatabaseUnreachable
 from embedfleet_schema.exchange_errors import ImportRefused
 from plugins.servers import fresh_database
 

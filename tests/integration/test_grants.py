@@ -9,13 +9,8 @@ import pytest
 from psycopg.conninfo import make_conninfo
 
 import embedfleet as ef
-from embedfleet_schema.errors import (
-    CollectionGone,
-    GrantUseless,
-    LongName,
-    NotPermitted,
-    UnknownRole,
-)
+from embedfleet_schema.database_errors import GrantUseless, LongName, NotPermitted, UnknownRole
+from embedfleet_schema.errors import CollectionGone
 from embedfleet_schema.exchange_errors import ExposeRefused
 from embedfleet_schema.roles import ROLES, set_up_roles
 from embedfleet_schema.store.grants import grant

@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 
 import embedfleet as ef
 from embedfleet import arguments
+from embedfleet_schema.database_errors import ConnectionsInUse
 from embedfleet_schema.errors import (
     BadArgument,
     BadSettings,
-    ConnectionsInUse,
     EmbedfleetError,
     NotDocuments,
     WrongType,

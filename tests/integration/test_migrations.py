@@ -15,7 +15,7 @@ from sqlalchemy.exc import ProgrammingError
 from embedfleet.fleet import Fleet
 from embedfleet_schema import revisions
 from embedfleet_schema.database import Database
-from embedfleet_schema.errors import (
+from embedfleet_schema.database_errors import (
     Blocked,
     DatabaseUnreachable,
     MigrationInTheWay,

@@ -8,7 +8,7 @@ import pytest
 
 import embedfleet as ef
 from embedfleet_schema.database import Database
-from embedfleet_schema.errors import SchemaNewer
+from embedfleet_schema.database_errors import SchemaNewer
 from embedfleet_schema.revisions import newest
 from plugins.fleets import ask, drain
 from plugins.worker_processes import eventually

@@ -3,7 +3,7 @@
 import pytest
 
 import embedfleet as ef
-from embedfleet_schema.errors import DatabaseError
+from embedfleet_schema.database_errors import DatabaseError
 from embedfleet_schema.store import audit, documents, keyset, requeue
 from plugins.fleets import ask, drain
 from plugins.fleets import documents as small_documents

@@ -14,7 +14,7 @@ import embedfleet as ef
 from embedfleet.fleet import Fleet
 from embedfleet_schema import database
 from embedfleet_schema.database import LOCK_SPACES, Database
-from embedfleet_schema.errors import DatabaseUnreachable, PoolerInTheWay
+from embedfleet_schema.database_errors import DatabaseUnreachable, PoolerInTheWay
 from embedfleet_schema.migrate import migrate
 from embedfleet_schema.settings import load_settings
 from embedfleet_workers.embedders.fake import fake_vectors

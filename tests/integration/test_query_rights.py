@@ -9,7 +9,7 @@ import pytest
 from psycopg import errors
 
 from embedfleet.fleet import Fleet
-from embedfleet_schema.errors import NotPermitted
+from embedfleet_schema.database_errors import NotPermitted
 from embedfleet_schema.migrate import migrate
 from embedfleet_schema.roles import ROLES, renew_grants, set_up_roles
 from embedfleet_schema.settings import load_settings

@@ -18,7 +18,7 @@ import embedfleet as ef
 from embedfleet.collection import Collection
 from embedfleet.evaluation.scratch import PREFIX, comparing, made
 from embedfleet.fleet import Fleet
-from embedfleet_schema.errors import NotPermitted, RolesRefused
+from embedfleet_schema.database_errors import NotPermitted, RolesRefused
 from embedfleet_schema.migrate import migrate
 from embedfleet_schema.roles import ROLES, renew_grants, set_up_roles
 from embedfleet_schema.settings import load_settings

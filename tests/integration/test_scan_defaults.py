@@ -8,7 +8,7 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from embedfleet_schema.errors import NotPermitted
+from embedfleet_schema.database_errors import NotPermitted
 from embedfleet_schema.store.scan_defaults import are_set, set_defaults
 from plugins.filled_collections import fill
 

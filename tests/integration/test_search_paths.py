@@ -9,7 +9,7 @@ from psycopg.conninfo import make_conninfo
 
 from embedfleet.fleet import Fleet
 from embedfleet_schema.database import Database
-from embedfleet_schema.errors import CodeOfOthers
+from embedfleet_schema.database_errors import CodeOfOthers
 from embedfleet_schema.migrate import migrate
 from embedfleet_schema.roles import ROLES, set_up_roles
 from embedfleet_schema.settings import load_settings

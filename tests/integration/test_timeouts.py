@@ -6,7 +6,7 @@ from psycopg.conninfo import conninfo_to_dict
 
 import embedfleet as ef
 from embedfleet_schema.database import LOCK_SPACE
-from embedfleet_schema.errors import DatabaseError
+from embedfleet_schema.database_errors import DatabaseError
 from embedfleet_schema.migrate import migrate
 from embedfleet_schema.store import documents as stored
 from embedfleet_schema.store.sweep import sweep

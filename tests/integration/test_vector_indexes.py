@@ -14,7 +14,8 @@ from psycopg import sql
 
 from embedfleet.indexing import IndexInfo
 from embedfleet_schema.database import INDEX_LOCK_SPACE
-from embedfleet_schema.errors import Blocked, DatabaseError, UsageError
+from embedfleet_schema.database_errors import Blocked, DatabaseError
+from embedfleet_schema.errors import UsageError
 from embedfleet_schema.store import index_builds, index_memory
 from embedfleet_schema.store.vector_index import IndexKind, SearchSettings, chosen, lists_for
 from embedfleet_schema.types import Space

@@ -2,13 +2,8 @@ import psycopg
 import pytest
 
 from embedfleet_schema.database import LockTimeout
-from embedfleet_schema.errors import (
-    DatabaseUnreachable,
-    LeaseLost,
-    ModelNotFound,
-    ModelRefused,
-    SchemaNewer,
-)
+from embedfleet_schema.database_errors import DatabaseUnreachable, SchemaNewer
+from embedfleet_schema.errors import LeaseLost, ModelNotFound, ModelRefused
 from embedfleet_workers.decisions import (
     BACKOFF_LIMIT_S,
     Defer,

@@ -5,6 +5,7 @@ import string
 
 import pytest
 
+import embedfleet as ef
 import embedfleet_workers.embedding_errors  # noqa: F401 - its classes are among those below
 from embedfleet_schema.errors import EmbedfleetError
 from embedfleet_workers.embedding_errors import ProviderStopped
@@ -36,3 +37,10 @@ def test_an_error_comes_whole_from_another_process(kind):
     error = made(kind)
     other = pickle.loads(pickle.dumps(error))  # noqa: S301 - it is our own
     assert (kind, str(error), vars(error)) == (type(other), str(other), vars(other))
+
+
+@pytest.mark.parametrize("module", ["database_errors", "errors", "exchange_errors"])
+def test_a_caller_finds_each_error_in_one_place(module):
+    kinds = [each for each in subclasses(EmbedfleetError) if each.__module__.endswith(f".{module}")]
+    assert kinds
+    assert kinds == [getattr(ef.errors, each.__name__) for each in kinds]

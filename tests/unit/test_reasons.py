@@ -3,7 +3,8 @@
 import psycopg
 import pytest
 
-from embedfleet_schema.errors import DatabaseFull, ModelNotFound
+from embedfleet_schema.database_errors import DatabaseFull
+from embedfleet_schema.errors import ModelNotFound
 from embedfleet_workers.embedding_errors import BadAnswer, InputAtFault
 from embedfleet_workers.reasons import LONGEST, describe
 

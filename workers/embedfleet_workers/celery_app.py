@@ -10,7 +10,8 @@ from celery.concurrency.prefork import TaskPool as ProcessPool
 
 from embedfleet_schema.broker import WORKER_SILENCE_S, Doorbell, celery_app
 from embedfleet_schema.database import Database
-from embedfleet_schema.errors import DatabaseUnreachable, EmbedfleetError, WorkerStartFailed
+from embedfleet_schema.database_errors import DatabaseUnreachable
+from embedfleet_schema.errors import EmbedfleetError, WorkerStartFailed
 from embedfleet_schema.rings import TASK
 from embedfleet_schema.settings import load_settings
 from embedfleet_schema.types import QUEUES, Queue

@@ -7,15 +7,13 @@ from dataclasses import dataclass
 import psycopg
 from psycopg_pool import PoolTimeout
 
+from embedfleet_schema.database_errors import DatabaseUnreachable, NotPermitted, SchemaNewer
 from embedfleet_schema.errors import (
-    DatabaseUnreachable,
     ExtraMissing,
     KeyMissing,
     LeaseLost,
     ModelNotFound,
     ModelRefused,
-    NotPermitted,
-    SchemaNewer,
     WorkerStartFailed,
 )
 from embedfleet_workers.backoff import full_jitter

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 import psycopg
 
 from embedfleet_schema.database import Database, OwnConnection
-from embedfleet_schema.errors import DatabaseUnreachable
+from embedfleet_schema.database_errors import DatabaseUnreachable
 from embedfleet_schema.store import workers
 from embedfleet_schema.store.batches import Batches, Lease
 from embedfleet_schema.store.workers import WorkerIdentity

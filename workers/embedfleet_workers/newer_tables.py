@@ -8,7 +8,7 @@ import threading
 
 from celery.worker import state
 
-from embedfleet_schema.errors import SchemaNewer
+from embedfleet_schema.database_errors import SchemaNewer
 
 log = logging.getLogger(__name__)
 

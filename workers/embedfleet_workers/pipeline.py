@@ -14,7 +14,8 @@ import psycopg
 from psycopg_pool import PoolTimeout
 
 from embedfleet_schema.breaker import Breaker
-from embedfleet_schema.errors import DatabaseUnreachable, LeaseLost, SchemaNewer
+from embedfleet_schema.database_errors import DatabaseUnreachable, SchemaNewer
+from embedfleet_schema.errors import LeaseLost
 from embedfleet_schema.failpoints import Failpoints
 from embedfleet_schema.store.batches import Batches, Lease
 from embedfleet_schema.store.claims import PriceOf

@@ -16,7 +16,8 @@ from psycopg import Connection
 from psycopg_pool import PoolTimeout
 
 from embedfleet_schema.database import Database
-from embedfleet_schema.errors import DatabaseUnreachable, EmbedfleetError
+from embedfleet_schema.database_errors import DatabaseUnreachable
+from embedfleet_schema.errors import EmbedfleetError
 from embedfleet_schema.store import query_requests, usage
 from embedfleet_schema.store.claims import PriceOf
 from embedfleet_schema.store.query_requests import QueryRequest

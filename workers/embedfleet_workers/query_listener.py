@@ -16,7 +16,8 @@ from psycopg_pool import PoolTimeout
 
 from embedfleet_schema import session
 from embedfleet_schema.database import Database, OwnConnection
-from embedfleet_schema.errors import DatabaseUnreachable, EmbedfleetError, PoolerInTheWay
+from embedfleet_schema.database_errors import DatabaseUnreachable, PoolerInTheWay
+from embedfleet_schema.errors import EmbedfleetError
 from embedfleet_schema.opening import closed_on_error
 from embedfleet_schema.store import query_requests
 from embedfleet_workers.query_answers import QueryAnswers

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 import psycopg
 
-from embedfleet_schema.errors import DatabaseFull, EmbedfleetError
+from embedfleet_schema.database_errors import DatabaseFull
+from embedfleet_schema.errors import EmbedfleetError
 from embedfleet_workers.embedding_errors import EmbeddingError
 
 # So many characters of a text in a row are a quotation; fewer are words that anybody uses.

@@ -14,7 +14,7 @@ from uuid import uuid4
 from embedfleet_schema.breaker import Breaker
 from embedfleet_schema.catalogue.api_models import price_of
 from embedfleet_schema.database import Database
-from embedfleet_schema.errors import DatabaseFull, SchemaNewer
+from embedfleet_schema.database_errors import DatabaseFull, SchemaNewer
 from embedfleet_schema.failpoints import Failpoints
 from embedfleet_schema.leadership import DISK_PROBE, Leadership
 from embedfleet_schema.settings import Settings

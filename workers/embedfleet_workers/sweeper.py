@@ -13,7 +13,8 @@ from psycopg_pool import PoolTimeout
 
 from embedfleet_schema.broker import Doorbell
 from embedfleet_schema.database import Database
-from embedfleet_schema.errors import EmbedfleetError, SchemaNewer
+from embedfleet_schema.database_errors import SchemaNewer
+from embedfleet_schema.errors import EmbedfleetError
 from embedfleet_schema.store import query_cache, retention
 from embedfleet_schema.store.sweep import sweep, sweeping
 from embedfleet_workers.reasons import describe

@@ -42,6 +42,8 @@ REDIS_TIMEOUT_SECONDS = 3.0
 HELD_LONG_S = 60.0
 # `torch>=2.10; extra == "local"`; what is only for some machines is no lack on others.
 _REQUIREMENT = re.compile(r"([\w.-]+)[^;]*; extra == ['\"]([\w-]+)['\"]$")
+# Who writes for these libraries, or for embedfleet, knows that they are needed.
+_OF_OTHERS = ("dev", "langchain", "llamaindex")
 
 
 def examine(settings: Settings) -> Iterator[Finding]:
@@ -65,7 +67,8 @@ def _packages() -> Iterator[Finding]:
     for requirement in requires("embedfleet") or ():
         if (found := _REQUIREMENT.match(requirement)) and not _installed(found[1]):
             missing.setdefault(found[2], []).append(found[1])
-    missing.pop("dev", None)
+    for extra in _OF_OTHERS:
+        missing.pop(extra, None)
     if not missing:
         yield Finding("ok", "packages", "all extras are installed")
     for extra, names in missing.items():

@@ -14,7 +14,8 @@ import typer
 from embedfleet.cli.output import note, print_json, say, table, terminal
 from embedfleet.cli.parameters import Json, Name
 from embedfleet.cli.session import session
-from embedfleet_schema.errors import NotPermitted, UsageError
+from embedfleet_schema.database_errors import NotPermitted
+from embedfleet_schema.errors import UsageError
 from embedfleet_schema.types import IndexMethod, IndexPolicy, IndexType
 
 if TYPE_CHECKING:

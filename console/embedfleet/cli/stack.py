@@ -136,7 +136,7 @@ def migrate(
 ) -> None:
     """Create or upgrade the tables in the configured database."""
     from embedfleet_schema.database import Database
-    from embedfleet_schema.errors import DatabaseUnreachable
+    from embedfleet_schema.database_errors import DatabaseUnreachable
     from embedfleet_schema.migrate import migrate as upgrade
     from embedfleet_schema.roles import ROLES, set_up_roles
     from embedfleet_schema.store import scan_defaults

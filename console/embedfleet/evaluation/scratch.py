@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from embedfleet.connections import Connections
 from embedfleet.local_workers import uninterrupted
-from embedfleet_schema.errors import CollectionGone, NotPermitted, UnknownCollection, UsageError
+from embedfleet_schema.database_errors import NotPermitted
+from embedfleet_schema.errors import CollectionGone, UnknownCollection, UsageError
 from embedfleet_schema.leadership import COMPARISON, Leadership
 from embedfleet_schema.store import collections, samples
 from embedfleet_schema.types import Chunking, Space

@@ -1,6 +1,6 @@
 -- name: questions
--- Vectors of queries that were asked for last, as little-endian float32.
-SELECT embedding
+-- Vectors of queries that were asked for last.
+SELECT embedding::real[]
 FROM embedfleet.query_vector
 WHERE space_id = %(space_id)s
 ORDER BY used_at DESC

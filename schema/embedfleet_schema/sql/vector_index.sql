@@ -63,7 +63,7 @@ SELECT c.name AS collection, i.name, i.valid, i.method, i.type, pg_relation_size
     greatest(v.reltuples, 0)::bigint AS vectors, coalesce(s.n_dead_tup, 0) AS dead,
     coalesce(s.n_live_tup, 0) AS live
 FROM embedfleet.collection AS c
-JOIN pg_class AS v ON v.oid = to_regclass(format('embedfleet.%%I', format('_vectors_%%s_%%s', c.id, c.space_id)))
+JOIN pg_class AS v ON v.oid = to_regclass(format('embedfleet.%I', format('_vectors_%s_%s', c.id, c.space_id)))
 CROSS JOIN LATERAL embedfleet.vector_indexes(v.oid) AS i
 LEFT JOIN pg_stat_user_tables AS s ON s.relid = v.oid
 ORDER BY c.name, i.index DESC;

@@ -11,7 +11,7 @@ from psycopg import Connection, sql
 from psycopg.errors import Diagnostic
 
 from embedfleet_schema.database import Database
-from embedfleet_schema.errors import ViewsInTheWay
+from embedfleet_schema.database_errors import ViewsInTheWay
 from embedfleet_schema.statements import composed, load
 from embedfleet_schema.store import collections, exposed, grants, locks
 from embedfleet_schema.types import CollectionInfo

@@ -13,7 +13,7 @@ from typing import Any
 from psycopg import Connection, sql
 
 from embedfleet_schema.database import Database
-from embedfleet_schema.errors import GrantUseless, LongName, UnknownRole
+from embedfleet_schema.database_errors import GrantUseless, LongName, UnknownRole
 from embedfleet_schema.statements import composed, load
 from embedfleet_schema.store import collections, exposed, locks
 from embedfleet_schema.types import CollectionInfo

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from embedfleet_schema.database import Database
-from embedfleet_schema.errors import Blocked
+from embedfleet_schema.database_errors import Blocked
 from embedfleet_schema.store import collections, index_builds, vector_index
 from embedfleet_schema.types import CollectionInfo
 

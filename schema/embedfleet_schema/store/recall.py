@@ -26,8 +26,8 @@ class Question:
 
 
 def asked(db: Database, collection: CollectionInfo, limit: int) -> list[Question]:
-    """What people asked last of models behind an API; others are not kept. None on a replica, which
-    has no copy of the cache.
+    """What people asked last, as far as it is in the cache of queries. Nothing on a replica, which
+    has no copy of it.
     """
     values = {"space_id": collection.space_id, "limit": limit}
     try:
@@ -35,11 +35,10 @@ def asked(db: Database, collection: CollectionInfo, limit: int) -> list[Question
             rows = conn.execute(_SQL["questions"], values).fetchall()
     except psycopg.errors.FeatureNotSupported:
         return []
-    vectors = (np.frombuffer(embedding, dtype="<f4") for (embedding,) in rows)
+    vectors = (np.array(embedding, dtype=np.float32) for (embedding,) in rows)
     # Whoever may search may write there.
-    width = collection.space.dimensions
-    sound = (each for each in vectors if len(each) == width and np.isfinite(each).all())
-    return [Question(vector_text(collection, each)) for each in sound if each.any()]
+    sound = (each for each in vectors if len(each) == collection.space.dimensions and each.any())
+    return [Question(vector_text(collection, each)) for each in sound]
 
 
 def chunks(db: Database, collection: CollectionInfo, limit: int) -> list[Question]:

@@ -14,7 +14,7 @@ from contextlib import suppress
 import psycopg
 
 from embedfleet_schema.database import Database
-from embedfleet_schema.errors import DatabaseUnreachable
+from embedfleet_schema.database_errors import DatabaseUnreachable
 from embedfleet_schema.statements import load
 from embedfleet_schema.store import locks, transitions
 

@@ -10,7 +10,7 @@ import psycopg
 from psycopg import sql
 
 from embedfleet_schema.database import Database
-from embedfleet_schema.errors import NotPermitted, PgvectorMissing
+from embedfleet_schema.database_errors import NotPermitted, PgvectorMissing
 from embedfleet_schema.session import brief
 from embedfleet_schema.statements import load
 

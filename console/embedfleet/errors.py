@@ -1,0 +1,5 @@
+"""Every error of embedfleet in one place: `except ef.errors.DatabaseUnreachable`."""
+
+from embedfleet_schema.database_errors import *  # noqa: F403
+from embedfleet_schema.errors import *  # noqa: F403
+from embedfleet_schema.exchange_errors import *  # noqa: F403
