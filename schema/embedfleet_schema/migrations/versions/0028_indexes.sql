@@ -202,6 +202,7 @@ DECLARE
         array_agg(content), array_agg(metadata), array_agg(%s) FROM (%s) AS r';
     width int;
     candidates int := k;
+    joins text[];
     former text[];
     nearest bigint[];
     ids bigint[];
@@ -251,6 +252,10 @@ BEGIN
                 ELSE greatest(20000, 2 * candidates)
             END::int
         );
+        -- What comes out of a scan is looked up row by row. Not to think of other ways takes a quarter
+        -- off the planning, which is done at each call.
+        joins := ARRAY[current_setting('enable_hashjoin'), current_setting('enable_mergejoin')];
+        PERFORM set_config('enable_hashjoin', 'off', true), set_config('enable_mergejoin', 'off', true);
         EXECUTE format(
             gathered, own.score, format(
                 'SELECT * FROM (%s WHERE %s ORDER BY %s %s %s LIMIT %s) AS n'
@@ -260,6 +265,8 @@ BEGIN
         )
         INTO ids, documents, positions, contents, metadatas, scores USING query;
         PERFORM embedfleet.restore_scan(former);
+        PERFORM set_config('enable_hashjoin', joins[1], true),
+            set_config('enable_mergejoin', joins[2], true);
         IF coalesce(cardinality(ids), 0) < k AND may_compare THEN
             nearest := embedfleet.compared(own.id, coalesce(filter, '{}'), query::text, k, true);
         END IF;
