@@ -68,16 +68,7 @@ class Runtime:
             max_connections=launch.slots + 3,
             lock_wait_s=settings.lock_wait_seconds,
         )
-        worker = WorkerIdentity(
-            id=uuid4(),
-            hostname=socket.gethostname(),
-            pid=os.getpid(),
-            queues=list(launch.queues),
-            slots=launch.slots,
-            device=device_of(launch.queues[0]),
-            version=version("embedfleet"),
-            heartbeat_seconds=settings.heartbeat_seconds,
-        )
+        worker = _identity(settings, launch)
         failpoints = Failpoints.parse(settings.failpoints)
         batches = Batches(
             self.db,
@@ -116,6 +107,12 @@ class Runtime:
             price_of=lambda name: price_of(name, settings.prices),
             newer_tables=newer_tables,
         )
+        self._queries = self._listener(settings, launch, worker)
+
+    def _listener(
+        self, settings: Settings, launch: Launch, worker: WorkerIdentity
+    ) -> QueryListener:
+        """What embeds the texts of clients of SQL."""
         answers = QueryAnswers(
             self.db,
             launch.queues,
@@ -125,7 +122,7 @@ class Runtime:
             worker_id=worker.id,
             price_of=lambda name: price_of(name, settings.prices),
         )
-        self._queries = QueryListener(Ears(self.db, launch.queues), answers)
+        return QueryListener(Ears(self.db, launch.queues), answers)
 
     def start(self) -> None:
         self._heartbeat.start()
@@ -174,3 +171,16 @@ class Runtime:
 def device_of(queue: Queue) -> str:
     """The device that a queue stands for; API calls need none but a CPU."""
     return "cuda" if queue == "cuda" else "cpu"
+
+
+def _identity(settings: Settings, launch: Launch) -> WorkerIdentity:
+    return WorkerIdentity(
+        id=uuid4(),
+        hostname=socket.gethostname(),
+        pid=os.getpid(),
+        queues=list(launch.queues),
+        slots=launch.slots,
+        device=device_of(launch.queues[0]),
+        version=version("embedfleet"),
+        heartbeat_seconds=settings.heartbeat_seconds,
+    )
