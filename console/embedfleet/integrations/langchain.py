@@ -7,12 +7,12 @@ pgvector < 0.4, embedfleet for 0.4 or newer.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
 from typing import Any
 
 from pydantic import ConfigDict
 
 from embedfleet.collection import Collection
+from embedfleet.integrations.retrieval import hits
 from embedfleet_schema.errors import ExtraMissing
 from embedfleet_schema.types import Hit
 
@@ -63,10 +63,14 @@ class EmbedfleetRetriever(BaseRetriever):  # type: ignore[misc]  # without langc
         return [_document(hit) for hit in await asyncio.to_thread(self._hits, query)]
 
     def _hits(self, query: str) -> list[Hit]:
-        where: Mapping[str, Any] | None = self.where
-        if self.hybrid:
-            return self.collection.hybrid_search(query, k=self.k, where=where)
-        return self.collection.search(query, k=self.k, where=where, min_score=self.min_score)
+        return hits(
+            self.collection,
+            query,
+            k=self.k,
+            where=self.where,
+            min_score=self.min_score,
+            hybrid=self.hybrid,
+        )
 
 
 def _document(hit: Hit) -> Document:

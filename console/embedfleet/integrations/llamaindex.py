@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from embedfleet.collection import Collection
+from embedfleet.integrations.retrieval import hits
 from embedfleet_schema.errors import ExtraMissing
 from embedfleet_schema.types import Hit
 
@@ -39,10 +40,12 @@ class EmbedfleetRetriever(BaseRetriever):  # type: ignore[misc]  # without llama
         **options: Any,  # noqa: ANN401 - of LlamaIndex's own class
     ) -> None:
         self._collection = collection
-        self._k = k
-        self._where = where
-        self._min_score = min_score
-        self._hybrid = hybrid
+        self._search: dict[str, Any] = {
+            "k": k,
+            "where": where,
+            "min_score": min_score,
+            "hybrid": hybrid,
+        }
         super().__init__(**options)
 
     def _retrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
@@ -52,11 +55,7 @@ class EmbedfleetRetriever(BaseRetriever):  # type: ignore[misc]  # without llama
         return [_node(hit) for hit in await asyncio.to_thread(self._hits, query_bundle)]
 
     def _hits(self, query: QueryBundle) -> list[Hit]:
-        if self._hybrid:
-            return self._collection.hybrid_search(query.query_str, k=self._k, where=self._where)
-        return self._collection.search(
-            query.query_str, k=self._k, where=self._where, min_score=self._min_score
-        )
+        return hits(self._collection, query.query_str, **self._search)
 
 
 def _node(hit: Hit) -> NodeWithScore:
