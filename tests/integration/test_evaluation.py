@@ -12,7 +12,7 @@ from embedfleet.evaluation import comparison, scratch
 from embedfleet.evaluation.scratch import PREFIX
 from embedfleet_schema.errors import BadChunking, ModelNotFound, NoWorker, UsageError
 from embedfleet_schema.leadership import COMPARISON, Leadership
-from plugins.fleets import drain, filled_database
+from plugins.fleets import drain, filled_by
 
 WORDS = [f"word{n}" for n in range(60)]
 TEXTS = {
@@ -32,10 +32,7 @@ def make(fleet, worker):
     drain(worker(batch_tokens_cpu=8_192))
 
 
-@pytest.fixture(scope="module")
-def copied_database(stack, template_database):
-    with filled_database(stack, template_database, make) as name:
-        yield name
+copied_database = filled_by(make)
 
 
 @pytest.fixture

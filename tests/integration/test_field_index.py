@@ -8,7 +8,7 @@ import pytest
 import embedfleet as ef
 from embedfleet_schema.errors import BadArgument, BadFilter
 from plugins.filled_collections import fill
-from plugins.fleets import ask, drain, filled_database
+from plugins.fleets import ask, drain, filled_by
 
 COUNT = 3_000
 ODD = [
@@ -42,10 +42,7 @@ def make(fleet, worker):
     fill(fleet, fleet.collection("docs", model="fake/16"), vectors, rows)
 
 
-@pytest.fixture(scope="module")
-def copied_database(stack, template_database):
-    with filled_database(stack, template_database, make) as name:
-        yield name
+copied_database = filled_by(make)
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from embedfleet_schema.errors import CollectionGone
 from embedfleet_schema.exchange_errors import ExposeRefused
 from embedfleet_schema.roles import ROLES, set_up_roles
 from embedfleet_schema.store.grants import grant
-from plugins.fleets import ask, drain, filled_database
+from plugins.fleets import ask, drain, filled_by
 
 OWN = {"own text", "own key", '{"own": "metadata"}'}
 # What only others may read, and what nobody may yet.
@@ -116,10 +116,7 @@ def fill(fleet, worker):
     assert [(1, 4, 6, 4)] == ask(fleet, STORED)
 
 
-@pytest.fixture(scope="module")
-def copied_database(stack, template_database):
-    with filled_database(stack, template_database, fill) as name:
-        yield name
+copied_database = filled_by(fill)
 
 
 @pytest.fixture

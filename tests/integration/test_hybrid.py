@@ -7,7 +7,7 @@ import pytest
 
 import embedfleet as ef
 from embedfleet_schema.errors import BadArgument, BadFilter, UsageError
-from plugins.fleets import ask, drain, filled_database
+from plugins.fleets import ask, drain, filled_by
 
 TEXTS = {
     "valve": "The valve EX-4711 leaks. Close the valve, then call the desk.",
@@ -24,10 +24,7 @@ def make(fleet, worker):
     drain(worker(batch_tokens_cpu=8_192))
 
 
-@pytest.fixture(scope="module")
-def copied_database(stack, template_database):
-    with filled_database(stack, template_database, make) as name:
-        yield name
+copied_database = filled_by(make)
 
 
 @pytest.fixture

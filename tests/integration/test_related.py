@@ -7,7 +7,7 @@ import pytest
 import embedfleet as ef
 from embedfleet_schema.errors import EmbedfleetError
 from plugins.filled_collections import fill
-from plugins.fleets import ask, drain, filled_database
+from plugins.fleets import ask, drain, filled_by
 
 DIMENSIONS = 16
 
@@ -29,10 +29,7 @@ def make(fleet, worker):
     drain(worker(batch_tokens_cpu=8_192))
 
 
-@pytest.fixture(scope="module")
-def copied_database(stack, template_database):
-    with filled_database(stack, template_database, make) as name:
-        yield name
+copied_database = filled_by(make)
 
 
 @pytest.fixture

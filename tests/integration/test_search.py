@@ -6,7 +6,7 @@ import pytest
 
 import embedfleet as ef
 from embedfleet_schema.errors import BadFilter, BadVector
-from plugins.fleets import ask, drain, filled_database
+from plugins.fleets import ask, drain, filled_by
 
 
 def grouped(count):
@@ -19,10 +19,7 @@ def fill(fleet, worker):
     drain(worker(batch_tokens_cpu=8_192))
 
 
-@pytest.fixture(scope="module")
-def copied_database(stack, template_database):
-    with filled_database(stack, template_database, fill) as name:
-        yield name
+copied_database = filled_by(fill)
 
 
 @pytest.fixture

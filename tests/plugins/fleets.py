@@ -40,7 +40,7 @@ def template_database(stack: Endpoints) -> str:
 @pytest.fixture(scope="module")
 def copied_database(template_database: str) -> str:
     """The name of the database that each test gets a copy of: our tables without a row, or what a
-    module of tests fills once with `filled_database`.
+    module of tests fills once: `copied_database = filled_by(fill)`.
     """
     return template_database
 
@@ -75,6 +75,17 @@ def filled_database(
         with small_fleet(url, stack.redis_url) as fleet, workers_of(fleet) as worker:
             fill(fleet, worker)
         yield urlsplit(url).path.removeprefix("/")
+
+
+def filled_by(fill: Callable[[Fleet, WorkerMaker], None]) -> Callable[..., Iterator[str]]:
+    """`copied_database` of a module whose tests all begin with the rows that `fill` makes."""
+
+    @pytest.fixture(scope="module")
+    def copied_database(stack: Endpoints, template_database: str) -> Iterator[str]:
+        with filled_database(stack, template_database, fill) as name:
+            yield name
+
+    return copied_database
 
 
 @pytest.fixture
