@@ -5,8 +5,8 @@ from __future__ import annotations
 from embedfleet_producer.tokens import counter_for
 from embedfleet_schema.errors import ExtraMissing, ModelNotFound, UnreadableQuery
 from embedfleet_schema.types import CollectionInfo
-from embedfleet_schema.unreadable import UNREADABLE_SHARE, unread_share
-from embedfleet_schema.visible_text import has_text
+from embedfleet_schema.unreadable import UNREADABLE_SHARE, unread_reason, unread_share
+from embedfleet_schema.visible_text import NOTHING_VISIBLE, has_text
 
 SHOWN = 60
 
@@ -14,7 +14,7 @@ SHOWN = 60
 def check_visible(text: str) -> None:
     """Raise UnreadableQuery where nothing can be seen in a query."""
     if not has_text(text):
-        raise UnreadableQuery(query=text[:SHOWN], reason="it has no visible text")
+        raise UnreadableQuery(query=text[:SHOWN], reason=NOTHING_VISIBLE)
 
 
 def check_read(collection: CollectionInfo, text: str) -> None:
@@ -28,6 +28,4 @@ def check_read(collection: CollectionInfo, text: str) -> None:
         return
     (unread,) = counter.unread([text])
     if unread_share(text, reading.tokens, unread) >= UNREADABLE_SHARE:
-        model = collection.space.name
-        reason = f"{model} has no tokens for its words; use a model for its language or script"
-        raise UnreadableQuery(query=text[:SHOWN], reason=reason)
+        raise UnreadableQuery(query=text[:SHOWN], reason=unread_reason(collection.space.name))

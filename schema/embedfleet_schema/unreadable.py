@@ -14,6 +14,11 @@ UNREADABLE_SHARE = 0.9
 _UNIGRAM_UNKNOWN = re.compile(rb'"unk_id":(\d+)')
 
 
+def unread_reason(model: str) -> str:
+    """Why a question is refused whose words a model does not know."""
+    return f"{model} has no tokens for its words; use a model for its language or script"
+
+
 class Unread(NamedTuple):
     """A place that became one unknown token, and its length as the tokenizer sees it."""
 

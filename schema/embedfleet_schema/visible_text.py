@@ -17,6 +17,8 @@ _IGNORABLE = (
     *range(0xE0100, 0xE01F0),
 )
 _LAST_SPACE = 0x3000
+# Why a question is refused.
+NOTHING_VISIBLE = "it has no visible text"
 _BLANK = "".join(filter(str.isspace, map(chr, range(_LAST_SPACE + 1)))) + "".join(
     map(chr, _IGNORABLE)
 )

@@ -23,8 +23,8 @@ from embedfleet_schema.store.claims import PriceOf
 from embedfleet_schema.store.query_requests import QueryRequest
 from embedfleet_schema.store.usage import Spending
 from embedfleet_schema.types import Queue, Space
-from embedfleet_schema.unreadable import UNREADABLE_SHARE
-from embedfleet_schema.visible_text import has_text
+from embedfleet_schema.unreadable import UNREADABLE_SHARE, unread_reason
+from embedfleet_schema.visible_text import NOTHING_VISIBLE, has_text
 from embedfleet_workers.cooling import Cooling
 from embedfleet_workers.decisions import cooling_s
 from embedfleet_workers.embedders.checks import no_vectors
@@ -185,10 +185,9 @@ def _check_read(embedder: Embedder, texts: Sequence[str]) -> None:
     name = embedder.space.name
     for text in texts:
         if not has_text(text):
-            raise InputAtFault(reason="it has no visible text")
+            raise InputAtFault(reason=NOTHING_VISIBLE)
         if isinstance(embedder, KnowsItsWords) and embedder.unread_share(text) >= UNREADABLE_SHARE:
-            reason = f"{name} has no tokens for its words; use a model for its language or script"
-            raise InputAtFault(reason=reason)
+            raise InputAtFault(reason=unread_reason(name))
 
 
 def _embedded(embedder: Embedder, texts: Sequence[str], bills: list[Spent]) -> Vectors:

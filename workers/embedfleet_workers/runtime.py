@@ -8,6 +8,7 @@ import socket
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import version
 from uuid import uuid4
 
@@ -19,6 +20,7 @@ from embedfleet_schema.failpoints import Failpoints
 from embedfleet_schema.leadership import DISK_PROBE, Leadership
 from embedfleet_schema.settings import Settings
 from embedfleet_schema.store.batches import Batches
+from embedfleet_schema.store.claims import PriceOf
 from embedfleet_schema.store.workers import WorkerIdentity
 from embedfleet_schema.types import Queue, Space
 from embedfleet_workers.cooling import Cooling
@@ -84,6 +86,7 @@ class Runtime:
             lease_s=settings.lease_seconds,
             reason=lambda: str(DatabaseFull()) if disk.is_open else None,
         )
+        prices = partial(price_of, overrides=settings.prices)
         self._leaving = False
         self._cooling = Cooling(lambda queue: ring(queue, launch.slots))
         self._embedders = EmbedderCache(
@@ -104,14 +107,12 @@ class Runtime:
             failpoints=failpoints,
             disk=disk,
             cooling=self._cooling,
-            price_of=lambda name: price_of(name, settings.prices),
+            price_of=prices,
             newer_tables=newer_tables,
         )
-        self._queries = self._listener(settings, launch, worker)
+        self._queries = self._listener(launch, worker, prices)
 
-    def _listener(
-        self, settings: Settings, launch: Launch, worker: WorkerIdentity
-    ) -> QueryListener:
+    def _listener(self, launch: Launch, worker: WorkerIdentity, prices: PriceOf) -> QueryListener:
         """What embeds the texts of clients of SQL."""
         answers = QueryAnswers(
             self.db,
@@ -120,7 +121,7 @@ class Runtime:
             loaded=self._embedders.loaded,
             cooling=self._cooling,
             worker_id=worker.id,
-            price_of=lambda name: price_of(name, settings.prices),
+            price_of=prices,
         )
         return QueryListener(Ears(self.db, launch.queues), answers)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from multiprocessing import get_context
 from multiprocessing.synchronize import Barrier
@@ -75,23 +75,21 @@ def _prepare(start: Barrier) -> None:
 def _run(trial: Trial) -> float | None:
     (start,) = _start
     try:
-        embedder = LocalEmbedder(trial.space, trial.directory, "cpu", trial.threads, trial.wanted)
+        return _measured(trial, start)
     except BaseException:
         start.abort()
         raise
-    try:
-        wanted = (trial.wanted.engine, trial.wanted.precision)
-        if (embedder.engine, embedder.precision) != wanted:
+
+
+def _measured(trial: Trial, start: Barrier) -> float | None:
+    embedder = LocalEmbedder(trial.space, trial.directory, "cpu", trial.threads, trial.wanted)
+    with closing(embedder):
+        if (embedder.engine, embedder.precision) != (trial.wanted.engine, trial.wanted.precision):
             return None
         # A round in which engines prepare for the shapes.
         embedder.embed(trial.texts, "document")
         start.wait(LOADED_S)
         return _rate(embedder, trial.texts, trial.seconds)
-    except BaseException:
-        start.abort()
-        raise
-    finally:
-        embedder.close()
 
 
 def _rate(embedder: LocalEmbedder, texts: Sequence[str], seconds: float) -> float:
