@@ -36,6 +36,7 @@ from embedfleet_workers.decisions import (
 from embedfleet_workers.embedders.checks import no_vectors
 from embedfleet_workers.embedders.protocol import Embedder, EmbedsInParts, Vectors
 from embedfleet_workers.heartbeat import ActiveLease, Heartbeat
+from embedfleet_workers.lanes import LaneTurn, LaneTurns
 from embedfleet_workers.partial_answers import PartialAnswers
 from embedfleet_workers.reasons import describe, unquoted
 from embedfleet_workers.stop import Stop
@@ -104,6 +105,7 @@ class Pipeline:
         failpoints: Failpoints | None = None,
         disk: Breaker | None = None,
         cooling: Cooling | None = None,
+        lanes: LaneTurns | None = None,
         price_of: PriceOf = lambda _: None,
         newer_tables: Callable[[SchemaNewer], object] = lambda _: None,
     ) -> None:
@@ -115,6 +117,7 @@ class Pipeline:
         self._failpoints = failpoints or Failpoints()
         self._disk = disk or Breaker(DISK_FULL_S)
         self._cooling = cooling or Cooling()
+        self._lanes = lanes or LaneTurns()
         self._price_of = price_of
         self._newer_tables = newer_tables
         self._quick: set[int] = set()  # the collections whose last batch was
@@ -128,12 +131,14 @@ class Pipeline:
         """
         if not self._disk.admits():
             return Outcome.PAUSED
+        with self._lanes.turn(queue) as turn:
+            return self._take_turn(queue, turn)
+
+    def _take_turn(self, queue: Queue, turn: LaneTurn) -> Outcome:
         started = time.monotonic()
         try:
-            lease = self._batches.claim(
-                queue, excluding=self._cooling.spaces(), price_of=self._price_of
-            )
-        except BaseException as error:  # noqa: BLE001 - see above
+            lease = self._claim(queue, turn)
+        except BaseException as error:  # noqa: BLE001 - see run_one
             self._note(error)
             log.error("cannot claim from queue %s: %s", queue, describe(error))  # noqa: TRY400
             return Outcome.UNREACHABLE
@@ -146,6 +151,16 @@ class Pipeline:
             if len(active) > 1 and self._process_together(leases, queue, claim_s):
                 return Outcome.DONE
             return [self._process(each, queue, claim_s) for each in active][-1]
+
+    def _claim(self, queue: Queue, turn: LaneTurn) -> Lease | None:
+        for lanes, excluding in turn.tries(self._cooling.spaces):
+            lease = self._batches.claim(
+                queue, lanes=lanes, excluding=excluding, price_of=self._price_of
+            )
+            if lease is not None:
+                turn.took(lease.lane)
+                return lease
+        return None
 
     def _claim_more(self, lease: Lease, queue: Queue) -> list[Lease]:
         if lease.collection.id not in self._quick or lease.others or lease.errors:
@@ -259,7 +274,8 @@ class Pipeline:
         log.warning("batch %d: %s -> %s", lease.id, reason, type(decision).__name__)
         if (seconds := cooling_s(error)) > 0:
             # Before the batch is back in the queue, or another slot would take it at once.
-            self._cooling.cool(lease.collection.space_id, lease.collection.queue, seconds)
+            space_id, queue = lease.collection.space_id, lease.collection.queue
+            self._cooling.cool(space_id, queue, seconds, lease.lane)
         try:
             return self._retry_write(active, lambda: self._apply(lease, decision, reason))
         except LeaseLost:

@@ -29,6 +29,7 @@ from embedfleet_workers.decisions import DISK_FULL_S
 from embedfleet_workers.embedder_cache import EmbedderCache
 from embedfleet_workers.embedders.protocol import Embedder
 from embedfleet_workers.heartbeat import Heartbeat
+from embedfleet_workers.lanes import LaneTurns
 from embedfleet_workers.pipeline import BatchStats, Outcome, Pipeline
 from embedfleet_workers.query_answers import QueryAnswers
 from embedfleet_workers.query_listener import Ears, QueryListener
@@ -107,6 +108,7 @@ class Runtime:
             failpoints=failpoints,
             disk=disk,
             cooling=self._cooling,
+            lanes=LaneTurns(launch.slots),
             price_of=prices,
             newer_tables=newer_tables,
         )
