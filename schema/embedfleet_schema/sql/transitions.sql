@@ -172,14 +172,15 @@ FOR UPDATE OF b SKIP LOCKED
 LIMIT 1;
 
 -- name: next_of_job
--- The same: more batches of a job without a budget, of those that come next in the queue, with as many
--- texts as one may have. What was charged something, or was halved, is left to be taken by itself.
+-- The same: more batches of a job without a budget, of those that come next in the queue, up to as many
+-- texts as one may have. Those of others count, so that tenants take turns all the same. What was
+-- charged something, or was halved, is left to be taken by itself.
 SELECT b.id
 FROM embedfleet.batch AS b
 WHERE b.id = ANY (ARRAY(
         SELECT w.id
         FROM (
-            SELECT n.id, sum(n.chunks) OVER (
+            SELECT n.id, n.job_id, n.suspect, sum(n.chunks) OVER (
                     ORDER BY n.priority, n.start_tag, n.run_after, n.id
                 ) AS texts
             FROM (
@@ -191,9 +192,8 @@ WHERE b.id = ANY (ARRAY(
                 ORDER BY priority, start_tag, run_after, id
                 LIMIT 64
             ) AS n
-            WHERE n.job_id = %(job_id)s AND NOT n.suspect
         ) AS w
-        WHERE w.texts <= 2048
+        WHERE w.job_id = %(job_id)s AND NOT w.suspect AND w.texts <= 2048
     ))
     AND b.state = 'pending'
     AND EXISTS (

@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 from uuid import uuid4
 
 from embedfleet_schema.turns import Lane
@@ -26,15 +26,10 @@ from embedfleet_workers.rate_limits.stores.limit_store import (
 )
 from embedfleet_workers.stop import Stop
 
+# Who waits for a slot: since when, or as if, and what ends the wait.
+Waiter = tuple[float, asyncio.Future[None]]
 # A slot that was handed over is kept so long for who wakes up for it.
 TAKE_UP_S = 5.0
-
-
-class _Waiter(NamedTuple):
-    """Who waits for a slot, and since when."""
-
-    came_at: float
-    free: asyncio.Future[None]
 
 
 class MemoryStore:
@@ -49,7 +44,7 @@ class MemoryStore:
         self._states: dict[LimitKey, Gcra] = {}
         # The semaphore of each key: who has a slot and until when, and who waits for one.
         self._holders: defaultdict[LimitKey, dict[str, float]] = defaultdict(dict)
-        self._queues: defaultdict[LimitKey, dict[str, _Waiter]] = defaultdict(dict)
+        self._queues: defaultdict[LimitKey, dict[str, Waiter]] = defaultdict(dict)
 
     async def reserve(
         self,
@@ -150,7 +145,7 @@ class MemoryStore:
             holders[holder] = expires
             return True
         free: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        queue[holder] = _Waiter(self._clock() - head_start_s(lane), free)
+        queue[holder] = self._clock() - head_start_s(lane), free
         try:
             async with asyncio.timeout(wait_s):
                 await free
@@ -229,7 +224,7 @@ class MemoryStore:
         self._holders.clear()
         queues = list(self._queues.values())
         self._queues.clear()
-        for waiting in (each.free for queue in queues for each in queue.values()):
+        for waiting in (free for queue in queues for _, free in queue.values()):
             if not waiting.done():
                 waiting.set_exception(StoreAway("the state was forgotten"))
 
@@ -249,8 +244,8 @@ class MemoryStore:
         for gone in [holder for holder, until in holders.items() if until <= now]:
             del holders[gone]
         while queue and len(holders) < slots:
-            holder = min(queue, key=lambda each: queue[each].came_at)
-            free = queue.pop(holder).free
+            holder = min(queue, key=lambda each: queue[each][0])
+            _, free = queue.pop(holder)
             if not free.done():
                 # Its lease begins when it wakes; until then the slot is only kept.
                 holders[holder] = now + TAKE_UP_S
