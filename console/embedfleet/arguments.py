@@ -11,13 +11,14 @@ from decimal import Decimal
 from numbers import Real
 from operator import index
 from types import NoneType
-from typing import NoReturn
+from typing import NoReturn, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from embedfleet_schema.errors import BadArgument, BadFilter, BadVector, WrongType
 from embedfleet_schema.json_values import json_value
+from embedfleet_schema.turns import DEFAULT_TENANT, LANES, LONGEST_TENANT, Lane, Turn
 from embedfleet_schema.types import LARGEST_INT, Chunking
 from embedfleet_schema.unicode_forms import is_unicode
 
@@ -100,6 +101,22 @@ def words(call: str, **values: str | None) -> None:
     for name, value in values.items():
         if value is not None:
             text(call, name, value)
+
+
+def turn(call: str, lane: object, tenant: object) -> Turn:
+    """The lane of a job, or None, and its tenant, or None."""
+    if lane is not None:
+        choice(call, "lane", lane, LANES)
+    name = DEFAULT_TENANT if tenant is None else tenant_name(call, "tenant", tenant)
+    return Turn(cast("Lane | None", lane), name)
+
+
+def tenant_name(call: str, name: str, value: object) -> str:
+    """A string that names a tenant: it is shown in one line."""
+    found = text(call, name, value)
+    if not 0 < len(found.strip()) <= len(found) <= LONGEST_TENANT or not found.isprintable():
+        _bad(call, name, f"1 to {LONGEST_TENANT} printable characters", value)
+    return found
 
 
 def texts(call: str, name: str, values: object, example: str) -> list[str]:

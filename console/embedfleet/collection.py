@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import threading
-import warnings
 from collections.abc import AsyncIterable, Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -23,6 +22,7 @@ from embedfleet_producer.plan import Target
 from embedfleet_producer.ready_made import ChunkFunction
 from embedfleet_schema.store import related
 from embedfleet_schema.store.search import search, statement
+from embedfleet_schema.turns import Lane, Turn
 from embedfleet_schema.types import (
     MOST_PROCESSES,
     Delivery,
@@ -53,7 +53,8 @@ class Collection(Exchange, Quality):
         replace: bool = False,
         processes: int = 1,
         on_window: Callable[[Enqueued], None] | None = None,
-        lane: str | None = None,
+        lane: Lane | None = None,
+        tenant: str | None = None,
     ) -> Job:
         """Store documents, and queue what must be embedded; a stream of any length.
 
@@ -78,7 +79,8 @@ class Collection(Exchange, Quality):
             processes: with 2 or more, so many other processes cut. The result is the same.
                 They must be able to import `chunk`.
             on_window: called after each committed window with the counts so far.
-            lane: deprecated; lane="batch" is provider_batches=True.
+            lane: `interactive` goes before `bulk`. Default: a small job is interactive.
+            tenant: whose share of the workers the job uses.
 
         Raises:
             BadBudget, PriceUnknown: the budget cannot be kept; nothing was stored.
@@ -91,7 +93,8 @@ class Collection(Exchange, Quality):
             documents,
             chunk=chunk,
             budget_usd=budget_usd,
-            delivery=_delivery(provider_batches, lane),
+            delivery=_delivery(provider_batches),
+            turn=arguments.turn("enqueue", lane, tenant),
             replace=replace,
             processes=processes,
             on_window=on_window,
@@ -106,7 +109,8 @@ class Collection(Exchange, Quality):
         provider_batches: bool = False,
         replace: bool = False,
         processes: int = 1,
-        lane: str | None = None,
+        lane: Lane | None = None,
+        tenant: str | None = None,
     ) -> Job:
         """`enqueue` without blocking the event loop; also takes asynchronous iterables.
 
@@ -114,7 +118,8 @@ class Collection(Exchange, Quality):
         is committed stays, in a job that is `interrupted`.
         """
         stopping = threading.Event()
-        delivery = _delivery(provider_batches, lane)
+        delivery = _delivery(provider_batches)
+        turn = arguments.turn("enqueue", lane, tenant)
 
         def run(stream: Iterable[Document | Rejection]) -> Job:
             return self._enqueue(
@@ -122,6 +127,7 @@ class Collection(Exchange, Quality):
                 chunk=chunk,
                 budget_usd=budget_usd,
                 delivery=delivery,
+                turn=turn,
                 replace=replace,
                 processes=processes,
                 stopping=stopping,
@@ -302,6 +308,7 @@ class Collection(Exchange, Quality):
         chunk: ChunkFunction | None,
         budget_usd: float | None,
         delivery: Delivery,
+        turn: Turn,
         replace: bool,
         processes: int,
         on_window: Callable[[Enqueued], None] | None = None,
@@ -322,6 +329,7 @@ class Collection(Exchange, Quality):
             documents,
             budget_usd=budget_usd,
             delivery=delivery,
+            turn=turn,
             on_window=on_window,
             stopping=stopping,
         )
@@ -334,14 +342,6 @@ class Collection(Exchange, Quality):
         return arguments.vector(self.info.space.name, query)
 
 
-def _delivery(provider_batches: bool, lane: str | None) -> Delivery:
-    """How texts are embedded, by the argument for it or by the former one."""
+def _delivery(provider_batches: bool) -> Delivery:
     arguments.flag("enqueue", "provider_batches", provider_batches)
-    if lane is not None:
-        arguments.choice("enqueue", "lane", lane, ("live", "batch"))
-        warnings.warn(
-            'enqueue(lane=...) is deprecated: lane="batch" is provider_batches=True',
-            DeprecationWarning,
-            stacklevel=4,  # the wrapper of `edge` stands in between
-        )
-    return "provider_batch" if provider_batches or lane == "batch" else "direct"
+    return "provider_batch" if provider_batches else "direct"

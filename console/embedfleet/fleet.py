@@ -16,6 +16,7 @@ from embedfleet.job import Job
 from embedfleet.limits import Limits
 from embedfleet.planning import Plan, compared, existing, is_of, make_plans
 from embedfleet.provider_stops import clear_provider_stop
+from embedfleet.tenants import Tenants
 from embedfleet_producer.chunking import settled
 from embedfleet_producer.plan import Counted, Target
 from embedfleet_producer.ready_made import ChunkFunction
@@ -265,6 +266,11 @@ class Fleet(Connections):
     def limits(self) -> Limits:
         """The rate limits of providers: set them, and see how they are kept."""
         return Limits(self.db, self.settings.redis)
+
+    @property
+    def tenants(self) -> Tenants:
+        """Who shares the workers: set weights, and see who waits."""
+        return Tenants(self.db)
 
     def workers(self) -> list[WorkerInfo]:
         """Worker processes that have not ended; `is_alive` says whether they send heartbeats."""

@@ -29,6 +29,7 @@ from embedfleet_schema.store.documents import DocumentInfo, Selection
 from embedfleet_schema.store.drop import drop
 from embedfleet_schema.store.explain import explain
 from embedfleet_schema.store.failures import FailureInfo
+from embedfleet_schema.turns import Lane
 from embedfleet_schema.types import LARGEST_ID
 
 
@@ -97,21 +98,34 @@ class Maintenance(Indexing):
         self._check_there()
         return documents.clear_rejections(self._connections.db, self.info)
 
-    def audit(self, *, repair: bool = False, budget_usd: float | None = None) -> Audit:
+    def audit(
+        self,
+        *,
+        repair: bool = False,
+        budget_usd: float | None = None,
+        lane: Lane | None = None,
+        tenant: str | None = None,
+    ) -> Audit:
         """Compare what is stored with what should be; with `repair`, queue what is missing.
 
         The result says what was found. `job_id` is the job of the repair. It is paused before it
-        costs more than `budget_usd`.
+        costs more than `budget_usd`. It is bulk, unless you name another `lane`, and uses the
+        share of `tenant`.
 
         Raises:
             BadBudget, PriceUnknown: the budget cannot be kept; nothing was queued.
         """
         self._check("audit", budget_usd)
+        turn = arguments.turn("audit", lane, tenant)
         found = audit.audit(self._connections.db, self.info)
         if not repair:
             return found
         job_id = audit.repair(
-            self._connections.db, self.info, batch_tokens=self._batch_tokens, budget_usd=budget_usd
+            self._connections.db,
+            self.info,
+            batch_tokens=self._batch_tokens,
+            budget_usd=budget_usd,
+            turn=turn,
         )
         if job_id is not None:
             self._connections.doorbell.ring(self.info.queue)
@@ -136,16 +150,25 @@ class Maintenance(Indexing):
         said = learnt(self._connections.db, redis, space.provider, space.model)
         return replace(found, limit=" ".join(said) or None)
 
-    def retry(self, *, job_id: int | None = None, budget_usd: float | None = None) -> Job | None:
+    def retry(
+        self,
+        *,
+        job_id: int | None = None,
+        budget_usd: float | None = None,
+        lane: Lane | None = None,
+        tenant: str | None = None,
+    ) -> Job | None:
         """Retry failed chunks, of one job or all; None if there is none, or all are queued.
 
         A failure stays in the list until its chunk has a vector or fails again. The new job is
-        paused before it costs more than `budget_usd`.
+        paused before it costs more than `budget_usd`. It is bulk, unless you name another `lane`,
+        and uses the share of `tenant`.
 
         Raises:
             BadBudget, PriceUnknown: the budget cannot be kept; nothing was queued.
         """
         self._check("retry", budget_usd)
+        turn = arguments.turn("retry", lane, tenant)
         _check_job("retry", job_id)
         self._check_there()
         new = requeue.retry_failures(
@@ -154,6 +177,7 @@ class Maintenance(Indexing):
             batch_tokens=self._batch_tokens,
             job_id=job_id,
             budget_usd=budget_usd,
+            turn=turn,
         )
         if new is None:
             return None

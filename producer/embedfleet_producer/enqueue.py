@@ -30,6 +30,7 @@ from embedfleet_schema.failpoints import Failpoints
 from embedfleet_schema.settings import Settings
 from embedfleet_schema.store import documents, ingest, reuse
 from embedfleet_schema.store.jobs import Tally
+from embedfleet_schema.turns import ANY_TURN, Turn
 from embedfleet_schema.types import CollectionInfo, Delivery, Document, Rejection
 
 
@@ -123,6 +124,7 @@ class Producer:
         *,
         budget_usd: float | None = None,
         delivery: Delivery = "direct",
+        turn: Turn = ANY_TURN,
         on_window: OnWindow | None = None,
         stopping: threading.Event | None = None,
     ) -> Enqueued:
@@ -146,7 +148,12 @@ class Producer:
             closing(Source(stream, stopping)) as source,
             self._pool or nullcontext(),
             Loading(
-                self._db, self._collection, self._settings, budget_usd=budget_usd, delivery=delivery
+                self._db,
+                self._collection,
+                self._settings,
+                budget_usd=budget_usd,
+                delivery=delivery,
+                turn=turn,
             ) as job_id,
         ):
             done = Enqueued(job_id)
@@ -231,7 +238,12 @@ class Producer:
             hashes = {chunk.hash for chunk in incoming.chunks}
             elsewhere = self._elsewhere.count(hashes - incoming.vectors.keys())
             merged = ingest.merge(
-                self._db, self._collection, job_id, incoming, batch_tokens=batch_tokens
+                self._db,
+                self._collection,
+                job_id,
+                incoming,
+                batch_tokens=batch_tokens,
+                interactive_tokens=self._settings.interactive_tokens,
             )
             return wanted, merged, elsewhere
 

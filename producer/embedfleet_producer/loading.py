@@ -13,6 +13,7 @@ from embedfleet_schema.database import Database
 from embedfleet_schema.errors import EmbedfleetError
 from embedfleet_schema.settings import Settings
 from embedfleet_schema.store import jobs
+from embedfleet_schema.turns import Turn
 from embedfleet_schema.types import CollectionInfo, Delivery
 
 log = logging.getLogger(__name__)
@@ -34,6 +35,7 @@ class Loading:
         *,
         budget_usd: float | None,
         delivery: Delivery,
+        turn: Turn,
     ) -> None:
         self._db = db
         self._lease_s = settings.lease_seconds
@@ -47,6 +49,7 @@ class Loading:
                 "enqueue",
                 budget_usd=budget_usd,
                 delivery=delivery,
+                turn=turn,
                 loading_seconds=self._lease_s,
             )
 

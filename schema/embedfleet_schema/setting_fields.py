@@ -110,6 +110,12 @@ class SettingFields(BaseSettings):
     batch_tokens_api: int = Field(
         default=65_536, ge=64, description="Most tokens of one batch on the api queue."
     )
+    interactive_tokens: int = Field(
+        default=16_384,
+        ge=0,
+        description="A job that wants more tokens than this embedded goes to the bulk lane, unless "
+        "it names a lane itself. 0: all do.",
+    )
     window_documents: int = Field(
         default=1_000, ge=1, description="Most documents of one enqueue transaction."
     )

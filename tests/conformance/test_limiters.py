@@ -13,6 +13,7 @@ import redis
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from embedfleet_schema.turns import Lane
 from embedfleet_workers.rate_limits.quota import LimitKey, Reading
 from embedfleet_workers.rate_limits.stores.limit_store import (
     ClockState,
@@ -652,6 +653,31 @@ def test_slots_are_given_in_the_order_of_asking(tested: Tested):
             await waiting[number]
         assert ["a", "b", "c", "d", "e"] == order
         assert 2 == (await bench.store.snapshot(KEY)).in_flight
+
+    tested(test)
+
+
+def test_a_slot_goes_to_who_is_interactive_before_bulk_that_came_first(tested: Tested):
+    async def test(bench: Bench) -> None:
+        order: list[str] = []
+
+        async def ask(name: str, lane: Lane) -> None:
+            took = await bench.store.acquire(
+                KEY, name, slots=1, lease_s=60.0, wait_s=20.0, lane=lane
+            )
+            assert took
+            order.append(name)
+
+        assert await bench.store.acquire(KEY, "held", slots=1, lease_s=60.0, wait_s=1.0)
+        bulk = asyncio.create_task(ask("bulk", "bulk"))
+        await settled(bench, 1, 1)
+        quick = asyncio.create_task(ask("quick", "interactive"))
+        await settled(bench, 1, 2)
+        await bench.store.release(KEY, "held", slots=1)
+        await quick
+        await bench.store.release(KEY, "quick", slots=1)
+        await bulk
+        assert ["quick", "bulk"] == order
 
     tested(test)
 

@@ -2,7 +2,13 @@
 
 from itertools import product
 
-from embedfleet_schema.store import jobs, provider_batch_answers, provider_batches, spaces
+from embedfleet_schema.store import (
+    jobs,
+    provider_batch_answers,
+    provider_batches,
+    requeue,
+    spaces,
+)
 from embedfleet_schema.store.provider_batch_answers import Failed
 from plugins.batch_steps import DECLARED, watched
 from plugins.fleets import ask, batches_of
@@ -37,7 +43,7 @@ def enqueue_for_cancelled(fleet, docs):
     with fleet.db.transaction() as conn:
         job_id = jobs.create(conn, docs.info, "enqueue")
         conn.execute("UPDATE embedfleet.job SET cancelled_at = now() WHERE id = %s", [job_id])
-        jobs.put_batches(conn, docs.info, job_id, [(1, 5)], batch_tokens=64)
+        requeue.put_batches(conn, docs.info, job_id, [(1, 5)], batch_tokens=64)
 
 
 def refuse_one_in_a_file(fleet, docs):

@@ -21,6 +21,8 @@ VALUES = {
     "lease_seconds": 60,
     "skipped": [],
     "provider_batch_id": None,
+    "first": -1,
+    "last": 0,
 }
 # The two ways to claim, and the index that each goes by.
 INDEXES = {"best": "ix_batch_claim", "best_excluding": "ix_batch_claim_excluding"}

@@ -84,10 +84,10 @@ def test_the_ledger_has_what_each_answer_says_that_it_cost(fleet, docs):
 
 def test_an_answer_of_no_use_is_in_the_ledger_and_nowhere_else(fleet, docs):
     class Wasteful(PartsEmbedder):
-        def parts(self, texts, kind, wanted=lambda: True):
+        def parts(self, texts, kind, wanted=lambda: True, *more):
             nothing = np.empty((0, docs.info.space.dimensions), dtype=np.float32)
             yield Part([], nothing, Spent(1, 70))
-            yield from super().parts(texts, kind, wanted)
+            yield from super().parts(texts, kind, wanted, *more)
 
     pipeline, _ = pipeline_around(fleet, Wasteful(docs.info.space, 5), price=0.02)
     assert ["done"] == finish(fleet, pipeline)
@@ -183,8 +183,8 @@ def test_an_answer_that_is_not_usable_spoils_no_other_and_is_paid_for(fleet, doc
 @pytest.mark.parametrize("rows", [[0, 0], [7], [-1]])
 def test_an_answer_to_texts_that_were_not_asked_for_is_refused(fleet, docs, rows):
     class Confused(PartsEmbedder):
-        def parts(self, texts, kind, wanted=lambda: True):
-            for part in super().parts(texts, kind, wanted):
+        def parts(self, texts, kind, wanted=lambda: True, *more):
+            for part in super().parts(texts, kind, wanted, *more):
                 yield type(part)(rows, part.vectors[: len(rows)], part.spent)
 
     pipeline, _ = pipeline_around(fleet, Confused(docs.info.space, 5))
@@ -194,8 +194,8 @@ def test_an_answer_to_texts_that_were_not_asked_for_is_refused(fleet, docs, rows
 
 def test_texts_without_an_answer_are_missed(fleet, docs):
     class Forgetful(PartsEmbedder):
-        def parts(self, texts, kind, wanted=lambda: True):
-            yield next(super().parts(texts, kind, wanted))
+        def parts(self, texts, kind, wanted=lambda: True, *more):
+            yield next(super().parts(texts, kind, wanted, *more))
 
     pipeline, _ = pipeline_around(fleet, Forgetful(docs.info.space, 2))
     assert "retry" == pipeline.run_one("cpu")

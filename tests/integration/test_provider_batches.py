@@ -8,7 +8,6 @@ import embedfleet as ef
 from embedfleet.fleet import Fleet
 from embedfleet_schema.catalogue.provider_batch_prices import check_delivery
 from embedfleet_schema.errors import (
-    BadArgument,
     FailpointHit,
     ProviderBatchesUnsupported,
     WrongType,
@@ -613,24 +612,6 @@ def test_the_command_refuses_provider_batches_where_there_are_none(command, tmp_
     assert "Enqueue without --provider-batches" in answer.err
 
 
-def test_the_former_option_still_works_and_names_the_new_one(command, tmp_path):
-    (tmp_path / "a.txt").write_text("some words")
-    enqueue = ("enqueue", "docs", tmp_path, "--model", "fake/8")
-    answer = command(*enqueue, "--lane", "batch")
-    assert 2 == answer.code
-    assert "--lane batch is --provider-batches" in answer.err
-    assert "Enqueue without --provider-batches" in answer.err
-    assert 0 == command(*enqueue, "--lane", "live").code
-    assert "--lane" not in command("enqueue", "--help").out
-
-
-def test_the_former_argument_still_works_and_names_the_new_one(batch_fleet: ProviderBatchFleet):
-    documents = [ef.Document(name, text_of(name)) for name in names(5)]
-    with pytest.warns(DeprecationWarning, match="provider_batches=True") as warned:
-        batch_fleet.docs.enqueue(documents, lane="batch")
-    assert [__file__] == [each.filename for each in warned]
-    assert {("pending", "provider_batch")} == set(batch_fleet.states())
-    with pytest.raises(BadArgument, match="one of live, batch"):
-        batch_fleet.docs.enqueue(documents, lane="slow")
+def test_provider_batches_is_true_or_false(batch_fleet: ProviderBatchFleet):
     with pytest.raises(WrongType, match="True or False"):
-        batch_fleet.docs.enqueue(documents, provider_batches="no")
+        batch_fleet.docs.enqueue([ef.Document("a", "words")], provider_batches="no")

@@ -22,7 +22,7 @@ MOST_FILES = 20
 # From `FanOut.run` to the call of the script.
 MOST_FRAMES = 8
 MOST_FRAMES_TO_PROVIDER = 5
-MOST_CLASSES = 20
+MOST_CLASSES = 23
 RATE_LIMITS = ROOT / "workers" / "embedfleet_workers" / "rate_limits"
 
 

@@ -28,6 +28,7 @@ from embedfleet_schema.store import (
     provider_batches,
     query_cache,
     query_requests,
+    shares,
     space_checks,
     usage,
     workers,
@@ -173,6 +174,12 @@ def set_limits(scene: Scene) -> None:
     limits.join_group(scene.fleet.db, "fake", "16", "all")
     assert "all" == limits.leave_group(scene.fleet.db, "fake", "16")
     assert 1 == limits.clear_limits(scene.fleet.db, "fake", "16")
+
+
+def set_weights(scene: Scene) -> None:
+    shares.set_weight(scene.fleet.db, "acme", 2.0)
+    shares.set_weight(scene.fleet.db, "acme", 3.0)
+    assert shares.clear_weight(scene.fleet.db, "acme")
 
 
 def read_limits(scene: Scene) -> None:
@@ -360,6 +367,7 @@ OPERATIONS: dict[str, Callable[[Scene], object]] = {
     "pause, resume and cancel a job": steer,
     "resume a model that was paused": resume,
     "set and clear rate limits": set_limits,
+    "set and clear weights of tenants": set_weights,
     "read rate limits": read_limits,
     "read what was spent": lambda scene: usage.by_day(scene.fleet.db),
     "list failures and explain a document": explain,

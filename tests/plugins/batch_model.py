@@ -321,8 +321,8 @@ class Model:
         return dict(held)
 
     def _align(self) -> None:
-        """Waiting batches go where their jobs stand. They keep their places; what goes on waits for
-        nothing else.
+        """Waiting batches go where their jobs stand. What goes on stands behind the others, and
+        waits for nothing else.
         """
         ready = next(self.clock)
         for number, batch in self.batches.items():
@@ -330,7 +330,7 @@ class Model:
                 continue
             before, state = batch.state, self._destination(number)
             batch.stand(state)
-            if (before, state, batch.ready) == ("held", "pending", LATER):
+            if (before, state) == ("held", "pending"):
                 batch.ready = ready
 
     def _destination(self, number: int) -> str:

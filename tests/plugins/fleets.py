@@ -16,7 +16,7 @@ from embedfleet.stack import Endpoints
 from embedfleet_schema.migrate import migrate
 from embedfleet_schema.settings import load_settings
 from embedfleet_schema.statements import composed
-from embedfleet_schema.store import jobs
+from embedfleet_schema.store import jobs, requeue
 from embedfleet_schema.store.batches import Batches
 from embedfleet_schema.types import Document
 from embedfleet_workers.runtime import Launch, Runtime
@@ -151,7 +151,7 @@ def queue_again(fleet: Fleet, collection: Collection, *contents: str) -> int:
     with fleet.db.transaction() as conn:
         job_id = jobs.create(conn, info, "retry")
         wanted = conn.execute(composed(texts, info), (list(contents), not contents)).fetchall()
-        jobs.put_batches(conn, info, job_id, wanted, batch_tokens=64)
+        requeue.put_batches(conn, info, job_id, wanted, batch_tokens=64)
         jobs.loaded(conn, job_id)
     return job_id
 

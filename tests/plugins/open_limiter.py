@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from embedfleet_schema.turns import Lane
 from embedfleet_workers.rate_limits.quota import Amounts, LimitKey, Reading
 from embedfleet_workers.stop import Stop
 
@@ -15,6 +16,7 @@ class Told:
 
     costs: Amounts
     max_wait_s: float
+    lane: Lane = "bulk"
     end: str = ""
     actual: Amounts | None = None
     reading: Reading | None = None
@@ -61,8 +63,10 @@ class OpenLimiter:
     async def look(self) -> None:
         """There are no others."""
 
-    async def admit(self, costs: Amounts, *, max_wait_s: float) -> OpenAdmission:
-        told = Told(dict(costs), max_wait_s)
+    async def admit(
+        self, costs: Amounts, *, max_wait_s: float, lane: Lane = "bulk"
+    ) -> OpenAdmission:
+        told = Told(dict(costs), max_wait_s, lane)
         self.told.append(told)
         if self.before is not None:
             await self.before(told)

@@ -9,6 +9,7 @@ from embedfleet.fleet import Fleet
 from embedfleet_schema.failpoints import Failpoints
 from embedfleet_schema.store.batches import Batches
 from embedfleet_schema.store.workers import WorkerIdentity
+from embedfleet_schema.turns import Lane
 from embedfleet_schema.types import Kind, Space
 from embedfleet_workers.allowance import UNLIMITED, Allowance
 from embedfleet_workers.cooling import Cooling
@@ -17,7 +18,8 @@ from embedfleet_workers.embedders.fake import fake_vectors
 from embedfleet_workers.embedders.protocol import Embedder, Part, Rows, Spent, Vectors
 from embedfleet_workers.embedding_errors import BadAnswer
 from embedfleet_workers.heartbeat import Heartbeat
-from embedfleet_workers.pipeline import BatchStats, Pipeline
+from embedfleet_workers.outcomes import BatchStats
+from embedfleet_workers.pipeline import Pipeline
 
 LEASE_S = 60.0
 # What it answers is checked, as every embedder checks what it gives out.
@@ -66,6 +68,7 @@ class PartsEmbedder(ScriptedEmbedder):
     ) -> None:
         super().__init__(space, answer)
         self.sent: list[str] = []
+        self.lanes: list[Lane] = []
         self.closed = 0
         self._size = size
         self._before = before
@@ -77,7 +80,9 @@ class PartsEmbedder(ScriptedEmbedder):
         kind: Kind,
         wanted: Callable[[], bool] = lambda: True,
         allowance: Allowance = UNLIMITED,
+        lane: Lane = "interactive",
     ) -> Iterator[Part]:
+        self.lanes.append(lane)
         rows = list(reversed(range(len(texts))))
         wrong: BadAnswer | None = None
         try:

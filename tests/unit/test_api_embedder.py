@@ -107,6 +107,18 @@ def test_what_was_spent_is_what_the_provider_says(make, server, limiter):
     assert {"requests": 1, "tokens": 36} == limiter.told[0].actual
 
 
+@pytest.mark.parametrize("lane", ["interactive", "bulk"])
+def test_requests_wait_in_the_lane_of_their_batch(make, limiter, lane):
+    for _ in make(most_inputs=4).parts(TEXTS, "document", lane=lane):
+        pass
+    assert {lane} == {told.lane for told in limiter.told}
+
+
+def test_the_text_of_a_query_is_interactive(make, limiter):
+    make().embed(["where is it?"], "query")
+    assert ["interactive"] == [told.lane for told in limiter.told]
+
+
 def test_requests_stay_within_what_the_limiter_thinks_is_a_good_size(make, server, limiter):
     limiter.most_tokens = 13  # a text has 4
     collect(make())

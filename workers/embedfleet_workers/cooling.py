@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable
 
+from embedfleet_schema.turns import Lane
 from embedfleet_schema.types import Queue
 
 log = logging.getLogger(__name__)
@@ -33,24 +34,32 @@ class Cooling:
     def __init__(self, ring: Ring = lambda _: None) -> None:
         self._ring = ring
         self._changed = threading.Condition()
-        self._until: dict[tuple[int, Queue], float] = {}
+        self._until: dict[tuple[int, Queue, Lane], float] = {}
         self._thread: threading.Thread | None = None
         self._stopped = False
 
-    def cool(self, space_id: int, queue: Queue, seconds: float) -> None:
-        """Leave a space alone from now on; of two waits the longer one holds."""
+    def cool(self, space_id: int, queue: Queue, seconds: float, lane: Lane = "interactive") -> None:
+        """Leave a space alone from now on; of two waits the longer one holds. What a bulk batch
+        met with keeps no interactive one waiting: it may be that only bulk waits for a limit.
+        """
         until = time.monotonic() + min(seconds, LONGEST_S)
         with self._changed:
-            key = space_id, queue
+            key = space_id, queue, lane
             self._until[key] = max(until, self._until.get(key, until))
             self._start()
             self._changed.notify()
 
-    def spaces(self) -> list[int]:
-        """The ids of the spaces to be left alone now."""
+    def spaces(self, lane: Lane = "interactive") -> list[int]:
+        """The ids of the spaces to be left alone now by batches of a lane."""
         now = time.monotonic()
         with self._changed:
-            return sorted({space_id for (space_id, _), end in self._until.items() if end > now})
+            return sorted(
+                {
+                    space_id
+                    for (space_id, _, cooled), end in self._until.items()
+                    if end > now and cooled in ("interactive", lane)
+                }
+            )
 
     def stop(self) -> None:
         """End the thread; nothing rings any more."""
@@ -95,4 +104,4 @@ class Cooling:
         over = [key for key, end in self._until.items() if end <= now]
         for key in over:
             del self._until[key]
-        return {queue for _, queue in over}
+        return {queue for _, queue, _ in over}

@@ -17,8 +17,9 @@ Pool = Literal["prefork", "threads", "solo"]
 
 # A GPU is kept busy by three: one fetches and tokenizes, one computes, one writes.
 CUDA_SLOTS = 3
-# Calls of an API wait on the network; each slot holds one batch in memory.
-API_SLOTS = 16
+# Calls of an API wait on the network; each slot holds one batch in memory. One of them takes
+# interactive batches alone.
+API_SLOTS = 17
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from embedfleet_schema.failpoints import Failpoints
 from embedfleet_schema.store.batches import Batches, Lease
 from embedfleet_schema.store.claims import PriceOf
 from embedfleet_schema.store.usage import Spending, spending
-from embedfleet_workers.allowance import Allowance
+from embedfleet_workers.allowance import UNLIMITED, Allowance
 from embedfleet_workers.embedders.protocol import EmbedsInParts, Part
 from embedfleet_workers.embedding_errors import BadAnswer, JobPausedOrCancelled
 from embedfleet_workers.heartbeat import ActiveLease
@@ -119,9 +119,8 @@ class PartialAnswers:
 
 def _parts(lease: Lease, embedder: EmbedsInParts, wanted: Callable[[], bool]) -> Iterator[Part]:
     """The answers; of a job with a budget, within what is reserved for the lease."""
-    if lease.bounds is None:
-        return embedder.parts(lease.texts, "document", wanted)
-    return embedder.parts(lease.texts, "document", wanted, Allowance(lease.bounds))
+    allowance = UNLIMITED if lease.bounds is None else Allowance(lease.bounds)
+    return embedder.parts(lease.texts, "document", wanted, allowance, lease.lane)
 
 
 def _answers_some(part: Part, left: set[int]) -> bool:

@@ -7,6 +7,7 @@ import os
 import socket
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
@@ -23,13 +24,16 @@ from embedfleet_schema.store.batches import Batches
 from embedfleet_schema.store.claims import PriceOf
 from embedfleet_schema.store.workers import WorkerIdentity
 from embedfleet_schema.types import Queue, Space
+from embedfleet_workers.behind import Behind
 from embedfleet_workers.cooling import Cooling
 from embedfleet_workers.cores import cores
 from embedfleet_workers.decisions import DISK_FULL_S
 from embedfleet_workers.embedder_cache import EmbedderCache
 from embedfleet_workers.embedders.protocol import Embedder
 from embedfleet_workers.heartbeat import Heartbeat
-from embedfleet_workers.pipeline import BatchStats, Outcome, Pipeline
+from embedfleet_workers.lanes import LaneTurns
+from embedfleet_workers.outcomes import BatchStats, Outcome
+from embedfleet_workers.pipeline import Pipeline
 from embedfleet_workers.query_answers import QueryAnswers
 from embedfleet_workers.query_listener import Ears, QueryListener
 
@@ -67,7 +71,7 @@ class Runtime:
         self.db = Database(
             settings.database,
             direct_url=settings.direct_database,
-            max_connections=launch.slots + 3,
+            max_connections=2 * launch.slots + 3,
             lock_wait_s=settings.lock_wait_seconds,
         )
         worker = _identity(settings, launch)
@@ -98,6 +102,7 @@ class Runtime:
             most=MODELS_KEPT,
             tell=self._heartbeat.runs_on,
         )
+        self._commits = ThreadPoolExecutor(launch.slots, "embedfleet-commit")
         self._pipeline = Pipeline(
             batches,
             self._embedder_for,
@@ -107,6 +112,7 @@ class Runtime:
             failpoints=failpoints,
             disk=disk,
             cooling=self._cooling,
+            lanes=LaneTurns(launch.slots),
             price_of=prices,
             newer_tables=newer_tables,
         )
@@ -135,10 +141,12 @@ class Runtime:
     def answer(self, queue: Queue) -> Outcome:
         """Answer a ring: take batches through for a while, one at least; what the last came to."""
         until = time.monotonic() + STRETCH_S
-        while (outcome := self.run_one(queue)) is Outcome.DONE:
-            if self._leaving or time.monotonic() >= until:
-                break
-        return outcome
+        with Behind(self._commits) as behind:
+            while (outcome := self._pipeline.run_one(queue, behind)) is Outcome.DONE:
+                is_over = self._leaving or time.monotonic() >= until
+                if is_over or behind.outcome is not Outcome.DONE:
+                    break
+        return outcome if behind.outcome is Outcome.DONE else behind.outcome
 
     def leave(self) -> None:
         """Begin no batch but those that are rung for: the process is told to stop."""
@@ -146,6 +154,7 @@ class Runtime:
 
     def stop(self) -> None:
         self._queries.stop()
+        self._commits.shutdown()
         self._cooling.stop()
         self._heartbeat.stop()
         self._embedders.close(models=False)

@@ -104,6 +104,7 @@ class Sweeper(threading.Thread):
             query_cache.forget(self._db)
             retention.remove_jobs(self._db, days=self._retention_days)
             retention.remove_provider_batches(self._db, days=self._retention_days)
+            retention.remove_shares(self._db, days=self._retention_days)
 
     def _watch_who_sweeps(self) -> None:
         """Say so where one and the same session has kept all others from sweeping for long."""

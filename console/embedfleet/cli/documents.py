@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -17,7 +17,9 @@ from embedfleet.cli.output import note, one_line, print_json, say, status_json
 from embedfleet.cli.parameters import (
     Budget,
     Json,
+    LaneOption,
     Name,
+    TenantOption,
     Wait,
     Where,
     optional_unicode,
@@ -83,7 +85,6 @@ Processes = Annotated[
         help="Cut texts in so many other processes. The result is the same.",
     ),
 ]
-FormerLane = Annotated[Literal["live", "batch"] | None, typer.Option("--lane", hidden=True)]
 
 
 def add_to(app: typer.Typer) -> None:
@@ -100,7 +101,8 @@ def enqueue(
     cutting: Cutting,
     budget: Budget = None,
     provider_batches: ProviderBatches = False,
-    lane: FormerLane = None,
+    lane: LaneOption = None,
+    tenant: TenantOption = None,
     reading: Reading,
     replace: Replace = False,
     processes: Processes = 1,
@@ -112,8 +114,6 @@ def enqueue(
     from embedfleet import ReadReport
     from embedfleet.progress import enqueue_progress
 
-    if lane is not None:
-        note("--lane is deprecated: --lane batch is --provider-batches, --lane live the default")
     here = session(context)
     report = ReadReport()
     documents = read(here.settings(), paths, reading, report)
@@ -123,7 +123,9 @@ def enqueue(
             job = collection.enqueue(
                 documents,
                 budget_usd=budget,
-                provider_batches=provider_batches or lane == "batch",
+                provider_batches=provider_batches,
+                lane=lane,
+                tenant=tenant,
                 replace=replace,
                 processes=processes,
                 on_window=show,

@@ -13,6 +13,7 @@ from embedfleet.cli.parameters import JobId, Json, unicode_text
 from embedfleet.cli.session import session
 from embedfleet_schema.amounts import quantity
 from embedfleet_schema.errors import UnknownJob, UsageError
+from embedfleet_schema.turns import DEFAULT_TENANT
 from embedfleet_schema.types import LARGEST_ID
 
 if TYPE_CHECKING:
@@ -140,7 +141,11 @@ def _show(status: JobStatus, *, json: bool) -> None:
     if json:
         print_json(status_json(status))
         return
-    say(f"job {status.id}: {status.kind} {status.collection}, {describe(status)}")
+    whose = "" if status.tenant == DEFAULT_TENANT else f" for {status.tenant}"
+    say(
+        f"job {status.id}: {status.kind} {status.collection}{whose}, {status.lane}, "
+        f"{describe(status)}"
+    )
     documents, chunks = quantity(status.documents, "document"), quantity(status.chunks, "chunk")
     say(
         f"{documents}, {status.unchanged:,} unchanged, {status.rejected:,} rejected, "

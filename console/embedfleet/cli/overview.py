@@ -15,12 +15,16 @@ from embedfleet.fleet import Fleet
 from embedfleet.limits import learnt
 from embedfleet.progress import describe, duration, name
 from embedfleet_schema.amounts import quantity
+from embedfleet_schema.store import lanes
 from embedfleet_schema.store.jobs import JobStatus
+from embedfleet_schema.store.lanes import LaneTimes
 from embedfleet_schema.store.spaces import PausedSpace
 from embedfleet_schema.store.workers import QueueInfo, WorkerInfo
 from embedfleet_schema.types import serving
 
 BAR_COLUMNS = 20
+# Below this a tenth of a second is worth a digit.
+LONG_S = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +33,7 @@ class Overview:
 
     jobs: list[JobStatus]
     queues: list[QueueInfo]
+    lanes: list[LaneTimes]
     workers: list[WorkerInfo]
     paused: list[PausedSpace]
     limits: list[str]
@@ -40,7 +45,8 @@ class Overview:
         # Redis is asked only where something waits for a provider.
         calls = any(queue.queue == "api" for queue in queues)
         limits = learnt(fleet.db, fleet.settings.redis) if calls else []
-        return cls(fleet.statuses(limit=limit), queues, fleet.workers(), fleet.paused(), limits)
+        jobs, workers = fleet.statuses(limit=limit), fleet.workers()
+        return cls(jobs, queues, lanes.times(fleet.db), workers, fleet.paused(), limits)
 
     @property
     def running(self) -> list[JobStatus]:
@@ -58,6 +64,7 @@ class Overview:
         return {
             "jobs": [status_json(job) for job in self.jobs],
             "queues": [asdict(queue) for queue in self.queues],
+            "lanes": [asdict(lane) for lane in self.lanes],
             "workers": [_as_json(worker) for worker in self.workers],
             "paused": [asdict(space) for space in self.paused],
             "limits": self.limits,
@@ -86,6 +93,9 @@ def tables(overview: Overview, *, bars: bool = False) -> Iterator[Listing | Text
     yield Text("")
     yield _queues(overview) if overview.queues else Text("no batches wait")
     yield Text("")
+    if overview.lanes:
+        yield _lanes(overview)
+        yield Text("")
     yield (
         _workers(overview)
         if overview.workers
@@ -98,13 +108,13 @@ def _paused(space: PausedSpace) -> str:
 
 
 def _jobs(overview: Overview, *, bars: bool) -> Listing:
-    columns = ["#job", "collection", "state", "#embedded", "#total", "#failed", "#rejected"]
+    columns = ["#job", "collection", "lane", "state", "#embedded", "#total", "#failed", "#rejected"]
     columns += ["#chunks/s", "left"]
     rows = [_job(job) for job in overview.jobs]
     if bars:
-        columns.insert(3, "")
+        columns.insert(4, "")
         for job, row in zip(overview.jobs, rows, strict=True):
-            row.insert(3, _bar(job))
+            row.insert(4, _bar(job))
     return table([*columns, "waits for"], rows, title="Jobs")
 
 
@@ -112,6 +122,7 @@ def _job(job: JobStatus) -> list[Any]:
     return [
         str(job.id),
         job.collection,
+        job.lane,
         job.state,
         f"{job.embedded:,}",
         f"{job.total:,}",
@@ -141,6 +152,19 @@ def _queue(queue: QueueInfo, overview: Overview) -> list[str]:
     start = f"none. Start one: embedfleet worker --queue {needed}"
     called = queue.queue if queue.delivery == "direct" else f"{queue.queue}, provider batches"
     return [called, *(f"{count:,}" for count in counts), str(workers) if workers else start]
+
+
+def _lanes(overview: Overview) -> Listing:
+    """How long jobs took until all of their texts were searchable."""
+    rows = [
+        [each.lane, f"{each.jobs:,}", _seconds(each.p50_s), _seconds(each.p95_s)]
+        for each in overview.lanes
+    ]
+    return table(["lane", "#jobs", "median", "95 of 100"], rows, title="Until searchable")
+
+
+def _seconds(seconds: float) -> str:
+    return f"{seconds:.1f} s" if seconds < LONG_S else duration(seconds)
 
 
 def _workers(overview: Overview) -> Listing:

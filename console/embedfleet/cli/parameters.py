@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from embedfleet_schema.errors import BadFilter, UsageError
+from embedfleet_schema.turns import Lane
 from embedfleet_schema.types import LARGEST_ID
 from embedfleet_schema.unicode_forms import is_unicode
 
@@ -62,6 +63,22 @@ Budget = Annotated[
     float | None,
     typer.Option(
         metavar="USD", help="The most that the job may cost. It is paused before it costs more."
+    ),
+]
+LaneOption = Annotated[
+    Lane | None,
+    typer.Option(
+        "--lane",
+        help="interactive goes before bulk. Default: what is small and new is interactive.",
+    ),
+]
+TenantOption = Annotated[
+    str | None,
+    typer.Option(
+        "--tenant",
+        metavar="TENANT",
+        help="Whose share of the workers the job uses.",
+        callback=optional_unicode,
     ),
 ]
 Wait = Annotated[bool, typer.Option("--wait", help="Wait until all is embedded.")]

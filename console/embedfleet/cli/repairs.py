@@ -9,13 +9,21 @@ import typer
 
 from embedfleet.cli.jobs import goes_on
 from embedfleet.cli.output import note, one_line, print_json, say, status_json, table, terminal
-from embedfleet.cli.parameters import Budget, Json, Name, Wait, unicode_text
+from embedfleet.cli.parameters import (
+    Budget,
+    Json,
+    LaneOption,
+    Name,
+    TenantOption,
+    Wait,
+    unicode_text,
+)
 from embedfleet.cli.session import session
 from embedfleet_schema.amounts import quantity
 from embedfleet_schema.errors import UnknownJob, UsageError
 
 if TYPE_CHECKING:
-    from embedfleet import Audit, FailureInfo, Fleet, Job, JobStatus
+    from embedfleet import Audit, Collection, FailureInfo, Fleet, Job, JobStatus
 
 LONGEST_ID = 18  # digits that surely fit a bigint
 
@@ -106,12 +114,15 @@ def retry(
     context: typer.Context,
     target: NameOrJob,
     budget: Budget = None,
+    lane: LaneOption = None,
+    tenant: TenantOption = None,
     wait: Wait = False,
     json: Json = False,
 ) -> None:
     """Retry the failed chunks of a collection or a job."""
     with session(context).fleet() as fleet:
-        job = _retried(fleet, target, budget)
+        collection, job_id = _target(fleet, target)
+        job = collection.retry(job_id=job_id, budget_usd=budget, lane=lane, tenant=tenant)
         status = _waited(job) if job is not None and wait else None
     if json:
         print_json(
@@ -131,6 +142,8 @@ def audit(
     name: Name,
     repair: Repair = False,
     budget: Budget = None,
+    lane: LaneOption = None,
+    tenant: TenantOption = None,
     json: Json = False,
 ) -> None:
     """Compare what is stored with what should be stored.
@@ -142,7 +155,8 @@ def audit(
     if budget is not None and not repair:
         raise UsageError(reason="--budget needs --repair: the audit itself costs nothing")
     with session(context).fleet(looks_only=not repair) as fleet, activity("counting"):
-        found = fleet.collection(name).audit(repair=repair, budget_usd=budget)
+        collection = fleet.collection(name)
+        found = collection.audit(repair=repair, budget_usd=budget, lane=lane, tenant=tenant)
     if json:
         print_json(asdict(found) | {"clean": found.clean})
     else:
@@ -191,10 +205,11 @@ def _row(failure: FailureInfo) -> list[str]:
     ]
 
 
-def _retried(fleet: Fleet, target: str, budget: float | None) -> Job | None:
+def _target(fleet: Fleet, target: str) -> tuple[Collection, int | None]:
+    """A collection, and the job of it that was named, if one was."""
     if not (target.isascii() and target.isdigit()):
-        return fleet.collection(target).retry(budget_usd=budget)
+        return fleet.collection(target), None
     if len(target) > LONGEST_ID:
         raise UnknownJob(job=target)
     job = fleet.job(int(target))
-    return fleet.collection(job.status.collection).retry(job_id=job.id, budget_usd=budget)
+    return fleet.collection(job.status.collection), job.id

@@ -68,7 +68,8 @@ SELECT b.id, b.job_id, b.state, b.queue, b.delivery, o.texts, b.attempt, b.reaso
             FROM embedfleet.batch AS p
             WHERE p.state = 'pending' AND p.delivery = 'direct' AND p.queue = b.queue
                 AND p.run_after <= now()
-                AND (p.priority, p.run_after, p.id) < (b.priority, b.run_after, b.id)
+                AND (p.priority, p.start_tag, p.run_after, p.id)
+                    < (b.priority, b.start_tag, b.run_after, b.id)
             LIMIT %(most_ahead)s
         ) AS earlier
     ) END AS ahead

@@ -1,7 +1,8 @@
 -- name: create
-INSERT INTO embedfleet.job (collection_id, kind, budget_usd, delivery, loading_until)
-VALUES (%(collection_id)s, %(kind)s, %(budget_usd)s, %(delivery)s,
-    now() + make_interval(secs => %(loading_seconds)s))
+INSERT INTO embedfleet.job
+    (collection_id, kind, budget_usd, delivery, tenant, lane, lane_by_size, loading_until)
+VALUES (%(collection_id)s, %(kind)s, %(budget_usd)s, %(delivery)s, %(tenant)s, %(lane)s,
+    %(lane_by_size)s, now() + make_interval(secs => %(loading_seconds)s))
 RETURNING id;
 
 -- name: count
@@ -35,7 +36,7 @@ WHERE id = %(job_id)s AND loaded_at IS NULL AND interrupted_at IS NULL;
 -- just now. The rate looks back 30 seconds, or to the end of the first batch of a younger job: before
 -- that, models were being loaded.
 SELECT j.id, j.kind, c.name AS collection, c.queue, j.documents, j.unchanged, j.rejected, j.chunks,
-    j.reused, j.awaited, j.created_at, j.loaded_at,
+    j.reused, j.awaited, j.created_at, j.loaded_at, j.lane, j.tenant,
     (
         SELECT a.owner_id
         FROM embedfleet.awaited_batch AS a

@@ -48,7 +48,7 @@ UNION
         SELECT w.id, w.collection_id
         FROM embedfleet.batch AS w
         WHERE w.space_id = s.id AND w.state = 'pending' AND w.delivery = 'direct'
-        ORDER BY w.space_id, w.queue, w.priority, w.run_after, w.id
+        ORDER BY w.space_id, w.queue, w.priority, w.start_tag, w.run_after, w.id
         LIMIT %(limit)s
     ) AS b
     WHERE s.paused_at IS NOT NULL

@@ -127,3 +127,26 @@ WHERE id = ANY (ARRAY(
     ORDER BY p.id
     LIMIT %(limit)s
 ));
+
+-- name: remove_shares
+-- A page of shares that nobody used for so long; the furthest of each queue and lane says where the
+-- next ones start.
+DELETE FROM embedfleet.tenant_share
+WHERE (space_id, queue, priority, tenant) IN (
+    SELECT s.space_id, s.queue, s.priority, s.tenant
+    FROM embedfleet.tenant_share AS s
+    WHERE s.used_at < now() - make_interval(days => %(days)s)
+        AND EXISTS (
+            SELECT
+            FROM embedfleet.tenant_share AS f
+            WHERE f.space_id = s.space_id AND f.queue = s.queue AND f.priority = s.priority
+                AND f.finish_tag > s.finish_tag
+        )
+        AND NOT EXISTS (
+            SELECT
+            FROM embedfleet.batch AS b
+            WHERE b.space_id = s.space_id AND b.queue = s.queue AND b.priority = s.priority
+                AND b.state = 'pending' AND b.delivery = 'direct'
+        )
+    LIMIT %(limit)s
+);

@@ -206,10 +206,17 @@ GRANT EXECUTE ON FUNCTION embedfleet.create_relations(bigint), embedfleet.create
 TO embedfleet_producer;
 GRANT SELECT, INSERT, UPDATE, DELETE ON embedfleet.failure TO embedfleet_producer;
 GRANT SELECT, INSERT, UPDATE ON embedfleet.job TO embedfleet_producer;
-GRANT SELECT, INSERT, UPDATE (state, run_after, finished_at, reason, texts, job_id) ON embedfleet.batch
+GRANT SELECT, INSERT, UPDATE (
+    state, run_after, finished_at, reason, texts, job_id, priority, start_tag, chunks, tokens
+) ON embedfleet.batch
 TO embedfleet_producer;
 GRANT SELECT, INSERT, UPDATE, DELETE ON embedfleet.awaited_batch
 TO embedfleet_producer, embedfleet_worker;
+-- Whoever lets batches wait says where they stand among those of all tenants.
+GRANT SELECT, INSERT, UPDATE (finish_tag, used_at) ON embedfleet.tenant_share
+TO embedfleet_producer, embedfleet_worker;
+GRANT SELECT ON embedfleet.tenant TO embedfleet_producer, embedfleet_worker;
+GRANT INSERT, UPDATE (weight), DELETE ON embedfleet.tenant TO embedfleet_producer;
 -- New batches have their numbers before they are written: their texts point to them.
 GRANT USAGE ON SEQUENCE embedfleet.batch_id_seq TO embedfleet_producer;
 GRANT SELECT ON embedfleet.worker, embedfleet.usage, embedfleet.provider_batch,
@@ -233,7 +240,8 @@ GRANT INSERT ON embedfleet.space_check TO embedfleet_worker;
 GRANT SELECT, INSERT, UPDATE, DELETE ON embedfleet.failure, embedfleet.worker,
     embedfleet.provider_batch
 TO embedfleet_worker;
--- Who sweeps adds the counters up, and removes batches, jobs and provider batches that ended.
+-- Who sweeps adds the counters up, and removes what ended: batches, jobs, provider batches, shares.
+GRANT DELETE ON embedfleet.tenant_share TO embedfleet_worker;
 GRANT SELECT, INSERT, DELETE ON embedfleet.counter_delta TO embedfleet_worker;
 GRANT SELECT, INSERT, UPDATE ON embedfleet.collection_counter, embedfleet.job_counter
 TO embedfleet_worker;

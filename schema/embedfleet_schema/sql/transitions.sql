@@ -1,6 +1,9 @@
 -- name: standing
--- Whether new batches of the job may run, and how.
-SELECT job_id, state, delivery FROM embedfleet.batch_standing WHERE job_id = %(job_id)s;
+-- Whether new batches of the job may run, and how, and when they have their turn.
+SELECT s.job_id, s.state, s.delivery, j.tenant, j.lane, j.lane_by_size, j.wanted_tokens
+FROM embedfleet.batch_standing AS s
+JOIN embedfleet.job AS j ON j.id = s.job_id
+WHERE s.job_id = %(job_id)s;
 
 -- name: numbers
 -- For new batches: their texts are stored before them, each with the batch that it waits in.
@@ -11,12 +14,12 @@ FROM generate_series(1, %(count)s);
 -- A batch of a job, as a producer packs it. Here and below, one that is cancelled keeps no texts:
 -- nobody asks for them again.
 INSERT INTO embedfleet.batch
-    (id, job_id, collection_id, space_id, queue, delivery, state, priority, chunks, tokens, texts,
-        finished_at)
+    (id, job_id, collection_id, space_id, queue, delivery, state, priority, start_tag, chunks, tokens,
+        texts, finished_at)
 OVERRIDING SYSTEM VALUE
 VALUES
     (%(id)s, %(job_id)s, %(collection_id)s, %(space_id)s, %(queue)s, %(delivery)s, %(state)s,
-        %(priority)s, %(chunks)s,
+        %(priority)s, %(start_tag)s, %(chunks)s,
         %(tokens)s,
         CASE WHEN %(state)s <> 'cancelled' THEN %(texts)s::bigint[] ELSE '{}' END,
         CASE WHEN %(state)s = 'cancelled' THEN now() END);
@@ -47,6 +50,12 @@ FROM (
     FROM (SELECT %(state)s <> 'cancelled' AS open) AS s
 ) AS o;
 
+-- name: want
+-- How much a job wants by now, and the lane of what it wants next.
+UPDATE embedfleet.job
+SET wanted_tokens = %(wanted_tokens)s, lane = %(lane)s
+WHERE id = %(job_id)s;
+
 -- name: claim
 -- Lease what `best` is, to a worker, or to a provider batch: that has no owner, and no heartbeat.
 WITH best AS (
@@ -62,7 +71,7 @@ SET state = 'leased',
     reason = NULL
 FROM best
 WHERE b.id = best.id
-RETURNING b.id, b.attempt, b.errors, b.job_id, b.collection_id, b.tokens, b.texts;
+RETURNING b.id, b.attempt, b.errors, b.job_id, b.collection_id, b.priority, b.tokens, b.texts;
 
 -- name: by_index
 -- Before `claim`, for its transaction: a planner that expects few batches takes any index for as good
@@ -71,13 +80,14 @@ RETURNING b.id, b.attempt, b.errors, b.job_id, b.collection_id, b.tokens, b.text
 SELECT set_config('enable_sort', 'off', true), set_config('jit', 'off', true);
 
 -- name: best
--- A part of `claim`: the best pending batch of a queue, of no job that this process leaves alone.
--- SKIP LOCKED: claimers never wait for each other.
+-- A part of `claim`: the best pending batch of a queue and some lanes, of no job that this process
+-- leaves alone. SKIP LOCKED: claimers never wait for each other.
 SELECT id
 FROM embedfleet.batch
-WHERE state = 'pending' AND delivery = 'direct' AND queue = %(queue)s AND run_after <= now()
+WHERE state = 'pending' AND delivery = 'direct' AND queue = %(queue)s
+    AND priority BETWEEN %(first)s AND %(last)s AND run_after <= now()
     AND job_id <> ALL (%(skipped)s::bigint[])
-ORDER BY priority, run_after, id
+ORDER BY priority, start_tag, run_after, id
 FOR UPDATE SKIP LOCKED
 LIMIT 1;
 
@@ -91,7 +101,7 @@ WITH RECURSIVE waiting AS (
         SELECT space_id, queue
         FROM embedfleet.batch
         WHERE state = 'pending' AND delivery = 'direct'
-        ORDER BY space_id, queue, priority, run_after, id
+        ORDER BY space_id, queue, priority, start_tag, run_after, id
         LIMIT 1
     )
     UNION ALL
@@ -102,7 +112,7 @@ WITH RECURSIVE waiting AS (
         FROM embedfleet.batch AS b
         WHERE b.state = 'pending' AND b.delivery = 'direct'
             AND (b.space_id, b.queue) > (w.space_id, w.queue)
-        ORDER BY b.space_id, b.queue, b.priority, b.run_after, b.id
+        ORDER BY b.space_id, b.queue, b.priority, b.start_tag, b.run_after, b.id
         LIMIT 1
     ) AS n
 )
@@ -111,24 +121,28 @@ FROM (
     SELECT w.space_id
     FROM waiting AS w
     CROSS JOIN LATERAL (
-        SELECT f.priority, f.run_after, f.id
+        SELECT f.priority, f.start_tag, f.run_after, f.id
         FROM embedfleet.batch AS f
         WHERE (f.space_id, f.queue) >= (w.space_id, %(queue)s)
             AND (f.space_id, f.queue) <= (w.space_id, %(queue)s) AND f.delivery = 'direct'
-            AND f.state = 'pending' AND f.run_after <= now() AND f.job_id <> ALL (%(skipped)s::bigint[])
-        ORDER BY f.space_id, f.queue, f.priority, f.run_after, f.id
+            AND f.state = 'pending'
+            AND f.priority BETWEEN %(first)s AND %(last)s AND f.run_after <= now()
+            AND f.job_id <> ALL (%(skipped)s::bigint[])
+        ORDER BY f.space_id, f.queue, f.priority, f.start_tag, f.run_after, f.id
         LIMIT 1
     ) AS first
     WHERE w.queue = %(queue)s AND w.space_id <> ALL (%(excluding)s::bigint[])
-    ORDER BY first.priority, first.run_after, first.id
+    ORDER BY first.priority, first.start_tag, first.run_after, first.id
 ) AS s
 CROSS JOIN LATERAL (
     SELECT l.id
     FROM embedfleet.batch AS l
     WHERE (l.space_id, l.queue) >= (s.space_id, %(queue)s)
         AND (l.space_id, l.queue) <= (s.space_id, %(queue)s) AND l.delivery = 'direct'
-        AND l.state = 'pending' AND l.run_after <= now() AND l.job_id <> ALL (%(skipped)s::bigint[])
-    ORDER BY l.space_id, l.queue, l.priority, l.run_after, l.id
+        AND l.state = 'pending'
+        AND l.priority BETWEEN %(first)s AND %(last)s AND l.run_after <= now()
+        AND l.job_id <> ALL (%(skipped)s::bigint[])
+    ORDER BY l.space_id, l.queue, l.priority, l.start_tag, l.run_after, l.id
     FOR UPDATE SKIP LOCKED
     LIMIT 1
 ) AS b
@@ -158,26 +172,28 @@ FOR UPDATE OF b SKIP LOCKED
 LIMIT 1;
 
 -- name: next_of_job
--- The same: more batches of a job without a budget, of those that come next in the queue, with as many
--- texts as one may have. What was charged something, or was halved, is left to be taken by itself.
+-- The same: more batches of a job without a budget, of those that come next in the queue, up to as many
+-- texts as one may have. Those of others count, so that tenants take turns all the same. What was
+-- charged something, or was halved, is left to be taken by itself.
 SELECT b.id
 FROM embedfleet.batch AS b
 WHERE b.id = ANY (ARRAY(
         SELECT w.id
         FROM (
-            SELECT n.id, sum(n.chunks) OVER (ORDER BY n.priority, n.run_after, n.id) AS texts
+            SELECT n.id, n.job_id, n.suspect, sum(n.chunks) OVER (
+                    ORDER BY n.priority, n.start_tag, n.run_after, n.id
+                ) AS texts
             FROM (
-                SELECT id, job_id, priority, run_after, chunks,
+                SELECT id, job_id, priority, start_tag, run_after, chunks,
                     errors + crashes > 0 OR parent_id IS NOT NULL AS suspect
                 FROM embedfleet.batch
                 WHERE state = 'pending' AND delivery = 'direct' AND queue = %(queue)s
                     AND run_after <= now()
-                ORDER BY priority, run_after, id
+                ORDER BY priority, start_tag, run_after, id
                 LIMIT 64
             ) AS n
-            WHERE n.job_id = %(job_id)s AND NOT n.suspect
         ) AS w
-        WHERE w.texts <= 2048
+        WHERE w.job_id = %(job_id)s AND NOT w.suspect AND w.texts <= 2048
     ))
     AND b.state = 'pending'
     AND EXISTS (
@@ -237,6 +253,10 @@ WITH was AS (
         owner = NULL,
         reserved_usd = NULL,
         run_after = coalesce(now() + make_interval(secs => %(delay_s)s::float8), b.run_after),
+        start_tag = CASE
+            WHEN %(delay_s)s::float8 IS NOT NULL OR %(to_workers)s THEN {behind}
+            ELSE b.start_tag
+        END,
         errors = b.errors + %(charge)s,
         reason = %(reason)s || coalesce(', until ' || to_char(
             (now() + make_interval(secs => %(wait_s)s::float8)) AT TIME ZONE 'UTC',
@@ -283,6 +303,7 @@ WITH filed AS (
             THEN now() + make_interval(secs => %(delay_s)s::float8)
             ELSE b.run_after
         END,
+        start_tag = CASE WHEN %(to_workers)s THEN {behind} ELSE b.start_tag END,
         reason = %(reason)s,
         texts = CASE WHEN f.target <> 'cancelled' THEN b.texts ELSE ARRAY[]::bigint[] END,
         finished_at = CASE WHEN f.target = 'cancelled' THEN now() END
@@ -380,20 +401,21 @@ WITH was AS (
 -- for the one waits for both; which of the texts are whose is not known, so as many as can be go along.
 WITH now AS (
     INSERT INTO embedfleet.batch AS b
-        (job_id, collection_id, space_id, queue, delivery, state, priority, run_after, chunks, tokens,
-            texts, parent_id, reason, finished_at)
-    SELECT p.job_id, p.collection_id, p.space_id, p.queue,
-        CASE WHEN %(to_workers)s THEN 'direct' ELSE p.delivery END, %(state)s, p.priority,
-        CASE WHEN %(keeps_place)s THEN p.run_after ELSE now() END, %(chunks)s,
-        coalesce(%(tokens)s::bigint, p.tokens * %(chunks)s / p.chunks),
+        (job_id, collection_id, space_id, queue, delivery, state, priority, start_tag, run_after,
+            chunks, tokens, texts, parent_id, reason, finished_at)
+    SELECT b.job_id, b.collection_id, b.space_id, b.queue,
+        CASE WHEN %(to_workers)s THEN 'direct' ELSE b.delivery END, %(state)s, b.priority,
+        CASE WHEN %(keeps_place)s THEN b.start_tag ELSE {behind} END,
+        CASE WHEN %(keeps_place)s THEN b.run_after ELSE now() END, %(chunks)s,
+        coalesce(%(tokens)s::bigint, b.tokens * %(chunks)s / b.chunks),
         CASE
             WHEN %(state)s NOT IN ('cancelled', 'dead') THEN %(texts)s::bigint[]
             ELSE ARRAY[]::bigint[]
         END,
-        p.id, %(reason)s,
+        b.id, %(reason)s,
         CASE WHEN %(state)s IN ('cancelled', 'dead') THEN now() END
-    FROM embedfleet.batch AS p
-    WHERE p.id = %(id)s
+    FROM embedfleet.batch AS b
+    WHERE b.id = %(id)s
     RETURNING b.id, {row}
 ), awaited AS (
     INSERT INTO embedfleet.awaited_batch (batch_id, job_id, owner_id, texts)
@@ -443,8 +465,8 @@ WHERE id = ANY (%(ids)s::bigint[]) AND state IN ('pending', 'held')
 FOR UPDATE SKIP LOCKED;
 
 -- name: align
--- Some that wait, and that the caller has locked, to where their job and space stand. What goes on keeps
--- its place in the queue, and waits for nothing else. The numbers stand there twice: a planner that
+-- Some that wait, and that the caller has locked, to where their job and space stand. What goes on
+-- waits for nothing else, and has no place until it gets one (`place`). The numbers stand there twice: a planner that
 -- takes the page for a large part of the table would read all of it.
 WITH to_align AS (
     SELECT b.id, s.state AS target, {row}
@@ -457,19 +479,17 @@ WITH to_align AS (
 ), now AS (
     UPDATE embedfleet.batch AS b
     SET state = m.target,
-        run_after = CASE
-            WHEN m.target = 'pending' THEN least(b.run_after, now())
-            ELSE b.run_after
-        END,
+        run_after = CASE WHEN m.target = 'pending' THEN now() ELSE b.run_after END,
+        start_tag = CASE WHEN m.target = 'pending' THEN 'Infinity' ELSE b.start_tag END,
         reason = CASE WHEN m.target <> 'pending' THEN b.reason END,
         texts = CASE WHEN m.target <> 'cancelled' THEN b.texts ELSE ARRAY[]::bigint[] END,
         finished_at = CASE WHEN m.target = 'cancelled' THEN now() END
     FROM to_align AS m
     WHERE b.id = m.id AND b.id = ANY (%(ids)s::bigint[])
-    RETURNING {row}
+    RETURNING b.id, {row}
 ), moved AS (
-    SELECT -1 AS sign, * FROM was UNION ALL SELECT 1, * FROM now
+    SELECT -1 AS sign, * FROM was UNION ALL SELECT 1, {row} FROM now AS b
 ), counted AS (
     {count}
 )
-SELECT count(*) AS aligned FROM now;
+SELECT id, state FROM now;

@@ -54,8 +54,8 @@ WHERE {alive} OR (w.stopped_at IS NULL AND w.last_seen > now() - interval '1 hou
 ORDER BY w.hostname, w.pid;
 
 -- name: queues
--- From the counters; what is leased, and what is put off, are few and are counted. Of what is put off
--- so many are counted at most that this stays quick, and the rest passes for ready.
+-- From the counters; what is leased, and what is put off and says why, are few and are counted. Of what
+-- is put off so many are counted at most that this stays quick, and the rest passes for ready.
 SELECT o.queue, o.delivery,
     greatest(0, o.open - o.held - coalesce(l.leased, 0) - d.deferred) AS ready, d.deferred,
     o.held, coalesce(l.leased, 0) AS leased, o.tokens
@@ -82,7 +82,7 @@ CROSS JOIN LATERAL (
         SELECT
         FROM embedfleet.batch AS b
         WHERE b.state = 'pending' AND b.queue = o.queue AND b.delivery = 'direct' AND o.delivery = 'direct'
-            AND b.priority = 0 AND b.run_after > now()
+            AND b.reason IS NOT NULL AND b.run_after > now()
         UNION ALL
         SELECT
         FROM embedfleet.batch AS b

@@ -13,6 +13,7 @@ from embedfleet_schema.store import counters, documents, locks
 from embedfleet_schema.store.keyset import LEAST, ranges
 from embedfleet_schema.store.requeue import Search, requeue
 from embedfleet_schema.store.texts import judging
+from embedfleet_schema.turns import ANY_TURN, Turn
 from embedfleet_schema.types import CollectionInfo
 
 _SQL = load("audit")
@@ -59,7 +60,12 @@ def audit(db: Database, collection: CollectionInfo) -> Audit:
 
 
 def repair(
-    db: Database, collection: CollectionInfo, *, batch_tokens: int, budget_usd: float | None = None
+    db: Database,
+    collection: CollectionInfo,
+    *,
+    batch_tokens: int,
+    budget_usd: float | None = None,
+    turn: Turn = ANY_TURN,
 ) -> int | None:
     """Queue what is missing, remove what is extra, take live what is whole.
 
@@ -76,7 +82,13 @@ def repair(
         following, judging(_SQL["missing_texts"], collection), {"collection_id": collection.id}
     )
     job_id = requeue(
-        db, collection, "repair", search, batch_tokens=batch_tokens, budget_usd=budget_usd
+        db,
+        collection,
+        "repair",
+        search,
+        batch_tokens=batch_tokens,
+        budget_usd=budget_usd,
+        turn=turn,
     )
     _take_live(db, collection)
     for each in ranges(db, composed(_SQL["next_document"], collection)):

@@ -38,6 +38,7 @@ from embedfleet_schema.store.settlement import Settlement, fenced, finish, settl
 from embedfleet_schema.store.transitions import Best
 from embedfleet_schema.store.usage import Spending
 from embedfleet_schema.store.vector_rows import Insert, insert
+from embedfleet_schema.turns import LANES, PRIORITIES, Lane
 from embedfleet_schema.types import Queue
 
 __all__ = ["Batches", "Lease"]
@@ -70,18 +71,21 @@ class Batches:
         self,
         queue: Queue,
         *,
+        lanes: Sequence[Lane] = LANES,
         excluding: Sequence[int] = (),
         price_of: PriceOf = lambda _: None,
     ) -> Lease | None:
-        """Lease the best pending batch of `queue`, of no space of `excluding`; None where there is
-        nothing to do.
+        """Lease the best pending batch of `queue` in these lanes, of no space of `excluding`; None
+        where there is nothing to do.
 
         A batch with texts that another worker is just embedding is put back for a second: when its
         turn comes they have vectors, and nothing is embedded twice. A batch of what was paused or
         cancelled a moment ago is put where it belongs. Of a job with a budget, what the batch may
         cost by `price_of` is reserved, or it is not leased: see `store.budgets`.
         """
-        values = self._claiming(queue) | {"excluding": list(excluding)}
+        within = sorted(PRIORITIES[lane] for lane in lanes)
+        values = self._claiming(queue) | {"first": within[0], "last": within[-1]}
+        values["excluding"] = list(excluding)
         best: Best = "best_excluding" if excluding else "best"
         while True:
             try:

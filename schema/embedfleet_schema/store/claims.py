@@ -14,6 +14,7 @@ from embedfleet_schema.store.budgets import SkippedJobs, Unaffordable, Wait
 from embedfleet_schema.store.leases import Lease
 from embedfleet_schema.store.settlement import Settlement
 from embedfleet_schema.store.transitions import Best
+from embedfleet_schema.turns import lane_of
 from embedfleet_schema.types import CollectionInfo, as_bigints
 
 _SQL = load("batches")
@@ -135,7 +136,7 @@ def _lease(
     missing: Mapping[int, tuple[str, int]],
     others: Sequence[int],
 ) -> tuple[Lease, list[int]]:
-    batch_id, attempt, errors, job_id, _, tokens, text_ids = row
+    batch_id, attempt, errors, job_id, _, priority, tokens, text_ids = row
     left = [text_id for text_id in text_ids if text_id in missing]
     lease = Lease(
         id=batch_id,
@@ -147,6 +148,7 @@ def _lease(
         text_ids=left,
         texts=[missing[text_id][0] for text_id in left],
         others=others,
+        lane=lane_of(priority),
     )
     return lease, [missing[text_id][1] for text_id in left]
 

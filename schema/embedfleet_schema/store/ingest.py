@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Container, Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -18,6 +18,7 @@ from embedfleet_schema.store import (
     documents,
     jobs,
     locks,
+    promotion,
     temp_tables,
     transitions,
     vector_rows,
@@ -87,9 +88,16 @@ def existing_documents(
 
 
 def merge(
-    db: Database, collection: CollectionInfo, job_id: int, window: Incoming, *, batch_tokens: int
+    db: Database,
+    collection: CollectionInfo,
+    job_id: int,
+    window: Incoming,
+    *,
+    batch_tokens: int,
+    interactive_tokens: int,
 ) -> Merged:
-    """Store a window in one transaction; batches have at most `batch_tokens` tokens.
+    """Store a window in one transaction; batches have at most `batch_tokens` tokens, and a job
+    whose size decides its lane is bulk once it wants more than `interactive_tokens`.
 
     Raises:
         HashCollision: a text has the hash of another text of the collection.
@@ -103,6 +111,9 @@ def merge(
         registry = Registry(conn, collection, standing.delivery)
         apart = window.failures.keys() | window.vectors.keys()
         texts = registry.register(window.texts(), window.waiting, apart, batch_tokens=batch_tokens)
+        standing = standing.wanting(texts.wanted_tokens, interactive_tokens)
+        line = standing.line(collection)
+        moved, promoted = promotion.separate(conn, collection, texts.awaited, line.priority)
         failed = (texts.apart & window.failures.keys()) - window.vectors.keys()
         brought = sorted(texts.apart - failed, key=texts.ids.__getitem__)
         values: dict[str, Any] = {
@@ -119,10 +130,8 @@ def merge(
         conn.execute(counters.counting_failures(_SQL["forget_rejections"]), values | keys)
         _reject(conn, values, window.verdicts)
         stored = _merge_documents(conn, collection, values, window)
-        transitions.enqueue(conn, collection, standing, texts.batches)
-        others = await_batches(conn, job_id, Counter(texts.awaited.values()))
-        if others:
-            transitions.align(conn, list(others))
+        awaited = Counter(moved.get(each.text_id, each.batch_id) for each in texts.awaited)
+        others = await_batches(conn, job_id, awaited)
         # A failure that is tried again counts, if the job is cancelled: there PostgreSQL is asked.
         lacking = () if retried or texts.awaited else texts.missing
         left_behind: list[int] = []
@@ -136,7 +145,12 @@ def merge(
             ids = [texts.ids[hash_] for hash_ in brought]
             left_behind += documents.go_live(conn, collection, ids)
             counters.count_window(conn, collection, vectors=vectors)
-        tally = _tally(window, texts, others, failed=len(failed))
+        tally = _tally(window, texts, sum(awaited[each] for each in others), failed=len(failed))
+        # Last: what takes turns waits for the end of this transaction.
+        transitions.enqueue(conn, collection, standing, texts.batches)
+        promotion.promote(conn, line, promoted)
+        if others:
+            transitions.align(conn, list(others))
         jobs.count(conn, job_id, tally)
     return Merged(tally, len(texts.batches), left_behind, vectors)
 
@@ -272,10 +286,8 @@ def _take_live(
     return sorted({*replaced, *(each.id for each in stored.values() if each.has_left_draft)})
 
 
-def _tally(
-    window: Incoming, texts: Registered, others: Collection[int], *, failed: int
-) -> jobs.Tally:
-    """`others` are the batches of other jobs among those that texts wait in."""
+def _tally(window: Incoming, texts: Registered, awaited: int, *, failed: int) -> jobs.Tally:
+    """`awaited` is how many texts wait in batches of other jobs."""
     distinct = {chunk.hash for chunk in window.chunks}
     return jobs.Tally(
         documents=len(window.documents),
@@ -284,5 +296,5 @@ def _tally(
         chunks=len(window.chunks),
         reused=len(distinct - set(texts.missing) - set(texts.apart)),
         failed=failed,
-        awaited=sum(batch_id in others for batch_id in texts.awaited.values()),
+        awaited=awaited,
     )

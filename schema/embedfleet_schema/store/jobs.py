@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -14,10 +14,9 @@ from psycopg.rows import dict_row
 from embedfleet_schema.database import Database, Row
 from embedfleet_schema.errors import BudgetSpent, UnknownJob, UsageError
 from embedfleet_schema.money import money
-from embedfleet_schema.packing import pack
 from embedfleet_schema.statements import load
-from embedfleet_schema.store import counters, locks, reconciliation, transitions, usage, workers
-from embedfleet_schema.store.transitions import NewBatch
+from embedfleet_schema.store import counters, locks, reconciliation, usage, workers
+from embedfleet_schema.turns import ANY_TURN, Lane, Turn
 from embedfleet_schema.types import CollectionInfo, Delivery, Queue
 
 _SQL = load("jobs")
@@ -82,6 +81,8 @@ class JobStatus:
     reserved_usd: float
     unsettled_usd: float
     over_budget: bool
+    lane: Lane
+    tenant: str
 
     @property
     def finished(self) -> bool:
@@ -117,14 +118,20 @@ def create(
     *,
     budget_usd: float | Decimal | None = None,
     delivery: Delivery = "direct",
+    turn: Turn = ANY_TURN,
     loading_seconds: float = LOADING_SECONDS,
 ) -> int:
-    """A new job; one with a budget is paused when that is spent.
+    """A new job; one with a budget is paused when that is spent. What is queued again is bulk,
+    unless its turn says otherwise.
 
     Its producer says within `loading_seconds` that it lives (`still_loading`), or that it has
     handed over everything.
     """
+    by_size = turn.lane is None and kind == "enqueue"
     values = {
+        "tenant": turn.tenant,
+        "lane": turn.lane or ("interactive" if by_size else "bulk"),
+        "lane_by_size": by_size,
         "collection_id": collection.id,
         "kind": kind,
         "budget_usd": _money(budget_usd),
@@ -154,31 +161,6 @@ def still_loading(conn: Connection[Any], job_id: int, *, loading_seconds: float)
 def interrupted(conn: Connection[Any], job_id: int) -> None:
     """The producer stops before it has handed over everything."""
     conn.execute(_SQL["interrupted"], {"job_id": job_id})
-
-
-def put_batches(
-    conn: Connection[Any],
-    collection: CollectionInfo,
-    job_id: int,
-    texts: Iterable[tuple[int, int]],
-    *,
-    batch_tokens: int,
-) -> int:
-    """Pack (text_id, tokens) pairs, which wait in no batch, into batches of a job; returns how many
-    there are.
-
-    The caller shares the collection: a pause of the job waits, or is seen.
-    """
-    packs = pack(texts, batch_tokens)
-    numbers = transitions.numbers(conn, len(packs))
-    batches = [
-        NewBatch(number, packed.texts, packed.tokens)
-        for number, packed in zip(numbers, packs, strict=True)
-    ]
-    batch_of = {text_id: batch.id for batch in batches for text_id in batch.text_ids}
-    transitions.point(conn, collection, batch_of)
-    transitions.enqueue(conn, collection, transitions.standing(conn, job_id), batches)
-    return len(batches)
 
 
 def status(db: Database, job_id: int) -> JobStatus:
@@ -298,6 +280,8 @@ def _status(row: Row) -> JobStatus:
         unsettled_usd=row["unsettled_usd"],
         # A person who pauses a job gives no reason.
         over_budget=state == "paused" and row["pause_reason"] is not None,
+        lane=row["lane"],
+        tenant=row["tenant"],
     )
 
 

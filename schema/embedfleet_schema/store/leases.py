@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Self
 
+from embedfleet_schema.turns import Lane
 from embedfleet_schema.types import CollectionInfo
 
 
@@ -28,6 +29,7 @@ class Lease:
     texts: list[str]
     bounds: list[int] | None = None
     others: Sequence[int] = ()
+    lane: Lane = "bulk"
 
     def with_bounds(self, bounds: list[int]) -> Self:
         return replace(self, bounds=bounds)

@@ -16,6 +16,7 @@ from embedfleet_schema.errors import HashCollision
 from embedfleet_schema.packing import Packed, pack
 from embedfleet_schema.statements import composed, load
 from embedfleet_schema.store import temp_tables, transitions
+from embedfleet_schema.store.promotion import Awaited
 from embedfleet_schema.store.transitions import NewBatch
 from embedfleet_schema.types import CollectionInfo, Delivery, as_uuids
 
@@ -53,15 +54,21 @@ class Registered:
     """The texts of a window, and those that its unchanged documents wait for.
 
     `ids` are the numbers of all. `missing` have no vector and are not set `apart`; of them,
-    `batches` are to be made, and `awaited` wait in an open batch, by its number. Those that were
-    set apart and have no vector are `apart`.
+    `batches` are to be made, and `awaited` wait in an open batch. Those that were set apart and
+    have no vector are `apart`.
     """
 
     ids: Mapping[bytes, int]
     missing: Set[bytes]
     apart: Set[bytes]
     batches: Sequence[NewBatch]
-    awaited: Mapping[bytes, int]
+    awaited: Sequence[Awaited]
+
+    @property
+    def wanted_tokens(self) -> int:
+        """Those of texts that are queued for it, or that it waits for."""
+        queued = sum(batch.tokens for batch in self.batches)
+        return queued + sum(text.tokens for text in self.awaited)
 
 
 class Registry:
@@ -131,11 +138,11 @@ class Registry:
             missing=missing.difference(apart),
             apart=missing.intersection(apart),
             batches=_batches(zip(numbers, packs, strict=True), ids, left, tokens),
-            awaited={
-                hash_: each.batch_id
+            awaited=[
+                Awaited(each.id, each.batch_id, tokens[hash_])
                 for hash_, each in lacking.items()
                 if each.batch_id is not None and hash_ not in apart and hash_ not in left
-            },
+            ],
         )
 
     def waiting(self, keys: Sequence[str]) -> list[Known]:

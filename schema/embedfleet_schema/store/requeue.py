@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,11 +12,14 @@ from psycopg import Connection, sql
 
 from embedfleet_schema.database import Database
 from embedfleet_schema.errors import EmbedfleetError
+from embedfleet_schema.packing import pack
 from embedfleet_schema.statements import composed, load
-from embedfleet_schema.store import jobs, locks
+from embedfleet_schema.store import jobs, locks, transitions
 from embedfleet_schema.store.jobs import LOADING_SECONDS, JobKind, Tally
 from embedfleet_schema.store.keyset import LEAST, MOST, end
 from embedfleet_schema.store.texts import judging, still_without
+from embedfleet_schema.store.transitions import NewBatch
+from embedfleet_schema.turns import ANY_TURN, Turn
 from embedfleet_schema.types import CollectionInfo
 
 log = logging.getLogger(__name__)
@@ -47,6 +50,7 @@ def retry_failures(
     batch_tokens: int,
     job_id: int | None = None,
     budget_usd: float | None = None,
+    turn: Turn = ANY_TURN,
 ) -> int | None:
     """Try failed texts again in a job of their own; None where all of them are in open batches."""
     search = Search(
@@ -55,7 +59,13 @@ def retry_failures(
         {"collection_id": collection.id, "job_id": job_id},
     )
     return requeue(
-        db, collection, "retry", search, batch_tokens=batch_tokens, budget_usd=budget_usd
+        db,
+        collection,
+        "retry",
+        search,
+        batch_tokens=batch_tokens,
+        budget_usd=budget_usd,
+        turn=turn,
     )
 
 
@@ -67,6 +77,7 @@ def requeue(
     *,
     batch_tokens: int,
     budget_usd: float | None = None,
+    turn: Turn = ANY_TURN,
 ) -> int | None:
     """A job of stored texts in batches of `batch_tokens` tokens; None where none was found.
 
@@ -83,9 +94,11 @@ def requeue(
                 stored = job_id
                 if texts := _still_missing(conn, collection, found):
                     if stored is None:
-                        stored = jobs.create(conn, collection, kind, budget_usd=budget_usd)
-                    jobs.put_batches(conn, collection, stored, texts, batch_tokens=batch_tokens)
+                        stored = jobs.create(
+                            conn, collection, kind, budget_usd=budget_usd, turn=turn
+                        )
                     jobs.count(conn, stored, Tally(chunks=len(texts)))
+                    put_batches(conn, collection, stored, texts, batch_tokens=batch_tokens)
                 if stored is not None and after == MOST:
                     jobs.loaded(conn, stored)
                 elif stored is not None:
@@ -96,6 +109,31 @@ def requeue(
             _interrupt(db, job_id)
         raise
     return job_id
+
+
+def put_batches(
+    conn: Connection[Any],
+    collection: CollectionInfo,
+    job_id: int,
+    texts: Iterable[tuple[int, int]],
+    *,
+    batch_tokens: int,
+) -> int:
+    """Pack (text_id, tokens) pairs, which wait in no batch, into batches of a job; returns how many
+    there are.
+
+    The caller shares the collection: a pause of the job waits, or is seen.
+    """
+    packs = pack(texts, batch_tokens)
+    numbers = transitions.numbers(conn, len(packs))
+    batches = [
+        NewBatch(number, packed.texts, packed.tokens)
+        for number, packed in zip(numbers, packs, strict=True)
+    ]
+    batch_of = {text_id: batch.id for batch in batches for text_id in batch.text_ids}
+    transitions.point(conn, collection, batch_of)
+    transitions.enqueue(conn, collection, transitions.standing(conn, job_id), batches)
+    return len(batches)
 
 
 def _look(conn: Connection[Any], search: Search, after: int) -> tuple[list[tuple[int, int]], int]:

@@ -51,6 +51,11 @@ def remove_provider_batches(db: Database, *, days: int) -> int:
     return _remove_ended(db, "remove_provider_batches", days)
 
 
+def remove_shares(db: Database, *, days: int) -> int:
+    """The same with what says how far tenants came that enqueued nothing since then."""
+    return _remove_ended(db, "remove_shares", days)
+
+
 def _remove_ended(db: Database, statement: str, days: int) -> int:
     removed = 0
     while days:

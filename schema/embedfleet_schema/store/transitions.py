@@ -14,8 +14,10 @@ from psycopg import Connection, Cursor, sql
 
 from embedfleet_schema.errors import UnknownJob
 from embedfleet_schema.statements import composed, load, rendered
-from embedfleet_schema.store import awaiting, counters, locks
+from embedfleet_schema.store import awaiting, counters, locks, shares
 from embedfleet_schema.store.awaiting import Standing
+from embedfleet_schema.store.shares import Line
+from embedfleet_schema.turns import PRIORITIES, Lane, lane_by_size
 from embedfleet_schema.types import CollectionInfo, Delivery
 
 _SQL = load("transitions")
@@ -27,11 +29,27 @@ Best = Literal["best", "best_excluding", "smallest", "next_of_job", "chosen"]
 
 
 class JobStanding(NamedTuple):
-    """A job, and the state and the delivery of its new batches."""
+    """A job, and the state, the delivery and the turn of its new batches."""
 
     job_id: int
     state: Standing
     delivery: Delivery
+    tenant: str
+    lane: Lane
+    lane_by_size: bool
+    wanted_tokens: int
+
+    def wanting(self, tokens: int, interactive_tokens: int) -> JobStanding:
+        """The same once it wants so many tokens more: then it may be bulk, and stays so."""
+        wanted, lane = self.wanted_tokens + tokens, self.lane
+        if self.lane_by_size and lane == "interactive":
+            lane = lane_by_size(wanted, interactive_tokens)
+        return self._replace(lane=lane, wanted_tokens=wanted)
+
+    def line(self, collection: CollectionInfo) -> Line:
+        """Where its new batches take their turns; the batch API of a provider knows no lanes."""
+        lane = self.lane if self.delivery == "direct" else "bulk"
+        return Line(collection.space_id, collection.queue, PRIORITIES[lane], self.tenant)
 
 
 class NewBatch(NamedTuple):
@@ -85,22 +103,23 @@ def enqueue(
     job: JobStanding,
     batches: Sequence[NewBatch],
 ) -> None:
-    """New batches of a job, as it stands in this transaction."""
-    values = {
-        "collection_id": collection.id,
-        "space_id": collection.space_id,
-        "queue": collection.queue,
-        "priority": 0,
-    }
+    """New batches of a job, as it stands in this transaction, whose end this should be: see
+    `shares.reserve`.
+    """
+    line = job.line(collection)
+    values = {"collection_id": collection.id, **line._asdict()}
+    tags = [0.0] * len(batches)
+    if job.delivery == "direct" and job.state == "pending":
+        tags = shares.reserve(conn, line, [each.tokens for each in batches])
     with conn.cursor() as cursor:
         cursor.executemany(
             _SQL["enqueue"],
             [
                 values
                 | job._asdict()
-                | {"id": each.id, "texts": each.text_ids}
+                | {"id": each.id, "texts": each.text_ids, "start_tag": tag}
                 | {"chunks": len(each.text_ids), "tokens": each.tokens}
-                for each in batches
+                for each, tag in zip(batches, tags, strict=True)
             ],
         )
     counts = {
@@ -110,6 +129,8 @@ def enqueue(
     }
     if batches:
         conn.execute(_SQL["count_enqueued"], values | job._asdict() | counts)
+    if job.lane_by_size:
+        conn.execute(_SQL["want"], job._asdict())
 
 
 def point(conn: Connection[Any], collection: CollectionInfo, batch_of: Mapping[int, int]) -> None:
@@ -130,8 +151,9 @@ def divide(
     tokens: int | None = None,
     keeps_place: bool = False,
     to_workers: bool = False,
-) -> None:
-    """Make a batch of some texts of another, in its place or behind the others.
+) -> int | None:
+    """Make a batch of some texts of another, in its place or behind the others of its tenant;
+    returns its number.
 
     `tokens` are its share of them where they were not counted. `to_workers`: it goes from provider
     batches to the workers of its collection.
@@ -139,8 +161,11 @@ def divide(
     texts = {"texts": list(text_ids), "chunks": len(text_ids), "tokens": tokens}
     values = {"id": batch_id, "state": target, "reason": reason, "to_workers": to_workers}
     row = change(conn, "divide", values | texts | {"keeps_place": keeps_place}).fetchone()
-    if row is not None and target != "dead":
+    if row is None:
+        return None
+    if target != "dead":
         point(conn, collection, dict.fromkeys(text_ids, row[0]))
+    return int(row[0])
 
 
 def carve(
@@ -150,10 +175,14 @@ def carve(
     rest: list[int],
     *,
     tokens: int,
-) -> None:
-    """Give some texts of a batch, of so many tokens, a batch of their own in its place."""
-    divide(conn, collection, batch_id, rest, target="pending", tokens=tokens, keeps_place=True)
+    target: Standing = "pending",
+) -> int | None:
+    """Give some texts of a batch, of so many tokens, a batch of their own in its place; returns its
+    number.
+    """
+    made = divide(conn, collection, batch_id, rest, target=target, tokens=tokens, keeps_place=True)
     change(conn, "shrink", {"id": batch_id, "rest": rest, "tokens": tokens})
+    return made
 
 
 @lru_cache
@@ -230,8 +259,10 @@ def align(conn: Connection[Any], ids: Sequence[int]) -> int:
     # First the locks, then who waits for them: whoever begins to do so later waits for the locks.
     locked = [batch_id for (batch_id,) in conn.execute(_SQL["lock_free"], {"ids": list(ids)})]
     given = awaiting.inherit(conn, locked)
-    row = change(conn, "align", {"ids": locked}).fetchone()
-    return len(given) + (int(row[0]) if row else 0)
+    moved = change(conn, "align", {"ids": locked}).fetchall()
+    # Their tags are of the time when they were held: others would wait for all that comes back.
+    shares.place(conn, [batch_id for batch_id, state in moved if state == "pending"])
+    return len(given) + len(moved)
 
 
 def change(
@@ -250,6 +281,7 @@ def change(
 
 @lru_cache
 def _counting(statement: str, collection: CollectionInfo | None) -> sql.Composed:
+    parts = {**counters.OF_BATCHES, "behind": shares.BEHIND}
     if collection is None:
-        return rendered(_SQL[statement].format(**counters.OF_BATCHES))
-    return rendered(composed(_SQL[statement], collection, **counters.OF_BATCHES))
+        return rendered(_SQL[statement].format(**parts))
+    return rendered(composed(_SQL[statement], collection, **parts))

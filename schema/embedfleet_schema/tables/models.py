@@ -17,7 +17,6 @@ from sqlalchemy import (
     ForeignKey,
     Index,
     SmallInteger,
-    Text,
     UniqueConstraint,
     text,
 )
@@ -36,6 +35,8 @@ from embedfleet_schema.tables.declarations import (
 from embedfleet_schema.tables.index_models import CollectionIndex
 from embedfleet_schema.tables.provider_models import LimitGroup, ProviderBatch, RateLimit, Usage
 from embedfleet_schema.tables.query_models import QueryLimit, QueryRate, QueryRequest, QueryVector
+from embedfleet_schema.tables.tenant_models import Tenant, TenantShare
+from embedfleet_schema.tables.worker_models import Worker
 
 __all__ = [
     "SCHEMA",
@@ -57,6 +58,8 @@ __all__ = [
     "RateLimit",
     "Space",
     "SpaceCheck",
+    "Tenant",
+    "TenantShare",
     "Usage",
     "Worker",
     "counter_delta",
@@ -126,6 +129,8 @@ class Job(Base):
     `awaited` counts texts of its documents that batches of other jobs had already.
     `unsettled_usd` is what was reserved for calls whose answers never came: they may be paid for.
     Until it is loaded its producer says again and again that it lives, as workers extend leases.
+    `wanted_tokens` are those of texts that it had embedded or waits for: `lane_by_size` has them
+    decide its lane.
     """
 
     __tablename__ = "job"
@@ -152,9 +157,14 @@ class Job(Base):
     )
     interrupted_at: Mapped[datetime | None]
     awaited: Mapped[int] = tally()
+    tenant: Mapped[str] = mapped_column(server_default=text("'default'"))
+    lane: Mapped[str] = mapped_column(server_default=text("'bulk'"))
+    lane_by_size: Mapped[bool] = mapped_column(server_default=text("false"))
+    wanted_tokens: Mapped[int] = tally()
 
     __table_args__ = (
         CheckConstraint("delivery IN ('direct', 'provider_batch')", name="delivery"),
+        CheckConstraint("lane IN ('interactive', 'bulk')", name="lane"),
         CheckConstraint("kind IN ('enqueue', 'repair', 'retry')", name="kind"),
         CheckConstraint("budget_usd > 0", name="budget_usd"),
         Index("ix_job_collection_id", "collection_id"),
@@ -175,7 +185,8 @@ class Batch(Base):
     is in no count. Workers claim what is `direct`; what a provider batch has leased has no other
     owner.
     `reserved_usd` is what a lease may still cost a job that has a budget. `collection_id` is that
-    of its job, and `space_id` that of its collection, for indexes.
+    of its job, and `space_id` that of its collection, for indexes. `priority` is its lane, and
+    `start_tag` its place there, among those of all tenants.
     """
 
     __tablename__ = "batch"
@@ -207,6 +218,7 @@ class Batch(Base):
         BigInteger, ForeignKey(f"{SCHEMA}.provider_batch.id")
     )
     space_id: Mapped[int] = mapped_column(BigInteger)
+    start_tag: Mapped[float] = mapped_column(server_default=text("0"))
 
     __table_args__ = (
         CheckConstraint(
@@ -219,6 +231,7 @@ class Batch(Base):
             "ix_batch_claim",
             "queue",
             "priority",
+            "start_tag",
             "run_after",
             "id",
             postgresql_where=text("state = 'pending' AND delivery = 'direct'"),
@@ -228,6 +241,7 @@ class Batch(Base):
             "space_id",
             "queue",
             "priority",
+            "start_tag",
             "run_after",
             "id",
             postgresql_where=text("state = 'pending' AND delivery = 'direct'"),
@@ -320,29 +334,3 @@ class Failure(Base):
         UniqueConstraint("collection_id", "text_id"),
         UniqueConstraint("collection_id", "document_key"),
     )
-
-
-class Worker(Base):
-    """A worker process: its heartbeat, what it has done, and the `reason` why it claims nothing.
-
-    That is here because a heartbeat is written beside the row that is there, and so on a full disk
-    too. A batch that leaves its lease is written to indexes, which may have to grow for it.
-    """
-
-    __tablename__ = "worker"
-
-    id: Mapped[UUID] = mapped_column(primary_key=True)
-    hostname: Mapped[str]
-    pid: Mapped[int]
-    queues: Mapped[list[str]] = mapped_column(ARRAY(Text))
-    slots: Mapped[int]
-    device: Mapped[str]
-    version: Mapped[str]
-    heartbeat_seconds: Mapped[float] = mapped_column(server_default=text("15"))
-    batches: Mapped[int] = tally()
-    chunks: Mapped[int] = tally()
-    tokens: Mapped[int] = tally()
-    started_at: Mapped[datetime] = timestamp()
-    last_seen: Mapped[datetime] = timestamp()
-    stopped_at: Mapped[datetime | None]
-    reason: Mapped[str | None]

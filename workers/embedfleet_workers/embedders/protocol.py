@@ -9,6 +9,7 @@ from typing import NewType, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
+from embedfleet_schema.turns import Lane
 from embedfleet_schema.types import EngineName, Kind, Precision, Space
 from embedfleet_workers.allowance import UNLIMITED, Allowance
 
@@ -107,6 +108,7 @@ class EmbedsInParts(Protocol):
         kind: Kind,
         wanted: Callable[[], bool] = lambda: True,
         allowance: Allowance = UNLIMITED,
+        lane: Lane = "interactive",
     ) -> Iterator[Part]:
         """Answers as they arrive, in any order, each row once.
 
@@ -116,7 +118,8 @@ class EmbedsInParts(Protocol):
         also:
 
         `allowance` pays for each request before it is sent, once more where it is repeated, and is
-        told what an answer cost.
+        told what an answer cost. `lane`: who waits for a rate limit lets what is interactive go
+        first.
 
         Raises:
             ReservationSpent: it did not pay for all of them.

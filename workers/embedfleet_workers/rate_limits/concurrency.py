@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections import deque
 from collections.abc import Awaitable, Callable
 from uuid import uuid4
 
+from embedfleet_schema.turns import Lane
 from embedfleet_workers.rate_limits.quota import LimitKey
 from embedfleet_workers.rate_limits.stores.limit_store import LimitStore
+from embedfleet_workers.rate_limits.waiting import LaneQueue
 
 FIRST = 4.0
 MOST = 64.0
@@ -25,11 +26,11 @@ Release = Callable[..., Awaitable[None]]
 
 
 async def fleet_slot(
-    store: LimitStore, key: LimitKey, slots: int, *, lease_s: float, wait_s: float
+    store: LimitStore, key: LimitKey, slots: int, *, lease_s: float, wait_s: float, lane: Lane
 ) -> Release | None:
     """One of so many slots of the whole fleet; None where that took too long."""
     holder = uuid4().hex
-    if not await store.acquire(key, holder, slots=slots, lease_s=lease_s, wait_s=wait_s):
+    if not await store.acquire(key, holder, slots=slots, lease_s=lease_s, wait_s=wait_s, lane=lane):
         return None
 
     async def release(*, answered: bool | None, size: float = 1.0) -> None:  # noqa: ARG001 - their number is fixed
@@ -47,14 +48,14 @@ class AdaptiveConcurrency:
     def __init__(self) -> None:
         self.limit = FIRST
         self.in_flight = 0
-        self._waiting: deque[asyncio.Future[None]] = deque()
+        self._waiting = LaneQueue()
         # By size: an answer to a tenth of the texts is no better than one to all of them.
         self._usual_s: dict[int, float] = {}
         self._shrunk_at = -math.inf
 
-    async def slot(self, timeout_s: float) -> Release | None:
+    async def slot(self, timeout_s: float, lane: Lane = "bulk") -> Release | None:
         """One of the slots of this process; None where that took too long."""
-        entered = await self.enter(timeout_s)
+        entered = await self.enter(timeout_s, lane)
         if entered is None:
             return None
 
@@ -63,12 +64,11 @@ class AdaptiveConcurrency:
 
         return release
 
-    async def enter(self, timeout_s: float) -> float | None:
+    async def enter(self, timeout_s: float, lane: Lane = "bulk") -> float | None:
         """Wait for a slot: the time of entering, or None where it took too long."""
         loop = asyncio.get_running_loop()
         if self._waiting or self._is_full():
-            free: asyncio.Future[None] = loop.create_future()
-            self._waiting.append(free)
+            free = self._waiting.push(lane)
             try:
                 async with asyncio.timeout(timeout_s):
                     await free
@@ -127,11 +127,9 @@ class AdaptiveConcurrency:
             self._shrunk_at = now
 
     def _wake(self) -> None:
-        while self._waiting and (self._waiting[0].done() or not self._is_full()):
-            free = self._waiting.popleft()
-            if not free.done():
-                self.in_flight += 1
-                free.set_result(None)
+        while not self._is_full() and (found := self._waiting.pop()) is not None:
+            self.in_flight += 1
+            found[1].set_result(None)
 
     def _is_full(self) -> bool:
         return self.in_flight + 1 > self.limit

@@ -8,12 +8,9 @@ import random
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
+from embedfleet_schema.turns import Lane
 from embedfleet_workers.embedding_errors import EmbedderBusy
-from embedfleet_workers.rate_limits.concurrency import (
-    AdaptiveConcurrency,
-    Release,
-    fleet_slot,
-)
+from embedfleet_workers.rate_limits.concurrency import AdaptiveConcurrency, Release, fleet_slot
 from embedfleet_workers.rate_limits.quota import (
     NOTHING,
     Amounts,
@@ -32,15 +29,12 @@ from embedfleet_workers.rate_limits.stores.limit_store import (
     Reservation,
     WaitTooLong,
 )
-from embedfleet_workers.rate_limits.waiting import AHEAD_S, LOOK_S, WaitQueue
+from embedfleet_workers.rate_limits.waiting import ASK, LOOK_S, SHORTEST_REST_S, Asks, WaitQueue
 from embedfleet_workers.stop import Stop
 
 # The dimension that is a number of requests at once, not a rate.
 CONCURRENCY = "concurrency"
 LEAST_BUSY_S = 0.25
-# The head of the queue asks again when the free time is this close, and never without a rest.
-ASK_S = 0.75 * AHEAD_S
-SHORTEST_REST_S = 0.01
 
 
 class Limiter:
@@ -91,8 +85,9 @@ class Limiter:
         if at_once or _now() >= self._looked_at + LOOK_S:
             await self._look()
 
-    async def admit(self, costs: Amounts, *, max_wait_s: float) -> Admission:
-        """Wait until a request that costs this much may be sent; first come, first served.
+    async def admit(self, costs: Amounts, *, max_wait_s: float, lane: Lane = "bulk") -> Admission:
+        """Wait until a request that costs this much may be sent: the interactive lane first, and in
+        each lane first come, first served.
 
         First for a slot among the requests under way (a semaphore), then for its time (GCRA).
 
@@ -101,21 +96,21 @@ class Limiter:
                 nothing was reserved.
         """
         await self._refresh()
-        deadline = _now() + max_wait_s
-        release = await self._take_slot(max_wait_s)
+        asks = Asks(costs, max_wait_s, _now() + max_wait_s, lane)
+        release, again = await self._take_slot(max_wait_s, lane), False
         try:
             while True:
-                self._check_wait(self._queue.wait_s(self._rates(), _now()), deadline, max_wait_s)
+                self._check_wait(self._queue.wait_s(self._rates(), _now(), lane), asks)
                 try:
-                    async with self._queue.head(costs, deadline - _now()):
-                        reservation, reserved = await self._reserve(costs, deadline, max_wait_s)
+                    async with self._queue.head(asks, _now(), again=again):
+                        found = await self._reserve(asks)
                 except TimeoutError:
                     # Nobody knows how far it had come; the others of this process waited as long.
                     soon = random.uniform(1.0, 2.0) * LEAST_BUSY_S  # noqa: S311 - to spread them
                     raise self._busy(soon) from None
-                confirmed = await self._wait_for(reservation, reserved)
-                if confirmed is not None:
-                    return Admission(self, confirmed, reserved, release)
+                again = found is None
+                if found is not None and (confirmed := await self._wait_for(*found)) is not None:
+                    return Admission(self, confirmed, found[1], release)
         except BaseException:
             await asyncio.shield(release(answered=None))
             raise
@@ -141,29 +136,28 @@ class Limiter:
     def close(self) -> None:
         self._queue.close()
 
-    async def _take_slot(self, max_wait_s: float) -> Release:
+    async def _take_slot(self, max_wait_s: float, lane: Lane) -> Release:
         """A slot of the fleet's semaphore where a person set a number, else of this process's."""
         slots = int(self.quotas.get(CONCURRENCY, 0))
         if slots > 0:
             release = await fleet_slot(
-                self.store, self.key, slots, lease_s=self._lease_s, wait_s=max_wait_s
+                self.store, self.key, slots, lease_s=self._lease_s, wait_s=max_wait_s, lane=lane
             )
         else:
-            if self._limits() or self._learnt:
-                self._adaptive.open()
-            else:
-                self._adaptive.close()
-            release = await self._adaptive.slot(max_wait_s)
+            (self._adaptive.open if self._limits() or self._learnt else self._adaptive.close)()
+            release = await self._adaptive.slot(max_wait_s, lane)
         if release is None:
             reason = f"all slots of {self.key} for requests are taken"
             raise EmbedderBusy(seconds=LEAST_BUSY_S, reason=reason)
         return release
 
-    async def _reserve(
-        self, costs: Amounts, deadline: float, max_wait_s: float
-    ) -> tuple[Reservation, Amounts]:
-        """What comes soon, and what it was reserved for; asked again when the free time is near."""
+    async def _reserve(self, asks: Asks) -> tuple[Reservation, Amounts] | None:
+        """What comes soon, and what it was reserved for; asked again when the free time is near.
+        None where somebody interactive should go first.
+        """
+        costs, deadline, at_head_since = asks.costs, asks.deadline, _now()
         while True:
+            ahead_s = asks.ahead_s(_now() - at_head_since)
             if handed_over := self._queue.take_over(costs, _now(), deadline):
                 reservation, reserved, due = handed_over
                 return replace(reservation, wait_s=max(SHORTEST_REST_S, due - _now())), reserved
@@ -174,7 +168,7 @@ class Limiter:
                     quotas=self.quotas,
                     stated=self._stated,
                     target=self._target,
-                    max_wait_s=min(AHEAD_S, max(0.0, deadline - _now())),
+                    max_wait_s=min(ahead_s, max(0.0, deadline - _now())),
                 )
             )
             answer = await self._uninterrupted(asking, costs)
@@ -186,8 +180,11 @@ class Limiter:
                     self._adaptive.open()
                 return answer, costs
             self._queue.head_due = _now() + answer.wait_s
-            self._check_wait(answer.wait_s, deadline, max_wait_s)
-            await self._queue.rest(max(SHORTEST_REST_S, answer.wait_s - ASK_S))
+            self._check_wait(answer.wait_s, asks)
+            if not self._queue.is_wanted:
+                await self._queue.rest(max(SHORTEST_REST_S, answer.wait_s - ASK * ahead_s))
+            if self._queue.is_wanted:
+                return None
 
     async def _uninterrupted(
         self, asking: asyncio.Future[Reservation | WaitTooLong | Stop], costs: Amounts
@@ -228,10 +225,10 @@ class Limiter:
         """Give a reservation back, also where the caller is being called off."""
         await asyncio.shield(self.store.refund(self.key, reservation, costs, sent=False))
 
-    def _check_wait(self, wait_s: float, deadline: float, max_wait_s: float) -> None:
-        if wait_s > max(0.0, deadline - _now()):
+    def _check_wait(self, wait_s: float, asks: Asks) -> None:
+        if wait_s > max(0.0, asks.deadline - _now()):
             # Back while others still wait, so that the rate is never left unused.
-            raise self._busy(max(LEAST_BUSY_S, wait_s - max_wait_s / 2))
+            raise self._busy(max(LEAST_BUSY_S, wait_s - asks.max_wait_s / 2))
 
     def _busy(self, seconds: float) -> EmbedderBusy:
         return EmbedderBusy(seconds=seconds, reason=f"the rate limit of {self.key}")

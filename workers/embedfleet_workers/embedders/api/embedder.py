@@ -9,6 +9,7 @@ from queue import SimpleQueue
 
 import numpy as np
 
+from embedfleet_schema.turns import Lane
 from embedfleet_schema.types import Kind
 from embedfleet_workers.allowance import UNLIMITED, Allowance
 from embedfleet_workers.embedders.api.endpoint import Endpoint, Request
@@ -55,12 +56,14 @@ class ApiEmbedder:
         kind: Kind,
         wanted: Callable[[], bool] = lambda: True,
         allowance: Allowance = UNLIMITED,
+        lane: Lane = "interactive",
     ) -> Iterator[Part]:
         if self.closed:
             raise EmbeddingError(reason=f"{self.space.name} is closed")
         whole, unreadable = self._readable(texts, kind)
         if whole.rows:
-            yield from self._answers(whole, kind, wanted, allowance)
+            policy = WaitPolicy(self._first_wait_s, lane)
+            yield from self._answers(whole, kind, wanted, allowance, policy)
         if unreadable is not None:
             raise unreadable
 
@@ -68,10 +71,14 @@ class ApiEmbedder:
         self.closed = True
 
     def _answers(
-        self, whole: Request, kind: Kind, wanted: Callable[[], bool], allowance: Allowance
+        self,
+        whole: Request,
+        kind: Kind,
+        wanted: Callable[[], bool],
+        allowance: Allowance,
+        policy: WaitPolicy,
     ) -> Iterator[Part]:
         outbox: SimpleQueue[Part | None] = SimpleQueue()
-        policy = WaitPolicy(self._first_wait_s)
         fan_out = FanOut(self._endpoint, whole, kind, policy, outbox.put, allowance)
         ended = self._loop.run(fan_out.run(self._requests))
         ended.add_done_callback(lambda _: outbox.put(None))

@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from embedfleet_schema.turns import Lane
 from embedfleet_schema.types import Kind
 from embedfleet_workers.allowance import UNLIMITED, Allowance
 from embedfleet_workers.backoff import full_jitter
@@ -58,12 +59,14 @@ class GivenUp:
 
 
 class WaitPolicy:
-    """How long the requests of one batch wait to be admitted: the first one briefly or not at all.
+    """How long the requests of one batch wait to be admitted: the first one briefly or not at all;
+    and in which lane.
 
     Whoever waits inside it has sent nothing, and can be called off.
     """
 
-    def __init__(self, first_wait_s: float) -> None:
+    def __init__(self, first_wait_s: float, lane: Lane = "interactive") -> None:
+        self.lane = lane
         self.answered = False
         self._first_wait_s = first_wait_s
         self._waiting: set[asyncio.Task[object]] = set()
@@ -223,7 +226,9 @@ class FanOut:
             max_wait_s = policy.max_wait_s(leads=leads, rate_limited=rate_limited)
             costs = endpoint.costs(request)
             with policy:
-                admission = await endpoint.limiter.admit(costs, max_wait_s=max_wait_s)
+                admission = await endpoint.limiter.admit(
+                    costs, max_wait_s=max_wait_s, lane=policy.lane
+                )
             policy.leave()
             if endpoint.is_oversized(request):
                 allowance.settle(request.rows, 0)

@@ -8,6 +8,7 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 
 from embedfleet_schema.breaker import Breaker
+from embedfleet_schema.turns import Lane
 from embedfleet_workers.embedding_errors import StoreAway
 from embedfleet_workers.rate_limits.quota import NOTHING, Amounts, LimitKey, Reading
 from embedfleet_workers.rate_limits.stores.limit_store import (
@@ -123,7 +124,14 @@ class FallbackStore:
         return await self._own.penalize(key, reservation, refunds, limits, penalty)
 
     async def acquire(
-        self, key: LimitKey, holder: str, *, slots: int, lease_s: float, wait_s: float
+        self,
+        key: LimitKey,
+        holder: str,
+        *,
+        slots: int,
+        lease_s: float,
+        wait_s: float,
+        lane: Lane = "bulk",
     ) -> bool:
         own = max(1, slots // max(1, self._share()))
         loop = asyncio.get_running_loop()
@@ -133,7 +141,7 @@ class FallbackStore:
             if self._breaker.admits():
                 with self._trying():
                     taken = await self._fleet.acquire(
-                        key, holder, slots=slots, lease_s=lease_s, wait_s=left_s
+                        key, holder, slots=slots, lease_s=lease_s, wait_s=left_s, lane=lane
                     )
                     if taken:
                         self._given[key, holder] = loop.time() + lease_s
@@ -142,7 +150,7 @@ class FallbackStore:
             # Memory's slots are void while one waits for them: the fleet's are back.
             with contextlib.suppress(StoreAway):
                 return await self._own.acquire(
-                    key, holder, slots=own, lease_s=lease_s, wait_s=left_s
+                    key, holder, slots=own, lease_s=lease_s, wait_s=left_s, lane=lane
                 )
 
     async def release(self, key: LimitKey, holder: str, *, slots: int) -> None:

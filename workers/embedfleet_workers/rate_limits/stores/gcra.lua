@@ -549,10 +549,10 @@ local function hand_over(slots)
     end
 end
 
-local function acquire(holder, slots, lease)
+local function acquire(holder, slots, lease, head_start)
     if not redis.call('ZSCORE', TAKEN, holder) then
         if not redis.call('ZSCORE', QUEUE, holder) then
-            redis.call('ZADD', QUEUE, text(now), holder)
+            redis.call('ZADD', QUEUE, text(now - head_start), holder)
         end
         redis.call('ZADD', HEARD, text(now), holder)
         hand_over(slots)
@@ -564,9 +564,10 @@ local function acquire(holder, slots, lease)
     return {'in'}
 end
 
--- The holder, the slots, the microseconds after which a slot comes back by itself.
+-- The holder, the slots, the microseconds after which a slot comes back by itself, and those that the
+-- holder counts as if it had come earlier.
 function operations.acquire()
-    return acquire(ARGV[4], tonumber(ARGV[5]), tonumber(ARGV[6]))
+    return acquire(ARGV[4], tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7]))
 end
 
 function operations.release()

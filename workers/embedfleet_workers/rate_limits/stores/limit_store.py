@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from embedfleet_schema.turns import Lane
 from embedfleet_workers.rate_limits.quota import NOTHING, Amounts, LimitKey, Reading
 from embedfleet_workers.stop import Stop
 
@@ -14,6 +15,9 @@ NEAR_S = 0.003
 # A stop is a hint that holds calls: by the time it ends, who saw the refusal has written to
 # PostgreSQL that the space is paused; and if not, somebody else sees it himself.
 STOP_S = 10.0
+# How much earlier who is interactive counts as having come for a slot: beyond that, others have
+# waited long enough.
+HEAD_START_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +117,11 @@ class Snapshot:
     largest: float = 0.0
 
 
+def head_start_s(lane: Lane) -> float:
+    """What a lane has before others in the queue for a slot."""
+    return HEAD_START_S if lane == "interactive" else 0.0
+
+
 class LimitStore(Protocol):
     """Running state by key. Each call is one step that no other call sees half done."""
 
@@ -177,9 +186,17 @@ class LimitStore(Protocol):
         ...
 
     async def acquire(
-        self, key: LimitKey, holder: str, *, slots: int, lease_s: float, wait_s: float
+        self,
+        key: LimitKey,
+        holder: str,
+        *,
+        slots: int,
+        lease_s: float,
+        wait_s: float,
+        lane: Lane = "bulk",
     ) -> bool:
         """Take one of the semaphore's slots, first come, first served; False: it took too long.
+        What is interactive counts as if it had come `HEAD_START_S` earlier.
 
         A slot that is not released comes back by itself after `lease_s`.
         """

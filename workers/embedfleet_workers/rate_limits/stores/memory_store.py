@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import OrderedDict, defaultdict
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 from uuid import uuid4
 
+from embedfleet_schema.turns import Lane
 from embedfleet_workers.embedding_errors import StoreAway
 from embedfleet_workers.rate_limits.quota import COUNTED, NOTHING, Amounts, LimitKey, Reading
 from embedfleet_workers.rate_limits.stores import learning
@@ -21,9 +22,12 @@ from embedfleet_workers.rate_limits.stores.limit_store import (
     Reservation,
     Snapshot,
     WaitTooLong,
+    head_start_s,
 )
 from embedfleet_workers.stop import Stop
 
+# Who waits for a slot: since when, or as if, and what ends the wait.
+Waiter = tuple[float, asyncio.Future[None]]
 # A slot that was handed over is kept so long for who wakes up for it.
 TAKE_UP_S = 5.0
 
@@ -40,9 +44,7 @@ class MemoryStore:
         self._states: dict[LimitKey, Gcra] = {}
         # The semaphore of each key: who has a slot and until when, and who waits for one.
         self._holders: defaultdict[LimitKey, dict[str, float]] = defaultdict(dict)
-        self._queues: defaultdict[LimitKey, OrderedDict[str, asyncio.Future[None]]] = defaultdict(
-            OrderedDict
-        )
+        self._queues: defaultdict[LimitKey, dict[str, Waiter]] = defaultdict(dict)
 
     async def reserve(
         self,
@@ -127,7 +129,14 @@ class MemoryStore:
         return gcra.penalize(now, reservation.answered_at, refunds, penalty) / SECOND
 
     async def acquire(
-        self, key: LimitKey, holder: str, *, slots: int, lease_s: float, wait_s: float
+        self,
+        key: LimitKey,
+        holder: str,
+        *,
+        slots: int,
+        lease_s: float,
+        wait_s: float,
+        lane: Lane = "bulk",
     ) -> bool:
         holders, queue = self._holders[key], self._queues[key]
         expires = self._clock() + lease_s
@@ -135,7 +144,8 @@ class MemoryStore:
         if not queue and len(holders) < slots:
             holders[holder] = expires
             return True
-        free = queue[holder] = asyncio.get_running_loop().create_future()
+        free: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        queue[holder] = self._clock() - head_start_s(lane), free
         try:
             async with asyncio.timeout(wait_s):
                 await free
@@ -214,7 +224,7 @@ class MemoryStore:
         self._holders.clear()
         queues = list(self._queues.values())
         self._queues.clear()
-        for waiting in (free for queue in queues for free in queue.values()):
+        for waiting in (free for queue in queues for _, free in queue.values()):
             if not waiting.done():
                 waiting.set_exception(StoreAway("the state was forgotten"))
 
@@ -228,13 +238,14 @@ class MemoryStore:
         return found
 
     def _hand_over(self, key: LimitKey, slots: int) -> None:
-        """Give free slots to those who wait longest."""
+        """Give free slots to those who came first, or count as if they had."""
         holders, queue = self._holders[key], self._queues[key]
         now = self._clock()
         for gone in [holder for holder, until in holders.items() if until <= now]:
             del holders[gone]
         while queue and len(holders) < slots:
-            holder, free = queue.popitem(last=False)
+            holder = min(queue, key=lambda each: queue[each][0])
+            _, free = queue.pop(holder)
             if not free.done():
                 # Its lease begins when it wakes; until then the slot is only kept.
                 holders[holder] = now + TAKE_UP_S

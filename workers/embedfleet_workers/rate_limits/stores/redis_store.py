@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from embedfleet_schema.broker import KEY_PREFIX
+from embedfleet_schema.turns import Lane
 from embedfleet_workers.embedding_errors import StoreAway
 from embedfleet_workers.rate_limits.quota import COUNTED, NOTHING, Amounts, LimitKey, Reading
 from embedfleet_workers.rate_limits.stores import gcra_script
@@ -22,6 +23,7 @@ from embedfleet_workers.rate_limits.stores.limit_store import (
     Reservation,
     Snapshot,
     WaitTooLong,
+    head_start_s,
 )
 from embedfleet_workers.rate_limits.stores.redis_script import RedisScript, told
 from embedfleet_workers.stop import Stop
@@ -52,8 +54,8 @@ class RedisStore:
         self._script = RedisScript(url, gcra_script.script())
         self._clock = clock
         self._name, self._count = uuid4().hex, 0
-        # Of each process one waits in Redis for a slot, the others wait for it to be next.
-        self._heads: defaultdict[LimitKey, asyncio.Lock] = defaultdict(asyncio.Lock)
+        # Of each process one of a lane waits in Redis for a slot, the others for it to be next.
+        self._heads: defaultdict[tuple[LimitKey, Lane], asyncio.Lock] = defaultdict(asyncio.Lock)
 
     async def reserve(
         self,
@@ -132,11 +134,18 @@ class RedisStore:
         return float(answer[1]) / SECOND
 
     async def acquire(
-        self, key: LimitKey, holder: str, *, slots: int, lease_s: float, wait_s: float
+        self,
+        key: LimitKey,
+        holder: str,
+        *,
+        slots: int,
+        lease_s: float,
+        wait_s: float,
+        lane: Lane = "bulk",
     ) -> bool:
         loop = asyncio.get_running_loop()
         deadline = loop.time() + wait_s
-        head = self._heads[key]
+        head = self._heads[key, lane]
         try:
             async with asyncio.timeout(wait_s):
                 await head.acquire()
@@ -145,7 +154,8 @@ class RedisStore:
         taken = False
         try:
             while not taken:
-                answer = await self._asked("acquire", key, holder, slots, lease_s * SECOND)
+                told = (holder, slots, lease_s * SECOND, head_start_s(lane) * SECOND)
+                answer = await self._asked("acquire", key, *told)
                 taken = answer[0] == b"in"
                 left = deadline - loop.time()
                 if taken or left <= 0:
