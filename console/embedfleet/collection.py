@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import threading
-import warnings
 from collections.abc import AsyncIterable, Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -18,6 +17,7 @@ from embedfleet.job import Job
 from embedfleet.planning import Plan, make_plans
 from embedfleet.quality import Quality
 from embedfleet_producer.async_bridge import beside, fed
+from embedfleet_producer.contexts import ContextFunction
 from embedfleet_producer.enqueue import Enqueued, Producer
 from embedfleet_producer.plan import Target
 from embedfleet_producer.ready_made import ChunkFunction
@@ -48,6 +48,7 @@ class Collection(Exchange, Quality):
         documents: Iterable[Document | Rejection],
         *,
         chunk: ChunkFunction | None = None,
+        context: ContextFunction | None = None,
         budget_usd: float | None = None,
         provider_batches: bool = False,
         replace: bool = False,
@@ -71,6 +72,8 @@ class Collection(Exchange, Quality):
             documents: `Document` values from any iterable (or from `read_paths`).
             chunk: your own function that cuts a text; default: the collection's chunking. It is
                 called for every document: its chunks tell whether the document changed.
+            context: your own function that says what is embedded before each chunk: a text or None
+                for each. It gets a document and its chunks, if they are new or changed.
             budget_usd: the most that the job may cost. It is paused before it costs more.
             provider_batches: file the texts with the provider's batch API: half the price, and an
                 answer within a day. OpenAI has one.
@@ -90,8 +93,9 @@ class Collection(Exchange, Quality):
         return self._enqueue(
             documents,
             chunk=chunk,
+            context=context,
             budget_usd=budget_usd,
-            delivery=_delivery(provider_batches, lane),
+            delivery=arguments.delivery(provider_batches, lane),
             replace=replace,
             processes=processes,
             on_window=on_window,
@@ -102,6 +106,7 @@ class Collection(Exchange, Quality):
         documents: Iterable[Document | Rejection] | AsyncIterable[Document],
         *,
         chunk: ChunkFunction | None = None,
+        context: ContextFunction | None = None,
         budget_usd: float | None = None,
         provider_batches: bool = False,
         replace: bool = False,
@@ -114,12 +119,13 @@ class Collection(Exchange, Quality):
         is committed stays, in a job that is `interrupted`.
         """
         stopping = threading.Event()
-        delivery = _delivery(provider_batches, lane)
+        delivery = arguments.delivery(provider_batches, lane)
 
         def run(stream: Iterable[Document | Rejection]) -> Job:
             return self._enqueue(
                 stream,
                 chunk=chunk,
+                context=context,
                 budget_usd=budget_usd,
                 delivery=delivery,
                 replace=replace,
@@ -136,17 +142,24 @@ class Collection(Exchange, Quality):
         documents: Iterable[Document | Rejection],
         *,
         chunk: ChunkFunction | None = None,
+        context: ContextFunction | None = None,
         replace: bool = False,
     ) -> Plan:
-        """What enqueueing these documents would do and cost. Nothing is written or spent.
-
-        `Fleet.plan` compares models, and plans for collections that do not exist yet.
+        """What enqueueing these documents would do and cost. Nothing is written, and spent by
+        `context` alone. `Fleet.plan` compares models, and plans for what does not exist yet.
         """
         arguments.function("plan", "chunk", chunk)
+        arguments.function("plan", "context", context)
         self._check_there()
         target = Target(self.info.space, self.info.chunking, self.info)
         (made,) = make_plans(
-            self._connections, self.name, [target], documents, chunk=chunk, replace=replace
+            self._connections,
+            self.name,
+            [target],
+            documents,
+            chunk=chunk,
+            context=context,
+            replace=replace,
         )
         return made
 
@@ -300,6 +313,7 @@ class Collection(Exchange, Quality):
         documents: Iterable[Document | Rejection],
         *,
         chunk: ChunkFunction | None,
+        context: ContextFunction | None,
         budget_usd: float | None,
         delivery: Delivery,
         replace: bool,
@@ -308,6 +322,7 @@ class Collection(Exchange, Quality):
         stopping: threading.Event | None = None,
     ) -> Job:
         arguments.function("enqueue", "chunk", chunk)
+        arguments.function("enqueue", "context", context)
         arguments.budget("enqueue", budget_usd)
         producer = Producer(
             self._connections.db,
@@ -315,6 +330,7 @@ class Collection(Exchange, Quality):
             self._connections.settings,
             self._connections.doorbell,
             chunk=chunk,
+            context=context,
             replace=replace,
             processes=arguments.whole("enqueue", "processes", processes, most=MOST_PROCESSES),
         )
@@ -332,16 +348,3 @@ class Collection(Exchange, Quality):
             arguments.text("search", "query", query)
             return self._connections.query_vectors.vector(self.info, query)
         return arguments.vector(self.info.space.name, query)
-
-
-def _delivery(provider_batches: bool, lane: str | None) -> Delivery:
-    """How texts are embedded, by the argument for it or by the former one."""
-    arguments.flag("enqueue", "provider_batches", provider_batches)
-    if lane is not None:
-        arguments.choice("enqueue", "lane", lane, ("live", "batch"))
-        warnings.warn(
-            'enqueue(lane=...) is deprecated: lane="batch" is provider_batches=True',
-            DeprecationWarning,
-            stacklevel=4,  # the wrapper of `edge` stands in between
-        )
-    return "provider_batch" if provider_batches or lane == "batch" else "direct"
