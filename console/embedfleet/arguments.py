@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from embedfleet_schema.errors import BadArgument, BadFilter, BadVector, WrongType
 from embedfleet_schema.json_values import json_value
 from embedfleet_schema.turns import DEFAULT_TENANT, LANES, LONGEST_TENANT, Lane, Turn
-from embedfleet_schema.types import LARGEST_INT, Chunking
+from embedfleet_schema.types import LARGEST_INT, Chunking, Delivery
 from embedfleet_schema.unicode_forms import is_unicode
 
 SHOWN = 60
@@ -161,6 +161,8 @@ def chunking(call: str, value: object) -> None:
     _integer(call, "chunking.overlap", wanted, value.overlap)
     for name in ("mode", "tokenizer", "too_long"):
         text(call, f"chunking.{name}", getattr(value, name))
+    if value.template is not None:
+        text(call, "chunking.template", value.template)
 
 
 def where(value: object, call: str = "search") -> None:
@@ -237,3 +239,9 @@ def _is_plain(value: object) -> bool:
 
 def _bad(call: str, name: str, wanted: str, value: object) -> NoReturn:
     raise BadArgument(call=call, name=name, wanted=wanted, given=shown(value))
+
+
+def delivery(provider_batches: bool) -> Delivery:
+    """How texts are embedded."""
+    flag("enqueue", "provider_batches", provider_batches)
+    return "provider_batch" if provider_batches else "direct"

@@ -17,6 +17,7 @@ from embedfleet.job import Job
 from embedfleet.planning import Plan, make_plans
 from embedfleet.quality import Quality
 from embedfleet_producer.async_bridge import beside, fed
+from embedfleet_producer.contexts import ContextFunction
 from embedfleet_producer.enqueue import Enqueued, Producer
 from embedfleet_producer.plan import Target
 from embedfleet_producer.ready_made import ChunkFunction
@@ -48,6 +49,7 @@ class Collection(Exchange, Quality):
         documents: Iterable[Document | Rejection],
         *,
         chunk: ChunkFunction | None = None,
+        context: ContextFunction | None = None,
         budget_usd: float | None = None,
         provider_batches: bool = False,
         replace: bool = False,
@@ -72,6 +74,8 @@ class Collection(Exchange, Quality):
             documents: `Document` values from any iterable (or from `read_paths`).
             chunk: your own function that cuts a text; default: the collection's chunking. It is
                 called for every document: its chunks tell whether the document changed.
+            context: your own function that says what is embedded before each chunk: a text or None
+                for each. It gets a document and its chunks, if they are new or changed.
             budget_usd: the most that the job may cost. It is paused before it costs more.
             provider_batches: file the texts with the provider's batch API: half the price, and an
                 answer within a day. OpenAI has one.
@@ -92,8 +96,9 @@ class Collection(Exchange, Quality):
         return self._enqueue(
             documents,
             chunk=chunk,
+            context=context,
             budget_usd=budget_usd,
-            delivery=_delivery(provider_batches),
+            delivery=arguments.delivery(provider_batches),
             turn=arguments.turn("enqueue", lane, tenant),
             replace=replace,
             processes=processes,
@@ -105,6 +110,7 @@ class Collection(Exchange, Quality):
         documents: Iterable[Document | Rejection] | AsyncIterable[Document],
         *,
         chunk: ChunkFunction | None = None,
+        context: ContextFunction | None = None,
         budget_usd: float | None = None,
         provider_batches: bool = False,
         replace: bool = False,
@@ -118,13 +124,14 @@ class Collection(Exchange, Quality):
         is committed stays, in a job that is `interrupted`.
         """
         stopping = threading.Event()
-        delivery = _delivery(provider_batches)
+        delivery = arguments.delivery(provider_batches)
         turn = arguments.turn("enqueue", lane, tenant)
 
         def run(stream: Iterable[Document | Rejection]) -> Job:
             return self._enqueue(
                 stream,
                 chunk=chunk,
+                context=context,
                 budget_usd=budget_usd,
                 delivery=delivery,
                 turn=turn,
@@ -142,17 +149,24 @@ class Collection(Exchange, Quality):
         documents: Iterable[Document | Rejection],
         *,
         chunk: ChunkFunction | None = None,
+        context: ContextFunction | None = None,
         replace: bool = False,
     ) -> Plan:
-        """What enqueueing these documents would do and cost. Nothing is written or spent.
-
-        `Fleet.plan` compares models, and plans for collections that do not exist yet.
+        """What enqueueing these documents would do and cost. Nothing is written, and spent by
+        `context` alone. `Fleet.plan` compares models, and plans for what does not exist yet.
         """
         arguments.function("plan", "chunk", chunk)
+        arguments.function("plan", "context", context)
         self._check_there()
         target = Target(self.info.space, self.info.chunking, self.info)
         (made,) = make_plans(
-            self._connections, self.name, [target], documents, chunk=chunk, replace=replace
+            self._connections,
+            self.name,
+            [target],
+            documents,
+            chunk=chunk,
+            context=context,
+            replace=replace,
         )
         return made
 
@@ -306,6 +320,7 @@ class Collection(Exchange, Quality):
         documents: Iterable[Document | Rejection],
         *,
         chunk: ChunkFunction | None,
+        context: ContextFunction | None,
         budget_usd: float | None,
         delivery: Delivery,
         turn: Turn,
@@ -315,6 +330,7 @@ class Collection(Exchange, Quality):
         stopping: threading.Event | None = None,
     ) -> Job:
         arguments.function("enqueue", "chunk", chunk)
+        arguments.function("enqueue", "context", context)
         arguments.budget("enqueue", budget_usd)
         producer = Producer(
             self._connections.db,
@@ -322,6 +338,7 @@ class Collection(Exchange, Quality):
             self._connections.settings,
             self._connections.doorbell,
             chunk=chunk,
+            context=context,
             replace=replace,
             processes=arguments.whole("enqueue", "processes", processes, most=MOST_PROCESSES),
         )
@@ -340,8 +357,3 @@ class Collection(Exchange, Quality):
             arguments.text("search", "query", query)
             return self._connections.query_vectors.vector(self.info, query)
         return arguments.vector(self.info.space.name, query)
-
-
-def _delivery(provider_batches: bool) -> Delivery:
-    arguments.flag("enqueue", "provider_batches", provider_batches)
-    return "provider_batch" if provider_batches else "direct"

@@ -12,8 +12,8 @@ from embedfleet import arguments
 from embedfleet.error_translation import translate_errors
 from embedfleet.exports import Exported, rows_beside, write_export
 from embedfleet.job import Job
-from embedfleet.maintenance import Maintenance
 from embedfleet.planning import is_of
+from embedfleet.templating import Templating
 from embedfleet_producer.enqueue import Enqueued, Producer
 from embedfleet_producer.imports import Imports, with_matrix
 from embedfleet_producer.readers import ReaderLimits, ReadOptions, ReadReport, read_vectors
@@ -32,7 +32,7 @@ URLS = ("postgresql://", "postgres://")
 
 
 @translate_errors
-class Exchange(Maintenance):
+class Exchange(Templating):
     """The part of `Collection` that moves vectors, which are embedded already."""
 
     def export(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import hashlib
 import io
 import json
 from abc import ABC, abstractmethod
@@ -15,10 +14,15 @@ import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
-from embedfleet_producer.readers.embedded_rows import FILE_METADATA, OWN_CHECKS, OWN_COLUMNS
+from embedfleet_producer.readers.embedded_rows import (
+    CONTEXT,
+    FILE_METADATA,
+    OWN_CHECKS,
+    OWN_COLUMNS,
+)
 from embedfleet_schema.errors import ExtraMissing
 from embedfleet_schema.store.export import ExportedChunk
-from embedfleet_schema.types import CollectionInfo
+from embedfleet_schema.types import CollectionInfo, text_digest
 
 VECTOR = "vector"
 # Of a Parquet file's row group, which is in memory at once.
@@ -50,12 +54,12 @@ class CsvFile(Writer):
         self._text = io.TextIOWrapper(file, "utf-8", newline="", write_through=True)
         self._csv = csv.writer(self._text)
         self._made_by = tuple(described(collection).values())
-        self._csv.writerow((*OWN_COLUMNS, *OWN_CHECKS, VECTOR))
+        self._csv.writerow((*OWN_COLUMNS, *OWN_CHECKS, CONTEXT, VECTOR))
 
     def write(self, chunks: Sequence[ExportedChunk]) -> None:
         for each in chunks:
             row = (*_values(each), each.metadata, each.chunks, _sha256(each), *self._made_by)
-            self._csv.writerow((*row, _written(each.vector)))
+            self._csv.writerow((*row, each.context, _written(each.vector)))
 
     def abandon(self, *_: object) -> None:
         with suppress(OSError, ValueError):
@@ -78,8 +82,10 @@ class JsonLines(Writer):
     def _line(self, chunk: ExportedChunk) -> bytes:
         names = dict(zip(OWN_COLUMNS, _values(chunk), strict=False))
         checks = {"chunks": chunk.chunks, "sha256": _sha256(chunk)} | self._made_by
+        if chunk.context is not None:
+            checks[CONTEXT] = chunk.context
         head = json.dumps(names, ensure_ascii=False)[:-1]
-        tail = json.dumps(checks)[1:-1]
+        tail = json.dumps(checks, ensure_ascii=False)[1:-1]
         vector = f', "{VECTOR}": {_written(chunk.vector)}' if self._with_vectors else ""
         # PostgreSQL's own words for the metadata: numbers of any size stay what they are.
         return f'{head}, "metadata": {chunk.metadata}, {tail}{vector}}}\n'.encode()
@@ -136,6 +142,7 @@ class ParquetFile(Writer):
         names: list[tuple[str, Any]] = [
             *zip(OWN_COLUMNS, (text, whole, whole, whole, text, text), strict=True),
             *zip(OWN_CHECKS[:2], (whole, text), strict=True),
+            (CONTEXT, text),
             (VECTOR, pa.list_(real, space.dimensions)),
         ]
         said = json.dumps({"collection": collection.name, **described(collection)})
@@ -169,6 +176,7 @@ class ParquetFile(Writer):
             [each.metadata for each in chunks],
             [each.chunks for each in chunks],
             list(map(_sha256, chunks)),
+            [each.context for each in chunks],
         ]
         fields = list(self._schema)
         arrays = [pa.array(each, field.type) for each, field in zip(columns, fields, strict=False)]
@@ -200,4 +208,4 @@ def _written(vector: NDArray[np.floating[Any]]) -> str:
 
 
 def _sha256(chunk: ExportedChunk) -> str:
-    return hashlib.sha256(chunk.text.encode()).hexdigest()
+    return text_digest(chunk.text, chunk.context).hex()

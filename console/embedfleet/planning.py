@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from embedfleet.connections import Connections
 from embedfleet.eta import Basis, estimate
 from embedfleet_producer.chunking import settled
+from embedfleet_producer.contexts import ContextFunction
 from embedfleet_producer.plan import Counted, Planner, Target, count_all
 from embedfleet_producer.ready_made import ChunkFunction
 from embedfleet_producer.windows import Documents
@@ -62,14 +63,24 @@ def make_plans(
     documents: Documents,
     *,
     chunk: ChunkFunction | None = None,
+    context: ContextFunction | None = None,
     replace: bool = False,
     on_window: Callable[[Counted], None] | None = None,
 ) -> list[Plan]:
-    """A plan for each target, in their order; the documents are read once."""
-    planners = [Planner(connections.db, target, replace_others=replace) for target in targets]
-    count_all(documents, planners, connections.settings, chunk=chunk, on_window=on_window)
+    """A plan for each target, in their order; the documents are read once. With a `context` there
+    is one target.
+    """
+    planners = [
+        Planner(connections.db, target, replace_others=replace, context=context)
+        for target in targets
+    ]
+    contextual = context is not None
+    settings = connections.settings
+    count_all(
+        documents, planners, settings, chunk=chunk, contextual=contextual, on_window=on_window
+    )
     return [
-        _plan(connections, name, target, planner)
+        counted_plan(connections, name, target, planner)
         for target, planner in zip(targets, planners, strict=True)
     ]
 
@@ -87,7 +98,9 @@ def compared(name: str, chunking: Chunking) -> Target:
     try:
         return Target(space, settled(space, wanted))
     except BadChunking:
-        return Target(space, settled(space, Chunking(mode=chunking.mode)))
+        return Target(
+            space, settled(space, Chunking(mode=chunking.mode, template=chunking.template))
+        )
 
 
 def named_space(name: str) -> Space:
@@ -119,7 +132,8 @@ def is_of(known: CollectionInfo, model: str | None) -> bool:
     return model is None or parse_model(model) == (known.space.provider, known.space.model)
 
 
-def _plan(connections: Connections, name: str, target: Target, planner: Planner) -> Plan:
+def counted_plan(connections: Connections, name: str, target: Target, planner: Planner) -> Plan:
+    """What was counted for a target, with what it costs and takes."""
     counted, space = planner.counted, target.space
     price = api_models.price_of(space.name, connections.settings.prices)
     reckoned = estimate(connections, space, counted)

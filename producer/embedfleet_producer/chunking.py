@@ -11,11 +11,20 @@ from embedfleet_producer.cutting import Cutter, Span
 from embedfleet_producer.embedded_chunks import EmbeddedChunk
 from embedfleet_producer.placeholders import PlaceholderChunk
 from embedfleet_producer.ready_made import as_chunks, parts_of
+from embedfleet_producer.templates import Template
 from embedfleet_producer.token_offsets import Reading
 from embedfleet_producer.tokens import TokenCounter, counter_for
 from embedfleet_producer.too_long import longest_beginning
 from embedfleet_schema.errors import BadChunking
-from embedfleet_schema.types import DEFAULT_SIZE, Chunk, Chunking, ChunkMode, Space, TooLong
+from embedfleet_schema.types import (
+    DEFAULT_SIZE,
+    Chunk,
+    Chunking,
+    ChunkMode,
+    Space,
+    TooLong,
+    embedded_text,
+)
 from embedfleet_schema.unreadable import is_surely_read, unread_share
 
 # Of what a model takes, where its tokens are estimated: its own tokenizer may find a third more.
@@ -34,14 +43,16 @@ Cut = tuple[int, int, int, float]
 
 
 class PreparedChunk(NamedTuple):
-    """A chunk and how many tokens its content has, special tokens and prompt not included.
+    """A chunk and how many tokens it has in its context, special tokens and prompt not included.
 
-    `unread` is the share of it that the model's tokenizer does not know.
+    `unread` is the share of it that the model's tokenizer does not know; `before` are the tokens of
+    its context.
     """
 
     chunk: Chunk
     tokens: int
     unread: float = 0.0
+    before: int = 0
 
 
 class Chunker:
@@ -71,8 +82,11 @@ class Chunker:
         self.size = max(min(wanted, whole) if chunking.size is None else wanted or whole, 1)
         _check(space, chunking, self.limit, self.size)
         self.mode = chunking.mode
-        self._too_long: TooLong = chunking.too_long
-        self._cutter = Cutter(counter, self.size, chunking.overlap)
+        self.template = Template(chunking.template or "")
+        self.too_long: TooLong = chunking.too_long
+        self._overlap = chunking.overlap
+        # By the size of what they cut, which contexts make smaller.
+        self._cutters = {self.size: Cutter(counter, self.size, chunking.overlap)}
 
     def chunk(self, text: str, mode: ChunkMode | None = None) -> list[Chunk]:
         """The chunks of one text, in the collection's mode unless another is given."""
@@ -92,27 +106,59 @@ class Chunker:
             for text, found in zip(texts, cuts, strict=True)
         ]
 
-    def prepare(self, documents: Sequence[Iterable[str | Chunk]]) -> list[list[PreparedChunk]]:
+    def prepare(
+        self,
+        documents: Sequence[Iterable[str | Chunk]],
+        too_long: Sequence[TooLong] | None = None,
+    ) -> list[list[PreparedChunk]]:
         """Ready-made chunks with their tokens, those of all documents counted at once.
 
-        What is longer than the model takes is shortened or split where the chunking says so.
+        What is longer than the model takes is shortened or split where the chunking says so, or
+        `too_long` for each document.
         """
         chunks = [list(as_chunks(pieces)) for pieces in documents]
         prepared = iter(self._read([chunk for each in chunks for chunk in each]))
+        wanted = too_long or [self.too_long] * len(chunks)
         return [
-            [part for one in islice(prepared, len(each)) for part in self._fitted(one)]
-            for each in chunks
+            [part for one in islice(prepared, len(each)) for part in self._fitted(one, how)]
+            for each, how in zip(chunks, wanted, strict=True)
         ]
 
-    def cuts(self, texts: Sequence[str], modes: Sequence[ChunkMode]) -> list[list[Cut]]:
-        """Where each text is cut."""
-        done, spans = self._whole(texts)
+    def context_tokens(self, contexts: Iterable[str]) -> dict[str, int]:
+        """What each context takes of a chunk's tokens."""
+        distinct = list(dict.fromkeys(contexts))
+        read = self._counter.read([embedded_text("", context) for context in distinct])
+        return {context: each.tokens for context, each in zip(distinct, read, strict=True)}
+
+    def cuts(
+        self,
+        texts: Sequence[str],
+        modes: Sequence[ChunkMode],
+        reserved: Sequence[int] | None = None,
+    ) -> list[list[Cut]]:
+        """Where each text is cut; of the size of its chunks, so many tokens are `reserved` for what
+        is embedded with them.
+        """
+        if reserved is None:
+            return self._cuts(texts, modes, self.size)
+        found: list[list[Cut]] = [[] for _ in texts]
+        for each in sorted(set(reserved)):
+            alike = [n for n, tokens in enumerate(reserved) if tokens == each]
+            size = max(self.size - each, 1)
+            cut = self._cuts([texts[n] for n in alike], [modes[n] for n in alike], size)
+            for n, cuts in zip(alike, cut, strict=True):
+                found[n] = cuts
+        return found
+
+    def _cuts(self, texts: Sequence[str], modes: Sequence[ChunkMode], size: int) -> list[list[Cut]]:
+        cutter = self._cutter(size)
+        done, spans = self._whole(texts, cutter, size)
         rest = [
             index
             for index, text in enumerate(texts)
             if not done[index] and index not in spans and text.strip()
         ]
-        cut = self._cutter.cut([texts[index] for index in rest], [modes[index] for index in rest])
+        cut = cutter.cut([texts[index] for index in rest], [modes[index] for index in rest])
         spans.update(zip(rest, cut, strict=True))
         places = [(index, span) for index, found in spans.items() for span in found]
         unread = self._unread(
@@ -123,32 +169,38 @@ class Chunker:
             done[index].append((span.start, span.end, span.tokens, unread.get(n, 0.0)))
         return done
 
+    def _cutter(self, size: int) -> Cutter:
+        if size not in self._cutters:
+            overlap = self._overlap * size // self.size
+            self._cutters[size] = Cutter(self._counter, size, overlap)
+        return self._cutters[size]
+
     def readings(self, contents: Sequence[str]) -> list[tuple[int, float]]:
         """The tokens of each ready-made chunk, and the share that the tokenizer does not know."""
         read = self._counter.read(contents)
         unread = self._unread(read, contents.__getitem__)
         return [(each.tokens, unread.get(n, 0.0)) for n, each in enumerate(read)]
 
-    def _whole(self, texts: Sequence[str]) -> tuple[list[list[Cut]], dict[int, list[Span]]]:
+    def _whole(
+        self, texts: Sequence[str], cutter: Cutter, size: int
+    ) -> tuple[list[list[Cut]], dict[int, list[Span]]]:
         """The cut of each text that fits; spans of those that do, but not all of it is known."""
         done: list[list[Cut]] = [[] for _ in texts]
         cut: dict[int, list[Span]] = {}
         short = [
-            index
-            for index, text in enumerate(texts)
-            if len(text) <= _CHARACTERS_PER_TOKEN * self.size
+            index for index, text in enumerate(texts) if len(text) <= _CHARACTERS_PER_TOKEN * size
         ]
         contents = [texts[index].strip() for index in short]
         readings = self._counter.read(contents)
         for index, content, (tokens, unknown) in zip(short, contents, readings, strict=True):
-            if content and tokens <= self.size:
+            if content and tokens <= size:
                 start = texts[index].index(content)
                 end = start + len(content)
                 if tokens and not unknown:
                     done[index].append((start, end, tokens, 0.0))
                 else:
                     span = Span(start, end, tokens, unknown)
-                    cut[index] = self._cutter.fitted(texts[index], span)
+                    cut[index] = cutter.fitted(texts[index], span)
         return done, cut
 
     def _unread(
@@ -168,23 +220,25 @@ class Chunker:
         }
 
     def _read(self, chunks: Sequence[Chunk]) -> list[PreparedChunk]:
-        readings = self.readings([chunk.content for chunk in chunks])
+        readings = self.readings([embedded_text(each.content, each.context) for each in chunks])
+        before = self.context_tokens(each.context for each in chunks if each.context)
         return [
-            PreparedChunk(chunk, tokens, unread)
+            PreparedChunk(chunk, tokens, unread, before[chunk.context] if chunk.context else 0)
             for chunk, (tokens, unread) in zip(chunks, readings, strict=True)
         ]
 
-    def _fitted(self, prepared: PreparedChunk) -> list[PreparedChunk]:
+    def _fitted(self, prepared: PreparedChunk, too_long: TooLong) -> list[PreparedChunk]:
         """A ready-made chunk, or what stands for it if it is too long."""
         chunk = prepared.chunk
-        if prepared.tokens <= self.limit or self._too_long == "reject":
+        limit = self.limit - prepared.before
+        if prepared.tokens <= self.limit or too_long == "reject" or limit < 1:
             return [prepared]
         if isinstance(chunk, PlaceholderChunk | EmbeddedChunk):
             return [prepared]
-        if self._too_long == "split":
-            (spans,) = Cutter(self._counter, self.limit, 0).cut([chunk.content], ["text"])
+        if too_long == "split":
+            (spans,) = Cutter(self._counter, limit, 0).cut([chunk.content], ["text"])
             return self._read(parts_of(chunk, [(span.start, span.end) for span in spans]))
-        end = longest_beginning(chunk.content, self.limit, self._counter)
+        end = longest_beginning(chunk.content, limit, self._counter)
         if end == 0:
             return [prepared]
         (beginning,) = parts_of(chunk, [(0, end)])
@@ -204,10 +258,12 @@ def settled(space: Space, chunking: Chunking) -> Chunking:
     smallest = max(reading.tokens for reading in counter.read(_DENSE_CHARACTERS))
     if chunker.limit < smallest:
         raise BadChunking(reason=f"the document prompt leaves no room in {space.name}")
-    if chunker.size < smallest:
+    # Of a chunk with a template, half is there for its context.
+    needed = 2 * smallest if chunker.template else smallest
+    if chunker.size < needed:
         reason = (
-            f"size {chunker.size} is less than the {smallest} tokens that a single character can "
-            f"have: choose {smallest} to {chunker.limit}"
+            f"size {chunker.size} is less than the {needed} tokens that a single character can "
+            f"have{' twice' * bool(chunker.template)}: choose {needed} to {chunker.limit}"
         )
         raise BadChunking(reason=reason)
     return replace(chunking, size=chunker.size) if chunking.size is None else chunking

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple, Self, TypeVar
 
 from embedfleet_producer.chunking import Chunker, Cut
-from embedfleet_producer.cutter_process import Setup
+from embedfleet_producer.cutter_process import Setup, cuts_of
 from embedfleet_producer.ready_made import ChunkFunction, cut_by
 from embedfleet_producer.tokens import TokenCounter
 from embedfleet_producer.validation import Validated
@@ -231,13 +231,18 @@ class SharedChunker(Chunker):
         super().__init__(space, chunking, counter)
         self._pool = pool
 
-    def cuts(self, texts: Sequence[str], modes: Sequence[ChunkMode]) -> list[list[Cut]]:
+    def cuts(
+        self,
+        texts: Sequence[str],
+        modes: Sequence[ChunkMode],
+        reserved: Sequence[int] | None = None,
+    ) -> list[list[Cut]]:
         """Where each text is cut."""
 
-        def here(items: Sequence[tuple[str, ChunkMode]]) -> list[list[Cut]]:
-            return Chunker.cuts(self, [text for text, _ in items], [mode for _, mode in items])
+        def here(items: Sequence[tuple[str, ChunkMode, int]]) -> list[list[Cut]]:
+            return cuts_of(self, items)
 
-        items = list(zip(texts, modes, strict=True))
+        items = list(zip(texts, modes, reserved or [0] * len(texts), strict=True))
         return self._pool.map("cuts", items, list(map(len, texts)), here)
 
     def readings(self, contents: Sequence[str]) -> list[tuple[int, float]]:

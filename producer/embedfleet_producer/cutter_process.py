@@ -11,10 +11,10 @@ from multiprocessing.connection import Connection
 from queue import SimpleQueue
 from typing import Any, NamedTuple
 
-from embedfleet_producer.chunking import Chunker
+from embedfleet_producer.chunking import Chunker, Cut
 from embedfleet_producer.ready_made import ChunkFunction, cut_by
 from embedfleet_producer.tokens import counter_for
-from embedfleet_schema.types import Chunking, Space
+from embedfleet_schema.types import Chunking, ChunkMode, Space
 
 # What it does with the items of a request, by the name of a method of `Tasks`.
 Answer = list[Any]
@@ -39,8 +39,8 @@ class Tasks:
         )
 
     def cuts(self, items: Sequence[Any]) -> Answer:
-        """Of texts with their modes, where each is cut."""
-        return self._chunker.cuts([text for text, _ in items], [mode for _, mode in items])
+        """Of texts with their modes and what is reserved, where each is cut."""
+        return cuts_of(self._chunker, items)
 
     def readings(self, items: Sequence[Any]) -> Answer:
         """Of ready-made chunks, how many tokens each has."""
@@ -51,6 +51,14 @@ class Tasks:
         function = self._function
         assert function is not None  # noqa: S101 - nobody asks without one
         return [cut_by(function, validated, mode) for validated, mode in items]
+
+
+def cuts_of(chunker: Chunker, items: Sequence[tuple[str, ChunkMode, int]]) -> list[list[Cut]]:
+    """Where texts are cut, each by its mode and with what is reserved, by this process."""
+    if not items:
+        return []
+    texts, modes, reserved = zip(*items, strict=True)
+    return Chunker.cuts(chunker, texts, modes, reserved)
 
 
 def main(descriptor: int) -> None:

@@ -12,6 +12,7 @@ from functools import partial
 
 from embedfleet_producer.budget import check_budget
 from embedfleet_producer.chunking import Chunker
+from embedfleet_producer.contexts import ContextFunction
 from embedfleet_producer.cutter_pool import CutterPool, SharedChunker
 from embedfleet_producer.existing import ExistingDocument, existing_documents
 from embedfleet_producer.loading import Loading
@@ -28,7 +29,7 @@ from embedfleet_schema.database import Database
 from embedfleet_schema.driver_errors import callers_own, translated
 from embedfleet_schema.failpoints import Failpoints
 from embedfleet_schema.settings import Settings
-from embedfleet_schema.store import documents, ingest, reuse
+from embedfleet_schema.store import collections, documents, ingest, reuse
 from embedfleet_schema.store.jobs import Tally
 from embedfleet_schema.turns import ANY_TURN, Turn
 from embedfleet_schema.types import CollectionInfo, Delivery, Document, Rejection
@@ -93,6 +94,7 @@ class Producer:
         doorbell: Doorbell,
         *,
         chunk: ChunkFunction | None = None,
+        context: ContextFunction | None = None,
         replace: bool = False,
         processes: int = 1,
     ) -> None:
@@ -102,7 +104,7 @@ class Producer:
             UsageError: they could not import `chunk`.
         """
         space, chunking = collection.space, collection.chunking
-        counter = counter_for(space, chunking)
+        self._counter = counter_for(space, chunking)
         self._db = db
         self._collection = collection
         self._settings = settings
@@ -110,11 +112,10 @@ class Producer:
         self._pool: CutterPool | None = None
         if processes > 1:
             self._pool = CutterPool(processes, space, chunking, chunk)
-            self._chunker: Chunker = SharedChunker(space, chunking, counter, self._pool)
-        else:
-            self._chunker = Chunker(space, chunking, counter)
+        self._chunker = self._made_chunker()
         self._elsewhere = reuse.Elsewhere(db, collection)
         self._function = chunk
+        self._context = context
         self._replace = replace
         self._failpoints = Failpoints.parse(settings.failpoints)
 
@@ -176,6 +177,7 @@ class Producer:
             mode=self._chunker.mode,
             function=self._function,
             pool=self._pool,
+            contextual=self._context is not None,
         )
         alike = RepeatedVerdicts(of_files=source.tells_ends)
         with ThreadPoolExecutor(1, "embedfleet-writer") as writer:
@@ -185,7 +187,8 @@ class Producer:
                 for window in cut:
                     prepared = self._prepare(window, done.job_id, before)
                     self._settle(writing, done, on_window)
-                    write = partial(self._write, window, prepared, done.job_id, delivery, alike)
+                    again = partial(self._prepare, window, done.job_id)
+                    write = partial(self._write, prepared, again, done.job_id, delivery, alike)
                     writing.append(writer.submit(write))
                     before = window
                     superseded.follow()
@@ -217,12 +220,19 @@ class Producer:
                 known[key] = ExistingDocument(
                     first.digest, live=False, job_id=job_id, source=origin.source, row=origin.row
                 )
-        return prepare(window, known, self._chunker, job_id=job_id, replace_others=self._replace)
+        return prepare(
+            window,
+            known,
+            self._chunker,
+            job_id=job_id,
+            replace_others=self._replace,
+            context=self._context,
+        )
 
     def _write(
         self,
-        window: Window,
         prepared: Prepared,
+        prepare_again: Callable[[], Prepared],
         job_id: int,
         delivery: Delivery,
         alike: RepeatedVerdicts,
@@ -232,7 +242,9 @@ class Producer:
 
         def stored(again: bool) -> tuple[Prepared, ingest.Merged, int]:
             # A commit whose answer was lost is seen by its digests and not repeated.
-            wanted = self._prepare(window, job_id) if again else prepared
+            if again:
+                self._look_at_template()
+            wanted = prepare_again() if again else prepared
             incoming = wanted.incoming
             incoming.verdicts = rows(alike.cut(wanted.rejected))
             hashes = {chunk.hash for chunk in incoming.chunks}
@@ -257,3 +269,17 @@ class Producer:
         return Written(
             merged.tally, merged.batches, elsewhere, merged.vectors, written.rejected, rung
         )
+
+    def _made_chunker(self) -> Chunker:
+        space, chunking = self._collection.space, self._collection.chunking
+        if self._pool is not None:
+            return SharedChunker(space, chunking, self._counter, self._pool)
+        return Chunker(space, chunking, self._counter)
+
+    def _look_at_template(self) -> None:
+        """It may have changed since the collection was opened: see `ingest.merge`."""
+        with self._db.transaction() as conn:
+            current = collections.by_id(conn, self._collection.id)
+        if current.template != self._collection.template:
+            self._collection = current
+            self._chunker = self._made_chunker()

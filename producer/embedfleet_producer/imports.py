@@ -104,7 +104,7 @@ class Imports:
         if group.size > MOST_BYTES:
             group.refuse("TOO_LONG", f"its rows have more than {MOST_BYTES:,} bytes")
             return
-        chunk = EmbeddedChunk(text, row.start, row.end, row.metadata, vector)
+        chunk = EmbeddedChunk(text, row.start, row.end, row.metadata, row.context, vector)
         faulty = checked(chunk)
         if isinstance(faulty, PlaceholderChunk):
             group.refuse(faulty.code, f"{_named(row.row)}: {faulty.reason}")

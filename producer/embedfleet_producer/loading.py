@@ -13,6 +13,7 @@ from embedfleet_schema.database import Database
 from embedfleet_schema.errors import EmbedfleetError
 from embedfleet_schema.settings import Settings
 from embedfleet_schema.store import jobs
+from embedfleet_schema.store.jobs import JobKind
 from embedfleet_schema.turns import Turn
 from embedfleet_schema.types import CollectionInfo, Delivery
 
@@ -36,6 +37,7 @@ class Loading:
         budget_usd: float | None,
         delivery: Delivery,
         turn: Turn,
+        kind: JobKind = "enqueue",
     ) -> None:
         self._db = db
         self._lease_s = settings.lease_seconds
@@ -46,7 +48,7 @@ class Loading:
             self._job_id = jobs.create(
                 conn,
                 collection,
-                "enqueue",
+                kind,
                 budget_usd=budget_usd,
                 delivery=delivery,
                 turn=turn,

@@ -8,6 +8,7 @@ from contextlib import closing
 from dataclasses import dataclass, field, replace
 
 from embedfleet_producer.chunking import Chunker
+from embedfleet_producer.contexts import ContextFunction
 from embedfleet_producer.existing import ExistingDocument, existing_documents
 from embedfleet_producer.prepare import Prepared, keep_some, prepare
 from embedfleet_producer.ready_made import ChunkFunction
@@ -17,7 +18,7 @@ from embedfleet_producer.windows import Documents, Window, windows
 from embedfleet_schema.database import Database
 from embedfleet_schema.settings import Settings
 from embedfleet_schema.store import plans
-from embedfleet_schema.types import Chunking, CollectionInfo, Rejection, Space
+from embedfleet_schema.types import Chunking, CollectionInfo, Rejection, Space, embedded_text
 
 # Ids of jobs start at 1.
 _THIS_PLAN = 0
@@ -66,16 +67,24 @@ class Planner:
     told apart over the whole stream.
     """
 
-    def __init__(self, db: Database, target: Target, *, replace_others: bool = False) -> None:
+    def __init__(
+        self,
+        db: Database,
+        target: Target,
+        *,
+        replace_others: bool = False,
+        context: ContextFunction | None = None,
+    ) -> None:
         counter = counter_for(target.space, target.chunking)
         self._db = db
         self._collection = target.collection
         self._replace_others = replace_others
-        self._chunker = Chunker(target.space, target.chunking, counter)
+        self._context = context
+        self.chunker = Chunker(target.space, target.chunking, counter)
         self._others = plans.siblings(db, target.space, target.collection)
         self._documents: dict[bytes, ExistingDocument] = {}
         self._texts: set[bytes] = set()
-        self.mode = self._chunker.mode
+        self.mode = self.chunker.mode
         self.approximate = counter.approximate
         self.counted = Counted()
 
@@ -87,10 +96,15 @@ class Planner:
         prepared = prepare(
             window,
             known,
-            self._chunker,
+            self.chunker,
             job_id=_THIS_PLAN,
             replace_others=self._replace_others,
+            context=self._context,
         )
+        self.count(prepared)
+
+    def count(self, prepared: Prepared) -> None:
+        """Count what is ready to be stored."""
         incoming = prepared.incoming
         for document in incoming.documents:
             self._documents[_short(document.key)] = ExistingDocument(
@@ -108,7 +122,8 @@ class Planner:
             self.counted.failed += 1
         self._pay(missing)
         room = SAMPLES - len(self.counted.samples)
-        self.counted.samples += [fresh[hash_].content for hash_ in list(missing)[:room]]
+        sampled = [fresh[hash_] for hash_ in list(missing)[:room]]
+        self.counted.samples += [embedded_text(each.content, each.context) for each in sampled]
         self._pay(self._missing(self._waiting(incoming.waiting)))
 
     def _known(self, window: Window) -> dict[str, ExistingDocument]:
@@ -157,7 +172,7 @@ class Planner:
 
     def _pay(self, missing: Mapping[bytes, int]) -> None:
         self.counted.to_embed += len(missing)
-        self.counted.tokens_to_pay += sum(missing.values()) + self._chunker.added * len(missing)
+        self.counted.tokens_to_pay += sum(missing.values()) + self.chunker.added * len(missing)
 
 
 def count_all(
@@ -166,11 +181,13 @@ def count_all(
     settings: Settings,
     *,
     chunk: ChunkFunction | None = None,
+    contextual: bool = False,
     on_window: Callable[[Counted], None] | None = None,
 ) -> None:
     """Show a stream to all planners, window by window; it is read once, and cut in one mode."""
     with closing(Source(stream)) as source:
-        for window in windows(source, settings, mode=planners[0].mode, function=chunk):
+        mode = planners[0].mode
+        for window in windows(source, settings, mode=mode, function=chunk, contextual=contextual):
             for planner in planners:
                 planner.add(window)
             if on_window is not None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from embedfleet_producer.chunking import Chunker, Cut, PreparedChunk
+from embedfleet_producer.contexts import SHARE_OF_CONTEXT, ContextFunction, Contexts
 from embedfleet_producer.duplicate_keys import duplicate, is_taken, taken
 from embedfleet_producer.embedded_chunks import EmbeddedChunk
 from embedfleet_producer.existing import ExistingDocument
@@ -44,10 +45,12 @@ def prepare(
     *,
     job_id: int,
     replace_others: bool = False,
+    context: ContextFunction | None = None,
 ) -> Prepared:
     """What of a window has to be stored, given what the collection knows under its keys.
 
-    With `replace_others`, documents of other sources are replaced too.
+    With `replace_others`, documents of other sources are replaced too. `context` says what is
+    embedded with the chunks of documents that changed.
     """
     incoming = Incoming(keys=list(window.accepted), replace=replace_others)
     rejected = list(window.rejected)
@@ -62,8 +65,16 @@ def prepare(
             rejected.append(verdict)
         else:
             changed.append(validated)
-    for validated, pieces in zip(changed, _cut(changed, chunker), strict=True):
+    cut: Sequence[Sequence[Cut | PreparedChunk] | Rejection]
+    if chunker.template or context is not None:
+        cut = Contexts(chunker, context).pieces(changed, window.contexts)
+    else:
+        cut = _cut(changed, chunker)
+    for validated, pieces in zip(changed, cut, strict=True):
         document = validated.document
+        if isinstance(pieces, Rejection):
+            rejected.append(pieces)
+            continue
         if not pieces:
             reason = "no visible text is left after cutting"
             rejected.append(Rejection(document.key, "EMPTY", reason, document.place))
@@ -80,7 +91,7 @@ def _keep(incoming: Incoming, document: Document, former: ExistingDocument) -> N
         incoming.waiting.append(document.key)
         for chunk in document.chunks or ():
             if isinstance(chunk, EmbeddedChunk):
-                incoming.vectors[text_hash(chunk.content)] = chunk.vector
+                incoming.vectors[text_hash(chunk.content, chunk.context)] = chunk.vector
     adopts = former.source is None or (incoming.replace and is_taken(document, former))
     if adopts and document.source is not None:
         incoming.sources[document.key] = document.source
@@ -137,10 +148,11 @@ def _take(
     incoming.documents.append(DocumentRow(key, validated.digest, document.source))
     for position, piece in enumerate(pieces):
         own: Mapping[str, Any] = parts[position] if parts else _NO_METADATA
-        failure = None
+        context, before, failure = None, 0, None
         if isinstance(piece, PreparedChunk):
-            chunk, tokens, unread = piece
+            chunk, tokens, unread, before = piece
             start, end, content = chunk.start, chunk.end, chunk.content
+            context = chunk.context or None
             own = {**own, **chunk.metadata} if own else chunk.metadata
         else:
             # Most of all there are: no object is made that is not stored.
@@ -149,12 +161,13 @@ def _take(
         if isinstance(chunk, PlaceholderChunk):
             hash_, failure = chunk.hash, TextFailure(chunk.code, chunk.reason)
         else:
-            hash_ = text_hash(content)
-            if tokens > chunker.limit or unread >= UNREADABLE_SHARE:
-                failure = _failure(tokens, unread, chunker.limit)
+            hash_ = text_hash(content, context)
+            most = chunker.limit // SHARE_OF_CONTEXT
+            if tokens > chunker.limit or unread >= UNREADABLE_SHARE or before > most:
+                failure = failure_of(tokens, unread, before, chunker.limit)
         metadata = _over(document.metadata, own) if own else whole
         incoming.chunks.append(
-            ChunkRow(key, position, start, end, tokens, hash_, content, metadata)
+            ChunkRow(key, position, start, end, tokens, hash_, content, metadata, context)
         )
         if isinstance(chunk, EmbeddedChunk):
             incoming.vectors[hash_] = chunk.vector
@@ -162,11 +175,18 @@ def _take(
             incoming.failures[hash_] = failure
 
 
-def _failure(tokens: int, unread: float, limit: int) -> TextFailure:
+def failure_of(tokens: int, unread: float, before: int, limit: int) -> TextFailure:
     """Why no worker needs to try this text; its neighbours are embedded."""
+    if before > limit // SHARE_OF_CONTEXT:
+        reason = (
+            f"its context has {before:,} tokens, more than half of the {limit:,} that the model "
+            "takes"
+        )
+        return TextFailure("CONTEXT_TOO_LONG", reason)
     if tokens > limit:
         # The model would cut it off in silence, and part of it could never be found.
-        return TextFailure("TOO_LONG", f"it has {tokens:,} tokens, the model takes {limit:,}")
+        own = f", {before:,} of them in its context" if before else ""
+        return TextFailure("TOO_LONG", f"it has {tokens:,} tokens{own}, the model takes {limit:,}")
     reason = (
         f"the model's tokenizer does not know {unread:.0%} of it, and all such texts "
         "would get the same vector: use a model for this language or script"

@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 
 from embedfleet_producer.marks import in_force, marks_of
-from embedfleet_producer.validation import Validated, checked, printable, shown, validate
+from embedfleet_producer.printable import printable, shown
+from embedfleet_producer.validation import Validated, checked, validate
 from embedfleet_schema.errors import BadChunking
 from embedfleet_schema.types import Chunk, ChunkMode, Rejection
 from embedfleet_schema.visible_text import has_text
@@ -35,7 +36,8 @@ def cut_by(function: ChunkFunction, validated: Validated, mode: ChunkMode) -> Va
         for chunk, carried in zip(chunks, marks, strict=True)
     ]
     cut = replace(document, text=None, chunks=marked, marks=())
-    return validate(cut, max_bytes=max(4 * validated.size, 1))
+    most = max(4 * validated.size, 1)
+    return validate(cut, max_bytes=most, contextual=validated.contextual)
 
 
 def as_chunks(pieces: Iterable[str | Chunk]) -> Iterator[Chunk]:

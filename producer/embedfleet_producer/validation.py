@@ -9,15 +9,16 @@ from dataclasses import dataclass, replace
 from itertools import chain
 from typing import TypeGuard, TypeVar, cast, get_args
 
+from embedfleet_producer.context_fault import context_fault
 from embedfleet_producer.embedded_chunks import EmbeddedChunk
 from embedfleet_producer.placeholders import PlaceholderChunk
+from embedfleet_producer.printable import MAX_KEY_BYTES, printable, shown
 from embedfleet_schema.types import Chunk, ChunkMode, Document, Mark, Rejection, text_hash
 from embedfleet_schema.visible_text import has_text
 
 Given = TypeVar("Given")
 Found = TypeVar("Found")
 
-MAX_KEY_BYTES = 512
 MAX_SOURCE_BYTES = 4_096
 MAX_METADATA_BYTES = 64_000
 MAX_METADATA_DEPTH = 32
@@ -31,7 +32,8 @@ class Validated:
     """A document that may be stored: its metadata as JSON, and the digest that tells a change.
 
     Of its ready-made chunks, a faulty one is a `PlaceholderChunk`. `mode` is how its text is
-    cut, as far as nobody cut it already.
+    cut, as far as nobody cut it already; with `contextual`, a caller's function says the context of
+    each chunk.
     """
 
     document: Document
@@ -39,6 +41,7 @@ class Validated:
     digest: bytes
     size: int
     mode: ChunkMode = "text"
+    contextual: bool = False
 
 
 # One encoder for all: `json.dumps` with arguments makes one for each call.
@@ -56,15 +59,16 @@ class _Rejected(Exception):
 
 
 def validate(
-    document: object, *, max_bytes: int, mode: ChunkMode = "text"
+    document: object, *, max_bytes: int, mode: ChunkMode = "text", contextual: bool = False
 ) -> Validated | Rejection:
     """Accept a document, or say in a code and a sentence why not.
 
-    `mode` is how texts are cut that do not say it themselves. A ready-made chunk that is at fault
-    is refused alone, as long as another one is left.
+    `mode` is how texts are cut that do not say it themselves; `contextual` tells that a caller's
+    function is to say contexts. A ready-made chunk that is at fault is refused alone, as long as
+    another one is left.
 
     Codes: NOT_A_DOCUMENT, BAD_KEY, KEY_TOO_LONG, BAD_MODE, BAD_SOURCE, NOT_TEXT, EMPTY, NUL_BYTE,
-    BAD_UNICODE, TOO_LONG, BAD_OFFSETS, BAD_METADATA, BAD_MARKS.
+    BAD_UNICODE, TOO_LONG, BAD_OFFSETS, BAD_METADATA, BAD_MARKS, BAD_CONTEXT.
     """
     if not isinstance(document, Document):
         kind = type(document).__name__
@@ -77,13 +81,13 @@ def validate(
         _check_source(document.source)
         metadata = _metadata_json(document.metadata)
         mode = document.mode or mode
-        digest, size = _digest(document, metadata, max_bytes, mode)
+        digest, size = _digest(document, metadata, max_bytes, mode, contextual=contextual)
     except _Rejected as refused:
         if (mended := _with_placeholders(document)) is not None:
-            return validate(mended, max_bytes=max_bytes, mode=mode)
+            return validate(mended, max_bytes=max_bytes, mode=mode, contextual=contextual)
         source = storable_source(document.place)
         return Rejection(printable(document.key), refused.code, refused.reason, source)
-    return Validated(document, metadata, digest, size, mode)
+    return Validated(document, metadata, digest, size, mode, contextual)
 
 
 def checked(piece: object) -> str | Chunk:
@@ -95,6 +99,7 @@ def checked(piece: object) -> str | Chunk:
         _encoded(_string(chunk.content))
         _metadata_json(chunk.metadata)
         _offsets(chunk)
+        _context(chunk)
     except _Rejected as fault:
         shown = printable(chunk.content)
         given = chunk.content if isinstance(chunk.content, str) else shown
@@ -122,14 +127,17 @@ def _with_placeholders(document: Document) -> Document | None:
 
 
 def _digest(
-    document: Document, metadata: str, max_bytes: int, mode: ChunkMode
+    document: Document, metadata: str, max_bytes: int, mode: ChunkMode, *, contextual: bool
 ) -> tuple[bytes, int]:
     """SHA-256 over all that makes the document's rows, and its text's size in bytes.
 
-    How a text is cut is part of it, but for what a collection never changes. Texts without marks
-    have the digests that they always had; Markdown has another since its chunks carry headings.
+    How a text is cut is part of it, but for what a collection never changes, or sees to by itself:
+    its template. So is whether a function says contexts, but not what it says: an unchanged
+    document costs no call of it. Texts without marks have the digests that they always had;
+    Markdown has another since its chunks carry headings.
     """
     kind = "chunks" if document.text is None else _KINDS[mode]
+    kind += " in contexts" * contextual
     digest = hashlib.sha256(f"{kind}{metadata}".encode())
     size = 0
     for text, extra in _texts(document):
@@ -145,21 +153,6 @@ def _digest(
     if document.marks != ():
         digest.update(_marks(document).encode())
     return digest.digest(), size
-
-
-def printable(key: object) -> str:
-    """A key that PostgreSQL can hold, for reports about one that it cannot."""
-    text = (key if isinstance(key, str) else shown(key))[:MAX_KEY_BYTES]
-    text = text.replace("\0", "\\0").encode("utf-8", "backslashreplace").decode()
-    return text.encode()[:MAX_KEY_BYTES].decode(errors="ignore")
-
-
-def shown(value: object) -> str:
-    """Its `repr`; that may be code of the caller's and fail, or the value is nested too deeply."""
-    try:
-        return repr(value)
-    except Exception:  # noqa: BLE001
-        return f"<{type(value).__name__}>"
 
 
 def _check_key(key: object) -> None:
@@ -205,7 +198,8 @@ def _texts(document: Document) -> Iterator[tuple[str, str]]:
             yield chunk.content, f"!{chunk.hash.hex()}"
             continue
         if isinstance(chunk, Chunk):
-            text, extra = _string(chunk.content), _metadata_json(chunk.metadata) + _offsets(chunk)
+            text = _string(chunk.content)
+            extra = _metadata_json(chunk.metadata) + _offsets(chunk) + _context(chunk)
         else:
             text, extra = _string(chunk), ""
         is_visible = is_visible or has_text(text)
@@ -246,6 +240,15 @@ def _offsets(chunk: Chunk) -> str:
     if given != sorted(given):
         raise _Rejected("BAD_OFFSETS", f"a chunk that starts at {given[0]} ends at {given[1]}")
     return f"{chunk.start}:{chunk.end}" if given else ""
+
+
+def _context(chunk: Chunk) -> str:
+    """The context that came with a chunk, as it is digested. Nothing else holds a NUL."""
+    if chunk.context is None:
+        return ""
+    if fault := context_fault(chunk.context):
+        raise _Rejected("BAD_CONTEXT", fault)
+    return f"\0{chunk.context}"
 
 
 def _marks(document: Document) -> str:

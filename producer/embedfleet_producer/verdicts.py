@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 
+from embedfleet_producer.printable import printable
 from embedfleet_producer.retries import retried
 from embedfleet_producer.source import Source
-from embedfleet_producer.validation import printable, storable_source
+from embedfleet_producer.validation import storable_source
 from embedfleet_schema.amounts import quantity
 from embedfleet_schema.database import Database
 from embedfleet_schema.store import ingest

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 from embedfleet_producer.cutter_pool import CutterPool
@@ -21,11 +21,15 @@ _BLOCK_DOCUMENTS = 64
 
 @dataclass(slots=True)
 class Window:
-    """Validated documents, each key once, and the verdicts on the others."""
+    """Validated documents, each key once, and the verdicts on the others.
+
+    `contexts` are those that the caller's function said, by key: it is not asked again.
+    """
 
     accepted: dict[str, Validated] = field(default_factory=dict)
     rejected: list[Rejection] = field(default_factory=list)
     size: int = 0
+    contexts: dict[str, Sequence[str | None]] = field(default_factory=dict)
 
     def add(self, item: Validated | Rejection) -> None:
         if isinstance(item, Rejection):
@@ -50,7 +54,12 @@ class Window:
             if former is None or former in self.accepted or former not in known or key in known:
                 continue
             document = _with_key(validated.document, former)
-            renamed = validate(document, max_bytes=validated.size, mode=validated.mode)
+            renamed = validate(
+                document,
+                max_bytes=validated.size,
+                mode=validated.mode,
+                contextual=validated.contextual,
+            )
             if isinstance(renamed, Validated):
                 self.accepted[former] = renamed
                 del self.accepted[key]
@@ -74,6 +83,7 @@ def windows(
     mode: ChunkMode = "text",
     function: ChunkFunction | None = None,
     pool: CutterPool | None = None,
+    contextual: bool = False,
 ) -> Iterator[Window]:
     """Validate a stream and cut it: a window ends at either limit, and nothing is read ahead of it.
 
@@ -86,7 +96,7 @@ def windows(
     judged: Iterator[Validated | Rejection] = (
         item
         if isinstance(item, Rejection)
-        else validate(item, max_bytes=settings.max_document_bytes, mode=mode)
+        else validate(item, max_bytes=settings.max_document_bytes, mode=mode, contextual=contextual)
         for item in stream
     )
     if function is not None and pool is not None:

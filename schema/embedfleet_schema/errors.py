@@ -82,6 +82,12 @@ class ReuseMismatch(UsageError):
     """Collection {name!r} was made with reuse {reuse!r}, not {wanted!r}. Open it without reuse."""
 
 
+class TemplateUnfinished(UsageError):
+    """A change of the template of {name!r} did not come to its end. Finish it first: embedfleet
+    collection set {name} --template {template!r} --yes
+    """
+
+
 class BadChunking(UsageError):
     """The chunking cannot work: {reason}."""
 

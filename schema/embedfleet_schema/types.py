@@ -55,14 +55,35 @@ def serving(queue: Queue, delivery: Delivery) -> Queue:
     return queue if delivery == "direct" else "api"
 
 
-def text_hash(text: str | bytes) -> bytes:
-    """By what a collection finds a text again: half of the SHA-256 of its UTF-8 bytes, 16 bytes.
+def embedded_text(content: str, context: str | None) -> str:
+    """What is embedded of a content in its context: an empty line stands between them, unless the
+    context ends with white space of its own.
+    """
+    if not context:
+        return content
+    return f"{context}{content}" if context[-1].isspace() else f"{context}\n\n{content}"
+
+
+def text_digest(content: str | bytes, context: str | bytes | None = None) -> bytes:
+    """SHA-256 of a content as UTF-8, in its context.
+
+    The length of the context keeps ("a", "bc") and ("ab", "c") apart, and the NUL, which no text
+    has, a content in a context from any content alone.
+    """
+    encoded = content.encode() if isinstance(content, str) else content
+    if context:
+        before = context.encode() if isinstance(context, str) else context
+        encoded = b"\0%d:%b%b" % (len(before), before, encoded)
+    return hashlib.sha256(encoded).digest()
+
+
+def text_hash(content: str | bytes, context: str | None = None) -> bytes:
+    """By what a collection finds a text again: half of its digest, 16 bytes.
 
     An index of half the width. What is found is compared: two texts of one hash, which take 2^64
     trials to make, are never taken for each other.
     """
-    encoded = text.encode() if isinstance(text, str) else text
-    return hashlib.sha256(encoded).digest()[:16]
+    return text_digest(content, context)[:16]
 
 
 def as_uuids(hashes: Iterable[bytes]) -> str:
@@ -137,6 +158,9 @@ class Chunking:
     name, or a directory or file that holds tokenizer.json), for servers whose model name does not
     tell. `too_long` says what becomes of a ready-made chunk that is longer than the model takes: a
     failure of its own, its beginning, or pieces that fit.
+
+    `template` says what is embedded before each chunk, from metadata: "{title}: {content}". The
+    size counts all of it. None asks for no template: a collection that is there may have one.
     """
 
     size: int | None = None
@@ -144,6 +168,7 @@ class Chunking:
     mode: ChunkMode = "text"
     tokenizer: str = ""
     too_long: TooLong = "reject"
+    template: str | None = None
 
     def differences(self, wanted: Chunking) -> str:
         """In words, what is asked for and not so here; a size that was not named is any size."""
@@ -162,17 +187,26 @@ def _said(name: str, value: object) -> str:
             return "0 (as many tokens as the model takes)"
         case "tokenizer", "":
             return "the model's own"
+        case "template", "":
+            return "none"
+        case "template", _:
+            return repr(value)
     return str(value)
 
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """A piece of a document. Where `end` is set, `document.text[start:end] == content`."""
+    """A piece of a document. Where `end` is set, `document.text[start:end] == content`.
+
+    `context` is embedded before the content, and is no part of what people read. It takes the place
+    of the collection's template; "" is no context at all.
+    """
 
     content: str
     start: int | None = None
     end: int | None = None
     metadata: Metadata = field(default_factory=dict)
+    context: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,6 +277,14 @@ class CollectionInfo:
     queue: Queue
     reuse: Reuse
     created_at: datetime
+    former_template: str | None = None
+
+    @property
+    def template(self) -> str:
+        """What is embedded with its chunks; empty where nothing is. While the template changes,
+        `former_template` is what documents may still have.
+        """
+        return self.chunking.template or ""
 
     @property
     def documents(self) -> str:

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 import embedfleet as ef
 from embedfleet.fleet import Fleet
+from embedfleet_producer.printable import printable
 from embedfleet_producer.readers import read_paths
-from embedfleet_producer.validation import printable
 from embedfleet_schema.errors import BadFilter, BadName
 from embedfleet_schema.types import Chunking, Rejection
 from plugins.fleets import ask, drain

@@ -13,6 +13,7 @@ import pytest
 import embedfleet as ef
 from embedfleet.fleet import Fleet
 from plugins.documents import ROOT
+from plugins.fleets import ask
 
 MODEL = "fake/16"
 Run = Callable[..., str]
@@ -26,11 +27,11 @@ def example(fleet: Fleet, embedding: None, tmp_path: Path) -> Run:
         "EMBEDFLEET_REDIS_URL": fleet.settings.redis,
     }
 
-    def run(name: str, *words: object) -> str:
+    def run(name: str, *words: object, **environment: str) -> str:
         done = subprocess.run(
             [sys.executable, ROOT / "examples" / name, *map(str, words)],
             cwd=tmp_path,
-            env={**os.environ, **servers},
+            env={**os.environ, **servers, **environment},
             capture_output=True,
             text=True,
             check=False,
@@ -78,6 +79,30 @@ def test_the_commits_of_a_repository_are_enqueued_while_git_reads_them(example, 
     assert out.count("Fix bug") == 3
     (hit,) = fleet.collection("commits").search("why?", k=1, where={"author": "Ada"})
     assert hit.content.endswith("It had à cause.")
+
+
+def test_chunks_are_embedded_with_what_an_llm_says_and_it_is_asked_once(
+    example, fleet, provider, tmp_path
+):
+    server = provider()
+    access = {"OPENAI_API_KEY": "sk-test", "OPENAI_BASE_URL": server.url}
+    text = "# VPN\n\n" + "Reset it. " * 200 + "\n\n# Leave\n\n" + "Ask your lead. " * 150
+    (tmp_path / "guide.md").write_text(text)
+
+    def enqueue(collection):
+        words = ("guide.md", "--collection", collection, "--model", MODEL, "--llm", "an-llm")
+        return example("contextual_chunks.py", *words, **access)
+
+    assert "1 new or changed, 0 unchanged" in enqueue("first")
+    asked = server.account()["models"]["an-llm"]["received"]
+    shown = "SELECT content, context FROM embedfleet.{} ORDER BY position"
+    rows = ask(fleet, shown.format("first"))
+    assert len(rows) == asked > 1
+    assert all(context.startswith("Said of ") for _, context in rows)
+    assert "0 new or changed, 1 unchanged" in enqueue("first")
+    assert "1 new or changed, 0 unchanged" in enqueue("second")
+    assert rows == ask(fleet, shown.format("second"))
+    assert asked == server.account()["models"]["an-llm"]["received"]
 
 
 @pytest.mark.parametrize("storage", ["vector", "halfvec"])

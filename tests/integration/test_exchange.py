@@ -29,7 +29,12 @@ FORMATS = ["parquet", "npy", "csv", "jsonl"]
 DOCUMENTS = [
     ef.Document("a.md", "one two three. " * 40, {"lang": "en", "n": 12345678901234567890}),
     ef.Document(
-        "b/ü.md", chunks=[ef.Chunk('say "hi",\nthen go', 3, 19, {"page": 1}), "two\r\nlines"]
+        "b/ü.md",
+        chunks=[
+            ef.Chunk('say "hi",\nthen go', 3, 19, {"page": 1}),
+            "two\r\nlines",
+            ef.Chunk("two\r\nlines", context='in "ü",\nsaid: '),
+        ],
     ),
     ef.Document("c", "=1+1", {"deep": {"a": [1, 2.5, None, ""]}, "empty": ""}),
     ef.Document("d", "same text"),
@@ -60,11 +65,12 @@ def found(docs):
     return [sorted(each, key=lambda hit: (-hit[-1], hit[0], hit[1])) for each in listed]
 
 
-def offsets(docs):
+def places(docs):
     info = docs.info
     statement = (
-        f"SELECT d.key, c.position, c.start_offset, c.end_offset FROM embedfleet.{info.documents} d"
-        f" JOIN embedfleet.{info.chunks} c ON c.document_id = d.id ORDER BY 1, 2"
+        "SELECT d.key, c.position, c.start_offset, c.end_offset, t.hash, t.context"
+        f" FROM embedfleet.{info.documents} d JOIN embedfleet.{info.chunks} c"
+        f" ON c.document_id = d.id JOIN embedfleet.{info.texts} t ON t.id = c.text_id ORDER BY 1, 2"
     )
     return ask_in(docs, statement)
 
@@ -105,7 +111,7 @@ def test_what_is_exported_and_imported_elsewhere_gives_the_same_results(
         assert enqueued.imported == docs.counts().vectors
         assert job.status.state == "done"
         assert found(docs) == found(copy)
-        assert offsets(docs) == offsets(copy)
+        assert places(docs) == places(copy)
         assert copy.audit().clean
         assert copy.counts().live_documents == 5
         again = copy.import_vectors(path).enqueued

@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from embedfleet_producer.placeholders import PlaceholderChunk
-from embedfleet_producer.validation import MAX_KEY_BYTES, Validated, printable, validate
+from embedfleet_producer.printable import MAX_KEY_BYTES, printable
+from embedfleet_producer.validation import Validated, validate
 from embedfleet_schema.types import Chunk, Document, Mark, Rejection
 from embedfleet_schema.visible_text import has_text
 

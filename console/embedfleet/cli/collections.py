@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from embedfleet.cli import templating
 from embedfleet.cli.option_groups import ungrouped
 from embedfleet.cli.output import note, print_json, say, table, terminal
-from embedfleet.cli.parameters import Json, Name
+from embedfleet.cli.parameters import Json, Name, Template, Yes
 from embedfleet.cli.session import session
 from embedfleet_schema.amounts import quantity
 from embedfleet_schema.errors import UsageError
@@ -64,6 +65,7 @@ class Cutting:
     mode: Mode = None
     tokenizer: Tokenizer = None
     too_long: WhenTooLong = None
+    template: Template = None
 
     def chunking(self) -> Chunking | None:
         """None where nothing is named."""
@@ -121,7 +123,6 @@ Library = Annotated[
     Literal["llamaindex"], typer.Option("--as", help="The library that shall read the view.")
 ]
 Remove = Annotated[bool, typer.Option("--remove", help="Drop the view again.")]
-Yes = Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation.")]
 
 
 def add_to(app: typer.Typer) -> None:
@@ -132,6 +133,7 @@ def add_to(app: typer.Typer) -> None:
     group.command()(drop)
     group.command()(grant)
     group.command()(expose)
+    templating.add_to(group)
     app.add_typer(group, name="collection")
 
 
@@ -292,6 +294,7 @@ def described(collection: Collection, counts: CollectionCounts | None = None) ->
         "queue": info.queue,
         "reuse": info.reuse,
         "chunking": asdict(info.chunking),
+        **({} if info.former_template is None else {"former_template": info.former_template}),
         "created_at": info.created_at,
         **asdict(counts or collection.counts()),
         **({} if counts else _index_of(collection)),

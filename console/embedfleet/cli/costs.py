@@ -148,7 +148,7 @@ def _progress() -> Iterator[Callable[[Counted], None]]:
 
 def _print(plans: Sequence[Plan], *, batched: bool) -> None:
     first = plans[0]
-    for line in _lines(first, batched=batched):
+    for line in plan_lines(first, batched=batched):
         say(line)
     say_rejections(first.rejections, first.rejected)
     if len(plans) > 1:
@@ -162,7 +162,8 @@ def _print(plans: Sequence[Plan], *, batched: bool) -> None:
         note("Tokens marked ~ are estimates: the model's tokenizer is not available here")
 
 
-def _lines(plan: Plan, *, batched: bool) -> Iterator[str]:
+def plan_lines(plan: Plan, *, batched: bool) -> Iterator[str]:
+    """A plan in words."""
     yield f"{plan.collection}: {plan.model}, {quantity(plan.dimensions, 'dimension')}"
     yield (
         f"{quantity(plan.documents, 'document')} new or changed, {plan.unchanged:,} unchanged, "

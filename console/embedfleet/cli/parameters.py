@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -41,6 +42,16 @@ def file_to_write(path: Path | None) -> Path | None:
     return path
 
 
+_ESCAPES = {"n": "\n", "t": "\t", "\\": "\\"}
+
+
+def template_text(value: str | None) -> str | None:
+    r"""What was typed, where \n is a new line: shells leave it as it is."""
+    if value is None:
+        return None
+    return re.sub(r"\\(.)", lambda match: _ESCAPES.get(match[1], match[0]), unicode_text(value))
+
+
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The collection.", callback=unicode_text)]
 Where = Annotated[
     list[str] | None,
@@ -59,6 +70,14 @@ JobId = Annotated[
     int, typer.Argument(metavar="JOB", min=1, max=LARGEST_ID, help="The number of the job.")
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Yes = Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation.")]
+Template = Annotated[
+    str | None,
+    typer.Option(
+        help=r"What is embedded with each chunk, from metadata: '{title}\n\n{content}'",
+        callback=template_text,
+    ),
+]
 Budget = Annotated[
     float | None,
     typer.Option(

@@ -83,8 +83,10 @@ def candidates(
         BadModelName, ModelNotFound, BadChunking: before anything is made.
     """
     spaces = [named_space(each) for each in models] or [collection.space]
+    # The sample comes without the metadata of its documents, from which a template would be filled.
+    own = replace(collection.chunking, template="")
     # A tokenizer that was named belongs to the collection's model.
-    own = replace(collection.chunking, tokenizer="") if models else collection.chunking
+    own = replace(own, tokenizer="") if models else own
     cuts = [replace(own, size=size) for size in sizes] or [own]
     return [Candidate(space, settled(space, cut)) for space, cut in product(spaces, cuts)]
 

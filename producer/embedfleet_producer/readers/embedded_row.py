@@ -28,12 +28,13 @@ class EmbeddedRow(Document):
     """A chunk with its vector; `key` is that of its document.
 
     `vector` is base64 of its numbers as float32, which goes through JSON, and empty where the
-    vectors lie in a file of their own. `chunks_of` is how many rows its document has, and `model`
-    and `space` say what made it, as far as the file tells. With a `code` and a `fault` the row
-    cannot be taken.
+    vectors lie in a file of their own. `context` was embedded with the text. `chunks_of` is how
+    many rows its document has, and `model` and `space` say what made it, as far as the file tells.
+    With a `code` and a `fault` the row cannot be taken.
     """
 
     vector: str = ""
+    context: str | None = None
     start: int | None = None
     end: int | None = None
     chunks_of: int | None = None

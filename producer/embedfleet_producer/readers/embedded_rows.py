@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -27,13 +26,14 @@ from embedfleet_producer.readers.embedded_row import BadVector, EmbeddedRow, pac
 from embedfleet_producer.readers.options import ReadOptions
 from embedfleet_producer.readers.rejections import FileRejected, Verdict
 from embedfleet_producer.readers.rows import Row, Rows
-from embedfleet_schema.types import LARGEST_INT, Document, Rejection
+from embedfleet_schema.types import LARGEST_INT, Document, Rejection, text_digest
 
 # What is said of all rows of a Parquet file.
 FILE_METADATA = "embedfleet"
 # The columns of our own export, beside `vector`, which may lie in a file of its own.
 OWN_COLUMNS = ("document", "position", "start", "end", "text", "metadata")
 OWN_CHECKS = ("chunks", "sha256", "model", "space")
+CONTEXT = "context"
 _IS_OWN = {"document", "position", "text"}
 
 # Of others, in the order of preference.
@@ -130,6 +130,7 @@ class EmbeddedRows(Rows):
             file=self.source,
             row=number,
             vector=taken.vector,
+            context=taken.context,
             start=taken.numbers.get("start"),
             end=taken.numbers.get("end"),
             chunks_of=taken.numbers.get("chunks"),
@@ -182,6 +183,7 @@ class _Cells:
         self.fault = ""
         self.metadata = self._metadata(row, layout)
         self.text = self._text(row, layout)
+        self.context = _word(row.get(CONTEXT)) if layout.is_own else None
         self.vector = self._vector(row, layout)
         self.numbers = self._numbers(row) if layout.is_own else {}
         if layout.is_own:
@@ -236,7 +238,8 @@ class _Cells:
         stated = row.get("sha256")
         if stated in (None, "") or self.code is not None:
             return
-        if hashlib.sha256(self.text.encode("utf-8", "surrogatepass")).hexdigest() != stated:
+        context = None if self.context is None else self.context.encode("utf-8", "surrogatepass")
+        if text_digest(self.text.encode("utf-8", "surrogatepass"), context).hex() != stated:
             self._refuse("CHANGED_TEXT", "the text is not the one that was embedded (see sha256)")
 
 

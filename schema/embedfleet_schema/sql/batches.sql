@@ -17,7 +17,7 @@ SELECT EXISTS (
 
 -- name: missing_texts
 -- Those of some texts that still lack a vector.
-SELECT t.id, t.content, t.tokens
+SELECT t.id, t.content, t.context, t.tokens
 FROM unnest(%(texts)s::bigint[]) AS h (text_id)
 JOIN embedfleet.{texts} AS t ON t.id = h.text_id
 WHERE NOT EXISTS (SELECT FROM embedfleet.{vectors} AS v WHERE v.text_id = t.id);

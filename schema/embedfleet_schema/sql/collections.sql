@@ -19,10 +19,11 @@ SELECT to_regclass(format('embedfleet.%%I', %(name)s::text)) IS NOT NULL AS take
 
 -- name: create
 INSERT INTO embedfleet.collection
-    (name, space_id, chunk_size, chunk_overlap, chunk_mode, tokenizer, too_long, queue, reuse)
+    (name, space_id, chunk_size, chunk_overlap, chunk_mode, tokenizer, too_long, template, queue,
+        reuse)
 VALUES
     (%(name)s, %(space_id)s, %(size)s, %(overlap)s, %(mode)s, %(tokenizer)s, %(too_long)s,
-        %(queue)s, %(reuse)s)
+        coalesce(%(template)s, ''), %(queue)s, %(reuse)s)
 RETURNING id;
 
 -- name: create_relations
@@ -95,7 +96,7 @@ DELETE FROM embedfleet.collection WHERE id = %(collection_id)s;
 -- All of them, or those that another part names: without conditions that may be empty, of which a
 -- planner would have to think anew each time.
 SELECT c.id, c.name, c.space_id, c.chunk_size, c.chunk_overlap, c.chunk_mode, c.tokenizer, c.too_long,
-    c.queue, c.reuse, c.created_at, s.provider, s.model, s.revision, s.dimensions, s.max_tokens, s.pooling,
+    c.template, c.former_template, c.queue, c.reuse, c.created_at, s.provider, s.model, s.revision, s.dimensions, s.max_tokens, s.pooling,
     s.normalized, s.document_prompt, s.query_prompt, s.storage, s.metric
 FROM embedfleet.collection AS c
 JOIN embedfleet.space AS s ON s.id = c.space_id
@@ -116,6 +117,20 @@ WHERE c.id = %(id)s;
 WHERE s.fingerprint = %(fingerprint)s AND c.reuse = 'space'
 ORDER BY c.id DESC
 LIMIT %(limit)s;
+
+-- name: template
+SELECT template FROM embedfleet.collection WHERE id = %(id)s;
+
+-- name: change_template
+-- Documents may still have the former one: see `end_template_change`.
+UPDATE embedfleet.collection
+SET former_template = template, template = %(template)s
+WHERE id = %(id)s AND former_template IS NULL AND template <> %(template)s;
+
+-- name: end_template_change
+UPDATE embedfleet.collection
+SET former_template = NULL
+WHERE id = %(id)s AND template = %(template)s;
 
 -- name: near
 -- Names that come before and after one in the alphabet, and whether there are more of them.

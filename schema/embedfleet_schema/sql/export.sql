@@ -13,7 +13,7 @@ WITH page AS MATERIALIZED (
     ORDER BY key
     LIMIT %(limit)s
 )
-SELECT d.key, c.position, c.start_offset, c.end_offset, t.content, c.metadata::text,
+SELECT d.key, c.position, c.start_offset, c.end_offset, t.content, t.context, c.metadata::text,
     count(*) OVER (PARTITION BY d.key) AS chunks, {send}(v.embedding) AS vector
 FROM page AS d
 CROSS JOIN LATERAL (
@@ -23,7 +23,7 @@ CROSS JOIN LATERAL (
     OFFSET 0
 ) AS c
 CROSS JOIN LATERAL (
-    SELECT content FROM embedfleet.{texts} WHERE id = c.text_id OFFSET 0
+    SELECT content, context FROM embedfleet.{texts} WHERE id = c.text_id OFFSET 0
 ) AS t
 CROSS JOIN LATERAL (
     SELECT embedding FROM embedfleet.{vectors} WHERE text_id = c.text_id OFFSET 0

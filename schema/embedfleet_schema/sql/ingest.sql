@@ -5,6 +5,13 @@ SELECT key, digest, live_version IS NOT DISTINCT FROM version AS live, job_id, s
 FROM embedfleet.{documents}
 WHERE key = ANY (%(keys)s);
 
+-- name: newest_versions
+SELECT key, version FROM embedfleet.{documents} WHERE key = ANY (%(keys)s) AND digest <> '';
+
+-- name: forget_digests
+-- Of documents that are to be read again: no document has such a digest, so they have changed.
+UPDATE embedfleet.{documents} SET digest = '\x00' WHERE key = ANY (%(keys)s) AND digest <> '';
+
 -- name: copy_chunks
 COPY {incoming_chunk}
     (document_id, version, position, start_offset, end_offset, text_id, metadata)

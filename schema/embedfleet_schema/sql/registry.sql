@@ -1,16 +1,16 @@
 -- name: copy_texts
-COPY {incoming_text} (hash, tokens, content, batch_id) FROM STDIN (FORMAT BINARY);
+COPY {incoming_text} (hash, tokens, content, context, batch_id) FROM STDIN (FORMAT BINARY);
 
 -- name: known
 -- Those of some texts that the collection has. Each hash is looked up: a planner that takes them for
 -- many may read all texts of the collection instead. `batch_id` is the open batch that a text waits
 -- in, and null where that answers later than the job may wait: a batch API takes a day.
-SELECT uuid_send(t.hash) AS hash, t.id, t.tokens, t.content,
+SELECT uuid_send(t.hash) AS hash, t.id, t.tokens, t.content, t.context,
     EXISTS (SELECT FROM embedfleet.{vectors} AS v WHERE v.text_id = t.id OFFSET 0) AS stored,
     b.id AS batch_id
 FROM unnest(%(hashes)s::uuid[]) AS h (hash)
 CROSS JOIN LATERAL (
-    SELECT hash, id, tokens, content, batch_id
+    SELECT hash, id, tokens, content, context, batch_id
     FROM embedfleet.{texts}
     WHERE hash = h.hash
     OFFSET 0
@@ -20,8 +20,8 @@ LEFT JOIN LATERAL ({open_batch}) AS b ON true;
 -- name: waiting
 -- Texts that unchanged documents still wait for: their batch may be cancelled. What was refused before
 -- anyone tried (no attempts) would be refused again.
-SELECT DISTINCT uuid_send(t.hash) AS hash, t.id, t.tokens, NULL AS content, false AS stored,
-    b.id AS batch_id
+SELECT DISTINCT uuid_send(t.hash) AS hash, t.id, t.tokens, NULL AS content, NULL AS context,
+    false AS stored, b.id AS batch_id
 FROM embedfleet.{documents} AS d
 JOIN embedfleet.{chunks} AS c ON c.document_id = d.id AND {in_newest}
 JOIN embedfleet.{texts} AS t ON t.id = c.text_id
@@ -55,8 +55,8 @@ FOR KEY SHARE;
 -- name: register
 -- Texts get their numbers, and the batch that each waits in. Sorted, so that two producers of the same
 -- texts cannot deadlock; of what another one registered meanwhile no row comes back.
-INSERT INTO embedfleet.{texts} (hash, tokens, content, batch_id)
-SELECT hash, tokens, content, batch_id
+INSERT INTO embedfleet.{texts} (hash, tokens, content, context, batch_id)
+SELECT hash, tokens, content, context, batch_id
 FROM {incoming_text}
 ORDER BY hash
 ON CONFLICT (hash) DO NOTHING

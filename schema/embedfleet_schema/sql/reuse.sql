@@ -37,6 +37,7 @@ INSERT INTO embedfleet.{vectors} (text_id, embedding)
 SELECT t.id, s.embedding
 FROM embedfleet.{texts} AS t
 JOIN embedfleet.{other_texts} AS o ON o.hash = t.hash AND o.content = t.content
+    AND o.context IS NOT DISTINCT FROM t.context
 JOIN embedfleet.{other_vectors} AS s ON s.text_id = o.id
 WHERE t.id = ANY (%(texts)s::bigint[])
 ORDER BY t.id

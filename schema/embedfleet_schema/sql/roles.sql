@@ -198,6 +198,7 @@ TO embedfleet_producer, embedfleet_worker, embedfleet_search;
 -- and of a batch a producer changes what pausing, resuming and cancelling change; that does not make
 -- a lease. Operations are done in this role, so it sets limits too.
 GRANT INSERT ON embedfleet.space, embedfleet.collection TO embedfleet_producer;
+GRANT UPDATE (template, former_template) ON embedfleet.collection TO embedfleet_producer;
 GRANT INSERT (collection_id, policy), UPDATE (policy) ON embedfleet.collection_index
 TO embedfleet_producer;
 GRANT UPDATE (fingerprint, paused_at, pause_code, pause_reason) ON embedfleet.space
@@ -275,7 +276,7 @@ $$;
 -- name: grant_parts
 -- What gives the tables and views of the collections their rights, and the tables the policy that lets
 -- the fleet see all rows, each at once, where they differ from this list; later collections get theirs
--- as they are made (by functions of the migration 0026, which have the list too). On a search
+-- as they are made (by functions of the migrations 0026 and 0034, which have the list too). On a search
 -- that was granted, our roles have none. To change a policy locks its table, also against readers.
 -- Only catalogs are read: what is stored in the schema may be its former owner's, and would run
 -- with the rights of whoever sets up the roles.
@@ -295,7 +296,7 @@ WITH rights (what, role, privileges, columns) AS (
         ('texts', 'embedfleet_producer', '{UPDATE}', '{batch_id}'),
         ('texts', 'embedfleet_worker', '{SELECT,DELETE}', '{}'),
         ('texts', 'embedfleet_worker', '{UPDATE}', '{batch_id}'),
-        ('texts', 'embedfleet_search', '{SELECT}', '{id,content}'),
+        ('texts', 'embedfleet_search', '{SELECT}', '{id,content,context}'),
         ('vectors', 'embedfleet_producer', '{SELECT,DELETE}', '{}'),
         ('vectors', 'embedfleet_worker', '{SELECT,INSERT,DELETE}', '{}'),
         ('vectors', 'embedfleet_search', '{SELECT}', '{text_id,embedding}'),

@@ -23,6 +23,6 @@ LIMIT 16;
 
 -- name: stored
 -- The first that came. The inner limit keeps it to a few look-ups.
-SELECT t.content, v.embedding::real[] AS embedding
+SELECT t.content, t.context, v.embedding::real[] AS embedding
 FROM (SELECT text_id, embedding FROM embedfleet.{vectors} ORDER BY text_id LIMIT %(count)s) AS v
 JOIN embedfleet.{texts} AS t ON t.id = v.text_id;

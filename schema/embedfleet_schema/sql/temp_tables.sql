@@ -8,5 +8,6 @@ CREATE TEMP TABLE IF NOT EXISTS {incoming_chunk} (
 ) ON COMMIT DELETE ROWS;
 -- The texts that are new, with the batch that each goes into.
 CREATE TEMP TABLE IF NOT EXISTS {incoming_text} (
-    hash uuid NOT NULL, tokens int NOT NULL, content text NOT NULL, batch_id bigint
+    hash uuid NOT NULL, tokens int NOT NULL, content text NOT NULL, context text,
+    batch_id bigint
 ) ON COMMIT DELETE ROWS;

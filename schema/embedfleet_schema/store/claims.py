@@ -15,7 +15,7 @@ from embedfleet_schema.store.leases import Lease
 from embedfleet_schema.store.settlement import Settlement
 from embedfleet_schema.store.transitions import Best
 from embedfleet_schema.turns import lane_of
-from embedfleet_schema.types import CollectionInfo, as_bigints
+from embedfleet_schema.types import CollectionInfo, as_bigints, embedded_text
 
 _SQL = load("batches")
 
@@ -125,7 +125,10 @@ def _read(
     """The leases, each with the tokens of its texts."""
     asked = {"texts": as_bigints(text_id for *_, text_ids in rows for text_id in text_ids)}
     found = conn.execute(composed(_SQL["missing_texts"], collection), asked).fetchall()
-    missing = {text_id: (content, tokens) for text_id, content, tokens in found}
+    missing = {
+        text_id: (embedded_text(content, context), tokens)
+        for text_id, content, context, tokens in found
+    }
     others = reuse.siblings(conn, collection)
     return [_lease(collection, row, missing, others) for row in rows]
 

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from psycopg import Connection, sql
+from psycopg.errors import SerializationFailure
 from psycopg.rows import dict_row
 
 from embedfleet_schema.database import LOCK_SPACE, Database, Row
@@ -16,10 +17,11 @@ from embedfleet_schema.errors import (
     CollectionGone,
     ModelMismatch,
     ReuseMismatch,
+    TemplateUnfinished,
     UnknownCollection,
 )
 from embedfleet_schema.statements import load
-from embedfleet_schema.store import counters
+from embedfleet_schema.store import counters, locks
 from embedfleet_schema.types import Chunking, CollectionInfo, Queue, Reuse, Space
 
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,62}")
@@ -134,6 +136,41 @@ def check_reuse(collection: CollectionInfo, wanted: Reuse | None) -> None:
         raise ReuseMismatch(name=collection.name, reuse=collection.reuse, wanted=wanted)
 
 
+def check_template(conn: Connection[Any], collection: CollectionInfo) -> None:
+    """Raise SerializationFailure if its template was changed since it was opened. The caller holds
+    its lock, so the template stays.
+    """
+    row = conn.execute(_SQL["template"], {"id": collection.id}).fetchone()
+    if row is not None and row[0] != collection.template:
+        raise SerializationFailure("the template of the collection was changed in between")
+
+
+def change_template(db: Database, collection: CollectionInfo, template: str) -> CollectionInfo:
+    """Set the template of a collection; documents may have the former one until the change ends.
+
+    What producers store from now on has the new one. A change that was cut off goes on.
+
+    Raises:
+        UnknownCollection: it was dropped.
+        TemplateUnfinished: a change to another template was cut off.
+    """
+    with db.transaction() as conn:
+        locks.own(conn, collection.id)
+        values = {"id": collection.id, "template": template}
+        conn.execute(_SQL["change_template"], values)
+        changed = by_id(conn, collection.id)
+        if changed.template != template:
+            raise TemplateUnfinished(name=changed.name, template=changed.template)
+        return changed
+
+
+def end_template_change(db: Database, collection: CollectionInfo) -> None:
+    """All of its documents have its template."""
+    with db.transaction() as conn:
+        values = {"id": collection.id, "template": collection.template}
+        conn.execute(_SQL["end_template_change"], values)
+
+
 def list_all(db: Database) -> list[CollectionInfo]:
     with db.transaction() as conn:
         return _list(conn)
@@ -245,8 +282,10 @@ def _info(row: Row) -> CollectionInfo:
             row["chunk_mode"],
             row["tokenizer"],
             row["too_long"],
+            row["template"],
         ),
         queue=row["queue"],
         reuse=row["reuse"],
         created_at=row["created_at"],
+        former_template=row["former_template"],
     )

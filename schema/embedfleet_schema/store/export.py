@@ -34,6 +34,7 @@ class ExportedChunk(NamedTuple):
     start: int | None
     end: int | None
     text: str
+    context: str | None
     metadata: str
     chunks: int
     vector: NDArray[np.floating[Any]]

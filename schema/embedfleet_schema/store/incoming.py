@@ -31,6 +31,7 @@ class ChunkRow(NamedTuple):
     hash: bytes
     content: str
     metadata: str
+    context: str | None = None
 
 
 class VerdictRow(NamedTuple):
@@ -59,6 +60,10 @@ class Incoming:
     and `verdicts` are stored. `sources` are those of unchanged documents, by key, that are to be
     written. With `replace`, documents of other sources are taken over. `vectors` are those that
     texts bring along, by hash, float32 of shape (dimensions,) and checked: nobody embeds them.
+
+    What was made from stored chunks says the `versions` of its documents, by key: it is stored if
+    they are the newest still. The digests of `outdated` documents are forgotten: when they come
+    again, they have changed.
     """
 
     keys: list[str] = field(default_factory=list)
@@ -72,6 +77,8 @@ class Incoming:
     sources: dict[str, str] = field(default_factory=dict)
     replace: bool = False
     vectors: dict[bytes, NDArray[np.float32]] = field(default_factory=dict)
+    versions: dict[str, int] = field(default_factory=dict)
+    outdated: list[str] = field(default_factory=list)
 
     def texts(self) -> dict[bytes, Text]:
         """The distinct texts of its chunks, by hash.
@@ -83,7 +90,7 @@ class Incoming:
         for chunk in self.chunks:
             text = found.get(chunk.hash)
             if text is None:
-                found[chunk.hash] = Text(chunk.tokens, chunk.content, chunk.key)
-            elif text.content != chunk.content:
+                found[chunk.hash] = Text(chunk.tokens, chunk.content, chunk.key, chunk.context)
+            elif (text.content, text.context) != (chunk.content, chunk.context):
                 raise HashCollision(keys=f"{text.key!r}, {chunk.key!r}")
         return found

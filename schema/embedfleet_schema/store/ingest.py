@@ -14,6 +14,7 @@ from psycopg.errors import SerializationFailure
 from embedfleet_schema.database import Database
 from embedfleet_schema.statements import composed, load
 from embedfleet_schema.store import (
+    collections,
     counters,
     documents,
     jobs,
@@ -101,10 +102,17 @@ def merge(
 
     Raises:
         HashCollision: a text has the hash of another text of the collection.
-        SerializationFailure: another producer took a key of it in between; prepare it anew.
+        SerializationFailure: another producer took a key of it in between, or the template of the
+            collection is another one now; prepare it anew.
     """
     with db.transaction() as conn:
-        locks.share(conn, collection.id)
+        if window.versions:
+            # Nobody stores or removes a document between this look at the versions and the commit.
+            locks.own(conn, collection.id)
+            _check_versions(conn, collection, window.versions)
+        else:
+            locks.share(conn, collection.id)
+        collections.check_template(conn, collection)
         standing = transitions.standing(conn, job_id)
         if window.documents:
             temp_tables.create(conn)
@@ -130,6 +138,9 @@ def merge(
         conn.execute(counters.counting_failures(_SQL["forget_rejections"]), values | keys)
         _reject(conn, values, window.verdicts)
         stored = _merge_documents(conn, collection, values, window)
+        if window.outdated:
+            outdated = {"keys": as_texts(window.outdated)}
+            conn.execute(composed(_SQL["forget_digests"], collection), outdated)
         awaited = Counter(moved.get(each.text_id, each.batch_id) for each in texts.awaited)
         others = await_batches(conn, job_id, awaited)
         # A failure that is tried again counts, if the job is cancelled: there PostgreSQL is asked.
@@ -170,6 +181,16 @@ def forget_sources(
     with db.transaction() as conn:
         locks.share(conn, collection.id)
         conn.execute(counters.counting_failures(_SQL["forget_sources"]), values)
+
+
+def _check_versions(
+    conn: Connection[Any], collection: CollectionInfo, versions: Mapping[str, int]
+) -> None:
+    """Raise SerializationFailure unless these are the newest versions of their documents."""
+    keys = {"keys": as_texts(versions)}
+    found = conn.execute(composed(_SQL["newest_versions"], collection), keys)
+    if dict(found.fetchall()) != versions:
+        raise SerializationFailure("a document changed in between")
 
 
 def _fail_texts(
@@ -256,7 +277,7 @@ def _merge_chunks(
     """Returns how many were written: what a document shares with its former versions stays."""
     with conn.cursor() as cursor, cursor.copy(_COPY_CHUNKS) as copy:
         copy.set_types(_CHUNK_TYPES)
-        for key, position, start, end, _, hash_, _, metadata in window.chunks:
+        for key, position, start, end, _, hash_, _, metadata, _ in window.chunks:
             document, version, _ = stored[key]
             row = (document, version, position, start, end, ids[hash_], _JSONB_VERSION + metadata)
             copy.write_row(row)

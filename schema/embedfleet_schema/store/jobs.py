@@ -22,7 +22,7 @@ from embedfleet_schema.types import CollectionInfo, Delivery, Queue
 _SQL = load("jobs")
 _STATUS = _SQL["status"].format(alive=workers.ALIVE)
 
-JobKind = Literal["enqueue", "repair", "retry"]
+JobKind = Literal["enqueue", "repair", "retry", "template"]
 JobState = Literal["loading", "running", "paused", "interrupted", "cancelled", "done"]
 
 # A producer that does not say for so long that it lives is taken for dead.
@@ -31,6 +31,8 @@ INTERRUPTED: dict[JobKind, str] = {
     "enqueue": "its producer stopped before the end; to finish, enqueue the same documents again",
     "repair": "it stopped before the end; to finish: embedfleet audit {name} --repair",
     "retry": "it stopped before the end; to finish: embedfleet retry {name}",
+    "template": "it stopped before the end; to finish, set the same template again: "
+    "embedfleet collection set {name} --template TEMPLATE --yes",
 }
 
 

@@ -16,7 +16,7 @@ from embedfleet_schema.statements import composed, load
 from embedfleet_schema.store import collections, reuse, transitions
 from embedfleet_schema.store.leases import Lease
 from embedfleet_schema.store.settlement import Settlement, settling
-from embedfleet_schema.types import CollectionInfo
+from embedfleet_schema.types import CollectionInfo, embedded_text
 
 _SQL = load("provider_batches")
 _BATCHES = load("batches")
@@ -59,7 +59,7 @@ def texts(db: Database, collection: CollectionInfo, text_ids: list[int]) -> dict
     statement = composed(_BATCHES["missing_texts"], collection)
     with db.transaction() as conn:
         rows = conn.execute(statement, {"texts": text_ids})
-        return {text_id: content for text_id, content, _ in rows}
+        return {text_id: embedded_text(content, context) for text_id, content, context, _ in rows}
 
 
 def jobs(db: Database, provider_batch_id: int) -> dict[int, int]:

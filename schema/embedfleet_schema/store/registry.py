@@ -25,7 +25,7 @@ _AWAITABLE = _SQL["awaitable"]
 _OPEN_BATCH = _SQL["open_batch"].format(awaitable=_AWAITABLE)
 
 # As `set_types` wants them, for the columns of a new text; a `uuid` is sent as its 16 bytes.
-_TEXT_TYPES = ("bytea", "int4", "text", "int8")
+_TEXT_TYPES = ("bytea", "int4", "text", "text", "int8")
 
 
 class Text(NamedTuple):
@@ -34,6 +34,7 @@ class Text(NamedTuple):
     tokens: int
     content: str
     key: str
+    context: str | None = None
 
 
 class Known(NamedTuple):
@@ -45,6 +46,7 @@ class Known(NamedTuple):
     id: int
     tokens: int = 0
     content: str | None = None
+    context: str | None = None
     stored: bool = False
     batch_id: int | None = None
 
@@ -187,7 +189,9 @@ class Registry:
         values = {"hashes": as_uuids(texts), "delivery": self._delivery}
         found = [Known(*row) for row in self._conn.execute(statement, values)]
         others = [
-            texts[each.hash].key for each in found if texts[each.hash].content != each.content
+            text.key
+            for each in found
+            if ((text := texts[each.hash]).content, text.context) != (each.content, each.context)
         ]
         if others:
             raise HashCollision(keys=", ".join(map(repr, others)))
@@ -210,7 +214,8 @@ class Registry:
         with self._conn.cursor() as cursor, cursor.copy(statement) as copy:
             copy.set_types(_TEXT_TYPES)
             for hash_, text in texts.items():
-                copy.write_row((hash_, text.tokens, text.content, batch_of.get(hash_)))
+                row = (hash_, text.tokens, text.content, text.context, batch_of.get(hash_))
+                copy.write_row(row)
         rows = self._conn.execute(
             composed(_SQL["register"], self._collection, **temp_tables.TABLES)
         )

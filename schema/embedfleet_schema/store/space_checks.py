@@ -14,7 +14,7 @@ from embedfleet_schema.database import Database
 from embedfleet_schema.errors import ModelRefused, UnknownCollection
 from embedfleet_schema.statements import composed, load
 from embedfleet_schema.store import collections
-from embedfleet_schema.types import Space
+from embedfleet_schema.types import Space, embedded_text
 
 _SQL = load("space_checks")
 
@@ -78,8 +78,8 @@ def stored(db: Database, space: Space, count: int) -> tuple[list[str], NDArray[n
                     samples = conn.execute(statement, wanted).fetchall()
             except (UnknownCollection, psycopg.errors.UndefinedTable):
                 continue  # it was dropped at this moment
-            texts += [text for text, _ in samples]
-            rows += [row for _, row in samples]
+            texts += [embedded_text(content, context) for content, context, _ in samples]
+            rows += [row for *_, row in samples]
             if len(texts) >= count:
                 break
     return texts, np.array(rows, dtype=np.float32).reshape(len(texts), space.dimensions)

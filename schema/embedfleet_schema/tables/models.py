@@ -112,6 +112,9 @@ class Collection(Base):
     created_at: Mapped[datetime] = timestamp()
     too_long: Mapped[str] = mapped_column(server_default=text("'reject'"))
     reuse: Mapped[str] = mapped_column(server_default=text("'space'"))
+    template: Mapped[str] = mapped_column(server_default=text("''"))
+    # What documents may still have while it changes.
+    former_template: Mapped[str | None]
 
     __table_args__ = (
         CheckConstraint("name ~ '^[a-z][a-z0-9_]{0,62}$'", name="name"),
@@ -124,7 +127,7 @@ class Collection(Base):
 
 
 class Job(Base):
-    """One call of enqueue, repair or retry: what a person waits for, pauses, cancels.
+    """One call of enqueue, repair, retry or set_template: what a person waits for, pauses, cancels.
 
     `awaited` counts texts of its documents that batches of other jobs had already.
     `unsettled_usd` is what was reserved for calls whose answers never came: they may be paid for.
@@ -165,7 +168,7 @@ class Job(Base):
     __table_args__ = (
         CheckConstraint("delivery IN ('direct', 'provider_batch')", name="delivery"),
         CheckConstraint("lane IN ('interactive', 'bulk')", name="lane"),
-        CheckConstraint("kind IN ('enqueue', 'repair', 'retry')", name="kind"),
+        CheckConstraint("kind IN ('enqueue', 'repair', 'retry', 'template')", name="kind"),
         CheckConstraint("budget_usd > 0", name="budget_usd"),
         Index("ix_job_collection_id", "collection_id"),
         Index(

@@ -34,5 +34,6 @@ def view_table(collection: CollectionInfo, metadata: MetaData | None = None) -> 
         Column("content", Text, nullable=False),
         Column("metadata", JSONB, key="metadata_", nullable=False),
         Column("embedding", kind(space.dimensions), nullable=False),
+        Column("context", Text),
         schema=SCHEMA,
     )

@@ -45,6 +45,21 @@ def embeddings(model: str, vectors: NDArray[np.float32], tokens: int, *, base64:
     return b'{"object":"list","data":[%b],"model":%b,"usage":%b}' % (rows, named, usage)
 
 
+def completion(model: str, told: str, tokens: int) -> bytes:
+    """The answer of an LLM that says of what it was told only what no two prompts share."""
+    said = f"Said of {digest_of(told).hex()[:8]}."
+    message = {"role": "assistant", "content": said}
+    body = {
+        "id": "chatcmpl-1",
+        "object": "chat.completion",
+        "created": 0,
+        "model": model,
+        "choices": [{"index": 0, "message": message, "finish_reason": "stop"}],
+        "usage": {"prompt_tokens": tokens, "completion_tokens": 3, "total_tokens": tokens + 3},
+    }
+    return json.dumps(body).encode()
+
+
 def error(message: str, kind: str, code: str | None) -> bytes:
     details = {"message": message, "type": kind, "param": None, "code": code}
     return json.dumps({"error": details}).encode()

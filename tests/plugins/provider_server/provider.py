@@ -86,9 +86,23 @@ class Provider:
         if request.path in self._control:
             found = self._control[request.path](json.loads(request.body or b"null"))
             return Reply(200, answers.JSON, json.dumps(found).encode())
+        if request.path.endswith("/chat/completions"):
+            return self._chat(request.key, json.loads(request.body))
         if not request.path.endswith("/embeddings"):
             return _error(404, "Invalid URL", "invalid_request_error", None)
         return self._embed(request.key, json.loads(request.body))
+
+    def _chat(self, key: str, body: dict[str, Any]) -> Reply:
+        """A sentence about the last message; every request is paid for."""
+        model, now = str(body.get("model")), self.now()
+        told = str(body["messages"][-1]["content"])
+        self.account.received(model, now)
+        if not key or key in self.options.refused_keys:
+            return _error(401, "Incorrect API key", "invalid_request_error", "invalid_api_key")
+        tokens = answers.tokens_of(told, self.options.charge)
+        self.account.admitted(model, now, tokens)
+        self.account.paid(model, [answers.digest_of(told)])
+        return Reply(200, answers.JSON, answers.completion(model, told, tokens))
 
     def _embed(self, key: str, body: dict[str, Any]) -> Reply:
         model, given = str(body.get("model")), body["input"]
