@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from embedfleet_schema.errors import BadArgument, BadFilter, BadVector, WrongType
 from embedfleet_schema.json_values import json_value
-from embedfleet_schema.types import LARGEST_INT, Chunking
+from embedfleet_schema.types import LARGEST_INT, Chunking, Delivery
 from embedfleet_schema.unicode_forms import is_unicode
 
 SHOWN = 60
@@ -100,6 +100,19 @@ def words(call: str, **values: str | None) -> None:
     for name, value in values.items():
         if value is not None:
             text(call, name, value)
+
+
+def delivery(provider_batches: bool, lane: str | None) -> Delivery:
+    """How texts are embedded, by the argument for it or by the former one."""
+    flag("enqueue", "provider_batches", provider_batches)
+    if lane is not None:
+        choice("enqueue", "lane", lane, ("live", "batch"))
+        warnings.warn(
+            'enqueue(lane=...) is deprecated: lane="batch" is provider_batches=True',
+            DeprecationWarning,
+            stacklevel=4,  # the wrapper of `edge` stands in between
+        )
+    return "provider_batch" if provider_batches or lane == "batch" else "direct"
 
 
 def texts(call: str, name: str, values: object, example: str) -> list[str]:

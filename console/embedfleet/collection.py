@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import threading
-import warnings
 from collections.abc import AsyncIterable, Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -52,6 +51,7 @@ class Collection(Exchange, Quality):
         provider_batches: bool = False,
         replace: bool = False,
         processes: int = 1,
+        webhook: str | None = None,
         on_window: Callable[[Enqueued], None] | None = None,
         lane: str | None = None,
     ) -> Job:
@@ -77,12 +77,14 @@ class Collection(Exchange, Quality):
             replace: also replace documents that came from other sources.
             processes: with 2 or more, so many other processes cut. The result is the same.
                 They must be able to import `chunk`.
+            webhook: a URL that workers send the job's counts to when it has ended, signed.
             on_window: called after each committed window with the counts so far.
             lane: deprecated; lane="batch" is provider_batches=True.
 
         Raises:
             BadBudget, PriceUnknown: the budget cannot be kept; nothing was stored.
             ProviderBatchesUnsupported: its provider has no batch API; nothing was stored.
+            BadWebhook: a webhook may not go there; nothing was stored.
             NotDocuments: these are not documents; nothing was stored.
             UsageError: other processes cannot import `chunk`; nothing was stored.
         """
@@ -91,9 +93,10 @@ class Collection(Exchange, Quality):
             documents,
             chunk=chunk,
             budget_usd=budget_usd,
-            delivery=_delivery(provider_batches, lane),
+            delivery=arguments.delivery(provider_batches, lane),
             replace=replace,
             processes=processes,
+            webhook=webhook,
             on_window=on_window,
         )
 
@@ -106,6 +109,7 @@ class Collection(Exchange, Quality):
         provider_batches: bool = False,
         replace: bool = False,
         processes: int = 1,
+        webhook: str | None = None,
         lane: str | None = None,
     ) -> Job:
         """`enqueue` without blocking the event loop; also takes asynchronous iterables.
@@ -114,7 +118,7 @@ class Collection(Exchange, Quality):
         is committed stays, in a job that is `interrupted`.
         """
         stopping = threading.Event()
-        delivery = _delivery(provider_batches, lane)
+        delivery = arguments.delivery(provider_batches, lane)
 
         def run(stream: Iterable[Document | Rejection]) -> Job:
             return self._enqueue(
@@ -124,6 +128,7 @@ class Collection(Exchange, Quality):
                 delivery=delivery,
                 replace=replace,
                 processes=processes,
+                webhook=webhook,
                 stopping=stopping,
             )
 
@@ -304,11 +309,13 @@ class Collection(Exchange, Quality):
         delivery: Delivery,
         replace: bool,
         processes: int,
+        webhook: str | None,
         on_window: Callable[[Enqueued], None] | None = None,
         stopping: threading.Event | None = None,
     ) -> Job:
         arguments.function("enqueue", "chunk", chunk)
         arguments.budget("enqueue", budget_usd)
+        arguments.words("enqueue", webhook=webhook)
         producer = Producer(
             self._connections.db,
             self.info,
@@ -322,6 +329,7 @@ class Collection(Exchange, Quality):
             documents,
             budget_usd=budget_usd,
             delivery=delivery,
+            webhook=webhook,
             on_window=on_window,
             stopping=stopping,
         )
@@ -332,16 +340,3 @@ class Collection(Exchange, Quality):
             arguments.text("search", "query", query)
             return self._connections.query_vectors.vector(self.info, query)
         return arguments.vector(self.info.space.name, query)
-
-
-def _delivery(provider_batches: bool, lane: str | None) -> Delivery:
-    """How texts are embedded, by the argument for it or by the former one."""
-    arguments.flag("enqueue", "provider_batches", provider_batches)
-    if lane is not None:
-        arguments.choice("enqueue", "lane", lane, ("live", "batch"))
-        warnings.warn(
-            'enqueue(lane=...) is deprecated: lane="batch" is provider_batches=True',
-            DeprecationWarning,
-            stacklevel=4,  # the wrapper of `edge` stands in between
-        )
-    return "provider_batch" if provider_batches or lane == "batch" else "direct"

@@ -12,7 +12,7 @@ from embedfleet_producer.retries import retried
 from embedfleet_schema.database import Database
 from embedfleet_schema.errors import EmbedfleetError
 from embedfleet_schema.settings import Settings
-from embedfleet_schema.store import jobs
+from embedfleet_schema.store import jobs, webhooks
 from embedfleet_schema.types import CollectionInfo, Delivery
 
 log = logging.getLogger(__name__)
@@ -34,7 +34,9 @@ class Loading:
         *,
         budget_usd: float | None,
         delivery: Delivery,
+        webhook: str | None = None,
     ) -> None:
+        """`webhook` is the URL to tell when the job has ended."""
         self._db = db
         self._lease_s = settings.lease_seconds
         self._every_s = settings.heartbeat_seconds
@@ -49,6 +51,8 @@ class Loading:
                 delivery=delivery,
                 loading_seconds=self._lease_s,
             )
+            if webhook is not None:
+                webhooks.create(conn, self._job_id, webhook)
 
     def __enter__(self) -> int:
         self._thread.start()

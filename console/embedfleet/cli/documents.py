@@ -83,6 +83,14 @@ Processes = Annotated[
         help="Cut texts in so many other processes. The result is the same.",
     ),
 ]
+Webhook = Annotated[
+    str | None,
+    typer.Option(
+        metavar="URL",
+        help="Tell this URL when the job has ended: a signed POST of its counts.",
+        callback=optional_unicode,
+    ),
+]
 FormerLane = Annotated[Literal["live", "batch"] | None, typer.Option("--lane", hidden=True)]
 
 
@@ -104,6 +112,7 @@ def enqueue(
     reading: Reading,
     replace: Replace = False,
     processes: Processes = 1,
+    webhook: Webhook = None,
     wait: Wait = False,
     strict: Strict = False,
     json: Json = False,
@@ -126,6 +135,7 @@ def enqueue(
                 provider_batches=provider_batches or lane == "batch",
                 replace=replace,
                 processes=processes,
+                webhook=webhook,
                 on_window=show,
             )
         with goes_on(job):

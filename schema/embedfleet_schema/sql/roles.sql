@@ -218,6 +218,7 @@ TO embedfleet_producer;
 GRANT SELECT, INSERT ON embedfleet.counter_delta TO embedfleet_producer;
 GRANT INSERT, UPDATE, DELETE ON embedfleet.rate_limit, embedfleet.limit_group
 TO embedfleet_producer;
+GRANT SELECT, INSERT (job_id, url) ON embedfleet.webhook TO embedfleet_producer;
 
 -- name: grant_to_worker
 -- A worker pauses a space whose provider refuses, and a job whose budget is spent, and says what may
@@ -232,6 +233,9 @@ GRANT SELECT, INSERT, UPDATE ON embedfleet.usage TO embedfleet_worker;
 GRANT INSERT ON embedfleet.space_check TO embedfleet_worker;
 GRANT SELECT, INSERT, UPDATE, DELETE ON embedfleet.failure, embedfleet.worker,
     embedfleet.provider_batch
+TO embedfleet_worker;
+-- Who sends a webhook notes what became of it; where it goes is for who made the job to say.
+GRANT SELECT, UPDATE (attempts, due_at, delivered_at, failed_at, reason) ON embedfleet.webhook
 TO embedfleet_worker;
 -- Who sweeps adds the counters up, and removes batches, jobs and provider batches that ended.
 GRANT SELECT, INSERT, DELETE ON embedfleet.counter_delta TO embedfleet_worker;

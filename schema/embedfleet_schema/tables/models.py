@@ -36,6 +36,7 @@ from embedfleet_schema.tables.declarations import (
 from embedfleet_schema.tables.index_models import CollectionIndex
 from embedfleet_schema.tables.provider_models import LimitGroup, ProviderBatch, RateLimit, Usage
 from embedfleet_schema.tables.query_models import QueryLimit, QueryRate, QueryRequest, QueryVector
+from embedfleet_schema.tables.webhook_models import Webhook
 
 __all__ = [
     "SCHEMA",
@@ -58,6 +59,7 @@ __all__ = [
     "Space",
     "SpaceCheck",
     "Usage",
+    "Webhook",
     "Worker",
     "counter_delta",
 ]
