@@ -40,7 +40,7 @@ class Job:
 
     @property
     def webhook(self) -> WebhookInfo | None:
-        """What became of its webhook; None where it has none."""
+        """What became of the webhook that it was made with; None where it has none."""
         return webhooks.of_job(self._connections.db, self.id)
 
     @property

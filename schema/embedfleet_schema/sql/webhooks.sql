@@ -39,6 +39,7 @@ WHERE j.id = h.job_id AND h.attempts = 0 AND h.reason IS NULL AND h.due_at <= no
     AND h.delivered_at IS NULL AND h.failed_at IS NULL AND NOT {unfinished};
 
 -- name: of_job
-SELECT id, url, attempts, due_at, delivered_at, failed_at, reason
-FROM embedfleet.webhook
-WHERE job_id = %(job_id)s;
+SELECT w.id, w.url, w.attempts, w.due_at, w.delivered_at, w.failed_at, w.reason
+FROM embedfleet.job AS j
+LEFT JOIN embedfleet.webhook AS w ON w.job_id = j.id
+WHERE j.id = %(job_id)s;

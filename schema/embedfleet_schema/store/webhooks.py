@@ -11,6 +11,7 @@ from uuid import UUID
 from psycopg import Connection
 
 from embedfleet_schema.database import Database
+from embedfleet_schema.errors import UnknownJob
 from embedfleet_schema.statements import load
 
 _SQL = load("webhooks")
@@ -84,10 +85,16 @@ def note(db: Database, reason: str) -> None:
 
 
 def of_job(db: Database, job_id: int) -> WebhookInfo | None:
-    """The webhook of a job; None where it has none."""
+    """The webhook of a job; None where it has none.
+
+    Raises:
+        UnknownJob: there is no such job.
+    """
     with db.transaction() as conn:
         row = conn.execute(_SQL["of_job"], {"job_id": job_id}).fetchone()
     if row is None:
+        raise UnknownJob(job=job_id)
+    if row[0] is None:
         return None
     number, url, attempts, due_at, delivered_at, failed_at, reason = row
     state: WebhookState = "retrying" if attempts else "waiting"
