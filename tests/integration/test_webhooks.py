@@ -1,5 +1,7 @@
 """When a job has ended, a URL is told: signed, at least once, and nothing of the texts."""
 
+import contextlib
+import socket
 import threading
 
 import pytest
@@ -190,6 +192,25 @@ def test_a_receiver_that_does_not_answer_is_not_waited_for(local, worker, sender
     assert "localhost did not answer within 0.2 s" == job.webhook.reason
 
 
+def test_a_receiver_that_answers_byte_by_byte_is_cut_off():
+    ended = threading.Event()
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def drip():
+            client, _ = server.accept()
+            with client, contextlib.suppress(OSError):
+                while not ended.wait(0.05):
+                    client.sendall(b"x")
+
+        thread = threading.Thread(target=drip)
+        thread.start()
+        url = f"http://127.0.0.1:{server.getsockname()[1]}/"
+        with pytest.raises(NotSent, match=r"did not answer within 0\.3 s"):
+            post(url, b"", {}, private=True, timeout_s=0.3)
+        ended.set()
+        thread.join()
+
+
 def test_a_worker_does_not_go_where_only_its_producer_may(local, worker, sender, receiver):
     hook = receiver()
     job = enqueue(local, hook.url)
@@ -200,8 +221,6 @@ def test_a_worker_does_not_go_where_only_its_producer_may(local, worker, sender,
 
 
 def test_a_name_that_leads_into_a_private_network_is_not_connected_to(listener, monkeypatch):
-    import socket
-
     found = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", listener.port))]
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: found)
     with pytest.raises(NotSent, match=r"rebound\.example is in a private network"):

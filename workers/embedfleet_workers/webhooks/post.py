@@ -5,14 +5,15 @@ from __future__ import annotations
 import socket
 import ssl
 import threading
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping
+from contextlib import suppress
 from http.client import HTTPConnection, HTTPException, HTTPSConnection
+from typing import Self
 from urllib.parse import SplitResult
 
 from embedfleet_schema.webhook_urls import check_webhook, is_public
 
-# From the first byte sent to the last byte of the answer's headers.
+# From the first look at the name to the last byte of the answer's headers.
 TIMEOUT_S = 15.0
 
 
@@ -39,35 +40,66 @@ def post(
     """
     parts = check_webhook(url, private=private)
     host = parts.hostname or ""
-    reached: list[socket.socket] = []
-    try:
-        with _cut_off(reached, timeout_s):
-            return _answered(parts, host, body, headers, private, timeout_s, reached)
-    except ssl.SSLCertVerificationError as error:
-        raise NotSent(f"the certificate of {host} is not valid: {error.verify_message}") from None
-    except TimeoutError:
-        raise NotSent(f"{host} did not answer within {timeout_s:g} s") from None
-    except (OSError, HTTPException) as error:
-        raise NotSent(f"{host} cannot be reached: {type(error).__name__}") from None
-    finally:
-        for each in reached:
+    with _Deadline(timeout_s) as deadline:
+        try:
+            return _answered(parts, body, headers, private, deadline)
+        except ssl.SSLCertVerificationError as error:
+            reason = f"the certificate of {host} is not valid: {error.verify_message}"
+        except (OSError, HTTPException) as error:
+            reason = f"{host} cannot be reached: {type(error).__name__}"
+            if deadline.is_over or isinstance(error, TimeoutError):
+                reason = f"{host} did not answer within {timeout_s:g} s"
+    raise NotSent(reason)
+
+
+class _Deadline:
+    """Ends connections when time is up: the time limit of a socket is one for each byte."""
+
+    def __init__(self, timeout_s: float) -> None:
+        self.timeout_s = timeout_s
+        self.is_over = False
+        self._sockets: list[socket.socket] = []
+        self._lock = threading.Lock()
+        self._timer = threading.Timer(timeout_s, self._end)
+        self._timer.daemon = True
+
+    def __enter__(self) -> Self:
+        self._timer.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._timer.cancel()
+        for each in self._sockets:
             each.close()
+
+    def watch(self, opened: socket.socket) -> None:
+        """Raises TimeoutError where time was up before it was opened."""
+        with self._lock:
+            self._sockets.append(opened)
+            if self.is_over:
+                raise TimeoutError
+
+    def _end(self) -> None:
+        with self._lock:
+            self.is_over = True
+            for each in self._sockets:
+                with suppress(OSError):
+                    each.shutdown(socket.SHUT_RDWR)
 
 
 def _answered(
     parts: SplitResult,
-    host: str,
     body: bytes,
     headers: Mapping[str, str],
     private: bool,
-    timeout_s: float,
-    reached: list[socket.socket],
+    deadline: _Deadline,
 ) -> int:
-    """The status of the answer; each socket that is opened is put into `reached` at once."""
+    """The status of the answer."""
+    host = parts.hostname or ""
     secure = parts.scheme == "https"
     port = parts.port or (443 if secure else 80)
-    plain = _connected(_addresses(host, port, private=private), timeout_s)
-    reached.append(plain)
+    plain = _connected(_addresses(host, port, private=private), deadline.timeout_s)
+    deadline.watch(plain)
     connection = HTTPSConnection(host, port) if secure else HTTPConnection(host, port)
     # It must not look the name up again.
     connection.auto_open = 0
@@ -77,7 +109,7 @@ def _answered(
         connection.sock = encrypted = context.wrap_socket(
             plain, server_hostname=host, do_handshake_on_connect=False
         )
-        reached.append(encrypted)
+        deadline.watch(encrypted)
         encrypted.do_handshake()
     target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
     connection.request("POST", target, body, dict(headers))
@@ -100,27 +132,3 @@ def _connected(addresses: list[tuple[str, int]], timeout_s: float) -> socket.soc
         with suppress(OSError):
             return socket.create_connection(address, timeout_s)
     return socket.create_connection(addresses[-1], timeout_s)
-
-
-@contextmanager
-def _cut_off(reached: list[socket.socket], timeout_s: float) -> Iterator[None]:
-    """End the connection when time is up: the time limit of a socket is one for each byte."""
-    is_over = threading.Event()
-
-    def cut() -> None:
-        is_over.set()
-        for each in reached:
-            with suppress(OSError):
-                each.shutdown(socket.SHUT_RDWR)
-
-    timer = threading.Timer(timeout_s, cut)
-    timer.daemon = True
-    timer.start()
-    try:
-        yield
-    except (OSError, HTTPException):
-        if is_over.is_set():
-            raise TimeoutError from None
-        raise
-    finally:
-        timer.cancel()
