@@ -42,6 +42,7 @@ pytest_plugins = [
     "plugins.command_line",
     "plugins.tcp_proxy",
     "plugins.tls_servers",
+    "plugins.webhook_receivers",
     "plugins.provider_processes",
     "plugins.api_fleets",
     "plugins.provider_dialects",

@@ -54,6 +54,7 @@ class Collection(Exchange, Quality):
         provider_batches: bool = False,
         replace: bool = False,
         processes: int = 1,
+        webhook: str | None = None,
         on_window: Callable[[Enqueued], None] | None = None,
         lane: Lane | None = None,
         tenant: str | None = None,
@@ -82,6 +83,7 @@ class Collection(Exchange, Quality):
             replace: also replace documents that came from other sources.
             processes: with 2 or more, so many other processes cut. The result is the same.
                 They must be able to import `chunk`.
+            webhook: a URL that workers send the job's counts to when it has ended, signed.
             on_window: called after each committed window with the counts so far.
             lane: `interactive` goes before `bulk`. Default: a small job is interactive.
             tenant: whose share of the workers the job uses.
@@ -89,6 +91,7 @@ class Collection(Exchange, Quality):
         Raises:
             BadBudget, PriceUnknown: the budget cannot be kept; nothing was stored.
             ProviderBatchesUnsupported: its provider has no batch API; nothing was stored.
+            BadWebhook: a webhook may not go there; nothing was stored.
             NotDocuments: these are not documents; nothing was stored.
             UsageError: other processes cannot import `chunk`; nothing was stored.
         """
@@ -102,6 +105,7 @@ class Collection(Exchange, Quality):
             turn=arguments.turn("enqueue", lane, tenant),
             replace=replace,
             processes=processes,
+            webhook=webhook,
             on_window=on_window,
         )
 
@@ -115,6 +119,7 @@ class Collection(Exchange, Quality):
         provider_batches: bool = False,
         replace: bool = False,
         processes: int = 1,
+        webhook: str | None = None,
         lane: Lane | None = None,
         tenant: str | None = None,
     ) -> Job:
@@ -137,6 +142,7 @@ class Collection(Exchange, Quality):
                 turn=turn,
                 replace=replace,
                 processes=processes,
+                webhook=webhook,
                 stopping=stopping,
             )
 
@@ -326,12 +332,14 @@ class Collection(Exchange, Quality):
         turn: Turn,
         replace: bool,
         processes: int,
+        webhook: str | None,
         on_window: Callable[[Enqueued], None] | None = None,
         stopping: threading.Event | None = None,
     ) -> Job:
         arguments.function("enqueue", "chunk", chunk)
         arguments.function("enqueue", "context", context)
         arguments.budget("enqueue", budget_usd)
+        arguments.words("enqueue", webhook=webhook)
         producer = Producer(
             self._connections.db,
             self.info,
@@ -347,6 +355,7 @@ class Collection(Exchange, Quality):
             budget_usd=budget_usd,
             delivery=delivery,
             turn=turn,
+            webhook=webhook,
             on_window=on_window,
             stopping=stopping,
         )

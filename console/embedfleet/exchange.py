@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from embedfleet import arguments
+from embedfleet.connections import Connections
 from embedfleet.error_translation import translate_errors
 from embedfleet.exports import Exported, rows_beside, write_export
 from embedfleet.job import Job
@@ -23,12 +24,45 @@ from embedfleet_schema.addresses import redacted
 from embedfleet_schema.errors import ModelMismatch
 from embedfleet_schema.exchange_errors import ImportRefused
 from embedfleet_schema.store import exposed, foreign_tables
-from embedfleet_schema.types import Document, Rejection
+from embedfleet_schema.types import CollectionInfo, Document, Rejection
 
 if TYPE_CHECKING:
     from sqlalchemy import MetaData, Table
 
 URLS = ("postgresql://", "postgres://")
+
+
+def store_rows(
+    connections: Connections,
+    collection: CollectionInfo,
+    rows: Iterable[Document | Rejection],
+    *,
+    vouched: bool,
+    replace: bool = False,
+    on_window: Callable[[Enqueued], None] | None = None,
+) -> Job:
+    """Store rows with vectors; `vouched` says that a person named their model.
+
+    Raises:
+        ModelUnstated: neither the rows nor a person say what made the vectors.
+    """
+    producer = Producer(
+        connections.db, collection, connections.settings, connections.doorbell, replace=replace
+    )
+    imports = Imports(rows, collection.space, vouched=vouched)
+    done = producer.enqueue(imports.documents(), on_window=on_window)
+    return Job(connections, done.job_id, done)
+
+
+def of_database(
+    rows: Iterable[foreign_tables.Row], place: str, options: ReadOptions
+) -> Iterator[Document | Rejection]:
+    """The verdicts on rows whose columns are known; there may be none."""
+    reader = EmbeddedRows(place, options, place)
+    for number, row in enumerate(rows, 1):
+        verdict = reader.verdict(row, number)
+        if isinstance(verdict, Document | Rejection):
+            yield verdict
 
 
 @translate_errors
@@ -113,16 +147,14 @@ class Exchange(Templating):
             else:
                 target = Path(arguments.path("import_vectors", "path", path))
                 rows = self._of_file(target, options, report, opened)
-            imports = Imports(rows, self.info.space, vouched=model is not None)
-            producer = Producer(
-                self._connections.db,
+            return store_rows(
+                self._connections,
                 self.info,
-                self._connections.settings,
-                self._connections.doorbell,
+                rows,
+                vouched=model is not None,
                 replace=replace,
+                on_window=on_window,
             )
-            done = producer.enqueue(imports.documents(), on_window=on_window)
-        return Job(self._connections, done.job_id, done)
 
     def table(self, metadata: MetaData | None = None) -> Table:
         """The view of the collection as a `Table` of SQLAlchemy 2, with pgvector's type.
@@ -193,6 +225,4 @@ class Exchange(Templating):
         arguments.words("import_vectors", url=url, table=table, schema=schema)
         place = f"{redacted(url)}/{schema}.{table}"
         stored = foreign_tables.rows(url, table, schema=schema, collection=collection)
-        for verdict in EmbeddedRows(place, options, place).verdicts(enumerate(stored, 1)):
-            if isinstance(verdict, Document | Rejection):
-                yield verdict
+        yield from of_database(stored, place, options)

@@ -13,9 +13,10 @@ from embedfleet.error_translation import translate_errors
 from embedfleet.waiting import NO_WORKER_S, Waiting
 from embedfleet_producer.enqueue import Enqueued
 from embedfleet_schema.driver_errors import translated
-from embedfleet_schema.store import collections, failures, jobs
+from embedfleet_schema.store import collections, failures, jobs, webhooks
 from embedfleet_schema.store.failures import FailureInfo
 from embedfleet_schema.store.jobs import JobStatus
+from embedfleet_schema.store.webhooks import WebhookInfo
 
 
 @translate_errors
@@ -36,6 +37,11 @@ class Job:
     def status(self) -> JobStatus:
         """Where it stands now: counts, rate, ETA."""
         return jobs.status(self._connections.db, self.id)
+
+    @property
+    def webhook(self) -> WebhookInfo | None:
+        """What became of the webhook that it was made with; None where it has none."""
+        return webhooks.of_job(self._connections.db, self.id)
 
     @property
     def failures(self) -> list[FailureInfo]:

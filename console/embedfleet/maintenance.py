@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from embedfleet import arguments
+from embedfleet.erasing import Erased, erase
 from embedfleet.error_translation import translate_errors
 from embedfleet.indexing import Indexing
 from embedfleet.job import Job
@@ -58,6 +59,20 @@ class Maintenance(Indexing):
         wanted = arguments.texts("delete", "keys", keys, '["vpn.md"]')
         self._check_there()
         return documents.delete(self._connections.db, self.info, wanted)
+
+    def erase(self, keys: Sequence[str]) -> Erased:
+        """Delete documents with every trace of their texts, and look whether any is left.
+
+        Also drafts and former versions, failures, vectors of queries that were one of the texts,
+        and unfinished files at a provider. Old rows are vacuumed. A text that other documents have
+        stays. What this user may not do is noted, and the rest is done: erase as the owner of the
+        tables.
+
+        Returns what was found and what is left, place by place, and what nobody can look into.
+        """
+        wanted = arguments.texts("erase", "keys", keys, '["vpn.md"]')
+        self._check_there()
+        return erase(self._connections, self.info, wanted)
 
     def delete_matching(
         self,

@@ -33,6 +33,7 @@ from embedfleet_schema.store import collections, documents, ingest, reuse
 from embedfleet_schema.store.jobs import Tally
 from embedfleet_schema.turns import ANY_TURN, Turn
 from embedfleet_schema.types import CollectionInfo, Delivery, Document, Rejection
+from embedfleet_schema.webhook_urls import check_webhook
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +127,7 @@ class Producer:
         budget_usd: float | None = None,
         delivery: Delivery = "direct",
         turn: Turn = ANY_TURN,
+        webhook: str | None = None,
         on_window: OnWindow | None = None,
         stopping: threading.Event | None = None,
     ) -> Enqueued:
@@ -139,11 +141,14 @@ class Producer:
         Raises:
             BadBudget, PriceUnknown: the budget cannot be kept; nothing was stored.
             ProviderBatchesUnsupported: its provider has no batch API; nothing was stored.
+            BadWebhook: a webhook may not go there; nothing was stored.
             NotDocuments: the stream is none of documents; nothing was stored.
             UsageError: other processes cannot import the chunk function; nothing was stored.
         """
         check_budget(budget_usd, self._collection.space, self._settings.prices)
         check_delivery(delivery, self._collection.space, self._settings)
+        if webhook is not None:
+            check_webhook(webhook, private=self._settings.webhook_private)
         with (
             translated(self._db, self._collection.name),
             closing(Source(stream, stopping)) as source,
@@ -155,6 +160,7 @@ class Producer:
                 budget_usd=budget_usd,
                 delivery=delivery,
                 turn=turn,
+                webhook=webhook,
             ) as job_id,
         ):
             done = Enqueued(job_id)

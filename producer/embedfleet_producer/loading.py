@@ -12,7 +12,7 @@ from embedfleet_producer.retries import retried
 from embedfleet_schema.database import Database
 from embedfleet_schema.errors import EmbedfleetError
 from embedfleet_schema.settings import Settings
-from embedfleet_schema.store import jobs
+from embedfleet_schema.store import jobs, webhooks
 from embedfleet_schema.store.jobs import JobKind
 from embedfleet_schema.turns import Turn
 from embedfleet_schema.types import CollectionInfo, Delivery
@@ -38,7 +38,9 @@ class Loading:
         delivery: Delivery,
         turn: Turn,
         kind: JobKind = "enqueue",
+        webhook: str | None = None,
     ) -> None:
+        """`webhook` is the URL to tell when the job has ended."""
         self._db = db
         self._lease_s = settings.lease_seconds
         self._every_s = settings.heartbeat_seconds
@@ -54,6 +56,8 @@ class Loading:
                 turn=turn,
                 loading_seconds=self._lease_s,
             )
+            if webhook is not None:
+                webhooks.create(conn, self._job_id, webhook)
 
     def __enter__(self) -> int:
         self._thread.start()

@@ -150,6 +150,10 @@ class PriceUnknown(UsageError):
     """
 
 
+class BadWebhook(UsageError):
+    """The URL of the webhook cannot be used: {reason}."""
+
+
 class ProviderBatchesUnsupported(UsageError):
     """{model} cannot go through provider batches: of the batch APIs, embedfleet speaks OpenAI's,
     and that is not {provider}'s. Enqueue without --provider-batches.

@@ -25,3 +25,7 @@ class ModelUnstated(UsageError):
 
 class ExposeRefused(UsageError):
     """The view {view} cannot be made: {reason}."""
+
+
+class VectorizerRefused(UsageError):
+    """The vectorizer {name} cannot be taken over: {reason}."""

@@ -28,6 +28,7 @@ Place = Literal[
     "after_provider_batch_upload",
     "after_provider_batch_create",
     "after_provider_batch_part",
+    "after_webhook",
 ]
 Action = Literal["kill", "stop", "sleep", "raise"]
 

@@ -12,6 +12,7 @@ from embedfleet_schema.setting_types import (
     ModelPattern,
     Prices,
     RedisUrl,
+    SigningSecrets,
 )
 from embedfleet_schema.stack_file import default_cache, default_data
 from embedfleet_schema.types import (
@@ -241,6 +242,17 @@ class SettingFields(BaseSettings):
         default_factory=dict,
         description="USD per million tokens by model, as a JSON object "
         '({"openai/text-embedding-3-small": 0.02}). A price here replaces the built-in one.',
+    )
+    webhook_secret: SigningSecrets | None = Field(
+        default=None,
+        description="What workers sign webhooks with: whsec_ and base64, as Standard Webhooks has "
+        "it. Several, separated by spaces, all sign: so you can change it. Without it, a worker "
+        "sends none.",
+    )
+    webhook_private: bool = Field(
+        default=False,
+        description="Allow webhooks to this machine, to private networks, and over plain http://. "
+        "Whoever enqueues can then have workers send requests to services of yours.",
     )
     insecure: bool = Field(
         default=False,

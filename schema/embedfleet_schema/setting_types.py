@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from base64 import b64decode
 from pathlib import Path
 from typing import Annotated
 
@@ -10,6 +11,9 @@ from pydantic import AfterValidator, Field, HttpUrl, SecretStr, TypeAdapter
 from embedfleet_schema.catalogue.model_names import check_name, check_pattern
 from embedfleet_schema.redis_url import parse_redis_url
 
+# Of what a webhook is signed with: https://www.standardwebhooks.com
+SECRET_PREFIX = "whsec_"  # noqa: S105 - it is public
+SHORTEST_SECRET, LONGEST_SECRET = 24, 64
 _HTTP_URL = TypeAdapter(HttpUrl)
 
 
@@ -42,7 +46,23 @@ def _priced(prices: dict[str, float]) -> dict[str, float]:
     return prices
 
 
+def _signing(secrets: SecretStr) -> SecretStr:
+    """Each is 24 to 64 bytes in base64, as Standard Webhooks has them."""
+    for word in secrets.get_secret_value().split():
+        try:
+            key = b64decode(word.removeprefix(SECRET_PREFIX), validate=True)
+        except ValueError:
+            key = b""
+        if not SHORTEST_SECRET <= len(key) <= LONGEST_SECRET:
+            raise ValueError(
+                f"a secret is {SECRET_PREFIX} and {SHORTEST_SECRET} to {LONGEST_SECRET} bytes in "
+                "base64; make one with: echo whsec_$(openssl rand -base64 32)"
+            )
+    return secrets
+
+
 ApiKey = Annotated[SecretStr, AfterValidator(_sendable)]
+SigningSecrets = Annotated[SecretStr, AfterValidator(_signing)]
 RedisUrl = Annotated[SecretStr, AfterValidator(_redis)]
 Address = Annotated[str, AfterValidator(_address)]
 Price = Annotated[float, Field(ge=0, allow_inf_nan=False)]

@@ -114,6 +114,13 @@ def test_a_table_of_llamaindex(docs, other_url, table):
     )
 
 
+def test_a_table_without_rows_is_imported_as_that(docs, other_url):
+    with psycopg.connect(other_url) as conn:
+        conn.execute("DELETE FROM data_docs")
+    done = docs.import_vectors(other_url, model=MODEL, table="data_docs").enqueued
+    assert (0, 0) == (done.documents, done.rejected)
+
+
 @pytest.mark.parametrize(
     ("table", "reason"),
     [("none", "there is no such table"), ("else", "its columns are id, embedding: neither")],

@@ -191,7 +191,7 @@ def test_what_was_filed_before_it_was_called_a_provider_batch_is_found(database_
         assert "delivery = 'provider_batch'" in index
         left = conn.execute(
             "SELECT relname::text FROM pg_class WHERE relname ~ 'lane' UNION ALL"
-            " SELECT conname FROM pg_constraint WHERE conname ~ 'lane' UNION ALL"
+            " SELECT conname FROM pg_constraint WHERE conname ~ 'lane' AND contype <> 'n' UNION ALL"
             " SELECT attname FROM pg_attribute JOIN pg_class ON attrelid = pg_class.oid"
             " WHERE attname ~ 'lane' AND relkind IN ('r', 'v')"
         ).fetchall()

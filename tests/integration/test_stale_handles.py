@@ -31,6 +31,7 @@ CALLS = {
     "documents": lambda docs: docs.documents(),
     "delete": lambda docs: docs.delete(["b"]),
     "delete_matching": lambda docs: docs.delete_matching(prefix="b"),
+    "erase": lambda docs: docs.erase(["b"]),
     "clear_failures": lambda docs: docs.clear_failures(),
     "audit": lambda docs: docs.audit(repair=True),
     "failures": lambda docs: docs.failures(),
@@ -60,6 +61,7 @@ CALLS = {
 OF_JOBS = {
     "status": lambda job: job.status,
     "failures": lambda job: job.failures,
+    "webhook": lambda job: job.webhook,
     "wait": lambda job: job.wait(timeout_s=1),
     "wait_async": lambda job: asyncio.run(job.wait_async(timeout_s=1)),
     "pause": lambda job: job.pause(),

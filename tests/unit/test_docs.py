@@ -71,8 +71,11 @@ def subcommand(words: list[str]):
     """The command that `words` call, and its own words."""
     command = command_line()
     _, words = split_globals(words)
-    while words and words[0] in getattr(command, "commands", {}):
-        command, words = command.commands[words[0]], words[1:]
+    while words and (known := getattr(command, "commands", {})):
+        name = " ".join(words[:2]) if " ".join(words[:2]) in known else words[0]
+        if name not in known:
+            break
+        command, words = known[name], words[len(name.split()) :]
     return command, words
 
 

@@ -21,6 +21,7 @@ from embedfleet_workers.provider_batches.runner import ProviderBatchRunner
 from embedfleet_workers.runtime import Launch, Runtime
 from embedfleet_workers.sweeper import Sweeper
 from embedfleet_workers.versions import check_packages, check_server
+from embedfleet_workers.webhooks.sender import WebhookSender
 
 log = logging.getLogger(__name__)
 
@@ -39,6 +40,7 @@ class _Process:
     forks = False
     runtime: Runtime | None = None
     sweeper: Sweeper | None = None
+    webhooks: WebhookSender | None = None
     provider_batches: ProviderBatchRunner | None = None
     newer_tables = NewerTables()
 
@@ -101,7 +103,9 @@ def note_launch(instance: Any, **_: object) -> None:  # noqa: ANN401 - Celery's 
 
 @signals.worker_ready.connect  # type: ignore[untyped-decorator]
 def start_main(**_: object) -> None:
-    """In the main process: sweeper, provider batches, and the runtime where slots are threads."""
+    """In the main process: sweeper, webhooks, provider batches, and the runtime where slots are
+    threads.
+    """
     _Process.newer_tables.watch()
     if not _Process.forks:
         _start_runtime()
@@ -113,6 +117,8 @@ def start_main(**_: object) -> None:
         retention_days=settings.job_retention_days,
     )
     _Process.sweeper.start()
+    _Process.webhooks = WebhookSender(settings)
+    _Process.webhooks.start()
     if _Process.launch is not None and "api" in _Process.launch.queues:
         _Process.provider_batches = ProviderBatchRunner(settings, doorbell.ring)
         _Process.provider_batches.start()
@@ -125,7 +131,7 @@ def start_child(**_: object) -> None:
     Celery's solo pool sends this signal too, from the main process and before all else.
     """
     if _Process.forks:
-        _Process.sweeper = _Process.provider_batches = None
+        _Process.sweeper = _Process.webhooks = _Process.provider_batches = None
         _start_runtime()
 
 
@@ -143,6 +149,9 @@ def stop(**_: object) -> None:
     if _Process.sweeper is not None:
         _Process.sweeper.stop()
         _Process.sweeper = None
+    if _Process.webhooks is not None:
+        _Process.webhooks.stop()
+        _Process.webhooks = None
     if _Process.provider_batches is not None:
         _Process.provider_batches.stop()
         _Process.provider_batches = None

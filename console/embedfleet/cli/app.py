@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from importlib.metadata import version as version_of
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from embedfleet.cli import (
     collections,
@@ -20,6 +21,7 @@ from embedfleet.cli import (
     indexing,
     jobs,
     mapping,
+    pgai,
     rate_limits,
     repairs,
     search,
@@ -33,9 +35,19 @@ from embedfleet.cli.output import say
 from embedfleet.cli.parameters import path_text
 from embedfleet.cli.session import Session
 
+
+class TwoWords(TyperGroup):
+    """`import pgai` is a command of its own beside `import FILE`."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:  # noqa: ANN401 - typer's own
+        name = " ".join(args[:2])
+        return super().resolve_command(ctx, [name, *args[2:]] if name in self.commands else args)
+
+
 # Without markup Typer needs no rich to print help, which halves the time until it is there.
 app = typer.Typer(
     name="embedfleet",
+    cls=TwoWords,
     help="Turn documents into pgvector rows with a fleet of Celery workers.",
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
@@ -82,6 +94,7 @@ for module in (
     costs,
     documents,
     exchange,
+    pgai,
     contents,
     search,
     evaluating,

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from embedfleet.cli.collections import Cutting
+from embedfleet.cli.erasing import erase_keys
 from embedfleet.cli.indexing import following_load
 from embedfleet.cli.jobs import goes_on
 from embedfleet.cli.option_groups import ungrouped
@@ -85,6 +86,18 @@ Processes = Annotated[
         help="Cut texts in so many other processes. The result is the same.",
     ),
 ]
+Webhook = Annotated[
+    str | None,
+    typer.Option(
+        metavar="URL",
+        help="Tell this URL when the job has ended: a signed POST of its counts.",
+        callback=optional_unicode,
+    ),
+]
+Erase = Annotated[
+    bool,
+    typer.Option("--erase", help="Remove every trace of their texts, and say what may be left."),
+]
 
 
 def add_to(app: typer.Typer) -> None:
@@ -106,6 +119,7 @@ def enqueue(
     reading: Reading,
     replace: Replace = False,
     processes: Processes = 1,
+    webhook: Webhook = None,
     wait: Wait = False,
     strict: Strict = False,
     json: Json = False,
@@ -128,6 +142,7 @@ def enqueue(
                 tenant=tenant,
                 replace=replace,
                 processes=processes,
+                webhook=webhook,
                 on_window=show,
             )
         with goes_on(job):
@@ -146,16 +161,20 @@ def delete(
     job: OfJob = None,
     prefix: Prefix = None,
     where: Where = None,
+    erase: Erase = False,
     json: Json = False,
 ) -> None:
     """Delete documents by key, job, start of the key, or metadata.
 
-    The exit code is 1 if none was found.
+    The exit code is 1 if none was found, or if --erase left something.
     """
+    if erase and not keys:
+        raise UsageError(reason="--erase takes the keys of documents")
     if bool(keys) == (job is not None or prefix is not None or bool(where)):
         raise UsageError(reason="give keys, or select documents with --job, --prefix or --where")
     if keys:
-        _delete_keys(context, name, keys, json=json)
+        act = erase_keys if erase else _delete_keys
+        act(context, name, keys, json=json)
         return
     wanted = parse_where(where or ())
     with session(context).fleet() as fleet:

@@ -96,15 +96,16 @@ def _command(name: str | None) -> Callable[..., object]:
     from embedfleet.cli.app import app
 
     alone = copy(app)
-    alone.registered_commands = [each for each in app.registered_commands if _called(each) == name]
+    alone.registered_commands = [each for each in app.registered_commands if name in _called(each)]
     alone.registered_groups = []
     return get_command(alone if alone.registered_commands else app).main
 
 
-def _called(command: CommandInfo) -> str | None:
-    """How a command is called."""
+def _called(command: CommandInfo) -> tuple[str, ...]:
+    """The first word of a command's name."""
     function = command.callback
-    return command.name or (function.__name__.replace("_", "-") if function else None)
+    name = command.name or (function.__name__.replace("_", "-") if function else "")
+    return tuple(name.split()[:1])
 
 
 def _name(words: Sequence[str]) -> str | None:

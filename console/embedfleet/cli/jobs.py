@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from embedfleet.cli.output import note, print_json, say, status_json, terminal
+from embedfleet.cli.output import note, one_line, print_json, say, status_json, terminal
 from embedfleet.cli.parameters import JobId, Json, unicode_text
 from embedfleet.cli.session import session
 from embedfleet_schema.amounts import quantity
@@ -18,6 +18,7 @@ from embedfleet_schema.types import LARGEST_ID
 
 if TYPE_CHECKING:
     from embedfleet import Fleet, Job, JobStatus
+    from embedfleet_schema.store.webhooks import WebhookInfo
 
 JobOrModel = Annotated[
     str,
@@ -50,7 +51,8 @@ def status(context: typer.Context, job: OneJob = None, json: Json = False) -> No
 
     with session(context).fleet(looks_only=True) as fleet:
         if job is not None:
-            _show(fleet.job(job).status, json=json)
+            found = fleet.job(job)
+            _show(found.status, found.webhook, json=json)
             return
         overview = Overview.of(fleet)
     if json:
@@ -135,11 +137,11 @@ def goes_on(job: Job) -> Iterator[None]:
         raise
 
 
-def _show(status: JobStatus, *, json: bool) -> None:
+def _show(status: JobStatus, webhook: WebhookInfo | None, *, json: bool) -> None:
     from embedfleet.progress import describe
 
     if json:
-        print_json(status_json(status))
+        print_json(status_json(status) | {"webhook": webhook})
         return
     whose = "" if status.tenant == DEFAULT_TENANT else f" for {status.tenant}"
     say(
@@ -152,5 +154,9 @@ def _show(status: JobStatus, *, json: bool) -> None:
         f"{chunks}, {status.reused:,} reused"
         + (f", {status.awaited:,} queued by other jobs before" if status.awaited else "")
     )
+    if webhook is not None:
+        why = f": {webhook.reason}" if webhook.reason else ""
+        tried = quantity(webhook.attempts, "attempt")
+        say(one_line(f"webhook to {webhook.host}: {webhook.state}, {tried}{why}"))
     if status.failed or status.rejected:
         note(f"See why: embedfleet failures {status.collection}")

@@ -226,6 +226,7 @@ TO embedfleet_producer;
 GRANT SELECT, INSERT ON embedfleet.counter_delta TO embedfleet_producer;
 GRANT INSERT, UPDATE, DELETE ON embedfleet.rate_limit, embedfleet.limit_group
 TO embedfleet_producer;
+GRANT SELECT, INSERT (job_id, url) ON embedfleet.webhook TO embedfleet_producer;
 
 -- name: grant_to_worker
 -- A worker pauses a space whose provider refuses, and a job whose budget is spent, and says what may
@@ -240,6 +241,9 @@ GRANT SELECT, INSERT, UPDATE ON embedfleet.usage TO embedfleet_worker;
 GRANT INSERT ON embedfleet.space_check TO embedfleet_worker;
 GRANT SELECT, INSERT, UPDATE, DELETE ON embedfleet.failure, embedfleet.worker,
     embedfleet.provider_batch
+TO embedfleet_worker;
+-- Who sends a webhook notes what became of it; where it goes is for who made the job to say.
+GRANT SELECT, UPDATE (attempts, due_at, delivered_at, failed_at, reason) ON embedfleet.webhook
 TO embedfleet_worker;
 -- Who sweeps adds the counters up, and removes what ended: batches, jobs, provider batches, shares.
 GRANT DELETE ON embedfleet.tenant_share TO embedfleet_worker;

@@ -45,7 +45,7 @@ def rows(
         ImportRefused: there is no such table or collection, or it has other columns.
     """
     place = f"{redacted(url)}, table {schema}.{table}"
-    with _reading(url, place) as conn:
+    with reading(url, place) as conn:
         statement, values = _statement(conn, place, schema, table, collection)
         with conn.cursor(name="embedfleet_import", row_factory=dict_row) as cursor:
             cursor.execute(statement, values)
@@ -54,7 +54,13 @@ def rows(
 
 
 @contextmanager
-def _reading(url: str, place: str) -> Generator[Connection[Any]]:
+def reading(url: str, place: str) -> Generator[Connection[Any]]:
+    """A connection to another program's database in a transaction that cannot write.
+
+    Raises:
+        DatabaseUnreachable: nobody answers at `url`.
+        ImportRefused: PostgreSQL refuses what is read there; the message names `place`.
+    """
     with reached(url):
         conn = opened(url)
     with conn:

@@ -36,6 +36,7 @@ from embedfleet_schema.tables.index_models import CollectionIndex
 from embedfleet_schema.tables.provider_models import LimitGroup, ProviderBatch, RateLimit, Usage
 from embedfleet_schema.tables.query_models import QueryLimit, QueryRate, QueryRequest, QueryVector
 from embedfleet_schema.tables.tenant_models import Tenant, TenantShare
+from embedfleet_schema.tables.webhook_models import Webhook
 from embedfleet_schema.tables.worker_models import Worker
 
 __all__ = [
@@ -61,6 +62,7 @@ __all__ = [
     "Tenant",
     "TenantShare",
     "Usage",
+    "Webhook",
     "Worker",
     "counter_delta",
 ]

@@ -1,0 +1,1 @@
+"""Webhooks: a signed request when a job has ended."""
