@@ -16,6 +16,7 @@ from pathlib import Path
 
 import embedfleet as ef
 from _scratch import machine, scratch_fleet, workers
+from embedfleet.cli.parameters import template_text
 from embedfleet.evaluation.judgements import read_judgements, read_queries
 from embedfleet.evaluation.plot import write_svg
 from embedfleet.stdlib_docs import documents
@@ -73,7 +74,7 @@ def main() -> None:
     parser.add_argument("--sizes", type=int, nargs="+", default=[100, 200])
     parser.add_argument("--sample", type=int, default=200)
     parser.add_argument("--svg", type=Path)
-    parser.add_argument("--template", type=json.loads, help="in JSON's words, with --data")
+    parser.add_argument("--template", type=template_text, help="with --data")
     options = parser.parse_args()
     data: Path | None = options.data
     judged = (data / "queries.jsonl", data / "qrels.tsv") if data else (None, None)

@@ -20,9 +20,10 @@ from embedfleet_producer.readers.embedded_rows import (
     OWN_CHECKS,
     OWN_COLUMNS,
 )
+from embedfleet_schema.embedded_text import text_digest
 from embedfleet_schema.errors import ExtraMissing
 from embedfleet_schema.store.export import ExportedChunk
-from embedfleet_schema.types import CollectionInfo, text_digest
+from embedfleet_schema.types import CollectionInfo
 
 VECTOR = "vector"
 # Of a Parquet file's row group, which is in memory at once.

@@ -15,16 +15,9 @@ from embedfleet_producer.templates import Template
 from embedfleet_producer.token_offsets import Reading
 from embedfleet_producer.tokens import TokenCounter, counter_for
 from embedfleet_producer.too_long import longest_beginning
+from embedfleet_schema.embedded_text import embedded_text
 from embedfleet_schema.errors import BadChunking
-from embedfleet_schema.types import (
-    DEFAULT_SIZE,
-    Chunk,
-    Chunking,
-    ChunkMode,
-    Space,
-    TooLong,
-    embedded_text,
-)
+from embedfleet_schema.types import DEFAULT_SIZE, Chunk, Chunking, ChunkMode, Space, TooLong
 from embedfleet_schema.unreadable import is_surely_read, unread_share
 
 # Of what a model takes, where its tokens are estimated: its own tokenizer may find a third more.

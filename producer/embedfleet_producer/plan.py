@@ -16,9 +16,10 @@ from embedfleet_producer.source import Source
 from embedfleet_producer.tokens import counter_for
 from embedfleet_producer.windows import Documents, Window, windows
 from embedfleet_schema.database import Database
+from embedfleet_schema.embedded_text import embedded_text
 from embedfleet_schema.settings import Settings
 from embedfleet_schema.store import plans
-from embedfleet_schema.types import Chunking, CollectionInfo, Rejection, Space, embedded_text
+from embedfleet_schema.types import Chunking, CollectionInfo, Rejection, Space
 
 # Ids of jobs start at 1.
 _THIS_PLAN = 0

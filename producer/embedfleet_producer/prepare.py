@@ -16,8 +16,9 @@ from embedfleet_producer.marks import in_force, marks_of
 from embedfleet_producer.placeholders import PlaceholderChunk
 from embedfleet_producer.validation import Validated
 from embedfleet_producer.windows import Window
+from embedfleet_schema.embedded_text import text_hash
 from embedfleet_schema.store.incoming import ChunkRow, DocumentRow, Incoming, TextFailure
-from embedfleet_schema.types import Chunk, ChunkMode, Document, Rejection, text_hash
+from embedfleet_schema.types import Chunk, ChunkMode, Document, Rejection
 from embedfleet_schema.unreadable import UNREADABLE_SHARE
 
 # Verdicts that a call returns; all of them are in `failures`, and memory stays flat.

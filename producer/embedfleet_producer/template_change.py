@@ -19,12 +19,13 @@ from embedfleet_producer.templates import Template
 from embedfleet_producer.verdicts import RepeatedVerdicts
 from embedfleet_schema.database import Database
 from embedfleet_schema.driver_errors import translated
+from embedfleet_schema.embedded_text import embedded_text, text_hash
 from embedfleet_schema.errors import TemplateUnfinished
 from embedfleet_schema.store import collections, stored_chunks
 from embedfleet_schema.store.incoming import ChunkRow, DocumentRow, Incoming, TextFailure
 from embedfleet_schema.store.stored_chunks import StoredChunk
 from embedfleet_schema.turns import Turn
-from embedfleet_schema.types import CollectionInfo, Rejection, embedded_text, text_hash
+from embedfleet_schema.types import CollectionInfo, Rejection
 from embedfleet_schema.unreadable import UNREADABLE_SHARE
 
 # Metadata of chunks that stand beside each other is often the same.
@@ -36,7 +37,7 @@ class TemplateChange:
 
     A chunk whose context is that of the former template gets the new one; one that brought its own
     keeps it. Contents and cuts stay. A document of which a chunk would be longer than the model
-    takes stays as it is, with the verdict NO_ROOM: it has to be read again, to be cut anew.
+    takes stays as it is, with the verdict READ_AGAIN: it has to be read again, to be cut anew.
     """
 
     def __init__(self, former: str, chunker: Chunker) -> None:
@@ -108,7 +109,7 @@ class TemplateChange:
             f"with its context a chunk would have {longest:,} tokens, {most:,} of them before the "
             f"content; the model takes {limit:,}. Enqueue the document again: it is cut anew"
         )
-        return Rejection(stored.key, "NO_ROOM", reason, stored.source)
+        return Rejection(stored.key, "READ_AGAIN", reason, stored.source)
 
     def _failures(
         self, rows: Sequence[ChunkRow], changed: dict[bytes, float]

@@ -13,7 +13,8 @@ from embedfleet_producer.context_fault import context_fault
 from embedfleet_producer.embedded_chunks import EmbeddedChunk
 from embedfleet_producer.placeholders import PlaceholderChunk
 from embedfleet_producer.printable import MAX_KEY_BYTES, printable, shown
-from embedfleet_schema.types import Chunk, ChunkMode, Document, Mark, Rejection, text_hash
+from embedfleet_schema.embedded_text import text_hash
+from embedfleet_schema.types import Chunk, ChunkMode, Document, Mark, Rejection
 from embedfleet_schema.visible_text import has_text
 
 Given = TypeVar("Given")

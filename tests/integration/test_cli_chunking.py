@@ -3,6 +3,7 @@
 import pytest
 
 from plugins.command_line import Command
+from plugins.fleets import drain
 
 CREATE = ("collection", "create", "docs", "--model", "fake/16")
 
@@ -39,9 +40,14 @@ def test_a_chunking_that_cannot_work_is_refused_before_anything_is_made(
 def test_a_collection_shows_the_size_that_nobody_chose(command: Command):
     assert 0 == command(*CREATE).code
     chunking = command("collection", "show", "docs", "--json").json["chunking"]
-    assert {"size": 400, "overlap": 0, "mode": "text", "tokenizer": "", "too_long": "reject"} == (
-        chunking
-    )
+    assert {
+        "size": 400,
+        "overlap": 0,
+        "mode": "text",
+        "tokenizer": "",
+        "too_long": "reject",
+        "template": "",
+    } == chunking
 
 
 def test_enqueue_makes_a_collection_that_cuts_as_it_says(command: Command, notes):
@@ -56,6 +62,30 @@ def test_enqueue_makes_a_collection_that_cuts_as_it_says(command: Command, notes
     other = command("enqueue", "docs", notes, "--size", "31")
     assert 2 == other.code
     assert "cuts its documents with" in other.err
+
+
+def test_a_template_is_told_its_cost_and_changed_when_that_is_said(command: Command, notes, worker):
+    typed, template = r"{path}\n\n{content}", "{path}\n\n{content}"
+    assert 0 == command(*CREATE, "--template", r"{key}\n{content}").code
+    assert r"template '{key}\n{content}'" in command("collection", "show", "docs").out
+    assert 0 == command("enqueue", "docs", notes).code
+    change = ("collection", "set", "docs", "--template", typed)
+    answer = command(*change)
+    assert 2 == answer.code
+    assert "1 document new or changed, 0 unchanged, 0 rejected" in answer.out
+    assert "you pay for " in answer.out
+    assert "Nothing was changed. To change 'docs' without confirmation, add --yes" in answer.err
+    shown = command(*change, "--json")
+    assert (2, 1, None) == (shown.code, shown.json["plan"]["documents"], shown.json["changed"])
+    done = command(*change, "--yes")
+    assert (0, True) == (done.code, "1 document in a new version, 0 as before" in done.out)
+    drain(worker())
+    chunking = command("collection", "show", "docs", "--json").json["chunking"]
+    assert template == chunking["template"]
+    again = command(*change, "--yes", "--json").json
+    assert (0, 0) == (again["plan"]["documents"], again["changed"]["documents"])
+    refused = command("collection", "set", "docs", "--template", "{title}", "--yes")
+    assert (2, True) == (refused.code, "holds {content} once, at its end" in refused.err)
 
 
 def test_enqueue_and_plan_say_what_the_model_does_not_read(command: Command, tmp_path):

@@ -4,9 +4,10 @@ import psycopg
 import pytest
 
 import embedfleet as ef
+from embedfleet_schema.embedded_text import text_hash
 from embedfleet_schema.errors import BadChunking, ChunkingMismatch
 from embedfleet_schema.store import ingest
-from embedfleet_schema.types import Chunking, text_hash
+from embedfleet_schema.types import Chunking
 from plugins.fleets import ask, drain
 from plugins.pipelines import ScriptedEmbedder, finish, pipeline_around
 
@@ -59,7 +60,7 @@ def test_the_template_is_embedded_with_a_text_and_is_no_part_of_what_is_read(fle
 
 
 def test_each_part_of_markdown_gets_the_headings_above_it(fleet):
-    docs = templated(fleet, "{title}: {headings}\n{content}", size=9, mode="markdown")
+    docs = templated(fleet, "{title}: {headings}\n{content}", size=12, mode="markdown")
     docs.enqueue([ef.Document("a", MARKDOWN, {"title": "T"})])
     embedded(fleet, docs)
     assert [
@@ -94,7 +95,7 @@ def test_processes_cut_what_one_would(fleet):
             )
         )
     assert found[0] == found[1]
-    assert {32} <= {tokens for _, tokens, _, _ in found[0]} <= set(range(1, 33))
+    assert 28 < max(tokens for _, tokens, _, _ in found[0]) <= 32
 
 
 def test_a_context_of_more_than_half_of_a_chunk_is_refused_and_the_former_version_stays(fleet):

@@ -86,7 +86,7 @@ def test_chunks_are_embedded_with_what_an_llm_says_and_it_is_asked_once(
 ):
     server = provider()
     access = {"OPENAI_API_KEY": "sk-test", "OPENAI_BASE_URL": server.url}
-    text = "# VPN\n\n" + "Reset it. " * 200 + "\n\n# Leave\n\n" + "Ask your lead. " * 150
+    text = "# VPN\n\n" + "".join(f"Reset it {n} times. " for n in range(300))
     (tmp_path / "guide.md").write_text(text)
 
     def enqueue(collection):

@@ -10,7 +10,7 @@ from plugins.fleets import ask, drain
 
 @pytest.fixture(autouse=True)
 def _one_hash_for_all(monkeypatch):
-    monkeypatch.setattr(prepare, "text_hash", lambda _text: bytes(16))
+    monkeypatch.setattr(prepare, "text_hash", lambda _content, _context: bytes(16))
 
 
 def test_a_text_is_never_taken_for_another_one_of_its_hash(fleet, docs, worker):
@@ -28,6 +28,22 @@ def test_nor_is_one_of_the_same_window(docs):
     with pytest.raises(HashCollision):
         docs.enqueue(pair)
     assert 0 == docs.counts().documents
+
+
+def test_nor_is_a_content_in_another_context(fleet, docs, worker):
+    def enqueue(key, context):
+        docs.enqueue([ef.Document(key, chunks=[ef.Chunk("a text", context=context)])])
+
+    enqueue("first", "of one")
+    for context in ("of another", None):
+        with pytest.raises(HashCollision, match="A text of 'second' has the same hash"):
+            enqueue("second", context)
+    drain(worker())
+    others = fleet.collection("others", model="fake/16")
+    others.enqueue([ef.Document("third", "a text")])
+    drain(worker())
+    (stored,) = ask(fleet, "SELECT embedding::text FROM embedfleet.others")
+    assert stored not in ask(fleet, "SELECT embedding::text FROM embedfleet.docs")
 
 
 def test_the_same_text_is_the_same(docs, worker):

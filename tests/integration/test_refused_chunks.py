@@ -3,7 +3,7 @@
 import pytest
 
 import embedfleet as ef
-from embedfleet_schema.types import text_hash
+from embedfleet_schema.embedded_text import text_hash
 from plugins.fleets import ask, drain
 
 THAI, LAO, EMOJI = "สวัสดีครับผม", "ສະບາຍດີ", "👍 🦄"

@@ -363,6 +363,7 @@ OPERATIONS: dict[str, Callable[[Scene], object]] = {
     "enqueue documents": enqueue,
     "export a collection": export,
     "import vectors": import_vectors,
+    "change a template": lambda scene: scene.docs.set_template("{key} {content}"),
     "watch jobs, queues and workers": watch,
     "pause, resume and cancel a job": steer,
     "resume a model that was paused": resume,

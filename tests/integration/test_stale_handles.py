@@ -18,6 +18,8 @@ CALLS = {
     "enqueue": lambda docs: docs.enqueue(NEW),
     "aenqueue": lambda docs: asyncio.run(docs.aenqueue(NEW)),
     "plan": lambda docs: docs.plan([]),
+    "plan_template": lambda docs: docs.plan_template("{key} {content}"),
+    "set_template": lambda docs: docs.set_template("{key} {content}"),
     "search": lambda docs: docs.search(VECTOR),
     "asearch": lambda docs: asyncio.run(docs.asearch("question", k=600, where={"lang": "en"})),
     "hybrid_search": lambda docs: docs.hybrid_search("question"),

@@ -7,10 +7,11 @@ from hypothesis import strategies as st
 from psycopg import sql
 
 import embedfleet as ef
+from embedfleet_schema.embedded_text import text_hash
 from embedfleet_schema.errors import BadChunking, TemplateUnfinished
 from embedfleet_schema.statements import composed
 from embedfleet_schema.store import collections, ingest, stored_chunks
-from embedfleet_schema.types import Chunking, text_hash
+from embedfleet_schema.types import Chunking
 from plugins.fleets import ask
 from plugins.pipelines import ScriptedEmbedder, finish, pipeline_around
 
@@ -122,12 +123,12 @@ def test_a_chunk_that_leaves_no_room_makes_its_document_be_read_again(fleet):
     plan = docs.plan_template(TITLED)
     job = docs.set_template(TITLED)
     assert (1, 1) == (plan.documents, plan.rejected)
-    assert ["NO_ROOM"] == [each.code for each in plan.rejections]
-    assert ["NO_ROOM"] == [each.code for each in job.enqueued.rejections]
+    assert ["READ_AGAIN"] == [each.code for each in plan.rejections]
+    assert ["READ_AGAIN"] == [each.code for each in job.enqueued.rejections]
     assert "Enqueue the document again" in job.enqueued.rejections[0].reason
     embedded(fleet, docs)
     assert before[1:] == [row for row in seen(fleet) if row[0] == "long"]
-    assert "NO_ROOM" in str(docs.explain("long"))
+    assert "READ_AGAIN" in str(docs.explain("long"))
     assert 1 == docs.enqueue([long, *documents("a")]).enqueued.documents
     embedded(fleet, docs)
     cut = [(content, context) for key, content, context in seen(fleet) if key == "long"]
@@ -180,7 +181,7 @@ def test_a_change_that_was_cut_off_goes_on_and_no_other_one_begins(fleet, live, 
     again = fleet.collection("docs")
     assert (TITLED, "") == (again.info.template, again.info.former_template)
     assert "interrupted" == fleet.jobs()[0].status.state
-    assert "--template TEMPLATE --yes" in str(fleet.jobs()[0].status.reason)
+    assert "set the template of docs again" in str(fleet.jobs()[0].status.reason)
     for call in (again.plan_template, again.set_template):
         with pytest.raises(TemplateUnfinished, match="did not come to its end"):
             call("{key} {content}")

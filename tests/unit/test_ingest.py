@@ -9,7 +9,7 @@ SQL = load("ingest")
 
 
 # What is stored of a chunk with its text; the hash tells its number, and the key its document.
-OF_TEXTS = {"tokens", "hash", "content"}
+OF_TEXTS = {"tokens", "hash", "content", "context"}
 NUMBERS = ["document_id", "version"]
 
 

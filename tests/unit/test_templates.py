@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from embedfleet_producer.templates import Template
+from embedfleet_schema.embedded_text import embedded_text, text_digest, text_hash
 from embedfleet_schema.errors import BadChunking
-from embedfleet_schema.types import embedded_text, text_digest, text_hash
 
 # As validation lets them through: no NUL and no half of a pair.
 TEXTS = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=20)

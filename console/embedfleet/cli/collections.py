@@ -309,7 +309,9 @@ def _index_of(collection: Collection) -> dict[str, Any]:
 
 def _shown(value: object) -> str:
     if isinstance(value, dict):
-        return ", ".join(f"{key} {each}" for key, each in value.items() if each != "")
+        # A template has new lines.
+        said = {key: repr(each) if key == "template" else each for key, each in value.items()}
+        return ", ".join(f"{key} {each}" for key, each in said.items() if value[key] != "")
     return str(value)
 
 

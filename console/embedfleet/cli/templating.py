@@ -61,6 +61,7 @@ def change(
         if not yes:
             if json:
                 print_json({"plan": asdict(plan), "changed": None})
+                raise typer.Exit(2)
             _ask(name)
         with enqueue_progress() as show:
             job = collection.set_template(template, budget_usd=budget, on_window=show)

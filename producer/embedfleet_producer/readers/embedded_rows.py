@@ -26,7 +26,8 @@ from embedfleet_producer.readers.embedded_row import BadVector, EmbeddedRow, pac
 from embedfleet_producer.readers.options import ReadOptions
 from embedfleet_producer.readers.rejections import FileRejected, Verdict
 from embedfleet_producer.readers.rows import Row, Rows
-from embedfleet_schema.types import LARGEST_INT, Document, Rejection, text_digest
+from embedfleet_schema.embedded_text import text_digest
+from embedfleet_schema.types import LARGEST_INT, Document, Rejection
 
 # What is said of all rows of a Parquet file.
 FILE_METADATA = "embedfleet"

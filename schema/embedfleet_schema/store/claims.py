@@ -8,6 +8,7 @@ from typing import Any
 
 from psycopg import Connection
 
+from embedfleet_schema.embedded_text import embedded_text
 from embedfleet_schema.statements import composed, load
 from embedfleet_schema.store import budgets, collections, reuse, transitions
 from embedfleet_schema.store.budgets import SkippedJobs, Unaffordable, Wait
@@ -15,7 +16,7 @@ from embedfleet_schema.store.leases import Lease
 from embedfleet_schema.store.settlement import Settlement
 from embedfleet_schema.store.transitions import Best
 from embedfleet_schema.turns import lane_of
-from embedfleet_schema.types import CollectionInfo, as_bigints, embedded_text
+from embedfleet_schema.types import CollectionInfo, as_bigints
 
 _SQL = load("batches")
 

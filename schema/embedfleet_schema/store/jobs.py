@@ -31,8 +31,7 @@ INTERRUPTED: dict[JobKind, str] = {
     "enqueue": "its producer stopped before the end; to finish, enqueue the same documents again",
     "repair": "it stopped before the end; to finish: embedfleet audit {name} --repair",
     "retry": "it stopped before the end; to finish: embedfleet retry {name}",
-    "template": "it stopped before the end; to finish, set the same template again: "
-    "embedfleet collection set {name} --template TEMPLATE --yes",
+    "template": "it stopped before the end; to finish, set the template of {name} again",
 }
 
 
@@ -295,8 +294,7 @@ def _reason(row: Row, state: JobState) -> str | None:
     if state == "paused" and row["pause_reason"] is not None:
         return str(row["pause_reason"])
     if state == "interrupted":
-        kind: JobKind = row["kind"]
-        return INTERRUPTED[kind].format(name=row["collection"])
+        return INTERRUPTED[row["kind"]].format(name=row["collection"])
     if row["filed_batches"] and row["filed_batches"] == row["leased_batches"]:
         since = f"{row['filed_at'].astimezone():%Y-%m-%d %H:%M}"
         return f"filed with the provider's batch API since {since}, answers come within 24 h"

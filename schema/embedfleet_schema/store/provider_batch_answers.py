@@ -11,12 +11,13 @@ from dataclasses import dataclass
 from functools import partial
 
 from embedfleet_schema.database import Database
+from embedfleet_schema.embedded_text import embedded_text
 from embedfleet_schema.errors import LeaseLost
 from embedfleet_schema.statements import composed, load
 from embedfleet_schema.store import collections, reuse, transitions
 from embedfleet_schema.store.leases import Lease
 from embedfleet_schema.store.settlement import Settlement, settling
-from embedfleet_schema.types import CollectionInfo, embedded_text
+from embedfleet_schema.types import CollectionInfo
 
 _SQL = load("provider_batches")
 _BATCHES = load("batches")

@@ -11,10 +11,11 @@ from numpy.typing import NDArray
 from psycopg.types.json import Jsonb
 
 from embedfleet_schema.database import Database
+from embedfleet_schema.embedded_text import embedded_text
 from embedfleet_schema.errors import ModelRefused, UnknownCollection
 from embedfleet_schema.statements import composed, load
 from embedfleet_schema.store import collections
-from embedfleet_schema.types import Space, embedded_text
+from embedfleet_schema.types import Space
 
 _SQL = load("space_checks")
 

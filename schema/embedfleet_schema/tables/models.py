@@ -115,7 +115,6 @@ class Collection(Base):
     too_long: Mapped[str] = mapped_column(server_default=text("'reject'"))
     reuse: Mapped[str] = mapped_column(server_default=text("'space'"))
     template: Mapped[str] = mapped_column(server_default=text("''"))
-    # What documents may still have while it changes.
     former_template: Mapped[str | None]
 
     __table_args__ = (
