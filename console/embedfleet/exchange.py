@@ -103,7 +103,7 @@ class Exchange(Maintenance):
         """
         arguments.words("import_vectors", model=model, stored_collection=stored_collection)
         arguments.function("import_vectors", "on_window", on_window)
-        self._check_there()
+        self._check_written()
         self._check_model(model)
         options = options or ReadOptions()
         with ExitStack() as opened:

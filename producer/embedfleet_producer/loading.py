@@ -13,6 +13,7 @@ from embedfleet_schema.database import Database
 from embedfleet_schema.errors import EmbedfleetError
 from embedfleet_schema.settings import Settings
 from embedfleet_schema.store import jobs
+from embedfleet_schema.store.jobs import JobKind
 from embedfleet_schema.types import CollectionInfo, Delivery
 
 log = logging.getLogger(__name__)
@@ -34,6 +35,7 @@ class Loading:
         *,
         budget_usd: float | None,
         delivery: Delivery,
+        kind: JobKind = "enqueue",
     ) -> None:
         self._db = db
         self._lease_s = settings.lease_seconds
@@ -44,7 +46,7 @@ class Loading:
             self._job_id = jobs.create(
                 conn,
                 collection,
-                "enqueue",
+                kind,
                 budget_usd=budget_usd,
                 delivery=delivery,
                 loading_seconds=self._lease_s,

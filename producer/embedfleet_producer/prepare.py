@@ -150,8 +150,7 @@ def _take(
             hash_, failure = chunk.hash, TextFailure(chunk.code, chunk.reason)
         else:
             hash_ = text_hash(content)
-            if tokens > chunker.limit or unread >= UNREADABLE_SHARE:
-                failure = _failure(tokens, unread, chunker.limit)
+            failure = unfit(tokens, unread, chunker.limit)
         metadata = _over(document.metadata, own) if own else whole
         incoming.chunks.append(
             ChunkRow(key, position, start, end, tokens, hash_, content, metadata)
@@ -162,8 +161,10 @@ def _take(
             incoming.failures[hash_] = failure
 
 
-def _failure(tokens: int, unread: float, limit: int) -> TextFailure:
-    """Why no worker needs to try this text; its neighbours are embedded."""
+def unfit(tokens: int, unread: float, limit: int) -> TextFailure | None:
+    """Why no worker needs to try this text, if so; its neighbours are embedded."""
+    if tokens <= limit and unread < UNREADABLE_SHARE:
+        return None
     if tokens > limit:
         # The model would cut it off in silence, and part of it could never be found.
         return TextFailure("TOO_LONG", f"it has {tokens:,} tokens, the model takes {limit:,}")

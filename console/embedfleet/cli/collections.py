@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from embedfleet.cli import migrating
 from embedfleet.cli.option_groups import ungrouped
 from embedfleet.cli.output import note, print_json, say, table, terminal
 from embedfleet.cli.parameters import Json, Name
@@ -132,6 +133,7 @@ def add_to(app: typer.Typer) -> None:
     group.command()(drop)
     group.command()(grant)
     group.command()(expose)
+    migrating.add_to(group)
     app.add_typer(group, name="collection")
 
 
@@ -200,9 +202,11 @@ def list_all(context: typer.Context, json: Json = False) -> None:
 
 
 def show(context: typer.Context, name: Name, json: Json = False) -> None:
-    """Show a collection: its model, how it cuts documents, how much it holds."""
+    """Show a collection: its model, how it cuts documents, how much it holds, its model change."""
     with session(context).fleet(looks_only=True) as fleet:
-        found = described(fleet.collection(name))
+        collection = fleet.collection(name)
+        found = described(collection)
+        found["model_change"] = migrating.change_json(collection.model_change())
     if json:
         print_json(found)
         return

@@ -14,6 +14,7 @@ from psycopg.errors import SerializationFailure
 from embedfleet_schema.database import Database
 from embedfleet_schema.statements import composed, load
 from embedfleet_schema.store import (
+    collections,
     counters,
     documents,
     jobs,
@@ -93,10 +94,12 @@ def merge(
 
     Raises:
         HashCollision: a text has the hash of another text of the collection.
+        CollectionMoved: it has another name by now; nothing was stored.
         SerializationFailure: another producer took a key of it in between; prepare it anew.
     """
     with db.transaction() as conn:
-        locks.share(conn, collection.id)
+        locks.share_to_write(conn, collection.id)
+        collections.check_there(conn, collection)
         standing = transitions.standing(conn, job_id)
         if window.documents:
             temp_tables.create(conn)

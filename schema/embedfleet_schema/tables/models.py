@@ -23,6 +23,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import Mapped, mapped_column
 
+from embedfleet_schema.tables import change_models
 from embedfleet_schema.tables.check_models import SpaceCheck
 from embedfleet_schema.tables.counter_models import CollectionCounter, JobCounter, counter_delta
 from embedfleet_schema.tables.declarations import (
@@ -59,6 +60,7 @@ __all__ = [
     "SpaceCheck",
     "Usage",
     "Worker",
+    "change_models",
     "counter_delta",
 ]
 
@@ -155,7 +157,7 @@ class Job(Base):
 
     __table_args__ = (
         CheckConstraint("delivery IN ('direct', 'provider_batch')", name="delivery"),
-        CheckConstraint("kind IN ('enqueue', 'repair', 'retry')", name="kind"),
+        CheckConstraint("kind IN ('enqueue', 'repair', 'retry', 'migrate')", name="kind"),
         CheckConstraint("budget_usd > 0", name="budget_usd"),
         Index("ix_job_collection_id", "collection_id"),
         Index(

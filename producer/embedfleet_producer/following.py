@@ -1,0 +1,148 @@
+"""One collection is kept equal to another one of another model: it stores what that stores.
+
+Texts come from the database and are not cut again. Only their tokens are counted anew, with the
+tokenizer of this model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from operator import attrgetter
+
+from embedfleet_producer.chunking import Chunker
+from embedfleet_producer.loading import Loading
+from embedfleet_producer.prepare import unfit
+from embedfleet_producer.retries import retried
+from embedfleet_producer.tokens import counter_for
+from embedfleet_schema.broker import Doorbell
+from embedfleet_schema.database import Database
+from embedfleet_schema.failpoints import Failpoints
+from embedfleet_schema.settings import Settings
+from embedfleet_schema.store import documents, ingest, model_changes
+from embedfleet_schema.store.incoming import ChunkRow, DocumentRow, Incoming, TextFailure
+from embedfleet_schema.store.ingest import ExistingRow
+from embedfleet_schema.store.model_changes import ModelChange, StoredChunk
+from embedfleet_schema.types import Chunk, CollectionInfo, Document, text_hash
+
+
+@dataclass(slots=True)
+class Followed:
+    """What one round did, in which job; None where nothing was to be done."""
+
+    job_id: int | None = None
+    documents: int = 0
+    removed: int = 0
+
+
+class Follower:
+    """Brings the changes of one collection to the other one of a model change."""
+
+    def __init__(
+        self, db: Database, change: ModelChange, settings: Settings, doorbell: Doorbell
+    ) -> None:
+        target = change.other
+        self._db = db
+        self._change = change
+        self._settings = settings
+        self._doorbell = doorbell
+        counter = counter_for(target.space, target.chunking)
+        self._chunker = Chunker(target.space, target.chunking, counter)
+        self._failpoints = Failpoints.parse(settings.failpoints)
+
+    def follow(self, *, budget_usd: float | None = None) -> Followed:
+        """Store what changed, in one job that workers then embed; returns when nothing is left of
+        what had changed when it looked last.
+        """
+        done = Followed()
+        changed = model_changes.changes(self._db, self._change)
+        if not changed:
+            return done
+        with Loading(
+            self._db,
+            self._change.other,
+            self._settings,
+            budget_usd=budget_usd,
+            delivery="direct",
+            kind="migrate",
+        ) as done.job_id:
+            while changed:
+                self._bring(changed, done.job_id, done)
+                changed = model_changes.changes(self._db, self._change)
+        return done
+
+    def _bring(self, changed: Mapping[str, list[int]], job_id: int, done: Followed) -> None:
+        """A change is forgotten once it is here. What changed again since has a later one."""
+        weighed = model_changes.weights(self._db, self._change.served, list(changed))
+        for keys in model_changes.in_pages(weighed):
+            done.documents += self._store(keys, job_id)
+            self._failpoints.hit("after_change_copied")
+            self._forget(changed, keys)
+        gone = [key for key in changed if key not in weighed]
+        if gone:
+            removed = retried(lambda _: documents.remove(self._db, self._change.other, gone))
+            done.removed += len(removed)
+            self._forget(changed, gone)
+
+    def _forget(self, changed: Mapping[str, list[int]], keys: Sequence[str]) -> None:
+        numbers = [number for key in keys for number in changed[key]]
+        retried(lambda _: model_changes.forget_changes(self._db, numbers))
+
+    def _store(self, keys: Sequence[str], job_id: int) -> int:
+        target = self._change.other
+        batch_tokens = self._settings.batch_tokens(target.queue)
+
+        def stored(_: bool) -> ingest.Merged:
+            known = {row.key: row for row in ingest.existing_documents(self._db, target, keys)}
+            found = model_changes.stored(self._db, self._change.served, keys)
+            incoming = self._incoming(found, known)
+            return ingest.merge(self._db, target, job_id, incoming, batch_tokens=batch_tokens)
+
+        merged = retried(stored)
+        retried(lambda _: documents.prune(self._db, target, merged.left_behind))
+        if merged.batches:
+            self._doorbell.ring(target.queue, merged.batches)
+        return merged.tally.documents
+
+    def _incoming(self, found: Sequence[StoredChunk], known: Mapping[str, ExistingRow]) -> Incoming:
+        incoming = Incoming(replace=True)
+        fresh: list[StoredChunk] = []
+        for key, group in groupby(found, key=attrgetter("key")):
+            chunks = list(group)
+            incoming.keys.append(key)
+            first, former = chunks[0], known.get(key)
+            if former is None or former.digest != first.digest:
+                incoming.documents.append(DocumentRow(key, first.digest, first.source))
+                fresh += chunks
+                continue
+            incoming.unchanged += 1
+            if not former.live:
+                incoming.waiting.append(key)
+            if first.source is not None and first.source != former.source:
+                incoming.sources[key] = first.source
+        contents = list({chunk.hash: chunk.content for chunk in fresh}.items())
+        readings = self._chunker.readings([content for _, content in contents])
+        tokens: dict[bytes, int] = {}
+        for (hash_, content), (count, unread) in zip(contents, readings, strict=True):
+            tokens[hash_] = count
+            failure = unfit(count, unread, self._chunker.limit)
+            if failure is not None and hash_ == text_hash(content):
+                incoming.failures[hash_] = failure
+        for each in fresh:
+            row = (each.key, each.position, each.start, each.end, tokens[each.hash])
+            incoming.chunks.append(ChunkRow(*row, each.hash, each.content, each.metadata))
+            if each.code and each.reason and each.hash != text_hash(each.content):
+                # It stands for a text that PostgreSQL cannot hold.
+                incoming.failures[each.hash] = TextFailure(each.code, each.reason)
+        return incoming
+
+
+def stored_documents(db: Database, collection: CollectionInfo) -> Iterator[Document]:
+    """What a collection has stored, as documents of ready-made chunks: to plan with."""
+    for keys in model_changes.all_keys(db, collection):
+        weighed = model_changes.weights(db, collection, keys)
+        for page in model_changes.in_pages(weighed):
+            found = model_changes.stored(db, collection, page)
+            for key, group in groupby(found, key=attrgetter("key")):
+                yield Document(key, chunks=[Chunk(each.content) for each in group])
