@@ -14,7 +14,7 @@ from embedfleet.indexing import Indexing
 from embedfleet.job import Job
 from embedfleet.limits import learnt
 from embedfleet_producer.budget import check_budget
-from embedfleet_schema.errors import CollectionGone, ModelChanged, UnknownJob
+from embedfleet_schema.errors import CollectionGone, CollectionMoved, ModelChanged, UnknownJob
 from embedfleet_schema.store import (
     audit,
     collections,
@@ -36,6 +36,9 @@ from embedfleet_schema.store.failures import FailureInfo
 from embedfleet_schema.types import LARGEST_ID, DuplicatePair, SimilarDocument
 
 Result = TypeVar("Result")
+
+# A call that waits is overtaken by a change of names this often, before it gives up.
+MOST_MOVES = 5
 
 
 @translate_errors
@@ -62,7 +65,7 @@ class Maintenance(Indexing):
         """Remove documents, their chunks, and vectors that no other uses; returns their keys."""
         wanted = arguments.texts("delete", "keys", keys, '["vpn.md"]')
         self._check_written()
-        return documents.delete(self._connections.db, self.info, wanted)
+        return self._following(lambda: documents.delete(self._connections.db, self.info, wanted))
 
     def delete_matching(
         self,
@@ -90,7 +93,9 @@ class Maintenance(Indexing):
         owner = None if job_id is None else jobs.collection_of(self._connections.db, job_id)
         if owner not in (None, self.info.id):
             raise UnknownJob(job=job_id)
-        gone = documents.delete_matching(self._connections.db, self.info, selection)
+        gone = self._following(
+            lambda: documents.delete_matching(self._connections.db, self.info, selection)
+        )
         if job_id is not None and owner is None and not gone:
             raise UnknownJob(job=job_id)
         return gone
@@ -264,22 +269,23 @@ class Maintenance(Indexing):
         model_changes.check_written(self._connections.db, self.info)
 
     def _following(self, call: Callable[[], Result], query: object = "") -> Result:
-        """The result of a search; done again where another collection has the name now. A vector of
-        a former model cannot be used for that.
+        """The result of what may be done again; done again where another collection has the name
+        now. A vector of a former model cannot be used for that.
 
         Raises:
             CollectionGone: it was dropped.
             ModelChanged: a vector was given, and the collection has another model now.
         """
-        try:
-            return call()
-        except (UndefinedTable, CollectionGone, ModelChanged):
-            former = self.info
-            self._check_there()
-            if former == self.info:
-                raise
-            if former.space != self.info.space and not isinstance(query, str):
-                raise ModelChanged(name=self.name) from None
+        for _ in range(MOST_MOVES):
+            try:
+                return call()
+            except (UndefinedTable, CollectionGone, CollectionMoved, ModelChanged):
+                former = self.info
+                self._check_there()
+                if former == self.info:
+                    raise
+                if former.space != self.info.space and not isinstance(query, str):
+                    raise ModelChanged(name=self.name) from None
         return call()
 
     def _check(self, call: str, budget_usd: float | None) -> None:

@@ -13,7 +13,7 @@ from embedfleet.model_changing import ModelChanging, patiently
 from embedfleet.planning import Plan, make_plans
 from embedfleet_producer.chunking import settled
 from embedfleet_producer.following import stored_documents
-from embedfleet_producer.plan import Target
+from embedfleet_producer.plan import Planner, Target, count_all
 from embedfleet_schema.amounts import quantity
 from embedfleet_schema.catalogue.space_lookup import resolve_space
 from embedfleet_schema.errors import BadChunking, ModelChangeRefused
@@ -227,19 +227,18 @@ class Migrating(Maintenance):
 
     def _check_fits(self, target: Target) -> None:
         """Count the tokens of all texts before anything is begun."""
-        planned = self._planned(target)
-        failed = model_changes.failed_texts(self._connections.db, self.info)
-        if planned.failed > failed:
-            chunks = quantity(planned.failed - failed, "more chunk")
+        db = self._connections.db
+        planner = Planner(db, _strict(target))
+        count_all(stored_documents(db, self.info), [planner], self._connections.settings)
+        more = planner.counted.failed - model_changes.failed_texts(db, self.info)
+        if more > 0:
+            chunks = quantity(more, "more chunk")
             reason = _cut_anew(target.space, f"{chunks} could not be embedded")
             raise ModelChangeRefused(name=self.name, reason=reason)
 
     def _planned(self, target: Target) -> Plan:
-        db = self._connections.db
-        # What does not fit is told, and not cut to fit.
-        strict = replace(target, chunking=replace(target.chunking, too_long="reject"))
-        stored = stored_documents(db, self.info)
-        (planned,) = make_plans(self._connections, self.name, [strict], stored)
+        stored = stored_documents(self._connections.db, self.info)
+        (planned,) = make_plans(self._connections, self.name, [_strict(target)], stored)
         return planned
 
     def _check_same(
@@ -294,6 +293,11 @@ def _options(
     if queue is not None:
         arguments.choice(call, "queue", queue, QUEUES)
     return named
+
+
+def _strict(target: Target) -> Target:
+    """What does not fit is counted, and not cut to fit."""
+    return replace(target, chunking=replace(target.chunking, too_long="reject"))
 
 
 def _cut_anew(space: Space, problem: str) -> str:

@@ -34,6 +34,8 @@ from embedfleet_schema.store.model_changes import ModelChange
 # for a lock.
 HOLD_S = 10.0
 POLL_S = 0.05
+# Changes that are left to the moment in which documents wait.
+FEW = 100
 # A switch waits for who reads the view, or for documents that came at that moment; then it is tried
 # again, a little later.
 TRIES = 20
@@ -94,7 +96,8 @@ class ModelChanging:
         """
         model_changes.list_documents(self._db, self._change)
         self._failpoints.hit("after_change_listed")
-        while self._follow():
+        # Documents that come meanwhile are followed until few are left, or it would not end.
+        while self._follow() > FEW:
             pass
         if self._lacking():
             # What a cancelled job left is queued again.
@@ -181,17 +184,17 @@ class ModelChanging:
     def _catch_up(self) -> None:
         """Bring what came last, and wait until it is embedded, for as long as writers can."""
         until = time.monotonic() + HOLD_S
-        while self._follow(until) or self._lacking():
+        while self._follow(until) > 0 or self._lacking():
             if time.monotonic() > until:
                 reason = f"the last documents were not embedded within {HOLD_S:.0f} s"
                 raise ModelChangeUnready(name=self._change.name, reason=reason)
             time.sleep(POLL_S)
 
-    def _follow(self, until: float | None = None) -> bool:
-        """Bring what changed, and wait until it is embedded; whether there was something."""
+    def _follow(self, until: float | None = None) -> int:
+        """Bring what changed, and wait until it is embedded; returns how many changes it was."""
         done = self._follower.follow(budget_usd=self._budget)
         self._wait(done.job_id, until)
-        return done.job_id is not None
+        return done.changed
 
     def _wait(self, job_id: int | None, until: float | None = None) -> None:
         if job_id is None:

@@ -29,11 +29,14 @@ from embedfleet_schema.types import Chunk, CollectionInfo, Document, text_hash
 
 @dataclass(slots=True)
 class Followed:
-    """What one round did, in which job; None where nothing was to be done."""
+    """What one round did, in which job; None where nothing was to be done.
+
+    `changed` counts the documents that had changed, and `documents` those of them that were stored.
+    """
 
     job_id: int | None = None
+    changed: int = 0
     documents: int = 0
-    removed: int = 0
 
 
 class Follower:
@@ -52,12 +55,12 @@ class Follower:
         self._failpoints = Failpoints.parse(settings.failpoints)
 
     def follow(self, *, budget_usd: float | None = None) -> Followed:
-        """Store what changed, in one job that workers then embed; returns when nothing is left of
-        what had changed when it looked last.
+        """Store what had changed by now, in one job that workers then embed. What changes meanwhile
+        is left to the next round.
         """
         done = Followed()
-        changed = model_changes.changes(self._db, self._change)
-        if not changed:
+        last = model_changes.last_change(self._db, self._change)
+        if last is None:
             return done
         with Loading(
             self._db,
@@ -67,13 +70,13 @@ class Follower:
             delivery="direct",
             kind="migrate",
         ) as done.job_id:
-            while changed:
+            while changed := model_changes.changes(self._db, self._change, until=last):
                 self._bring(changed, done.job_id, done)
-                changed = model_changes.changes(self._db, self._change)
         return done
 
     def _bring(self, changed: Mapping[str, list[int]], job_id: int, done: Followed) -> None:
         """A change is forgotten once it is here. What changed again since has a later one."""
+        done.changed += len(changed)
         weighed = model_changes.weights(self._db, self._change.served, list(changed))
         for keys in model_changes.in_pages(weighed):
             done.documents += self._store(keys, job_id)
@@ -81,8 +84,7 @@ class Follower:
             self._forget(changed, keys)
         gone = [key for key in changed if key not in weighed]
         if gone:
-            removed = retried(lambda _: documents.remove(self._db, self._change.other, gone))
-            done.removed += len(removed)
+            retried(lambda _: documents.remove(self._db, self._change.other, gone))
             self._forget(changed, gone)
 
     def _forget(self, changed: Mapping[str, list[int]], keys: Sequence[str]) -> None:

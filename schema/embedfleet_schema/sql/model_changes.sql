@@ -21,8 +21,7 @@ DROP TRIGGER IF EXISTS model_change ON embedfleet.{documents};
 -- The model change that a collection is part of, as either of the two.
 SELECT m.name, m.collection_id, m.other_id, m.listed, m.began_at, m.switched_at,
     m.switched_at + make_interval(secs => m.keep_seconds) AS keep_until,
-    (SELECT count(DISTINCT key) FROM embedfleet.document_change WHERE collection_id = m.collection_id)
-        AS changed,
+    embedfleet.changed_documents(m.collection_id) AS changed,
     coalesce(m.switched_at + make_interval(secs => m.keep_seconds) < now(), false) AS expired
 FROM embedfleet.model_change AS m
 WHERE {which};
@@ -59,10 +58,13 @@ SET listed_to = coalesce((SELECT max(key) FROM page), listed_to),
 WHERE collection_id = %(collection_id)s AND NOT listed
 RETURNING listed;
 
+-- name: last_change
+SELECT max(id) FROM embedfleet.document_change WHERE collection_id = %(collection_id)s;
+
 -- name: changes
 SELECT id, key
 FROM embedfleet.document_change
-WHERE collection_id = %(collection_id)s
+WHERE collection_id = %(collection_id)s AND id <= %(until)s
 ORDER BY id
 LIMIT %(limit)s;
 

@@ -193,6 +193,8 @@ GRANT SELECT ON embedfleet.alembic_version, embedfleet.space, embedfleet.collect
     embedfleet.collection_index, embedfleet.model_change, embedfleet.successor,
     embedfleet.space_check, embedfleet.rate_limit, embedfleet.limit_group
 TO embedfleet_producer, embedfleet_worker, embedfleet_search;
+GRANT EXECUTE ON FUNCTION embedfleet.changed_documents(bigint)
+TO embedfleet_producer, embedfleet_worker, embedfleet_search;
 
 -- name: grant_to_producer
 -- UPDATE of a space's fingerprint is what its upsert needs, which sets it to what it is. Of a space

@@ -5,8 +5,8 @@ chunks or vectors owns it, and so does who pauses, resumes or cancels a job: so 
 vector that is about to be removed, or on a job that is about to be paused. All of them share the
 space, and who pauses or resumes it owns it: as if he owned each of its collections, with one lock
 for any number. They are taken first in a transaction, the space before the collection, and several
-in the order of their numbers. Before both, whoever stores documents shares a lock that holds them
-back while a collection changes its model.
+in the order of their numbers. Before both, whoever stores or removes documents shares a lock that
+holds them back while a collection changes its model.
 """
 
 from __future__ import annotations
@@ -84,8 +84,14 @@ def share_to_write(conn: Connection[Any], collection_id: int) -> None:
     share(conn, collection_id)
 
 
+def own_to_write(conn: Connection[Any], collection_id: int) -> None:
+    """Own a collection to remove documents from it: the same."""
+    conn.execute(_SQL["share_writes"], _KINDS | {"collection_id": collection_id})
+    own(conn, collection_id)
+
+
 def hold_writes(conn: Connection[Any], collection_id: int) -> None:
-    """Let who stores documents in a collection wait; workers go on with what is there."""
+    """Let who stores or removes documents wait; workers go on with what is there."""
     conn.execute(_SQL["hold_writes"], _KINDS | {"collection_id": collection_id})
 
 

@@ -160,9 +160,16 @@ def list_documents(db: Database, change: ModelChange) -> None:
             listed = row is None or bool(row[0])
 
 
-def changes(db: Database, change: ModelChange) -> dict[str, list[int]]:
-    """The first documents that changed, by key, with the numbers of their changes."""
-    values = change.values | {"limit": CHANGES_AT_ONCE}
+def last_change(db: Database, change: ModelChange) -> int | None:
+    """The number of the newest change that the other collection does not have; None without one."""
+    with _as_owner(db) as conn:
+        row = conn.execute(_SQL["last_change"], change.values).fetchone()
+    return None if row is None else row[0]
+
+
+def changes(db: Database, change: ModelChange, *, until: int) -> dict[str, list[int]]:
+    """The first documents that changed until then, by key, with the numbers of their changes."""
+    values = change.values | {"limit": CHANGES_AT_ONCE, "until": until}
     found: dict[str, list[int]] = {}
     with _as_owner(db) as conn:
         for number, key in conn.execute(_SQL["changes"], values):
@@ -284,8 +291,8 @@ def finish(db: Database, change: ModelChange, *, cascade: bool = False) -> list[
 
 
 def _is_behind(conn: Connection[Any], change: ModelChange) -> bool:
-    changed = conn.execute(_SQL["changes"], change.values | {"limit": 1}).fetchone()
-    return changed is not None or lacking(conn, change) > 0
+    changed = conn.execute(_SQL["last_change"], change.values).fetchone()
+    return changed != (None,) or lacking(conn, change) > 0
 
 
 def _found(

@@ -58,6 +58,23 @@ $$;
 -- name: close_note_change
 REVOKE ALL ON FUNCTION embedfleet.note_change() FROM PUBLIC;
 
+-- name: create_changed_documents
+-- How many documents a collection that follows another one does not have as they are. A number is all that
+-- who may not read their keys is told.
+CREATE FUNCTION embedfleet.changed_documents(collection_id bigint) RETURNS bigint
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    RETURN (
+        SELECT count(DISTINCT c.key)
+        FROM embedfleet.document_change AS c
+        WHERE c.collection_id = changed_documents.collection_id
+    );
+END
+$$;
+
+-- name: close_changed_documents
+REVOKE ALL ON FUNCTION embedfleet.changed_documents(bigint) FROM PUBLIC;
+
 -- name: drop_space_of
 DROP FUNCTION embedfleet.space_of(text);
 
