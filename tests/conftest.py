@@ -37,6 +37,7 @@ pytest_plugins = [
     "plugins.library_venvs",
     "plugins.patience",
     "plugins.fleets",
+    "plugins.model_changes",
     "plugins.few_locks",
     "plugins.worker_processes",
     "plugins.command_line",

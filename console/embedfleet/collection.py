@@ -14,6 +14,7 @@ from embedfleet import arguments
 from embedfleet.error_translation import translate_errors
 from embedfleet.exchange import Exchange
 from embedfleet.job import Job
+from embedfleet.migrating import Migrating
 from embedfleet.planning import Plan, make_plans
 from embedfleet.quality import Quality
 from embedfleet_producer.async_bridge import beside, fed
@@ -28,20 +29,19 @@ from embedfleet_schema.types import (
     MOST_PROCESSES,
     Delivery,
     Document,
-    DuplicatePair,
     Hit,
     Rejection,
-    SimilarDocument,
 )
 
 Vector = NDArray[np.float32] | Sequence[float]
 
 
 @translate_errors
-class Collection(Exchange, Quality):
+class Collection(Exchange, Quality, Migrating):
     """A named set of documents in one embedding space. Get one from `Fleet.collection`.
 
-    After a drop, every call raises `CollectionGone`, even if another collection has its name.
+    After a drop, every call raises `CollectionGone`, even if another collection has its name. Where
+    the name was given to another one (`migrate`, `swap`), calls go on with that one.
     """
 
     def enqueue(
@@ -199,9 +199,13 @@ class Collection(Exchange, Quality):
         arguments.whole("search", "k", k)
         arguments.where(where)
         arguments.score("search", "min_score", min_score)
-        vector = self._vector(query)
         db = self._connections.db
-        return search(db, self.info, vector, k=k, where=where, min_score=min_score)
+        return self._following(
+            lambda: search(
+                db, self.info, self._vector(query), k=k, where=where, min_score=min_score
+            ),
+            query,
+        )
 
     async def asearch(
         self,
@@ -244,7 +248,7 @@ class Collection(Exchange, Quality):
         arguments.words(call, language=language)
         arguments.score(call, "text_weight", text_weight)
         arguments.score(call, "vector_weight", vector_weight)
-        vector = self._vector(arguments.text(call, "text", text))
+        arguments.text(call, "text", text)
         options: dict[str, object] = {
             "k": k,
             "language": language,
@@ -253,41 +257,11 @@ class Collection(Exchange, Quality):
             "constant": constant,
         }
         db = self._connections.db
-        return related.hybrid_search(db, self.info, text, vector, where=where, options=options)
-
-    def similar(
-        self, key: str, *, k: int = 10, threshold: float | None = None
-    ) -> list[SimilarDocument]:
-        """The `k` documents most like a document, by the best pair of their chunks.
-
-        Args:
-            threshold: leave out what scores less.
-
-        Raises:
-            UsageError: there is no such document, or it is not live.
-        """
-        arguments.text("similar", "key", key)
-        arguments.whole("similar", "k", k)
-        arguments.score("similar", "threshold", threshold)
-        db = self._connections.db
-        return related.similar(db, self.info, key, k=k, threshold=threshold)
-
-    def duplicates(
-        self, threshold: float = 0.95, *, exact: bool | None = None
-    ) -> list[DuplicatePair]:
-        """Pairs of chunks that score at least `threshold`, by clusters of what hangs together.
-
-        With at most 5,000 vectors or `exact`, each is compared with each. Otherwise the HNSW index
-        finds the neighbours of each vector: that takes some milliseconds for each.
-
-        Raises:
-            UsageError: there are more vectors, and no index.
-        """
-        arguments.score("duplicates", "threshold", threshold)
-        if exact is not None:
-            arguments.flag("duplicates", "exact", exact)
-        db = self._connections.db
-        return related.duplicates(db, self.info, threshold=threshold, exact=exact)
+        return self._following(
+            lambda: related.hybrid_search(
+                db, self.info, text, self._vector(text), where=where, options=options
+            )
+        )
 
     def embed_query(self, text: str) -> NDArray[np.float32]:
         """The vector of a query, float32 of shape (dimensions,).
@@ -340,6 +314,7 @@ class Collection(Exchange, Quality):
         arguments.function("enqueue", "context", context)
         arguments.budget("enqueue", budget_usd)
         arguments.words("enqueue", webhook=webhook)
+        self._check_written()
         producer = Producer(
             self._connections.db,
             self.info,

@@ -137,7 +137,7 @@ class Exchange(Templating):
         """
         arguments.words("import_vectors", model=model, stored_collection=stored_collection)
         arguments.function("import_vectors", "on_window", on_window)
-        self._check_there()
+        self._check_written()
         self._check_model(model)
         options = options or ReadOptions()
         with ExitStack() as opened:

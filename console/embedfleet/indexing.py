@@ -290,9 +290,12 @@ class Indexing:
         return translated(self._connections.db, self.info.name)
 
     def _check_there(self) -> None:
-        """For what would find nothing in a collection that was dropped, and say no more."""
-        with self._connections.db.transaction() as conn:
-            collections.check_there(conn, self.info)
+        """Go on with what has the name now, where that was given to another collection.
+
+        Raises:
+            CollectionGone: it was dropped.
+        """
+        self.info = collections.followed(self._connections.db, self.info)
 
 
 def _check_workers(workers: int | None) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
+
+from psycopg.errors import UndefinedTable
 
 from embedfleet import arguments
 from embedfleet.erasing import Erased, erase
@@ -13,7 +15,7 @@ from embedfleet.indexing import Indexing
 from embedfleet.job import Job
 from embedfleet.limits import learnt
 from embedfleet_producer.budget import check_budget
-from embedfleet_schema.errors import UnknownJob
+from embedfleet_schema.errors import CollectionGone, CollectionMoved, ModelChanged, UnknownJob
 from embedfleet_schema.store import (
     audit,
     collections,
@@ -21,6 +23,8 @@ from embedfleet_schema.store import (
     failures,
     grants,
     jobs,
+    model_changes,
+    related,
     requeue,
 )
 from embedfleet_schema.store.audit import Audit
@@ -31,7 +35,12 @@ from embedfleet_schema.store.drop import drop
 from embedfleet_schema.store.explain import explain
 from embedfleet_schema.store.failures import FailureInfo
 from embedfleet_schema.turns import Lane
-from embedfleet_schema.types import LARGEST_ID
+from embedfleet_schema.types import LARGEST_ID, DuplicatePair, SimilarDocument
+
+Result = TypeVar("Result")
+
+# A call that waits is overtaken by a change of names this often, before it gives up.
+MOST_MOVES = 5
 
 
 @translate_errors
@@ -57,8 +66,8 @@ class Maintenance(Indexing):
     def delete(self, keys: Sequence[str]) -> list[str]:
         """Remove documents, their chunks, and vectors that no other uses; returns their keys."""
         wanted = arguments.texts("delete", "keys", keys, '["vpn.md"]')
-        self._check_there()
-        return documents.delete(self._connections.db, self.info, wanted)
+        self._check_written()
+        return self._following(lambda: documents.delete(self._connections.db, self.info, wanted))
 
     def erase(self, keys: Sequence[str]) -> Erased:
         """Delete documents with every trace of their texts, and look whether any is left.
@@ -96,11 +105,13 @@ class Maintenance(Indexing):
             arguments.text("delete_matching", "prefix", prefix)
         arguments.where(where, "delete_matching")
         selection = Selection(job_id, prefix, where)
-        self._check_there()
+        self._check_written()
         owner = None if job_id is None else jobs.collection_of(self._connections.db, job_id)
         if owner not in (None, self.info.id):
             raise UnknownJob(job=job_id)
-        gone = documents.delete_matching(self._connections.db, self.info, selection)
+        gone = self._following(
+            lambda: documents.delete_matching(self._connections.db, self.info, selection)
+        )
         if job_id is not None and owner is None and not gone:
             raise UnknownJob(job=job_id)
         return gone
@@ -199,8 +210,47 @@ class Maintenance(Indexing):
         self._connections.doorbell.ring(self.info.queue)
         return Job(self._connections, new)
 
+    def similar(
+        self, key: str, *, k: int = 10, threshold: float | None = None
+    ) -> list[SimilarDocument]:
+        """The `k` documents most like a document, by the best pair of their chunks.
+
+        Args:
+            threshold: leave out what scores less.
+
+        Raises:
+            UsageError: there is no such document, or it is not live.
+        """
+        arguments.text("similar", "key", key)
+        arguments.whole("similar", "k", k)
+        arguments.score("similar", "threshold", threshold)
+        db = self._connections.db
+        return self._following(
+            lambda: related.similar(db, self.info, key, k=k, threshold=threshold)
+        )
+
+    def duplicates(
+        self, threshold: float = 0.95, *, exact: bool | None = None
+    ) -> list[DuplicatePair]:
+        """Pairs of chunks that score at least `threshold`, by clusters of what hangs together.
+
+        With at most 5,000 vectors or `exact`, each is compared with each. Otherwise the HNSW index
+        finds the neighbours of each vector: that takes some milliseconds for each.
+
+        Raises:
+            UsageError: there are more vectors, and no index.
+        """
+        arguments.score("duplicates", "threshold", threshold)
+        if exact is not None:
+            arguments.flag("duplicates", "exact", exact)
+        db = self._connections.db
+        return self._following(
+            lambda: related.duplicates(db, self.info, threshold=threshold, exact=exact)
+        )
+
     def counts(self) -> CollectionCounts:
         """How many documents, vectors and failures there are, and whether there is an index."""
+        self._check_there()
         return collections.counts(self._connections.db, self.info)
 
     def drop(self, *, cascade: bool = False) -> list[str]:
@@ -211,7 +261,10 @@ class Maintenance(Indexing):
 
         Raises:
             ViewsInTheWay: there are such views, and no `cascade`.
+            InModelChange: it is one of the two of a model change.
         """
+        reason = "it can be dropped when that has ended"
+        model_changes.check_outside(self._connections.db, self.info, reason)
         return drop(self._connections.db, self.info, cascade=cascade)
 
     def grant(self, role: str, *, view: bool = False) -> str:
@@ -243,6 +296,36 @@ class Maintenance(Indexing):
             grants.revoke_view(self._connections.db, self.info, role)
             return
         grants.revoke(self._connections.db, self.info, role)
+
+    def _check_written(self) -> None:
+        """Go on with what has the name now, if it takes documents.
+
+        Raises:
+            CollectionGone: it was dropped.
+            InModelChange: it follows another collection.
+        """
+        self._check_there()
+        model_changes.check_written(self._connections.db, self.info)
+
+    def _following(self, call: Callable[[], Result], query: object = "") -> Result:
+        """The result of what may be done again; done again where another collection has the name
+        now. A vector of a former model cannot be used for that.
+
+        Raises:
+            CollectionGone: it was dropped.
+            ModelChanged: a vector was given, and the collection has another model now.
+        """
+        for _ in range(MOST_MOVES):
+            try:
+                return call()
+            except (UndefinedTable, CollectionGone, CollectionMoved, ModelChanged):
+                former = self.info
+                self._check_there()
+                if former == self.info:
+                    raise
+                if former.space != self.info.space and not isinstance(query, str):
+                    raise ModelChanged(name=self.name) from None
+        return call()
 
     def _check(self, call: str, budget_usd: float | None) -> None:
         arguments.budget(call, budget_usd)

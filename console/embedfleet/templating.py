@@ -12,7 +12,7 @@ from embedfleet.planning import Plan, counted_plan
 from embedfleet_producer.enqueue import Enqueued
 from embedfleet_producer.plan import Counted
 from embedfleet_producer.template_change import Retemplating, count_change
-from embedfleet_schema.store import collections
+from embedfleet_schema.store import collections, model_changes
 
 
 @translate_errors
@@ -30,6 +30,7 @@ class Templating(Maintenance):
         Raises:
             BadChunking: it is no template, or leaves no room for a text.
             TemplateUnfinished: the change to another template was cut off.
+            InModelChange: it gets another model.
         """
         self._check_change(template, "plan_template", on_window)
         connections = self._connections
@@ -65,6 +66,7 @@ class Templating(Maintenance):
             BadChunking: it is no template, or leaves no room for a text; nothing was changed.
             BadBudget, PriceUnknown: the budget cannot be kept; nothing was changed.
             TemplateUnfinished: the change to another template was cut off.
+            InModelChange: it gets another model.
         """
         self._check_change(template, "set_template", on_window)
         arguments.budget("set_template", budget_usd)
@@ -81,3 +83,5 @@ class Templating(Maintenance):
         arguments.text(call, "template", template)
         arguments.function(call, "on_window", on_window)
         self._check_there()
+        reason = "its template stays until that has ended"
+        model_changes.check_outside(self._connections.db, self.info, reason)

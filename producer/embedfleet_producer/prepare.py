@@ -163,9 +163,7 @@ def _take(
             hash_, failure = chunk.hash, TextFailure(chunk.code, chunk.reason)
         else:
             hash_ = text_hash(content, context)
-            most = chunker.limit // SHARE_OF_CONTEXT
-            if tokens > chunker.limit or unread >= UNREADABLE_SHARE or before > most:
-                failure = failure_of(tokens, unread, before, chunker.limit)
+            failure = unfit(tokens, unread, before, chunker.limit)
         metadata = _over(document.metadata, own) if own else whole
         incoming.chunks.append(
             ChunkRow(key, position, start, end, tokens, hash_, content, metadata, context)
@@ -176,8 +174,10 @@ def _take(
             incoming.failures[hash_] = failure
 
 
-def failure_of(tokens: int, unread: float, before: int, limit: int) -> TextFailure:
-    """Why no worker needs to try this text; its neighbours are embedded."""
+def unfit(tokens: int, unread: float, before: int, limit: int) -> TextFailure | None:
+    """Why no worker needs to try this text, if so; its neighbours are embedded. `before` are the
+    tokens of its context.
+    """
     if before > limit // SHARE_OF_CONTEXT:
         reason = (
             f"its context has {before:,} tokens, more than half of the {limit:,} that the model "
@@ -188,6 +188,8 @@ def failure_of(tokens: int, unread: float, before: int, limit: int) -> TextFailu
         # The model would cut it off in silence, and part of it could never be found.
         own = f", {before:,} of them in its context" if before else ""
         return TextFailure("TOO_LONG", f"it has {tokens:,} tokens{own}, the model takes {limit:,}")
+    if unread < UNREADABLE_SHARE:
+        return None
     reason = (
         f"the model's tokenizer does not know {unread:.0%} of it, and all such texts "
         "would get the same vector: use a model for this language or script"

@@ -14,7 +14,7 @@ from embedfleet_producer.contexts import SHARE_OF_CONTEXT
 from embedfleet_producer.enqueue import Enqueued, OnWindow, Producer
 from embedfleet_producer.loading import Loading
 from embedfleet_producer.plan import Counted, Planner, Target
-from embedfleet_producer.prepare import Prepared, failure_of
+from embedfleet_producer.prepare import Prepared, unfit
 from embedfleet_producer.templates import Template
 from embedfleet_producer.verdicts import RepeatedVerdicts
 from embedfleet_schema.database import Database
@@ -26,7 +26,6 @@ from embedfleet_schema.store.incoming import ChunkRow, DocumentRow, Incoming, Te
 from embedfleet_schema.store.stored_chunks import StoredChunk
 from embedfleet_schema.turns import Turn
 from embedfleet_schema.types import CollectionInfo, Rejection
-from embedfleet_schema.unreadable import UNREADABLE_SHARE
 
 # Metadata of chunks that stand beside each other is often the same.
 _CONTEXTS_KEPT = 1_024
@@ -115,12 +114,13 @@ class TemplateChange:
         self, rows: Sequence[ChunkRow], changed: dict[bytes, float]
     ) -> dict[bytes, TextFailure]:
         """New texts that the model could not do justice."""
-        limit = self._chunker.limit
-        return {
-            row.hash: failure_of(row.tokens, changed[row.hash], 0, limit)
-            for row in rows
-            if changed.get(row.hash, 0.0) >= UNREADABLE_SHARE
-        }
+        failures = {}
+        for row in rows:
+            # Its context was found to be short enough.
+            failure = unfit(row.tokens, changed.get(row.hash, 0.0), 0, self._chunker.limit)
+            if failure is not None and row.hash in changed:
+                failures[row.hash] = failure
+        return failures
 
 
 class Retemplating(Producer):

@@ -46,8 +46,16 @@ BUDGET_LOCK_SPACE = 0x6568
 # Whoever takes the lock of a collection shares that of its space first; who owns that is alone in
 # all of its collections.
 MODEL_LOCK_SPACE = 0x6569
+# Who stores documents waits while a collection changes its model.
+WRITE_LOCK_SPACE = 0x656B
 # All of them: whoever may connect can hold such a lock, so who does is looked for.
-LOCK_SPACES = [LOCK_SPACE, REPAIR_LOCK_SPACE, BUDGET_LOCK_SPACE, MODEL_LOCK_SPACE]
+LOCK_SPACES = [
+    LOCK_SPACE,
+    REPAIR_LOCK_SPACE,
+    BUDGET_LOCK_SPACE,
+    MODEL_LOCK_SPACE,
+    WRITE_LOCK_SPACE,
+]
 # Who builds or drops indexes of a collection is alone in that, for hours: nobody else waits for it.
 INDEX_LOCK_SPACE = 0x656A
 

@@ -91,6 +91,18 @@ class ViewsInTheWay(UsageError):
     """
 
 
+class NameInUse(UsageError):
+    """The view of {name!r} would get a vector of another width, and others read it: {dependents}.
+    Save their definitions (pg_get_viewdef), drop them, and create them again afterwards.
+    """
+
+
+class ViewBusy(EmbedfleetError):
+    """Somebody reads the view of {name!r} for long, so it cannot be replaced. Nothing was changed.
+    Try again later. Or find the session in pg_stat_activity, and end it as an administrator.
+    """
+
+
 class MigrationInTheWay(EmbedfleetError):
     """The migration at {url} removes tables or columns that other objects depend on: {dependents}.
     Save their definitions (pg_get_viewdef), drop them, and run embedfleet migrate again. Then

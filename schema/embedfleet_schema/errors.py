@@ -65,6 +65,32 @@ class CollectionGone(UsageError):
     """
 
 
+class CollectionMoved(UsageError):
+    """The collection that this program opened as {name!r} is named {now!r} now. What was stored
+    before stays. Open the one that you mean, and do the rest again: fleet.collection({name!r})
+    """
+
+
+class ModelChanged(UsageError):
+    """The collection {name!r} has another model by now than the vector. Embed the text again."""
+
+
+class ModelChangeRefused(UsageError):
+    """Collection {name!r} cannot change its model: {reason}."""
+
+
+class ModelChangeUnready(EmbedfleetError):
+    """{name!r} still serves with its former model: {reason}. Nothing is lost. Go on with:
+    embedfleet collection migrate {name}
+    """
+
+
+class InModelChange(UsageError):
+    """{name!r} belongs to the model change of {served!r}: {reason}. End the change first with:
+    embedfleet collection migrate {served} --finish
+    """
+
+
 class ModelMismatch(UsageError):
     """Collection {name!r} holds vectors of {existing}, not of {wanted}, and the two cannot be
     compared. Open it with its own model, or create another collection for {wanted} and enqueue the

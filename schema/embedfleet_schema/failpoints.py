@@ -29,6 +29,13 @@ Place = Literal[
     "after_provider_batch_create",
     "after_provider_batch_part",
     "after_webhook",
+    "after_change_begun",
+    "after_change_listed",
+    "after_change_copied",
+    "after_change_indexed",
+    "before_change_switched",
+    "after_change_switched",
+    "before_change_finished",
 ]
 Action = Literal["kill", "stop", "sleep", "raise"]
 

@@ -345,6 +345,19 @@ def expose(scene: Scene) -> None:
     assert scene.docs.unexpose()
 
 
+def change_names(scene: Scene) -> None:
+    name = scene.docs.name
+    scene.docs.rename(f"{name}_a")
+    scene.docs.rename(name)
+    scene.docs.delete(["a", "b"])
+    other = scene.fleet.collection(f"{name}_b", model="fake/24")
+    scene.docs.swap(other.name)
+    scene.docs.swap(other.name)
+    scene.docs.migrate("fake/24")
+    scene.docs.migrate_back()
+    scene.docs.migrate_finish()
+
+
 def measure_recall(scene: Scene) -> None:
     scene.drain()
     scene.prepared.index(memory_mb=8, workers=0)
@@ -393,6 +406,7 @@ OPERATIONS: dict[str, Callable[[Scene], object]] = {
     "set how far an index is searched": lambda scene: scene.docs.set_index(ef_search=200),
     "let an index follow the loads": lambda scene: scene.docs.set_index(policy="auto"),
     "measure what an index finds": measure_recall,
+    "rename and swap collections, change the model of one": change_names,
     "drop a collection": lambda scene: scene.prepared and scene.docs.drop(),
     "migrate": lambda scene: migrate(scene.fleet.settings.database),
 }
@@ -558,6 +572,11 @@ def test_everything_belongs_to_the_owner_role_and_nobody_else_may_call_its_funct
     assert {
         ("answer", True): ["embedfleet_ask"],
         ("ask", True): ["embedfleet_ask"],
+        ("changed_documents", True): [
+            "embedfleet_producer",
+            "embedfleet_worker",
+            "embedfleet_search",
+        ],
         ("clusters", False): everybody,
         ("commit_refusal", False): everybody,
         ("compared", True): ["embedfleet_search"],
@@ -583,9 +602,11 @@ def test_everything_belongs_to_the_owner_role_and_nobody_else_may_call_its_funct
         ("near_texts", False): everybody,
         ("nearest_documents", False): everybody,
         ("neighbours", False): everybody,
+        ("note_change", True): [],
         ("restore_scan", False): everybody,
         ("search", False): everybody,
         ("set_scan", False): everybody,
+        ("show_as", False): [],
         ("similar", False): everybody,
         ("space_of", True): everybody,
         ("text_language", False): everybody,

@@ -8,7 +8,7 @@ import pytest
 from psycopg import sql
 
 import embedfleet as ef
-from embedfleet_schema.errors import CollectionGone, UnknownJob
+from embedfleet_schema.errors import CollectionGone, ModelChanged, UnknownJob
 from embedfleet_schema.store import search
 from plugins.fleets import drain
 
@@ -56,6 +56,13 @@ CALLS = {
     "table": lambda docs: docs.table(),
     "expose": lambda docs: docs.expose(),
     "unexpose": lambda docs: docs.unexpose(),
+    "migrate": lambda docs: docs.migrate("fake/24"),
+    "migrate_plan": lambda docs: docs.migrate_plan("fake/24"),
+    "model_change": lambda docs: docs.model_change(),
+    "migrate_back": lambda docs: docs.migrate_back(),
+    "migrate_finish": lambda docs: docs.migrate_finish(),
+    "rename": lambda docs: docs.rename("others"),
+    "swap": lambda docs: docs.swap("docs"),
     "drop": lambda docs: docs.drop(cascade=True),
     "grant": lambda docs: docs.grant("pg_monitor"),
     "revoke": lambda docs: docs.revoke("pg_monitor"),
@@ -128,3 +135,32 @@ def test_a_job_ends_with_its_collection(gone):
     for name, call in OF_JOBS.items():
         with pytest.raises(UnknownJob, match="dropped with its collection"):
             pytest.fail(f"{name} answered {call(job)}")
+
+
+def test_a_handle_goes_on_with_what_has_its_name_now(fleet, worker):
+    """Also where the name was given to another collection after it was opened."""
+    stale, other = (fleet.collection(name, model="fake/16") for name in ("docs", "others"))
+    stale.enqueue([ef.Document("a", "text")])
+    other.enqueue([ef.Document("b", "another text"), ef.Document("c", "a third")])
+    drain(worker())
+    fleet.collection("docs").swap("others")
+    assert {"b", "c"} == {hit.document for hit in stale.search("question")}
+    assert 2 == stale.counts().documents
+    assert ["a"] == [each.key for each in other.documents()]
+    fleet.collection("others").rename("archive")
+    assert ["a"] == [each.key for each in other.documents()]
+    assert "archive" == other.name
+
+
+def test_a_vector_of_a_former_model_is_refused_once_another_one_serves(fleet, worker):
+    """Both are of one width, so the database could not tell them apart by that."""
+    stale = fleet.collection("docs", model="fake/16")
+    other = fleet.collection("others", model="fake/16", query_prompt="query: ")
+    for each in (stale, other):
+        each.enqueue([ef.Document("a", "text")])
+    drain(worker())
+    fleet.collection("docs").swap("others")
+    with pytest.raises(ModelChanged, match="another model by now"):
+        stale.search(VECTOR)
+    assert ["a"] == [hit.document for hit in stale.search("question")]
+    assert "query: " == stale.info.space.query_prompt

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from embedfleet.cli import templating
+from embedfleet.cli import migrating, templating
 from embedfleet.cli.option_groups import ungrouped
 from embedfleet.cli.output import note, print_json, say, table, terminal
 from embedfleet.cli.parameters import Json, Name, Template, Yes
@@ -134,6 +134,7 @@ def add_to(app: typer.Typer) -> None:
     group.command()(grant)
     group.command()(expose)
     templating.add_to(group)
+    migrating.add_to(group)
     app.add_typer(group, name="collection")
 
 
@@ -202,9 +203,11 @@ def list_all(context: typer.Context, json: Json = False) -> None:
 
 
 def show(context: typer.Context, name: Name, json: Json = False) -> None:
-    """Show a collection: its model, how it cuts documents, how much it holds."""
+    """Show a collection: its model, how it cuts documents, how much it holds, its model change."""
     with session(context).fleet(looks_only=True) as fleet:
-        found = described(fleet.collection(name))
+        collection = fleet.collection(name)
+        found = described(collection)
+        found["model_change"] = migrating.change_json(collection.model_change())
     if json:
         print_json(found)
         return

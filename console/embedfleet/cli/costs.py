@@ -146,6 +146,13 @@ def _progress() -> Iterator[Callable[[Counted], None]]:
         yield show
 
 
+def say_plan(plan: Plan) -> None:
+    """A plan of what is stored already."""
+    for line in plan_lines(plan, batched=False):
+        say(line)
+    _note_unknown([plan])
+
+
 def _print(plans: Sequence[Plan], *, batched: bool) -> None:
     first = plans[0]
     for line in plan_lines(first, batched=batched):
@@ -154,6 +161,10 @@ def _print(plans: Sequence[Plan], *, batched: bool) -> None:
     if len(plans) > 1:
         say("")
         terminal().print(_side_by_side(plans))
+    _note_unknown(plans)
+
+
+def _note_unknown(plans: Sequence[Plan]) -> None:
     for each in plans:
         if each.usd_per_million is None:
             price = f"'{{\"{each.model}\": USD per million tokens}}'"

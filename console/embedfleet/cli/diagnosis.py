@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 import re
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, requires, version
 
 from psycopg import Error
@@ -151,6 +152,8 @@ def _database(settings: Settings) -> Iterator[Finding]:
             yield from _paused(database)
             yield from _limits(database, settings)
             yield from model_diagnosis.models(database)
+            yield from model_diagnosis.endings(database, datetime.now(UTC).date())
+            yield from model_diagnosis.model_changes(database)
     except EmbedfleetError as error:
         yield Finding("broken", "PostgreSQL", str(error))
     except Error as error:

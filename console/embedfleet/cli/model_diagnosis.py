@@ -1,8 +1,11 @@
-"""The checks of `doctor` that concern local models: what runs them, and where they are."""
+"""The checks of `doctor` that concern models: what runs local ones and where they are, which models
+end, and which collections still keep a former one.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import date
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
@@ -10,10 +13,12 @@ from pathlib import Path
 from embedfleet.cli.finding import Finding
 from embedfleet_schema.catalogue.hub import Hub
 from embedfleet_schema.catalogue.model_files import PACKAGED_NAMES, is_path
+from embedfleet_schema.catalogue.retirements import READ_ON, retirement_of
 from embedfleet_schema.database import Database
 from embedfleet_schema.errors import ExtraMissing
 from embedfleet_schema.settings import Settings
 from embedfleet_schema.store import collections
+from embedfleet_schema.store import model_changes as store
 from embedfleet_schema.types import CollectionInfo
 from embedfleet_workers.embedders.choice import expected
 from embedfleet_workers.embedders.engine import wanted_of
@@ -44,6 +49,30 @@ def models(database: Database) -> Iterator[Finding]:
         else:
             advice = "it is downloaded from the hub on first use"
             yield Finding("warning", "model", f"{model} is not on this machine yet", advice)
+
+
+def endings(database: Database, today: date) -> Iterator[Finding]:
+    """Models whose provider has announced that it will not answer any more."""
+    for info in collections.list_all(database):
+        found = retirement_of(info.space.provider, info.space.model)
+        if found is None:
+            continue
+        name = info.name
+        says = f"{found.name} of {name} " + (
+            f"ended on {found.on}" if found.on <= today else f"ends on {found.on} at the earliest"
+        )
+        move = f"embedfleet collection migrate {name} --model {found.replacement}"
+        advice = f"{move} (by {found.source}, read on {READ_ON})"
+        yield Finding("warning", "model", says, advice)
+
+
+def model_changes(database: Database) -> Iterator[Finding]:
+    """Former collections that were to be kept for a time that is over."""
+    for change in store.expired(database):
+        until = f"{change.keep_until:%Y-%m-%d}"
+        found = f"{change.other.name} was to be kept until {until}"
+        advice = f"drop it: embedfleet collection migrate {change.name} --finish"
+        yield Finding("warning", "model", found, advice)
 
 
 def _directory(model: str) -> Path | None:

@@ -112,6 +112,13 @@ WHERE c.name = %(name)s;
 -- name: numbered
 WHERE c.id = %(id)s;
 
+-- name: name_of
+SELECT name FROM embedfleet.collection WHERE id = %(id)s;
+
+-- name: succeeding
+-- What serves in the place of one that is gone.
+WHERE c.id = (SELECT successor_id FROM embedfleet.successor WHERE collection_id = %(id)s);
+
 -- name: of_space
 -- The newest ones that let others take their vectors.
 WHERE s.fingerprint = %(fingerprint)s AND c.reuse = 'space'

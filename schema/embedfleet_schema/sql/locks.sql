@@ -36,3 +36,19 @@ WHERE id = %(provider_batch_id)s;
 -- name: repair_alone
 -- Another lock than the collection's: those who add and remove go on beside.
 SELECT pg_advisory_xact_lock(%(repairs)s, %(collection_id)s);
+
+-- name: share_spaces_of
+SELECT pg_advisory_xact_lock_shared(%(spaces)s, s.id::int)
+FROM (
+    SELECT DISTINCT space_id AS id FROM embedfleet.collection WHERE id = ANY (%(ids)s::bigint[]) ORDER BY 1
+) AS s;
+
+-- name: own_all
+SELECT pg_advisory_xact_lock(%(collections)s, c.id::int)
+FROM (SELECT id FROM embedfleet.collection WHERE id = ANY (%(ids)s::bigint[]) ORDER BY id) AS c;
+
+-- name: share_writes
+SELECT pg_advisory_xact_lock_shared(%(writes)s, %(collection_id)s::int);
+
+-- name: hold_writes
+SELECT pg_advisory_xact_lock(%(writes)s, %(collection_id)s::int);

@@ -190,7 +190,10 @@ $$;
 -- name: grant_to_all
 GRANT USAGE ON SCHEMA embedfleet TO embedfleet_producer, embedfleet_worker, embedfleet_search;
 GRANT SELECT ON embedfleet.alembic_version, embedfleet.space, embedfleet.collection,
-    embedfleet.collection_index, embedfleet.space_check, embedfleet.rate_limit, embedfleet.limit_group
+    embedfleet.collection_index, embedfleet.model_change, embedfleet.successor,
+    embedfleet.space_check, embedfleet.rate_limit, embedfleet.limit_group
+TO embedfleet_producer, embedfleet_worker, embedfleet_search;
+GRANT EXECUTE ON FUNCTION embedfleet.changed_documents(bigint)
 TO embedfleet_producer, embedfleet_worker, embedfleet_search;
 
 -- name: grant_to_producer

@@ -1,5 +1,7 @@
--- name: timeout
-SELECT set_config('statement_timeout', %(statement_timeout)s, true);
+-- name: set
+-- How long a search may take, and the space of its vector: one of another space is refused.
+SELECT set_config('statement_timeout', %(statement_timeout)s, true),
+    set_config('embedfleet.space', %(space)s, true);
 
 -- name: own
 -- Before a search. The collection's vectors are named beside its view, in the order of a drop, and

@@ -15,6 +15,7 @@ from embedfleet_schema.errors import (
     BadName,
     ChunkingMismatch,
     CollectionGone,
+    CollectionMoved,
     ModelMismatch,
     ReuseMismatch,
     TemplateUnfinished,
@@ -82,7 +83,7 @@ def create_or_open(
         taken = conn.execute(_SQL["name_taken"], {"name": name}).fetchone()
         if taken and taken[0]:
             raise BadName(name=name, reason="the schema embedfleet has a relation of that name")
-        made = _create(conn, name, space, chunking, queue, reuse or "space")
+        made = create(conn, name, space, chunking, queue, reuse or "space")
         if filter_index:
             conn.execute(_SQL["create_filter_index"], {"collection_id": made.id})
         return made
@@ -118,9 +119,36 @@ def by_id(conn: Connection[Any], collection_id: int) -> CollectionInfo:
 
 
 def check_there(conn: Connection[Any], collection: CollectionInfo) -> None:
-    """Raise CollectionGone if it was dropped, whatever has its name now."""
-    if not _list(conn, collection_id=collection.id):
+    """Raise CollectionGone if it was dropped, whatever has its name now, and CollectionMoved if it
+    has another one.
+    """
+    found = conn.execute(_SQL["name_of"], {"id": collection.id}).fetchone()
+    if found is None:
         raise CollectionGone(name=collection.name)
+    if found[0] != collection.name:
+        raise CollectionMoved(name=collection.name, now=found[0])
+
+
+def followed(db: Database, collection: CollectionInfo) -> CollectionInfo:
+    """What a program means that opened a collection some time ago: what has its name now, if that
+    was given to another one; the same one under another name; or what serves in its place since a
+    model change.
+
+    Raises:
+        CollectionGone: it was dropped.
+    """
+    with db.transaction() as conn:
+        try:
+            check_there(conn, collection)
+        except CollectionMoved:
+            named = _list(conn, name=collection.name)
+            return named[0] if named else by_id(conn, collection.id)
+        except CollectionGone:
+            succeeding = _listed(conn, "succeeding", {"id": collection.id})
+            if not succeeding:
+                raise
+            return succeeding[0]
+    return collection
 
 
 def check_chunking(collection: CollectionInfo, wanted: Chunking | None) -> None:
@@ -214,7 +242,7 @@ def _counts(
         return {row.pop("id"): CollectionCounts(**row) for row in cursor}
 
 
-def _create(
+def create(
     conn: Connection[Any],
     name: str,
     space: Space,
@@ -222,6 +250,7 @@ def _create(
     queue: Queue,
     reuse: Reuse,
 ) -> CollectionInfo:
+    """A new collection under a free name, with its tables and its view."""
     fields = asdict(space) | {"fingerprint": space.fingerprint}
     space_id = _returned(conn, "ensure_space", fields)
     values = asdict(chunking) | {"name": name, "space_id": space_id}

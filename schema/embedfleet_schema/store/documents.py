@@ -13,7 +13,7 @@ from psycopg.rows import class_row
 from embedfleet_schema.database import Database
 from embedfleet_schema.errors import UsageError
 from embedfleet_schema.statements import composed, load
-from embedfleet_schema.store import counters, locks
+from embedfleet_schema.store import collections, counters, locks
 from embedfleet_schema.store.filters import condition
 from embedfleet_schema.store.keys import as_held, begins, can_be
 from embedfleet_schema.types import CollectionInfo, as_bigints
@@ -148,6 +148,9 @@ def remove(
 
     With `job_id`, only what that job stored last: a document and a verdict of one key may be of two
     jobs, and another job may store a document anew meanwhile.
+
+    Raises:
+        CollectionGone, CollectionMoved: it was dropped, or has another name by now.
     """
     gone: set[str] = set()
     for page, large in _pages(db, collection, keys):
@@ -155,7 +158,8 @@ def remove(
         if large:
             gone.update(_remove_large(db, collection, values))
         with db.transaction() as conn:
-            locks.own(conn, collection.id)
+            locks.own_to_write(conn, collection.id)
+            collections.check_there(conn, collection)
             rows = conn.execute(composed(_SQL["remove_documents"], collection), values).fetchall()
             rejected = conn.execute(
                 counters.counting_failures(_SQL["remove_rejections"]), values
@@ -183,7 +187,8 @@ def _remove_large(db: Database, collection: CollectionInfo, values: Mapping[str,
     removal that is cut off in between is ended by the next one, or by a repair.
     """
     with db.transaction() as conn:
-        locks.own(conn, collection.id)
+        locks.own_to_write(conn, collection.id)
+        collections.check_there(conn, collection)
         rows = conn.execute(composed(_SQL["hide_documents"], collection), values).fetchall()
     return remove_hidden(db, collection, [document for (document,) in rows])
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -22,13 +22,20 @@ _SQL = load("collections")
 PAGE = 10_000
 
 
-def drop(db: Database, collection: CollectionInfo, *, cascade: bool = False) -> list[str]:
+def drop(
+    db: Database,
+    collection: CollectionInfo,
+    *,
+    cascade: bool = False,
+    along: Callable[[Connection[Any]], None] | None = None,
+) -> list[str]:
     """Remove a collection with its documents, vectors, jobs and failures.
 
     Its tables go at once, whatever their size. Where it has many batches or failures, its jobs are
     cancelled and those rows go before, in pages: a drop that is cut off there is done again.
 
     With `cascade` the views of others that read it go too; returns what PostgreSQL says of them.
+    What `along` does, is done in the same transaction.
 
     Raises:
         CollectionGone: it was dropped before; what has its name now is another one.
@@ -50,6 +57,8 @@ def drop(db: Database, collection: CollectionInfo, *, cascade: bool = False) -> 
         conn.add_notice_handler(listen)
         try:
             _drop_relations(conn, db, collection, behaviour)
+            if along is not None:
+                along(conn)
             conn.execute(_SQL["delete"], {"collection_id": collection.id})
         finally:
             conn.remove_notice_handler(listen)

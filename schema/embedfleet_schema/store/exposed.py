@@ -47,10 +47,15 @@ def expose(db: Database, collection: CollectionInfo) -> str:
             reason = "the schema embedfleet has a relation of that name"
             raise ExposeRefused(view=name, reason=reason)
         conn.execute(_ROLES["become_owner"], {"until_commit": True})
-        view = sql.Identifier(name)
-        conn.execute(composed(_SQL["create_llamaindex"], collection, view=view))
-        conn.execute(_SQL["grant"].format(view=view))
+        create(conn, collection)
     return name
+
+
+def create(conn: Connection[Any], collection: CollectionInfo) -> None:
+    """The view itself, in the place of one of the same columns; the transaction is the owner's."""
+    view = sql.Identifier(view_name(collection))
+    conn.execute(composed(_SQL["create_llamaindex"], collection, view=view))
+    conn.execute(_SQL["grant"].format(view=view))
 
 
 def unexpose(db: Database, collection: CollectionInfo) -> bool:

@@ -39,9 +39,7 @@ def grant(db: Database, collection: CollectionInfo, role: str) -> str:
         LongName: the collection's name leaves no room for the function's.
         NotPermitted: the user neither owns the schema nor may act as its owner.
     """
-    name = function_name(collection)
-    if len(name) > LONGEST_NAME:
-        raise LongName(name=collection.name, most=LONGEST_NAME - len(PREFIX))
+    check_length(collection)
     with db.transaction() as conn:
         # It must not be made for a collection that is just dropped, or for one of the same name.
         locks.own(conn, collection.id)
@@ -49,10 +47,23 @@ def grant(db: Database, collection: CollectionInfo, role: str) -> str:
         _check(conn, role, collection)
         # The function runs with the rights of whoever makes it, which are not to be a superuser's.
         conn.execute(_ROLES["become_owner"], {"until_commit": True})
-        parts = _parts(db, collection) | {"role": sql.Identifier(role)}
-        for statement in ("create_search", "close_search", "open_schema", "grant_search"):
-            conn.execute(_SQL[statement].format(**parts))
-    return name
+        define(conn, db, collection)
+        granted = parts(db, collection) | {"role": sql.Identifier(role)}
+        for statement in ("open_schema", "grant_search"):
+            conn.execute(_SQL[statement].format(**granted))
+    return function_name(collection)
+
+
+def check_length(collection: CollectionInfo) -> None:
+    """Raise LongName where no function can be named after it."""
+    if len(function_name(collection)) > LONGEST_NAME:
+        raise LongName(name=collection.name, most=LONGEST_NAME - len(PREFIX))
+
+
+def define(conn: Connection[Any], db: Database, collection: CollectionInfo) -> None:
+    """The function itself, in the place of one for vectors of the same type."""
+    for statement in ("create_search", "close_search"):
+        conn.execute(_SQL[statement].format(**parts(db, collection)))
 
 
 def revoke(db: Database, collection: CollectionInfo, role: str) -> None:
@@ -63,11 +74,11 @@ def revoke(db: Database, collection: CollectionInfo, role: str) -> None:
         UnknownRole: the server has no such role.
     """
     with _owned(db, collection, role) as conn:
-        parts = _parts(db, collection) | {"role": sql.Identifier(role)}
-        signature = sql.SQL("embedfleet.{function}({type}, int, jsonb)").format(**parts)
+        granted = parts(db, collection) | {"role": sql.Identifier(role)}
+        signature = sql.SQL("embedfleet.{function}({type}, int, jsonb)").format(**granted)
         row = conn.execute(_SQL["search_exists"], {"signature": signature.as_string(conn)})
         if row.fetchone() == (True,):
-            conn.execute(_SQL["revoke_search"].format(**parts))
+            conn.execute(_SQL["revoke_search"].format(**granted))
 
 
 def grant_view(db: Database, collection: CollectionInfo, role: str) -> None:
@@ -89,16 +100,16 @@ def revoke_view(db: Database, collection: CollectionInfo, role: str) -> None:
     """Take back what `grant_view` gave."""
     with _owned(db, collection, role) as conn:
         for view in (collection.name, *exposed.views(conn, collection)):
-            parts = {"view": sql.Identifier(view), "role": sql.Identifier(role)}
-            conn.execute(composed(_SQL["revoke_view"], collection, **parts))
+            named = {"view": sql.Identifier(view), "role": sql.Identifier(role)}
+            conn.execute(composed(_SQL["revoke_view"], collection, **named))
 
 
 def remove(
     conn: Connection[Any], db: Database, collection: CollectionInfo, behaviour: sql.Composable
 ) -> None:
     """Drop the function with its collection; what others built on it by CASCADE or RESTRICT."""
-    parts = _parts(db, collection) | {"behaviour": behaviour}
-    conn.execute(_SQL["drop_search"].format(**parts))
+    dropped = parts(db, collection) | {"behaviour": behaviour}
+    conn.execute(_SQL["drop_search"].format(**dropped))
 
 
 @contextmanager
@@ -126,7 +137,8 @@ def _check_role(conn: Connection[Any], role: str) -> None:
         raise UnknownRole(role=role)
 
 
-def _parts(db: Database, collection: CollectionInfo) -> dict[str, sql.Composable]:
+def parts(db: Database, collection: CollectionInfo) -> dict[str, sql.Composable]:
+    """What the statements about the function name."""
     space = collection.space
     return {
         "function": sql.Identifier(function_name(collection)),

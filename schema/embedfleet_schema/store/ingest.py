@@ -102,17 +102,12 @@ def merge(
 
     Raises:
         HashCollision: a text has the hash of another text of the collection.
+        CollectionMoved: it has another name by now; nothing was stored.
         SerializationFailure: another producer took a key of it in between, or the template of the
             collection is another one now; prepare it anew.
     """
     with db.transaction() as conn:
-        if window.versions:
-            # Nobody stores or removes a document between this look at the versions and the commit.
-            locks.own(conn, collection.id)
-            _check_versions(conn, collection, window.versions)
-        else:
-            locks.share(conn, collection.id)
-        collections.check_template(conn, collection)
+        _hold(conn, collection, window)
         standing = transitions.standing(conn, job_id)
         if window.documents:
             temp_tables.create(conn)
@@ -181,6 +176,18 @@ def forget_sources(
     with db.transaction() as conn:
         locks.share(conn, collection.id)
         conn.execute(counters.counting_failures(_SQL["forget_sources"]), values)
+
+
+def _hold(conn: Connection[Any], collection: CollectionInfo, window: Incoming) -> None:
+    """Lock a collection for a window that was prepared for it as it is."""
+    if window.versions:
+        # Nobody stores or removes a document between this look at the versions and the commit.
+        locks.own_to_write(conn, collection.id)
+        _check_versions(conn, collection, window.versions)
+    else:
+        locks.share_to_write(conn, collection.id)
+    collections.check_there(conn, collection)
+    collections.check_template(conn, collection)
 
 
 def _check_versions(

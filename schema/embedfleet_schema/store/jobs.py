@@ -22,7 +22,7 @@ from embedfleet_schema.types import CollectionInfo, Delivery, Queue
 _SQL = load("jobs")
 _STATUS = _SQL["status"].format(alive=workers.ALIVE)
 
-JobKind = Literal["enqueue", "repair", "retry", "template"]
+JobKind = Literal["enqueue", "repair", "retry", "template", "migrate"]
 JobState = Literal["loading", "running", "paused", "interrupted", "cancelled", "done"]
 
 # A producer that does not say for so long that it lives is taken for dead.
@@ -32,6 +32,7 @@ INTERRUPTED: dict[JobKind, str] = {
     "repair": "it stopped before the end; to finish: embedfleet audit {name} --repair",
     "retry": "it stopped before the end; to finish: embedfleet retry {name}",
     "template": "it stopped before the end; to finish, set the template of {name} again",
+    "migrate": "it stopped before the end; to finish, run embedfleet collection migrate again",
 }
 
 
@@ -274,7 +275,9 @@ def _status(row: Row) -> JobStatus:
         elapsed_seconds=max(0.0, (end - row["created_at"]).total_seconds()),
         created_at=row["created_at"],
         reason=_reason(row, state),
-        resume=_resume(row) if state == "paused" else None,
+        resume=str(row["id"] if row["space_paused_at"] is None else row["model"])
+        if state == "paused"
+        else None,
         budget_usd=row["budget_usd"],
         spent_usd=row["spent_usd"],
         reserved_usd=row["reserved_usd"],
@@ -308,10 +311,6 @@ def _waits(row: Row) -> bool:
     return bool(row["open_batches"]) or row["awaited_job"] is not None
 
 
-def _resume(row: Row) -> str:
-    return str(row["id"] if row["space_paused_at"] is None else row["model"])
-
-
 def _money(usd: float | Decimal | None) -> Decimal | None:
     """By way of the digits that a person wrote."""
     if usd is not None and not 0 < usd < float("1e308"):
@@ -323,7 +322,7 @@ def _money(usd: float | Decimal | None) -> Decimal | None:
 def _state(row: Row) -> JobState:
     if row["cancelled_at"] is not None:
         return "cancelled"
-    handed_over, interrupted = row["loaded_at"] is not None, row["interrupted_at"] is not None
+    handed_over, interrupted = (row[each] is not None for each in ("loaded_at", "interrupted_at"))
     if handed_over and not _waits(row):
         return "done"
     standing_still = row["paused_at"] is not None or row["space_paused_at"] is not None

@@ -5,7 +5,8 @@ chunks or vectors owns it, and so does who pauses, resumes or cancels a job: so 
 vector that is about to be removed, or on a job that is about to be paused. All of them share the
 space, and who pauses or resumes it owns it: as if he owned each of its collections, with one lock
 for any number. They are taken first in a transaction, the space before the collection, and several
-in the order of their numbers.
+in the order of their numbers. Before both, whoever stores or removes documents shares a lock that
+holds them back while a collection changes its model.
 """
 
 from __future__ import annotations
@@ -21,13 +22,21 @@ from embedfleet_schema.database import (
     LOCK_SPACE,
     MODEL_LOCK_SPACE,
     REPAIR_LOCK_SPACE,
+    WRITE_LOCK_SPACE,
     Database,
 )
 from embedfleet_schema.errors import UnknownJob
 from embedfleet_schema.statements import load
 
 _SQL = load("locks")
-_KINDS = {"spaces": MODEL_LOCK_SPACE, "collections": LOCK_SPACE, "repairs": REPAIR_LOCK_SPACE}
+_KINDS = {
+    "spaces": MODEL_LOCK_SPACE,
+    "collections": LOCK_SPACE,
+    "repairs": REPAIR_LOCK_SPACE,
+    "writes": WRITE_LOCK_SPACE,
+}
+
+WAIT_AT_MOST = _SQL["wait_at_most"]
 
 # How long a round waits for one collection: a sweep's own transaction stands idle meanwhile, and
 # must not do so for a minute.
@@ -60,6 +69,30 @@ def share(conn: Connection[Any], collection_id: int) -> None:
 
 def own(conn: Connection[Any], collection_id: int) -> None:
     conn.execute(_SQL["own"], _KINDS | {"collection_id": collection_id})
+
+
+def own_all(conn: Connection[Any], ids: Sequence[int]) -> None:
+    """Own several collections."""
+    values = _KINDS | {"ids": list(ids)}
+    conn.execute(_SQL["share_spaces_of"], values)
+    conn.execute(_SQL["own_all"], values)
+
+
+def share_to_write(conn: Connection[Any], collection_id: int) -> None:
+    """Share a collection to store documents in it: nobody may hold those back meanwhile."""
+    conn.execute(_SQL["share_writes"], _KINDS | {"collection_id": collection_id})
+    share(conn, collection_id)
+
+
+def own_to_write(conn: Connection[Any], collection_id: int) -> None:
+    """Own a collection to remove documents from it: the same."""
+    conn.execute(_SQL["share_writes"], _KINDS | {"collection_id": collection_id})
+    own(conn, collection_id)
+
+
+def hold_writes(conn: Connection[Any], collection_id: int) -> None:
+    """Let who stores or removes documents wait; workers go on with what is there."""
+    conn.execute(_SQL["hold_writes"], _KINDS | {"collection_id": collection_id})
 
 
 def own_job(conn: Connection[Any], job_id: int) -> None:

@@ -6,17 +6,21 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import psycopg
 from numpy.typing import NDArray
 from psycopg import sql
 
 from embedfleet_schema.database import Database
-from embedfleet_schema.errors import BadVector
+from embedfleet_schema.errors import BadVector, ModelChanged
 from embedfleet_schema.statements import load
 from embedfleet_schema.store.filters import as_filter, refusals
 from embedfleet_schema.types import CollectionInfo, Hit
 from embedfleet_schema.vectors import as_text
 
 _SQL = load("search")
+
+# What the functions say of a vector of another space: see migration 0035.
+ANOTHER_SPACE = "EF001"
 
 Vector = NDArray[np.float32] | Sequence[float]
 
@@ -55,14 +59,25 @@ def search(
 def called(
     db: Database, collection: CollectionInfo, name: str, values: Mapping[str, object]
 ) -> list[tuple[Any, ...]]:
-    """What a function of the database that searches finds, called as a statement of search.sql."""
+    """What a function of the database that searches finds, called as a statement of search.sql.
+
+    Raises:
+        ModelChanged: what has the name of the collection has another model.
+    """
     values = {**values, "collection": collection.name}
     call = _SQL[name].format(**{each: sql.Placeholder(each) for each in values})
     with db.transaction() as conn:
         # A search takes no longer than its role may, which other statements of ours do. Known since
         # there is a connection.
-        conn.execute(_SQL["timeout"], {"statement_timeout": db.statement_timeout})
-        return conn.execute(sql.SQL("{}\n{}").format(own(collection), call), values).fetchall()
+        space = collection.space.fingerprint.hex()
+        conn.execute(_SQL["set"], {"statement_timeout": db.statement_timeout, "space": space})
+        statement = sql.SQL("{}\n{}").format(own(collection), call)
+        try:
+            return conn.execute(statement, values).fetchall()
+        except psycopg.DatabaseError as error:
+            if error.sqlstate == ANOTHER_SPACE:
+                raise ModelChanged(name=collection.name) from error
+            raise
 
 
 def own(collection: CollectionInfo) -> sql.Composed:

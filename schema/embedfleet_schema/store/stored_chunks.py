@@ -1,7 +1,8 @@
-"""The documents of a collection as they are stored, in their newest versions, a page at a time."""
+"""The documents of a collection as they are stored, in their newest versions."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from embedfleet_schema.database import Database
@@ -45,7 +46,18 @@ def last_of_page(db: Database, collection: CollectionInfo, after: str) -> str | 
 
 def page(db: Database, collection: CollectionInfo, after: str, last: str) -> list[StoredChunk]:
     """The chunks of documents behind one key, up to another, by key and position."""
-    values = {"collection_id": collection.id, "after": after, "last": last}
+    return _chunks(db, collection, "keys_between", {"after": after, "last": last})
+
+
+def of_keys(db: Database, collection: CollectionInfo, keys: Sequence[str]) -> list[StoredChunk]:
+    """The chunks of some documents: each is whole, as one statement sees it."""
+    return _chunks(db, collection, "keys_given", {"keys": list(keys)})
+
+
+def _chunks(
+    db: Database, collection: CollectionInfo, which: str, values: dict[str, object]
+) -> list[StoredChunk]:
+    statement = composed(_SQL["chunks_of"], collection, which=_SQL[which])
     with db.transaction() as conn:
-        rows = conn.execute(composed(_SQL["page"], collection), values)
+        rows = conn.execute(statement, values | {"collection_id": collection.id})
         return [StoredChunk(*row) for row in rows]

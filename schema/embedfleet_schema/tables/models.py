@@ -22,6 +22,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import Mapped, mapped_column
 
+from embedfleet_schema.tables import change_models
 from embedfleet_schema.tables.check_models import SpaceCheck
 from embedfleet_schema.tables.counter_models import CollectionCounter, JobCounter, counter_delta
 from embedfleet_schema.tables.declarations import (
@@ -64,6 +65,7 @@ __all__ = [
     "Usage",
     "Webhook",
     "Worker",
+    "change_models",
     "counter_delta",
 ]
 
@@ -169,7 +171,9 @@ class Job(Base):
     __table_args__ = (
         CheckConstraint("delivery IN ('direct', 'provider_batch')", name="delivery"),
         CheckConstraint("lane IN ('interactive', 'bulk')", name="lane"),
-        CheckConstraint("kind IN ('enqueue', 'repair', 'retry', 'template')", name="kind"),
+        CheckConstraint(
+            "kind IN ('enqueue', 'repair', 'retry', 'template', 'migrate')", name="kind"
+        ),
         CheckConstraint("budget_usd > 0", name="budget_usd"),
         Index("ix_job_collection_id", "collection_id"),
         Index(
