@@ -94,6 +94,9 @@ def latency(fleet: ef.Fleet, chunks: int, rounds: int, seconds: float) -> None:
             done, lasted = ask(fleet, DONE, backlog.id)[0] - before, time.monotonic() - began
             rates["beside small jobs" if beside else "alone"].append(done / lasted)
         left = backlog.status.queued
+    if not left:
+        message = f"the backlog ended too soon: give more than --chunks {chunks}"
+        raise RuntimeError(message)
     p50, p95 = statistics.median(waits), statistics.quantiles(waits, n=20)[-1]
     alone, beside_small = (statistics.median(each) for each in rates.values())
     print(f"{len(waits)} jobs of {SMALL_JOB} documents beside a backlog of {chunks:,} chunks:")

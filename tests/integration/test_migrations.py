@@ -196,7 +196,8 @@ def test_what_was_filed_before_it_was_called_a_provider_batch_is_found(database_
             " WHERE attname ~ 'lane' AND relkind IN ('r', 'v')"
         ).fetchall()
         # A job has a lane now, which is another thing.
-        assert ["ck_job_lane", "lane", "lane_by_size"] == sorted(name for (name,) in left)
+        named = {name for (name,) in left if not name.endswith("_not_null")}
+        assert {"ck_job_lane", "lane", "lane_by_size"} == named
         unchecked = "SELECT count(*) FROM pg_constraint WHERE NOT convalidated"
         assert (0,) == conn.execute(unchecked).fetchone()
 

@@ -13,6 +13,7 @@ from embedfleet_schema.store.retention import remove_shares
 from embedfleet_schema.store.transitions import NewBatch
 from embedfleet_schema.turns import Turn
 from plugins.fleets import ask, batches_of, documents
+from plugins.query_plans import buffers_read, most_read
 
 VALUES = {
     "queue": "cpu",
@@ -262,6 +263,27 @@ def shared_fleet(stack, template_database):
         small_fleet(url, stack.redis_url) as fleet,
     ):
         yield fleet, fleet.collection("docs", model="fake/16")
+
+
+@pytest.mark.parametrize("counted", [False, True])
+def test_a_start_is_found_without_reading_what_waits(fleet, docs, counted):
+    put(fleet, docs, "a", [10])
+    ask(
+        fleet,
+        "INSERT INTO embedfleet.batch (job_id, collection_id, space_id, queue, state, start_tag,"
+        " chunks, tokens, texts) SELECT 1, 1, 1, 'cpu', 'pending', n, 1, 5, ARRAY[n]"
+        " FROM generate_series(1, 20000) AS n",
+    )
+    if counted:
+        ask(fleet, "ANALYZE")
+    explain = f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {shares.RESERVE.as_string()}"
+    for space_id in (docs.info.space_id, docs.info.space_id + 1):
+        values = shares.Line(space_id, "cpu", 0, "b")._asdict() | {"tokens": 10}
+        with fleet.db.transaction() as conn, conn.transaction(force_rollback=True):
+            conn.execute("SET LOCAL session_replication_role = replica")
+            explained = conn.execute(explain, values).fetchall()
+        assert most_read(explained) < 10
+        assert buffers_read(explained) < 100
 
 
 def test_reserving_nothing_changes_nothing(fleet, docs):

@@ -19,7 +19,7 @@ from embedfleet_schema.statements import load
 from embedfleet_schema.store import counters
 
 _SQL = load("shares")
-_RESERVE = _SQL["reserve"].format(virtual_time=_SQL["virtual_time"], weight=_SQL["weight"])
+RESERVE = _SQL["reserve"].format(virtual_time=_SQL["virtual_time"], weight=_SQL["weight"])
 # A part of statements elsewhere.
 BEHIND = _SQL["behind"]
 
@@ -54,7 +54,7 @@ def reserve(conn: Connection[Any], line: Line, tokens: Sequence[int]) -> list[fl
     if not tokens:
         return []
     values = {**line._asdict(), "tokens": sum(tokens)}
-    finish, weight = conn.execute(_RESERVE, values).fetchone() or (0.0, 1.0)
+    finish, weight = conn.execute(RESERVE, values).fetchone() or (0.0, 1.0)
     tags: list[float] = []
     for each in reversed(tokens):
         finish -= each / weight
