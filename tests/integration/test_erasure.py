@@ -16,6 +16,7 @@ from embedfleet_schema.store import documents, erasure
 from embedfleet_schema.store.erasure import NOT_PERMITTED
 from plugins.fleets import ask, drain
 from plugins.provider_batch_fleets import names, text_of
+from plugins.servers import fresh_database
 
 SECRET = "Mrs Example lives in Example Street 5."  # noqa: S105
 OTHER = "Nothing of anybody."
@@ -221,7 +222,8 @@ def test_what_a_producer_may_not_do_is_said_and_the_rest_is_done(fleet, filled):
         conn.execute("CREATE ROLE eraser LOGIN PASSWORD 'pw' IN ROLE embedfleet_producer")
         parts = urlsplit(fleet.settings.direct_database)
         login = parts._replace(netloc=f"eraser:pw@{parts.hostname}:{parts.port}").geturl()
-        with Fleet(load_settings(database_url=login, redis_url=fleet.settings.redis)) as other:
+        urls = {"database_url": login, "direct_database_url": login}
+        with Fleet(load_settings(**urls, redis_url=fleet.settings.redis)) as other:
             erased = other.collection("docs").erase(["a"])
         conn.execute("DROP ROLE eraser")
     notes = {place.name: place.note for place in erased.places if place.note}
@@ -229,6 +231,15 @@ def test_what_a_producer_may_not_do_is_said_and_the_rest_is_done(fleet, filled):
     assert not erased.is_clean
     assert {*filled.info.tables} <= {*erased.not_vacuumed}
     assert [0] * 5 == [place.left for place in erased.places[:5]]
+
+
+def test_where_no_session_can_be_had_all_else_is_done(fleet, filled, stack):
+    with fresh_database(stack) as url:
+        given = {"database_url": fleet.settings.database, "direct_database_url": url}
+        with Fleet(load_settings(**given, redis_url=fleet.settings.redis)) as other:
+            erased = other.collection("docs").erase(["a"])
+    assert erased.is_clean
+    assert [*filled.info.tables, *erasure.SHARED_TABLES] == erased.not_vacuumed
 
 
 def test_an_unfinished_file_at_the_provider_is_deleted_and_its_neighbours_go_on(batch_fleet):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -12,7 +12,7 @@ import psycopg
 from psycopg import Connection, sql
 
 from embedfleet_schema.database import Database
-from embedfleet_schema.database_errors import NotPermitted
+from embedfleet_schema.database_errors import NotPermitted, PoolerInTheWay, UnsuitableDatabase
 from embedfleet_schema.statements import composed, load
 from embedfleet_schema.store import collections, documents, locks
 from embedfleet_schema.store.keys import as_held
@@ -183,10 +183,13 @@ def _elsewhere(db: Database, collection: CollectionInfo, values: dict[str, Any])
     return found
 
 
-def _vacuum(db: Database, tables: Iterable[str]) -> list[str]:
-    """Remove old rows from the files; returns the tables where this user may not."""
-    with db.refusals(), db.direct() as conn:
-        return [table for table in tables if not _vacuumed(conn, table)]
+def _vacuum(db: Database, tables: Sequence[str]) -> list[str]:
+    """Remove old rows from the files; returns the tables where that cannot be done from here."""
+    try:
+        with db.direct() as conn:
+            return [table for table in tables if not _vacuumed(conn, table)]
+    except (PoolerInTheWay, UnsuitableDatabase):
+        return list(tables)
 
 
 def _vacuumed(conn: Connection[Any], table: str) -> bool:

@@ -98,7 +98,9 @@ def vectorizers(url: str) -> list[Vectorizer]:
     place = redacted(url)
     with reading(url, place) as conn:
         if not _columns(conn, CATALOG):
-            reason = "pgai is not installed there: it has no table ai.vectorizer"
+            reason = (
+                "pgai is not installed there (no table ai.vectorizer); name the URL of its database"
+            )
             raise ImportRefused(path=place, reason=reason)
         found = conn.execute(_SQL["catalog"].format(catalog=sql.Identifier(*CATALOG)))
         return [_vectorizer(conn, row) for (row,) in found.fetchall()]
