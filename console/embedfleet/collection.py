@@ -16,28 +16,26 @@ from embedfleet.error_translation import translate_errors
 from embedfleet.exchange import Exchange
 from embedfleet.job import Job
 from embedfleet.planning import Plan, make_plans
-from embedfleet.quality import Quality
+from embedfleet.related_searches import RelatedSearches
 from embedfleet_producer.async_bridge import beside, fed
 from embedfleet_producer.enqueue import Enqueued, Producer
 from embedfleet_producer.plan import Target
 from embedfleet_producer.ready_made import ChunkFunction
-from embedfleet_schema.store import related
+from embedfleet_schema.errors import UsageError
 from embedfleet_schema.store.search import search, statement
 from embedfleet_schema.types import (
     MOST_PROCESSES,
     Delivery,
     Document,
-    DuplicatePair,
     Hit,
     Rejection,
-    SimilarDocument,
 )
 
 Vector = NDArray[np.float32] | Sequence[float]
 
 
 @translate_errors
-class Collection(Exchange, Quality):
+class Collection(Exchange, RelatedSearches):
     """A named set of documents in one embedding space. Get one from `Fleet.collection`.
 
     After a drop, every call raises `CollectionGone`, even if another collection has its name.
@@ -52,6 +50,9 @@ class Collection(Exchange, Quality):
         provider_batches: bool = False,
         replace: bool = False,
         processes: int = 1,
+        source: str | None = None,
+        mirror: bool = False,
+        confirm_deletions: bool = False,
         on_window: Callable[[Enqueued], None] | None = None,
         lane: str | None = None,
     ) -> Job:
@@ -77,6 +78,11 @@ class Collection(Exchange, Quality):
             replace: also replace documents that came from other sources.
             processes: with 2 or more, so many other processes cut. The result is the same.
                 They must be able to import `chunk`.
+            source: the source of all documents, instead of their own.
+            mirror: at the end, delete what the source no longer has: documents of `source`, or of
+                the files and folders that `read_paths` reads. If not all was read, nothing is
+                deleted; `job.enqueued.undeleted` says why.
+            confirm_deletions: delete also more than half of the source.
             on_window: called after each committed window with the counts so far.
             lane: deprecated; lane="batch" is provider_batches=True.
 
@@ -84,7 +90,8 @@ class Collection(Exchange, Quality):
             BadBudget, PriceUnknown: the budget cannot be kept; nothing was stored.
             ProviderBatchesUnsupported: its provider has no batch API; nothing was stored.
             NotDocuments: these are not documents; nothing was stored.
-            UsageError: other processes cannot import `chunk`; nothing was stored.
+            UsageError: other processes cannot import `chunk`, or a mirror has no `source`; nothing
+                was stored.
         """
         arguments.function("enqueue", "on_window", on_window)
         return self._enqueue(
@@ -94,6 +101,9 @@ class Collection(Exchange, Quality):
             delivery=_delivery(provider_batches, lane),
             replace=replace,
             processes=processes,
+            source=source,
+            mirror=mirror,
+            confirm_deletions=confirm_deletions,
             on_window=on_window,
         )
 
@@ -106,6 +116,9 @@ class Collection(Exchange, Quality):
         provider_batches: bool = False,
         replace: bool = False,
         processes: int = 1,
+        source: str | None = None,
+        mirror: bool = False,
+        confirm_deletions: bool = False,
         lane: str | None = None,
     ) -> Job:
         """`enqueue` without blocking the event loop; also takes asynchronous iterables.
@@ -124,6 +137,9 @@ class Collection(Exchange, Quality):
                 delivery=delivery,
                 replace=replace,
                 processes=processes,
+                source=source,
+                mirror=mirror,
+                confirm_deletions=confirm_deletions,
                 stopping=stopping,
             )
 
@@ -137,16 +153,27 @@ class Collection(Exchange, Quality):
         *,
         chunk: ChunkFunction | None = None,
         replace: bool = False,
+        source: str | None = None,
+        mirror: bool = False,
     ) -> Plan:
-        """What enqueueing these documents would do and cost. Nothing is written or spent.
+        """What enqueueing these documents would do and cost. Nothing is written or spent. With
+        `mirror`, also what would be deleted.
 
         `Fleet.plan` compares models, and plans for collections that do not exist yet.
         """
         arguments.function("plan", "chunk", chunk)
         self._check_there()
         target = Target(self.info.space, self.info.chunking, self.info)
+        _check_mirror("plan", source, mirror=mirror)
         (made,) = make_plans(
-            self._connections, self.name, [target], documents, chunk=chunk, replace=replace
+            self._connections,
+            self.name,
+            [target],
+            documents,
+            chunk=chunk,
+            replace=replace,
+            source=source,
+            mirror=mirror,
         )
         return made
 
@@ -187,81 +214,6 @@ class Collection(Exchange, Quality):
     ) -> list[Hit]:
         """`search` without blocking the event loop: it runs in a thread of the loop."""
         return await asyncio.to_thread(self.search, query, k=k, where=where, min_score=min_score)
-
-    def hybrid_search(
-        self,
-        text: str,
-        *,
-        k: int = 10,
-        where: Mapping[str, Any] | None = None,
-        language: str | None = None,
-        text_weight: float = 1.0,
-        vector_weight: float = 1.0,
-        constant: int = 60,
-    ) -> list[Hit]:
-        """The `k` chunks that words and meaning find together, by reciprocal rank.
-
-        `score` is the fused one: compare it within one search only. An index on the words makes it
-        fast: `index_words`.
-
-        Args:
-            language: a text search configuration of PostgreSQL, such as english; default: that of
-                the index on words, or `simple`.
-            text_weight: how much the list that the words give counts.
-            vector_weight: how much that of the vectors counts.
-            constant: the larger, the less the first ranks count more than the next ones.
-        """
-        call = "hybrid_search"
-        arguments.whole(call, "k", k)
-        arguments.whole(call, "constant", constant)
-        arguments.where(where, call)
-        arguments.words(call, language=language)
-        arguments.score(call, "text_weight", text_weight)
-        arguments.score(call, "vector_weight", vector_weight)
-        vector = self._vector(arguments.text(call, "text", text))
-        options: dict[str, object] = {
-            "k": k,
-            "language": language,
-            "text_weight": text_weight,
-            "vector_weight": vector_weight,
-            "constant": constant,
-        }
-        db = self._connections.db
-        return related.hybrid_search(db, self.info, text, vector, where=where, options=options)
-
-    def similar(
-        self, key: str, *, k: int = 10, threshold: float | None = None
-    ) -> list[SimilarDocument]:
-        """The `k` documents most like a document, by the best pair of their chunks.
-
-        Args:
-            threshold: leave out what scores less.
-
-        Raises:
-            UsageError: there is no such document, or it is not live.
-        """
-        arguments.text("similar", "key", key)
-        arguments.whole("similar", "k", k)
-        arguments.score("similar", "threshold", threshold)
-        db = self._connections.db
-        return related.similar(db, self.info, key, k=k, threshold=threshold)
-
-    def duplicates(
-        self, threshold: float = 0.95, *, exact: bool | None = None
-    ) -> list[DuplicatePair]:
-        """Pairs of chunks that score at least `threshold`, by clusters of what hangs together.
-
-        With at most 5,000 vectors or `exact`, each is compared with each. Otherwise the HNSW index
-        finds the neighbours of each vector: that takes some milliseconds for each.
-
-        Raises:
-            UsageError: there are more vectors, and no index.
-        """
-        arguments.score("duplicates", "threshold", threshold)
-        if exact is not None:
-            arguments.flag("duplicates", "exact", exact)
-        db = self._connections.db
-        return related.duplicates(db, self.info, threshold=threshold, exact=exact)
 
     def embed_query(self, text: str) -> NDArray[np.float32]:
         """The vector of a query, float32 of shape (dimensions,).
@@ -304,11 +256,16 @@ class Collection(Exchange, Quality):
         delivery: Delivery,
         replace: bool,
         processes: int,
+        source: str | None,
+        mirror: bool,
+        confirm_deletions: bool,
         on_window: Callable[[Enqueued], None] | None = None,
         stopping: threading.Event | None = None,
     ) -> Job:
         arguments.function("enqueue", "chunk", chunk)
         arguments.budget("enqueue", budget_usd)
+        arguments.flag("enqueue", "confirm_deletions", confirm_deletions)
+        _check_mirror("enqueue", source, mirror=mirror)
         producer = Producer(
             self._connections.db,
             self.info,
@@ -324,6 +281,9 @@ class Collection(Exchange, Quality):
             delivery=delivery,
             on_window=on_window,
             stopping=stopping,
+            source=source,
+            mirror=mirror,
+            confirm_deletions=confirm_deletions,
         )
         return Job(self._connections, enqueued.job_id, enqueued)
 
@@ -332,6 +292,12 @@ class Collection(Exchange, Quality):
             arguments.text("search", "query", query)
             return self._connections.query_vectors.vector(self.info, query)
         return arguments.vector(self.info.space.name, query)
+
+
+def _check_mirror(call: str, source: str | None, *, mirror: bool) -> None:
+    arguments.flag(call, "mirror", mirror)
+    if source is not None and not arguments.text(call, "source", source):
+        raise UsageError(reason=f"{call}: source is a name, not empty")
 
 
 def _delivery(provider_batches: bool, lane: str | None) -> Delivery:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import zip_longest
 
 from embedfleet.connections import Connections
 from embedfleet.eta import Basis, estimate
 from embedfleet_producer.chunking import settled
-from embedfleet_producer.plan import Counted, Planner, Target, count_all
+from embedfleet_producer.plan import Counted, PlannedDeletions, Planner, Target, count_all
 from embedfleet_producer.ready_made import ChunkFunction
 from embedfleet_producer.windows import Documents
 from embedfleet_schema.catalogue import api_models
@@ -29,7 +30,8 @@ class Plan:
     model; the others are paid for, with `tokens_to_pay`. `approximate`: the tokens are estimated,
     because the model's tokenizer is not at hand. `usd` is None where no price is known, `seconds`
     where nothing tells how fast it goes; `basis` says where that comes from. `vector_bytes` is what
-    the new vectors take on disk, without an index.
+    the new vectors take on disk, without an index. A mirror would delete `to_delete` documents, of
+    which `deletions` lists the first keys; `undeleted` says why it would delete none.
     """
 
     collection: str
@@ -53,6 +55,9 @@ class Plan:
     basis: Basis
     vector_bytes: int
     rejections: list[Rejection]
+    to_delete: int = 0
+    deletions: list[str] = field(default_factory=list)
+    undeleted: str | None = None
 
 
 def make_plans(
@@ -63,11 +68,20 @@ def make_plans(
     *,
     chunk: ChunkFunction | None = None,
     replace: bool = False,
+    source: str | None = None,
+    mirror: bool = False,
     on_window: Callable[[Counted], None] | None = None,
 ) -> list[Plan]:
-    """A plan for each target, in their order; the documents are read once."""
-    planners = [Planner(connections.db, target, replace_others=replace) for target in targets]
-    count_all(documents, planners, connections.settings, chunk=chunk, on_window=on_window)
+    """A plan for each target, in their order; the documents are read once. The first may mirror."""
+    deletions = None
+    if mirror and targets[0].collection is not None:
+        deletions = PlannedDeletions(connections.db, targets[0].collection, documents, source)
+    planners = [
+        Planner(connections.db, target, replace_others=replace, deletions=each)
+        for target, each in zip_longest(targets, [deletions])
+    ]
+    settings = connections.settings
+    count_all(documents, planners, settings, chunk=chunk, source=source, on_window=on_window)
     return [
         _plan(connections, name, target, planner)
         for target, planner in zip(targets, planners, strict=True)
@@ -145,4 +159,7 @@ def _plan(connections: Connections, name: str, target: Target, planner: Planner)
         basis=reckoned.basis,
         vector_bytes=plans.vector_bytes(space, counted.to_embed + counted.elsewhere),
         rejections=counted.rejections,
+        to_delete=counted.to_delete,
+        deletions=counted.deletions,
+        undeleted=counted.undeleted,
     )

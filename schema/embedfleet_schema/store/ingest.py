@@ -18,6 +18,8 @@ from embedfleet_schema.store import (
     documents,
     jobs,
     locks,
+    mirrors,
+    objects,
     temp_tables,
     transitions,
     vector_rows,
@@ -119,6 +121,8 @@ def merge(
         conn.execute(counters.counting_failures(_SQL["forget_rejections"]), values | keys)
         _reject(conn, values, window.verdicts)
         stored = _merge_documents(conn, collection, values, window)
+        mirrors.see(conn, collection, job_id, window)
+        objects.note(conn, collection, job_id, window)
         transitions.enqueue(conn, collection, standing, texts.batches)
         others = await_batches(conn, job_id, Counter(texts.awaited.values()))
         if others:

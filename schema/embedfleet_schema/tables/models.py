@@ -23,6 +23,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import Mapped, mapped_column
 
+from embedfleet_schema.tables import mirror_models
 from embedfleet_schema.tables.check_models import SpaceCheck
 from embedfleet_schema.tables.counter_models import CollectionCounter, JobCounter, counter_delta
 from embedfleet_schema.tables.declarations import (
@@ -60,6 +61,7 @@ __all__ = [
     "Usage",
     "Worker",
     "counter_delta",
+    "mirror_models",
 ]
 
 
