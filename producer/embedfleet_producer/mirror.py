@@ -96,6 +96,9 @@ class Mirroring:
 
         `documents` were read.
         """
+        self._mirror = retried(
+            lambda _: mirrors.among_others(self._db, self._collection, self._mirror)
+        )
         undeleted = self._why_not(documents)
         deleted = 0
         if undeleted is None:

@@ -69,4 +69,9 @@ def test_a_mirror_that_is_killed_is_finished_by_the_next(fleet, tmp_path, place)
     assert wanted == keys(fleet)
     found = docs.audit()
     assert (0, 0) == (found.missing, found.extra)
+
+    # What the killed one saw goes once it counts as dead.
+    ask(fleet, "UPDATE embedfleet.job SET loading_until = now() WHERE loaded_at IS NULL")
+    assert 0 == mirror(fleet, folder)
+    assert wanted == keys(fleet)
     assert [(0,)] == ask(fleet, "SELECT count(*) FROM embedfleet.sighting")

@@ -109,6 +109,8 @@ def test_only_what_is_truly_gone_is_deleted(docs: ef.Collection, steps):
         Path(name).chmod(0o755)
         model = Model(root)
         (root / "b.txt").write_text("the first")
+        # Nobody may not import what is loaded on first use.
+        docs.enqueue(ef.read_paths([root]), mirror=True)
         for operations in [[], *steps]:
             for operation in operations:
                 model.apply(*operation)

@@ -305,8 +305,8 @@ def test_two_mirrors_keep_what_either_has_seen(migrated_url, redis_url):
             inner.append(named(docs, WIKI[5:], confirm_deletions=True))
 
         assert 0 == named(docs, outer(), confirm_deletions=True).deleted
-        # The last of the five are read, but not stored when the other mirror ends.
-        assert inner[0].deleted <= 3
+        # The last of the five is read, but perhaps not stored when the other mirror ends.
+        assert inner[0].deleted <= 1
         assert 6 == len(keys(docs))
 
 

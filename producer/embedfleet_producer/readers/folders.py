@@ -110,12 +110,14 @@ class _Walk:
         ):
             return
         path = self._root.joinpath(*parts)
-        if path.is_symlink():
+        if not parts:
+            yield from self._below(entry)
+        elif path.is_symlink():
             judged = self._link(entry) if self._selection.wants(parts, self._left_out) else None
             if judged is not None:
                 yield judged
         elif os.path.isdir(path):  # noqa: PTH112 - a folder that is locked is none
-            if not parts or not self._selection.exclude.match(parts, is_folder=True):
+            if not self._selection.exclude.match(parts, is_folder=True):
                 yield from self._below(entry)
         elif os.path.lexists(path) and self._selection.wants(parts, self._left_out):
             yield entry

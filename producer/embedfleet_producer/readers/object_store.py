@@ -25,7 +25,7 @@ _BUFFER_BYTES = 65_536
 # The extra that brings the library of a store, and what gives that its credentials.
 STORES = {
     "s3": ("s3", "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE"),
-    "gs": ("gcs", "GOOGLE_APPLICATION_CREDENTIALS"),
+    "gs": ("gcs", "a key file as GOOGLE_APPLICATION_CREDENTIALS"),
     "az": ("azure", "AZURE_STORAGE_ACCOUNT_NAME and AZURE_STORAGE_ACCOUNT_KEY"),
 }
 # What the libraries of the stores raise where they find nothing to log in with.

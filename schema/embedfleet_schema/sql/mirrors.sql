@@ -21,6 +21,10 @@ WHERE m.ended_at IS NULL AND j.collection_id = %(collection_id)s AND (
     OR j.loaded_at IS NULL AND j.interrupted_at IS NULL AND j.loading_until >= now()
 );
 
+-- name: horizon
+-- Since when a document must not have been seen to be gone: what a mirror beside this one has seen stays.
+SELECT min(since) FROM ({runs}) AS r;
+
 -- name: is_watched
 -- Whether a mirror has to know what this job comes by: its own, or one beside it.
 SELECT EXISTS ({runs});

@@ -7,7 +7,7 @@ was unchanged, each job of the collection notes what it comes by while a mirror 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -24,6 +24,7 @@ from embedfleet_schema.types import CollectionInfo, as_texts
 _SQL = load("mirrors")
 _RUNS = {"runs": _SQL["runs"]}
 _IS_WATCHED = _SQL["is_watched"].format(**_RUNS)
+_HORIZON = _SQL["horizon"].format(**_RUNS)
 _FORGET = _SQL["forget_sightings"].format(**_RUNS)
 
 # Documents that are looked at, and sightings that are forgotten, with one statement.
@@ -94,6 +95,14 @@ def see(conn: Connection[Any], collection: CollectionInfo, job_id: int, window: 
     if objects:
         statement = composed(_SQL["see_objects"], collection)
         conn.execute(statement, values | {"sources": as_texts(objects)})
+
+
+def among_others(db: Database, collection: CollectionInfo, mirror: Mirror) -> Mirror:
+    """The mirror as it may delete while others run: as if it had begun with the first of them."""
+    with db.transaction() as conn:
+        values = {"collection_id": collection.id, "job_id": mirror.job_id}
+        row = conn.execute(_HORIZON, values).fetchone()
+    return mirror if row is None or row[0] is None else replace(mirror, since=row[0])
 
 
 def pages(
