@@ -36,6 +36,8 @@ pytest_plugins = [
     "plugins.poolers",
     "plugins.library_venvs",
     "plugins.patience",
+    "plugins.privileges",
+    "plugins.object_stores",
     "plugins.fleets",
     "plugins.model_changes",
     "plugins.few_locks",

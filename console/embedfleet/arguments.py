@@ -16,7 +16,7 @@ from typing import NoReturn, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from embedfleet_schema.errors import BadArgument, BadFilter, BadVector, WrongType
+from embedfleet_schema.errors import BadArgument, BadFilter, BadVector, UsageError, WrongType
 from embedfleet_schema.json_values import json_value
 from embedfleet_schema.turns import DEFAULT_TENANT, LANES, LONGEST_TENANT, Lane, Turn
 from embedfleet_schema.types import LARGEST_INT, Chunking, Delivery
@@ -245,3 +245,10 @@ def delivery(provider_batches: bool) -> Delivery:
     """How texts are embedded."""
     flag("enqueue", "provider_batches", provider_batches)
     return "provider_batch" if provider_batches else "direct"
+
+
+def mirror(call: str, source: str | None, *, mirror: bool) -> None:
+    """What a mirror needs: the name of a source, if one is given."""
+    flag(call, "mirror", mirror)
+    if source is not None and not text(call, "source", source):
+        raise UsageError(reason=f"{call}: source is a name, not empty")

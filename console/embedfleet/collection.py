@@ -16,13 +16,12 @@ from embedfleet.exchange import Exchange
 from embedfleet.job import Job
 from embedfleet.migrating import Migrating
 from embedfleet.planning import Plan, make_plans
-from embedfleet.quality import Quality
+from embedfleet.related_searches import RelatedSearches
 from embedfleet_producer.async_bridge import beside, fed
 from embedfleet_producer.contexts import ContextFunction
 from embedfleet_producer.enqueue import Enqueued, Producer
 from embedfleet_producer.plan import Target
 from embedfleet_producer.ready_made import ChunkFunction
-from embedfleet_schema.store import related
 from embedfleet_schema.store.search import search, statement
 from embedfleet_schema.turns import Lane, Turn
 from embedfleet_schema.types import (
@@ -37,7 +36,7 @@ Vector = NDArray[np.float32] | Sequence[float]
 
 
 @translate_errors
-class Collection(Exchange, Quality, Migrating):
+class Collection(Exchange, RelatedSearches, Migrating):
     """A named set of documents in one embedding space. Get one from `Fleet.collection`.
 
     After a drop, every call raises `CollectionGone`, even if another collection has its name. Where
@@ -55,6 +54,9 @@ class Collection(Exchange, Quality, Migrating):
         replace: bool = False,
         processes: int = 1,
         webhook: str | None = None,
+        source: str | None = None,
+        mirror: bool = False,
+        confirm_deletions: bool = False,
         on_window: Callable[[Enqueued], None] | None = None,
         lane: Lane | None = None,
         tenant: str | None = None,
@@ -84,6 +86,11 @@ class Collection(Exchange, Quality, Migrating):
             processes: with 2 or more, so many other processes cut. The result is the same.
                 They must be able to import `chunk`.
             webhook: a URL that workers send the job's counts to when it has ended, signed.
+            source: the source of all documents, instead of their own.
+            mirror: at the end, delete what the source no longer has: documents of `source`, or of
+                the files and folders that `read_paths` reads. If not all was read, nothing is
+                deleted; `job.enqueued.undeleted` says why.
+            confirm_deletions: delete also more than half of the source.
             on_window: called after each committed window with the counts so far.
             lane: `interactive` goes before `bulk`. Default: a small job is interactive.
             tenant: whose share of the workers the job uses.
@@ -93,7 +100,8 @@ class Collection(Exchange, Quality, Migrating):
             ProviderBatchesUnsupported: its provider has no batch API; nothing was stored.
             BadWebhook: a webhook may not go there; nothing was stored.
             NotDocuments: these are not documents; nothing was stored.
-            UsageError: other processes cannot import `chunk`; nothing was stored.
+            UsageError: other processes cannot import `chunk`, or a mirror has no `source`; nothing
+                was stored.
         """
         arguments.function("enqueue", "on_window", on_window)
         return self._enqueue(
@@ -106,6 +114,9 @@ class Collection(Exchange, Quality, Migrating):
             replace=replace,
             processes=processes,
             webhook=webhook,
+            source=source,
+            mirror=mirror,
+            confirm_deletions=confirm_deletions,
             on_window=on_window,
         )
 
@@ -119,9 +130,12 @@ class Collection(Exchange, Quality, Migrating):
         provider_batches: bool = False,
         replace: bool = False,
         processes: int = 1,
-        webhook: str | None = None,
+        source: str | None = None,
+        mirror: bool = False,
+        confirm_deletions: bool = False,
         lane: Lane | None = None,
         tenant: str | None = None,
+        webhook: str | None = None,
     ) -> Job:
         """`enqueue` without blocking the event loop; also takes asynchronous iterables.
 
@@ -143,6 +157,9 @@ class Collection(Exchange, Quality, Migrating):
                 replace=replace,
                 processes=processes,
                 webhook=webhook,
+                source=source,
+                mirror=mirror,
+                confirm_deletions=confirm_deletions,
                 stopping=stopping,
             )
 
@@ -157,14 +174,18 @@ class Collection(Exchange, Quality, Migrating):
         chunk: ChunkFunction | None = None,
         context: ContextFunction | None = None,
         replace: bool = False,
+        source: str | None = None,
+        mirror: bool = False,
     ) -> Plan:
-        """What enqueueing these documents would do and cost. Nothing is written, and spent by
-        `context` alone. `Fleet.plan` compares models, and plans for what does not exist yet.
+        """What enqueueing these documents would do and cost; with `mirror`, also what would be
+        deleted. Nothing is written, and spent by `context` alone. `Fleet.plan` compares models, and
+        plans for what does not exist yet.
         """
         arguments.function("plan", "chunk", chunk)
         arguments.function("plan", "context", context)
         self._check_there()
         target = Target(self.info.space, self.info.chunking, self.info)
+        arguments.mirror("plan", source, mirror=mirror)
         (made,) = make_plans(
             self._connections,
             self.name,
@@ -173,6 +194,8 @@ class Collection(Exchange, Quality, Migrating):
             chunk=chunk,
             context=context,
             replace=replace,
+            source=source,
+            mirror=mirror,
         )
         return made
 
@@ -218,51 +241,6 @@ class Collection(Exchange, Quality, Migrating):
         """`search` without blocking the event loop: it runs in a thread of the loop."""
         return await asyncio.to_thread(self.search, query, k=k, where=where, min_score=min_score)
 
-    def hybrid_search(
-        self,
-        text: str,
-        *,
-        k: int = 10,
-        where: Mapping[str, Any] | None = None,
-        language: str | None = None,
-        text_weight: float = 1.0,
-        vector_weight: float = 1.0,
-        constant: int = 60,
-    ) -> list[Hit]:
-        """The `k` chunks that words and meaning find together, by reciprocal rank.
-
-        `score` is the fused one: compare it within one search only. An index on the words makes it
-        fast: `index_words`.
-
-        Args:
-            language: a text search configuration of PostgreSQL, such as english; default: that of
-                the index on words, or `simple`.
-            text_weight: how much the list that the words give counts.
-            vector_weight: how much that of the vectors counts.
-            constant: the larger, the less the first ranks count more than the next ones.
-        """
-        call = "hybrid_search"
-        arguments.whole(call, "k", k)
-        arguments.whole(call, "constant", constant)
-        arguments.where(where, call)
-        arguments.words(call, language=language)
-        arguments.score(call, "text_weight", text_weight)
-        arguments.score(call, "vector_weight", vector_weight)
-        arguments.text(call, "text", text)
-        options: dict[str, object] = {
-            "k": k,
-            "language": language,
-            "text_weight": text_weight,
-            "vector_weight": vector_weight,
-            "constant": constant,
-        }
-        db = self._connections.db
-        return self._following(
-            lambda: related.hybrid_search(
-                db, self.info, text, self._vector(text), where=where, options=options
-            )
-        )
-
     def embed_query(self, text: str) -> NDArray[np.float32]:
         """The vector of a query, float32 of shape (dimensions,).
 
@@ -307,13 +285,18 @@ class Collection(Exchange, Quality, Migrating):
         replace: bool,
         processes: int,
         webhook: str | None,
+        source: str | None,
+        mirror: bool,
+        confirm_deletions: bool,
         on_window: Callable[[Enqueued], None] | None = None,
         stopping: threading.Event | None = None,
     ) -> Job:
         arguments.function("enqueue", "chunk", chunk)
         arguments.function("enqueue", "context", context)
         arguments.budget("enqueue", budget_usd)
+        arguments.flag("enqueue", "confirm_deletions", confirm_deletions)
         arguments.words("enqueue", webhook=webhook)
+        arguments.mirror("enqueue", source, mirror=mirror)
         self._check_written()
         producer = Producer(
             self._connections.db,
@@ -333,6 +316,9 @@ class Collection(Exchange, Quality, Migrating):
             webhook=webhook,
             on_window=on_window,
             stopping=stopping,
+            source=source,
+            mirror=mirror,
+            confirm_deletions=confirm_deletions,
         )
         return Job(self._connections, enqueued.job_id, enqueued)
 

@@ -186,6 +186,8 @@ class Fleet(Connections):
         max_tokens: int | None = None,
         chunk: ChunkFunction | None = None,
         replace: bool = False,
+        source: str | None = None,
+        mirror: bool = False,
         on_window: Callable[[Counted], None] | None = None,
     ) -> list[Plan]:
         """What enqueueing documents would do and cost with one model or several, side by side.
@@ -194,11 +196,9 @@ class Fleet(Connections):
         `model` if there is no collection `name` yet. Then come those of `compare`.
 
         Args:
-            compare: names of other models. To set the dimensions, write them after an @:
-                "openai/text-embedding-3-large@1024".
-            chunking: how a new collection would cut documents.
-            dimensions, max_tokens: as for `collection`, of `model`.
-            replace: as for `Collection.enqueue`.
+            compare: other models; "openai/text-embedding-3-large@1024" sets the dimensions.
+            chunking, dimensions, max_tokens: as for `collection`, of a new one.
+            replace, source, mirror: as for `Collection.enqueue`.
             on_window: called after each window with the counts of the first plan so far.
 
         Raises:
@@ -227,7 +227,15 @@ class Fleet(Connections):
             first = existing(collection, model, chunking, dimensions)
         targets = [first, *(compared(each, first.chunking) for each in others)]
         return make_plans(
-            self, name, targets, documents, chunk=chunk, replace=replace, on_window=on_window
+            self,
+            name,
+            targets,
+            documents,
+            chunk=chunk,
+            replace=replace,
+            source=source,
+            mirror=mirror,
+            on_window=on_window,
         )
 
     def usage(self, *, days: int = 30) -> list[UsageOfDay]:

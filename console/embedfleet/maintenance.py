@@ -24,7 +24,6 @@ from embedfleet_schema.store import (
     grants,
     jobs,
     model_changes,
-    related,
     requeue,
 )
 from embedfleet_schema.store.audit import Audit
@@ -35,7 +34,7 @@ from embedfleet_schema.store.drop import drop
 from embedfleet_schema.store.explain import explain
 from embedfleet_schema.store.failures import FailureInfo
 from embedfleet_schema.turns import Lane
-from embedfleet_schema.types import LARGEST_ID, DuplicatePair, SimilarDocument
+from embedfleet_schema.types import LARGEST_ID
 
 Result = TypeVar("Result")
 
@@ -209,44 +208,6 @@ class Maintenance(Indexing):
             return None
         self._connections.doorbell.ring(self.info.queue)
         return Job(self._connections, new)
-
-    def similar(
-        self, key: str, *, k: int = 10, threshold: float | None = None
-    ) -> list[SimilarDocument]:
-        """The `k` documents most like a document, by the best pair of their chunks.
-
-        Args:
-            threshold: leave out what scores less.
-
-        Raises:
-            UsageError: there is no such document, or it is not live.
-        """
-        arguments.text("similar", "key", key)
-        arguments.whole("similar", "k", k)
-        arguments.score("similar", "threshold", threshold)
-        db = self._connections.db
-        return self._following(
-            lambda: related.similar(db, self.info, key, k=k, threshold=threshold)
-        )
-
-    def duplicates(
-        self, threshold: float = 0.95, *, exact: bool | None = None
-    ) -> list[DuplicatePair]:
-        """Pairs of chunks that score at least `threshold`, by clusters of what hangs together.
-
-        With at most 5,000 vectors or `exact`, each is compared with each. Otherwise the HNSW index
-        finds the neighbours of each vector: that takes some milliseconds for each.
-
-        Raises:
-            UsageError: there are more vectors, and no index.
-        """
-        arguments.score("duplicates", "threshold", threshold)
-        if exact is not None:
-            arguments.flag("duplicates", "exact", exact)
-        db = self._connections.db
-        return self._following(
-            lambda: related.duplicates(db, self.info, threshold=threshold, exact=exact)
-        )
 
     def counts(self) -> CollectionCounts:
         """How many documents, vectors and failures there are, and whether there is an index."""

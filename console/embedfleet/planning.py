@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import zip_longest
 
 from embedfleet.connections import Connections
 from embedfleet.eta import Basis, estimate
 from embedfleet_producer.chunking import settled
 from embedfleet_producer.contexts import ContextFunction
-from embedfleet_producer.plan import Counted, Planner, Target, count_all
+from embedfleet_producer.plan import Counted, PlannedDeletions, Planner, Target, count_all
 from embedfleet_producer.ready_made import ChunkFunction
 from embedfleet_producer.windows import Documents
 from embedfleet_schema.catalogue import api_models
@@ -30,7 +31,8 @@ class Plan:
     model; the others are paid for, with `tokens_to_pay`. `approximate`: the tokens are estimated,
     because the model's tokenizer is not at hand. `usd` is None where no price is known, `seconds`
     where nothing tells how fast it goes; `basis` says where that comes from. `vector_bytes` is what
-    the new vectors take on disk, without an index.
+    the new vectors take on disk, without an index. A mirror would delete `to_delete` documents, of
+    which `deletions` lists the first keys; `undeleted` says why it would delete none.
     """
 
     collection: str
@@ -54,6 +56,9 @@ class Plan:
     basis: Basis
     vector_bytes: int
     rejections: list[Rejection]
+    to_delete: int = 0
+    deletions: list[str] = field(default_factory=list)
+    undeleted: str | None = None
 
 
 def make_plans(
@@ -65,19 +70,28 @@ def make_plans(
     chunk: ChunkFunction | None = None,
     context: ContextFunction | None = None,
     replace: bool = False,
+    source: str | None = None,
+    mirror: bool = False,
     on_window: Callable[[Counted], None] | None = None,
 ) -> list[Plan]:
     """A plan for each target, in their order; the documents are read once. With a `context` there
-    is one target.
+    is one target. The first may mirror.
     """
+    deletions = None
+    if mirror and targets[0].collection is not None:
+        deletions = PlannedDeletions(connections.db, targets[0].collection, documents, source)
     planners = [
-        Planner(connections.db, target, replace_others=replace, context=context)
-        for target in targets
+        Planner(connections.db, target, replace_others=replace, context=context, deletions=each)
+        for target, each in zip_longest(targets, [deletions])
     ]
-    contextual = context is not None
-    settings = connections.settings
     count_all(
-        documents, planners, settings, chunk=chunk, contextual=contextual, on_window=on_window
+        documents,
+        planners,
+        connections.settings,
+        chunk=chunk,
+        contextual=context is not None,
+        source=source,
+        on_window=on_window,
     )
     return [
         counted_plan(connections, name, target, planner)
@@ -159,4 +173,7 @@ def counted_plan(connections: Connections, name: str, target: Target, planner: P
         basis=reckoned.basis,
         vector_bytes=plans.vector_bytes(space, counted.to_embed + counted.elsewhere),
         rejections=counted.rejections,
+        to_delete=counted.to_delete,
+        deletions=counted.deletions,
+        undeleted=counted.undeleted,
     )

@@ -16,10 +16,11 @@ from embedfleet_producer.contexts import ContextFunction
 from embedfleet_producer.cutter_pool import CutterPool, SharedChunker
 from embedfleet_producer.existing import ExistingDocument, existing_documents
 from embedfleet_producer.loading import Loading
+from embedfleet_producer.mirror import Mirroring
 from embedfleet_producer.prepare import Prepared, keep_some, prepare
 from embedfleet_producer.ready_made import ChunkFunction
 from embedfleet_producer.retries import retried
-from embedfleet_producer.source import Source
+from embedfleet_producer.source import Known, ReadsObjects, Source
 from embedfleet_producer.tokens import counter_for
 from embedfleet_producer.verdicts import RepeatedVerdicts, SupersededVerdicts, rows
 from embedfleet_producer.windows import Window, windows
@@ -29,7 +30,7 @@ from embedfleet_schema.database import Database
 from embedfleet_schema.driver_errors import callers_own, translated
 from embedfleet_schema.failpoints import Failpoints
 from embedfleet_schema.settings import Settings
-from embedfleet_schema.store import collections, documents, ingest, reuse
+from embedfleet_schema.store import collections, documents, ingest, objects, reuse
 from embedfleet_schema.store.jobs import Tally
 from embedfleet_schema.turns import ANY_TURN, Turn
 from embedfleet_schema.types import CollectionInfo, Delivery, Document, Rejection
@@ -54,7 +55,8 @@ class Enqueued:
     `elsewhere` in another one of the space, from which workers copy it, `awaited` wait in batches
     of other jobs already, `failed` cannot be embedded by the model, whoever tries, and `imported`
     brought their vector along. `rung` is False when Redis did not hear it: workers that run find
-    the batches all the same, a few seconds later.
+    the batches all the same, a few seconds later. A mirror has `deleted` documents that are gone
+    from their source; `undeleted` says why it kept others.
     """
 
     job_id: int
@@ -70,6 +72,8 @@ class Enqueued:
     imported: int = 0
     rejections: list[Rejection] = field(default_factory=list)
     rung: bool = True
+    deleted: int = 0
+    undeleted: str | None = None
 
     def add(self, written: Written) -> None:
         for each in fields(written.tally):
@@ -130,44 +134,67 @@ class Producer:
         webhook: str | None = None,
         on_window: OnWindow | None = None,
         stopping: threading.Event | None = None,
+        source: str | None = None,
+        mirror: bool = False,
+        confirm_deletions: bool = False,
     ) -> Enqueued:
         """Store and queue a stream; returns when everything is committed, not when it is embedded.
 
         Each window is one transaction; while one is written, the next is read and cut. If the
         stream raises, what was read before is stored all the same. A call that is interrupted, or
         told to stop by `stopping`, reads nothing more and keeps what is committed. Either way the
-        job is `interrupted`.
+        job is `interrupted`. `source` is that of all documents. With `mirror`, what it no longer
+        has is deleted at the end.
 
         Raises:
             BadBudget, PriceUnknown: the budget cannot be kept; nothing was stored.
             ProviderBatchesUnsupported: its provider has no batch API; nothing was stored.
             BadWebhook: a webhook may not go there; nothing was stored.
             NotDocuments: the stream is none of documents; nothing was stored.
-            UsageError: other processes cannot import the chunk function; nothing was stored.
+            UsageError: other processes cannot import the chunk function, or nobody can tell which
+                documents a mirror may delete; nothing was stored.
         """
         check_budget(budget_usd, self._collection.space, self._settings.prices)
         check_delivery(delivery, self._collection.space, self._settings)
         if webhook is not None:
             check_webhook(webhook, private=self._settings.webhook_private)
-        with (
-            translated(self._db, self._collection.name),
-            closing(Source(stream, stopping)) as source,
-            self._pool or nullcontext(),
-            Loading(
-                self._db,
-                self._collection,
-                self._settings,
-                budget_usd=budget_usd,
-                delivery=delivery,
-                turn=turn,
-                webhook=webhook,
-            ) as job_id,
-        ):
-            done = Enqueued(job_id)
-            superseded = SupersededVerdicts(self._db, self._collection, source)
-            self._take_all(source, done, delivery, on_window, superseded)
-            superseded.forget(job_id)
+        with translated(self._db, self._collection.name):
+            mirroring = None
+            if mirror:
+                confirmed = confirm_deletions
+                mirroring = Mirroring(
+                    self._db, self._collection, stream, source, confirmed=confirmed
+                )
+            with (
+                closing(Source(stream, stopping, self._known(stream, source), source)) as documents,
+                self._pool or nullcontext(),
+                Loading(
+                    self._db,
+                    self._collection,
+                    self._settings,
+                    budget_usd=budget_usd,
+                    delivery=delivery,
+                    turn=turn,
+                    webhook=webhook,
+                ) as job_id,
+            ):
+                done = Enqueued(job_id)
+                if mirroring is not None:
+                    mirroring.begin(job_id, self._failpoints)
+                superseded = SupersededVerdicts(self._db, self._collection, documents)
+                self._take_all(documents, done, delivery, on_window, superseded)
+                superseded.forget(job_id)
+                if mirroring is not None:
+                    read = done.documents + done.unchanged
+                    done.deleted, done.undeleted = mirroring.end(read)
         return done
+
+    def _known(self, stream: object, source: str | None) -> Known | None:
+        """Which objects need not be read. A function that cuts is to see all texts."""
+        if self._function is not None or not isinstance(stream, ReadsObjects):
+            return None
+        named = source or stream.named
+        return partial(objects.unchanged, self._db, self._collection, named=named)
 
     def _take_all(
         self,

@@ -6,25 +6,30 @@ import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 from embedfleet_producer.chunking import Chunker
 from embedfleet_producer.contexts import ContextFunction
 from embedfleet_producer.existing import ExistingDocument, existing_documents
+from embedfleet_producer.mirror import gone, mirrored_parts, obstacle, too_many
 from embedfleet_producer.prepare import Prepared, keep_some, prepare
 from embedfleet_producer.ready_made import ChunkFunction
-from embedfleet_producer.source import Source
+from embedfleet_producer.scopes import Part
+from embedfleet_producer.source import Known, ReadsObjects, Source
 from embedfleet_producer.tokens import counter_for
 from embedfleet_producer.windows import Documents, Window, windows
 from embedfleet_schema.database import Database
 from embedfleet_schema.embedded_text import embedded_text
 from embedfleet_schema.settings import Settings
-from embedfleet_schema.store import plans
+from embedfleet_schema.store import objects, plans
 from embedfleet_schema.types import Chunking, CollectionInfo, Rejection, Space
 
 # Ids of jobs start at 1.
 _THIS_PLAN = 0
 # Texts that are kept to measure a model with.
 SAMPLES = 32
+# Keys of documents to be deleted that are listed.
+DELETIONS_LISTED = 1_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +48,8 @@ class Counted:
     Of `texts`, the distinct chunks, `stored` have their vector in the collection and `elsewhere`
     in another one of the same space, `failed` cannot be embedded by this model; `to_embed` are the
     others and `tokens_to_pay` theirs, with prompt and special tokens. Texts that unchanged
-    documents still wait for are among them.
+    documents still wait for are among them. A mirror would delete `to_delete` documents, the first
+    of them `deletions`, or none for the reason `undeleted`.
     """
 
     documents: int = 0
@@ -58,6 +64,9 @@ class Counted:
     to_embed: int = 0
     tokens_to_pay: int = 0
     rejections: list[Rejection] = field(default_factory=list)
+    to_delete: int = 0
+    deletions: list[str] = field(default_factory=list)
+    undeleted: str | None = None
     samples: list[str] = field(default_factory=list)
 
 
@@ -75,6 +84,7 @@ class Planner:
         *,
         replace_others: bool = False,
         context: ContextFunction | None = None,
+        deletions: PlannedDeletions | None = None,
     ) -> None:
         counter = counter_for(target.space, target.chunking)
         self._db = db
@@ -85,6 +95,7 @@ class Planner:
         self._others = plans.siblings(db, target.space, target.collection)
         self._documents: dict[bytes, ExistingDocument] = {}
         self._texts: set[bytes] = set()
+        self._deletions = deletions
         self.mode = self.chunker.mode
         self.approximate = counter.approximate
         self.counted = Counted()
@@ -103,6 +114,8 @@ class Planner:
             context=self._context,
         )
         self.count(prepared)
+        if self._deletions is not None:
+            self._deletions.see(window, prepared)
 
     def count(self, prepared: Prepared) -> None:
         """Count what is ready to be stored."""
@@ -126,6 +139,18 @@ class Planner:
         sampled = [fresh[hash_] for hash_ in list(missing)[:room]]
         self.counted.samples += [embedded_text(each.content, each.context) for each in sampled]
         self._pay(self._missing(self._waiting(incoming.waiting)))
+
+    def known(self, stream: object, source: str | None) -> Known | None:
+        """Which objects of a stream are counted without reading them."""
+        if self._collection is None or not isinstance(stream, ReadsObjects):
+            return None
+        named = source or stream.named
+        return partial(objects.unchanged, self._db, self._collection, named=named)
+
+    def end(self) -> None:
+        """All of the stream was counted."""
+        if self._deletions is not None:
+            self._deletions.count(self.counted)
 
     def _known(self, window: Window) -> dict[str, ExistingDocument]:
         known: dict[str, ExistingDocument] = {}
@@ -176,6 +201,50 @@ class Planner:
         self.counted.tokens_to_pay += sum(missing.values()) + self.chunker.added * len(missing)
 
 
+class PlannedDeletions:
+    """What a mirror would delete. Memory grows by about a hundred bytes per document.
+
+    Raises:
+        UsageError: nobody can tell which documents the stream misses.
+    """
+
+    def __init__(
+        self, db: Database, collection: CollectionInfo, stream: object, source: str | None
+    ) -> None:
+        self._db = db
+        self._collection = collection
+        self._stream = stream
+        self._source = source
+        self._parts = mirrored_parts(stream, source)
+        self._seen: set[bytes] = set()
+
+    def see(self, window: Window, prepared: Prepared) -> None:
+        """A window of what stays, and of what would be rejected and so stays, too."""
+        self._seen.update(map(_short, window.accepted))
+        self._seen.update(_short(each.key) for each in prepared.rejected)
+        kept = [each.source for each in window.objects if each.is_kept]
+        if kept:
+            self._seen.update(map(_short, objects.keys(self._db, self._collection, kept)))
+
+    def count(self, counted: Counted) -> None:
+        """Once all of the stream was seen."""
+        documents = counted.documents + counted.unchanged
+        counted.undeleted = obstacle(self._stream, self._source, documents)
+        if counted.undeleted is None:
+            for part in self._parts:
+                self._count(part, counted)
+
+    def _count(self, part: Part, counted: Counted) -> None:
+        documents = missed = 0
+        for page in gone(self._db, self._collection, None, part):
+            keys = [each.key for each in page.gone if _short(each.key) not in self._seen]
+            documents += page.documents
+            missed += len(keys)
+            counted.deletions += keys[: DELETIONS_LISTED - len(counted.deletions)]
+        counted.to_delete += missed
+        counted.undeleted = counted.undeleted or too_many(missed, documents, part.scope.source)
+
+
 def count_all(
     stream: Documents,
     planners: Sequence[Planner],
@@ -183,16 +252,25 @@ def count_all(
     *,
     chunk: ChunkFunction | None = None,
     contextual: bool = False,
+    source: str | None = None,
     on_window: Callable[[Counted], None] | None = None,
 ) -> None:
-    """Show a stream to all planners, window by window; it is read once, and cut in one mode."""
-    with closing(Source(stream)) as source:
-        mode = planners[0].mode
-        for window in windows(source, settings, mode=mode, function=chunk, contextual=contextual):
+    """Show a stream to all planners, window by window; it is read once, and cut in one mode.
+
+    `source` is that of all documents.
+    """
+    known = planners[0].known(stream, source) if len(planners) == 1 and chunk is None else None
+    mode = planners[0].mode
+    with closing(Source(stream, known=known, name=source)) as documents:
+        for window in windows(
+            documents, settings, mode=mode, function=chunk, contextual=contextual
+        ):
             for planner in planners:
                 planner.add(window)
             if on_window is not None:
                 on_window(planners[0].counted)
+    for planner in planners:
+        planner.end()
 
 
 def _short(key: str) -> bytes:

@@ -82,12 +82,15 @@ def prepare(
             continue
         _take(incoming, validated, pieces, chunker)
     incoming.rejected = len(rejected)
+    incoming.objects = window.objects
+    incoming.unchanged += sum(each.documents for each in window.objects if each.is_kept)
     return Prepared(incoming, rejected)
 
 
 def _keep(incoming: Incoming, document: Document, former: ExistingDocument) -> None:
     """Count a document that is as it was, and note the source that nobody had named."""
     incoming.unchanged += 1
+    incoming.kept.append(document.key)
     if not former.live:
         incoming.waiting.append(document.key)
         for chunk in document.chunks or ():

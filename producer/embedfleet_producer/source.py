@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterable, Generator, Iterator, Mapping
+from collections.abc import AsyncIterable, Callable, Generator, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 from embedfleet_schema.driver_errors import callers_own
 from embedfleet_schema.errors import NotDocuments
+from embedfleet_schema.store.incoming import ObjectRead
 from embedfleet_schema.types import Document, Rejection
 
 _END = object()
+_ITEMS = Document | Rejection | ObjectRead
+# Of objects with digests of their versions, how many documents each has that is known.
+Known = Callable[[Mapping[str, bytes]], Mapping[str, int]]
 
 
 @runtime_checkable
@@ -26,8 +31,20 @@ class TellsEnds(Protocol):
         """Read no more."""
 
 
-class Source(Iterator[Document | Rejection]):
-    """The documents of one call, which can be told to stop.
+@runtime_checkable
+class ReadsObjects(Protocol):
+    """A stream that may read objects of a store, and leaves out what is known."""
+
+    @property
+    def named(self) -> str | None:
+        """The source of all documents, if it was named."""
+
+    def ask(self, known: Known) -> None:
+        """From now on objects that are known are not read; what is read of others is told."""
+
+
+class Source(Iterator[Document | Rejection | ObjectRead]):
+    """The documents of one call, which can be told to stop. With a `name`, that is their source.
 
     The first one is read at once: a call that hands over something else is refused before a job is
     made. What is no document further on gets a verdict of its own.
@@ -36,20 +53,33 @@ class Source(Iterator[Document | Rejection]):
         NotDocuments: these are no documents.
     """
 
-    def __init__(self, documents: object, stopping: threading.Event | None = None) -> None:
+    def __init__(
+        self,
+        documents: object,
+        stopping: threading.Event | None = None,
+        known: Known | None = None,
+        name: str | None = None,
+    ) -> None:
         self._documents = _opened(documents)
+        self._name = name
+        if known is not None and isinstance(self._documents, ReadsObjects):
+            self._documents.ask(known)
         self._stopping = stopping or threading.Event()
         # From now on it is kept what ends.
         self.take_ended()
         self._ahead = [self._read()]
-        if self._ahead[0] is not _END and not isinstance(self._ahead[0], Document | Rejection):
+        if self._ahead[0] is not _END and not isinstance(self._ahead[0], _ITEMS):
             self.close()
             raise NotDocuments(given=f"{_kind(documents)} of {_kind(self._ahead[0])}")
 
-    def __next__(self) -> Document | Rejection:
+    def __next__(self) -> Document | Rejection | ObjectRead:
         item = self._ahead.pop() if self._ahead else self._read()
         if item is _END:
             raise StopIteration
+        if self._name is not None and isinstance(item, Document):
+            return replace(item, source=self._name, file=item.place)
+        if self._name is not None and isinstance(item, ObjectRead):
+            return item._replace(named=self._name)
         return item  # type: ignore[return-value]
 
     @property

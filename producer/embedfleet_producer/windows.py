@@ -11,9 +11,12 @@ from embedfleet_producer.embedded_chunks import vector_bytes
 from embedfleet_producer.ready_made import ChunkFunction, cut_by
 from embedfleet_producer.validation import Validated, validate
 from embedfleet_schema.settings import Settings
+from embedfleet_schema.store.incoming import ObjectRead
 from embedfleet_schema.types import ChunkMode, Document, Rejection
 
-Documents = Iterable[Document | Rejection]
+Documents = Iterable[Document | Rejection | ObjectRead]
+
+Judged = Validated | Rejection | ObjectRead
 
 # What each process of a pool has to cut at a time with a caller's function.
 _BLOCK_DOCUMENTS = 64
@@ -21,17 +24,21 @@ _BLOCK_DOCUMENTS = 64
 
 @dataclass(slots=True)
 class Window:
-    """Validated documents, each key once, and the verdicts on the others.
+    """Validated documents, each key once, verdicts on the others, and objects that were read.
 
     `contexts` are those that the caller's function said, by key: it is not asked again.
     """
 
     accepted: dict[str, Validated] = field(default_factory=dict)
     rejected: list[Rejection] = field(default_factory=list)
+    objects: list[ObjectRead] = field(default_factory=list)
     size: int = 0
     contexts: dict[str, Sequence[str | None]] = field(default_factory=dict)
 
-    def add(self, item: Validated | Rejection) -> None:
+    def add(self, item: Judged) -> None:
+        if isinstance(item, ObjectRead):
+            self.objects.append(item)
+            return
         if isinstance(item, Rejection):
             self.rejected.append(item)
             return
@@ -65,7 +72,7 @@ class Window:
                 del self.accepted[key]
 
     def __len__(self) -> int:
-        return len(self.accepted) + len(self.rejected)
+        return len(self.accepted) + len(self.rejected) + len(self.objects)
 
 
 def _with_key(document: Document, key: str) -> Document:
@@ -93,9 +100,9 @@ def windows(
     If the stream raises, what was read of it comes first. Not so if it is cancelled: whoever does
     that wants no more of it.
     """
-    judged: Iterator[Validated | Rejection] = (
+    judged: Iterator[Judged] = (
         item
-        if isinstance(item, Rejection)
+        if isinstance(item, Rejection | ObjectRead)
         else validate(item, max_bytes=settings.max_document_bytes, mode=mode, contextual=contextual)
         for item in stream
     )
@@ -121,8 +128,8 @@ def windows(
 
 
 def _cut_in_blocks(
-    judged: Iterator[Validated | Rejection], settings: Settings, mode: ChunkMode, pool: CutterPool
-) -> Iterator[Validated | Rejection]:
+    judged: Iterator[Judged], settings: Settings, mode: ChunkMode, pool: CutterPool
+) -> Iterator[Judged]:
     for block in _blocks(judged, _BLOCK_DOCUMENTS * pool.processes, settings.window_bytes):
         accepted = [(item, mode) for item in block if isinstance(item, Validated)]
         cut = iter(pool.cut_by_function(accepted))
@@ -130,11 +137,9 @@ def _cut_in_blocks(
             yield next(cut) if isinstance(item, Validated) else item
 
 
-def _blocks(
-    judged: Iterator[Validated | Rejection], most: int, most_bytes: int
-) -> Iterator[list[Validated | Rejection]]:
+def _blocks(judged: Iterator[Judged], most: int, most_bytes: int) -> Iterator[list[Judged]]:
     """Neighbours in a stream; if it raises, what was read of it comes first."""
-    block: list[Validated | Rejection] = []
+    block: list[Judged] = []
     size = 0
     try:
         for item in judged:

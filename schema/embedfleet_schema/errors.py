@@ -190,6 +190,12 @@ class InputMissing(UsageError):
     """Nothing to enqueue: {path}: {reason}."""
 
 
+class StoreRefused(EmbedfleetError):
+    """{url} cannot be read: {reason}."""
+
+    reason: str
+
+
 class BadReadOption(UsageError):
     """The option {option} cannot be {value!r}: {reason}."""
 

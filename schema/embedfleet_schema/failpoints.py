@@ -24,6 +24,8 @@ Place = Literal[
     "after_commit_before_ack",
     "before_merge",
     "after_merge_before_ring",
+    "before_deletion",
+    "after_deleted_page",
     "after_provider_batch_lease",
     "after_provider_batch_upload",
     "after_provider_batch_create",

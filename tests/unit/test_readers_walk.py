@@ -2,10 +2,7 @@
 
 import os
 import socket
-import tempfile
 import unicodedata
-from contextlib import contextmanager
-from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -14,6 +11,7 @@ from hypothesis import strategies as st
 from embedfleet_producer.readers import ReadReport, read_paths
 from embedfleet_schema.errors import InputMissing, WrongType
 from embedfleet_schema.types import Document, Rejection
+from plugins.privileges import without_privileges
 
 MAX_BYTES = 10_000
 
@@ -34,26 +32,6 @@ def write(path, text="some text"):
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text)
     return path
-
-
-@contextmanager
-def without_privileges():
-    """Root reads everything, whatever the permissions: be nobody for a while."""
-    user = os.geteuid()
-    if user == 0:
-        os.seteuid(65_534)
-    try:
-        yield
-    finally:
-        os.seteuid(user)
-
-
-@pytest.fixture
-def open_folder():
-    """A folder that other users can reach, unlike tmp_path."""
-    with tempfile.TemporaryDirectory() as name:
-        Path(name).chmod(0o755)
-        yield Path(name)
 
 
 def test_a_folder_is_walked_in_sorted_order_and_keys_are_relative_to_it(tmp_path):

@@ -13,6 +13,7 @@ from embedfleet.cli.collections import Cutting, Dimensions, MaxTokens
 from embedfleet.cli.option_groups import ungrouped
 from embedfleet.cli.output import (
     note,
+    one_line,
     print_json,
     say,
     table,
@@ -20,6 +21,8 @@ from embedfleet.cli.output import (
 )
 from embedfleet.cli.parameters import Json, Name
 from embedfleet.cli.reading import (
+    EXAMPLES,
+    Mirror,
     Paths,
     Reading,
     Replace,
@@ -73,6 +76,7 @@ def plan(
     compare: Compare = "",
     reading: Reading,
     replace: Replace = False,
+    mirror: Mirror = False,
     json: Json = False,
 ) -> None:
     """Say what enqueueing would do, cost and take. Nothing is written or spent."""
@@ -91,6 +95,7 @@ def plan(
             dimensions=dimensions,
             max_tokens=max_tokens,
             replace=replace,
+            mirror=mirror,
             on_window=show,
         )
     if json:
@@ -193,6 +198,12 @@ def plan_lines(plan: Plan, *, batched: bool) -> Iterator[str]:
     yield f"you pay for {_tokens(plan, plan.tokens_to_pay)} tokens: {_price(plan)}"
     if plan.usd and batched:
         yield f"with --provider-batches: {money(PRICE_SHARE * plan.usd)}, within a day"
+    if plan.to_delete:
+        keys = ", ".join(map(one_line, plan.deletions[:EXAMPLES]))
+        more = f" and {plan.to_delete - EXAMPLES:,} more" if plan.to_delete > EXAMPLES else ""
+        yield f"{quantity(plan.to_delete, 'document')} to delete: {keys}{more}"
+    if plan.undeleted:
+        yield f"nothing would be deleted: {one_line(plan.undeleted)}"
     yield f"time: {_time(plan)}"
     yield f"on disk: {volume(plan.vector_bytes)} of vectors, without an index"
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
+from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from embedfleet.cli.collections import Cutting
 from embedfleet.cli.erasing import erase_keys
+from embedfleet.cli.following import Following
 from embedfleet.cli.indexing import following_load
 from embedfleet.cli.jobs import goes_on
 from embedfleet.cli.option_groups import ungrouped
@@ -28,6 +30,7 @@ from embedfleet.cli.parameters import (
     unicode_text,
 )
 from embedfleet.cli.reading import (
+    Mirror,
     Paths,
     Reading,
     Replace,
@@ -47,6 +50,7 @@ from embedfleet_schema.unicode_forms import unicode_forms
 if TYPE_CHECKING:
     from embedfleet import Collection, Fleet, Job, JobStatus, ReadReport
     from embedfleet_producer.enqueue import Enqueued
+    from embedfleet_producer.readers.reading import Reading as FolderReading
 
 Strict = Annotated[
     bool, typer.Option("--strict", help="Exit with code 1 if any document is rejected.")
@@ -98,6 +102,12 @@ Erase = Annotated[
     bool,
     typer.Option("--erase", help="Remove every trace of their texts, and say what may be left."),
 ]
+Yes = Annotated[
+    bool, typer.Option("--yes", help="With --mirror: delete also more than half of the source.")
+]
+Watch = Annotated[
+    bool, typer.Option("--watch", help="Follow the folders until Ctrl-C: enqueue what changes.")
+]
 
 
 def add_to(app: typer.Typer) -> None:
@@ -118,6 +128,9 @@ def enqueue(
     tenant: TenantOption = None,
     reading: Reading,
     replace: Replace = False,
+    mirror: Mirror = False,
+    yes: Yes = False,
+    watch: Watch = False,
     processes: Processes = 1,
     webhook: Webhook = None,
     wait: Wait = False,
@@ -128,29 +141,48 @@ def enqueue(
     from embedfleet import ReadReport
     from embedfleet.progress import enqueue_progress
 
+    if watch and (wait or strict):
+        raise UsageError(reason="--watch goes on until Ctrl-C: leave out --wait and --strict")
     here = session(context)
     report = ReadReport()
     documents = read(here.settings(), paths, reading, report)
     with here.fleet() as fleet:
         collection = fleet.collection(name, model, chunking=cutting.chunking())
+        put = partial(
+            collection.enqueue,
+            budget_usd=budget,
+            provider_batches=provider_batches,
+            lane=lane,
+            tenant=tenant,
+            replace=replace,
+            mirror=mirror,
+            confirm_deletions=yes,
+            processes=processes,
+            webhook=webhook,
+        )
+        if watch:
+            _follow(put, lambda: read(here.settings(), paths, reading, ReadReport()), mirror, json)
+            return
         with enqueue_progress() as show, _stays_queued():
-            job = collection.enqueue(
-                documents,
-                budget_usd=budget,
-                provider_batches=provider_batches,
-                lane=lane,
-                tenant=tenant,
-                replace=replace,
-                processes=processes,
-                webhook=webhook,
-                on_window=show,
-            )
+            job = put(documents, on_window=show)
         with goes_on(job):
             if budget is not None and not json:
                 note(f"The job costs at most {money(budget)}: it is paused before it costs more")
             _report(fleet, collection, job, report, wait=wait, json=json)
-            if strict and job.enqueued is not None and job.enqueued.rejected:
+            done = job.enqueued
+            if done is not None and (done.undeleted or (strict and done.rejected)):
                 raise typer.Exit(1)
+
+
+def _follow(
+    put: Callable[..., Job], read_all: Callable[[], FolderReading], mirror: bool, json: bool
+) -> None:
+    def enqueued(documents: FolderReading) -> Enqueued:
+        done = put(documents).enqueued
+        assert done is not None  # noqa: S101 - this process made the job
+        return done
+
+    Following(read_all, enqueued, _summary, mirrors=mirror, json=json).until_interrupted()
 
 
 def delete(
@@ -248,6 +280,8 @@ def _report(
         note(f"{model} cannot embed {chunks}. See which: embedfleet failures {name}")
     if done.rejected:
         note(f"See what was rejected: embedfleet failures {collection.name}")
+    if done.undeleted is not None:
+        note(f"kept what may be gone: {one_line(done.undeleted)}")
     if status is not None:
         _judge(status)
     elif done.batches:
@@ -292,6 +326,8 @@ def _summary(done: Enqueued) -> str:
         parts.append(f"{done.failed:,} failed")
     if done.rejected:
         parts.append(f"{done.rejected:,} rejected")
+    if done.deleted:
+        parts.append(f"{done.deleted:,} deleted")
     return f"job {done.job_id}: {', '.join(parts)}"
 
 

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import sys
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -16,8 +15,9 @@ from embedfleet.cli.parameters import optional_unicode, path_text, unicode_text
 from embedfleet_schema.amounts import quantity
 
 if TYPE_CHECKING:
-    from embedfleet import Document, Rejection
+    from embedfleet import Rejection
     from embedfleet_producer.readers import ReadReport
+    from embedfleet_producer.readers.reading import Reading as FolderReading
     from embedfleet_producer.readers.rejections import Note
     from embedfleet_schema.settings import Settings
 
@@ -28,7 +28,7 @@ Paths = Annotated[
     list[str],
     typer.Argument(
         metavar="PATH",
-        help="Files and folders; - for standard input.",
+        help="Files, folders, s3://, gs:// or az:// paths; - for standard input.",
         callback=lambda paths: [path_text(path) for path in paths],
     ),
 ]
@@ -77,6 +77,10 @@ Replace = Annotated[
     bool, typer.Option("--replace", help="Also replace documents that came from other sources.")
 ]
 
+Mirror = Annotated[
+    bool, typer.Option("--mirror", help="Delete documents that the source no longer has.")
+]
+
 
 @dataclass(frozen=True, slots=True)
 class Reading:
@@ -97,7 +101,7 @@ class Reading:
 
 def read(
     settings: Settings, paths: Sequence[str], reading: Reading, report: ReadReport
-) -> Iterator[Document | Rejection]:
+) -> FolderReading:
     """The documents of the paths, read as the options say, with the limits of the settings.
 
     Raises:
@@ -116,7 +120,7 @@ def read(
         source=reading.source,
     )
     documents = read_paths(
-        map(Path, paths),
+        paths,
         max_bytes=settings.max_document_bytes,
         include=reading.include or (),
         exclude=reading.exclude or (),

@@ -63,6 +63,16 @@ def walk(root: Path, selection: Selection, left_out: Counter[str]) -> Iterator[E
     return _Walk(root, selection, left_out).entries()
 
 
+def walk_some(
+    root: Path,
+    paths: Sequence[tuple[str, ...]],
+    selection: Selection,
+    left_out: Counter[str],
+) -> Iterator[Entry]:
+    """What a walk would find at some paths below a folder, and below these."""
+    return _Walk(root, selection, left_out).entries(paths)
+
+
 @dataclass(slots=True)
 class _Found:
     name: str
@@ -82,14 +92,35 @@ class _Walk:
         # Device and number of each folder that was reached through a link: a loop ends there.
         self._seen = {_number(os.stat(root))}  # noqa: PTH116 - as of a descriptor, below
 
-    def entries(self) -> Iterator[Entry]:
-        yield from self._below(Entry(self._root, (), ()))
+    def entries(self, paths: Sequence[tuple[str, ...]] = ((),)) -> Iterator[Entry]:
+        for parts in paths:
+            yield from self._at(parts)
         while self._followed:
             entry = self._followed.pop(0)
             if os.path.isdir(entry.base):  # noqa: PTH112 - a folder that is locked is none
                 yield from self._below(entry)
             else:
                 yield entry
+
+    def _at(self, parts: tuple[str, ...]) -> Iterator[Entry]:
+        entry = Entry(self._root, parts, parts)
+        above = (parts[:depth] for depth in range(1, len(parts)))
+        if any(part.startswith(".") for part in parts) or any(
+            self._selection.exclude.match(folder, is_folder=True) for folder in above
+        ):
+            return
+        path = self._root.joinpath(*parts)
+        if not parts:
+            yield from self._below(entry)
+        elif path.is_symlink():
+            judged = self._link(entry) if self._selection.wants(parts, self._left_out) else None
+            if judged is not None:
+                yield judged
+        elif os.path.isdir(path):  # noqa: PTH112 - a folder that is locked is none
+            if not self._selection.exclude.match(parts, is_folder=True):
+                yield from self._below(entry)
+        elif os.path.lexists(path) and self._selection.wants(parts, self._left_out):
+            yield entry
 
     def _below(self, top: Entry) -> Iterator[Entry]:
         pending = [(top, True)]

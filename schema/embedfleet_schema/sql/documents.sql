@@ -114,9 +114,10 @@ WITH hidden AS (
         live_kept = NULL
     FROM (
         SELECT id, live_version IS NULL AS new
-        FROM embedfleet.{documents}
+        FROM embedfleet.{documents} AS d
         WHERE key = ANY (%(keys)s)
             AND (%(job_id)s::bigint IS NULL OR job_id = %(job_id)s)
+            AND (%(since)s::timestamptz IS NULL OR {unseen})
         FOR UPDATE
     ) AS w
     WHERE d.id = w.id
@@ -142,9 +143,10 @@ SELECT key FROM gone;
 -- name: remove_documents
 -- Returns the texts of the chunks that the cascade takes along.
 WITH gone AS (
-    DELETE FROM embedfleet.{documents}
+    DELETE FROM embedfleet.{documents} AS d
     WHERE key = ANY (%(keys)s)
         AND (%(job_id)s::bigint IS NULL OR job_id = %(job_id)s)
+        AND (%(since)s::timestamptz IS NULL OR {unseen})
     RETURNING id, key, live_version
 ), parts AS (
     SELECT g.key, c.text_id

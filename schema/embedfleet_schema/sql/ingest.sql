@@ -27,14 +27,15 @@ FOR UPDATE;
 
 -- name: merge_documents
 -- A new version of each document; the live one stays until the new one is whole. A key that another
--- source took since it was looked up is left alone.
-INSERT INTO embedfleet.{documents} AS d (key, digest, version, job_id, source)
-SELECT u.key, u.digest, 1, %(job_id)s, u.source
+-- source took since it was looked up is left alone. The time is that of this statement, not of the
+-- transaction: a mirror that began before it keeps the document.
+INSERT INTO embedfleet.{documents} AS d (key, digest, version, job_id, source, updated_at)
+SELECT u.key, u.digest, 1, %(job_id)s, u.source, statement_timestamp()
 FROM unnest(%(keys)s::text[], %(digests)s::bytea[], %(sources)s::text[]) AS u (key, digest, source)
 ORDER BY u.key
 ON CONFLICT (key) DO UPDATE
 SET digest = excluded.digest, version = d.version + 1, job_id = excluded.job_id,
-    updated_at = now(), source = excluded.source, kept = NULL
+    updated_at = excluded.updated_at, source = excluded.source, kept = NULL
 WHERE %(replace)s OR d.digest = excluded.digest OR d.source = excluded.source
     OR d.source IS NULL OR excluded.source IS NULL
 RETURNING key, id, version, live_version;

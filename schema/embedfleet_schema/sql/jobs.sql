@@ -61,8 +61,10 @@ SELECT j.id, j.kind, c.name AS collection, c.queue, j.documents, j.unchanged, j.
     l.filed_batches, l.filed_at,
     coalesce(r.tokens / r.seconds, 0) AS tokens_per_second,
     coalesce(r.chunks / r.seconds, 0) AS chunks_per_second,
+    coalesce(i.deleted, 0) AS deleted, i.undeleted,
     clock_timestamp() AS now
 FROM embedfleet.job AS j
+LEFT JOIN embedfleet.mirror AS i ON i.job_id = j.id
 JOIN embedfleet.collection AS c ON c.id = j.collection_id
 JOIN embedfleet.space AS s ON s.id = c.space_id
 CROSS JOIN LATERAL (

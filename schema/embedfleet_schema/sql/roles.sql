@@ -210,6 +210,9 @@ GRANT EXECUTE ON FUNCTION embedfleet.create_relations(bigint), embedfleet.create
 TO embedfleet_producer;
 GRANT SELECT, INSERT, UPDATE, DELETE ON embedfleet.failure TO embedfleet_producer;
 GRANT SELECT, INSERT, UPDATE ON embedfleet.job TO embedfleet_producer;
+GRANT SELECT, INSERT, UPDATE ON embedfleet.mirror TO embedfleet_producer;
+GRANT SELECT, INSERT, UPDATE, DELETE ON embedfleet.sighting, embedfleet.object
+TO embedfleet_producer;
 GRANT SELECT, INSERT, UPDATE (
     state, run_after, finished_at, reason, texts, job_id, priority, start_tag, chunks, tokens
 ) ON embedfleet.batch
@@ -236,7 +239,7 @@ GRANT SELECT, INSERT (job_id, url) ON embedfleet.webhook TO embedfleet_producer;
 -- have been spent on a job without an answer. What the first worker of a space recorded, no other
 -- one may change.
 GRANT SELECT, INSERT, UPDATE, DELETE ON embedfleet.batch TO embedfleet_worker;
-GRANT SELECT ON embedfleet.batch_standing TO embedfleet_worker;
+GRANT SELECT ON embedfleet.batch_standing, embedfleet.mirror, embedfleet.object TO embedfleet_worker;
 GRANT SELECT, UPDATE (paused_at, pause_reason, unsettled_usd, awaited), DELETE ON embedfleet.job
 TO embedfleet_worker;
 GRANT UPDATE (paused_at, pause_code, pause_reason) ON embedfleet.space TO embedfleet_worker;

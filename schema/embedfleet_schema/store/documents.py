@@ -62,6 +62,16 @@ VERDICTS_AT_ONCE = 10_000
 
 
 @dataclass(frozen=True, slots=True)
+class Mirror:
+    """A job that removes what its source no longer has. What was stored or seen since it began
+    stays.
+    """
+
+    job_id: int
+    since: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class Selection:
     """Which documents are meant: those that a job stored last, whose keys begin alike in any
     spelling, that have some metadata in a chunk; or all of that at once.
@@ -142,32 +152,48 @@ def delete(db: Database, collection: CollectionInfo, keys: Sequence[str]) -> lis
 
 
 def remove(
-    db: Database, collection: CollectionInfo, keys: Sequence[str], *, job_id: int | None = None
+    db: Database,
+    collection: CollectionInfo,
+    keys: Sequence[str],
+    *,
+    job_id: int | None = None,
+    mirror: Mirror | None = None,
 ) -> list[str]:
     """Remove documents with their chunks and unused vectors; returns the keys that were there.
 
     With `job_id`, only what that job stored last: a document and a verdict of one key may be of two
-    jobs, and another job may store a document anew meanwhile.
+    jobs, and another job may store a document anew meanwhile. With `mirror`, only what that did not
+    see; verdicts stay.
 
     Raises:
         CollectionGone, CollectionMoved: it was dropped, or has another name by now.
     """
     gone: set[str] = set()
+    since = None if mirror is None else mirror.since
     for page, large in _pages(db, collection, keys):
-        values = {"collection_id": collection.id, "keys": page, "job_id": job_id}
+        values = {
+            "collection_id": collection.id,
+            "keys": page,
+            "job_id": job_id,
+            "since": since,
+            "mirror": None if mirror is None else mirror.job_id,
+        }
         if large:
             gone.update(_remove_large(db, collection, values))
         with db.transaction() as conn:
             locks.own_to_write(conn, collection.id)
             collections.check_there(conn, collection)
-            rows = conn.execute(composed(_SQL["remove_documents"], collection), values).fetchall()
-            rejected = conn.execute(
-                counters.counting_failures(_SQL["remove_rejections"]), values
-            ).fetchall()
+            rows = conn.execute(_removing("remove_documents", collection), values).fetchall()
+            if mirror is None:
+                forget = counters.counting_failures(_SQL["remove_rejections"])
+                gone.update(key for (key,) in conn.execute(forget, values))
             remove_unused(conn, collection, {text_id for _, text_id in rows if text_id})
         gone.update(key for key, _ in rows)
-        gone.update(key for (key,) in rejected)
     return sorted(gone)
+
+
+def _removing(statement: str, collection: CollectionInfo) -> sql.Composed:
+    return composed(_SQL[statement], collection, unseen=load("mirrors")["unseen"])
 
 
 def remove_hidden(db: Database, collection: CollectionInfo, ids: Sequence[int]) -> list[str]:
@@ -189,7 +215,7 @@ def _remove_large(db: Database, collection: CollectionInfo, values: Mapping[str,
     with db.transaction() as conn:
         locks.own_to_write(conn, collection.id)
         collections.check_there(conn, collection)
-        rows = conn.execute(composed(_SQL["hide_documents"], collection), values).fetchall()
+        rows = conn.execute(_removing("hide_documents", collection), values).fetchall()
     return remove_hidden(db, collection, [document for (document,) in rows])
 
 

@@ -43,6 +43,20 @@ class VerdictRow(NamedTuple):
     source: str | None
 
 
+class ObjectRead(NamedTuple):
+    """What a stream has read of an object of a store: the keys of the documents that came before,
+    whose source is the object or what is `named`. At its end, its version and how many documents
+    it has. Where `is_kept`, it was not read again, because this version of it is stored.
+    """
+
+    source: str
+    named: str | None
+    keys: list[str]
+    documents: int
+    version: bytes | None = None
+    is_kept: bool = False
+
+
 class TextFailure(NamedTuple):
     """Why a text is not given to any worker: the model could not do it justice."""
 
@@ -54,7 +68,8 @@ class TextFailure(NamedTuple):
 class Incoming:
     """A window as the tables take it.
 
-    `keys` are all that were accepted. `failures` are the texts, by hash, that fail at once.
+    `keys` are all that were accepted, and `kept` those of unchanged documents; `unchanged` counts
+    these and what kept `objects` have. `failures` are the texts, by hash, that fail at once.
     `waiting` are the unchanged documents that readers do not see yet: what they miss is queued
     again, because the batch that had it may be cancelled. Of what was `rejected`, all is counted,
     and `verdicts` are stored. `sources` are those of unchanged documents, by key, that are to be
@@ -79,6 +94,8 @@ class Incoming:
     vectors: dict[bytes, NDArray[np.float32]] = field(default_factory=dict)
     versions: dict[str, int] = field(default_factory=dict)
     outdated: list[str] = field(default_factory=list)
+    kept: list[str] = field(default_factory=list)
+    objects: list[ObjectRead] = field(default_factory=list)
 
     def texts(self) -> dict[bytes, Text]:
         """The distinct texts of its chunks, by hash.

@@ -19,6 +19,8 @@ from embedfleet_schema.store import (
     documents,
     jobs,
     locks,
+    mirrors,
+    objects,
     promotion,
     temp_tables,
     transitions,
@@ -136,6 +138,8 @@ def merge(
         if window.outdated:
             outdated = {"keys": as_texts(window.outdated)}
             conn.execute(composed(_SQL["forget_digests"], collection), outdated)
+        mirrors.see(conn, collection, job_id, window)
+        objects.note(conn, collection, job_id, window)
         awaited = Counter(moved.get(each.text_id, each.batch_id) for each in texts.awaited)
         others = await_batches(conn, job_id, awaited)
         # A failure that is tried again counts, if the job is cancelled: there PostgreSQL is asked.

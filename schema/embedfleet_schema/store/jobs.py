@@ -12,8 +12,8 @@ from psycopg import Connection, sql
 from psycopg.rows import dict_row
 
 from embedfleet_schema.database import Database, Row
-from embedfleet_schema.errors import BudgetSpent, UnknownJob, UsageError
-from embedfleet_schema.money import money
+from embedfleet_schema.errors import BudgetSpent, UnknownJob
+from embedfleet_schema.money import budget_of, money
 from embedfleet_schema.statements import load
 from embedfleet_schema.store import counters, locks, reconciliation, usage, workers
 from embedfleet_schema.turns import ANY_TURN, Lane, Turn
@@ -52,6 +52,8 @@ class JobStatus:
     was lost. `over_budget`: it is paused because its budget pays for no more, or cannot be reckoned
     with; `reason` says what to do.
 
+    A mirror has `deleted` documents that are gone from its source; `undeleted` says why not more.
+
     It is `loading` while its producer still reads, and `interrupted` where that stopped before the
     end: the caller's source raised, the call was cancelled, or the process died. What it stored is
     embedded all the same.
@@ -85,6 +87,8 @@ class JobStatus:
     over_budget: bool
     lane: Lane
     tenant: str
+    deleted: int
+    undeleted: str | None
 
     @property
     def finished(self) -> bool:
@@ -136,7 +140,7 @@ def create(
         "lane_by_size": by_size,
         "collection_id": collection.id,
         "kind": kind,
-        "budget_usd": _money(budget_usd),
+        "budget_usd": budget_of(budget_usd),
         "delivery": delivery,
         "loading_seconds": loading_seconds,
     }
@@ -212,7 +216,7 @@ def resume(db: Database, job_id: int, *, budget_usd: float | Decimal | None = No
     Raises:
         BudgetSpent: it would be paused again at once.
     """
-    values = {"job_id": job_id, "budget_usd": _money(budget_usd)}
+    values = {"job_id": job_id, "budget_usd": budget_of(budget_usd)}
     with db.transaction() as conn:
         locks.own_job(conn, job_id)
         row = conn.execute(_of("resume"), values).fetchone()
@@ -274,10 +278,8 @@ def _status(row: Row) -> JobStatus:
         eta_seconds=float(row["open_tokens"]) / rate if running else None,
         elapsed_seconds=max(0.0, (end - row["created_at"]).total_seconds()),
         created_at=row["created_at"],
-        reason=_reason(row, state),
-        resume=str(row["id"] if row["space_paused_at"] is None else row["model"])
-        if state == "paused"
-        else None,
+        reason=_reason(row, state) or row["undeleted"],
+        resume=_resume(row) if state == "paused" else None,
         budget_usd=row["budget_usd"],
         spent_usd=row["spent_usd"],
         reserved_usd=row["reserved_usd"],
@@ -286,6 +288,8 @@ def _status(row: Row) -> JobStatus:
         over_budget=state == "paused" and row["pause_reason"] is not None,
         lane=row["lane"],
         tenant=row["tenant"],
+        deleted=row["deleted"],
+        undeleted=row["undeleted"],
     )
 
 
@@ -311,12 +315,8 @@ def _waits(row: Row) -> bool:
     return bool(row["open_batches"]) or row["awaited_job"] is not None
 
 
-def _money(usd: float | Decimal | None) -> Decimal | None:
-    """By way of the digits that a person wrote."""
-    if usd is not None and not 0 < usd < float("1e308"):
-        shown = "inf" if usd > 1 else usd  # of thousands of digits no message can be made
-        raise UsageError(reason=f"a budget is an amount above 0 USD, not {shown}")
-    return None if usd is None else Decimal(str(usd))
+def _resume(row: Row) -> str:
+    return str(row["id"] if row["space_paused_at"] is None else row["model"])
 
 
 def _state(row: Row) -> JobState:

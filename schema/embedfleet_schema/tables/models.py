@@ -22,7 +22,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import Mapped, mapped_column
 
-from embedfleet_schema.tables import change_models
+from embedfleet_schema.tables import change_models, mirror_models
 from embedfleet_schema.tables.check_models import SpaceCheck
 from embedfleet_schema.tables.counter_models import CollectionCounter, JobCounter, counter_delta
 from embedfleet_schema.tables.declarations import (
@@ -67,6 +67,7 @@ __all__ = [
     "Worker",
     "change_models",
     "counter_delta",
+    "mirror_models",
 ]
 
 
