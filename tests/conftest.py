@@ -38,6 +38,7 @@ pytest_plugins = [
     "plugins.patience",
     "plugins.fleets",
     "plugins.few_locks",
+    "plugins.synced_tables",
     "plugins.worker_processes",
     "plugins.command_line",
     "plugins.tcp_proxy",

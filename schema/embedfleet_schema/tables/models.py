@@ -36,6 +36,7 @@ from embedfleet_schema.tables.declarations import (
 from embedfleet_schema.tables.index_models import CollectionIndex
 from embedfleet_schema.tables.provider_models import LimitGroup, ProviderBatch, RateLimit, Usage
 from embedfleet_schema.tables.query_models import QueryLimit, QueryRate, QueryRequest, QueryVector
+from embedfleet_schema.tables.sync_models import SyncOutbox, TableSync
 
 __all__ = [
     "SCHEMA",
@@ -57,6 +58,8 @@ __all__ = [
     "RateLimit",
     "Space",
     "SpaceCheck",
+    "SyncOutbox",
+    "TableSync",
     "Usage",
     "Worker",
     "counter_delta",
@@ -283,9 +286,7 @@ class AwaitedBatch(Base):
     job_id: Mapped[int] = mapped_column(
         BigInteger, ForeignKey(f"{SCHEMA}.job.id", ondelete="CASCADE"), primary_key=True
     )
-    owner_id: Mapped[int] = mapped_column(
-        BigInteger, ForeignKey(f"{SCHEMA}.job.id", ondelete="CASCADE")
-    )
+    owner_id: Mapped[int] = belongs_to("job")
     texts: Mapped[int]
 
     __table_args__ = (
