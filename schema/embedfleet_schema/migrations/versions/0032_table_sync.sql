@@ -122,8 +122,9 @@ BEGIN
     ELSE
         INSERT INTO embedfleet.sync_outbox (sync_id) VALUES (%1$s);
     END IF;
-    -- A notification makes commits wait for one another, so it is sent to who waits for it.
-    IF FOUND AND EXISTS (
+    -- A notification makes commits wait for one another, so it is sent to who waits for it. A transaction
+    -- with one cannot be prepared: where some may be, whoever follows finds the change by himself.
+    IF FOUND AND current_setting('max_prepared_transactions') = '0' AND EXISTS (
         SELECT FROM embedfleet.table_sync AS s WHERE s.id = %1$s AND s.waits
     ) THEN
         PERFORM pg_notify('embedfleet_sync', '');
