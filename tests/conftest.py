@@ -41,6 +41,7 @@ pytest_plugins = [
     "plugins.fleets",
     "plugins.model_changes",
     "plugins.few_locks",
+    "plugins.synced_tables",
     "plugins.worker_processes",
     "plugins.command_line",
     "plugins.tcp_proxy",

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, NoReturn
 from embedfleet.embedded import ready
 from embedfleet.fleet import Fleet
 from embedfleet.liveness import has_worker
-from embedfleet.local_workers import last_log_lines, running_workers, uninterrupted, workers
+from embedfleet.local_processes import uninterrupted
+from embedfleet.local_workers import last_log_lines, running_workers, workers
 from embedfleet.progress import command, duration, enqueue_progress, job_progress
 from embedfleet.stack import down, status
 from embedfleet.stack.processes import wait_until

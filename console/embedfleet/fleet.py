@@ -4,25 +4,23 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, get_args
 
 from embedfleet import arguments
 from embedfleet.collection import Collection
-from embedfleet.connections import Connections
 from embedfleet.error_translation import translate_errors
 from embedfleet.job import Job
 from embedfleet.limits import Limits
 from embedfleet.planning import Plan, compared, existing, is_of, make_plans
 from embedfleet.provider_stops import clear_provider_stop
+from embedfleet.sync import Syncs
 from embedfleet.tenants import Tenants
 from embedfleet_producer.chunking import settled
 from embedfleet_producer.plan import Counted, Target
 from embedfleet_producer.ready_made import ChunkFunction
 from embedfleet_schema.catalogue.matryoshka import doubt
 from embedfleet_schema.catalogue.space_lookup import resolve_space
-from embedfleet_schema.driver_errors import translated
 from embedfleet_schema.errors import (
     BadArgument,
     UnknownCollection,
@@ -102,7 +100,7 @@ def connect(
 
 
 @translate_errors
-class Fleet(Connections):
+class Fleet(Syncs):
     """The collections, jobs and workers of one database. Safe to share between threads."""
 
     def collection(
@@ -309,9 +307,6 @@ class Fleet(Connections):
             slots = sum(worker.slots for worker in alive if queue in worker.queues)
             self.doorbell.ring(queue, max(1, slots))
         return resumed.paused
-
-    def _translated(self) -> AbstractContextManager[None]:
-        return translated(self.db)
 
     def _opened(
         self,

@@ -4,21 +4,14 @@ from __future__ import annotations
 
 import fcntl
 import json
-import os
-import signal
-import subprocess
-import sys
-import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 
-import psutil
-
-from embedfleet.stack.files import Folder, appending, last_words
+from embedfleet.local_processes import LocalProcess, end, environment_of, spawn, uninterrupted
+from embedfleet.stack.files import Folder, last_words
 from embedfleet.stack.processes import wait_until
 from embedfleet_schema.database import Database
 from embedfleet_schema.errors import WorkerStartFailed
@@ -27,33 +20,16 @@ from embedfleet_schema.store import workers as workers_table
 from embedfleet_schema.types import Queue
 from embedfleet_workers.cores import cores
 
-LOG_BYTES = 10_000_000
-# A worker that is told to stop finishes its batch: seconds with a small model, and never as long
-# as this unless it hangs.
-WARM_SECONDS = 60.0
-KILL_SECONDS = 5.0
 # A few, unless the machine has much else to do.
 SIGN_ON_SECONDS = 120.0
 NO_VARIABLES: Mapping[str, str] = {}
 
 
 @dataclass(frozen=True, slots=True)
-class LocalWorker:
-    """A started process; it works in the folder `home`, which tells it from a reused pid."""
+class LocalWorker(LocalProcess):
+    """A started worker."""
 
-    home: Path
-    pid: int
     queue: Queue
-
-    def process(self) -> psutil.Process | None:
-        """The process, while it lives and is this one."""
-        try:
-            process = psutil.Process(self.pid)
-            ended = process.status() == psutil.STATUS_ZOMBIE
-            return process if not ended and Path(process.cwd()).samefile(self.home) else None
-        except (psutil.NoSuchProcess, psutil.AccessDenied, FileNotFoundError):
-            # Gone, or the pid is another user's by now.
-            return None
 
 
 def start_workers(
@@ -160,29 +136,6 @@ def last_log_lines(data: Path, since: float) -> str:
     return last_words(_logs(data).glob("worker-*.log"), since)
 
 
-@contextmanager
-def uninterrupted() -> Iterator[None]:
-    """Put off signals that end a command to the end of the block, lest it be left half done."""
-    if threading.current_thread() is not threading.main_thread():
-        yield  # signals only ever interrupt the main thread
-        return
-    came: list[int] = []
-
-    def note(number: int, _frame: FrameType | None) -> None:
-        came.append(number)
-
-    # A Python function, since processes started meanwhile would inherit SIG_IGN.
-    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    before = {number: signal.signal(number, note) for number in numbers}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-        if came:
-            signal.raise_signal(came[0])
-
-
 def _fill_up(
     data: Path,
     count: int,
@@ -212,45 +165,18 @@ def _fill_up(
 def _launch(
     home: Path, logs: Path, queue: Queue, slots: int | None, environment: Mapping[str, str]
 ) -> LocalWorker:
-    home.mkdir(mode=0o700, exist_ok=True)
-    log = logs / f"worker-{home.name}.log"
-    if log.exists() and log.stat().st_size > LOG_BYTES:
-        log.replace(log.with_suffix(".log.old"))
-    # -P: nothing is imported from the working folder.
-    command = [sys.executable, "-P", "-m", "embedfleet", "worker", "--queue", queue]
+    command = ["worker", "--queue", queue]
     command += [] if slots is None else ["--concurrency", str(slots)]
-    try:
-        with appending(log) as output:
-            process = subprocess.Popen(
-                command,
-                cwd=home,
-                env=environment,
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
-    except OSError as error:
-        raise WorkerStartFailed(reason=str(error)) from error
-    # It lives on without this object, which would otherwise complain about that.
-    process.returncode = 0
-    record = {"pid": process.pid, "queue": queue}
+    pid = spawn(command, home, logs / f"worker-{home.name}.log", environment)
+    record = {"pid": pid, "queue": queue}
     (home / "worker.json").write_text(json.dumps(record))
-    return LocalWorker(home, process.pid, queue)
+    return LocalWorker(home, pid, queue)
 
 
 def _environment(data: Path, processes: int, env: Mapping[str, str]) -> dict[str, str]:
-    """The environment of a worker: ours, but with the embedded stack's servers."""
-    inherited = {name: value for name, value in os.environ.items() if name not in _url_names()}
     # Workers that share the cores must not all want all of them.
     threads = {"EMBEDFLEET_TORCH_THREADS": str(max(1, cores() // max(1, processes)))}
-    return threads | inherited | {"EMBEDFLEET_DATA": str(data)} | dict(env)
-
-
-def _url_names() -> set[str]:
-    """Every variable that names a server."""
-    aliases = (Settings.model_fields[url].validation_alias for url in ("database_url", "redis_url"))
-    return {str(name) for alias in aliases for name in getattr(alias, "choices", ())}
+    return threads | environment_of(data) | dict(env)
 
 
 def _running(data: Path) -> list[LocalWorker]:
@@ -268,34 +194,10 @@ def _read(record: Path) -> LocalWorker | None:
 
 
 def _stop(started: Sequence[LocalWorker]) -> int:
-    """Ask all to end, and wait; then kill what still runs, with its pool."""
-    asked = [worker for worker in started if _signal(worker.process(), signal.SIGTERM)]
-    if not _ended(asked, WARM_SECONDS):
-        for worker in asked:
-            if (process := worker.process()) is not None:
-                family = [*process.children(recursive=True), process]
-                for member in family:
-                    _signal(member, signal.SIGKILL)
-        _ended(asked, KILL_SECONDS)
+    asked = end(started)
     for worker in started:
-        with suppress(ChildProcessError):  # another process's child
-            os.waitpid(worker.pid, os.WNOHANG)
         (worker.home / "worker.json").unlink(missing_ok=True)
-    return len(asked)
-
-
-def _signal(process: psutil.Process | None, number: signal.Signals) -> bool:
-    if process is None:
-        return False
-    try:
-        process.send_signal(number)
-    except psutil.NoSuchProcess:
-        return False
-    return True
-
-
-def _ended(asked: Sequence[LocalWorker], seconds: float) -> bool:
-    return wait_until(lambda: all(worker.process() is None for worker in asked), seconds)
+    return asked
 
 
 @contextmanager

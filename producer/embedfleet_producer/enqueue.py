@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, nullcontext
 from dataclasses import dataclass, field, fields
@@ -47,6 +47,16 @@ class Written:
     imported: int
     rejections: list[Rejection]
     rung: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """Of some documents, the keys of those that are new or another version, and the verdicts on
+    those that are not accepted.
+    """
+
+    changed: list[str]
+    rejected: list[Rejection]
 
 
 @dataclass(slots=True)
@@ -196,6 +206,26 @@ class Producer:
         named = source or stream.named
         return partial(objects.unchanged, self._db, self._collection, named=named)
 
+    def store(self, documents: Iterable[Document | Rejection], job_id: int) -> Iterator[Written]:
+        """Store a few documents for a job of the caller's, which may give it the same keys again:
+        the later document replaces the former one.
+        """
+        alike = RepeatedVerdicts(of_files=False)
+        with translated(self._db, self._collection.name):
+            for window in windows(documents, self._settings, mode=self._chunker.mode):
+                prepared = self._prepare(window, None)
+                again = partial(self._prepare, window, None)
+                yield self._write(prepared, again, job_id, "direct", alike)
+
+    def compare(self, documents: Iterable[Document | Rejection]) -> Compared:
+        """What storing them would change. Nothing is written."""
+        found = Compared([], [])
+        for window in windows(documents, self._settings, mode=self._chunker.mode):
+            prepared = self._prepare(window, None)
+            found.changed.extend(row.key for row in prepared.incoming.documents)
+            found.rejected.extend(prepared.rejected)
+        return found
+
     def _take_all(
         self,
         source: Source,
@@ -241,7 +271,9 @@ class Producer:
                     callers_own(error)
                     raise
 
-    def _prepare(self, window: Window, job_id: int, before: Window | None = None) -> Prepared:
+    def _prepare(
+        self, window: Window, job_id: int | None, before: Window | None = None
+    ) -> Prepared:
         """`before` is a window that is being written and not to be seen in the tables yet."""
         keys = window.keys()
         known = retried(lambda _: existing_documents(self._db, self._collection, keys))

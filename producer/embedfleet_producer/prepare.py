@@ -44,14 +44,15 @@ def prepare(
     known: Mapping[str, ExistingDocument],
     chunker: Chunker,
     *,
-    job_id: int,
+    job_id: int | None,
     replace_others: bool = False,
     context: ContextFunction | None = None,
 ) -> Prepared:
     """What of a window has to be stored, given what the collection knows under its keys.
 
-    With `replace_others`, documents of other sources are replaced too. `context` says what is
-    embedded with the chunks of documents that changed.
+    A document that the same job stored with another digest comes a second time, which is refused;
+    not so where no `job_id` is given. With `replace_others`, documents of other sources are
+    replaced too. `context` says what is embedded with the chunks of documents that changed.
     """
     incoming = Incoming(keys=list(window.accepted), replace=replace_others)
     rejected = list(window.rejected)
@@ -102,12 +103,16 @@ def _keep(incoming: Incoming, document: Document, former: ExistingDocument) -> N
 
 
 def _conflict(
-    document: Document, former: ExistingDocument | None, job_id: int, *, replace_others: bool
+    document: Document,
+    former: ExistingDocument | None,
+    job_id: int | None,
+    *,
+    replace_others: bool,
 ) -> Rejection | None:
     """Why a document is no new version of the one that is known under its key."""
     if former is None:
         return None
-    if former.job_id == job_id:
+    if job_id is not None and former.job_id == job_id:
         return duplicate(document, former)
     return taken(document, former) if is_taken(document, former) and not replace_others else None
 

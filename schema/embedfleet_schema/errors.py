@@ -1,9 +1,9 @@
 """The errors that embedfleet raises. A class's docstring is its message.
 
 Those of embedders are in `embedfleet_workers.embedding_errors`, those of databases in
-`database_errors`, those of export and import in `exchange_errors`; `embedfleet.errors` has all but
-the first. Each message says what happened, to what, and what to do next. `exit_code` is what the
-command returns: 2 for wrong use, 1 for the rest.
+`database_errors`, those of export and import in `exchange_errors`, those of syncs in `sync_errors`;
+`embedfleet.errors` has all but the first. Each message says what happened, to what, and what to do
+next. `exit_code` is what the command returns: 2 for wrong use, 1 for the rest.
 """
 
 from __future__ import annotations

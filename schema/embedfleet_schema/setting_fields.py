@@ -86,6 +86,12 @@ class SettingFields(BaseSettings):
         gt=0,
         description="Time between two sweeps: they reclaim expired leases and wake idle workers.",
     )
+    sync_verify_hours: float = Field(
+        default=24.0,
+        ge=0,
+        description="Time between two comparisons of a synced table with its collection by "
+        "`embedfleet sync run`; what differs is stored again. 0: only when something was missed.",
+    )
     job_retention_days: int = Field(
         default=30,
         ge=0,

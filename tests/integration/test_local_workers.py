@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 import embedfleet as ef
-from embedfleet import local_workers
+from embedfleet import local_processes, local_workers
 from embedfleet.local_workers import (
     last_log_lines,
     living_workers,
@@ -149,7 +149,7 @@ def test_a_damaged_record_counts_as_none(data, record):
 
 
 def test_a_worker_that_does_not_end_in_time_is_killed(servers, data, monkeypatch):
-    monkeypatch.setattr(local_workers, "WARM_SECONDS", 0.2)
+    monkeypatch.setattr(local_processes, "WARM_SECONDS", 0.2)
     (pid,) = start_workers(data, 1, env=servers)
     os.kill(pid, signal.SIGSTOP)
     assert 1 == stop_workers(data)

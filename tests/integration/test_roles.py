@@ -364,6 +364,25 @@ def measure_recall(scene: Scene) -> None:
     assert 1.0 == scene.docs.recall(queries=2).recall
 
 
+def follow_table(scene: Scene) -> None:
+    """Of somebody who lets everybody read it and create triggers on it."""
+    rows = f"rows_of_{scene.name}"
+    with scene.admin.db.transaction() as conn:
+        conn.execute(f"CREATE TABLE public.{rows} (id int PRIMARY KEY, body text)")
+        conn.execute(f"INSERT INTO public.{rows} VALUES (1, 'one'), (2, 'two')")
+        conn.execute(f"GRANT SELECT, TRIGGER ON public.{rows} TO PUBLIC")
+    sync = scene.fleet.sync(scene.prepared.name, table=rows, key="id", text="body")
+    try:
+        assert 2 == sync.catch_up().backfilled
+        with scene.admin.db.transaction() as conn:
+            conn.execute(f"UPDATE public.{rows} SET body = 'three' WHERE id = 2")
+        assert 1 == sync.status.behind
+        sync.catch_up()
+        assert 0 == sync.verify().differences
+    finally:
+        sync.drop()
+
+
 OPERATIONS: dict[str, Callable[[Scene], object]] = {
     "open and list collections": lambda scene: (scene.docs, scene.fleet.collections()),
     "search, and read the view with SQL": search,
@@ -408,6 +427,7 @@ OPERATIONS: dict[str, Callable[[Scene], object]] = {
     "measure what an index finds": measure_recall,
     "rename and swap collections, change the model of one": change_names,
     "drop a collection": lambda scene: scene.prepared and scene.docs.drop(),
+    "have a collection follow a table, compare the two, and stop it": follow_table,
     "migrate": lambda scene: migrate(scene.fleet.settings.database),
 }
 
@@ -582,8 +602,10 @@ def test_everything_belongs_to_the_owner_role_and_nobody_else_may_call_its_funct
         ("compared", True): ["embedfleet_search"],
         ("create_filter_index", True): ["embedfleet_producer"],
         ("create_relations", True): ["embedfleet_producer"],
+        ("create_sync_function", True): ["embedfleet_producer"],
         ("create_tables", False): [],
         ("diverse", False): everybody,
+        ("drop_sync_function", True): ["embedfleet_producer"],
         ("duplicates", False): everybody,
         ("embed", False): everybody,
         ("expected_rows", False): [],

@@ -18,7 +18,7 @@ DOCKERFILE = (ROOT / "deploy/Dockerfile").read_text()
 OWN = sorted(name for name, service in SERVICES.items() if "build" in service)
 WORKERS = sorted(name for name in SERVICES if name.startswith("worker-"))
 LASTING = sorted(name for name, service in SERVICES.items() if service["restart"] != "no")
-COMMANDS = {"migrate", "worker", "doctor", "status"}
+COMMANDS = {"migrate", "worker", "doctor", "status", "sync"}
 
 each_service = pytest.mark.parametrize("name", sorted(SERVICES))
 each_worker = pytest.mark.parametrize("name", WORKERS)
@@ -53,6 +53,7 @@ def test_the_services_are_those_of_the_documentation():
         "redis",
         "migrate",
         "client",
+        "sync",
         "worker-cpu",
         "worker-api",
         "worker-cuda",
@@ -193,7 +194,8 @@ def test_a_worker_starts_after_the_migration(name):
     assert condition == "service_completed_successfully"
 
 
-LOGINS = {"migrate": "embedfleet", "client": "client", **dict.fromkeys(WORKERS, "worker")}
+LOGINS = {"migrate": "embedfleet", "client": "client", "sync": "client"}
+LOGINS |= dict.fromkeys(WORKERS, "worker")
 
 
 @pytest.mark.parametrize("name", OWN)

@@ -6,7 +6,7 @@ import logging
 import select
 import socket
 import threading
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -33,11 +33,25 @@ RETRY_S, LONGEST_RETRY_S = 1.0, 15.0
 
 
 class Ears:
-    """A session that hears of requests; where only a pooler is known, one that hears nothing."""
+    """A session that hears of requests, or of what else is notified with one of some payloads;
+    where only a pooler is known, one that hears nothing.
+    """
 
-    def __init__(self, db: Database, queues: Collection[str]) -> None:
+    def __init__(
+        self,
+        db: Database,
+        payloads: Collection[str],
+        *,
+        listen: Callable[[Connection[Any]], None] = query_requests.listen,
+        what: str = "queries",
+        look_s: float = LOOK_S,
+    ) -> None:
+        """`what` is heard of, for messages."""
         self._db = db
-        self._queues = queues
+        self._payloads = payloads
+        self._listen = listen
+        self._what = what
+        self._look_s = look_s
         self._deaf = OwnConnection(db)
         self._conn: Connection[Any] | None = None
         # What `wake` writes to and `wait` reads from; there while it is open.
@@ -60,16 +74,16 @@ class Ears:
         try:
             conn = self._db.direct()
         except PoolerInTheWay:
-            log.info("behind a pooler, queries are looked for every %.1f s", POLL_S)
+            log.info("behind a pooler, %s are looked for every %.1f s", self._what, POLL_S)
             return None
         except DatabaseUnreachable as error:
             if self._db.direct_url == self._db.url:
                 raise
             # The way through the pooler may be the only one from this machine.
-            log.warning("queries are looked for every %.1f s: %s", POLL_S, error)
+            log.warning("%s are looked for every %.1f s: %s", self._what, POLL_S, error)
             return None
         with closed_on_error(conn):
-            query_requests.listen(conn)
+            self._listen(conn)
         return conn
 
     @contextmanager
@@ -87,8 +101,8 @@ class Ears:
         if self._conn is None:
             _ready(woken, POLL_S)
             return
-        while _ready([*woken, self._conn], LOOK_S) == [self._conn]:
-            if any(each.payload in self._queues for each in self._conn.notifies(timeout=0)):
+        while _ready([*woken, self._conn], self._look_s) == [self._conn]:
+            if any(each.payload in self._payloads for each in self._conn.notifies(timeout=0)):
                 return
 
     def wake(self) -> None:

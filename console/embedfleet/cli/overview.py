@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -15,10 +15,11 @@ from embedfleet.fleet import Fleet
 from embedfleet.limits import learnt
 from embedfleet.progress import describe, duration, name
 from embedfleet_schema.amounts import quantity
-from embedfleet_schema.store import lanes
+from embedfleet_schema.store import lanes, syncs
 from embedfleet_schema.store.jobs import JobStatus
 from embedfleet_schema.store.lanes import LaneTimes
 from embedfleet_schema.store.spaces import PausedSpace
+from embedfleet_schema.store.syncs import SyncInfo
 from embedfleet_schema.store.workers import QueueInfo, WorkerInfo
 from embedfleet_schema.types import serving
 
@@ -37,6 +38,7 @@ class Overview:
     workers: list[WorkerInfo]
     paused: list[PausedSpace]
     limits: list[str]
+    syncs: list[SyncInfo]
 
     @classmethod
     def of(cls, fleet: Fleet, *, limit: int = 10) -> Overview:
@@ -45,8 +47,15 @@ class Overview:
         # Redis is asked only where something waits for a provider.
         calls = any(queue.queue == "api" for queue in queues)
         limits = learnt(fleet.db, fleet.settings.redis) if calls else []
-        jobs, workers = fleet.statuses(limit=limit), fleet.workers()
-        return cls(jobs, queues, lanes.times(fleet.db), workers, fleet.paused(), limits)
+        return cls(
+            fleet.statuses(limit=limit),
+            queues,
+            lanes.times(fleet.db),
+            fleet.workers(),
+            fleet.paused(),
+            limits,
+            syncs.list_all(fleet.db),
+        )
 
     @property
     def running(self) -> list[JobStatus]:
@@ -68,6 +77,7 @@ class Overview:
             "workers": [_as_json(worker) for worker in self.workers],
             "paused": [asdict(space) for space in self.paused],
             "limits": self.limits,
+            "syncs": [sync_json(sync) for sync in self.syncs],
         }
 
     def lines(self) -> Iterator[str]:
@@ -77,6 +87,12 @@ class Overview:
         yield from map(one_line, self.limits)
         if not self.running:
             yield f"no job runs, {workers}"
+        for sync in self.syncs:
+            if sync.problem is not None:
+                yield one_line(f"the sync of {sync.name} is broken: {sync.problem}")
+            elif sync.behind:
+                behind = f"{quantity(sync.behind, 'row')} behind"
+                yield f"the sync of {sync.name}: {behind}, for {duration(sync.behind_seconds)}"
         for job in self.running:
             yield f"{name(job)}: {describe(job)}, {workers}"
 
@@ -95,6 +111,8 @@ def tables(overview: Overview, *, bars: bool = False) -> Iterator[Listing | Text
     yield Text("")
     if overview.lanes:
         yield _lanes(overview)
+    if overview.syncs:
+        yield syncs_table(overview.syncs)
         yield Text("")
     yield (
         _workers(overview)
@@ -170,6 +188,28 @@ def _seconds(seconds: float) -> str:
 def _workers(overview: Overview) -> Listing:
     columns = ["worker", "queues", "device", "#slots", "#busy", "#chunks", "up", "heard"]
     return table(columns, [_worker(worker) for worker in overview.workers], title="Workers")
+
+
+def syncs_table(found: Sequence[SyncInfo]) -> Listing:
+    columns = ["collection", "table", "state", "#rows behind", "behind for", "problem"]
+    return table(columns, [_sync(each) for each in found], title="Syncs")
+
+
+def _sync(found: SyncInfo) -> list[str]:
+    behind = duration(found.behind_seconds) if found.behind else ""
+    return [
+        found.name, found.table, found.state, f"{found.behind:,}", behind, found.problem or ""
+    ]  # fmt: skip
+
+
+def sync_json(found: SyncInfo) -> dict[str, Any]:
+    """A sync as `--json` shows it."""
+    shown = (
+        "name", "table", "state", "key", "text", "metadata", "created_at", "paused_at",
+        "backfilled", "backfilled_at", "behind", "behind_seconds", "verified_at", "differences",
+        "problem",
+    )  # fmt: skip
+    return {name: getattr(found, name) for name in shown}
 
 
 def _as_json(worker: WorkerInfo) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
+from contextlib import closing, suppress
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -61,12 +61,16 @@ def add_to(app: typer.Typer) -> None:
 def up(
     context: typer.Context, workers: Workers = 0, show_urls: ShowUrls = False, json: Json = False
 ) -> None:
-    """Start the embedded PostgreSQL and Valkey. `down` stops them."""
+    """Start the embedded PostgreSQL and Valkey, and what follows tables, if any are synced. `down`
+    stops them.
+    """
     from embedfleet.embedded import ready
+    from embedfleet.local_sync import start_sync
     from embedfleet.local_workers import living_workers
     from embedfleet.progress import activity, command
     from embedfleet_schema.addresses import redacted
     from embedfleet_schema.database import Database
+    from embedfleet_schema.store import syncs
     from embedfleet_workers.launch import cpu_processes
 
     settings = session(context).settings()
@@ -74,11 +78,11 @@ def up(
         workers = min(cpu_processes(settings), MOST_WORKERS)
     endpoints = ready(settings.data, on_step=note)
     pids: list[int] = []
-    if workers:
-        with activity("waiting for the workers to start"):
-            database = Database(endpoints.database_url, max_connections=1)
-            pids = living_workers(database, settings, workers)
-            database.close()
+    with closing(Database(endpoints.database_url, max_connections=1)) as database:
+        if workers:
+            with activity("waiting for the workers to start"):
+                pids = living_workers(database, settings, workers)
+        sync = start_sync(settings.data) if syncs.list_all(database) else None
     if json:
         print_json(
             {
@@ -86,6 +90,7 @@ def up(
                 "database_url": endpoints.database_url,
                 "redis_url": endpoints.redis_url,
                 "workers": pids,
+                "sync": sync,
             }
         )
         return
@@ -95,6 +100,8 @@ def up(
     say(f"data        {settings.data}")
     if pids:
         say(f"workers     {', '.join(map(str, pids))} (logs: {settings.data / 'logs'})")
+    if sync is not None:
+        say(f"sync        {sync} (log: {settings.data / 'logs' / 'sync.log'})")
     if not settings.uses_embedded_stack:
         note("The environment sets a database URL: other commands use that database, not this one.")
     elif workers or _is_served(settings):
@@ -114,14 +121,16 @@ def _is_served(settings: Settings) -> bool:
 
 def down(context: typer.Context, json: Json = False) -> None:
     """Stop the embedded servers and their workers. The data stay."""
+    from embedfleet.local_sync import stop_sync
     from embedfleet.local_workers import stop_workers
     from embedfleet.stack import down as stop_servers
 
     settings = session(context).settings()
     workers = stop_workers(settings.data)
+    sync = stop_sync(settings.data)
     servers = stop_servers(settings.data)
     if json:
-        print_json({"data": settings.data, "workers": workers, "servers": servers})
+        print_json({"data": settings.data, "workers": workers, "sync": sync, "servers": servers})
         return
     if workers:
         say(f"stopped {quantity(workers, 'worker')}")

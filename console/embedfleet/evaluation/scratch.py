@@ -7,7 +7,7 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from embedfleet.connections import Connections
-from embedfleet.local_workers import uninterrupted
+from embedfleet.local_processes import uninterrupted
 from embedfleet_schema.database_errors import NotPermitted
 from embedfleet_schema.errors import CollectionGone, UnknownCollection, UsageError
 from embedfleet_schema.leadership import COMPARISON, Leadership

@@ -233,6 +233,25 @@ GRANT SELECT, INSERT ON embedfleet.counter_delta TO embedfleet_producer;
 GRANT INSERT, UPDATE, DELETE ON embedfleet.rate_limit, embedfleet.limit_group
 TO embedfleet_producer;
 GRANT SELECT, INSERT (job_id, url) ON embedfleet.webhook TO embedfleet_producer;
+-- A sync is made by who may create triggers on its table. The function that they call is the owner's.
+GRANT SELECT, INSERT, UPDATE, DELETE ON embedfleet.table_sync TO embedfleet_producer;
+GRANT SELECT, DELETE ON embedfleet.sync_outbox TO embedfleet_producer;
+GRANT EXECUTE ON FUNCTION embedfleet.create_sync_function(bigint),
+    embedfleet.drop_sync_function(bigint)
+TO embedfleet_producer;
+DO $$
+DECLARE
+    ours text;
+BEGIN
+    FOR ours IN
+        SELECT oid::regprocedure::text
+        FROM pg_proc
+        WHERE pronamespace = 'embedfleet'::regnamespace AND proname ~ '^_sync_[0-9]'
+    LOOP
+        EXECUTE format('GRANT EXECUTE ON FUNCTION %s TO embedfleet_producer', ours);
+    END LOOP;
+END
+$$;
 
 -- name: grant_to_worker
 -- A worker pauses a space whose provider refuses, and a job whose budget is spent, and says what may
@@ -244,6 +263,7 @@ GRANT SELECT, UPDATE (paused_at, pause_reason, unsettled_usd, awaited), DELETE O
 TO embedfleet_worker;
 GRANT UPDATE (paused_at, pause_code, pause_reason) ON embedfleet.space TO embedfleet_worker;
 GRANT SELECT, INSERT, UPDATE ON embedfleet.usage TO embedfleet_worker;
+GRANT SELECT ON embedfleet.table_sync, embedfleet.sync_outbox TO embedfleet_worker;
 GRANT INSERT ON embedfleet.space_check TO embedfleet_worker;
 GRANT SELECT, INSERT, UPDATE, DELETE ON embedfleet.failure, embedfleet.worker,
     embedfleet.provider_batch

@@ -13,7 +13,7 @@ from psycopg.errors import Diagnostic
 from embedfleet_schema.database import Database
 from embedfleet_schema.database_errors import ViewsInTheWay
 from embedfleet_schema.statements import composed, load
-from embedfleet_schema.store import collections, exposed, grants, locks
+from embedfleet_schema.store import collections, exposed, grants, locks, sync_triggers
 from embedfleet_schema.types import CollectionInfo
 
 _SQL = load("collections")
@@ -82,6 +82,7 @@ def _drop_relations(
     conn: Connection[Any], db: Database, collection: CollectionInfo, behaviour: sql.Composable
 ) -> None:
     name = sql.Identifier(collection.name)
+    sync_triggers.drop_of(conn, collection)
     exposed.remove(conn, collection, behaviour)
     conn.execute(_SQL["drop_view"].format(name=name, behaviour=behaviour))
     grants.remove(conn, db, collection, behaviour)

@@ -36,6 +36,7 @@ from embedfleet_schema.tables.declarations import (
 from embedfleet_schema.tables.index_models import CollectionIndex
 from embedfleet_schema.tables.provider_models import LimitGroup, ProviderBatch, RateLimit, Usage
 from embedfleet_schema.tables.query_models import QueryLimit, QueryRate, QueryRequest, QueryVector
+from embedfleet_schema.tables.sync_models import SyncOutbox, TableSync
 from embedfleet_schema.tables.tenant_models import Tenant, TenantShare
 from embedfleet_schema.tables.webhook_models import Webhook
 from embedfleet_schema.tables.worker_models import Worker
@@ -60,6 +61,8 @@ __all__ = [
     "RateLimit",
     "Space",
     "SpaceCheck",
+    "SyncOutbox",
+    "TableSync",
     "Tenant",
     "TenantShare",
     "Usage",
@@ -306,9 +309,7 @@ class AwaitedBatch(Base):
     job_id: Mapped[int] = mapped_column(
         BigInteger, ForeignKey(f"{SCHEMA}.job.id", ondelete="CASCADE"), primary_key=True
     )
-    owner_id: Mapped[int] = mapped_column(
-        BigInteger, ForeignKey(f"{SCHEMA}.job.id", ondelete="CASCADE")
-    )
+    owner_id: Mapped[int] = belongs_to("job")
     texts: Mapped[int]
 
     __table_args__ = (
