@@ -20,6 +20,8 @@ from embedfleet_schema.types import CollectionInfo, Document, Rejection
 
 # Rows that are read at once, and documents that are looked up.
 PAGE = 1_000
+# With more changes than this behind, they are stored as a backfill is: in the bulk lane.
+MOST_INTERACTIVE = 10_000
 # How long one process keeps its turn while others may wait for theirs.
 TURN_S = 10.0
 
@@ -75,6 +77,8 @@ class Following:
         self._producer = Producer(db, collection, settings, connections.doorbell)
         self._most_bytes = settings.max_document_bytes
         self._window_bytes = settings.window_bytes
+        # What somebody loaded is not to go before what others wait for.
+        self._is_load = sync.behind > MOST_INTERACTIVE
         self._position = sync.backfill_after
         self._backfilled = sync.backfilled_at is not None
 
@@ -139,7 +143,7 @@ class Following:
         if changes.emptied:
             for keys in self.gone():
                 self._remove(keys)
-        self.follow(changes.keys)
+        self.follow(changes.keys, backfill=self._is_load)
         # A process that dies before this does it again, which changes nothing.
         syncs.forget(self.db, self.sync.id, changes)
         return True

@@ -198,7 +198,7 @@ SELECT j.id
 FROM embedfleet.table_sync AS s
 JOIN embedfleet.job AS j
     ON j.id = CASE WHEN %(backfill)s THEN s.backfill_job_id ELSE s.job_id END
-WHERE s.id = %(sync_id)s AND j.cancelled_at IS NULL
+WHERE s.id = %(sync_id)s AND j.cancelled_at IS NULL AND j.collection_id = s.collection_id
     AND (%(backfill)s OR j.created_at > now() - interval '1 day');
 
 -- name: set_job

@@ -1,8 +1,8 @@
 """Names of collections that change: a new name, or two that change places, in one transaction.
 
 A name is more than a row: a view, perhaps a view for another library, a search that was granted,
-the rights of who reads them, and the table that it follows. All of it stays with the name. A collection that gets a name which
-another one had takes over who may read it.
+the rights of who reads them, and the table that it follows. All of it stays with the name. A
+collection that gets a name which another one had takes over who may read it.
 """
 
 from __future__ import annotations

@@ -1,0 +1,85 @@
+"""What follows a table, and what has a template, stays so under another model or name."""
+
+import pytest
+
+import embedfleet as ef
+from embedfleet_schema.errors import InModelChange
+from plugins.fleets import ask
+from plugins.model_changes import working
+from plugins.synced_tables import in_table, texts
+
+
+@pytest.fixture(autouse=True)
+def at_work(worker):
+    """A worker that takes every batch as it comes."""
+    with working(worker):
+        yield
+
+
+def model_of(fleet, name):
+    return fleet.collection(name).info.space.name
+
+
+def followed(fleet, body):
+    """Change a row, follow that, and say whether readers see what is in the table."""
+    ask(fleet, "UPDATE public.articles SET body = %s WHERE id = 2", body)
+    (sync,) = fleet.syncs()
+    assert "following" == sync.catch_up().state
+    fleet.job(max(job.id for job in fleet.statuses())).wait()
+    assert 0 == sync.verify().differences
+    return in_table(fleet) == texts(fleet)
+
+
+def test_a_table_is_followed_by_the_collection_that_gets_its_name(fleet, articles):
+    articles.catch_up()
+    fleet.collection("other", model="fake/8")
+    assert followed(fleet, "before the swap")
+    fleet.collection("articles").swap("other")
+    assert "fake/8" == model_of(fleet, "articles")
+    assert followed(fleet, "after the swap")
+    assert "title 2\n\nbefore the swap" == texts(fleet, "other")["2"]
+
+
+def test_two_collections_that_follow_tables_change_places(fleet, articles):
+    ask(fleet, "CREATE TABLE public.notes (id int PRIMARY KEY, body text)")
+    ask(fleet, "INSERT INTO public.notes VALUES (1, 'a note')")
+    fleet.sync("notes", "fake/16", table="public.notes", key="id", text="body").catch_up()
+    articles.catch_up()
+    fleet.collection("articles").swap("notes")
+    for sync in fleet.syncs():
+        sync.catch_up()
+        sync.verify()
+    for job in fleet.statuses():
+        fleet.job(job.id).wait()
+    assert {"1": "a note"} == texts(fleet, "notes")
+    assert in_table(fleet) == texts(fleet)
+
+
+def test_a_table_is_followed_through_a_model_change_and_back(fleet, articles):
+    articles.catch_up()
+    docs = fleet.collection("articles")
+    docs.migrate("fake/8", switch=False)
+    assert followed(fleet, "before the switch")
+    docs.migrate()
+    assert "fake/8" == model_of(fleet, "articles")
+    assert followed(fleet, "after the switch")
+    docs.migrate_back()
+    assert "fake/16" == model_of(fleet, "articles")
+    assert followed(fleet, "after the way back")
+    docs.migrate_finish()
+    assert followed(fleet, "at the end")
+
+
+def test_contexts_come_along_to_another_model_and_the_template_stays_meanwhile(fleet):
+    chunking = ef.Chunking(size=40, template="{title}: {content}")
+    docs = fleet.collection("docs", model="fake/16", chunking=chunking)
+    docs.enqueue([ef.Document("a", "Use the portal.", metadata={"title": "VPN"})])
+    docs.migrate("fake/8", switch=False)
+    with pytest.raises(InModelChange, match="its template stays until that has ended"):
+        docs.set_template("{title} | {content}")
+    docs.enqueue([ef.Document("b", "Ask IT.", metadata={"title": "Wifi"})])
+    docs.migrate()
+    shown = ask(fleet, "SELECT document, context, content FROM embedfleet.docs ORDER BY 1")
+    assert [("a", "VPN: ", "Use the portal."), ("b", "Wifi: ", "Ask IT.")] == shown
+    assert "{title}: {content}" == fleet.collection("docs").info.template
+    assert fleet.collection("docs").audit().clean
