@@ -59,7 +59,7 @@ LOCK_SPACES = [
 # Who builds or drops indexes of a collection is alone in that, for hours: nobody else waits for it.
 INDEX_LOCK_SPACE = 0x656A
 # Who moves documents of a sync is alone in that, for seconds; others take their turns.
-SYNC_LOCK_SPACE = 0x656B
+SYNC_LOCK_SPACE = 0x656C
 
 
 Row = Mapping[str, Any]

@@ -5,7 +5,7 @@ import time
 import psycopg
 import pytest
 
-from embedfleet_schema import session
+from embedfleet_schema import database, session
 from embedfleet_schema.database import LOCK_SPACE, Database
 from embedfleet_schema.leadership import DISK_PROBE, Leadership
 from embedfleet_schema.statements import load
@@ -63,3 +63,8 @@ def test_the_server_notices_a_machine_that_is_gone_within_a_minute(fleet):
             assert ["20", "10", "3"] == shown
             assert ("50000",) == conn.execute("SHOW tcp_user_timeout").fetchone()
             assert ("1min",) == conn.execute("SHOW idle_in_transaction_session_timeout").fetchone()
+
+
+def test_no_two_kinds_of_locks_share_a_number():
+    numbers = [value for name, value in vars(database).items() if name.endswith("LOCK_SPACE")]
+    assert len(numbers) == len(set(numbers)) >= 7

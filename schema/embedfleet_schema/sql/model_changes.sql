@@ -134,6 +134,12 @@ SET collection_id = other_id, other_id = collection_id,
     keep_seconds = coalesce(%(keep_seconds)s, keep_seconds)
 WHERE collection_id = %(collection_id)s;
 
+-- name: move_sync
+-- What follows a table goes on with the one that serves. Whoever is storing rows loses his turn.
+UPDATE embedfleet.table_sync
+SET collection_id = %(other_id)s, turn = turn + 1, waits = false
+WHERE collection_id = %(collection_id)s;
+
 -- name: end
 DELETE FROM embedfleet.model_change WHERE collection_id = %(collection_id)s;
 

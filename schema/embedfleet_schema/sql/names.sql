@@ -5,13 +5,6 @@ UPDATE embedfleet.collection SET name = 'x' || md5(name) WHERE id = ANY (%(ids)s
 -- name: set_name
 UPDATE embedfleet.collection SET name = %(name)s WHERE id = %(collection_id)s;
 
--- name: move_syncs
--- What follows a table belongs to the name: to what has it now. Whoever is storing rows for it loses his turn.
-UPDATE embedfleet.table_sync AS s
-SET collection_id = m.new, turn = s.turn + 1, waits = false, verify_due = true
-FROM unnest(%(former)s::bigint[], %(new)s::bigint[]) AS m (former, new)
-WHERE s.collection_id = m.former;
-
 -- name: show_as
 SELECT embedfleet.show_as(%(collection_id)s, %(space_id)s, %(view)s);
 

@@ -254,6 +254,7 @@ def switch(db: Database, change: ModelChange, *, keep_seconds: float | None = No
         names.assign(conn, db, [Move(served, aside), Move(other, change.name)])
         for statement in ("forget_verdicts", "copy_verdicts"):
             conn.execute(counters.counting_failures(_SQL[statement]), change.values)
+        conn.execute(_SQL["move_sync"], change.values)
         conn.execute(_SQL["switch"], change.values | {"keep_seconds": keep_seconds})
         (switched,) = _found(conn, _OF, {"id": other.id})
     return switched

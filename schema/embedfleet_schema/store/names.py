@@ -1,8 +1,8 @@
 """Names of collections that change: a new name, or two that change places, in one transaction.
 
 A name is more than a row: a view, perhaps a view for another library, a search that was granted,
-the rights of who reads them, and the table that it follows. All of it stays with the name. A
-collection that gets a name which another one had takes over who may read it.
+and the rights of who reads them. All of it stays with the name. A collection that gets a name which
+another one had takes over who may read it. The table that a collection follows is not of the name.
 """
 
 from __future__ import annotations
@@ -117,8 +117,7 @@ def assign(conn: Connection[Any], db: Database, moves: Sequence[Move]) -> None:
         collections.check_there(conn, move.collection)
     check_free(conn, [name for name in after if name not in before])
     conn.execute(_ROLES["become_owner"], {"until_commit": True})
-    handed = before.keys() & after.keys()
-    for name in handed:
+    for name in before.keys() & after.keys():
         check_replaceable(conn, before[name], after[name])
     conn.execute(locks.WAIT_AT_MOST, {"milliseconds": str(VIEW_WAIT_MS)})
     shown = {name: exposed.views(conn, each) for name, each in before.items()}
@@ -126,8 +125,6 @@ def assign(conn: Connection[Any], db: Database, moves: Sequence[Move]) -> None:
     conn.execute(_SQL["set_aside"], {"ids": [move.collection.id for move in moves]})
     for move in moves:
         conn.execute(_SQL["set_name"], {"collection_id": move.collection.id, "name": move.name})
-    places = {"former": [before[n].id for n in handed], "new": [after[n].id for n in handed]}
-    conn.execute(_SQL["move_syncs"], places)
     try:
         for move in moves:
             if move.name not in before and move.collection.name not in after:

@@ -12,7 +12,6 @@ from sqlalchemy import (
     ForeignKey,
     Identity,
     Text,
-    UniqueConstraint,
     text,
 )
 from sqlalchemy.dialects.postgresql import REGCLASS
@@ -35,7 +34,7 @@ class TableSync(Base):
 
     id: Mapped[int] = identity()
     collection_id: Mapped[int] = mapped_column(
-        BigInteger, ForeignKey(f"{SCHEMA}.collection.id", ondelete="CASCADE")
+        BigInteger, ForeignKey(f"{SCHEMA}.collection.id", ondelete="CASCADE"), unique=True
     )
     relation: Mapped[Any] = mapped_column(REGCLASS, nullable=False)
     key_columns: Mapped[list[str]] = mapped_column(ARRAY(Text))
@@ -58,7 +57,6 @@ class TableSync(Base):
     problem: Mapped[str | None]
 
     __table_args__ = (
-        UniqueConstraint("collection_id", deferrable=True),
         CheckConstraint("id BETWEEN 1 AND 2147483647", name="id"),
         CheckConstraint(
             "cardinality(key_columns) > 0 AND cardinality(text_columns) > 0", name="columns"

@@ -22,8 +22,7 @@ CREATE TABLE embedfleet.table_sync (
     differences bigint,
     problem text,
     CONSTRAINT pk_table_sync PRIMARY KEY (id),
-    -- Two collections may change places.
-    CONSTRAINT uq_table_sync_collection_id UNIQUE (collection_id) DEFERRABLE,
+    CONSTRAINT uq_table_sync_collection_id UNIQUE (collection_id),
     CONSTRAINT fk_table_sync_collection_id FOREIGN KEY (collection_id)
         REFERENCES embedfleet.collection (id) ON DELETE CASCADE,
     -- The number of an advisory lock.
