@@ -154,10 +154,11 @@ def _take(
             each.chunk.start if isinstance(each, PreparedChunk) else each[0] for each in pieces
         )
         parts = in_force(marks, list(starts))
+    limit, most = chunker.limit, chunker.limit // SHARE_OF_CONTEXT
     incoming.documents.append(DocumentRow(key, validated.digest, document.source))
     for position, piece in enumerate(pieces):
         own: Mapping[str, Any] = parts[position] if parts else _NO_METADATA
-        context, before, failure = None, 0, None
+        failure = None
         if isinstance(piece, PreparedChunk):
             chunk, tokens, unread, before = piece
             start, end, content = chunk.start, chunk.end, chunk.content
@@ -166,12 +167,13 @@ def _take(
         else:
             # Most of all there are: no object is made that is not stored.
             start, end, tokens, unread = piece
-            chunk, content = None, text[start:end]
+            chunk, content, context, before = None, text[start:end], None, 0
         if isinstance(chunk, PlaceholderChunk):
             hash_, failure = chunk.hash, TextFailure(chunk.code, chunk.reason)
         else:
             hash_ = text_hash(content, context)
-            failure = unfit(tokens, unread, before, chunker.limit)
+            if tokens > limit or unread >= UNREADABLE_SHARE or before > most:
+                failure = unfit(tokens, unread, before, limit)
         metadata = _over(document.metadata, own) if own else whole
         incoming.chunks.append(
             ChunkRow(key, position, start, end, tokens, hash_, content, metadata, context)

@@ -132,13 +132,13 @@ def _digest(
 ) -> tuple[bytes, int]:
     """SHA-256 over all that makes the document's rows, and its text's size in bytes.
 
-    How a text is cut is part of it, but for what a collection never changes, or sees to by itself:
-    its template. So is whether a function says contexts, but not what it says: an unchanged
-    document costs no call of it. Texts without marks have the digests that they always had;
-    Markdown has another since its chunks carry headings.
+    How a text is cut is part of it, but for what a collection never changes, or sees to itself: its
+    template. So is whether a function says contexts, but not what it says. Texts without marks have
+    the digests that they always had; Markdown has another since its chunks carry headings.
     """
     kind = "chunks" if document.text is None else _KINDS[mode]
-    kind += " in contexts" * contextual
+    if contextual:
+        kind += " in contexts"
     digest = hashlib.sha256(f"{kind}{metadata}".encode())
     size = 0
     for text, extra in _texts(document):
