@@ -281,9 +281,8 @@ class Maintenance(Indexing):
                 return call()
             except (UndefinedTable, CollectionGone, CollectionMoved, ModelChanged):
                 former = self.info
+                # It may have its former name again by now.
                 self._check_there()
-                if former == self.info:
-                    raise
                 if former.space != self.info.space and not isinstance(query, str):
                     raise ModelChanged(name=self.name) from None
         return call()

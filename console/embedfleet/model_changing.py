@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cached_property
 from typing import TypeVar
 
 import psycopg
@@ -38,7 +39,7 @@ POLL_S = 0.05
 FEW = 100
 # A switch waits for who reads the view, or for documents that came at that moment; then it is tried
 # again, a little later.
-TRIES = 20
+TRIES = 8
 FIRST_PAUSE_S, LAST_PAUSE_S = 0.1, 3.0
 
 
@@ -84,8 +85,13 @@ class ModelChanging:
         self._change = change
         self._budget = budget_usd
         self._progress = progress
-        self._follower = Follower(self._db, change, settings, connections.doorbell)
         self._failpoints = Failpoints.parse(settings.failpoints)
+
+    @cached_property
+    def _follower(self) -> Follower:
+        """Made when it is needed: it loads the tokenizer of the other model."""
+        connections = self._connections
+        return Follower(self._db, self._change, connections.settings, connections.doorbell)
 
     def fill(self) -> None:
         """Bring everything to the other collection, and wait until it is embedded.

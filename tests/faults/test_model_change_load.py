@@ -21,6 +21,12 @@ from plugins.model_changes import (
 CHUNKS = 10
 
 
+@pytest.fixture
+def fleet(large_fleet):
+    """Its collections are checked after each test."""
+    return large_fleet
+
+
 def check(fleet, name, writer):
     """What is stored is what was written last, and nothing else is found of it."""
     docs = fleet.collection(name)
@@ -38,10 +44,7 @@ def check(fleet, name, writer):
 
 
 @pytest.mark.parametrize("count", [500, pytest.param(10_000, marks=pytest.mark.nightly)])
-def test_a_model_changes_and_comes_back_under_readers_and_writers(
-    large_fleet, document_embeds, count
-):
-    fleet = large_fleet
+def test_a_model_changes_and_comes_back_under_readers_and_writers(fleet, document_embeds, count):
     docs = fleet.collection("docs", model="fake/32")
     with workers_of(fleet) as make, working(make):
         docs.enqueue(document(n, chunks=CHUNKS) for n in range(count)).wait()
@@ -66,8 +69,7 @@ def test_a_model_changes_and_comes_back_under_readers_and_writers(
     assert [] == document_embeds.twice()
 
 
-def test_names_change_under_readers_and_writers(large_fleet):
-    fleet = large_fleet
+def test_names_change_under_readers_and_writers(fleet):
     with workers_of(fleet) as make, working(make):
         infos = []
         for name, model in (("docs", "fake/32"), ("others", "fake/48")):
@@ -76,10 +78,14 @@ def test_names_change_under_readers_and_writers(large_fleet):
             infos.append(each.info)
         spaces = [info.space for info in infos]
         by_function = FunctionReader(fleet.settings.database, "docs", spaces)
+        docs = fleet.collection("docs")
         by_text = TextReader(fleet.collection("docs"), spaces)
         with beside(by_function.read), beside(by_text.read):
             for _ in range(6):
                 fleet.collection("docs").swap("others")
+        with beside(by_text.read):
+            for name in ("library", "docs") * 3:
+                docs.rename(name)
         by_function.close()
         assert len(by_function.seen) == 2
         assert spaces[0] == fleet.collection("docs").info.space
@@ -118,8 +124,7 @@ PLACES = (
 
 
 @pytest.mark.parametrize("place", PLACES)
-def test_a_change_that_is_killed_goes_on(large_fleet, document_embeds, place):
-    fleet = large_fleet
+def test_a_change_that_is_killed_goes_on(fleet, document_embeds, place):
     docs = fleet.collection("docs", model="fake/32")
     with workers_of(fleet) as make, working(make):
         docs.enqueue(documents(100)).wait()

@@ -346,16 +346,16 @@ def expose(scene: Scene) -> None:
 
 
 def change_names(scene: Scene) -> None:
-    name = scene.docs.name
-    scene.docs.rename(f"{name}_a")
-    scene.docs.rename(name)
-    scene.docs.delete(["a", "b"])
-    other = scene.fleet.collection(f"{name}_b", model="fake/24")
-    scene.docs.swap(other.name)
-    scene.docs.swap(other.name)
-    scene.docs.migrate("fake/24")
-    scene.docs.migrate_back()
-    scene.docs.migrate_finish()
+    docs = scene.docs
+    docs.rename(f"{scene.name}_a")
+    docs.rename(scene.name)
+    docs.delete(["a", "b"])
+    other = scene.fleet.collection(f"{scene.name}_b", model="fake/24")
+    docs.swap(other.name)
+    docs.swap(f"{scene.name}_b")
+    docs.migrate("fake/24")
+    docs.migrate_back()
+    docs.migrate_finish()
 
 
 def measure_recall(scene: Scene) -> None:
@@ -597,6 +597,7 @@ def test_everything_belongs_to_the_owner_role_and_nobody_else_may_call_its_funct
             "embedfleet_worker",
             "embedfleet_search",
         ],
+        ("check_reader", False): everybody,
         ("clusters", False): everybody,
         ("commit_refusal", False): everybody,
         ("compared", True): ["embedfleet_search"],

@@ -149,6 +149,17 @@ BEGIN
 END
 $$;
 
+-- name: create_check_reader
+-- Who searches must be able to read the view, though its tables are read by number.
+CREATE FUNCTION embedfleet.check_reader(collection text) RETURNS void
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    IF NOT has_any_column_privilege(to_regclass(format('embedfleet.%I', collection)), 'SELECT') THEN
+        RAISE insufficient_privilege USING MESSAGE = format('permission denied for view %I', collection);
+    END IF;
+END
+$$;
+
 -- name: create_search
 -- The k chunks nearest to a vector, best first; fewer only where fewer match or score `min_score`. It
 -- runs with the rights of who calls it, for whom the view and its policies hold. It writes nothing.
@@ -206,6 +217,7 @@ BEGIN
         RAISE invalid_parameter_value USING MESSAGE = 'a search takes a vector, and k from 1 on';
     END IF;
     SELECT s.* INTO own FROM embedfleet.space_of(collection) AS s;
+    PERFORM embedfleet.check_reader(collection);
     source := format(
         'SELECT id, document, position, content, metadata, embedding %s $1::%s AS distance'
         ' FROM (%s) AS live', own.operator, own.type, own.live
@@ -295,6 +307,7 @@ DECLARE
     vectors {vector}[];
 BEGIN
     SELECT s.* INTO own FROM embedfleet.space_of(collection) AS s;
+    PERFORM embedfleet.check_reader(collection);
     EXECUTE format(
         'SELECT array_agg(position), array_agg(embedding::%s) FROM (%s) AS live WHERE document = $1',
         own.vector, own.live
@@ -334,6 +347,7 @@ DECLARE
     own record;
 BEGIN
     SELECT s.* INTO own FROM embedfleet.space_of(collection) AS s;
+    PERFORM embedfleet.check_reader(collection);
     RETURN QUERY EXECUTE format(
         'SELECT v.id, v.document, v.position, v.content, v.metadata
         FROM (SELECT document, position FROM (%1$s) AS live WHERE id = $1) AS hit
