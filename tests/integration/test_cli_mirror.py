@@ -40,7 +40,7 @@ def test_more_than_half_ends_with_an_error_until_it_is_confirmed(
     (mirrored / "c.md").unlink()
     planned = command("plan", handbook, mirrored, "--mirror")
     assert "3 documents to delete: a.txt, b.txt, c.md\n" in planned.out
-    assert "nothing would be deleted: 3 of 3 documents" in planned.out
+    assert "nothing would be deleted: 3 of 4 documents" in planned.out
     done = command("enqueue", handbook, mirrored, "--mirror", "--json")
     assert (1, 1, 0) == (done.code, done.json["documents"], done.json["deleted"])
     assert "3 of 4 documents" in done.err

@@ -119,6 +119,22 @@ def test_the_end_of_a_folder_deletes_nothing(fleet: Fleet, docs: Collection, wat
     assert "stopped after 2 passes: 5 documents stored, 0 deleted" in err
 
 
+def test_a_folder_that_is_empty_is_waited_for(fleet: Fleet, docs: Collection, watched: Path):
+    """As where nothing is mounted yet."""
+    full = watched.with_name("full")
+    watched.rename(full)
+    watched.mkdir()
+    (watched / "first.txt").write_text("the first")
+    with watching(fleet, watched, "--mirror") as process:
+        eventually(lambda: {"first.txt"} == set(texts(docs)))
+        shutil.rmtree(watched)
+        watched.mkdir()
+        assert "the folder is empty" in next(process.stderr)
+        for path in full.iterdir():
+            path.rename(watched / path.name)
+        eventually(lambda: 5 == len(texts(docs)))
+
+
 @pytest.mark.parametrize(
     ("words", "reason"),
     [
