@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Container, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -115,7 +116,7 @@ class Planner:
         )
         self.count(prepared)
         if self._deletions is not None:
-            self._deletions.see(window, prepared)
+            self._deletions.see(window, prepared, known)
 
     def count(self, prepared: Prepared) -> None:
         """Count what is ready to be stored."""
@@ -217,9 +218,16 @@ class PlannedDeletions:
         self._source = source
         self._parts = mirrored_parts(stream, source)
         self._seen: set[bytes] = set()
+        self._new: Counter[int] = Counter()
 
-    def see(self, window: Window, prepared: Prepared) -> None:
-        """A window of what stays, and of what would be rejected and so stays, too."""
+    def see(self, window: Window, prepared: Prepared, known: Container[str]) -> None:
+        """A window of what stays, and of what would be rejected and so stays, too; of the others
+        those that are not `known` would be new.
+        """
+        for document in prepared.incoming.documents:
+            if document.key not in known:
+                holding = (n for n, p in enumerate(self._parts) if p.scope.holds(document.source))
+                self._new.update(holding)
         self._seen.update(map(_short, window.accepted))
         self._seen.update(_short(each.key) for each in prepared.rejected)
         kept = [each.source for each in window.objects if each.is_kept]
@@ -231,11 +239,11 @@ class PlannedDeletions:
         documents = counted.documents + counted.unchanged
         counted.undeleted = obstacle(self._stream, self._source, documents)
         if counted.undeleted is None:
-            for part in self._parts:
-                self._count(part, counted)
+            for number, part in enumerate(self._parts):
+                self._count(part, self._new[number], counted)
 
-    def _count(self, part: Part, counted: Counted) -> None:
-        documents = missed = 0
+    def _count(self, part: Part, documents: int, counted: Counted) -> None:
+        missed = 0
         for page in gone(self._db, self._collection, None, part):
             keys = [each.key for each in page.gone if _short(each.key) not in self._seen]
             documents += page.documents

@@ -162,6 +162,15 @@ def test_a_rejected_file_keeps_its_documents(docs: Collection, tree: Path):
     assert ["1", "2", "a.txt"] == [key for key in keys(docs) if key in {"1", "2", "a.txt"}]
 
 
+@pytest.mark.parametrize("name", ["report.pdf", "table.parquet", "notes.ipynb"])
+def test_a_damaged_file_is_as_any_that_is_rejected(docs: Collection, tree: Path, name: str):
+    mirror(docs, tree)
+    (tree / name).write_bytes(b"%PDF-1.4 and nothing more")
+    (tree / "a.txt").unlink()
+    done = mirror(docs, tree)
+    assert (1, 1, None) == (done.deleted, done.rejected, done.undeleted)
+
+
 def test_rows_that_are_gone_are_deleted(docs: Collection, tree: Path):
     table = tree / "t.csv"
     table.write_text("id,text\n1,one\n2,two\n")

@@ -144,6 +144,10 @@ def enqueue(scene: Scene) -> None:
     scene.enqueue(scene.fleet)
     scene.drain()
     assert 2 == scene.enqueue(scene.fleet).status.documents + 1
+    pages = [ef.Document("p", "one page"), ef.Document("q", "another page")]
+    for given, deleted in ((pages, 0), (pages[:1], 1)):
+        done = scene.docs.enqueue(given, source="wiki", mirror=True).enqueued
+        assert (deleted, None) == (done.deleted, done.undeleted)
 
 
 def watch(scene: Scene) -> None:

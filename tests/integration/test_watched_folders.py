@@ -111,17 +111,44 @@ def test_the_end_of_a_folder_deletes_nothing(fleet: Fleet, docs: Collection, wat
         shutil.rmtree(watched)
         watched.mkdir()
         (watched / "later.txt").write_text("it came back with one file")
-        eventually(lambda: "later.txt" in texts(docs))
+        said = next(line for line in process.stderr if "4 of 5 documents" in line)
+        assert "--yes" in said
         assert 5 == len(texts(docs))
         process.send_signal(signal.SIGINT)
         _, err = process.communicate(timeout=60)
-    assert "4 of 5 documents" in err
-    assert "--yes" in err
+    assert "stopped after 2 passes: 5 documents stored, 0 deleted" in err
 
 
-@pytest.mark.parametrize("words", [("-",), ("s3://bucket/x",), ("--wait",), ("--strict",)])
-def test_only_folders_are_followed(command: Command, handbook: str, watched: Path, words, bucket):
-    where = [] if words[0].startswith(("-", "s3")) and len(words[0]) > 2 else [watched]
-    answer = command("enqueue", handbook, *where, *words, "--watch")
-    assert answer.code in {1, 2}
-    assert "error" in answer.err
+def test_a_folder_that_is_empty_is_waited_for(fleet: Fleet, docs: Collection, watched: Path):
+    """As where nothing is mounted yet."""
+    full = watched.with_name("full")
+    watched.rename(full)
+    watched.mkdir()
+    (watched / "first.txt").write_text("the first")
+    with watching(fleet, watched, "--mirror") as process:
+        eventually(lambda: {"first.txt"} == set(texts(docs)))
+        shutil.rmtree(watched)
+        watched.mkdir()
+        assert "the folder is empty" in next(process.stderr)
+        for path in full.iterdir():
+            path.rename(watched / path.name)
+        eventually(lambda: 5 == len(texts(docs)))
+
+
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        (["docs/a.txt"], "follows folders"),
+        (["docs", "docs/a.txt"], "follows folders"),
+        (["-"], "follows folders"),
+        (["docs", "--wait"], "leave out --wait"),
+        (["docs", "--strict"], "leave out --wait and --strict"),
+    ],
+)
+def test_only_folders_are_followed(
+    command: Command, handbook: str, watched: Path, monkeypatch, words: list[str], reason: str
+):
+    monkeypatch.chdir(watched.parent)
+    answer = command("enqueue", handbook, *words, "--watch")
+    assert 2 == answer.code
+    assert reason in answer.err

@@ -59,7 +59,7 @@ class Following:
             note(f"stopped after {passes}: {stored} stored, {self.deleted:,} deleted")
 
     def _take(self, changed: Changed | None) -> None:
-        wanted = self._with_left(changed)
+        wanted = None if self.is_away else self._with_left(changed)
         if wanted is not None and not wanted:
             return
         try:

@@ -34,7 +34,7 @@ def changes(folders: Sequence[str], stopping: threading.Event) -> Iterator[Chang
         ExtraMissing: the library that watches is not installed.
     """
     try:
-        from watchfiles import watch
+        from watchfiles import Change, watch
     except ImportError as error:
         raise ExtraMissing(feature="--watch", extra="watch") from error
     while not stopping.is_set():
@@ -58,6 +58,9 @@ def changes(folders: Sequence[str], stopping: threading.Event) -> Iterator[Chang
             found = next(watching, None)
             yield None
             while found is not None and there == _identities(folders):
+                # A new folder of the name may have got the number of one that was removed.
+                if any(kind is Change.deleted and path in folders for kind, path in found):
+                    break
                 yield _by_folder(folders, (path for _, path in found))
                 found = next(watching, None)
         except FileNotFoundError:

@@ -160,7 +160,7 @@ class ObjectRoot(Root):
     def _object(self, parts: tuple[str, ...], name: str, details: Details) -> Source | Rejection:
         if not is_unicode(name):
             reason = "the object's name is not valid Unicode: rename it"
-            return Rejection(ascii(name), "BAD_NAME", reason, self.origin)
+            return Rejection(ascii(name), "BAD_NAME", reason, self._place(parts))
         key = composed(name)
         former = (each for each in unicode_forms(name) if each != key)
         path = "/".join((self.path, *parts))

@@ -59,6 +59,8 @@ class Reading(Iterator[Document | Rejection]):
         self._unreadable: str | None = None
         self._doubtful: str | None = None
         self._rejected: set[str] = set()
+        # The file whose content a parser has in hand.
+        self._parsed: str | None = None
 
     @property
     def folders(self) -> list[str] | None:
@@ -169,7 +171,7 @@ class Reading(Iterator[Document | Rejection]):
                 continue
             if isinstance(source, Rejection):
                 is_whole = is_whole and source.code != "UNREADABLE"
-                self._miss(source)
+                self._miss(source, is_unread=source.code == "UNREADABLE")
                 yield replace(source, source=root.origin)
                 continue
             rows = self._rows(source.key, self._options, source.origin)
@@ -206,10 +208,10 @@ class Reading(Iterator[Document | Rejection]):
     def _asks(self, root: Root) -> bool:
         return self._known is not None and isinstance(root, ObjectRoot)
 
-    def _miss(self, rejection: Rejection) -> None:
+    def _miss(self, rejection: Rejection, *, is_unread: bool) -> None:
         """Something was not read: a mirror asks what that means for it."""
         what = f"{rejection.source}: {rejection.reason}"
-        if rejection.code == "UNREADABLE":
+        if is_unread:
             self._unreadable = self._unreadable or what
         self._doubtful = self._doubtful or what
         if rejection.source is not None:
@@ -257,15 +259,17 @@ class Reading(Iterator[Document | Rejection]):
 
     def _hold(self, rejection: Rejection, rows: Rows) -> None:
         """A file, or a row of one, was rejected. The key tells which document that is where the
-        file is one, and a file of an unknown kind never was any.
+        file is one, and a file of an unknown kind never was any. What a parser does not read,
+        though it was opened, is rejected as any other.
         """
         if rejection.code == UNKNOWN_TYPE:
             return
+        is_unread = rejection.code == "UNREADABLE" and self._parsed != rows.name
         is_one = rejection.key == rows.name and Format.of(rows.name).suffix not in ROW_READERS
-        if is_one and rejection.code != "UNREADABLE" and rejection.source is not None:
+        if is_one and not is_unread and rejection.source is not None:
             self._rejected.add(rejection.source)
         else:
-            self._miss(rejection)
+            self._miss(rejection, is_unread=is_unread)
 
     def _file(self, source: Source, rows: Rows, confined: ConfinedReader) -> Iterator[Verdict]:
         found = Format.of(source.name)
@@ -283,6 +287,7 @@ class Reading(Iterator[Document | Rejection]):
         self, source: Source, found: Format, rows: Rows, confined: ConfinedReader
     ) -> Iterator[Verdict]:
         with source.open() as stream, ExitStack() as opened:
+            self._parsed = rows.name if found.is_confined else None
             content = stream
             if found.is_packed:
                 size = os.fstat(stream.fileno()).st_size

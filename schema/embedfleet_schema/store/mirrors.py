@@ -43,6 +43,12 @@ class Scope:
     read: Sequence[str]
     read_below: Sequence[str]
 
+    def holds(self, source: str | None) -> bool:
+        """Whether documents of a source are of this scope."""
+        return source is not None and (
+            source == self.source or (self.below is not None and source.startswith(self.below))
+        )
+
 
 class GoneDocument(NamedTuple):
     """One that a source no longer has."""
