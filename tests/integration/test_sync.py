@@ -231,9 +231,11 @@ def test_documents_go_with_a_sync_where_that_is_asked_for(fleet, articles):
 
 
 def test_a_dropped_collection_takes_its_triggers_along(fleet, articles):
-    fleet.collection("articles").drop()
-    assert [] == ask(fleet, "SELECT tgname FROM pg_trigger WHERE NOT tgisinternal")
     ask(fleet, ROWS, 6, 6)
+    fleet.collection("articles").drop()
+    assert [] == outbox(fleet)
+    assert [] == ask(fleet, "SELECT tgname FROM pg_trigger WHERE NOT tgisinternal")
+    ask(fleet, ROWS, 7, 7)
     assert [] == fleet.syncs()
 
 

@@ -23,6 +23,11 @@ SELECT embedfleet.drop_sync_function(id)
 FROM embedfleet.table_sync
 WHERE collection_id = %(collection_id)s;
 
+-- name: clear_outbox_of
+DELETE FROM embedfleet.sync_outbox AS o
+USING embedfleet.table_sync AS s
+WHERE s.collection_id = %(collection_id)s AND o.sync_id = s.id;
+
 -- name: delete
 DELETE FROM embedfleet.table_sync WHERE id = %(sync_id)s;
 
