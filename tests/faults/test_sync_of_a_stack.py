@@ -2,21 +2,31 @@
 
 import json
 
+import pytest
+
 from embedfleet.cli import main
+from embedfleet.local_sync import stop_sync
 from plugins.fleets import ask
 from plugins.synced_tables import ARTICLES, FOLLOWED, ROWS
 from plugins.worker_processes import eventually
 
 
-def test_up_starts_what_follows_tables_and_down_stops_it(own_fleet, monkeypatch, capsys):
+@pytest.fixture
+def told(own_fleet, monkeypatch, capsys):
+    """What a command says of the stack's data folder."""
     for name in ("EMBEDFLEET_DATABASE_URL", "DATABASE_URL", "EMBEDFLEET_REDIS_URL"):
         monkeypatch.delenv(name, raising=False)
     data = own_fleet.settings.data
 
-    def told(command):
+    def run(command):
         assert 0 == main([command, "--data", str(data), "--json"])
         return json.loads(capsys.readouterr().out)
 
+    yield run
+    stop_sync(data)
+
+
+def test_up_starts_what_follows_tables_and_down_stops_it(own_fleet, told):
     assert told("up")["sync"] is None
     ask(own_fleet, ARTICLES)
     sync = own_fleet.sync("articles", "fake/16", **FOLLOWED)
