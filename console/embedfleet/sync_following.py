@@ -47,12 +47,19 @@ def prepared(db: Database, sync: SyncInfo) -> SourceTable:
 
 @contextmanager
 def following(
-    connections: Connections, sync: SyncInfo, table: SourceTable, *, waits: bool
+    connections: Connections,
+    sync: SyncInfo,
+    table: SourceTable,
+    *,
+    waits: bool,
+    stopped: Callable[[], bool] = lambda: False,
 ) -> Iterator[Following | None]:
-    """Have the turn of a sync; None where another process has it, and this one does not wait."""
+    """Have the turn of a sync, until `stopped`; None where another process has it, and this one
+    does not wait.
+    """
     with connections.db.transaction() as conn:
         collection = collections.by_id(conn, sync.collection_id)
-    with taken(connections.db, sync, waits=waits) as fenced:
+    with taken(connections.db, sync, waits=waits, stopped=stopped) as fenced:
         # How far others have come meanwhile.
         now = None if fenced is None else syncs.by_id(fenced, sync.id)
         if fenced is None or now is None:

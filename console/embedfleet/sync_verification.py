@@ -51,7 +51,7 @@ def verify(
         if now is None:
             raise UnknownSync(name=sync.name)
         table = prepared(connections.db, now)
-        with following(connections, now, table, waits=True) as turn:
+        with following(connections, now, table, waits=True, stopped=stopped) as turn:
             if turn is None:
                 continue
             goes_on = until(TURN_S)
