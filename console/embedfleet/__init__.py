@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from embedfleet.fleet import Fleet, connect
     from embedfleet.job import Job
     from embedfleet.planning import Plan
+    from embedfleet.sync import Sync
     from embedfleet_producer.readers import ReaderLimits, ReadOptions, ReadReport, read_paths
     from embedfleet_schema.errors import EmbedfleetError
     from embedfleet_schema.store.audit import Audit
@@ -61,6 +62,7 @@ __all__ = [
     "ReaderLimits",
     "Rejection",
     "Space",
+    "Sync",
     "__version__",
     "connect",
     "errors",
@@ -91,6 +93,7 @@ _HOMES = {
     "ReaderLimits": "embedfleet_producer.readers",
     "Rejection": "embedfleet_schema.types",
     "Space": "embedfleet_schema.types",
+    "Sync": "embedfleet.sync",
     "connect": "embedfleet.fleet",
     "read_paths": "embedfleet_producer.readers",
 }

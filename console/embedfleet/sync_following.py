@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 from embedfleet.connections import Connections
 from embedfleet_producer.enqueue import Compared, Producer
-from embedfleet_producer.validation import MAX_METADATA_BYTES
+from embedfleet_producer.validation import MAX_KEY_BYTES, MAX_METADATA_BYTES, printable
 from embedfleet_schema.database import Database
 from embedfleet_schema.store import collections, documents, sync_rows, sync_triggers, syncs
 from embedfleet_schema.store.sync_rows import Content, Page, Row
@@ -22,6 +22,8 @@ from embedfleet_schema.types import CollectionInfo, Document, Rejection
 PAGE = 1_000
 # With more changes than this behind, they are stored as a backfill is: in the bulk lane.
 MOST_INTERACTIVE = 10_000
+# The last character of a key that is cut off may have four bytes.
+CUT_OFF_BYTES = MAX_KEY_BYTES - 3
 # How long one process keeps its turn while others may wait for theirs.
 TURN_S = 10.0
 
@@ -47,13 +49,25 @@ def prepared(db: Database, sync: SyncInfo) -> SourceTable:
 
 @contextmanager
 def following(
-    connections: Connections, sync: SyncInfo, table: SourceTable, *, waits: bool
+    connections: Connections,
+    sync: SyncInfo,
+    table: SourceTable,
+    *,
+    waits: bool,
+    stopped: Callable[[], bool] = lambda: False,
 ) -> Iterator[Following | None]:
-    """Have the turn of a sync; None where another process has it, and this one does not wait."""
+    """Have the turn of a sync, until `stopped`; None where another process has it, and this one
+    does not wait.
+    """
     with connections.db.transaction() as conn:
         collection = collections.by_id(conn, sync.collection_id)
-    with taken(connections.db, sync, waits=waits) as fenced:
-        yield None if fenced is None else Following(connections, fenced, collection, sync, table)
+    with taken(connections.db, sync, waits=waits, stopped=stopped) as fenced:
+        # How far others have come meanwhile.
+        now = None if fenced is None else syncs.by_id(fenced, sync.id)
+        if fenced is None or now is None:
+            yield None
+        else:
+            yield Following(connections, fenced, collection, now, table)
 
 
 class Following:
@@ -113,12 +127,12 @@ class Following:
         for items, _ in self._read(rows):
             yield self._producer.compare(items)
 
-    def follow(self, keys: Sequence[str], *, backfill: bool = False) -> None:
+    def follow(self, keys: Sequence[str]) -> None:
         """Store the rows of these keys as they are now, and remove what has no row any more."""
         for start in range(0, len(keys), PAGE):
             part = keys[start : start + PAGE]
             rows = sync_rows.sized(self.db, self.table, part)
-            self._store(rows, backfill=backfill)
+            self._store(rows)
             self._remove(sorted(set(part) - {row.key for row in rows}))
 
     def gone(self) -> Iterator[list[str]]:
@@ -129,7 +143,8 @@ class Following:
             yield self._without_row(keys)
         after = ""
         while keys := syncs.own_verdicts(self.db, self.collection, self.sync.source, after):
-            yield self._without_row(keys)
+            # A key that is too long for a document is cut off in its verdict.
+            yield self._without_row([key for key in keys if len(key.encode()) < CUT_OFF_BYTES])
             after = keys[-1]
 
     def _without_row(self, keys: Sequence[str]) -> list[str]:
@@ -159,7 +174,7 @@ class Following:
             self._backfilled = True
         return len(page.rows)
 
-    def _store(self, rows: Sequence[Row], *, backfill: bool) -> None:
+    def _store(self, rows: Sequence[Row], *, backfill: bool = False) -> None:
         for items, vanished in self._read(rows):
             job_id = syncs.job_of(self.db, self.collection, self.sync.id, backfill=backfill)
             verdicts = [
@@ -188,7 +203,8 @@ class Following:
             return
         held = syncs.own_keys(self.db, self.collection, self.sync.source, keys)
         documents.remove(self.db, self.collection, held)
-        syncs.forget_verdicts(self.db, self.collection, self.sync.source, keys)
+        verdicts = [printable(key) for key in keys]
+        syncs.forget_verdicts(self.db, self.collection, self.sync.source, verdicts)
 
     def _read(self, rows: Sequence[Row]) -> Iterator[tuple[list[Document | Rejection], list[str]]]:
         """Documents in groups that memory can hold, with the keys whose rows went meanwhile."""

@@ -68,7 +68,9 @@ class SyncRunner:
         self._ears.close()
 
     def stop(self) -> None:
-        """Let `run` return, once what is being stored is stored. A signal handler may call it."""
+        """Let `run` return, once what is being stored is stored; what is not begun yet stays in the
+        outbox. A signal handler may call it.
+        """
         self._stopping.set()
 
     def _hand_out(self, pool: ThreadPoolExecutor) -> None:
@@ -94,7 +96,7 @@ class SyncRunner:
             self._not_before.pop(sync_id, None)
         except (SyncRefused, SyncStopped) as error:
             # Noted with the sync, which is looked at again later.
-            if sync is None or sync.problem is None:
+            if not self._stopping.is_set() and (sync is None or sync.problem is None):
                 log.warning("%s", error)
             self._put_off(sync_id, EXAMINE_S)
         except Exception as error:  # noqa: BLE001 - one sync must not end the others
@@ -110,15 +112,16 @@ class SyncRunner:
         """One turn; whether nothing is left that this process could do now."""
         table = prepared(self._connections.db, sync)
         goes_on = until(TURN_S)
-        with following(self._connections, sync, table, waits=False) as turn:
+        stopped = self._stopping.is_set
+        with following(self._connections, sync, table, waits=False, stopped=stopped) as turn:
             if turn is None:
                 return True
-            done = turn.work(lambda: goes_on() and not self._stopping.is_set(), lambda _rows: None)
-        if not done or self._stopping.is_set():
+            done = turn.work(lambda: goes_on() and not stopped(), lambda _rows: None)
+        if not done:
             return False
         if not self._is_verification_due(sync.id):
             return True
-        found = verify(self._connections, sync, mend=True, stopped=self._stopping.is_set)
+        found = verify(self._connections, sync, mend=True, stopped=stopped)
         if found is not None and found.differences:
             log.warning("%s: %d differences were found and mended", sync.name, found.differences)
         return True

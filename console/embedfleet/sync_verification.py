@@ -9,6 +9,7 @@ from embedfleet.connections import Connections
 from embedfleet.sync_following import TURN_S, Following, following, prepared, until
 from embedfleet_schema.store import syncs
 from embedfleet_schema.store.syncs import SyncInfo
+from embedfleet_schema.sync_errors import UnknownSync
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,12 +42,16 @@ def verify(
 
     Raises:
         SyncRefused, SyncStopped: the table cannot be read now.
+        UnknownSync: it was dropped.
         Blocked: other processes had their turn for too long.
     """
     comparison = Comparison(mend=mend)
     while not comparison.is_over():
-        table = prepared(connections.db, sync)
-        with following(connections, sync, table, waits=True) as turn:
+        now = syncs.by_id(connections.db, sync.id)
+        if now is None:
+            raise UnknownSync(name=sync.name)
+        table = prepared(connections.db, now)
+        with following(connections, now, table, waits=True, stopped=stopped) as turn:
             if turn is None:
                 continue
             goes_on = until(TURN_S)
@@ -54,7 +59,7 @@ def verify(
                 if stopped():
                     return None
                 # Nobody follows a paused one; what waits in its outbox is no difference.
-                if sync.paused_at is None:
+                if turn.sync.paused_at is None:
                     turn.drain(goes_on)
                 on_page(comparison.step(turn))
             if comparison.is_over():

@@ -13,6 +13,8 @@ LOOKS = [
     ["watch"],
     ["collection", "list"],
     ["collection", "show", "docs"],
+    ["sync", "list"],
+    ["sync", "show", "docs"],
     ["search", "docs", "text"],
     ["explain", "docs", "key"],
     ["failures", "docs"],
@@ -27,6 +29,7 @@ WRITES = [
     ["delete", "docs", "key"],
     ["retry", "docs"],
     ["audit", "docs", "--repair"],
+    ["sync", "verify", "docs"],
     ["worker"],
 ]
 

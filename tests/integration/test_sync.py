@@ -231,9 +231,11 @@ def test_documents_go_with_a_sync_where_that_is_asked_for(fleet, articles):
 
 
 def test_a_dropped_collection_takes_its_triggers_along(fleet, articles):
-    fleet.collection("articles").drop()
-    assert [] == ask(fleet, "SELECT tgname FROM pg_trigger WHERE NOT tgisinternal")
     ask(fleet, ROWS, 6, 6)
+    fleet.collection("articles").drop()
+    assert [] == outbox(fleet)
+    assert [] == ask(fleet, "SELECT tgname FROM pg_trigger WHERE NOT tgisinternal")
+    ask(fleet, ROWS, 7, 7)
     assert [] == fleet.syncs()
 
 
@@ -367,6 +369,20 @@ def test_a_key_that_is_equal_and_written_otherwise_is_another_key(fleet, worker)
     drain(worker())
     assert {"1.00": "one"} == texts(fleet, "sums")
     assert 0 == sync.verify().differences
+
+
+def test_a_key_that_is_too_long_is_a_failure_until_its_row_goes(fleet):
+    run(fleet, "CREATE TABLE public.named (name text PRIMARY KEY, body text)")
+    run(fleet, "INSERT INTO public.named VALUES (repeat('ü', 400), 'one'), ('short', 'two')")
+    sync = fleet.sync("named", "fake/16", table="named", key="name", text="body")
+    sync.catch_up()
+    docs = fleet.collection("named")
+    for _ in range(2):
+        assert ["KEY_TOO_LONG"] == [each.code for each in docs.failures()]
+        assert 0 == sync.verify().differences
+    ask(fleet, "DELETE FROM public.named WHERE name <> 'short'")
+    sync.catch_up()
+    assert ([], ["short"]) == (docs.failures(), [each.key for each in docs.documents()])
 
 
 def test_a_partitioned_table_is_followed_through_the_table_and_through_its_parts(fleet, worker):

@@ -1,11 +1,12 @@
 """One process at a time moves the documents of a sync, and who lost its turn stores nothing."""
 
 from concurrent.futures import ThreadPoolExecutor
+from threading import Event
 
 import psycopg
 import pytest
 
-from embedfleet.errors import Blocked, TurnLost
+from embedfleet.errors import Blocked, SyncStopped, TurnLost
 from embedfleet.fleet import Fleet
 from embedfleet.sync_following import following, prepared
 from embedfleet_schema.store import sync_rows, syncs
@@ -137,6 +138,31 @@ def test_a_row_that_is_changed_while_it_is_stored_is_read_again(
         return found
 
     monkeypatch.setattr(sync_rows, "contents", changing)
+    articles.catch_up()
+    drain(worker())
+    assert in_table(fleet) == texts(fleet)
+
+
+def test_a_process_that_is_told_to_stop_begins_nothing_more_and_loses_nothing(
+    fleet, worker, articles, monkeypatch
+):
+    articles.catch_up()
+    ask(fleet, "UPDATE public.articles SET body = 'changed'")
+    stopping, contents = Event(), sync_rows.contents
+
+    def told(*given):
+        stopping.set()
+        return contents(*given)
+
+    monkeypatch.setattr(sync_rows, "contents", told)
+    sync = articles.status
+    table = prepared(fleet.db, sync)
+    with (
+        following(fleet, sync, table, waits=False, stopped=stopping.is_set) as turn,
+        pytest.raises(SyncStopped, match="told to stop"),
+    ):
+        turn.work(always, lambda _rows: None)
+    assert 5 == articles.status.behind
     articles.catch_up()
     drain(worker())
     assert in_table(fleet) == texts(fleet)

@@ -23,6 +23,11 @@ SELECT embedfleet.drop_sync_function(id)
 FROM embedfleet.table_sync
 WHERE collection_id = %(collection_id)s;
 
+-- name: clear_outbox_of
+DELETE FROM embedfleet.sync_outbox AS o
+USING embedfleet.table_sync AS s
+WHERE s.collection_id = %(collection_id)s AND o.sync_id = s.id;
+
 -- name: delete
 DELETE FROM embedfleet.table_sync WHERE id = %(sync_id)s;
 
@@ -59,7 +64,7 @@ SELECT s.id, c.name, s.collection_id, s.relation::oid::bigint AS relation,
     CASE WHEN r.oid IS NULL THEN s.source ELSE format('%%I.%%I', n.nspname, r.relname) END AS table,
     s.key_columns AS key, s.text_columns AS text, s.metadata_columns AS metadata,
     s.source, s.layout, s.created_at, s.paused_at, s.waits, s.backfill_after, s.backfilled,
-    coalesce(r.reltuples, -1)::float8 AS estimate, s.backfilled_at, s.backfill_job_id, s.verify_due, s.verified_at, s.differences, s.problem,
+    coalesce(r.reltuples, -1)::float8 AS estimate, s.backfilled_at, s.verify_due, s.verified_at, s.differences, s.problem,
     o.keys AS behind,
     coalesce(extract(epoch FROM clock_timestamp() - o.since), 0)::float8 AS behind_seconds
 FROM embedfleet.table_sync AS s

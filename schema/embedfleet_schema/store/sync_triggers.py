@@ -124,7 +124,8 @@ def drop(db: Database, sync: SyncInfo) -> None:
 
 def drop_of(conn: Connection[Any], collection: CollectionInfo) -> None:
     """The same for the collection that is dropped in this transaction, whose rows go with it."""
-    conn.execute(_SQL["drop_functions_of"], {"collection_id": collection.id})
+    for statement in ("drop_functions_of", "clear_outbox_of"):
+        conn.execute(_SQL[statement], {"collection_id": collection.id})
 
 
 def _row(conn: Connection[Any], collection: CollectionInfo, table: SourceTable) -> SyncInfo:
@@ -138,22 +139,21 @@ def _row(conn: Connection[Any], collection: CollectionInfo, table: SourceTable) 
         "source": f"{table.schema}.{table.name}",
         "layout": table.layout,
     }
-    if known:
-        sync = known[0]
-        same = (sync.key, sync.text, sync.metadata) == tuple(
-            values[name] for name in ("key", "text", "metadata")
-        )
-        # A table of the same name that was made anew takes the place of the one that is gone.
-        if not same or (sync.relation != table.relation and sync.source != values["source"]):
-            raise SyncExists(name=collection.name, table=sync.table)
-        if sync.relation != table.relation:
-            conn.execute(_SQL["drop_function"], {"sync_id": sync.id})
-            conn.execute(_SQL["follow_anew"], values | {"sync_id": sync.id})
-    else:
+    if not known:
         row = conn.execute(_SQL["create"], values | {"collection_id": collection.id}).fetchone()
         assert row is not None  # noqa: S101 - INSERT ... RETURNING gives a row or raises
-        sync_id = int(row[0])
-        return syncs.listed(conn, sync_id=sync_id)[0]
+        return syncs.listed(conn, sync_id=int(row[0]))[0]
+    sync = known[0]
+    named = (list(table.key), list(table.text), list(table.metadata))
+    is_same = sync.relation == table.relation
+    # A table of the same name that was made anew takes the place of the one that is gone.
+    if (sync.key, sync.text, sync.metadata) != named or not (
+        is_same or sync.source == values["source"]
+    ):
+        raise SyncExists(name=collection.name, table=sync.table)
+    if not is_same:
+        conn.execute(_SQL["drop_function"], {"sync_id": sync.id})
+        conn.execute(_SQL["follow_anew"], values | {"sync_id": sync.id})
     return syncs.listed(conn, sync_id=sync.id)[0]
 
 

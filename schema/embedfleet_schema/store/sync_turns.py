@@ -10,7 +10,7 @@ waits for those that were told yes.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -21,19 +21,24 @@ from embedfleet_schema.database import SYNC_LOCK_SPACE, Database
 from embedfleet_schema.session import IDLE_S
 from embedfleet_schema.statements import load
 from embedfleet_schema.store.syncs import SyncInfo
-from embedfleet_schema.sync_errors import TurnLost, UnknownSync
+from embedfleet_schema.sync_errors import SyncStopped, TurnLost, UnknownSync
 
 _SQL = load("sync")
 
 
 class FencedDatabase(Database):
-    """A database for one turn: its transactions are committed only while that lasts."""
+    """A database for one turn: its transactions are committed only while that lasts, and none
+    begins once the process is told to stop.
+    """
 
-    def __init__(self, db: Database, sync: SyncInfo, turn: int) -> None:
+    def __init__(
+        self, db: Database, sync: SyncInfo, turn: int, stopped: Callable[[], bool]
+    ) -> None:
         # No `super`: the pool, and all else, are those of `db`.
         self._db = db
         self._sync = sync
         self._turn = turn
+        self._stopped = stopped
 
     def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - whatever a database has
         return getattr(self._db, name)
@@ -44,7 +49,11 @@ class FencedDatabase(Database):
 
         Raises:
             TurnLost: another process took over; nothing was committed.
+            SyncStopped: this process is told to stop. Whoever tries again while the database is
+                away would take minutes to notice.
         """
+        if self._stopped():
+            raise SyncStopped(name=self._sync.name, reason="its process is told to stop")
         values = {"sync_id": self._sync.id, "turn": self._turn}
         with self._db.transaction(name_holders=name_holders) as conn:
             yield conn
@@ -54,7 +63,9 @@ class FencedDatabase(Database):
 
 
 @contextmanager
-def taken(db: Database, sync: SyncInfo, *, waits: bool) -> Iterator[FencedDatabase | None]:
+def taken(
+    db: Database, sync: SyncInfo, *, waits: bool, stopped: Callable[[], bool] = lambda: False
+) -> Iterator[FencedDatabase | None]:
     """Have the turn for the length of the block; None where another has it, and this one does not
     wait.
 
@@ -72,7 +83,7 @@ def taken(db: Database, sync: SyncInfo, *, waits: bool) -> Iterator[FencedDataba
         if row is None:
             raise UnknownSync(name=sync.name)
         with _beating(conn):
-            yield FencedDatabase(db, sync, int(row[0]))
+            yield FencedDatabase(db, sync, int(row[0]), stopped)
     finally:
         # A pooler throws a session away that is left in the middle of a transaction.
         with suppress(psycopg.Error):

@@ -59,7 +59,6 @@ class SyncInfo:
     backfilled: int
     estimate: float
     backfilled_at: datetime | None
-    backfill_job_id: int | None
     verify_due: bool
     verified_at: datetime | None
     differences: int | None
