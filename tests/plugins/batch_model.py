@@ -128,11 +128,11 @@ class Model:
         self.retried = {text: by or job for text, by in self.retried.items()}
         for document in self.documents.values():
             document.job = document.job or job
+        self._align()
         ready = next(self.clock)
         for batch, texts in batches.items():
             state = self.standing(job)
             self.batches[batch] = Batch(job, texts, state, ready, chunks=len(texts))
-        self._align()
 
     def claim(self) -> Claim | None:
         pending = [(each.ready, n) for n, each in self.batches.items() if each.state == "pending"]

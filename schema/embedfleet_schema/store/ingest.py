@@ -156,12 +156,12 @@ def merge(
             left_behind += documents.go_live(conn, collection, ids)
             counters.count_window(conn, collection, vectors=vectors)
         tally = _tally(window, texts, sum(awaited[each] for each in others), failed=len(failed))
-        # Last: what takes turns waits for the end of this transaction.
-        transitions.enqueue(conn, collection, standing, texts.batches)
-        promotion.promote(conn, line, promoted)
+        jobs.count(conn, job_id, tally)
         if others:
             transitions.align(conn, list(others))
-        jobs.count(conn, job_id, tally)
+        # Last, and after rows of jobs as everywhere: who takes turns with these waits for the end.
+        transitions.enqueue(conn, collection, standing, texts.batches)
+        promotion.promote(conn, line, promoted)
     return Merged(tally, len(texts.batches), left_behind, vectors)
 
 
