@@ -5,39 +5,32 @@ from __future__ import annotations
 import asyncio
 import threading
 import warnings
-from collections.abc import AsyncIterable, Callable, Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import AsyncIterable, Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from embedfleet import arguments
+from embedfleet.columns import Columns
 from embedfleet.error_translation import translate_errors
 from embedfleet.exchange import Exchange
 from embedfleet.job import Job
-from embedfleet.planning import Plan, make_plans
 from embedfleet.quality import Quality
+from embedfleet.related import Related, Vector
 from embedfleet_producer.async_bridge import beside, fed
-from embedfleet_producer.enqueue import Enqueued, Producer
-from embedfleet_producer.plan import Target
-from embedfleet_producer.ready_made import ChunkFunction
 from embedfleet_schema.store import related
 from embedfleet_schema.store.search import search, statement
-from embedfleet_schema.types import (
-    MOST_PROCESSES,
-    Delivery,
-    Document,
-    DuplicatePair,
-    Hit,
-    Rejection,
-    SimilarDocument,
-)
+from embedfleet_schema.types import MOST_PROCESSES, Delivery, Document, Hit, Rejection
 
-Vector = NDArray[np.float32] | Sequence[float]
+if TYPE_CHECKING:
+    from embedfleet.planning import Plan
+    from embedfleet_producer.enqueue import Enqueued
+    from embedfleet_producer.ready_made import ChunkFunction
 
 
 @translate_errors
-class Collection(Exchange, Quality):
+class Collection(Exchange, Quality, Related, Columns):
     """A named set of documents in one embedding space. Get one from `Fleet.collection`.
 
     After a drop, every call raises `CollectionGone`, even if another collection has its name.
@@ -142,6 +135,9 @@ class Collection(Exchange, Quality):
 
         `Fleet.plan` compares models, and plans for collections that do not exist yet.
         """
+        from embedfleet.planning import make_plans
+        from embedfleet_producer.plan import Target
+
         arguments.function("plan", "chunk", chunk)
         self._check_there()
         target = Target(self.info.space, self.info.chunking, self.info)
@@ -229,40 +225,6 @@ class Collection(Exchange, Quality):
         db = self._connections.db
         return related.hybrid_search(db, self.info, text, vector, where=where, options=options)
 
-    def similar(
-        self, key: str, *, k: int = 10, threshold: float | None = None
-    ) -> list[SimilarDocument]:
-        """The `k` documents most like a document, by the best pair of their chunks.
-
-        Args:
-            threshold: leave out what scores less.
-
-        Raises:
-            UsageError: there is no such document, or it is not live.
-        """
-        arguments.text("similar", "key", key)
-        arguments.whole("similar", "k", k)
-        arguments.score("similar", "threshold", threshold)
-        db = self._connections.db
-        return related.similar(db, self.info, key, k=k, threshold=threshold)
-
-    def duplicates(
-        self, threshold: float = 0.95, *, exact: bool | None = None
-    ) -> list[DuplicatePair]:
-        """Pairs of chunks that score at least `threshold`, by clusters of what hangs together.
-
-        With at most 5,000 vectors or `exact`, each is compared with each. Otherwise the HNSW index
-        finds the neighbours of each vector: that takes some milliseconds for each.
-
-        Raises:
-            UsageError: there are more vectors, and no index.
-        """
-        arguments.score("duplicates", "threshold", threshold)
-        if exact is not None:
-            arguments.flag("duplicates", "exact", exact)
-        db = self._connections.db
-        return related.duplicates(db, self.info, threshold=threshold, exact=exact)
-
     def embed_query(self, text: str) -> NDArray[np.float32]:
         """The vector of a query, float32 of shape (dimensions,).
 
@@ -307,6 +269,8 @@ class Collection(Exchange, Quality):
         on_window: Callable[[Enqueued], None] | None = None,
         stopping: threading.Event | None = None,
     ) -> Job:
+        from embedfleet_producer.enqueue import Producer
+
         arguments.function("enqueue", "chunk", chunk)
         arguments.budget("enqueue", budget_usd)
         producer = Producer(
@@ -326,12 +290,6 @@ class Collection(Exchange, Quality):
             stopping=stopping,
         )
         return Job(self._connections, enqueued.job_id, enqueued)
-
-    def _vector(self, query: str | Vector) -> NDArray[np.float32]:
-        if isinstance(query, str):
-            arguments.text("search", "query", query)
-            return self._connections.query_vectors.vector(self.info, query)
-        return arguments.vector(self.info.space.name, query)
 
 
 def _delivery(provider_batches: bool, lane: str | None) -> Delivery:

@@ -10,23 +10,20 @@ from typing import TYPE_CHECKING
 
 from embedfleet import arguments
 from embedfleet.error_translation import translate_errors
-from embedfleet.exports import Exported, rows_beside, write_export
 from embedfleet.job import Job
 from embedfleet.maintenance import Maintenance
-from embedfleet.planning import is_of
-from embedfleet_producer.enqueue import Enqueued, Producer
-from embedfleet_producer.imports import Imports, with_matrix
-from embedfleet_producer.readers import ReaderLimits, ReadOptions, ReadReport, read_vectors
-from embedfleet_producer.readers.embedded_rows import EmbeddedRows
-from embedfleet_producer.readers.matrix import MatrixFile, count_lines
 from embedfleet_schema.addresses import redacted
 from embedfleet_schema.errors import ModelMismatch
 from embedfleet_schema.exchange_errors import ImportRefused
-from embedfleet_schema.store import exposed, foreign_tables
+from embedfleet_schema.store import collections, exposed, foreign_tables, metadata_columns
 from embedfleet_schema.types import Document, Rejection
 
 if TYPE_CHECKING:
     from sqlalchemy import MetaData, Table
+
+    from embedfleet.exports import Exported
+    from embedfleet_producer.enqueue import Enqueued
+    from embedfleet_producer.readers import ReadOptions, ReadReport
 
 URLS = ("postgresql://", "postgres://")
 
@@ -55,6 +52,8 @@ class Exchange(Maintenance):
             ExportRefused: there is no such format or folder.
             ExportFailed: the file cannot be written; what was there before is still there.
         """
+        from embedfleet.exports import write_export
+
         arguments.words("export", format=format)
         arguments.function("export", "on_chunks", on_chunks)
         self._check_there()
@@ -101,6 +100,10 @@ class Exchange(Maintenance):
             ModelUnstated: neither the file nor `model` says what made the vectors.
             ImportRefused: there is no such file or table, or it holds no vectors.
         """
+        from embedfleet_producer.enqueue import Producer
+        from embedfleet_producer.imports import Imports
+        from embedfleet_producer.readers import ReadOptions
+
         arguments.words("import_vectors", model=model, stored_collection=stored_collection)
         arguments.function("import_vectors", "on_window", on_window)
         self._check_there()
@@ -127,16 +130,16 @@ class Exchange(Maintenance):
     def table(self, metadata: MetaData | None = None) -> Table:
         """The view of the collection as a `Table` of SQLAlchemy 2, with pgvector's type.
 
-        Its columns are those of the view; `metadata` is called `metadata_`, because declarative
-        classes need the name.
+        Its columns are those of the view, also those of `add_column`; `metadata` is called
+        `metadata_`, because declarative classes need the name.
 
         Args:
             metadata: where the table is entered; by default a new one.
         """
         from embedfleet_schema.tables.views import view_table
 
-        self._check_there()
-        return view_table(self.info, metadata)
+        columns = metadata_columns.listed(self._connections.db, self.info)
+        return view_table(self.info, metadata, columns)
 
     def expose(self, library: str = "llamaindex") -> str:
         """Make a view that another library takes for a table of its own; returns its name.
@@ -158,12 +161,17 @@ class Exchange(Maintenance):
 
     def _check_model(self, model: str | None) -> None:
         name = self.info.space.name
-        if model is not None and not is_of(self.info, model):
+        if model is not None and not collections.is_of(self.info, model):
             raise ModelMismatch(name=self.name, existing=name, wanted=model)
 
     def _of_file(
         self, path: Path, options: ReadOptions, report: ReadReport | None, opened: ExitStack
     ) -> Iterable[Document | Rejection]:
+        from embedfleet.exports import rows_beside
+        from embedfleet_producer.imports import with_matrix
+        from embedfleet_producer.readers import ReaderLimits, read_vectors
+        from embedfleet_producer.readers.matrix import MatrixFile, count_lines
+
         settings = self._connections.settings
         is_matrix = path.suffix.lower() == ".npy"
         rows_path = rows_beside(path) if is_matrix else path
@@ -190,6 +198,8 @@ class Exchange(Maintenance):
         collection: str | None,
         options: ReadOptions,
     ) -> Iterator[Document | Rejection]:
+        from embedfleet_producer.readers.embedded_rows import EmbeddedRows
+
         arguments.words("import_vectors", url=url, table=table, schema=schema)
         place = f"{redacted(url)}/{schema}.{table}"
         stored = foreign_tables.rows(url, table, schema=schema, collection=collection)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json as json_module
+import os
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
@@ -74,6 +75,9 @@ def search(
         )
     if (text is None) != interactive:
         raise UsageError(reason="Give a TEXT to search for, or --interactive to be asked for texts")
+    # What numpy multiplies matrices with makes threads as it is imported, which takes 50 ms of a
+    # processor. Nothing is multiplied here, and a model has threads of its own.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     with session(context).fleet(looks_only=True) as fleet:
         fleet.tell = note
         collection = fleet.collection(name)

@@ -9,6 +9,7 @@ from typing import Any, Literal
 from psycopg import Connection, sql
 from psycopg.rows import dict_row
 
+from embedfleet_schema.catalogue.space_lookup import parse_model
 from embedfleet_schema.database import LOCK_SPACE, Database, Row
 from embedfleet_schema.errors import (
     BadName,
@@ -119,6 +120,12 @@ def check_there(conn: Connection[Any], collection: CollectionInfo) -> None:
     """Raise CollectionGone if it was dropped, whatever has its name now."""
     if not _list(conn, collection_id=collection.id):
         raise CollectionGone(name=collection.name)
+
+
+def is_of(collection: CollectionInfo, model: str | None) -> bool:
+    """Whether its vectors are of this model, as a person names it; where none is named, of any."""
+    space = collection.space
+    return model is None or parse_model(model) == (space.provider, space.model)
 
 
 def check_chunking(collection: CollectionInfo, wanted: Chunking | None) -> None:

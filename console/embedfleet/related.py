@@ -1,0 +1,102 @@
+"""Searches that start from a document or spread out, and the chunks of documents."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from embedfleet import arguments
+from embedfleet.error_translation import translate_errors
+from embedfleet.maintenance import Maintenance
+from embedfleet_schema.store import related, search
+from embedfleet_schema.store.search import StoredChunk
+from embedfleet_schema.types import DuplicatePair, Hit, SimilarDocument
+
+Vector = NDArray[np.float32] | Sequence[float]
+
+
+@translate_errors
+class Related(Maintenance):
+    """The part of `Collection` about how its chunks are related."""
+
+    def chunks(self, keys: Sequence[str]) -> list[StoredChunk]:
+        """What readers see of some documents, by document and position. A document that is not
+        there, or not live, has none.
+        """
+        wanted = arguments.texts("chunks", "keys", keys, '["vpn.md"]')
+        return search.chunks(self._connections.db, self.info, wanted)
+
+    def diverse(
+        self,
+        query: str | Vector,
+        *,
+        k: int = 10,
+        where: Mapping[str, Any] | None = None,
+        weight: float = 0.5,
+        candidates: int = 50,
+    ) -> list[Hit]:
+        """`k` hits near to the question and not near to each other, by maximal marginal relevance.
+
+        Args:
+            query, where: as in `search`.
+            weight: 1 is the search itself; 0 looks only at how the hits differ.
+            candidates: how many of the nearest chunks they are chosen from.
+        """
+        call = "diverse"
+        arguments.whole(call, "k", k)
+        arguments.whole(call, "candidates", candidates)
+        arguments.share(call, "weight", weight)
+        arguments.where(where, call)
+        vector = self._vector(query)
+        return related.diverse(
+            self._connections.db,
+            self.info,
+            vector,
+            k=k,
+            where=where,
+            weight=weight,
+            candidates=candidates,
+        )
+
+    def similar(
+        self, key: str, *, k: int = 10, threshold: float | None = None
+    ) -> list[SimilarDocument]:
+        """The `k` documents most like a document, by the best pair of their chunks.
+
+        Args:
+            threshold: leave out what scores less.
+
+        Raises:
+            UsageError: there is no such document, or it is not live.
+        """
+        arguments.text("similar", "key", key)
+        arguments.whole("similar", "k", k)
+        arguments.score("similar", "threshold", threshold)
+        db = self._connections.db
+        return related.similar(db, self.info, key, k=k, threshold=threshold)
+
+    def duplicates(
+        self, threshold: float = 0.95, *, exact: bool | None = None
+    ) -> list[DuplicatePair]:
+        """Pairs of chunks that score at least `threshold`, by clusters of what hangs together.
+
+        With at most 5,000 vectors or `exact`, each is compared with each. Otherwise the HNSW index
+        finds the neighbours of each vector: that takes some milliseconds for each.
+
+        Raises:
+            UsageError: there are more vectors, and no index.
+        """
+        arguments.score("duplicates", "threshold", threshold)
+        if exact is not None:
+            arguments.flag("duplicates", "exact", exact)
+        db = self._connections.db
+        return related.duplicates(db, self.info, threshold=threshold, exact=exact)
+
+    def _vector(self, query: str | Vector) -> NDArray[np.float32]:
+        if isinstance(query, str):
+            arguments.text("search", "query", query)
+            return self._connections.query_vectors.vector(self.info, query)
+        return arguments.vector(self.info.space.name, query)

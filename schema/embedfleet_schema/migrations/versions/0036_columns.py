@@ -1,0 +1,20 @@
+"""A field of the metadata can be a column of the view, with a type."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from alembic import op
+
+from embedfleet_schema.statements import Statements
+
+revision = "0036"
+down_revision = "0030"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    statements = Statements(Path(__file__).with_suffix(".sql").read_text())
+    for name in statements:
+        op.execute(statements[name].as_string(None))
