@@ -6,6 +6,7 @@ import json as json_module
 import os
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
@@ -109,7 +110,12 @@ def _converse(answer: Callable[[str], None]) -> None:
 
 
 def _texts() -> Iterator[str]:
-    """Lines of standard input that are not blank; a person is prompted for them."""
+    """Lines of standard input that are not blank; a person is prompted for them, and can edit them
+    and go back to former ones. None is kept when the command ends.
+    """
+    if sys.stdin.isatty():
+        with suppress(ImportError):  # not on Windows, whose terminal does it
+            import readline  # noqa: F401 - `input` uses it then
     while True:
         if sys.stdin.isatty():
             try:

@@ -1,0 +1,140 @@
+"""A search of a large collection, beside the same statement typed by hand.
+
+Fills a collection with random vectors around 200 centers, builds the HNSW index, and asks
+`embedfleet.search` and the statement over the view in turns, with the same settings, on one
+connection; and the whole of `Collection.search` from Python. Printed are the medians, the 95th
+percentiles, and the ratios of the medians. `--storage halfvec` takes half the memory.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import LiteralString
+
+import numpy as np
+import psycopg
+from psycopg import Connection
+from psycopg.rows import TupleRow
+
+from _scratch import machine, scratch_fleet
+from indexes import clustered, insert, settle
+
+BY_FUNCTION: LiteralString = """
+SELECT id, document, position, content, metadata, score
+FROM embedfleet.search('docs', %s, 10)
+"""
+BY_HAND: LiteralString = """
+SELECT id, document, position, content, metadata, 1 - (embedding <=> %(vector)s::TYPE) AS score
+FROM embedfleet.docs
+ORDER BY embedding <=> %(vector)s::TYPE
+LIMIT 10
+"""
+# What a search sets.
+SETTINGS: LiteralString = """
+SET hnsw.iterative_scan = relaxed_order;
+SET hnsw.ef_search = 100;
+SET hnsw.max_scan_tuples = 20000;
+SET hnsw.scan_mem_multiplier = 1000
+"""
+# The next part of what is stored.
+PART = 20_000
+WARM = 40
+
+
+def timed(work: Callable[[], object]) -> float:
+    began = time.perf_counter()
+    work()
+    return 1e3 * (time.perf_counter() - began)
+
+
+def report(name: str, times: list[float], base: list[float] | None = None) -> None:
+    p50, p95 = np.quantile(times, [0.5, 0.95])
+    ratio = "" if base is None else f", {p50 / np.median(base):.2f} times as long as by hand"
+    print(f"  {name:<44} p50 {p50:6.2f} ms, p95 {p95:6.2f} ms{ratio}")
+
+
+def by_turns(
+    ways: dict[str, Callable[[str], object]], vectors: list[str]
+) -> dict[str, list[float]]:
+    for text in vectors[:WARM]:
+        for way in ways.values():
+            way(text)
+    times: dict[str, list[float]] = {name: [] for name in ways}
+    for number, text in enumerate(vectors):
+        # Who goes first has to bring the pages in.
+        order = list(ways) if number % 2 else list(reversed(ways))
+        for name in order:
+            times[name].append(timed(partial(ways[name], text)))
+    return times
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--vectors", type=int, default=20_000)
+    parser.add_argument("--dimensions", type=int, default=64)
+    parser.add_argument("--storage", choices=["vector", "halfvec"], default="vector")
+    parser.add_argument("--questions", type=int, default=200)
+    parser.add_argument("--memory", type=int, help="MB for the build of the index")
+    given = parser.parse_args()
+    print(machine())
+    with scratch_fleet() as fleet:
+        docs = fleet.collection(
+            "docs", model=f"fake/{given.dimensions}", storage=given.storage, filter_index=False
+        )
+        stored = clustered(given.vectors + given.questions, given.dimensions)
+        vectors, questions = stored[: given.vectors], stored[given.vectors :]
+        began = time.monotonic()
+        for start in range(0, given.vectors, PART):
+            part = vectors[start : start + PART]
+            insert(fleet, docs, part, np.zeros(len(part), dtype=np.bool_), start)
+        settle(fleet, docs)
+        print(f"{given.vectors:,} rows in {time.monotonic() - began:.0f} s")
+        began = time.monotonic()
+        docs.index(filters=False, memory_mb=given.memory)
+        print(f"the index in {time.monotonic() - began:.0f} s: {docs.index_info().index}")
+        texts = [str(each.tolist()) for each in questions]
+        statement = BY_HAND.replace("TYPE", given.storage)
+        with psycopg.connect(fleet.settings.database, autocommit=True) as conn:
+            conn.execute(SETTINGS)
+            times = by_turns(
+                {
+                    "by hand, planned at each call": lambda text: ask(
+                        conn, statement, {"vector": text}, prepared=False
+                    ),
+                    "by hand, prepared": lambda text: ask(
+                        conn, statement, {"vector": text}, prepared=True
+                    ),
+                    "embedfleet.search": lambda text: ask(
+                        conn, BY_FUNCTION, [text], prepared=False
+                    ),
+                    "embedfleet.search, prepared": lambda text: ask(
+                        conn, BY_FUNCTION, [text], prepared=True
+                    ),
+                },
+                texts,
+            )
+        base = times["by hand, planned at each call"]
+        for name, each in times.items():
+            report(name, each, None if each is base else base)
+        report(
+            "Collection.search, with its transaction",
+            [timed(partial(docs.search, each)) for each in questions],
+            base,
+        )
+
+
+def ask(
+    conn: Connection[TupleRow],
+    statement: LiteralString,
+    values: dict[str, str] | list[str],
+    *,
+    prepared: bool,
+) -> None:
+    conn.execute(statement, values, prepare=prepared).fetchall()
+
+
+if __name__ == "__main__":
+    main()
