@@ -3,7 +3,8 @@
 Fills a collection with random vectors around 200 centers, builds the HNSW index, and asks
 `embedfleet.search` and the statement over the view in turns, with the same settings, on one
 connection; and the whole of `Collection.search` from Python. Printed are the medians, the 95th
-percentiles, and the ratios of the medians. `--storage halfvec` takes half the memory.
+percentiles, what the server's processor worked, and the ratios of the medians. `--storage halfvec`
+takes half the memory.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import argparse
 import time
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import LiteralString
 
 import numpy as np
@@ -44,30 +46,56 @@ PART = 20_000
 WARM = 40
 
 
-def timed(work: Callable[[], object]) -> float:
-    began = time.perf_counter()
-    work()
-    return 1e3 * (time.perf_counter() - began)
+class Times:
+    """Of one way: by the clock, and by the server's processor, which other work on the machine
+    changes little; in milliseconds.
+    """
+
+    def __init__(self) -> None:
+        self.clock: list[float] = []
+        self.processor: list[float] = []
+
+    def take(self, work: Callable[[], object], account: Path | None = None) -> None:
+        before = 0 if account is None else spent(account)
+        began = time.perf_counter()
+        work()
+        self.clock.append(1e3 * (time.perf_counter() - began))
+        if account is not None:
+            time.sleep(0.001)  # until the session waits again
+            self.processor.append((spent(account) - before) / 1e6)
+
+    def report(self, name: str, base: Times | None = None) -> None:
+        p50, p95 = np.quantile(self.clock, [0.5, 0.95])
+        said = f"  {name:<40} p50 {p50:6.2f} ms, p95 {p95:6.2f} ms"
+        if self.processor:
+            said += f", of a processor {np.median(self.processor):5.2f} ms"
+        if base is not None:
+            ratio = np.median(self.clock) / np.median(base.clock)
+            said += f"; {ratio:.2f} times as long as by hand"
+            if self.processor:
+                said += (
+                    f", {np.median(self.processor) / np.median(base.processor):.2f} of a processor"
+                )
+        print(said)
 
 
-def report(name: str, times: list[float], base: list[float] | None = None) -> None:
-    p50, p95 = np.quantile(times, [0.5, 0.95])
-    ratio = "" if base is None else f", {p50 / np.median(base):.2f} times as long as by hand"
-    print(f"  {name:<44} p50 {p50:6.2f} ms, p95 {p95:6.2f} ms{ratio}")
+def spent(account: Path) -> int:
+    """Nanoseconds of a processor so far."""
+    return int(account.read_text().split()[0])
 
 
 def by_turns(
-    ways: dict[str, Callable[[str], object]], vectors: list[str]
-) -> dict[str, list[float]]:
+    ways: dict[str, Callable[[str], object]], vectors: list[str], account: Path
+) -> dict[str, Times]:
     for text in vectors[:WARM]:
         for way in ways.values():
             way(text)
-    times: dict[str, list[float]] = {name: [] for name in ways}
+    times = {name: Times() for name in ways}
     for number, text in enumerate(vectors):
         # Who goes first has to bring the pages in.
         order = list(ways) if number % 2 else list(reversed(ways))
         for name in order:
-            times[name].append(timed(partial(ways[name], text)))
+            times[name].take(partial(ways[name], text), account)
     return times
 
 
@@ -115,15 +143,15 @@ def main() -> None:
                     ),
                 },
                 texts,
+                Path(f"/proc/{conn.info.backend_pid}/schedstat"),
             )
         base = times["by hand, planned at each call"]
         for name, each in times.items():
-            report(name, each, None if each is base else base)
-        report(
-            "Collection.search, with its transaction",
-            [timed(partial(docs.search, each)) for each in questions],
-            base,
-        )
+            each.report(name, None if each is base else base)
+        whole = Times()
+        for question in questions:
+            whole.take(partial(docs.search, question))
+        whole.report("Collection.search, with its transaction", base)
 
 
 def ask(

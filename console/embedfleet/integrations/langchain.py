@@ -19,7 +19,7 @@ from embedfleet import arguments
 from embedfleet.collection import Collection
 from embedfleet.integrations.langchain_filters import in_our_language
 from embedfleet.integrations.retrieval import hits
-from embedfleet_schema.errors import BadArgument, ExtraMissing
+from embedfleet_schema.errors import BadArgument, ExtraMissing, UsageError
 from embedfleet_schema.exchange_errors import NotAdded
 from embedfleet_schema.store.search import StoredChunk
 from embedfleet_schema.types import Document as OurDocument
@@ -152,6 +152,7 @@ class EmbedfleetVectorStore(VectorStore):  # type: ignore[misc]  # without langc
         Raises:
             NotAdded: some of them cannot be found; the others can.
             NoWorker, JobPaused, WaitTimeout: all are stored, and not embedded yet.
+            UsageError: somebody cancelled the job.
         """
         given = _documents(documents, ids)
         job = self.collection.enqueue(given)
@@ -262,6 +263,9 @@ class EmbedfleetVectorStore(VectorStore):  # type: ignore[misc]  # without langc
 
     def _check(self, job: Job, documents: int) -> None:
         status = job.status
+        if status.state == "cancelled":
+            reason = f"job {job.id} was cancelled. Add the documents again"
+            raise UsageError(reason=reason)
         if not status.rejected and not status.failed:
             return
         failed = status.rejected + status.failed
