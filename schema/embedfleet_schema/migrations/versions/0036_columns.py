@@ -1,4 +1,6 @@
-"""A field of the metadata can be a column of the view, with a type."""
+"""A field of the metadata can be a column of the view, with a type; duplicates are searched for as
+far as the collection says.
+"""
 
 from __future__ import annotations
 

@@ -187,6 +187,106 @@ BEGIN
 END
 $$;
 
+-- name: create_near_texts
+-- Pairs of texts whose vectors score at least `threshold`, each once. `exact` compares each with each; else the
+-- index gives the ten nearest of each, and eight times as many where all of those are near enough. Of an index of
+-- signs ten times as many are compared. It is scanned as far as a search of the collection does: with fewer candidates, one pair
+-- of a hundred was overlooked.
+CREATE OR REPLACE FUNCTION embedfleet.near_texts(
+    collection text, threshold double precision, exact boolean,
+    OUT one bigint[], OUT other bigint[], OUT score double precision[]
+)
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    own record;
+    former text[];
+    nearest int := 11;
+    compared int;
+    texts bigint[];
+    more_one bigint[];
+    more_other bigint[];
+    more_score double precision[];
+    gathered text := 'array_agg(one), array_agg(other), array_agg(score)';
+BEGIN
+    SELECT s.* INTO own FROM embedfleet.space_of(collection) AS s;
+    IF exact THEN
+        EXECUTE format(
+            'WITH v AS MATERIALIZED (SELECT text_id, embedding FROM embedfleet.%I)
+            SELECT %s
+            FROM (
+                SELECT one, other, %s AS score
+                FROM (
+                    SELECT a.text_id AS one, b.text_id AS other, a.embedding %s b.embedding AS distance
+                    FROM v AS a JOIN v AS b ON a.text_id < b.text_id
+                ) AS p
+            ) AS s
+            WHERE score >= $1',
+            own.vectors, gathered, own.score, own.operator
+        )
+        INTO one, other, score USING threshold;
+        RETURN;
+    END IF;
+    compared := CASE own.index_type WHEN 'bit' THEN 10 ELSE 1 END;
+    former := embedfleet.set_scan(
+        own.method, CASE own.method WHEN 'ivfflat' THEN own.probes ELSE greatest(own.ef_search, compared * nearest) END,
+        CASE own.method WHEN 'ivfflat' THEN own.lists ELSE 20000 END
+    );
+    LOOP
+        EXECUTE format(
+            'WITH near AS MATERIALIZED (
+                SELECT one, other, %s AS score
+                FROM (
+                    SELECT a.one, n.other, n.distance
+                    FROM (
+                        SELECT text_id AS one, embedding AS wanted
+                        FROM embedfleet.%2$I
+                        WHERE $2 IS NULL OR text_id = ANY ($2)
+                    ) AS a
+                    CROSS JOIN LATERAL (
+                        SELECT c.other, c.distance
+                        FROM (
+                            SELECT text_id AS other, embedding %3$s a.wanted AS distance
+                            FROM embedfleet.%2$I
+                            ORDER BY %6$s %7$s %8$s
+                            LIMIT %9$s
+                        ) AS c
+                        ORDER BY c.distance + 0
+                        LIMIT %4$s
+                    ) AS n
+                ) AS p
+            ), enough AS (
+                SELECT * FROM near WHERE score >= $1
+            )
+            SELECT %5$s, (
+                SELECT array_agg(full_one)
+                FROM (SELECT one FROM enough GROUP BY one HAVING count(*) >= %4$s) AS f (full_one)
+            )
+            FROM enough
+            WHERE one <> other',
+            own.score, own.vectors, own.operator, nearest, gathered, own.key, own.scan_operator,
+            format(own.scan_query, 'a.wanted'), compared * nearest
+        )
+        INTO more_one, more_other, more_score, texts USING threshold, texts;
+        one := one || more_one;
+        other := other || more_other;
+        score := score || more_score;
+        EXIT WHEN texts IS NULL OR nearest >= own.rows;
+        nearest := 8 * nearest;
+        IF own.method = 'hnsw' THEN
+            PERFORM embedfleet.set_scan(own.method, least(1000, greatest(own.ef_search, 2 * compared * nearest)), 1000000);
+        END IF;
+    END LOOP;
+    PERFORM embedfleet.restore_scan(former);
+    SELECT array_agg(p.one), array_agg(p.other), array_agg(p.score) INTO one, other, score
+    FROM (
+        SELECT DISTINCT ON (least(u.one, u.other), greatest(u.one, u.other))
+            least(u.one, u.other) AS one, greatest(u.one, u.other) AS other, u.score
+        FROM unnest(one, other, score) AS u (one, other, score)
+        ORDER BY least(u.one, u.other), greatest(u.one, u.other)
+    ) AS p;
+END
+$$;
+
 -- name: close_to_others
 REVOKE ALL ON FUNCTION
     embedfleet.add_column(bigint, text, text, text), embedfleet.remove_column(bigint, text),
