@@ -4,39 +4,34 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterable, Callable, Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import AsyncIterable, Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from embedfleet import arguments
+from embedfleet.columns import Columns
 from embedfleet.error_translation import translate_errors
 from embedfleet.exchange import Exchange
 from embedfleet.job import Job
 from embedfleet.migrating import Migrating
-from embedfleet.planning import Plan, make_plans
-from embedfleet.related_searches import RelatedSearches
+from embedfleet.quality import Quality
+from embedfleet.related_searches import RelatedSearches, Vector
 from embedfleet_producer.async_bridge import beside, fed
-from embedfleet_producer.contexts import ContextFunction
-from embedfleet_producer.enqueue import Enqueued, Producer
-from embedfleet_producer.plan import Target
-from embedfleet_producer.ready_made import ChunkFunction
 from embedfleet_schema.store.search import search, statement
 from embedfleet_schema.turns import Lane, Turn
-from embedfleet_schema.types import (
-    MOST_PROCESSES,
-    Delivery,
-    Document,
-    Hit,
-    Rejection,
-)
+from embedfleet_schema.types import MOST_PROCESSES, Delivery, Document, Hit, Rejection
 
-Vector = NDArray[np.float32] | Sequence[float]
+if TYPE_CHECKING:
+    from embedfleet.planning import Plan
+    from embedfleet_producer.contexts import ContextFunction
+    from embedfleet_producer.enqueue import Enqueued
+    from embedfleet_producer.ready_made import ChunkFunction
 
 
 @translate_errors
-class Collection(Exchange, RelatedSearches, Migrating):
+class Collection(Exchange, Quality, RelatedSearches, Migrating, Columns):
     """A named set of documents in one embedding space. Get one from `Fleet.collection`.
 
     After a drop, every call raises `CollectionGone`, even if another collection has its name. Where
@@ -181,6 +176,9 @@ class Collection(Exchange, RelatedSearches, Migrating):
         deleted. Nothing is written, and spent by `context` alone. `Fleet.plan` compares models, and
         plans for what does not exist yet.
         """
+        from embedfleet.planning import make_plans
+        from embedfleet_producer.plan import Target
+
         arguments.function("plan", "chunk", chunk)
         arguments.function("plan", "context", context)
         self._check_there()
@@ -291,6 +289,8 @@ class Collection(Exchange, RelatedSearches, Migrating):
         on_window: Callable[[Enqueued], None] | None = None,
         stopping: threading.Event | None = None,
     ) -> Job:
+        from embedfleet_producer.enqueue import Producer
+
         arguments.function("enqueue", "chunk", chunk)
         arguments.function("enqueue", "context", context)
         arguments.budget("enqueue", budget_usd)
@@ -321,9 +321,3 @@ class Collection(Exchange, RelatedSearches, Migrating):
             confirm_deletions=confirm_deletions,
         )
         return Job(self._connections, enqueued.job_id, enqueued)
-
-    def _vector(self, query: str | Vector) -> NDArray[np.float32]:
-        if isinstance(query, str):
-            arguments.text("search", "query", query)
-            return self._connections.query_vectors.vector(self.info, query)
-        return arguments.vector(self.info.space.name, query)

@@ -11,23 +11,20 @@ from typing import TYPE_CHECKING
 from embedfleet import arguments
 from embedfleet.connections import Connections
 from embedfleet.error_translation import translate_errors
-from embedfleet.exports import Exported, rows_beside, write_export
 from embedfleet.job import Job
-from embedfleet.planning import is_of
 from embedfleet.templating import Templating
-from embedfleet_producer.enqueue import Enqueued, Producer
-from embedfleet_producer.imports import Imports, with_matrix
-from embedfleet_producer.readers import ReaderLimits, ReadOptions, ReadReport, read_vectors
-from embedfleet_producer.readers.embedded_rows import EmbeddedRows
-from embedfleet_producer.readers.matrix import MatrixFile, count_lines
 from embedfleet_schema.addresses import redacted
 from embedfleet_schema.errors import ModelMismatch
 from embedfleet_schema.exchange_errors import ImportRefused
-from embedfleet_schema.store import exposed, foreign_tables
+from embedfleet_schema.store import collections, exposed, foreign_tables, metadata_columns
 from embedfleet_schema.types import CollectionInfo, Document, Rejection
 
 if TYPE_CHECKING:
     from sqlalchemy import MetaData, Table
+
+    from embedfleet.exports import Exported
+    from embedfleet_producer.enqueue import Enqueued
+    from embedfleet_producer.readers import ReadOptions, ReadReport
 
 URLS = ("postgresql://", "postgres://")
 
@@ -46,6 +43,9 @@ def store_rows(
     Raises:
         ModelUnstated: neither the rows nor a person say what made the vectors.
     """
+    from embedfleet_producer.enqueue import Producer
+    from embedfleet_producer.imports import Imports
+
     producer = Producer(
         connections.db, collection, connections.settings, connections.doorbell, replace=replace
     )
@@ -58,6 +58,8 @@ def of_database(
     rows: Iterable[foreign_tables.Row], place: str, options: ReadOptions
 ) -> Iterator[Document | Rejection]:
     """The verdicts on rows whose columns are known; there may be none."""
+    from embedfleet_producer.readers.embedded_rows import EmbeddedRows
+
     reader = EmbeddedRows(place, options, place)
     for number, row in enumerate(rows, 1):
         verdict = reader.verdict(row, number)
@@ -89,6 +91,8 @@ class Exchange(Templating):
             ExportRefused: there is no such format or folder.
             ExportFailed: the file cannot be written; what was there before is still there.
         """
+        from embedfleet.exports import write_export
+
         arguments.words("export", format=format)
         arguments.function("export", "on_chunks", on_chunks)
         self._check_there()
@@ -135,6 +139,8 @@ class Exchange(Templating):
             ModelUnstated: neither the file nor `model` says what made the vectors.
             ImportRefused: there is no such file or table, or it holds no vectors.
         """
+        from embedfleet_producer.readers import ReadOptions
+
         arguments.words("import_vectors", model=model, stored_collection=stored_collection)
         arguments.function("import_vectors", "on_window", on_window)
         self._check_written()
@@ -159,16 +165,16 @@ class Exchange(Templating):
     def table(self, metadata: MetaData | None = None) -> Table:
         """The view of the collection as a `Table` of SQLAlchemy 2, with pgvector's type.
 
-        Its columns are those of the view; `metadata` is called `metadata_`, because declarative
-        classes need the name.
+        Its columns are those of the view, also those of `add_column`; `metadata` is called
+        `metadata_`, because declarative classes need the name.
 
         Args:
             metadata: where the table is entered; by default a new one.
         """
         from embedfleet_schema.tables.views import view_table
 
-        self._check_there()
-        return view_table(self.info, metadata)
+        columns = metadata_columns.listed(self._connections.db, self.info)
+        return view_table(self.info, metadata, columns)
 
     def expose(self, library: str = "llamaindex") -> str:
         """Make a view that another library takes for a table of its own; returns its name.
@@ -190,12 +196,17 @@ class Exchange(Templating):
 
     def _check_model(self, model: str | None) -> None:
         name = self.info.space.name
-        if model is not None and not is_of(self.info, model):
+        if model is not None and not collections.is_of(self.info, model):
             raise ModelMismatch(name=self.name, existing=name, wanted=model)
 
     def _of_file(
         self, path: Path, options: ReadOptions, report: ReadReport | None, opened: ExitStack
     ) -> Iterable[Document | Rejection]:
+        from embedfleet.exports import rows_beside
+        from embedfleet_producer.imports import with_matrix
+        from embedfleet_producer.readers import ReaderLimits, read_vectors
+        from embedfleet_producer.readers.matrix import MatrixFile, count_lines
+
         settings = self._connections.settings
         is_matrix = path.suffix.lower() == ".npy"
         rows_path = rows_beside(path) if is_matrix else path
@@ -222,6 +233,7 @@ class Exchange(Templating):
         collection: str | None,
         options: ReadOptions,
     ) -> Iterator[Document | Rejection]:
+
         arguments.words("import_vectors", url=url, table=table, schema=schema)
         place = f"{redacted(url)}/{schema}.{table}"
         stored = foreign_tables.rows(url, table, schema=schema, collection=collection)

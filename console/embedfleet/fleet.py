@@ -5,20 +5,16 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 from embedfleet import arguments
 from embedfleet.collection import Collection
 from embedfleet.error_translation import translate_errors
 from embedfleet.job import Job
 from embedfleet.limits import Limits
-from embedfleet.planning import Plan, compared, existing, is_of, make_plans
 from embedfleet.provider_stops import clear_provider_stop
 from embedfleet.sync import Syncs
 from embedfleet.tenants import Tenants
-from embedfleet_producer.chunking import settled
-from embedfleet_producer.plan import Counted, Target
-from embedfleet_producer.ready_made import ChunkFunction
 from embedfleet_schema.catalogue.matryoshka import doubt
 from embedfleet_schema.catalogue.space_lookup import resolve_space
 from embedfleet_schema.errors import (
@@ -46,6 +42,11 @@ from embedfleet_schema.types import (
     Reuse,
     Storage,
 )
+
+if TYPE_CHECKING:
+    from embedfleet.planning import Plan
+    from embedfleet_producer.plan import Counted
+    from embedfleet_producer.ready_made import ChunkFunction
 
 log = logging.getLogger(__name__)
 
@@ -205,6 +206,10 @@ class Fleet(Syncs):
             ChunkingMismatch: it exists and cuts documents differently.
             BadChunking: it does not exist, and this chunking cannot work.
         """
+        from embedfleet.planning import compared, existing, make_plans
+        from embedfleet_producer.chunking import settled
+        from embedfleet_producer.plan import Target
+
         arguments.text("plan", "name", name)
         arguments.words("plan", model=model)
         _check_numbers("plan", dimensions=dimensions, max_tokens=max_tokens)
@@ -326,12 +331,14 @@ class Fleet(Syncs):
                 raise
             known = None
         named = {word: value for word, value in options.items() if value is not None}
-        if known is not None and not named and is_of(known, model):
+        if known is not None and not named and collections.is_of(known, model):
             collections.check_chunking(known, chunking)
             collections.check_reuse(known, reuse)
             return known
         if model is None:
             raise UsageError(reason=f"to compare options of collection {name!r}, name its model")
+        from embedfleet_producer.chunking import settled
+
         space = resolve_space(model, **named)
         if known is None:
             wanted = settled(space, chunking or Chunking())

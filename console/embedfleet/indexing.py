@@ -6,8 +6,6 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import get_args
 
-import psutil
-
 from embedfleet import arguments
 from embedfleet.connections import Connections
 from embedfleet.error_translation import translate_errors
@@ -279,6 +277,8 @@ class Indexing:
             arguments.whole(call, "memory_mb", memory_mb, most=MOST_MEMORY_MB)
         most = index_memory.most_mb(self._connections.db)
         if self._connections.settings.uses_embedded_stack:
+            import psutil
+
             # Its server is on this machine, with all else.
             machine = psutil.virtual_memory().total // _MIB
             most = max(index_memory.LEAST_MB, min(most, machine // 2))

@@ -6,17 +6,20 @@ import asyncio
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from typing import TYPE_CHECKING
 
 from embedfleet import arguments
 from embedfleet.connections import Connections
 from embedfleet.error_translation import translate_errors
 from embedfleet.waiting import NO_WORKER_S, Waiting
-from embedfleet_producer.enqueue import Enqueued
 from embedfleet_schema.driver_errors import translated
 from embedfleet_schema.store import collections, failures, jobs, webhooks
 from embedfleet_schema.store.failures import FailureInfo
 from embedfleet_schema.store.jobs import JobStatus
 from embedfleet_schema.store.webhooks import WebhookInfo
+
+if TYPE_CHECKING:
+    from embedfleet_producer.enqueue import Enqueued
 
 
 @translate_errors

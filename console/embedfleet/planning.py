@@ -15,7 +15,7 @@ from embedfleet_producer.plan import Counted, PlannedDeletions, Planner, Target,
 from embedfleet_producer.ready_made import ChunkFunction
 from embedfleet_producer.windows import Documents
 from embedfleet_schema.catalogue import api_models
-from embedfleet_schema.catalogue.space_lookup import parse_model, resolve_space
+from embedfleet_schema.catalogue.space_lookup import resolve_space
 from embedfleet_schema.errors import BadChunking, BadModelName, ModelMismatch
 from embedfleet_schema.store import collections, plans
 from embedfleet_schema.store.usage import TOKENS_PER_PRICE
@@ -134,16 +134,12 @@ def existing(
     known: CollectionInfo, model: str | None, chunking: Chunking | None, dimensions: int | None
 ) -> Target:
     """The target of a collection that is there, which a plan cannot make another one."""
-    if not is_of(known, model) or dimensions not in (None, known.space.dimensions):
+    if not collections.is_of(known, model) or dimensions not in (None, known.space.dimensions):
         wanted = f"{model or known.space.name} ({dimensions or 'its own'} dimensions)"
         found = f"{known.space.name} ({known.space.dimensions} dimensions)"
         raise ModelMismatch(name=known.name, existing=found, wanted=wanted)
     collections.check_chunking(known, chunking)
     return Target(known.space, known.chunking, known)
-
-
-def is_of(known: CollectionInfo, model: str | None) -> bool:
-    return model is None or parse_model(model) == (known.space.provider, known.space.model)
 
 
 def counted_plan(connections: Connections, name: str, target: Target, planner: Planner) -> Plan:

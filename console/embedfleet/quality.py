@@ -4,19 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from embedfleet import arguments
 from embedfleet.error_translation import translate_errors
-from embedfleet.evaluation.comparison import Compared, candidates, compare
-from embedfleet.evaluation.evaluate import Evaluation, evaluate
-from embedfleet.evaluation.judgements import (
-    Judgements,
-    Queries,
-    read_judgements,
-    read_queries,
-)
 from embedfleet.maintenance import Maintenance
 from embedfleet_schema.errors import UsageError
+
+if TYPE_CHECKING:
+    from embedfleet.evaluation.comparison import Compared
+    from embedfleet.evaluation.evaluate import Evaluation
+    from embedfleet.evaluation.judgements import Judgements, Queries
 
 MOST_RANKS = 1_000
 MOST_DOCUMENTS = 1_000_000
@@ -52,6 +50,8 @@ class Quality(Maintenance):
             UsageError: a file is not understood, no query is judged, or the collection has none of
                 the relevant documents.
         """
+        from embedfleet.evaluation.evaluate import evaluate
+
         texts, grades = _given("eval", queries, qrels)
         arguments.whole("eval", "k", k, most=MOST_RANKS)
         arguments.whole("eval", "sample", sample, most=MOST_DOCUMENTS)
@@ -98,6 +98,8 @@ class Quality(Maintenance):
             UsageError: another comparison runs in this database, and what `eval` raises.
             NoWorker, JobPaused: the sample is not embedded.
         """
+        from embedfleet.evaluation.comparison import candidates, compare
+
         texts, grades = _given("compare", queries, qrels)
         named = arguments.texts("compare", "models", models, '["all-MiniLM-L6-v2"]')
         for size in sizes:
@@ -129,6 +131,8 @@ def _given(
     Raises:
         UsageError: only one of them is given, or a file is not understood.
     """
+    from embedfleet.evaluation.judgements import read_judgements, read_queries
+
     if (queries is None) != (qrels is None):
         lacking = "qrels" if qrels is None else "queries"
         raise UsageError(reason=f"{call}: queries and judgements go together; give {lacking}, too")

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from embedfleet_producer.tokens import counter_for
 from embedfleet_schema.errors import ExtraMissing, ModelNotFound, UnreadableQuery
 from embedfleet_schema.types import CollectionInfo
-from embedfleet_schema.unreadable import UNREADABLE_SHARE, unread_reason, unread_share
 from embedfleet_schema.visible_text import NOTHING_VISIBLE, has_text
 
 SHOWN = 60
@@ -19,6 +17,9 @@ def check_visible(text: str) -> None:
 
 def check_read(collection: CollectionInfo, text: str) -> None:
     """Raise UnreadableQuery where the model of a collection has no tokens for a query."""
+    from embedfleet_producer.tokens import counter_for
+    from embedfleet_schema.unreadable import UNREADABLE_SHARE, unread_reason, unread_share
+
     try:
         counter = counter_for(collection.space, collection.chunking)
     except (ModelNotFound, ExtraMissing):

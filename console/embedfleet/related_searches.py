@@ -1,9 +1,10 @@
-"""Searches beside the one by vector: words and vectors, documents like another, pairs of chunks."""
+"""Searches beside the one by vector: words and vectors, hits that differ, documents like another,
+pairs of chunks; and the chunks of documents.
+"""
 
 from __future__ import annotations
 
-from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,13 +12,16 @@ from numpy.typing import NDArray
 
 from embedfleet import arguments
 from embedfleet.error_translation import translate_errors
-from embedfleet.quality import Quality
-from embedfleet_schema.store import related
+from embedfleet.maintenance import Maintenance
+from embedfleet_schema.store import related, search
+from embedfleet_schema.store.search import StoredChunk
 from embedfleet_schema.types import DuplicatePair, Hit, SimilarDocument
+
+Vector = NDArray[np.float32] | Sequence[float]
 
 
 @translate_errors
-class RelatedSearches(Quality):
+class RelatedSearches(Maintenance):
     """The part of `Collection` that finds by more than a vector."""
 
     def hybrid_search(
@@ -65,6 +69,49 @@ class RelatedSearches(Quality):
             )
         )
 
+    def chunks(self, keys: Sequence[str]) -> list[StoredChunk]:
+        """What readers see of some documents, by document and position. A document that is not
+        there, or not live, has none.
+        """
+        wanted = arguments.texts("chunks", "keys", keys, '["vpn.md"]')
+        db = self._connections.db
+        return self._following(lambda: search.chunks(db, self.info, wanted))
+
+    def diverse(
+        self,
+        query: str | Vector,
+        *,
+        k: int = 10,
+        where: Mapping[str, Any] | None = None,
+        weight: float = 0.5,
+        candidates: int = 50,
+    ) -> list[Hit]:
+        """`k` hits near to the question and not near to each other, by maximal marginal relevance.
+
+        Args:
+            query, where: as in `search`.
+            weight: 1 is the search itself; 0 looks only at how the hits differ.
+            candidates: how many of the nearest chunks they are chosen from.
+        """
+        call = "diverse"
+        arguments.whole(call, "k", k)
+        arguments.whole(call, "candidates", candidates)
+        arguments.share(call, "weight", weight)
+        arguments.where(where, call)
+        db = self._connections.db
+        return self._following(
+            lambda: related.diverse(
+                db,
+                self.info,
+                self._vector(query),
+                k=k,
+                where=where,
+                weight=weight,
+                candidates=candidates,
+            ),
+            query,
+        )
+
     def similar(
         self, key: str, *, k: int = 10, threshold: float | None = None
     ) -> list[SimilarDocument]:
@@ -103,6 +150,8 @@ class RelatedSearches(Quality):
             lambda: related.duplicates(db, self.info, threshold=threshold, exact=exact)
         )
 
-    @abstractmethod
-    def _vector(self, query: str) -> NDArray[np.float32]:
-        """The vector of a text."""
+    def _vector(self, query: str | Vector) -> NDArray[np.float32]:
+        if isinstance(query, str):
+            arguments.text("search", "query", query)
+            return self._connections.query_vectors.vector(self.info, query)
+        return arguments.vector(self.info.space.name, query)

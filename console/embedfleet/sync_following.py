@@ -8,7 +8,8 @@ from contextlib import contextmanager
 
 from embedfleet.connections import Connections
 from embedfleet_producer.enqueue import Compared, Producer
-from embedfleet_producer.validation import MAX_KEY_BYTES, MAX_METADATA_BYTES, printable
+from embedfleet_producer.printable import MAX_KEY_BYTES, printable
+from embedfleet_producer.validation import MAX_METADATA_BYTES
 from embedfleet_schema.database import Database
 from embedfleet_schema.store import collections, documents, sync_rows, sync_triggers, syncs
 from embedfleet_schema.store.sync_rows import Content, Page, Row
@@ -127,12 +128,12 @@ class Following:
         for items, _ in self._read(rows):
             yield self._producer.compare(items)
 
-    def follow(self, keys: Sequence[str]) -> None:
+    def follow(self, keys: Sequence[str], *, as_load: bool = False) -> None:
         """Store the rows of these keys as they are now, and remove what has no row any more."""
         for start in range(0, len(keys), PAGE):
             part = keys[start : start + PAGE]
             rows = sync_rows.sized(self.db, self.table, part)
-            self._store(rows)
+            self._store(rows, backfill=as_load)
             self._remove(sorted(set(part) - {row.key for row in rows}))
 
     def gone(self) -> Iterator[list[str]]:
@@ -158,7 +159,7 @@ class Following:
         if changes.emptied:
             for keys in self.gone():
                 self._remove(keys)
-        self.follow(changes.keys, backfill=self._is_load)
+        self.follow(changes.keys, as_load=self._is_load)
         # A process that dies before this does it again, which changes nothing.
         syncs.forget(self.db, self.sync.id, changes)
         return True

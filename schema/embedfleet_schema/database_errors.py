@@ -15,6 +15,12 @@ class DatabaseError(EmbedfleetError):
     """PostgreSQL at {url} reported an error: {reason}. Check it with: embedfleet doctor"""
 
 
+class ReadOnlyDatabase(EmbedfleetError):
+    """PostgreSQL at {url} stores nothing: it is a read replica, or read-only for this user.
+    Searches work there. For all else, name the primary in EMBEDFLEET_DATABASE_URL.
+    """
+
+
 class ConnectionsInUse(EmbedfleetError):
     """All {count} connections of this process to PostgreSQL were in use for 30 s. Use fewer
     threads, or raise EMBEDFLEET_MAX_CONNECTIONS.

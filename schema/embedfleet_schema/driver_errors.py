@@ -9,7 +9,12 @@ import psycopg
 from psycopg_pool import PoolTimeout
 
 from embedfleet_schema.database import Database
-from embedfleet_schema.database_errors import ConnectionsInUse, DatabaseError, DatabaseUnreachable
+from embedfleet_schema.database_errors import (
+    ConnectionsInUse,
+    DatabaseError,
+    DatabaseUnreachable,
+    ReadOnlyDatabase,
+)
 from embedfleet_schema.errors import CollectionGone, EmbedfleetError
 from embedfleet_schema.session import brief
 
@@ -49,6 +54,8 @@ def _ours(error: psycopg.Error, db: Database, collection: str | None) -> Embedfl
         return ConnectionsInUse(count=db.max_connections)
     if collection is not None and isinstance(error, _GONE):
         return CollectionGone(name=collection)
+    if isinstance(error, psycopg.errors.ReadOnlySqlTransaction):
+        return ReadOnlyDatabase(url=db.name)
     # Without an SQLSTATE it comes from the way to the server.
     if isinstance(error, _LOST) or (
         isinstance(error, psycopg.OperationalError) and error.sqlstate is None

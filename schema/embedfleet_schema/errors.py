@@ -130,6 +130,10 @@ class BadFilter(UsageError):
     """
 
 
+class ColumnRefused(UsageError):
+    """Collection {name!r} cannot show {column!r} as a column: {reason}."""
+
+
 class BadVector(UsageError):
     """The query vector does not fit {space}: {reason}."""
 

@@ -1,4 +1,6 @@
-"""The errors of export and import; see `errors` for how they are made."""
+"""The errors of export and import, and of stores for other libraries; see `errors` for how they are
+made.
+"""
 
 from __future__ import annotations
 
@@ -29,3 +31,9 @@ class ExposeRefused(UsageError):
 
 class VectorizerRefused(UsageError):
     """The vectorizer {name} cannot be taken over: {reason}."""
+
+
+class NotAdded(EmbedfleetError):
+    """{failed} of {documents} documents cannot be found in collection {name!r}. The first one is
+    {first}. The others can. To see all: embedfleet failures {name}
+    """

@@ -179,3 +179,24 @@ def test_many_chunks_without_an_index_are_not_compared_unless_that_is_wanted(fle
     with pytest.raises(EmbedfleetError, match="has no index"):
         docs.duplicates(0.9999999)
     assert [] == docs.duplicates(1.1, exact=True)
+
+
+def test_python_finds_the_hits_that_differ_as_sql_does(fleet, docs, vector):
+    statement = "SELECT id FROM embedfleet.diverse('docs', %s, 5, '{\"n\": {\"lt\": 30}}', 0.3, 20)"
+    wanted = [id_ for (id_,) in ask(fleet, statement, vector)]
+    found = docs.diverse("a question", k=5, where={"n": {"lt": 30}}, weight=0.3, candidates=20)
+    assert wanted == [hit.id for hit in found]
+    assert found != docs.search("a question", k=5, where={"n": {"lt": 30}})
+
+
+def test_the_chunks_of_documents_are_those_that_readers_see(docs, worker):
+    docs.enqueue([ef.Document("caf\u00e9", "one"), ef.Document("draft", "not embedded yet")])
+    drain(worker())
+    docs.enqueue([ef.Document("draft", "changed"), ef.Document("new", "nor this one")])
+    found = docs.chunks(["d3", "cafe\u0301", "draft", "new", "missing", "a\0b"])
+    assert [
+        ("caf\u00e9", 0, "one"),
+        *(("d3", part, f"text 3 part {part}") for part in range(4)),
+        ("draft", 0, "not embedded yet"),
+    ] == [(each.document, each.position, each.content) for each in found]
+    assert {"n": 3} == found[1].metadata

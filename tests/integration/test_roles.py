@@ -140,6 +140,19 @@ def create(scene: Scene) -> None:
     assert made.counts().vectors == 0
 
 
+def add_columns(scene: Scene) -> None:
+    made = scene.fleet.collection(f"n{uuid4().hex[:12]}", model="fake/16")
+    made.add_column("year", "int")
+    made.add_column("$.of.lang", "text")
+    assert ["year", "lang"] == [each.name for each in made.columns()]
+
+
+def change_columns(scene: Scene) -> None:
+    scene.drain()
+    scene.docs.add_column("year", "int")
+    assert scene.docs.remove_column("year")
+
+
 def enqueue(scene: Scene) -> None:
     scene.enqueue(scene.fleet)
     scene.drain()
@@ -395,6 +408,8 @@ OPERATIONS: dict[str, Callable[[Scene], object]] = {
     "draw a map": draw,
     "compare models and sizes of chunks": compare,
     "create a collection": create,
+    "give a new collection columns": add_columns,
+    "give a filled collection columns, and remove one": change_columns,
     "plan an enqueue": lambda scene: scene.docs.plan([ef.Document("d", "fourth words")]),
     "enqueue documents": enqueue,
     "export a collection": export,
@@ -594,7 +609,13 @@ def test_everything_belongs_to_the_owner_role_and_nobody_else_may_call_its_funct
     # Those that anybody may call run with the rights of who calls them, but for one that tells what
     # the catalog tells.
     assert {
+        ("add_column", True): ["embedfleet_producer"],
         ("answer", True): ["embedfleet_ask"],
+        ("as_bool", False): everybody,
+        ("as_date", False): everybody,
+        ("as_float", False): everybody,
+        ("as_int", False): everybody,
+        ("as_text", False): everybody,
         ("ask", True): ["embedfleet_ask"],
         ("changed_documents", True): [
             "embedfleet_producer",
@@ -603,6 +624,7 @@ def test_everything_belongs_to_the_owner_role_and_nobody_else_may_call_its_funct
         ],
         ("check_reader", False): everybody,
         ("clusters", False): everybody,
+        ("column_expression", False): everybody,
         ("commit_refusal", False): everybody,
         ("compared", True): ["embedfleet_search"],
         ("create_filter_index", True): ["embedfleet_producer"],
@@ -623,6 +645,7 @@ def test_everything_belongs_to_the_owner_role_and_nobody_else_may_call_its_funct
         ("grant_view", False): [],
         ("hide_drafts", False): [],
         ("hybrid_search", False): everybody,
+        ("index_column", True): ["embedfleet_producer"],
         ("instant", False): everybody,
         ("matched", False): everybody,
         ("matched_by_owner", True): ["embedfleet_search"],
@@ -630,6 +653,7 @@ def test_everything_belongs_to_the_owner_role_and_nobody_else_may_call_its_funct
         ("nearest_documents", False): everybody,
         ("neighbours", False): everybody,
         ("note_change", True): [],
+        ("remove_column", False): [],
         ("restore_scan", False): everybody,
         ("search", False): everybody,
         ("set_scan", False): everybody,

@@ -78,6 +78,15 @@ def test_the_stock_store_of_langchain_reads_the_view(handbook, library_example):
     assert (10, filtered) == (len(found), found)
 
 
+def test_an_example_adds_what_it_finds(handbook, library_example, embedding):
+    note = ef.Document("note", chunks=["Passwords are reset at the desk."], metadata={"lang": "en"})
+    handbook.enqueue([note]).wait()
+    keys = [hit.document for hit in handbook.search(QUESTION, k=10, where={"lang": "en"})]
+    printed = library_example("langchain", "langchain_store.py", "handbook", QUESTION)
+    assert keys == [line.split()[0] for line in printed.splitlines()]
+    assert [] == handbook.chunks(["note"])
+
+
 def test_the_stock_store_of_llamaindex_reads_what_is_exposed(handbook, library_example):
     assert "data_handbook" == handbook.expose()
     run = "llamaindex", "llamaindex_pgvectorstore.py", "handbook", QUESTION

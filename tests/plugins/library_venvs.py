@@ -53,7 +53,7 @@ def library_example(request: pytest.FixtureRequest, fleet: Fleet) -> Example:
             text=True,
             check=False,
         )
-        assert 0 == done.returncode, done.stderr
+        assert 0 == done.returncode, done.stdout + done.stderr
         return done.stdout
 
     return run

@@ -64,6 +64,21 @@ def test_importing_the_package_imports_nothing_heavy():
     assert "[]\n" == done.stdout
 
 
+def test_a_search_imports_nothing_that_only_other_commands_need():
+    others = ["tokenizers", "psutil", "multiprocessing", "redis", "celery", "embedfleet_workers"]
+    others += [
+        "embedfleet_producer.readers",
+        "embedfleet_producer.enqueue",
+        "embedfleet.evaluation",
+    ]
+    code = (
+        "import embedfleet.cli.app, embedfleet.fleet, sys;"
+        f"print([name for name in {others} if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "[]\n" == done.stdout
+
+
 def test_help_lists_every_command(capsys: pytest.CaptureFixture[str]):
     assert 0 == main(["--help"])
     listed = capsys.readouterr().out.partition("Commands:")[2].split("\n")

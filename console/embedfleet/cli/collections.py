@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from embedfleet.cli import migrating, templating
+from embedfleet.cli import columns, migrating, templating
 from embedfleet.cli.option_groups import ungrouped
 from embedfleet.cli.output import note, print_json, say, table, terminal
 from embedfleet.cli.parameters import Json, Name, Template, Yes
@@ -135,6 +135,7 @@ def add_to(app: typer.Typer) -> None:
     group.command()(expose)
     templating.add_to(group)
     migrating.add_to(group)
+    group.command()(columns.column)
     app.add_typer(group, name="collection")
 
 
@@ -152,9 +153,11 @@ def create(
     reuse: Sharing = None,
     no_filter_index: NoFilterIndex = False,
     index: Indexed = None,
+    column: columns.Columns = None,
     json: Json = False,
 ) -> None:
     """Create a collection. If it exists with the same options, nothing happens."""
+    fields = columns.parsed(column or [])
     with session(context).fleet() as fleet:
         collection = fleet.collection(
             name,
@@ -170,6 +173,7 @@ def create(
         )
         if index is not None:
             collection.set_index(policy=index)
+        columns.add(collection, fields)
         if json:
             print_json(described(collection))
             return
@@ -307,7 +311,8 @@ def described(collection: Collection, counts: CollectionCounts | None = None) ->
 def _index_of(collection: Collection) -> dict[str, Any]:
     found = collection.index_info()
     index = None if found.index is None else asdict(found.index)
-    return {"index": index, "search": asdict(found.settings)}
+    there = columns.described(collection)
+    return {"index": index, "search": asdict(found.settings), "columns": there}
 
 
 def _shown(value: object) -> str:
@@ -315,6 +320,8 @@ def _shown(value: object) -> str:
         # A template has new lines.
         said = {key: repr(each) if key == "template" else each for key, each in value.items()}
         return ", ".join(f"{key} {each}" for key, each in said.items() if value[key] != "")
+    if isinstance(value, list):
+        return ", ".join(map(columns.shown, value)) or "no columns of the metadata"
     return str(value)
 
 

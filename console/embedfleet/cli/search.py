@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json as json_module
+import os
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
@@ -74,6 +76,9 @@ def search(
         )
     if (text is None) != interactive:
         raise UsageError(reason="Give a TEXT to search for, or --interactive to be asked for texts")
+    # What numpy multiplies matrices with makes threads as it is imported, which takes 50 ms of a
+    # processor. Nothing is multiplied here, and a model has threads of its own.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     with session(context).fleet(looks_only=True) as fleet:
         fleet.tell = note
         collection = fleet.collection(name)
@@ -105,7 +110,12 @@ def _converse(answer: Callable[[str], None]) -> None:
 
 
 def _texts() -> Iterator[str]:
-    """Lines of standard input that are not blank; a person is prompted for them."""
+    """Lines of standard input that are not blank; a person is prompted for them, and can edit them
+    and go back to former ones. None is kept when the command ends.
+    """
+    if sys.stdin.isatty():
+        with suppress(ImportError):  # not on Windows, whose terminal does it
+            import readline  # noqa: F401 - `input` uses it then
     while True:
         if sys.stdin.isatty():
             try:

@@ -199,6 +199,14 @@ ORDER BY name;
 -- name: create_statistics
 CREATE STATISTICS IF NOT EXISTS embedfleet.{name} {rest} FROM embedfleet.{table};
 
+-- name: copy_columns
+-- The columns of the metadata that its view shows, in their order.
+INSERT INTO embedfleet.collection_column (collection_id, name, field, type)
+SELECT %(other_id)s, name, field, type
+FROM embedfleet.collection_column
+WHERE collection_id = %(collection_id)s
+ORDER BY id;
+
 -- name: copy_settings
 -- How its index is searched, for another collection.
 INSERT INTO embedfleet.collection_index (collection_id, ef_search, probes, policy)

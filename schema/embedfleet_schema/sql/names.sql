@@ -5,6 +5,16 @@ UPDATE embedfleet.collection SET name = 'x' || md5(name) WHERE id = ANY (%(ids)s
 -- name: set_name
 UPDATE embedfleet.collection SET name = %(name)s WHERE id = %(collection_id)s;
 
+-- name: columns
+-- Those of the metadata that the views of two collections show.
+SELECT ARRAY(
+    SELECT (name, type)::text
+    FROM embedfleet.collection_column
+    WHERE collection_id = c.id
+    ORDER BY id
+) AS columns
+FROM unnest(%(ids)s::bigint[]) AS c (id);
+
 -- name: show_as
 SELECT embedfleet.show_as(%(collection_id)s, %(space_id)s, %(view)s);
 

@@ -190,8 +190,8 @@ $$;
 -- name: grant_to_all
 GRANT USAGE ON SCHEMA embedfleet TO embedfleet_producer, embedfleet_worker, embedfleet_search;
 GRANT SELECT ON embedfleet.alembic_version, embedfleet.space, embedfleet.collection,
-    embedfleet.collection_index, embedfleet.model_change, embedfleet.successor,
-    embedfleet.space_check, embedfleet.rate_limit, embedfleet.limit_group
+    embedfleet.collection_index, embedfleet.collection_column, embedfleet.model_change,
+    embedfleet.successor, embedfleet.space_check, embedfleet.rate_limit, embedfleet.limit_group
 TO embedfleet_producer, embedfleet_worker, embedfleet_search;
 GRANT EXECUTE ON FUNCTION embedfleet.changed_documents(bigint)
 TO embedfleet_producer, embedfleet_worker, embedfleet_search;
@@ -206,7 +206,8 @@ GRANT INSERT (collection_id, policy), UPDATE (policy) ON embedfleet.collection_i
 TO embedfleet_producer;
 GRANT UPDATE (fingerprint, paused_at, pause_code, pause_reason) ON embedfleet.space
 TO embedfleet_producer;
-GRANT EXECUTE ON FUNCTION embedfleet.create_relations(bigint), embedfleet.create_filter_index(bigint)
+GRANT EXECUTE ON FUNCTION embedfleet.create_relations(bigint), embedfleet.create_filter_index(bigint),
+    embedfleet.add_column(bigint, text, text, text), embedfleet.index_column(bigint, text, text, text)
 TO embedfleet_producer;
 GRANT SELECT, INSERT, UPDATE, DELETE ON embedfleet.failure TO embedfleet_producer;
 GRANT SELECT, INSERT, UPDATE ON embedfleet.job TO embedfleet_producer;

@@ -29,6 +29,19 @@ FROM embedfleet.hybrid_search(
     text_weight => {text_weight}, vector_weight => {vector_weight}, constant => {constant}
 );
 
+-- name: diverse
+SELECT id, document, position, content, metadata, score
+FROM embedfleet.diverse(
+    {collection}, {query}, {k}, filter => {filter}, weight => {weight}, candidates => {candidates}
+);
+
+-- name: chunks
+-- What readers see of some documents.
+SELECT id, document, position, content, metadata
+FROM embedfleet.{view}
+WHERE document = ANY (%(keys)s)
+ORDER BY document, position;
+
 -- name: nearest_documents
 SELECT id, document, position, content, metadata, score
 FROM embedfleet.nearest_documents({collection}, {query}, {k});

@@ -10,6 +10,7 @@ from psycopg import Connection, sql
 from psycopg.errors import SerializationFailure
 from psycopg.rows import dict_row
 
+from embedfleet_schema.catalogue.space_lookup import parse_model
 from embedfleet_schema.database import LOCK_SPACE, Database, Row
 from embedfleet_schema.errors import (
     BadName,
@@ -149,6 +150,12 @@ def followed(db: Database, collection: CollectionInfo) -> CollectionInfo:
                 raise
             return succeeding[0]
     return collection
+
+
+def is_of(collection: CollectionInfo, model: str | None) -> bool:
+    """Whether its vectors are of this model, as a person names it; where none is named, of any."""
+    space = collection.space
+    return model is None or parse_model(model) == (space.provider, space.model)
 
 
 def check_chunking(collection: CollectionInfo, wanted: Chunking | None) -> None:

@@ -33,8 +33,8 @@ def build(db: Database, collection: CollectionInfo, field: str, kind: FieldKind)
     Raises:
         BadFilter: `field` is no name in the metadata, and no path.
     """
-    keys = _keys(db, field)
-    name = _name(collection, keys, kind)
+    keys = keys_of(db, field)
+    name = index_name(collection, keys, kind)
     with db.transaction() as conn:
         found = conn.execute(_SQL["found"], {"index": f"embedfleet.{name}"}).fetchone()
     if found == (True,):
@@ -58,19 +58,24 @@ def build(db: Database, collection: CollectionInfo, field: str, kind: FieldKind)
 
 def drop(db: Database, collection: CollectionInfo, field: str, kind: FieldKind) -> None:
     """Drop it; nothing happens where there is none."""
-    name = _name(collection, _keys(db, field), kind)
+    name = index_name(collection, keys_of(db, field), kind)
     with index_builds.alone(db, collection, memory_mb=MEMORY_MB) as conn:
         index_builds.drop(conn, name)
         conn.execute(_SQL["drop_statistics"].format(index=sql.Identifier(name)))
 
 
-def _keys(db: Database, field: str) -> list[str]:
+def keys_of(db: Database, field: str) -> list[str]:
+    """The keys that the name of a field, or a path, leads through.
+
+    Raises:
+        BadFilter: it is no name, and no path.
+    """
     with refusals({field: "..."}), db.transaction() as conn:
         row = conn.execute(_SQL["keys"], {"field": field}).fetchone()
     return row[0] if row else []
 
 
-def _name(collection: CollectionInfo, keys: list[str], kind: FieldKind) -> str:
+def index_name(collection: CollectionInfo, keys: list[str], kind: FieldKind) -> str:
     """By the keys, which may have any characters and any length."""
     digest = hashlib.sha256(json.dumps(keys).encode()).hexdigest()[:12]
     return f"{collection.chunks}_{kind}_{digest}"

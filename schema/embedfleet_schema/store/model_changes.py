@@ -130,9 +130,11 @@ def begin(
         chunking = replace(chunking, template=current.template)
         names.check_free(conn, [f"{name}{OLD}", f"{name}{NEXT}"])
         made = collections.create(conn, f"{name}{NEXT}", space, chunking, queue, collection.reuse)
-        names.check_replaceable(conn, collection, made)
-        conn.execute(_ROLES["become_owner"], {"until_commit": True})
         values = {"collection_id": collection.id, "other_id": made.id}
+        conn.execute(_ROLES["become_owner"], {"until_commit": True})
+        conn.execute(_SQL["copy_columns"], values)
+        names.show(conn, made)
+        names.check_replaceable(conn, collection, made)
         conn.execute(_SQL["begin"], values | {"name": name, "keep_seconds": keep_seconds})
         conn.execute(_SQL["copy_settings"], values)
         for each in (collection, made):

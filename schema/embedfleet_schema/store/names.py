@@ -71,10 +71,11 @@ def swap(
     return moves[0].moved, moves[1].moved
 
 
-def alike(one: CollectionInfo, other: CollectionInfo) -> bool:
+def alike(conn: Connection[Any], one: CollectionInfo, other: CollectionInfo) -> bool:
     """Whether their views have the same columns: then one can take the place of the other."""
     kinds = [(each.space.storage, each.space.dimensions) for each in (one, other)]
-    return kinds[0] == kinds[1]
+    columns = conn.execute(_SQL["columns"], {"ids": [one.id, other.id]}).fetchall()
+    return kinds[0] == kinds[1] and columns[0] == columns[1]
 
 
 def dependents(conn: Connection[Any], collection: CollectionInfo) -> list[str]:
@@ -87,7 +88,7 @@ def check_replaceable(
     conn: Connection[Any], collection: CollectionInfo, other: CollectionInfo
 ) -> None:
     """Raise NameInUse where others read a view that `other` could only replace by a new one."""
-    if alike(collection, other):
+    if alike(conn, collection, other):
         return
     found = dependents(conn, collection)
     if found:
@@ -142,6 +143,12 @@ def assign(conn: Connection[Any], db: Database, moves: Sequence[Move]) -> None:
     rights.give()
 
 
+def show(conn: Connection[Any], collection: CollectionInfo) -> None:
+    """Let the view of a name show the collection that has it, as it is now."""
+    values = {"collection_id": collection.id, "space_id": collection.space_id}
+    conn.execute(_SQL["show_as"], values | {"view": collection.name})
+
+
 class _Rights:
     """Who may read the tables below a name: whoever could read those of its former holder."""
 
@@ -175,13 +182,12 @@ def _show(
 ) -> None:
     """The views and the search of a name for the collection that has it now."""
     names = [moved.name, *([exposed.view_name(moved)] if exposes else [])]
-    same = former is None or alike(former, moved)
+    same = former is None or alike(conn, former, moved)
     given = {name: _granted(conn, name, name, of_view=True) for name in names}
     if not same:
         for name in reversed(names):
             conn.execute(_SQL["drop_view"].format(view=sql.Identifier(name)))
-    values = {"collection_id": moved.id, "space_id": moved.space_id, "view": moved.name}
-    conn.execute(_SQL["show_as"], values)
+    show(conn, moved)
     if exposes:
         exposed.create(conn, moved)
     if former is None or not same:

@@ -1,4 +1,6 @@
-"""Searches beside the plain one: words and meaning, documents like a document, duplicates."""
+"""Searches beside the plain one: words and meaning, hits that differ, documents like a document,
+duplicates.
+"""
 
 from __future__ import annotations
 
@@ -43,6 +45,28 @@ def hybrid_search(
             return [Hit(*row) for row in called(db, collection, "hybrid_search", values)]
     except word_index.UNKNOWN_LANGUAGE as error:
         raise word_index.unknown(db, options["language"]) from error
+
+
+def diverse(
+    db: Database,
+    collection: CollectionInfo,
+    vector: Vector,
+    *,
+    k: int,
+    where: Mapping[str, Any] | None,
+    weight: float,
+    candidates: int,
+) -> list[Hit]:
+    """Hits near to the vector and not near to each other, by maximal marginal relevance."""
+    values = {
+        "query": vector_text(collection, vector),
+        "k": k,
+        "filter": as_filter(where) if where else None,
+        "weight": weight,
+        "candidates": candidates,
+    }
+    with refusals(where):
+        return [Hit(*row) for row in called(db, collection, "diverse", values)]
 
 
 def nearest_documents(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,9 @@ from embedfleet_schema.database import Database
 from embedfleet_schema.errors import BadVector, ModelChanged
 from embedfleet_schema.statements import load
 from embedfleet_schema.store.filters import as_filter, refusals
+from embedfleet_schema.store.keys import can_be
 from embedfleet_schema.types import CollectionInfo, Hit
+from embedfleet_schema.unicode_forms import unicode_forms
 from embedfleet_schema.vectors import as_text
 
 _SQL = load("search")
@@ -23,6 +26,17 @@ _SQL = load("search")
 ANOTHER_SPACE = "EF001"
 
 Vector = NDArray[np.float32] | Sequence[float]
+
+
+@dataclass(frozen=True, slots=True)
+class StoredChunk:
+    """A chunk as readers see it."""
+
+    id: int
+    document: str
+    position: int
+    content: str
+    metadata: dict[str, Any]
 
 
 def search(
@@ -54,6 +68,19 @@ def search(
     }
     with refusals(where):
         return [Hit(*row) for row in called(db, collection, "search", values)]
+
+
+def chunks(db: Database, collection: CollectionInfo, keys: Sequence[str]) -> list[StoredChunk]:
+    """What readers see of some documents, by document and position; each key in either spelling.
+
+    Raises:
+        UndefinedTable: the collection was dropped, whatever has its name now.
+    """
+    every = [form for key in filter(can_be, keys) for form in unicode_forms(key)]
+    read = _SQL["chunks"].format(view=sql.Identifier(collection.name))
+    with db.transaction() as conn:
+        rows = conn.execute(sql.SQL("{}\n{}").format(own(collection), read), {"keys": every})
+        return [StoredChunk(*row) for row in rows]
 
 
 def called(

@@ -33,7 +33,7 @@ from embedfleet_schema.tables.declarations import (
     tally,
     timestamp,
 )
-from embedfleet_schema.tables.index_models import CollectionIndex
+from embedfleet_schema.tables.index_models import CollectionColumn, CollectionIndex
 from embedfleet_schema.tables.provider_models import LimitGroup, ProviderBatch, RateLimit, Usage
 from embedfleet_schema.tables.query_models import QueryLimit, QueryRate, QueryRequest, QueryVector
 from embedfleet_schema.tables.sync_models import SyncOutbox, TableSync
@@ -47,6 +47,7 @@ __all__ = [
     "Base",
     "Batch",
     "Collection",
+    "CollectionColumn",
     "CollectionCounter",
     "CollectionIndex",
     "Failure",

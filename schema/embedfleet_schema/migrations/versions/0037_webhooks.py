@@ -9,7 +9,7 @@ from alembic import op
 from embedfleet_schema.statements import Statements
 
 revision = "0037"
-down_revision = "0035"
+down_revision = "0036"
 branch_labels = None
 depends_on = None
 

@@ -1,8 +1,9 @@
-"""What follows a table, and what has a template, stays so under another model or name."""
+"""What belongs to a collection comes along to another model or name: its table, template, columns."""
 
 import pytest
 
 import embedfleet as ef
+from embedfleet_schema.database_errors import NameInUse
 from embedfleet_schema.errors import InModelChange
 from plugins.fleets import ask
 from plugins.model_changes import working
@@ -69,3 +70,29 @@ def test_contexts_come_along_to_another_model_and_the_template_stays_meanwhile(f
     assert [("a", "VPN: ", "Use the portal."), ("b", "Wifi: ", "Ask IT.")] == shown
     assert "{title}: {content}" == fleet.collection("docs").info.template
     assert fleet.collection("docs").audit().clean
+
+
+def test_columns_of_the_metadata_come_along_to_another_model(fleet):
+    docs = fleet.collection("docs", model="fake/16")
+    docs.add_column("year", "int")
+    docs.enqueue([ef.Document("a", "Use the portal.", metadata={"year": 2024})])
+    ask(fleet, "CREATE VIEW public.years AS SELECT document, year FROM embedfleet.docs")
+    with pytest.raises(NameInUse, match="years"):
+        docs.migrate("fake/8")
+    ask(fleet, "DROP VIEW public.years")
+    docs.migrate("fake/8", switch=False)
+    with pytest.raises(InModelChange, match="its columns stay until that has ended"):
+        docs.add_column("lang", "text")
+    docs.migrate()
+    assert [("a", 2024)] == ask(fleet, "SELECT document, year FROM embedfleet.docs")
+    assert ["year"] == [each.name for each in fleet.collection("docs").columns()]
+
+
+def test_views_of_other_columns_are_made_anew_by_a_swap(fleet):
+    one, other = (fleet.collection(name, model="fake/16") for name in ("one", "other"))
+    one.add_column("year", "int")
+    for each in (one, other):
+        each.enqueue([ef.Document("a", f"of {each.name}", metadata={"year": 2024})]).wait()
+    one.swap("other")
+    assert [("of one", 2024)] == ask(fleet, "SELECT content, year FROM embedfleet.other")
+    assert [("of other",)] == ask(fleet, "SELECT content FROM embedfleet.one")
