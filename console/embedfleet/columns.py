@@ -38,7 +38,7 @@ class Columns(Maintenance):
         """
         arguments.text("add_column", "field", field)
         arguments.choice("add_column", "type", type, get_args(ColumnType))
-        self._check_change()
+        self._check_outside_change()
         return metadata_columns.add(self._connections.db, self.info, field, type)
 
     def remove_column(self, name: str) -> bool:
@@ -50,7 +50,7 @@ class Columns(Maintenance):
             InModelChange: it gets another model.
         """
         arguments.text("remove_column", "name", name)
-        self._check_change()
+        self._check_outside_change()
         return metadata_columns.remove(self._connections.db, self.info, name)
 
     def of_another_type(self) -> dict[str, int]:
@@ -60,7 +60,7 @@ class Columns(Maintenance):
         self._check_there()
         return metadata_columns.of_another_type(self._connections.db, self.info)
 
-    def _check_change(self) -> None:
+    def _check_outside_change(self) -> None:
         self._check_there()
         reason = "its columns stay until that has ended"
         model_changes.check_outside(self._connections.db, self.info, reason)

@@ -206,9 +206,7 @@ class Fleet(Syncs):
             ChunkingMismatch: it exists and cuts documents differently.
             BadChunking: it does not exist, and this chunking cannot work.
         """
-        from embedfleet.planning import compared, existing, make_plans
-        from embedfleet_producer.chunking import settled
-        from embedfleet_producer.plan import Target
+        from embedfleet.planning import compared, first_target, make_plans
 
         arguments.text("plan", "name", name)
         arguments.words("plan", model=model)
@@ -218,16 +216,7 @@ class Fleet(Syncs):
         arguments.function("plan", "on_window", on_window)
         if chunking is not None:
             arguments.chunking("plan", chunking)
-        try:
-            collection = collections.find(self.db, name)
-        except UnknownCollection:
-            if model is None:
-                raise
-            collections.check_name(name)
-            space = resolve_space(model, dimensions=dimensions, max_tokens=max_tokens)
-            first = Target(space, settled(space, chunking or Chunking()))
-        else:
-            first = existing(collection, model, chunking, dimensions)
+        first = first_target(self.db, name, model, chunking, dimensions, max_tokens)
         targets = [first, *(compared(each, first.chunking) for each in others)]
         return make_plans(
             self,

@@ -16,7 +16,8 @@ from embedfleet_producer.ready_made import ChunkFunction
 from embedfleet_producer.windows import Documents
 from embedfleet_schema.catalogue import api_models
 from embedfleet_schema.catalogue.space_lookup import resolve_space
-from embedfleet_schema.errors import BadChunking, BadModelName, ModelMismatch
+from embedfleet_schema.database import Database
+from embedfleet_schema.errors import BadChunking, BadModelName, ModelMismatch, UnknownCollection
 from embedfleet_schema.store import collections, plans
 from embedfleet_schema.store.usage import TOKENS_PER_PRICE
 from embedfleet_schema.types import Chunking, CollectionInfo, Rejection, Space
@@ -130,7 +131,27 @@ def named_space(name: str) -> Space:
     return resolve_space(model, dimensions=int(dimensions) if at else None)
 
 
-def existing(
+def first_target(
+    db: Database,
+    name: str,
+    model: str | None,
+    chunking: Chunking | None,
+    dimensions: int | None,
+    max_tokens: int | None,
+) -> Target:
+    """A collection, or what one of this name would be."""
+    try:
+        collection = collections.find(db, name)
+    except UnknownCollection:
+        if model is None:
+            raise
+        collections.check_name(name)
+        space = resolve_space(model, dimensions=dimensions, max_tokens=max_tokens)
+        return Target(space, settled(space, chunking or Chunking()))
+    return _existing(collection, model, chunking, dimensions)
+
+
+def _existing(
     known: CollectionInfo, model: str | None, chunking: Chunking | None, dimensions: int | None
 ) -> Target:
     """The target of a collection that is there, which a plan cannot make another one."""

@@ -1,4 +1,4 @@
-"""What belongs to a collection comes along to another model or name: its table, template, columns."""
+"""What belongs to a collection comes along to another model: its table, template, columns."""
 
 import pytest
 
