@@ -4,16 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 from embedfleet import arguments
 from embedfleet.error_translation import translate_errors
 from embedfleet.maintenance import Maintenance
-from embedfleet.model_changing import ModelChanging, patiently
-from embedfleet.planning import Plan, make_plans
-from embedfleet_producer.chunking import settled
-from embedfleet_producer.following import stored_documents
-from embedfleet_producer.plan import Planner, Target, count_all
 from embedfleet_schema.amounts import quantity
 from embedfleet_schema.catalogue.space_lookup import resolve_space
 from embedfleet_schema.errors import BadChunking, ModelChangeRefused
@@ -21,6 +16,10 @@ from embedfleet_schema.failpoints import Failpoints
 from embedfleet_schema.store import collections, model_changes, names
 from embedfleet_schema.store.model_changes import ModelChange
 from embedfleet_schema.types import QUEUES, Queue, Space, Storage
+
+if TYPE_CHECKING:
+    from embedfleet.planning import Plan
+    from embedfleet_producer.plan import Target
 
 KEEP_DAYS = 7
 MOST_KEEP_DAYS = 36_500
@@ -69,6 +68,8 @@ class Migrating(Maintenance):
             JobPaused, BudgetSpent: the budget does not pay for more.
             NotPermitted: the user neither owns the schema nor may act as its owner.
         """
+        from embedfleet.model_changing import ModelChanging
+
         days = arguments.whole("migrate", "keep_days", keep_days, least=0, most=MOST_KEEP_DAYS)
         arguments.budget("migrate", budget_usd)
         arguments.words("migrate", model=model, tokenizer=tokenizer)
@@ -137,6 +138,8 @@ class Migrating(Maintenance):
             ModelChangeRefused: nothing was switched.
             ModelChangeUnready, JobPaused, BudgetSpent: as `migrate`.
         """
+        from embedfleet.model_changing import ModelChanging
+
         arguments.budget("migrate_back", budget_usd)
         change = self._change()
         if not change.switched:
@@ -161,6 +164,8 @@ class Migrating(Maintenance):
             ModelChangeRefused: there is no change.
             ViewsInTheWay: there are such views, and no `cascade`.
         """
+        from embedfleet.model_changing import ModelChanging
+
         arguments.flag("migrate_finish", "cascade", cascade)
         change = self._change()
         dropped = ModelChanging(self._connections, change).finish(cascade=cascade)
@@ -177,6 +182,8 @@ class Migrating(Maintenance):
             InModelChange: it changes its model.
             NotPermitted: the user neither owns the schema nor may act as its owner.
         """
+        from embedfleet.model_changing import patiently
+
         arguments.text("rename", "name", name)
         self._check_there()
         db = self._connections.db
@@ -195,6 +202,8 @@ class Migrating(Maintenance):
             InModelChange: one of them changes its model.
             NotPermitted: the user neither owns the schema nor may act as its owner.
         """
+        from embedfleet.model_changing import patiently
+
         arguments.text("swap", "name", name)
         self._check_there()
         db = self._connections.db
@@ -211,6 +220,9 @@ class Migrating(Maintenance):
         Raises:
             ModelChangeRefused: no model is named, or it does not take such chunks.
         """
+        from embedfleet_producer.chunking import settled
+        from embedfleet_producer.plan import Target
+
         own = self.info
         if model is None:
             reason = "no change is under way. Name the new model: --model MODEL"
@@ -227,6 +239,9 @@ class Migrating(Maintenance):
 
     def _check_fits(self, target: Target) -> None:
         """Count the tokens of all texts before anything is begun."""
+        from embedfleet_producer.following import stored_documents
+        from embedfleet_producer.plan import Planner, count_all
+
         db = self._connections.db
         planner = Planner(db, _strict(target))
         count_all(stored_documents(db, self.info), [planner], self._connections.settings)
@@ -237,6 +252,9 @@ class Migrating(Maintenance):
             raise ModelChangeRefused(name=self.name, reason=reason)
 
     def _planned(self, target: Target) -> Plan:
+        from embedfleet.planning import make_plans
+        from embedfleet_producer.following import stored_documents
+
         stored = stored_documents(self._connections.db, self.info)
         (planned,) = make_plans(self._connections, self.name, [_strict(target)], stored)
         return planned

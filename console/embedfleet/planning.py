@@ -148,10 +148,10 @@ def first_target(
         collections.check_name(name)
         space = resolve_space(model, dimensions=dimensions, max_tokens=max_tokens)
         return Target(space, settled(space, chunking or Chunking()))
-    return _existing(collection, model, chunking, dimensions)
+    return existing(collection, model, chunking, dimensions)
 
 
-def _existing(
+def existing(
     known: CollectionInfo, model: str | None, chunking: Chunking | None, dimensions: int | None
 ) -> Target:
     """The target of a collection that is there, which a plan cannot make another one."""

@@ -10,8 +10,6 @@ from typing import TYPE_CHECKING
 from embedfleet import arguments
 from embedfleet.connections import Connections
 from embedfleet.error_translation import translate_errors
-from embedfleet.sync_following import TURN_S, following, prepared, until
-from embedfleet.sync_verification import Verified, verify
 from embedfleet_schema.driver_errors import translated
 from embedfleet_schema.store import collections, sync_triggers, syncs
 from embedfleet_schema.store.documents import remove
@@ -21,6 +19,7 @@ from embedfleet_schema.types import CollectionInfo
 
 if TYPE_CHECKING:
     from embedfleet.collection import Collection
+    from embedfleet.sync_verification import Verified
 
 
 @translate_errors
@@ -63,6 +62,8 @@ class Sync:
             SyncRefused, SyncStopped: it is paused, or the table cannot be followed now; the message
                 says why.
         """
+        from embedfleet.sync_following import TURN_S, following, prepared, until
+
         arguments.function("catch_up", "on_page", on_page)
         over = False
         while not over:
@@ -88,6 +89,8 @@ class Sync:
         Raises:
             SyncRefused, SyncStopped: the table cannot be read now; the message says why.
         """
+        from embedfleet.sync_verification import verify
+
         arguments.flag("verify", "mend", mend)
         arguments.function("verify", "on_page", on_page)
         found = verify(

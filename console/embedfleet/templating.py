@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from embedfleet import arguments
 from embedfleet.error_translation import translate_errors
 from embedfleet.job import Job
 from embedfleet.maintenance import Maintenance
-from embedfleet.planning import Plan, counted_plan
-from embedfleet_producer.enqueue import Enqueued
-from embedfleet_producer.plan import Counted
-from embedfleet_producer.template_change import Retemplating, count_change
 from embedfleet_schema.store import collections, model_changes
+
+if TYPE_CHECKING:
+    from embedfleet.planning import Plan
+    from embedfleet_producer.enqueue import Enqueued
+    from embedfleet_producer.plan import Counted
 
 
 @translate_errors
@@ -32,6 +34,9 @@ class Templating(Maintenance):
             TemplateUnfinished: the change to another template was cut off.
             InModelChange: it gets another model.
         """
+        from embedfleet.planning import counted_plan
+        from embedfleet_producer.template_change import count_change
+
         self._check_change(template, "plan_template", on_window)
         connections = self._connections
         with connections.db.transaction() as conn:
@@ -68,6 +73,8 @@ class Templating(Maintenance):
             TemplateUnfinished: the change to another template was cut off.
             InModelChange: it gets another model.
         """
+        from embedfleet_producer.template_change import Retemplating
+
         self._check_change(template, "set_template", on_window)
         arguments.budget("set_template", budget_usd)
         connections = self._connections
