@@ -105,6 +105,9 @@ class ModelChanging:
         # Documents that come meanwhile are followed until few are left, or it would not end.
         while self._follow() > FEW:
             pass
+        # A call before this one may have left a job that goes on, or that its budget paused.
+        for job_id in model_changes.open_jobs(self._db, self._change):
+            Job(self._connections, job_id).wait(progress=self._progress)
         if self._lacking():
             # What a cancelled job left is queued again.
             self._wait(self._repair())

@@ -5,12 +5,14 @@ from datetime import date, timedelta
 import pytest
 
 from embedfleet.cli import model_diagnosis
+from embedfleet.fleet import Fleet
 from embedfleet_schema.catalogue.api_models import API_MODELS
 from embedfleet_schema.catalogue.retirements import RETIREMENTS
-from embedfleet_schema.errors import ModelChangeRefused, ModelChangeUnready
+from embedfleet_schema.errors import JobPaused, ModelChangeRefused, ModelChangeUnready
+from embedfleet_schema.settings import load_settings
 from embedfleet_schema.types import Document
 from plugins.command_line import POISON
-from plugins.fleets import ask, documents, drain
+from plugins.fleets import ask, documents, drain, workers_of
 from plugins.model_changes import beside
 
 
@@ -153,3 +155,25 @@ def test_doctor_names_what_is_kept_for_too_long(fleet, docs, embedding):
     ask(fleet, "UPDATE embedfleet.model_change SET keep_seconds = 0")
     (kept,) = model_diagnosis.model_changes(fleet.db)
     assert "docs_old was to be kept until" in kept.found
+
+
+def test_a_budget_pauses_a_model_change_which_then_goes_on(migrated_url, redis_url):
+    prices = {"fake/32": 1_000.0}
+    settings = load_settings(
+        database_url=migrated_url, redis_url=redis_url, prices=prices, batch_tokens_cpu=64
+    )
+    with Fleet(settings) as fleet, workers_of(fleet) as make:
+        runtime = make()
+        docs = fleet.collection("docs", model="fake/16")
+        docs.enqueue(documents(60))
+        drain(runtime)
+        with beside(lambda: drain(runtime), pause_s=0.02):
+            with pytest.raises(JobPaused):
+                docs.migrate("fake/32", budget_usd=0.001)
+            (job,) = [each for each in fleet.jobs() if each.status.kind == "migrate"]
+            with pytest.raises(JobPaused):
+                docs.migrate()
+            job.resume(budget_usd=100.0)
+            assert docs.migrate().switched
+        assert 60 == docs.counts().live_documents
+        assert docs.audit().clean

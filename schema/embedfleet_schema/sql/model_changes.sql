@@ -100,6 +100,12 @@ FROM (
     LIMIT 1000
 ) AS waiting;
 
+-- name: open_jobs
+SELECT DISTINCT job_id
+FROM embedfleet.batch
+WHERE collection_id = %(other_id)s AND state IN ('pending', 'held', 'leased')
+ORDER BY job_id;
+
 -- name: failed
 SELECT count(*)
 FROM embedfleet.failure

@@ -223,6 +223,13 @@ def lacking(conn: Connection[Any], change: ModelChange) -> int:
     return 0 if row is None else int(row[0])
 
 
+def open_jobs(db: Database, change: ModelChange) -> list[int]:
+    """Jobs of which something is still to be embedded in the other collection."""
+    with db.transaction() as conn:
+        rows = conn.execute(_SQL["open_jobs"], change.values)
+        return [job_id for (job_id,) in rows]
+
+
 def failed_texts(db: Database, collection: CollectionInfo) -> int:
     """Texts of a collection that cannot be embedded."""
     with db.transaction() as conn:
