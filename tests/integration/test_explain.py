@@ -83,7 +83,7 @@ def test_a_batch_in_the_queue_tells_how_many_come_first(docs, batches):
 
 
 def test_where_very_many_come_first_they_are_not_counted_to_the_last(docs, batches, fleet):
-    docs.enqueue([ef.Document("a", "some text")])
+    docs.enqueue([ef.Document("a", "some text")], lane="bulk")
     change(
         fleet,
         "INSERT INTO embedfleet.batch (job_id, collection_id, space_id, queue, state, run_after,"

@@ -169,7 +169,9 @@ def test_the_commands_take_a_lane_a_tenant_and_a_weight(command, tmp_path):
     assert "acme: weight 2" in command("tenants", "set", "acme", "--weight", "2").out
     shown = command("tenants", "show").out
     assert "acme" in shown
-    assert "for acme, bulk" in command("status", "1").out
+    shown = command("status", "1").out
+    assert "job 1: enqueue docs for acme, " in shown
+    assert ", bulk\n" in shown
     assert 2 == command("tenants", "set", "acme", "--weight", "0").code
     assert 2 == command(*enqueue, "--lane", "slow").code
     assert "weight 1 again" in command("tenants", "clear", "acme").out

@@ -231,7 +231,7 @@ class Process:
             self.endpoint,
             whole,
             "document",
-            WaitPolicy(FIRST_WAIT_S),
+            WaitPolicy(FIRST_WAIT_S, "bulk"),
             lambda part: done.update(part.rows),
         )
         after_s = 0.0

@@ -145,8 +145,8 @@ def _show(status: JobStatus, webhook: WebhookInfo | None, *, json: bool) -> None
         return
     whose = "" if status.tenant == DEFAULT_TENANT else f" for {status.tenant}"
     say(
-        f"job {status.id}: {status.kind} {status.collection}{whose}, {status.lane}, "
-        f"{describe(status)}"
+        f"job {status.id}: {status.kind} {status.collection}{whose}, {describe(status)}, "
+        f"{status.lane}"
     )
     documents, chunks = quantity(status.documents, "document"), quantity(status.chunks, "chunk")
     say(

@@ -29,7 +29,7 @@ from embedfleet_workers.rate_limits.stores.limit_store import (
     Reservation,
     WaitTooLong,
 )
-from embedfleet_workers.rate_limits.waiting import ASK, LOOK_S, SHORTEST_REST_S, Asks, WaitQueue
+from embedfleet_workers.rate_limits.waiting import LOOK_S, SHORTEST_REST_S, Asks, WaitQueue
 from embedfleet_workers.stop import Stop
 
 # The dimension that is a number of requests at once, not a rate.
@@ -155,9 +155,9 @@ class Limiter:
         """What comes soon, and what it was reserved for; asked again when the free time is near.
         None where somebody interactive should go first.
         """
-        costs, deadline, at_head_since = asks.costs, asks.deadline, _now()
+        costs, deadline, near_since = asks.costs, asks.deadline, _now()
         while True:
-            ahead_s = asks.ahead_s(_now() - at_head_since)
+            ahead_s = asks.ahead_s(_now() - near_since)
             if handed_over := self._queue.take_over(costs, _now(), deadline):
                 reservation, reserved, due = handed_over
                 return replace(reservation, wait_s=max(SHORTEST_REST_S, due - _now())), reserved
@@ -180,9 +180,10 @@ class Limiter:
                     self._adaptive.open()
                 return answer, costs
             self._queue.head_due = _now() + answer.wait_s
+            near_since = near_since if asks.is_near(answer.wait_s) else _now()
             self._check_wait(answer.wait_s, asks)
             if not self._queue.is_wanted:
-                await self._queue.rest(max(SHORTEST_REST_S, answer.wait_s - ASK * ahead_s))
+                await self._queue.rest(asks.rest_s(answer.wait_s, ahead_s))
             if self._queue.is_wanted:
                 return None
 

@@ -24,9 +24,9 @@ AHEAD_S = 2.0
 # The head of the queue asks again when the free time is closer than this share of how far ahead it
 # may reserve, and never without a rest.
 ASK, SHORTEST_REST_S = 0.75, 0.01
-# Bulk that has been at the head for so long reserves as far ahead as what is interactive: in other
-# processes, that may take all there is.
-AGED_S = 10.0
+# Bulk that has been at the head for so long, with a free time no further than `NEAR_S`, reserves as
+# far ahead as what is interactive: in other processes, that may take all there is.
+AGED_S, NEAR_S = 10.0, 3 * AHEAD_S
 # Who takes over a reservation may need a little more than it was made for: that is settled
 # afterwards, like an estimate that was too low.
 ROOM = 1.1
@@ -49,12 +49,20 @@ class Asks:
     deadline: float
     lane: Lane
 
-    def ahead_s(self, at_head_s: float) -> float:
+    def ahead_s(self, near_for_s: float) -> float:
         """How far ahead it may reserve. Bulk leaves room behind what all processes have reserved,
         so that what is interactive finds a time at once, wherever it is asked for.
         """
-        is_first = self.lane == "interactive" or at_head_s >= AGED_S
+        is_first = self.lane == "interactive" or near_for_s >= AGED_S
         return 2 * AHEAD_S if is_first else AHEAD_S
+
+    def is_near(self, wait_s: float) -> bool:
+        """Whether only what others have reserved keeps it waiting."""
+        return wait_s <= NEAR_S
+
+    def rest_s(self, wait_s: float, ahead_s: float) -> float:
+        """When to ask again for a free time that is `wait_s` away."""
+        return max(SHORTEST_REST_S, wait_s - ASK * ahead_s)
 
 
 class LaneQueue:
@@ -97,10 +105,11 @@ class LaneLock:
     def __init__(self) -> None:
         self._waiting = LaneQueue()
         self._held_by: Lane | None = None
-        self._in_turn = False
+        self._in_turn = self._taken = False
 
     def locked(self) -> bool:
-        return self._held_by is not None
+        """Whether somebody holds it; who was handed it takes it when it wakes."""
+        return self._taken
 
     @property
     def is_wanted(self) -> bool:
@@ -110,7 +119,7 @@ class LaneLock:
     async def acquire(self, lane: Lane, *, first: bool = False) -> None:
         """Wait for the lock, `first` of the lane where it was given up for another one."""
         if self._held_by is None:
-            self._held_by, self._in_turn = lane, False
+            self._held_by, self._in_turn, self._taken = lane, False, True
             return
         waiter = self._waiting.push(lane, first=first)
         try:
@@ -120,9 +129,10 @@ class LaneLock:
                 # It was handed over at this very moment: now it is the next one's.
                 self.release()
             raise
+        self._taken = True
 
     def release(self) -> None:
-        found = self._waiting.pop()
+        found, self._taken = self._waiting.pop(), False
         if found is None:
             self._held_by = None
             return

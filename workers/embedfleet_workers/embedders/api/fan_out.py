@@ -65,7 +65,7 @@ class WaitPolicy:
     Whoever waits inside it has sent nothing, and can be called off.
     """
 
-    def __init__(self, first_wait_s: float, lane: Lane = "interactive") -> None:
+    def __init__(self, first_wait_s: float, lane: Lane) -> None:
         self.lane = lane
         self.answered = False
         self._first_wait_s = first_wait_s
