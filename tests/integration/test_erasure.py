@@ -37,7 +37,8 @@ def dump(fleet):
     return "\n".join(rows)
 
 
-# Tables of ours without a word of a document: numbers, counts, and words of our own.
+# Tables of ours without a word of a document: numbers, counts, words of our own, and the keys of
+# documents that changed, until that is brought over.
 WITHOUT_TEXTS = {
     "alembic_version",
     "awaited_batch",
@@ -47,6 +48,7 @@ WITHOUT_TEXTS = {
     "collection_counter",
     "collection_index",
     "counter_delta",
+    "document_change",
     "job",
     "job_counter",
     "limit_group",
@@ -61,6 +63,7 @@ WITHOUT_TEXTS = {
     "sighting",
     "space_check",
     "successor",
+    "sync_outbox",
     "table_sync",
     "tenant",
     "tenant_share",

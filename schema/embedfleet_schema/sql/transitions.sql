@@ -172,15 +172,15 @@ FOR UPDATE OF b SKIP LOCKED
 LIMIT 1;
 
 -- name: next_of_job
--- The same: more batches of a job without a budget, of those that come next in the queue, up to as many
--- texts as one may have. Those of others count, so that tenants take turns all the same. What was
+-- The same: more batches of a job without a budget and of one lane, of those that come next in the queue,
+-- up to as many texts as one may have. Those of others count, so that tenants take turns all the same. What was
 -- charged something, or was halved, is left to be taken by itself.
 SELECT b.id
 FROM embedfleet.batch AS b
 WHERE b.id = ANY (ARRAY(
         SELECT w.id
         FROM (
-            SELECT n.id, n.job_id, n.suspect, sum(n.chunks) OVER (
+            SELECT n.id, n.job_id, n.priority, n.suspect, sum(n.chunks) OVER (
                     ORDER BY n.priority, n.start_tag, n.run_after, n.id
                 ) AS texts
             FROM (
@@ -193,7 +193,8 @@ WHERE b.id = ANY (ARRAY(
                 LIMIT 64
             ) AS n
         ) AS w
-        WHERE w.job_id = %(job_id)s AND NOT w.suspect AND w.texts <= 2048
+        WHERE w.job_id = %(job_id)s AND w.priority = %(priority)s AND NOT w.suspect
+            AND w.texts <= 2048
     ))
     AND b.state = 'pending'
     AND EXISTS (

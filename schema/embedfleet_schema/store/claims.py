@@ -105,7 +105,7 @@ def more(conn: Connection[Any], lease: Lease, values: Mapping[str, Any]) -> list
     """Batches that come next of the same job: none of them needs more than to be embedded."""
     collection = lease.collection
     transitions.by_index(conn)
-    rows = transitions.claim_next(conn, values, lease.job_id)
+    rows = transitions.claim_next(conn, values, lease.job_id, lease.lane)
     leases = [each for each, _ in _read(conn, collection, rows)]
     text_ids = [text_id for each in leases for text_id in each.text_ids]
     asked = {

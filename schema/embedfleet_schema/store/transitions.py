@@ -210,10 +210,15 @@ def claim(
 
 
 def claim_next(
-    conn: Connection[Any], values: Mapping[str, Any], job_id: int
+    conn: Connection[Any], values: Mapping[str, Any], job_id: int, lane: Lane
 ) -> list[tuple[Any, ...]]:
-    """Lease batches of a job that come next, to the worker that has just leased one of it."""
-    values = {**values, "job_id": job_id, "provider_batch_id": None}
+    """Lease batches of a job that come next in a lane, to the worker that has just leased one."""
+    values = {
+        **values,
+        "job_id": job_id,
+        "priority": PRIORITIES[lane],
+        "provider_batch_id": None,
+    }
     return sorted(conn.execute(claiming("next_of_job"), values).fetchall())
 
 
