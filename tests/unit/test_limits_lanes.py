@@ -107,7 +107,7 @@ def test_bulk_does_not_starve_where_another_process_has_nothing_but_interactive_
             task.cancel()
         await bulk.stop()
         # One in a time to age, and in what it takes to find a free moment then.
-        assert len(bulk.came) >= 600 / 30
+        assert len(bulk.came) >= 600 / 45
 
     run_in_virtual_time(test())
 

@@ -26,7 +26,7 @@ AHEAD_S = 2.0
 ASK, SHORTEST_REST_S = 0.75, 0.01
 # Bulk that has been at the head for so long, with a free time no further than `NEAR_S`, reserves as
 # far ahead as what is interactive: in other processes, that may take all there is.
-AGED_S, NEAR_S = 10.0, 3 * AHEAD_S
+AGED_S, NEAR_S = 30.0, 3 * AHEAD_S
 # Who takes over a reservation may need a little more than it was made for: that is settled
 # afterwards, like an estimate that was too low.
 ROOM = 1.1
