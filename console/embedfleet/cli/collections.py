@@ -209,9 +209,7 @@ def list_all(context: typer.Context, json: Json = False) -> None:
 def show(context: typer.Context, name: Name, json: Json = False) -> None:
     """Show a collection: its model, how it cuts documents, how much it holds, its model change."""
     with session(context).fleet(looks_only=True) as fleet:
-        collection = fleet.collection(name)
-        found = described(collection)
-        found["model_change"] = migrating.change_json(collection.model_change())
+        found = described(fleet.collection(name))
     if json:
         print_json(found)
         return
@@ -290,7 +288,7 @@ def expose(
 
 
 def described(collection: Collection, counts: CollectionCounts | None = None) -> dict[str, Any]:
-    """A collection as `--json` shows it; with its index where no list is made."""
+    """A collection as `--json` shows it; with index and model change where no list is made."""
     info = collection.info
     space = asdict(info.space)
     keys = ("revision", "dimensions", "max_tokens", "storage", "metric")
@@ -304,15 +302,19 @@ def described(collection: Collection, counts: CollectionCounts | None = None) ->
         **({} if info.former_template is None else {"former_template": info.former_template}),
         "created_at": info.created_at,
         **asdict(counts or collection.counts()),
-        **({} if counts else _index_of(collection)),
+        **({} if counts else _details_of(collection)),
     }
 
 
-def _index_of(collection: Collection) -> dict[str, Any]:
+def _details_of(collection: Collection) -> dict[str, Any]:
     found = collection.index_info()
     index = None if found.index is None else asdict(found.index)
-    there = columns.described(collection)
-    return {"index": index, "search": asdict(found.settings), "columns": there}
+    return {
+        "index": index,
+        "search": asdict(found.settings),
+        "columns": columns.described(collection),
+        "model_change": migrating.change_json(collection.model_change()),
+    }
 
 
 def _shown(value: object) -> str:
