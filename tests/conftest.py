@@ -60,8 +60,7 @@ pytest_plugins = [
 
 # A Python for which there is no torch runs all that does not need it: `make test-light`.
 MISSING = [name for name in ("torch", "openvino") if find_spec(name) is None]
-if shutil.which("chromium") is None:
-    MISSING.append("chromium")
+MISSING += [name for name in ("chromium", "kubectl") if shutil.which(name) is None]
 
 
 @pytest.hookimpl(tryfirst=True)
