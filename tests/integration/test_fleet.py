@@ -26,7 +26,7 @@ from plugins.worker_processes import eventually
 def test_a_collection_that_was_made_without_a_size_has_400_and_is_opened_by_the_same_words(fleet):
     chunking = ef.Chunking(overlap=20)
     docs = fleet.collection("docs", model="fake/16", chunking=chunking)
-    assert ef.Chunking(400, 20) == docs.info.chunking
+    assert ef.Chunking(400, 20, template="") == docs.info.chunking
     assert docs.info == fleet.collection("docs", model="fake/16", chunking=chunking).info
     assert docs.info == fleet.collection("docs", model="fake/16", metric="cosine").info
     with pytest.raises(ChunkingMismatch):

@@ -9,6 +9,7 @@ import pytest
 from embedfleet.errors import Blocked, SyncStopped, TurnLost
 from embedfleet.fleet import Fleet
 from embedfleet.sync_following import following, prepared
+from embedfleet_schema.database import SYNC_LOCK_SPACE
 from embedfleet_schema.store import sync_rows, syncs
 from embedfleet_schema.store.sync_turns import taken
 from plugins.fleets import ask, drain
@@ -87,7 +88,8 @@ def lose_turn(fleet):
     ask(
         fleet,
         "SELECT pg_terminate_backend(pid, 10000) FROM pg_locks"
-        " WHERE locktype = 'advisory' AND classid = x'656B'::int AND mode = 'ExclusiveLock'",
+        " WHERE locktype = 'advisory' AND classid = %s AND mode = 'ExclusiveLock'",
+        SYNC_LOCK_SPACE,
     )
 
 

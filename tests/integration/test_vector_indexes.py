@@ -155,6 +155,7 @@ def test_vectors_that_float16_cannot_hold_are_indexed_by_their_direction(fleet):
     ask(fleet, "UPDATE embedfleet.space SET normalized = false")
     docs = type(docs)(fleet, fleet.collections()[0].info)
     assert not docs.info.space.normalized
+    ask(fleet, "UPDATE embedfleet.space SET fingerprint = %s", docs.info.space.fingerprint)
     scales = np.array([1e-9, 1.0, 1e6], dtype=np.float32)
     vectors = np.eye(3, 16, dtype=np.float32) * scales[:, None] + 1e-12
     fill(fleet, docs, vectors, [{}] * 3)

@@ -136,7 +136,8 @@ def _check_files(root: Root, selection: Selection) -> None:
     if next(root.sources(selection, passed), None) is None:
         del passed["hidden"]
         reason = "no file in it matches" if passed else "the folder is empty"
-        raise InputMissing(path=root.origin, reason=reason)
+        given = root.path if isinstance(root, PathRoot) else root.origin
+        raise InputMissing(path=given, reason=reason)
 
 
 def _check_exists(path: Path) -> None:
