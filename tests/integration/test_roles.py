@@ -366,7 +366,7 @@ def change_names(scene: Scene) -> None:
     docs = scene.docs
     docs.rename(f"{scene.name}_a")
     docs.rename(scene.name)
-    docs.delete(["a", "b"])
+    docs.delete([each.key for each in docs.documents()])
     other = scene.fleet.collection(f"{scene.name}_b", model="fake/24")
     docs.swap(other.name)
     docs.swap(f"{scene.name}_b")

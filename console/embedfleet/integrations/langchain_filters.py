@@ -74,5 +74,5 @@ def _pair(whole: Mapping[str, Any], value: object) -> tuple[object, object]:
 
 
 def _unknown(whole: Mapping[str, Any], operator: str) -> BadFilter:
-    there_are = ", ".join("$" + each for each in _OPERATORS)
+    there_are = ", $".join(("", *_OPERATORS))[2:]
     return BadFilter(filter=dict(whole), reason=f"{operator} is no operator; there are {there_are}")
