@@ -366,7 +366,9 @@ def change_names(scene: Scene) -> None:
     docs = scene.docs
     docs.rename(f"{scene.name}_a")
     docs.rename(scene.name)
-    docs.delete([each.key for each in docs.documents()])
+    # Nothing is left that a worker would have to embed: there is none.
+    scene.drain()
+    docs.delete(["a", "b"])
     other = scene.fleet.collection(f"{scene.name}_b", model="fake/24")
     docs.swap(other.name)
     docs.swap(f"{scene.name}_b")
