@@ -34,7 +34,7 @@ GPU_PYTHON = $(if $(filter command environment,$(firstword $(origin PYTHON))),$(
 unexport PYTHONDONTWRITEBYTECODE
 
 # Handed out by tests/plugins/distribution.py; more processes than cores, because many tests wait.
-PROCESSES := 4
+PROCESSES := 6
 PYTEST = $(BIN)/pytest -n $(PROCESSES) --dist loadfile --no-loadscope-reorder --durations 10
 
 .DEFAULT_GOAL := help

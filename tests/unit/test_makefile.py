@@ -133,7 +133,7 @@ def test_an_install_that_was_cut_off_is_made_again(installed):
 
 def test_arguments_reach_pytest(installed):
     plan = make("--dry-run", "test", f"VENV={installed}", "ARGS=-k chunk")
-    assert re.fullmatch(rf"{installed}/bin/pytest -n 4 .* -k chunk\n", plan)
+    assert re.fullmatch(rf"{installed}/bin/pytest -n 6 .* -k chunk\n", plan)
 
 
 def test_the_slowest_tests_are_told(installed):
