@@ -90,18 +90,10 @@ def sides(
 
 
 def idle_share(logs: Iterable[Path]) -> float:
-    """The share of their time that the models of workers waited: for a claim, or for a commit that
-    took longer than the batch behind it.
-    """
-    embedding = waiting = 0
-    for log in logs:
-        before = 0
-        for each in BATCH.findall(log.read_text()):
-            claim, embed, commit = map(int, each)
-            embedding += embed
-            waiting += max(claim, before - embed)
-            before = commit
-    return waiting / max(1, waiting + embedding)
+    """The share of their time that workers claimed and committed, and did not embed."""
+    found = [BATCH.findall(log.read_text()) for log in logs]
+    times = [[int(each) for each in batch] for log in found for batch in log]
+    return 1 - sum(embed for _, embed, _ in times) / max(1, sum(map(sum, times)))
 
 
 def main() -> None:
@@ -131,7 +123,7 @@ def main() -> None:
                 processor[name].append(fleet_processor_s(fleet) - before)
         report(options.precision, len(texts), wall, processor)
         idle = idle_share(started_workers.values())
-        print(f"the models of workers waited for {idle:.1%} of their time")
+        print(f"workers claimed and committed for {idle:.1%} of their time")
 
 
 def report(

@@ -18,8 +18,7 @@ from embedfleet_workers.embedders.fake import fake_vectors
 from embedfleet_workers.embedders.protocol import Embedder, Part, Rows, Spent, Vectors
 from embedfleet_workers.embedding_errors import BadAnswer
 from embedfleet_workers.heartbeat import Heartbeat
-from embedfleet_workers.outcomes import BatchStats
-from embedfleet_workers.pipeline import Pipeline
+from embedfleet_workers.pipeline import BatchStats, Pipeline
 
 LEASE_S = 60.0
 # What it answers is checked, as every embedder checks what it gives out.

@@ -16,7 +16,7 @@ from embedfleet_schema.rings import TASK
 from embedfleet_schema.settings import load_settings
 from embedfleet_schema.types import QUEUES, Queue
 from embedfleet_workers.newer_tables import NewerTables
-from embedfleet_workers.outcomes import Outcome
+from embedfleet_workers.pipeline import Outcome
 from embedfleet_workers.provider_batches.runner import ProviderBatchRunner
 from embedfleet_workers.runtime import Launch, Runtime
 from embedfleet_workers.sweeper import Sweeper

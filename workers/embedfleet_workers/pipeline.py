@@ -6,7 +6,8 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from functools import partial
+from dataclasses import dataclass
+from enum import StrEnum
 from typing import TypeVar
 
 import psycopg
@@ -19,7 +20,6 @@ from embedfleet_schema.failpoints import Failpoints
 from embedfleet_schema.store.batches import Batches, Lease
 from embedfleet_schema.store.claims import PriceOf
 from embedfleet_schema.types import Queue, Space
-from embedfleet_workers.behind import Behind, Commit
 from embedfleet_workers.cooling import Cooling
 from embedfleet_workers.decisions import (
     DISK_FULL_S,
@@ -37,7 +37,6 @@ from embedfleet_workers.embedders.checks import no_vectors
 from embedfleet_workers.embedders.protocol import Embedder, EmbedsInParts, Vectors
 from embedfleet_workers.heartbeat import ActiveLease, Heartbeat
 from embedfleet_workers.lanes import LaneTurn, LaneTurns
-from embedfleet_workers.outcomes import BatchStats, Outcome
 from embedfleet_workers.partial_answers import PartialAnswers
 from embedfleet_workers.reasons import describe, unquoted
 from embedfleet_workers.stop import Stop
@@ -59,8 +58,37 @@ _SHORT = (psycopg.errors.DiskFull, psycopg.errors.OutOfMemory)
 _AWAY = (psycopg.OperationalError, psycopg.InterfaceError, PoolTimeout, DatabaseUnreachable)
 
 
-def _now(commit: Commit) -> Outcome:
-    return commit()
+class Outcome(StrEnum):
+    """What became of a batch, or why none was taken."""
+
+    IDLE = "idle"
+    DONE = "done"
+    RETRY = "retry"
+    DEFER = "defer"
+    SPLIT = "split"
+    FAIL = "fail"
+    STOPPED = "stopped"
+    LOST = "lost"
+    PAUSED = "paused"
+    UNREACHABLE = "unreachable"
+
+
+@dataclass(frozen=True, slots=True)
+class BatchStats:
+    """What happened to one batch; times in seconds. Observers get one for each claim.
+
+    Where answers are stored as they arrive, `embed_s` is the time of both.
+    """
+
+    batch: int
+    queue: Queue
+    space: str
+    outcome: Outcome
+    texts: int
+    tokens: int
+    claim_s: float
+    embed_s: float
+    commit_s: float
 
 
 class Pipeline:
@@ -95,10 +123,8 @@ class Pipeline:
         self._quick: set[int] = set()  # the collections whose last batch was
         self._parts = PartialAnswers(batches, self._retry_write, price_of, self._failpoints)
 
-    def run_one(self, queue: Queue, behind: Behind | None = None) -> Outcome:
+    def run_one(self, queue: Queue) -> Outcome:
         """Take one batch of `queue` through; says what became of it and never raises.
-
-        With `behind`, a batch that is said to be done may still be committed there.
 
         BaseException is caught on purpose: MemoryError, SystemExit or KeyboardInterrupt that leaves
         a Celery task kills or wedges the pool's slot, and the batch would wait for its lease.
@@ -106,9 +132,9 @@ class Pipeline:
         if not self._disk.admits():
             return Outcome.PAUSED
         with self._lanes.turn(queue) as turn:
-            return self._take_turn(queue, turn, behind)
+            return self._take_turn(queue, turn)
 
-    def _take_turn(self, queue: Queue, turn: LaneTurn, behind: Behind | None) -> Outcome:
+    def _take_turn(self, queue: Queue, turn: LaneTurn) -> Outcome:
         started = time.monotonic()
         try:
             lease = self._claim(queue, turn)
@@ -124,8 +150,6 @@ class Pipeline:
             active = [kept.enter_context(self._heartbeat.keeping(each)) for each in leases]
             if len(active) > 1 and self._process_together(leases, queue, claim_s):
                 return Outcome.DONE
-            if behind is not None and len(active) == 1:
-                return self._process(active[0], queue, claim_s, partial(behind.start, kept))
             return [self._process(each, queue, claim_s) for each in active][-1]
 
     def _claim(self, queue: Queue, turn: LaneTurn) -> Lease | None:
@@ -175,47 +199,24 @@ class Pipeline:
             self._report(lease, queue, outcome, (claim_s, embed_s, commit_s))
         return True
 
-    def _process(
-        self,
-        active: ActiveLease,
-        queue: Queue,
-        claim_s: float,
-        run: Callable[[Commit], Outcome] = _now,
-    ) -> Outcome:
-        """`run` is to run the commit, or to begin it."""
-        started = time.monotonic()
+    def _process(self, active: ActiveLease, queue: Queue, claim_s: float) -> Outcome:
+        started = embedded = time.monotonic()
+        lease, outcome = active.lease, Outcome.DONE
         try:
             self._failpoints.hit("after_claim")
             vectors = self._embed(active, queue)
-        except BaseException as error:  # noqa: BLE001 - see run_one
             embedded = time.monotonic()
-            outcome = self._settle(active, error)
-            seconds = (claim_s, embedded - started, time.monotonic() - embedded)
-            self._report(active.lease, queue, outcome, seconds)
-            return outcome
-        embed_s = time.monotonic() - started
-        commit = partial(self._finish, active, queue, vectors, claim_s, embed_s)
-        return commit() if vectors is None else run(commit)
-
-    def _finish(
-        self,
-        active: ActiveLease,
-        queue: Queue,
-        vectors: Vectors | None,
-        claim_s: float,
-        embed_s: float,
-    ) -> Outcome:
-        started = time.monotonic()
-        outcome = Outcome.DONE
-        try:
             if vectors is not None:
                 self._commit(active, vectors)
-                self._note_pace(active.lease, embed_s, time.monotonic() - started)
+                self._note_pace(lease, embedded - started, time.monotonic() - embedded)
             self._disk.close()
             self._failpoints.hit("after_commit_before_ack")
         except BaseException as error:  # noqa: BLE001 - see run_one
+            self._note(error)
+            embedded = max(embedded, started)
             outcome = self._settle(active, error)
-        self._report(active.lease, queue, outcome, (claim_s, embed_s, time.monotonic() - started))
+        commit_s = time.monotonic() - embedded
+        self._report(lease, queue, outcome, (claim_s, embedded - started, commit_s))
         return outcome
 
     def _note_pace(self, lease: Lease, embed_s: float, commit_s: float) -> None:
@@ -265,7 +266,6 @@ class Pipeline:
             self._newer_tables(error)
 
     def _settle(self, active: ActiveLease, error: BaseException) -> Outcome:
-        self._note(error)
         lease = active.lease
         decision = decide(
             error, texts=len(lease.texts), errors=lease.errors, max_attempts=self._max_attempts

@@ -7,7 +7,6 @@ import os
 import socket
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
@@ -24,7 +23,6 @@ from embedfleet_schema.store.batches import Batches
 from embedfleet_schema.store.claims import PriceOf
 from embedfleet_schema.store.workers import WorkerIdentity
 from embedfleet_schema.types import Queue, Space
-from embedfleet_workers.behind import Behind
 from embedfleet_workers.cooling import Cooling
 from embedfleet_workers.cores import cores
 from embedfleet_workers.decisions import DISK_FULL_S
@@ -32,8 +30,7 @@ from embedfleet_workers.embedder_cache import EmbedderCache
 from embedfleet_workers.embedders.protocol import Embedder
 from embedfleet_workers.heartbeat import Heartbeat
 from embedfleet_workers.lanes import LaneTurns
-from embedfleet_workers.outcomes import BatchStats, Outcome
-from embedfleet_workers.pipeline import Pipeline
+from embedfleet_workers.pipeline import BatchStats, Outcome, Pipeline
 from embedfleet_workers.query_answers import QueryAnswers
 from embedfleet_workers.query_listener import Ears, QueryListener
 
@@ -71,7 +68,7 @@ class Runtime:
         self.db = Database(
             settings.database,
             direct_url=settings.direct_database,
-            max_connections=2 * launch.slots + 3,
+            max_connections=launch.slots + 3,
             lock_wait_s=settings.lock_wait_seconds,
         )
         worker = _identity(settings, launch)
@@ -102,7 +99,6 @@ class Runtime:
             most=MODELS_KEPT,
             tell=self._heartbeat.runs_on,
         )
-        self._commits = ThreadPoolExecutor(launch.slots, "embedfleet-commit")
         self._pipeline = Pipeline(
             batches,
             self._embedder_for,
@@ -141,12 +137,10 @@ class Runtime:
     def answer(self, queue: Queue) -> Outcome:
         """Answer a ring: take batches through for a while, one at least; what the last came to."""
         until = time.monotonic() + STRETCH_S
-        with Behind(self._commits) as behind:
-            while (outcome := self._pipeline.run_one(queue, behind)) is Outcome.DONE:
-                is_over = self._leaving or time.monotonic() >= until
-                if is_over or behind.outcome is not Outcome.DONE:
-                    break
-        return outcome if behind.outcome is Outcome.DONE else behind.outcome
+        while (outcome := self.run_one(queue)) is Outcome.DONE:
+            if self._leaving or time.monotonic() >= until:
+                break
+        return outcome
 
     def leave(self) -> None:
         """Begin no batch but those that are rung for: the process is told to stop."""
@@ -154,7 +148,6 @@ class Runtime:
 
     def stop(self) -> None:
         self._queries.stop()
-        self._commits.shutdown()
         self._cooling.stop()
         self._heartbeat.stop()
         self._embedders.close(models=False)
