@@ -156,7 +156,7 @@ def test_what_another_worker_is_embedding_is_put_back(fleet, docs):
     *leases, held = several(store)
     store.commit_several(leases, vectors_of(leases))
     again = queue_again(fleet, docs, held.texts[0], *leases[0].texts, *leases[1].texts)
-    taken = other.claim_more(replace(leases[0], job_id=again), "cpu")
+    taken = other.claim_more(replace(leases[0], job_id=again, lane="bulk"), "cpu")
     assert taken
     assert [] == [text_id for lease in taken for text_id in lease.text_ids]
     put_back = "SELECT reason, run_after > now() FROM embedfleet.batch WHERE state = 'pending'"
