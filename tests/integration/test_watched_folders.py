@@ -132,7 +132,8 @@ def test_a_folder_that_is_empty_is_waited_for(fleet: Fleet, docs: Collection, wa
         assert "the folder is empty" in next(process.stderr)
         for path in full.iterdir():
             path.rename(watched / path.name)
-        eventually(lambda: 5 == len(texts(docs)))
+        # Now it is known what is gone.
+        eventually(lambda: {"a.txt", "b.txt", "sub/c.txt", "sub/d.txt"} == set(texts(docs)))
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import ast
 import re
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -72,3 +73,9 @@ def test_no_statement_of_sql_stands_in_python(nodes):
         and STATEMENT.match(node.value)
     }
     assert found == NO_STATEMENTS_OF_OURS.keys()
+
+
+def test_no_two_files_of_tests_have_one_name():
+    """pytest would import the one in the place of the other."""
+    names = Counter(path.name for path in (ROOT / "tests").rglob("test_*.py"))
+    assert [] == [name for name, count in names.items() if count > 1]

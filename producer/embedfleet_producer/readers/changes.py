@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from embedfleet_schema.errors import ExtraMissing
@@ -34,47 +35,55 @@ def changes(folders: Sequence[str], stopping: threading.Event) -> Iterator[Chang
         ExtraMissing: the library that watches is not installed.
     """
     try:
-        from watchfiles import Change, watch
+        from watchfiles import watch
     except ImportError as error:
         raise ExtraMissing(feature="--watch", extra="watch") from error
     while not stopping.is_set():
-        there = _identities(folders)
-        if None in there:
-            yield {}
-            stopping.wait(LOOK_MS / 1_000)
-            continue
-        watching = watch(
-            *folders,
-            watch_filter=None,
-            debounce=LONGEST_MS,
-            step=QUIET_MS,
-            stop_event=stopping,
-            rust_timeout=LOOK_MS,
-            yield_on_timeout=True,
-            raise_interrupt=True,
-        )
-        try:
-            # It watches from its first answer on, and only then all is read.
-            found = next(watching, None)
-            yield None
-            while found is not None and there == _identities(folders):
-                # A new folder of the name may have got the number of one that was removed.
-                if any(kind is Change.deleted and path in folders for kind, path in found):
-                    break
-                yield _by_folder(folders, (path for _, path in found))
+        with _held(folders) as there:
+            if None in there:
+                yield {}
+                stopping.wait(LOOK_MS / 1_000)
+                continue
+            watching = watch(
+                *folders,
+                watch_filter=None,
+                debounce=LONGEST_MS,
+                step=QUIET_MS,
+                stop_event=stopping,
+                rust_timeout=LOOK_MS,
+                yield_on_timeout=True,
+                raise_interrupt=True,
+            )
+            try:
+                # It watches from its first answer on, and only then all is read.
                 found = next(watching, None)
-        except FileNotFoundError:
-            continue  # it vanished before it could be watched
-        finally:
-            watching.close()
+                yield None
+                while found is not None and there == [_identity(folder) for folder in folders]:
+                    yield _by_folder(folders, (path for _, path in found))
+                    found = next(watching, None)
+            except FileNotFoundError:
+                continue  # it vanished before it could be watched
+            finally:
+                watching.close()
 
 
-def _identities(folders: Sequence[str]) -> list[tuple[int, int] | None]:
-    """A folder that was replaced is another one: nobody watches it."""
-    return [_identity(folder) for folder in folders]
+@contextmanager
+def _held(folders: Sequence[str]) -> Iterator[list[tuple[int, int] | None]]:
+    """The identities of folders, kept open: no other folder gets the number of one that is removed
+    meanwhile. A folder that was replaced is another one, and nobody watches it.
+    """
+    with ExitStack() as opened:
+        found: list[tuple[int, int] | None] = []
+        for folder in folders:
+            place: str | int = folder
+            with suppress(OSError):
+                place = os.open(folder, os.O_RDONLY)
+                opened.callback(os.close, place)
+            found.append(_identity(place))
+        yield found
 
 
-def _identity(folder: str) -> tuple[int, int] | None:
+def _identity(folder: str | int) -> tuple[int, int] | None:
     try:
         found = os.stat(folder)  # noqa: PTH116 - as of a path that may not be there
     except OSError:
