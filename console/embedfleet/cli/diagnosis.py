@@ -43,8 +43,8 @@ REDIS_TIMEOUT_SECONDS = 3.0
 HELD_LONG_S = 60.0
 # `torch>=2.10; extra == "local"`; what is only for some machines is no lack on others.
 _REQUIREMENT = re.compile(r"([\w.-]+)[^;]*; extra == ['\"]([\w-]+)['\"]$")
-# Who writes for embedfleet or for another library knows what is needed, and commands that few people
-# use say themselves what they lack.
+# Who writes for embedfleet or for another library knows what is needed, and commands that few
+# people use say themselves what they lack.
 _OF_OTHERS = (
     *("dev", "langchain", "llamaindex"),
     *("plots", "map", "s3", "gcs", "azure", "watch"),
