@@ -160,93 +160,6 @@ BEGIN
 END
 $$;
 
--- name: create_compared
--- The k nearest of the live chunks that a filter keeps, each compared, in their order: an exact search.
--- Unless `always`, it is NULL where no index finds the chunks, and [NULL, most] where more
--- match than the most that are compared: there a scan of the HNSW index is the better way. A scan for k rows of a share s of n looks at k / s of them and
--- costs some seven times as much for each: both ways cost the same at sqrt(7 k n) rows. Bitmaps
--- of many rows take time too, so the planner is asked first, whose guess may be four times too high.
---
--- It runs with its owner's rights, which no policy slows, and who may read all views may call it.
--- Processes from before filters had a language ask with a list of conditions that all hold, each a
--- list of objects of which one is contained; the release after next needs that no more.
-CREATE OR REPLACE FUNCTION embedfleet.compared(
-    collection_id bigint, wanted jsonb, query text, k int, always boolean
-)
-RETURNS bigint[]
-LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
-DECLARE
-    scans text := current_setting('enable_seqscan');
-    own record;
-    condition text;
-    matching text;
-    most bigint;
-    expected double precision;
-    nearest bigint[];
-BEGIN
-    SELECT c.space_id, s.storage, e.nspname AS extension,
-        CASE s.metric WHEN 'cosine' THEN '<=>' WHEN 'l2' THEN '<->' ELSE '<#>' END AS operator,
-        h.reltuples
-    INTO own
-    FROM embedfleet.collection AS c
-    JOIN embedfleet.space AS s ON s.id = c.space_id
-    JOIN pg_class AS h ON h.oid = to_regclass(format('embedfleet.%I', '_chunks_' || c.id))
-    JOIN pg_extension AS v ON v.extname = 'vector'
-    JOIN pg_namespace AS e ON e.oid = v.extnamespace
-    WHERE c.id = compared.collection_id;
-    IF NOT FOUND THEN
-        RAISE undefined_table USING MESSAGE = format('collection %s was dropped', collection_id);
-    END IF;
-    IF jsonb_typeof(wanted) = 'array' THEN
-        SELECT coalesce(string_agg('(' || a.either || ')', ' AND '), 'true') INTO condition
-        FROM jsonb_array_elements(wanted) AS w (conditions)
-        CROSS JOIN LATERAL (
-            SELECT string_agg(format('metadata @> %L::jsonb', o.object), ' OR ') AS either
-            FROM jsonb_array_elements(w.conditions) AS o (object)
-        ) AS a;
-    ELSE
-        condition := embedfleet.filter_condition(wanted);
-    END IF;
-    matching := format(
-        'SELECT m.id, m.text_id
-        FROM (
-            SELECT c.id, c.text_id, c.metadata, d.key AS document
-            FROM embedfleet.%I AS c
-            JOIN embedfleet.%I AS d ON d.id = c.document_id
-                AND (d.live_version = c.version OR c.id <@ d.live_kept)
-        ) AS m
-        WHERE %s',
-        '_chunks_' || collection_id, '_documents_' || collection_id, condition
-    );
-    IF NOT always THEN
-        most := least(10000, greatest(1000, sqrt(7.0 * k * greatest(own.reltuples, 0))));
-        PERFORM set_config('enable_seqscan', 'off', true);
-        expected := embedfleet.expected_rows(matching);
-        IF NOT coalesce(expected <= 4 * most, false) THEN
-            PERFORM set_config('enable_seqscan', scans, true);
-            RETURN CASE WHEN expected IS NOT NULL THEN ARRAY[NULL, most] END;
-        END IF;
-    END IF;
-    EXECUTE format(
-        'WITH matching AS %s (%s LIMIT %s)
-        SELECT CASE WHEN %L OR (SELECT count(*) FROM matching) <= %s THEN ARRAY(
-            SELECT m.id
-            FROM matching AS m
-            JOIN embedfleet.%I AS v ON v.text_id = m.text_id
-            ORDER BY (v.embedding OPERATOR(%I.%s) %L::%I.%I) + 0, m.id
-            LIMIT %s
-        ) ELSE ARRAY[NULL, %s] END',
-        CASE WHEN always THEN 'NOT MATERIALIZED' ELSE 'MATERIALIZED' END, matching,
-        coalesce((most + 1)::text, 'ALL'), always, coalesce(most, 0),
-        format('_vectors_%s_%s', collection_id, own.space_id),
-        own.extension, own.operator, query, own.extension, own.storage, k, coalesce(most, 0)
-    )
-    INTO nearest;
-    PERFORM set_config('enable_seqscan', scans, true);
-    RETURN nearest;
-END
-$$;
-
 -- name: create_search
 -- The k chunks nearest to a vector, best first; fewer only where fewer match or score `min_score`. It
 -- runs with the rights of who calls it, for whom the view and its policies hold. It writes nothing.
@@ -260,11 +173,8 @@ $$;
 --
 -- Candidates (HNSW): what was set for the collection, else twice as many as are asked for, at least 100, or 400 of
 -- an index of signs, and with a filter ten times as many: it keeps few of them. Lists (IVFFlat): what was set,
--- else twice the square root of how many there are. Who sets hnsw.ef_search or ivfflat.probes higher gets more.
--- With a filter a scan goes as far as an eighth of the table: beyond, it is quicker to compare all that match, and
--- so it is for more than 500 hits. Where it is known that more match than are compared, k of them are among the
--- nearest k n / most rows, unless they lie elsewhere: four times as far the scan gives up. Those that it would
--- find later are not the nearest ones.
+-- else twice the square root of how many there are. Who sets hnsw.ef_search or ivfflat.probes higher gets more. With a filter a scan goes as far as an
+-- eighth of the table: beyond, it is quicker to compare all that match, and so it is for more than 500 hits.
 --
 -- The joins of the view are in the order in which they are best done.
 CREATE OR REPLACE FUNCTION embedfleet.search(
@@ -293,7 +203,6 @@ DECLARE
         array_agg(content), array_agg(metadata), array_agg(%s) FROM (%s) AS r';
     width int;
     candidates int := k;
-    most bigint;
     joins text[];
     former text[];
     nearest bigint[];
@@ -331,14 +240,9 @@ BEGIN
         END IF;
     END IF;
     IF may_compare AND (filtered OR exact) THEN
-        nearest := embedfleet.compared(
+        nearest := (embedfleet.compared(
             own.id, coalesce(filter, '{}'), query::text, candidates, exact OR k > 500
-        );
-        IF nearest[1] IS NULL AND cardinality(nearest) = 2 THEN
-            most := nearest[2];
-            nearest := NULL;
-        END IF;
-        nearest := nearest[1:k];
+        ))[1:k];
     END IF;
     IF nearest IS NULL AND NOT exact THEN
         former := embedfleet.set_scan(
@@ -346,9 +250,6 @@ BEGIN
             CASE
                 WHEN own.method = 'ivfflat' THEN CASE WHEN filtered THEN greatest(width, own.lists / 8)
                     ELSE own.lists END
-                WHEN most > 0 THEN least(
-                    1000000, own.rows / 8, greatest(width, 4 * k * own.rows / most)
-                )
                 WHEN filtered THEN least(1000000, greatest(1, own.rows / 8))
                 ELSE greatest(20000, 2 * candidates)
             END::int
