@@ -7,13 +7,9 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
-import psycopg
-from psycopg_pool import PoolTimeout
-
 from embedfleet.connections import Connections
 from embedfleet.sync_following import TURN_S, following, prepared, until
 from embedfleet.sync_verification import verify
-from embedfleet_schema.errors import EmbedfleetError
 from embedfleet_schema.store import syncs
 from embedfleet_schema.store.syncs import SyncInfo
 from embedfleet_schema.sync_errors import SyncRefused, SyncStopped
@@ -50,22 +46,13 @@ class SyncRunner:
         self._examined: dict[int, float] = {}
 
     def run(self) -> None:
-        pause_s = RETRY_S
         with ThreadPoolExecutor(AT_ONCE, "embedfleet-sync") as pool:
-            while not self._stopping.is_set():
-                try:
-                    self._ears.open()
-                    while not self._stopping.is_set():
-                        self._hand_out(pool)
-                        pause_s = RETRY_S
-                        self._ears.wait()
-                except (psycopg.Error, PoolTimeout, EmbedfleetError) as error:
-                    text = "tables are not followed, trying again in %.0f s: %s"
-                    log.warning(text, pause_s, describe(error))
-                    self._ears.close()
-                    self._stopping.wait(pause_s)
-                    pause_s = min(2 * pause_s, LONGEST_RETRY_S)
-        self._ears.close()
+
+            def step() -> bool:
+                self._hand_out(pool)
+                return False
+
+            self._ears.heed(step, self._stopping, "tables are not followed")
 
     def stop(self) -> None:
         """Let `run` return, once what is being stored is stored; what is not begun yet stays in the

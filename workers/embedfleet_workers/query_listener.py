@@ -105,6 +105,28 @@ class Ears:
             if any(each.payload in self._payloads for each in self._conn.notifies(timeout=0)):
                 return
 
+    def heed(self, step: Callable[[], bool], stopping: threading.Event, otherwise: str) -> None:
+        """Take a step whenever something may be there, until it is time to stop; a step says
+        whether the next one comes without waiting. Where the database does not let it, that is
+        said, as what is the case `otherwise`, and it is tried again, later each time.
+        """
+        pause_s = RETRY_S
+        while not stopping.is_set():
+            try:
+                self.open()
+                while not stopping.is_set():
+                    goes_on = step()
+                    pause_s = RETRY_S
+                    if not goes_on:
+                        self.wait()
+            except (psycopg.Error, PoolTimeout, EmbedfleetError) as error:
+                text = "%s, trying again in %.0f s: %s"
+                log.warning(text, otherwise, pause_s, describe(error))
+                self.close()
+                stopping.wait(pause_s)
+                pause_s = min(2 * pause_s, LONGEST_RETRY_S)
+        self.close()
+
     def wake(self) -> None:
         """From another thread: let `wait` return."""
         with self._guard:
@@ -132,22 +154,11 @@ class QueryListener(threading.Thread):
         self._stopping = threading.Event()
 
     def run(self) -> None:
-        pause_s = RETRY_S
-        while not self._stopping.is_set():
-            try:
-                self._ears.open()
-                while not self._stopping.is_set():
-                    found = self._answers.answer_some(self._ears.transaction)
-                    pause_s = RETRY_S
-                    if not found:
-                        self._ears.wait()
-            except (psycopg.Error, PoolTimeout, EmbedfleetError) as error:
-                text = "queries are not answered, trying again in %.0f s: %s"
-                log.warning(text, pause_s, describe(error))
-                self._ears.close()
-                self._stopping.wait(pause_s)
-                pause_s = min(2 * pause_s, LONGEST_RETRY_S)
-        self._ears.close()
+        self._ears.heed(
+            lambda: self._answers.answer_some(self._ears.transaction),
+            self._stopping,
+            "queries are not answered",
+        )
 
     def stop(self) -> None:
         self._stopping.set()
