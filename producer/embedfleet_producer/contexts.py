@@ -39,9 +39,13 @@ class Contexts:
         self._function = function
 
     def pieces(
-        self, documents: Sequence[Validated], said: MutableMapping[str, Sequence[str | None]]
+        self,
+        documents: Sequence[Validated],
+        said: MutableMapping[tuple[str, ...], Sequence[str | None]],
     ) -> list[Sequence[PreparedChunk] | Rejection]:
-        """The chunks of each document. `said` is what the function said already, by key."""
+        """The chunks of each document. `said` is what the function said already, by key
+        and contents: another template cuts in another way.
+        """
         given = [each.document for each in documents]
         found: list[Sequence[Chunk] | Rejection] = [
             self._templated(document) if document.text is None else () for document in given
@@ -108,18 +112,19 @@ class Contexts:
         function: ContextFunction,
         document: Document,
         chunks: Sequence[Chunk] | Rejection,
-        said: MutableMapping[str, Sequence[str | None]],
+        said: MutableMapping[tuple[str, ...], Sequence[str | None]],
     ) -> Sequence[Chunk] | Rejection:
         if isinstance(chunks, Rejection):
             return chunks
-        contexts = said.get(document.key)
+        asked = (document.key, *(chunk.content for chunk in chunks))
+        contexts = said.get(asked)
         if contexts is None:
             try:
                 contexts = _checked(function(document, tuple(chunks)), len(chunks))
             except Exception as error:  # noqa: BLE001 - the user's code; it fails this document alone
                 reason = printable(f"the context function failed: {shown(error)}")
                 return Rejection(document.key, "CONTEXT_FAILED", reason, document.place)
-            said[document.key] = contexts
+            said[asked] = contexts
         return [
             chunk
             if context is None or isinstance(chunk, EmbeddedChunk | PlaceholderChunk)

@@ -20,7 +20,7 @@ from embedfleet_producer.mirror import Mirroring
 from embedfleet_producer.prepare import Prepared, keep_some, prepare
 from embedfleet_producer.ready_made import ChunkFunction
 from embedfleet_producer.retries import retried
-from embedfleet_producer.source import Known, ReadsObjects, Source
+from embedfleet_producer.source import Known, Source, known_objects
 from embedfleet_producer.tokens import counter_for
 from embedfleet_producer.verdicts import RepeatedVerdicts, SupersededVerdicts, rows
 from embedfleet_producer.windows import Window, windows
@@ -30,7 +30,7 @@ from embedfleet_schema.database import Database
 from embedfleet_schema.driver_errors import callers_own, translated
 from embedfleet_schema.failpoints import Failpoints
 from embedfleet_schema.settings import Settings
-from embedfleet_schema.store import collections, documents, ingest, objects, reuse
+from embedfleet_schema.store import collections, documents, ingest, reuse
 from embedfleet_schema.store.jobs import Tally
 from embedfleet_schema.turns import ANY_TURN, Turn
 from embedfleet_schema.types import CollectionInfo, Delivery, Document, Rejection
@@ -200,11 +200,10 @@ class Producer:
         return done
 
     def _known(self, stream: object, source: str | None) -> Known | None:
-        """Which objects need not be read. A function that cuts is to see all texts."""
-        if self._function is not None or not isinstance(stream, ReadsObjects):
+        """Which objects need not be read. A function of the caller's is to see all texts."""
+        if self._function is not None or self._context is not None:
             return None
-        named = source or stream.named
-        return partial(objects.unchanged, self._db, self._collection, named=named)
+        return known_objects(self._db, self._collection, stream, source)
 
     def store(self, documents: Iterable[Document | Rejection], job_id: int) -> Iterator[Written]:
         """Store a few documents for a job of the caller's, which may give it the same keys again:

@@ -7,7 +7,6 @@ from collections import Counter
 from collections.abc import Callable, Container, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
-from functools import partial
 
 from embedfleet_producer.chunking import Chunker
 from embedfleet_producer.contexts import ContextFunction
@@ -16,7 +15,7 @@ from embedfleet_producer.mirror import gone, mirrored_parts, obstacle, too_many
 from embedfleet_producer.prepare import Prepared, keep_some, prepare
 from embedfleet_producer.ready_made import ChunkFunction
 from embedfleet_producer.scopes import Part
-from embedfleet_producer.source import Known, ReadsObjects, Source
+from embedfleet_producer.source import Known, Source, known_objects
 from embedfleet_producer.tokens import counter_for
 from embedfleet_producer.windows import Documents, Window, windows
 from embedfleet_schema.database import Database
@@ -143,10 +142,9 @@ class Planner:
 
     def known(self, stream: object, source: str | None) -> Known | None:
         """Which objects of a stream are counted without reading them."""
-        if self._collection is None or not isinstance(stream, ReadsObjects):
+        if self._collection is None:
             return None
-        named = source or stream.named
-        return partial(objects.unchanged, self._db, self._collection, named=named)
+        return known_objects(self._db, self._collection, stream, source)
 
     def end(self) -> None:
         """All of the stream was counted."""
@@ -267,7 +265,9 @@ def count_all(
 
     `source` is that of all documents.
     """
-    known = planners[0].known(stream, source) if len(planners) == 1 and chunk is None else None
+    known = None
+    if len(planners) == 1 and chunk is None and not contextual:
+        known = planners[0].known(stream, source)
     mode = planners[0].mode
     with closing(Source(stream, known=known, name=source)) as documents:
         for window in windows(

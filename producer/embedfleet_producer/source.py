@@ -6,13 +6,16 @@ import asyncio
 import threading
 from collections.abc import AsyncIterable, Callable, Generator, Iterator, Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
+from embedfleet_schema.database import Database
 from embedfleet_schema.driver_errors import callers_own
 from embedfleet_schema.errors import NotDocuments
+from embedfleet_schema.store import objects
 from embedfleet_schema.store.incoming import ObjectRead
-from embedfleet_schema.types import Document, Rejection
+from embedfleet_schema.types import CollectionInfo, Document, Rejection
 
 _END = object()
 _ITEMS = Document | Rejection | ObjectRead
@@ -41,6 +44,17 @@ class ReadsObjects(Protocol):
 
     def ask(self, known: Known) -> None:
         """From now on objects that are known are not read; what is read of others is told."""
+
+
+def known_objects(
+    db: Database, collection: CollectionInfo, stream: object, source: str | None
+) -> Known | None:
+    """Which objects of a stream need not be read; None where it reads none. `source` is that of all
+    documents.
+    """
+    if not isinstance(stream, ReadsObjects):
+        return None
+    return partial(objects.unchanged, db, collection, named=source or stream.named)
 
 
 class Source(Iterator[Document | Rejection | ObjectRead]):

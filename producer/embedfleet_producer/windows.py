@@ -26,14 +26,15 @@ _BLOCK_DOCUMENTS = 64
 class Window:
     """Validated documents, each key once, verdicts on the others, and objects that were read.
 
-    `contexts` are those that the caller's function said, by key: it is not asked again.
+    `contexts` are those that the caller's function said, by key and by what it was asked for: it is
+    not asked again.
     """
 
     accepted: dict[str, Validated] = field(default_factory=dict)
     rejected: list[Rejection] = field(default_factory=list)
     objects: list[ObjectRead] = field(default_factory=list)
     size: int = 0
-    contexts: dict[str, Sequence[str | None]] = field(default_factory=dict)
+    contexts: dict[tuple[str, ...], Sequence[str | None]] = field(default_factory=dict)
 
     def add(self, item: Judged) -> None:
         if isinstance(item, ObjectRead):

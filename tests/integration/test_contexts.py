@@ -326,6 +326,24 @@ def test_a_window_that_is_stored_again_does_not_ask_again(fleet, docs, monkeypat
     assert ["said\n\ntext"] == embedded(fleet, docs)
 
 
+def test_a_function_is_asked_again_where_another_template_cuts_in_another_way(fleet, monkeypatch):
+    docs, merge, changes = templated(fleet, size=16), ingest.merge, ["{key} {key} {key} {content}"]
+
+    def merged(*args, **options):
+        if changes:
+            fleet.collection("docs").set_template(changes.pop())
+        return merge(*args, **options)
+
+    monkeypatch.setattr(ingest, "merge", merged)
+    context, asked = said(lambda _, chunks: [f"of {chunk.content[:2]}" for chunk in chunks])
+    key = "k1 k2"
+    text = " ".join(f"w{n}" for n in range(12))
+    job = docs.enqueue([ef.Document(key, text)], context=context)
+    assert (1, 2) == (job.enqueued.documents, len(asked))
+    shown = embedded(fleet, docs)
+    assert all(each.startswith(f"of {each.partition(chr(10) * 2)[2][:2]}") for each in shown)
+
+
 def test_a_worker_is_asked_for_a_query_alone(fleet, worker):
     docs = templated(fleet)
     docs.enqueue([ef.Document("a", "text", {"title": "T"})])

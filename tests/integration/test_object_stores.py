@@ -127,6 +127,19 @@ def test_a_function_that_cuts_sees_all_texts(docs: Collection, filled: Bucket):
     assert 4 == len(filled.downloads)
 
 
+def test_a_function_that_says_contexts_sees_all_texts(docs: Collection, filled: Bucket):
+    docs.enqueue(ef.read_paths([filled.url("docs/sub")]))
+    asked = []
+
+    def context(document, chunks):
+        asked.append(document.key)
+        return ["said"] * len(chunks)
+
+    again = docs.enqueue(ef.read_paths([filled.url("docs/sub")]), context=context).enqueued
+    assert (4, 0) == (again.documents, again.unchanged)
+    assert ["c.txt", "r0", "r1", "r2"] == sorted(asked)
+
+
 def test_a_name_of_its_own_keeps_objects_known(docs: Collection, filled: Bucket):
     for unchanged in (0, 6):
         filled.requests.clear()
