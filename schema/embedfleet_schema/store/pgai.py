@@ -222,10 +222,13 @@ def _waiting(vectorizer: Vectorizer) -> sql.Composable:
 
 
 def _key(keys: Sequence[sql.Composable]) -> sql.Composed:
-    """The key of a document: one column as text, several as an array in JSON."""
-    if len(keys) == 1:
-        return sql.SQL("{}::text").format(keys[0])
-    return sql.SQL("jsonb_build_array({})::text").format(_listed(keys))
+    """The key of a document as a sync of the same table writes it (`sync_rows`): one column as
+    text, several as an array of their texts in JSON.
+    """
+    texts = [sql.SQL("concat({})").format(key) for key in keys]
+    if len(texts) == 1:
+        return texts[0]
+    return sql.SQL("jsonb_build_array({})::text").format(_listed(texts))
 
 
 def _metadata(names: Sequence[str]) -> sql.Composable:
