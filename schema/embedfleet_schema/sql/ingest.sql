@@ -9,7 +9,8 @@ WHERE key = ANY (%(keys)s);
 SELECT key, version FROM embedfleet.{documents} WHERE key = ANY (%(keys)s) AND digest <> '';
 
 -- name: forget_digests
--- Of documents that are to be read again: no document has such a digest, so they have changed.
+-- Of documents that are to be read again: no document has such a digest, so they have changed. The object
+-- that one came from is not known any more (see `unchanged` of objects).
 UPDATE embedfleet.{documents} SET digest = '\x00' WHERE key = ANY (%(keys)s) AND digest <> '';
 
 -- name: copy_chunks

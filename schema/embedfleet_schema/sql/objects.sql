@@ -12,7 +12,7 @@ CROSS JOIN LATERAL (
     SELECT count(*) AS documents
     FROM unnest(o.documents) AS r
     JOIN embedfleet.{documents} AS d ON d.id >= lower(r) AND d.id < upper(r)
-    WHERE d.source = coalesce(%(named)s, o.source) AND d.digest <> ''
+    WHERE d.source = coalesce(%(named)s, o.source) AND d.digest NOT IN ('', '\x00')
 ) AS d
 WHERE d.documents = n.wanted;
 
