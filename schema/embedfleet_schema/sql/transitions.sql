@@ -180,21 +180,20 @@ FROM embedfleet.batch AS b
 WHERE b.id = ANY (ARRAY(
         SELECT w.id
         FROM (
-            SELECT n.id, n.job_id, n.priority, n.suspect, sum(n.chunks) OVER (
-                    ORDER BY n.priority, n.start_tag, n.run_after, n.id
+            SELECT n.id, n.job_id, n.suspect, sum(n.chunks) OVER (
+                    ORDER BY n.start_tag, n.run_after, n.id
                 ) AS texts
             FROM (
-                SELECT id, job_id, priority, start_tag, run_after, chunks,
+                SELECT id, job_id, start_tag, run_after, chunks,
                     errors + crashes > 0 OR parent_id IS NOT NULL AS suspect
                 FROM embedfleet.batch
                 WHERE state = 'pending' AND delivery = 'direct' AND queue = %(queue)s
-                    AND run_after <= now()
-                ORDER BY priority, start_tag, run_after, id
+                    AND priority = %(priority)s AND run_after <= now()
+                ORDER BY start_tag, run_after, id
                 LIMIT 64
             ) AS n
         ) AS w
-        WHERE w.job_id = %(job_id)s AND w.priority = %(priority)s AND NOT w.suspect
-            AND w.texts <= 2048
+        WHERE w.job_id = %(job_id)s AND NOT w.suspect AND w.texts <= 2048
     ))
     AND b.state = 'pending'
     AND EXISTS (
