@@ -65,7 +65,9 @@ def explain(error: Exception) -> tuple[str, int]:
     if isinstance(error, TyperException):
         context = getattr(error, "ctx", None)
         path = context.command_path if context is not None else "embedfleet"
-        return f"error: {error.format_message()} See: {path} --help", error.exit_code
+        # pydantic puts these words before what is wrong with a value.
+        message = error.format_message().replace("Value error, ", "")
+        return f"error: {message} See: {path} --help", error.exit_code
     if isinstance(error, Abort):
         return "nothing was done", 1
     first = (str(error).strip().splitlines() or ["no message"])[0]
