@@ -17,6 +17,7 @@ class Columns(Maintenance):
 
     def columns(self) -> list[MetadataColumn]:
         """The fields of the metadata that the view shows as columns, in its order."""
+        self._check_there()
         return metadata_columns.listed(self._connections.db, self.info)
 
     def add_column(self, field: str, type: ColumnType) -> MetadataColumn:  # noqa: A002

@@ -173,6 +173,7 @@ class Exchange(Templating):
         """
         from embedfleet_schema.tables.views import view_table
 
+        self._check_there()
         columns = metadata_columns.listed(self._connections.db, self.info)
         return view_table(self.info, metadata, columns)
 

@@ -79,7 +79,7 @@ class Maintenance(Indexing):
         Returns what was found and what is left, place by place, and what nobody can look into.
         """
         wanted = arguments.texts("erase", "keys", keys, '["vpn.md"]')
-        self._check_there()
+        self._check_written()
         return erase(self._connections, self.info, wanted)
 
     def delete_matching(
@@ -195,7 +195,6 @@ class Maintenance(Indexing):
         self._check("retry", budget_usd)
         turn = arguments.turn("retry", lane, tenant)
         _check_job("retry", job_id)
-        self._check_there()
         new = requeue.retry_failures(
             self._connections.db,
             self.info,
@@ -289,6 +288,7 @@ class Maintenance(Indexing):
 
     def _check(self, call: str, budget_usd: float | None) -> None:
         arguments.budget(call, budget_usd)
+        self._check_there()
         check_budget(budget_usd, self.info.space, self._connections.settings.prices)
 
     @property

@@ -11,7 +11,7 @@ from embedfleet import arguments
 from embedfleet.connections import Connections
 from embedfleet.error_translation import translate_errors
 from embedfleet_schema.driver_errors import translated
-from embedfleet_schema.store import collections, sync_triggers, syncs
+from embedfleet_schema.store import collections, model_changes, sync_triggers, syncs
 from embedfleet_schema.store.documents import remove
 from embedfleet_schema.store.syncs import SyncInfo
 from embedfleet_schema.sync_errors import SyncRefused, SyncStopped, UnknownSync
@@ -191,6 +191,7 @@ def _created(
     metadata: str | Sequence[str],
 ) -> Sync:
     arguments.text("sync", "table", table)
+    model_changes.check_written(connections.db, collection)
     named = {
         word: [value] if isinstance(value, str) else arguments.texts("sync", word, value, '["id"]')
         for word, value in (("key", key), ("text", text), ("metadata", metadata))

@@ -96,3 +96,18 @@ def test_views_of_other_columns_are_made_anew_by_a_swap(fleet):
     one.swap("other")
     assert [("of one", 2024)] == ask(fleet, "SELECT content, year FROM embedfleet.other")
     assert [("of other",)] == ask(fleet, "SELECT content FROM embedfleet.one")
+
+
+def test_what_follows_another_collection_takes_and_loses_nothing_by_itself(fleet):
+    docs = fleet.collection("docs", model="fake/16")
+    docs.enqueue([ef.Document("a", "Use the portal.")])
+    docs.migrate("fake/8", switch=False)
+    follower = fleet.collection("docs_next")
+    with pytest.raises(InModelChange, match="takes your documents"):
+        follower.erase(["a"])
+    ask(fleet, "CREATE TABLE public.notes (id int PRIMARY KEY, body text)")
+    with pytest.raises(InModelChange, match="takes your documents"):
+        fleet.sync("docs_next", table="public.notes", key="id", text="body")
+    assert [] == fleet.syncs()
+    docs.migrate()
+    assert ["a"] == [each.key for each in docs.documents()]

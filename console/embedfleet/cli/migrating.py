@@ -13,7 +13,7 @@ import typer
 
 from embedfleet.cli.option_groups import ungrouped
 from embedfleet.cli.output import note, print_json, say
-from embedfleet.cli.parameters import Budget, Json, Name, unicode_text
+from embedfleet.cli.parameters import Budget, Json, Name, Yes, unicode_text
 from embedfleet.cli.session import session
 from embedfleet_schema.amounts import quantity
 from embedfleet_schema.errors import UsageError
@@ -65,7 +65,6 @@ Rollback = Annotated[bool, typer.Option("--rollback", help="Let the former model
 Finish = Annotated[
     bool, typer.Option("--finish", help="Drop the collection that does not serve. No way back.")
 ]
-Yes = Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation.")]
 Cascade = Annotated[
     bool, typer.Option("--cascade", help="With --finish: also drop views that read it.")
 ]
