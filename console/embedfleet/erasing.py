@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from embedfleet.connections import Connections
 from embedfleet_schema.catalogue.api_models import API_PROVIDERS
 from embedfleet_schema.errors import EmbedfleetError
-from embedfleet_schema.store import erasure
+from embedfleet_schema.store import erasure, syncs
 from embedfleet_schema.store.erasure import FiledBatch, Place
 from embedfleet_schema.types import CollectionInfo
 
@@ -23,6 +23,7 @@ UNPROVEN = (
     "PostgreSQL's own log, if it logs statements or the rows of errors",
     "exports, materialized views and tables of your own",
 )
+FOLLOWED = "it follows {table}: what is in a row there is stored again, so delete the row first"
 AT_PROVIDER = "{provider} may keep what it was sent, by its own rules"
 
 
@@ -54,6 +55,9 @@ def erase(connections: Connections, collection: CollectionInfo, keys: Sequence[s
     """Remove documents with each trace of their texts."""
     found = erasure.erase(connections.db, collection, keys)
     unproven = list(UNPROVEN)
+    with connections.db.transaction() as conn:
+        followed = syncs.listed(conn, collection_id=collection.id)
+    unproven += [FOLLOWED.format(table=each.table) for each in followed]
     if collection.space.provider in API_PROVIDERS:
         unproven.append(AT_PROVIDER.format(provider=collection.space.provider))
     return Erased(

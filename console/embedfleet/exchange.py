@@ -16,7 +16,13 @@ from embedfleet.templating import Templating
 from embedfleet_schema.addresses import redacted
 from embedfleet_schema.errors import ModelMismatch
 from embedfleet_schema.exchange_errors import ImportRefused
-from embedfleet_schema.store import collections, exposed, foreign_tables, metadata_columns
+from embedfleet_schema.store import (
+    collections,
+    exposed,
+    foreign_tables,
+    metadata_columns,
+    model_changes,
+)
 from embedfleet_schema.types import CollectionInfo, Document, Rejection
 
 if TYPE_CHECKING:
@@ -46,6 +52,7 @@ def store_rows(
     from embedfleet_producer.enqueue import Producer
     from embedfleet_producer.imports import Imports
 
+    model_changes.check_written(connections.db, collection)
     producer = Producer(
         connections.db, collection, connections.settings, connections.doorbell, replace=replace
     )

@@ -111,3 +111,10 @@ def test_what_follows_another_collection_takes_and_loses_nothing_by_itself(fleet
     assert [] == fleet.syncs()
     docs.migrate()
     assert ["a"] == [each.key for each in docs.documents()]
+
+
+def test_an_erasure_says_where_the_text_would_come_from_again(fleet, articles):
+    articles.catch_up()
+    said = "it follows public.articles: what is in a row there is stored again"
+    erased = fleet.collection("articles").erase(["1"])
+    assert [said] == [each.partition(", so")[0] for each in erased.unproven if "follows" in each]
