@@ -34,6 +34,8 @@ class Batch:
     job: int
     texts: list[str]
     state: str
+    # Its turn, and from when on: of two with the same turn, the one that was put off last waits.
+    tag: int
     ready: float
     attempt: int = 0
     errors: int = 0
@@ -88,6 +90,8 @@ class Model:
     # Texts whose vector a person removed.
     lost: set[str] = field(default_factory=set)
     clock: count = field(default_factory=lambda: count(1))
+    # Where the batches that were queued end: what comes next has its turn there.
+    finish: int = 0
     # Whether the space of the collection is paused.
     space_paused: bool = False
     # By a batch and a job, of which it is not, that waits for it: for how many of its texts.
@@ -132,18 +136,21 @@ class Model:
         ready = next(self.clock)
         for batch, texts in batches.items():
             state = self.standing(job)
-            self.batches[batch] = Batch(job, texts, state, ready, chunks=len(texts))
+            tag = self._reserved() if state == "pending" else 0
+            self.batches[batch] = Batch(job, texts, state, tag, ready, chunks=len(texts))
 
     def claim(self) -> Claim | None:
-        pending = [(each.ready, n) for n, each in self.batches.items() if each.state == "pending"]
-        for ready, number in sorted(pending):
-            if ready == LATER:
-                break
+        pending = [
+            (each.tag, each.ready, n)
+            for n, each in self.batches.items()
+            if each.state == "pending" and each.ready != LATER
+        ]
+        for _, _, number in sorted(pending):
             batch = self.batches[number]
             batch.attempt += 1
             texts = batch.known - self.vectors.keys()
             if any(texts & each.known for each in self.leased().values()):
-                batch.ready = LATER
+                self._put_off(batch, LATER)
             else:
                 batch.state, batch.expired = "leased", 0
                 return Claim(number, batch.attempt, frozenset(texts))
@@ -170,7 +177,7 @@ class Model:
             batch.attempt += 1
             texts = batch.known - self.vectors.keys()
             if any(texts & known for known in others):
-                batch.ready = LATER
+                self._put_off(batch, LATER)
             else:
                 batch.state, batch.expired = "leased", 0
                 claims.append(Claim(number, batch.attempt, frozenset(texts)))
@@ -209,7 +216,7 @@ class Model:
         batch = self.batches[number]
         batch.stand(self._destination(number))
         batch.errors += charge
-        batch.ready = LATER if later else next(self.clock)
+        self._put_off(batch, LATER if later else next(self.clock))
 
     def split(self, number: int, children: Iterable[int]) -> None:
         batch = self.batches[number]
@@ -217,7 +224,9 @@ class Model:
         half, state, ready = len(left) // 2, self._destination(number), next(self.clock)
         halves = filter(None, (left[:half], left[half:]))
         for child, texts in zip(children, halves, strict=True):
-            made = Batch(batch.job, texts, state, ready, chunks=len(texts), halved=True)
+            made = Batch(
+                batch.job, texts, state, self.finish, ready, chunks=len(texts), halved=True
+            )
             made.gone = batch.gone & set(texts)
             made.stand(state)
             self.batches[child] = made
@@ -325,13 +334,22 @@ class Model:
         waits for nothing else.
         """
         ready = next(self.clock)
-        for number, batch in self.batches.items():
+        for number, batch in sorted(self.batches.items()):
             if batch.state not in ("pending", "held"):
                 continue
             before, state = batch.state, self._destination(number)
             batch.stand(state)
             if (before, state) == ("held", "pending"):
-                batch.ready = ready
+                batch.tag, batch.ready = self._reserved(), ready
+
+    def _reserved(self) -> int:
+        """The turn of one more batch, behind all others."""
+        self.finish += 1
+        return self.finish - 1
+
+    def _put_off(self, batch: Batch, until: float) -> None:
+        """To where the next new one has its turn."""
+        batch.tag, batch.ready = self.finish, until
 
     def _destination(self, number: int) -> str:
         """Where a batch goes; that of a job that was stopped goes to one that waits for it."""
