@@ -96,6 +96,12 @@ def path(call: str, name: str, value: object) -> str:
     return found
 
 
+def numbers(call: str, **numbers: int | None) -> None:
+    for name, number in numbers.items():
+        if number is not None:
+            whole(call, name, number)
+
+
 def words(call: str, **values: str | None) -> None:
     """Such strings by their names, or None."""
     for name, value in values.items():

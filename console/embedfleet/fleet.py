@@ -35,12 +35,14 @@ from embedfleet_schema.types import (
     QUEUES,
     Chunking,
     CollectionInfo,
+    DemandedPrecision,
     Document,
     Metric,
     Queue,
     Rejection,
     Reuse,
     Storage,
+    VectorOptions,
 )
 
 if TYPE_CHECKING:
@@ -118,6 +120,7 @@ class Fleet(Syncs):
         document_prompt: str | None = None,
         query_prompt: str | None = None,
         reuse: Reuse | None = None,
+        precision: DemandedPrecision | None = None,
         filter_index: bool = True,
     ) -> Collection:
         """Open the collection `name`. With a `model`, create it if it does not exist.
@@ -136,13 +139,15 @@ class Fleet(Syncs):
             document_prompt, query_prompt: put before texts. Default: what the model says.
             reuse: `none` shares no vectors with other collections of the space, in neither
                 direction. (Shared vectors tell whether another collection has a text.)
+            precision: `float32`, for all workers that embed it, whatever they are set to. It takes
+                over no vectors of collections that leave it open.
             filter_index: create a new collection with an index on metadata, for fast searches with
                 `where`. Without it, documents are stored faster; `index` builds it later.
 
         Raises:
             UnknownCollection: there is none of this name and no model was given.
             ModelMismatch: it exists with another model or another storage.
-            ChunkingMismatch, ReuseMismatch: it exists with another chunking, or another reuse.
+            ChunkingMismatch, ReuseMismatch, PrecisionMismatch: it exists with another one.
             BadChunking: it is new, and this chunking cannot work.
             ModelNotFound, BadModelName: there is no such model, or nothing is known about it.
         """
@@ -150,12 +155,13 @@ class Fleet(Syncs):
         arguments.words(
             "collection", model=model, document_prompt=document_prompt, query_prompt=query_prompt
         )
-        _check_numbers("collection", dimensions=dimensions, max_tokens=max_tokens)
+        arguments.numbers("collection", dimensions=dimensions, max_tokens=max_tokens)
         for word, value, values in (
             ("queue", queue, QUEUES),
             ("storage", storage, get_args(Storage)),
             ("metric", metric, get_args(Metric)),
             ("reuse", reuse, get_args(Reuse)),
+            ("precision", precision, get_args(DemandedPrecision)),
         ):
             if value is not None:
                 arguments.choice("collection", word, value, values)
@@ -170,7 +176,8 @@ class Fleet(Syncs):
             "document_prompt": document_prompt,
             "query_prompt": query_prompt,
         }
-        opened = self._opened(name, model, chunking, queue, reuse, options, filter_index)
+        vectors = VectorOptions(reuse, precision)
+        opened = self._opened(name, model, chunking, queue, vectors, options, filter_index)
         return Collection(self, opened)
 
     def plan(
@@ -210,7 +217,7 @@ class Fleet(Syncs):
 
         arguments.text("plan", "name", name)
         arguments.words("plan", model=model)
-        _check_numbers("plan", dimensions=dimensions, max_tokens=max_tokens)
+        arguments.numbers("plan", dimensions=dimensions, max_tokens=max_tokens)
         others = arguments.texts("plan", "compare", compare, '["openai/text-embedding-3-large"]')
         arguments.function("plan", "chunk", chunk)
         arguments.function("plan", "on_window", on_window)
@@ -308,7 +315,7 @@ class Fleet(Syncs):
         model: str | None,
         chunking: Chunking | None,
         queue: Queue | None,
-        reuse: Reuse | None,
+        vectors: VectorOptions,
         options: Mapping[str, Any],
         filter_index: bool,
     ) -> CollectionInfo:
@@ -322,13 +329,15 @@ class Fleet(Syncs):
         named = {word: value for word, value in options.items() if value is not None}
         if known is not None and not named and collections.is_of(known, model):
             collections.check_chunking(known, chunking)
-            collections.check_reuse(known, reuse)
+            collections.check_vectors(known, vectors)
             return known
         if model is None:
             raise UsageError(reason=f"to compare options of collection {name!r}, name its model")
         from embedfleet_producer.chunking import settled
 
         space = resolve_space(model, **named)
+        if vectors.precision is not None and space.provider != "local":
+            raise UsageError(reason=f"precision is for local models, not for {space.name}")
         if known is None:
             wanted = settled(space, chunking or Chunking())
             if doubts := doubt(space):
@@ -337,11 +346,5 @@ class Fleet(Syncs):
             wanted = chunking or known.chunking
         chosen = queue or self.queue_for(space)
         return collections.create_or_open(
-            self.db, name, space, wanted, chosen, reuse, filter_index=filter_index
+            self.db, name, space, wanted, chosen, vectors, filter_index=filter_index
         )
-
-
-def _check_numbers(call: str, **numbers: int | None) -> None:
-    for name, number in numbers.items():
-        if number is not None:
-            arguments.whole(call, name, number)

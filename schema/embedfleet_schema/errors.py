@@ -108,6 +108,12 @@ class ReuseMismatch(UsageError):
     """Collection {name!r} was made with reuse {reuse!r}, not {wanted!r}. Open it without reuse."""
 
 
+class PrecisionMismatch(UsageError):
+    """Collection {name!r} takes vectors of {existing}, not of {wanted}. Open it without precision,
+    or create another collection.
+    """
+
+
 class TemplateUnfinished(UsageError):
     """A change of the template of {name!r} did not come to its end. Finish it first: embedfleet
     collection set {name} --template {template!r} --yes

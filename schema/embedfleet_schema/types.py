@@ -43,6 +43,8 @@ WantedEngine = Literal["auto", EngineName]
 # What it calculates in: `half` is float16 or bfloat16, whichever the device and the model have.
 Precision = Literal["float32", "half"]
 WantedPrecision = Literal["auto", Precision]
+# What a collection may demand of all workers.
+DemandedPrecision = Literal["float32"]
 Queue = Literal["cpu", "cuda", "api"]
 QUEUES: tuple[Queue, ...] = ("cpu", "cuda", "api")
 # How a job is embedded: now, or within a day by a provider's batch API at half the price.
@@ -235,6 +237,14 @@ class Rejection:
 
 
 @dataclass(frozen=True, slots=True)
+class VectorOptions:
+    """Which vectors a collection takes: whose, and calculated in what. None is what is usual."""
+
+    reuse: Reuse | None = None
+    precision: DemandedPrecision | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class CollectionInfo:
     """A row of `embedfleet.collection` with its space."""
 
@@ -247,6 +257,7 @@ class CollectionInfo:
     reuse: Reuse
     created_at: datetime
     former_template: str | None = None
+    precision: DemandedPrecision | None = None
 
     @property
     def template(self) -> str:

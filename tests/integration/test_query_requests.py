@@ -49,7 +49,7 @@ def own_session(fleet):
 def working(fleet, docs, worker):
     """A worker whose model is loaded and whose first heartbeat has come."""
     runtime = worker()
-    runtime._embedder_for(docs.info.space, "cpu")
+    runtime._embedder_of(docs.info.space, "cpu")
     eventually(fleet.workers)
     return runtime
 
@@ -209,7 +209,7 @@ def test_the_text_goes_with_the_answer(fleet, client, docs, working):
 
 def test_a_text_that_the_model_refuses_fails_alone_and_is_not_quoted(fleet, docs, worker, client):
     runtime = worker(fake_faults=f"poison={POISON}")
-    runtime._embedder_for(docs.info.space, "cpu")
+    runtime._embedder_of(docs.info.space, "cpu")
     eventually(fleet.workers)
     runtime._queries.stop()
     asked = "SELECT id FROM embedfleet.ask('docs', %s)"
@@ -292,7 +292,7 @@ def test_nothing_of_a_text_is_logged(fleet, client, docs, worker, caplog):
     canary = "a canary of a question that nobody may see"
     caplog.set_level(logging.DEBUG)
     runtime = worker(fake_faults=f"poison={canary}")
-    runtime._embedder_for(docs.info.space, "cpu")
+    runtime._embedder_of(docs.info.space, "cpu")
     eventually(fleet.workers)
     with pytest.raises(errors.ObjectNotInPrerequisiteState) as told:
         vector_of(client, canary)
@@ -378,7 +378,7 @@ def paid(fleet, dialect, api_worker):
     server = dialect("openai", 16)
     docs = fleet.collection("paid", model="openai/text-embedding-3-small", dimensions=16)
     runtime = api_worker(server)
-    runtime._embedder_for(docs.info.space, "api")
+    runtime._embedder_of(docs.info.space, "api")
     eventually(fleet.workers)
     return server
 

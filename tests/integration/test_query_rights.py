@@ -28,7 +28,7 @@ def login(fleet, docs, worker):
     """
     set_up_roles(fleet.settings.direct_database)
     runtime = worker()
-    runtime._embedder_for(docs.info.space, "cpu")
+    runtime._embedder_of(docs.info.space, "cpu")
     eventually(fleet.workers)
     made, opened = [], []
 
@@ -136,7 +136,7 @@ def test_the_rate_is_that_of_each_role_and_the_owner_sets_it(login, fleet):
 def test_statements_show_a_text_only_where_its_caller_wrote_it(login, fleet, worker):
     """While a worker has it, and afterwards: in no session but the caller's own."""
     for runtime in (worker(fake_faults="latency=0.5") for _ in range(2)):
-        runtime._embedder_for(fleet.collection("docs").info.space, "cpu")
+        runtime._embedder_of(fleet.collection("docs").info.space, "cpu")
     client, reader = login("ask"), login("search")
     seen, hidden, over = set(), set(), threading.Event()
 

@@ -123,6 +123,7 @@ def test_who_has_the_same_model_is_found_among_any_number_of_collections(fleet, 
     if counted:
         ask(fleet, "ANALYZE embedfleet.collection")
     values = {"space_id": mine[0].space_id, "collection_id": mine[0].id, "limit": 16}
+    values["precision"] = None
     statement = load("reuse")["siblings"].as_string()
     for mode in ("force_custom_plan", "force_generic_plan"):
         with fleet.db.transaction() as conn, conn.transaction():

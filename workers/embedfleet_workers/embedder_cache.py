@@ -6,12 +6,13 @@ import logging
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from embedfleet_schema.catalogue.api_models import API_PROVIDERS
 from embedfleet_schema.database import Database
 from embedfleet_schema.settings import Settings
-from embedfleet_schema.types import Space
+from embedfleet_schema.types import DemandedPrecision, Precision, Space
 from embedfleet_workers.embedders import load_embedder
 from embedfleet_workers.embedders.engine import Wanted, wanted_of
 from embedfleet_workers.embedders.protocol import Embedder, RunsHere
@@ -22,9 +23,12 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+# The device, and the precision that a collection demands.
+_Key = tuple[Space, str, DemandedPrecision | None]
+
 
 class EmbedderCache:
-    """Embedders by space and device. Safe to share between threads.
+    """Embedders by space, device and demanded precision. Safe to share between threads.
 
     Those behind an API weigh nothing and learn as they go, so they stay.
 
@@ -56,16 +60,19 @@ class EmbedderCache:
         self._tell = tell
         self._loading = threading.Lock()
         self._lock = threading.Lock()
-        self._loaded: OrderedDict[tuple[Space, str], Embedder] = OrderedDict()
+        self._loaded: OrderedDict[_Key, Embedder] = OrderedDict()
         self._api: ApiEmbedderFactory | None = None
 
-    def get(self, space: Space, device: str) -> Embedder:
-        """The embedder of `space` on a device. Threads that ask at once load it once.
+    def get(
+        self, space: Space, device: str, precision: DemandedPrecision | None = None
+    ) -> Embedder:
+        """The embedder of `space` on a device, in a precision or in that of the settings. Threads
+        that ask at once load it once.
 
         Raises:
             What `checked_embedder` and `load_embedder` raise: next time it is tried again.
         """
-        key = (space, device)
+        key = (space, device, precision)
         found = self._known(key)
         if found is not None:
             return found
@@ -76,7 +83,7 @@ class EmbedderCache:
                 found = checked_embedder(
                     self._db,
                     space,
-                    lambda: self._load(space, device),
+                    lambda: self._load(*key),
                     allowed_models=self._settings.allowed_models,
                     records=self._records,
                 )
@@ -84,18 +91,34 @@ class EmbedderCache:
                 self._keep(key, found)
             return found
 
+    def any_of(self, space: Space, device: str) -> Embedder:
+        """An embedder of `space` that is here in any precision, else that of `get`: queries are
+        worth no second copy of a model.
+        """
+        return self._known((space, device, "float32")) or self.get(space, device)
+
     def loaded(self) -> list[Space]:
         """The spaces whose embedders are here; it waits for none that is being loaded."""
         with self._lock:
-            return [space for space, _ in self._loaded]
+            return list(dict.fromkeys(space for space, *_ in self._loaded))
 
-    def _known(self, key: tuple[Space, str]) -> Embedder | None:
+    def _known(self, key: _Key) -> Embedder | None:
+        """What was loaded for that; what runs in a precision anyway is as good as on demand."""
+        space, device, precision = key
+        usual = (space, device, None)
         with self._lock:
+            if precision is not None and precision == self._precision_of(usual):
+                key = usual
             if key in self._loaded:
                 self._loaded.move_to_end(key)
             return self._loaded.get(key)
 
-    def _keep(self, key: tuple[Space, str], embedder: Embedder) -> None:
+    def _precision_of(self, key: _Key) -> Precision | None:
+        """What a model of this machine that is here calculates in."""
+        found = self._loaded.get(key)
+        return found.precision if isinstance(found, RunsHere) else None
+
+    def _keep(self, key: _Key, embedder: Embedder) -> None:
         with self._lock:
             self._loaded[key] = embedder
             self._make_room()
@@ -125,20 +148,24 @@ class EmbedderCache:
             log.info("%s runs on %s", embedder.space.name, runs_on)
             self._tell(runs_on)
 
-    def _load(self, space: Space, device: str) -> Embedder:
+    def _load(self, space: Space, device: str, precision: DemandedPrecision | None) -> Embedder:
         return load_embedder(
             space,
             device=device,
             threads=self._threads,
             allowed_models=self._settings.allowed_models,
             faults=self._faults,
-            wanted=self._wanted(space, device),
+            wanted=self._wanted(space, device, precision),
             api=self._api_factory() if space.provider in API_PROVIDERS else None,
         )
 
-    def _wanted(self, space: Space, device: str) -> Wanted:
-        """What the settings say, and where they leave it open, what `embedfleet tune` found."""
+    def _wanted(self, space: Space, device: str, precision: DemandedPrecision | None) -> Wanted:
+        """What the collection demands, else what the settings say, and where both leave it open,
+        what `embedfleet tune` found.
+        """
         wanted = wanted_of(self._settings)
+        if precision is not None:
+            wanted = replace(wanted, precision=precision)
         if space.provider != "local" or device != "cpu":
             return wanted
         from embedfleet_workers.embedders.tuning import FILE, tuned

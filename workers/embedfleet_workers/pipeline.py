@@ -19,7 +19,7 @@ from embedfleet_schema.errors import LeaseLost
 from embedfleet_schema.failpoints import Failpoints
 from embedfleet_schema.store.batches import Batches, Lease
 from embedfleet_schema.store.claims import PriceOf
-from embedfleet_schema.types import Queue, Space
+from embedfleet_schema.types import CollectionInfo, Queue
 from embedfleet_workers.cooling import Cooling
 from embedfleet_workers.decisions import (
     DISK_FULL_S,
@@ -97,7 +97,7 @@ class Pipeline:
     def __init__(
         self,
         batches: Batches,
-        embedder_for: Callable[[Space, Queue], Embedder],
+        embedder_for: Callable[[CollectionInfo, Queue], Embedder],
         heartbeat: Heartbeat,
         *,
         max_attempts: int,
@@ -180,8 +180,7 @@ class Pipeline:
         try:
             self._failpoints.hit("after_claim")
             texts = [text for lease in leases for text in lease.texts]
-            space = leases[0].collection.space
-            vectors = self._embedder_for(space, queue).embed(texts, "document")
+            vectors = self._embedder_for(leases[0].collection, queue).embed(texts, "document")
             embedded = time.monotonic()
             self._failpoints.hit("after_embed")
             held = self._batches.commit_several(leases, vectors)
@@ -246,10 +245,10 @@ class Pipeline:
     def _embed(self, active: ActiveLease, queue: Queue) -> Vectors | None:
         """The vectors to be stored; None where they were stored as they came."""
         active.lease = self._retry_write(active, lambda: self._batches.reuse(active.lease))
-        lease, space = active.lease, active.lease.collection.space
+        lease = active.lease
         if not lease.texts:
-            return no_vectors(space)
-        embedder = self._embedder_for(space, queue)
+            return no_vectors(lease.collection.space)
+        embedder = self._embedder_for(lease.collection, queue)
         if isinstance(embedder, EmbedsInParts):
             self._parts.take(active, embedder)
             return None

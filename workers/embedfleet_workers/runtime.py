@@ -22,7 +22,7 @@ from embedfleet_schema.settings import Settings
 from embedfleet_schema.store.batches import Batches
 from embedfleet_schema.store.claims import PriceOf
 from embedfleet_schema.store.workers import WorkerIdentity
-from embedfleet_schema.types import Queue, Space
+from embedfleet_schema.types import CollectionInfo, Queue, Space
 from embedfleet_workers.cooling import Cooling
 from embedfleet_workers.cores import cores
 from embedfleet_workers.decisions import DISK_FULL_S
@@ -119,7 +119,7 @@ class Runtime:
         answers = QueryAnswers(
             self.db,
             launch.queues,
-            self._embedder_for,
+            self._embedder_of,
             loaded=self._embedders.loaded,
             cooling=self._cooling,
             worker_id=worker.id,
@@ -153,8 +153,11 @@ class Runtime:
         self._embedders.close(models=False)
         self.db.close()
 
-    def _embedder_for(self, space: Space, queue: Queue) -> Embedder:
-        return self._embedders.get(space, device_of(queue))
+    def _embedder_for(self, collection: CollectionInfo, queue: Queue) -> Embedder:
+        return self._embedders.get(collection.space, device_of(queue), collection.precision)
+
+    def _embedder_of(self, space: Space, queue: Queue) -> Embedder:
+        return self._embedders.any_of(space, device_of(queue))
 
     def _observe(self, stats: BatchStats) -> None:
         log.info(

@@ -18,6 +18,7 @@ from embedfleet_schema.errors import UsageError
 from embedfleet_schema.types import (
     Chunking,
     ChunkMode,
+    DemandedPrecision,
     IndexPolicy,
     Metric,
     Queue,
@@ -96,6 +97,14 @@ Sharing = Annotated[
         show_default="space",
     ),
 ]
+Demanded = Annotated[
+    DemandedPrecision | None,
+    typer.Option(
+        "--precision",
+        help="Have all workers calculate the vectors in float32, whatever their own setting.",
+        show_default="what a worker has",
+    ),
+]
 NoFilterIndex = Annotated[
     bool,
     typer.Option(
@@ -151,6 +160,7 @@ def create(
     storage: StoredAs = None,
     metric: Nearness = None,
     reuse: Sharing = None,
+    precision: Demanded = None,
     no_filter_index: NoFilterIndex = False,
     index: Indexed = None,
     column: columns.Columns = None,
@@ -169,6 +179,7 @@ def create(
             storage=storage,
             metric=metric,
             reuse=reuse,
+            precision=precision,
             filter_index=not no_filter_index,
         )
         if index is not None:
@@ -298,6 +309,7 @@ def described(collection: Collection, counts: CollectionCounts | None = None) ->
         **{key: space[key] for key in keys},
         "queue": info.queue,
         "reuse": info.reuse,
+        "precision": info.precision,
         "chunking": asdict(info.chunking),
         **({} if info.former_template is None else {"former_template": info.former_template}),
         "created_at": info.created_at,

@@ -12,7 +12,7 @@ from embedfleet_schema.database_errors import NotPermitted
 from embedfleet_schema.errors import CollectionGone, UnknownCollection, UsageError
 from embedfleet_schema.leadership import COMPARISON, Leadership
 from embedfleet_schema.store import collections, samples
-from embedfleet_schema.types import Chunking, Space
+from embedfleet_schema.types import Chunking, Space, VectorOptions
 
 if TYPE_CHECKING:
     from embedfleet.collection import Collection
@@ -57,7 +57,7 @@ def made(connections: Connections, number: int, space: Space, chunking: Chunking
     queue = connections.queue_for(space)
     name = f"{PREFIX}{number}"
     info = collections.create_or_open(
-        connections.db, name, space, chunking, queue, "none", filter_index=False
+        connections.db, name, space, chunking, queue, VectorOptions("none"), filter_index=False
     )
     return Collection(connections, info)
 

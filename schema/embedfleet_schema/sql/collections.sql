@@ -20,10 +20,10 @@ SELECT to_regclass(format('embedfleet.%%I', %(name)s::text)) IS NOT NULL AS take
 -- name: create
 INSERT INTO embedfleet.collection
     (name, space_id, chunk_size, chunk_overlap, chunk_mode, tokenizer, too_long, template, queue,
-        reuse)
+        reuse, precision)
 VALUES
     (%(name)s, %(space_id)s, %(size)s, %(overlap)s, %(mode)s, %(tokenizer)s, %(too_long)s,
-        coalesce(%(template)s, ''), %(queue)s, %(reuse)s)
+        coalesce(%(template)s, ''), %(queue)s, %(reuse)s, %(precision)s)
 RETURNING id;
 
 -- name: create_relations
@@ -96,8 +96,8 @@ DELETE FROM embedfleet.collection WHERE id = %(collection_id)s;
 -- All of them, or those that another part names: without conditions that may be empty, of which a
 -- planner would have to think anew each time.
 SELECT c.id, c.name, c.space_id, c.chunk_size, c.chunk_overlap, c.chunk_mode, c.tokenizer, c.too_long,
-    c.template, c.former_template, c.queue, c.reuse, c.created_at, s.provider, s.model, s.revision, s.dimensions, s.max_tokens, s.pooling,
-    s.normalized, s.document_prompt, s.query_prompt, s.storage, s.metric
+    c.template, c.former_template, c.queue, c.reuse, c.precision, c.created_at, s.provider, s.model, s.revision, s.dimensions,
+    s.max_tokens, s.pooling, s.normalized, s.document_prompt, s.query_prompt, s.storage, s.metric
 FROM embedfleet.collection AS c
 JOIN embedfleet.space AS s ON s.id = c.space_id
 {which};
@@ -120,8 +120,9 @@ SELECT name FROM embedfleet.collection WHERE id = %(id)s;
 WHERE c.id = (SELECT successor_id FROM embedfleet.successor WHERE collection_id = %(id)s);
 
 -- name: of_space
--- The newest ones that let others take their vectors.
+-- The newest ones that let others take their vectors, and whose precision is good enough.
 WHERE s.fingerprint = %(fingerprint)s AND c.reuse = 'space'
+    AND (%(precision)s::text IS NULL OR c.precision = %(precision)s)
 ORDER BY c.id DESC
 LIMIT %(limit)s;
 

@@ -1,11 +1,12 @@
 -- name: siblings
 -- Other collections of the space that let theirs be taken, the newest first: their vectors are what
--- ours would be. Rows are compared: a planner that takes a space for common goes through the collections
--- of all others.
+-- ours would be, in the precision that ours demands. Rows are compared: a planner that takes a space
+-- for common goes through the collections of all others.
 SELECT id
 FROM embedfleet.collection
 WHERE (space_id, id) >= (%(space_id)s, 0) AND (space_id, id) < (%(space_id)s + 1, 0)
     AND id <> %(collection_id)s AND reuse = 'space'
+    AND (%(precision)s::text IS NULL OR precision = %(precision)s)
 ORDER BY space_id DESC, id DESC
 LIMIT %(limit)s;
 

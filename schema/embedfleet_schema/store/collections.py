@@ -18,16 +18,26 @@ from embedfleet_schema.errors import (
     CollectionGone,
     CollectionMoved,
     ModelMismatch,
+    PrecisionMismatch,
     ReuseMismatch,
     TemplateUnfinished,
     UnknownCollection,
 )
 from embedfleet_schema.statements import load
 from embedfleet_schema.store import counters, locks
-from embedfleet_schema.types import Chunking, CollectionInfo, Queue, Reuse, Space
+from embedfleet_schema.types import (
+    Chunking,
+    CollectionInfo,
+    DemandedPrecision,
+    Queue,
+    Space,
+    VectorOptions,
+)
 
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,62}")
 _SQL = load("collections")
+
+ANY_VECTORS = VectorOptions()
 
 # How many names a message gives of those before, and of those after, one that is not there.
 NAMED = 10
@@ -62,7 +72,7 @@ def create_or_open(
     space: Space,
     chunking: Chunking,
     queue: Queue,
-    reuse: Reuse | None = None,
+    vectors: VectorOptions = ANY_VECTORS,
     *,
     filter_index: bool = True,
 ) -> CollectionInfo:
@@ -74,17 +84,18 @@ def create_or_open(
         ModelMismatch: it exists in another space.
         ChunkingMismatch: it exists and cuts its documents in another way.
         ReuseMismatch: it exists and shares its vectors in another way.
+        PrecisionMismatch: it exists and does not demand this precision.
     """
     check_name(name)
     with db.transaction() as conn:
         conn.execute(_SQL["serialize"], {"space": LOCK_SPACE, "name": name})
         known = _list(conn, name=name)
         if known:
-            return _same(known[0], space, chunking, reuse)
+            return _same(known[0], space, chunking, vectors)
         taken = conn.execute(_SQL["name_taken"], {"name": name}).fetchone()
         if taken and taken[0]:
             raise BadName(name=name, reason="the schema embedfleet has a relation of that name")
-        made = create(conn, name, space, chunking, queue, reuse or "space")
+        made = create(conn, name, space, chunking, queue, vectors)
         if filter_index:
             conn.execute(_SQL["create_filter_index"], {"collection_id": made.id})
         return made
@@ -165,10 +176,13 @@ def check_chunking(collection: CollectionInfo, wanted: Chunking | None) -> None:
         raise ChunkingMismatch(name=collection.name, differences=differences)
 
 
-def check_reuse(collection: CollectionInfo, wanted: Reuse | None) -> None:
-    """Raise ReuseMismatch if it shares its vectors in another way than was asked for."""
-    if wanted not in (None, collection.reuse):
-        raise ReuseMismatch(name=collection.name, reuse=collection.reuse, wanted=wanted)
+def check_vectors(collection: CollectionInfo, wanted: VectorOptions) -> None:
+    """Raise ReuseMismatch or PrecisionMismatch if it takes other vectors than was asked for."""
+    if wanted.reuse not in (None, collection.reuse):
+        raise ReuseMismatch(name=collection.name, reuse=collection.reuse, wanted=wanted.reuse)
+    if wanted.precision not in (None, collection.precision):
+        existing = collection.precision or "any precision"
+        raise PrecisionMismatch(name=collection.name, existing=existing, wanted=wanted.precision)
 
 
 def check_template(conn: Connection[Any], collection: CollectionInfo) -> None:
@@ -211,9 +225,13 @@ def list_all(db: Database) -> list[CollectionInfo]:
         return _list(conn)
 
 
-def newest_of(db: Database, space: Space, limit: int) -> list[CollectionInfo]:
-    """The newest collections of a space that let others take their vectors."""
-    values = {"fingerprint": space.fingerprint, "limit": limit}
+def newest_of(
+    db: Database, space: Space, limit: int, precision: DemandedPrecision | None
+) -> list[CollectionInfo]:
+    """The newest collections of a space that let others take their vectors, of those that demand a
+    precision if one is given.
+    """
+    values = {"fingerprint": space.fingerprint, "limit": limit, "precision": precision}
     with db.transaction() as conn:
         return _listed(conn, "of_space", values)
 
@@ -255,13 +273,13 @@ def create(
     space: Space,
     chunking: Chunking,
     queue: Queue,
-    reuse: Reuse,
+    vectors: VectorOptions,
 ) -> CollectionInfo:
     """A new collection under a free name, with its tables and its view."""
     fields = asdict(space) | {"fingerprint": space.fingerprint}
     space_id = _returned(conn, "ensure_space", fields)
     values = asdict(chunking) | {"name": name, "space_id": space_id}
-    values |= {"queue": queue, "reuse": reuse}
+    values |= {"queue": queue, "reuse": vectors.reuse or "space", "precision": vectors.precision}
     collection_id = _returned(conn, "create", values)
     conn.execute(_SQL["create_relations"], {"collection_id": collection_id})
     return by_id(conn, collection_id)
@@ -274,14 +292,14 @@ def _returned(conn: Connection[Any], statement: str, values: dict[str, object]) 
 
 
 def _same(
-    collection: CollectionInfo, space: Space, chunking: Chunking, reuse: Reuse | None
+    collection: CollectionInfo, space: Space, chunking: Chunking, vectors: VectorOptions
 ) -> CollectionInfo:
     if not collection.space.takes(space):
         raise ModelMismatch(
             name=collection.name, existing=_described(collection.space), wanted=_described(space)
         )
     check_chunking(collection, chunking)
-    check_reuse(collection, reuse)
+    check_vectors(collection, vectors)
     return collection
 
 
@@ -324,4 +342,5 @@ def _info(row: Row) -> CollectionInfo:
         reuse=row["reuse"],
         created_at=row["created_at"],
         former_template=row["former_template"],
+        precision=row["precision"],
     )

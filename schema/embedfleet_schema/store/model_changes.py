@@ -27,7 +27,7 @@ from embedfleet_schema.statements import composed, load
 from embedfleet_schema.store import collections, counters, locks, names
 from embedfleet_schema.store.drop import drop
 from embedfleet_schema.store.names import Move
-from embedfleet_schema.types import Chunking, CollectionInfo, Queue, Space
+from embedfleet_schema.types import Chunking, CollectionInfo, Queue, Space, VectorOptions
 
 _SQL = load("model_changes")
 _OF = _SQL["of"].format(which=_SQL["of_collection"])
@@ -129,7 +129,9 @@ def begin(
             raise TemplateUnfinished(name=name, template=current.template)
         chunking = replace(chunking, template=current.template)
         names.check_free(conn, [f"{name}{OLD}", f"{name}{NEXT}"])
-        made = collections.create(conn, f"{name}{NEXT}", space, chunking, queue, collection.reuse)
+        precision = collection.precision if space.provider == "local" else None
+        vectors = VectorOptions(collection.reuse, precision)
+        made = collections.create(conn, f"{name}{NEXT}", space, chunking, queue, vectors)
         values = {"collection_id": collection.id, "other_id": made.id}
         conn.execute(_ROLES["become_owner"], {"until_commit": True})
         conn.execute(_SQL["copy_columns"], values)

@@ -44,7 +44,8 @@ def siblings(db: Database, space: Space, collection: CollectionInfo | None) -> l
     """The other collections of the space that workers ask for vectors: see `store.reuse`."""
     if collection is not None and collection.reuse == "none":
         return []
-    newest = collections.newest_of(db, space, SIBLINGS_ASKED + 1)
+    precision = None if collection is None else collection.precision
+    newest = collections.newest_of(db, space, SIBLINGS_ASKED + 1, precision)
     return [info for info in newest if info != collection][:SIBLINGS_ASKED]
 
 

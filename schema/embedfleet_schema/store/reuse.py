@@ -26,6 +26,7 @@ def siblings(conn: Connection[Any], collection: CollectionInfo) -> list[int]:
     values = {
         "space_id": collection.space_id,
         "collection_id": collection.id,
+        "precision": collection.precision,
         "limit": SIBLINGS_ASKED,
     }
     rows = conn.execute(_SQL["siblings"], values)

@@ -123,6 +123,7 @@ class Collection(Base):
     reuse: Mapped[str] = mapped_column(server_default=text("'space'"))
     template: Mapped[str] = mapped_column(server_default=text("''"))
     former_template: Mapped[str | None]
+    precision: Mapped[str | None]
 
     __table_args__ = (
         CheckConstraint("name ~ '^[a-z][a-z0-9_]{0,62}$'", name="name"),
@@ -130,6 +131,7 @@ class Collection(Base):
         CheckConstraint("id BETWEEN 1 AND 2147483647", name="id"),
         CheckConstraint("reuse IN ('space', 'none')", name="reuse"),
         CheckConstraint("too_long IN ('reject', 'truncate', 'split')", name="too_long"),
+        CheckConstraint("precision = 'float32'", name="precision"),
         Index("ix_collection_space_id_id", "space_id", "id"),
     )
 
