@@ -3,7 +3,8 @@
 Documents of eight chunks are enqueued while two worker processes are frozen, then these are let go.
 Prints chunks/s and the microseconds of processor time that producer, PostgreSQL and workers spend
 on a chunk, and compares the rate with one connection that copies the same rows into a bare table,
-and with `add_texts` of LangChain where an interpreter is named that has langchain-postgres.
+and, where an interpreter is named that has them, with `add_texts` of LangChain and with the
+`IngestionPipeline` of LlamaIndex.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ CHUNKS_PER_DOCUMENT = 8
 WARM_UP = 2_000
 # It takes as long for each of many as for each of few.
 RIVAL_CHUNKS = 4_000
+RIVALS = ("langchain", "llamaindex")
 
 
 class Spent(NamedTuple):
@@ -128,9 +130,9 @@ def copied(fleet: ef.Fleet, texts: Sequence[str]) -> float:
     return len(texts) / seconds
 
 
-def with_langchain(python: str, fleet: ef.Fleet, texts: Sequence[str]) -> dict[str, float]:
+def with_rival(rival: str, python: str, fleet: ef.Fleet, texts: Sequence[str]) -> dict[str, float]:
     """Rows per second of each of its stores."""
-    script = Path(__file__).with_name("_langchain_rival.py")
+    script = Path(__file__).with_name(f"_{rival}_rival.py")
     printed = subprocess.run(
         [python, script, fleet.settings.database],
         input=json.dumps(texts),
@@ -144,7 +146,8 @@ def with_langchain(python: str, fleet: ef.Fleet, texts: Sequence[str]) -> dict[s
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--langchain", metavar="PYTHON", help="an interpreter that has it")
+    for rival in RIVALS:
+        parser.add_argument(f"--{rival}", metavar="PYTHON", help="an interpreter that has it")
     parser.add_argument("--chunks", type=int, default=40_000)
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
@@ -170,8 +173,9 @@ def main() -> None:
                 f"{sum(parts) / count * 1e6:.1f} us",
                 flush=True,
             )
-            if options.langchain:
-                rivals = with_langchain(options.langchain, fleet, texts[:RIVAL_CHUNKS])
+            for rival in filter(vars(options).get, RIVALS):
+                python = getattr(options, rival)
+                rivals = with_rival(rival, python, fleet, texts[:RIVAL_CHUNKS])
                 for name, other in rivals.items():
                     print(f"  {name} {other:,.0f} rows/s, whole system / this {rate / other:.1f}")
         print(f"whole system / bare copy: median {statistics.median(ratios):.3f}")
