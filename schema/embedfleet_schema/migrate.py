@@ -19,7 +19,7 @@ from embedfleet_schema.database_errors import (
 )
 from embedfleet_schema.requirements import unmet
 from embedfleet_schema.roles import code_of_others, renew_grants
-from embedfleet_schema.session import brief
+from embedfleet_schema.session import brief, dependents
 from embedfleet_schema.statements import load
 
 if TYPE_CHECKING:
@@ -158,10 +158,7 @@ def _refusals(db: Database) -> Iterator[None]:
         if isinstance(error.orig, psycopg.errors.InsufficientPrivilege):
             raise NotPermitted(url=db.name, reason=_reason(error)) from error
         if isinstance(error.orig, psycopg.errors.DependentObjectsStillExist):
-            detail = error.orig.diag.message_detail or str(error.orig)
-            raise MigrationInTheWay(
-                url=db.name, dependents="; ".join(detail.splitlines())
-            ) from error
+            raise MigrationInTheWay(url=db.name, dependents=dependents(error.orig)) from error
         raise
 
 

@@ -215,3 +215,8 @@ def described(found: Iterable[Holder]) -> str:
 def brief(error: Exception) -> str:
     """The first line of a driver's message, without the connection string it may quote."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+def dependents(error: psycopg.Error) -> str:
+    """What depends on an object that was not dropped because of it, in one line."""
+    return "; ".join((error.diag.message_detail or str(error)).splitlines())

@@ -12,6 +12,7 @@ from psycopg.errors import Diagnostic
 
 from embedfleet_schema.database import Database
 from embedfleet_schema.database_errors import ViewsInTheWay
+from embedfleet_schema.session import dependents
 from embedfleet_schema.statements import composed, load
 from embedfleet_schema.store import collections, exposed, grants, locks, sync_triggers
 from embedfleet_schema.types import CollectionInfo
@@ -74,8 +75,7 @@ def _dropping(db: Database, collection: CollectionInfo) -> Iterator[Connection[A
         try:
             yield conn
         except psycopg.errors.DependentObjectsStillExist as error:
-            dependents = "; ".join((error.diag.message_detail or str(error)).splitlines())
-            raise ViewsInTheWay(name=collection.name, dependents=dependents) from error
+            raise ViewsInTheWay(name=collection.name, dependents=dependents(error)) from error
 
 
 def _drop_relations(

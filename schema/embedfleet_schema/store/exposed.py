@@ -9,11 +9,10 @@ from psycopg import Connection, sql
 from embedfleet_schema.database import LOCK_SPACE, Database
 from embedfleet_schema.exchange_errors import ExposeRefused
 from embedfleet_schema.statements import composed, load
-from embedfleet_schema.store import collections, locks
+from embedfleet_schema.store import collections, locks, ownership
 from embedfleet_schema.types import CollectionInfo
 
 _SQL = load("exposed")
-_ROLES = load("roles")
 
 LIBRARIES = ("llamaindex",)
 # LlamaIndex puts it before the name of a table.
@@ -46,7 +45,7 @@ def expose(db: Database, collection: CollectionInfo) -> str:
         if _state(conn, collection) == "other":
             reason = "the schema embedfleet has a relation of that name"
             raise ExposeRefused(view=name, reason=reason)
-        conn.execute(_ROLES["become_owner"], {"until_commit": True})
+        ownership.become_owner(conn)
         create(conn, collection)
     return name
 
@@ -70,7 +69,7 @@ def unexpose(db: Database, collection: CollectionInfo) -> bool:
         collections.check_there(conn, collection)
         if _state(conn, collection) != "ours":
             return False
-        conn.execute(_ROLES["become_owner"], {"until_commit": True})
+        ownership.become_owner(conn)
         _drop(conn, collection, sql.SQL("RESTRICT"))
     return True
 

@@ -15,11 +15,10 @@ from psycopg import Connection, sql
 from embedfleet_schema.database import Database
 from embedfleet_schema.database_errors import GrantUseless, LongName, UnknownRole
 from embedfleet_schema.statements import composed, load
-from embedfleet_schema.store import collections, exposed, locks
+from embedfleet_schema.store import collections, exposed, locks, ownership
 from embedfleet_schema.types import CollectionInfo
 
 _SQL = load("grants")
-_ROLES = load("roles")
 
 PREFIX = "search_"
 LONGEST_NAME = 63
@@ -46,7 +45,7 @@ def grant(db: Database, collection: CollectionInfo, role: str) -> str:
         collections.check_there(conn, collection)
         _check(conn, role, collection)
         # The function runs with the rights of whoever makes it, which are not to be a superuser's.
-        conn.execute(_ROLES["become_owner"], {"until_commit": True})
+        ownership.become_owner(conn)
         define(conn, db, collection)
         granted = parts(db, collection) | {"role": sql.Identifier(role)}
         for statement in ("open_schema", "grant_search"):
@@ -119,7 +118,7 @@ def _owned(db: Database, collection: CollectionInfo, role: str) -> Iterator[Conn
         locks.own(conn, collection.id)
         collections.check_there(conn, collection)
         _check_role(conn, role)
-        conn.execute(_ROLES["become_owner"], {"until_commit": True})
+        ownership.become_owner(conn)
         yield conn
 
 

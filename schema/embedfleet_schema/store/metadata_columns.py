@@ -18,13 +18,13 @@ from psycopg.rows import class_row
 from embedfleet_schema.database import Database
 from embedfleet_schema.database_errors import ViewsInTheWay
 from embedfleet_schema.errors import ColumnRefused
+from embedfleet_schema.session import dependents
 from embedfleet_schema.statements import composed, load
-from embedfleet_schema.store import collections, field_index, locks
+from embedfleet_schema.store import collections, field_index, locks, ownership
 from embedfleet_schema.store.field_index import FieldKind
 from embedfleet_schema.types import CollectionInfo
 
 _SQL = load("metadata_columns")
-_ROLES = load("roles")
 
 ColumnType = Literal["int", "float", "text", "bool", "date", "timestamp"]
 
@@ -100,12 +100,11 @@ def remove(db: Database, collection: CollectionInfo, name: str) -> bool:
         known = {row[0]: MetadataColumn(*row) for row in conn.execute(_SQL["list"], values)}
         if name not in known:
             return False
-        conn.execute(_ROLES["become_owner"], {"until_commit": True})
+        ownership.become_owner(conn)
         try:
             conn.execute(_SQL["remove"], values)
         except psycopg.errors.DependentObjectsStillExist as error:
-            dependents = "; ".join((error.diag.message_detail or str(error)).splitlines())
-            raise ViewsInTheWay(name=collection.name, dependents=dependents) from error
+            raise ViewsInTheWay(name=collection.name, dependents=dependents(error)) from error
     removed = known.pop(name)
     kind = KINDS.get(removed.type)
     if kind is not None and not any(

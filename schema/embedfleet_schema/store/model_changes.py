@@ -24,7 +24,7 @@ from embedfleet_schema.errors import (
     TemplateUnfinished,
 )
 from embedfleet_schema.statements import composed, load
-from embedfleet_schema.store import collections, counters, locks, names
+from embedfleet_schema.store import collections, counters, locks, names, ownership
 from embedfleet_schema.store.drop import drop
 from embedfleet_schema.store.names import Move
 from embedfleet_schema.types import Chunking, CollectionInfo, Queue, Space, VectorOptions
@@ -32,7 +32,6 @@ from embedfleet_schema.types import Chunking, CollectionInfo, Queue, Space, Vect
 _SQL = load("model_changes")
 _OF = _SQL["of"].format(which=_SQL["of_collection"])
 _EXPIRED = _SQL["of"].format(which=_SQL["expired"])
-_ROLES = load("roles")
 
 # What the one that fills is named, and the one that is kept.
 NEXT, OLD = "_next", "_old"
@@ -133,7 +132,7 @@ def begin(
         vectors = VectorOptions(collection.reuse, precision)
         made = collections.create(conn, f"{name}{NEXT}", space, chunking, queue, vectors)
         values = {"collection_id": collection.id, "other_id": made.id}
-        conn.execute(_ROLES["become_owner"], {"until_commit": True})
+        ownership.become_owner(conn)
         conn.execute(_SQL["copy_columns"], values)
         names.show(conn, made)
         names.check_replaceable(conn, collection, made)
@@ -251,7 +250,7 @@ def switch(db: Database, change: ModelChange, *, keep_seconds: float | None = No
     served, other = change.served, change.other
     with db.transaction(name_holders=False) as conn:
         locks.own_all(conn, [served.id, other.id])
-        conn.execute(_ROLES["become_owner"], {"until_commit": True})
+        ownership.become_owner(conn)
         held = conn.execute(_SQL["hold"], change.values).fetchone()
         if held is None:
             reason = "another command changed it meanwhile"
@@ -275,7 +274,7 @@ def finish(db: Database, change: ModelChange, *, cascade: bool = False) -> list[
     """Drop the collection that does not serve, and end the change; as `drop`."""
 
     def end(conn: Connection[Any]) -> None:
-        conn.execute(_ROLES["become_owner"], {"until_commit": True})
+        ownership.become_owner(conn)
         conn.execute(_SQL["end"], change.values)
         conn.execute(_SQL["forget_all"], change.values)
         conn.execute(
@@ -310,5 +309,5 @@ def _found(
 @contextmanager
 def _as_owner(db: Database) -> Iterator[Connection[Any]]:
     with db.transaction() as conn:
-        conn.execute(_ROLES["become_owner"], {"until_commit": True})
+        ownership.become_owner(conn)
         yield conn

@@ -14,16 +14,16 @@ from typing import Any
 import psycopg
 from psycopg import Connection, sql
 
+from embedfleet_schema import session
 from embedfleet_schema.database import LOCK_SPACE, Database
 from embedfleet_schema.database_errors import NameInUse
 from embedfleet_schema.errors import BadName
 from embedfleet_schema.statements import load
-from embedfleet_schema.store import collections, exposed, grants, locks
+from embedfleet_schema.store import collections, exposed, grants, locks, ownership
 from embedfleet_schema.types import CollectionInfo
 
 _SQL = load("names")
 _COLLECTIONS = load("collections")
-_ROLES = load("roles")
 
 # A view is replaced behind those who read it, and readers who come meanwhile wait: so long at most.
 VIEW_WAIT_MS = 300
@@ -117,7 +117,7 @@ def assign(conn: Connection[Any], db: Database, moves: Sequence[Move]) -> None:
     for move in moves:
         collections.check_there(conn, move.collection)
     check_free(conn, [name for name in after if name not in before])
-    conn.execute(_ROLES["become_owner"], {"until_commit": True})
+    ownership.become_owner(conn)
     for name in before.keys() & after.keys():
         check_replaceable(conn, before[name], after[name])
     conn.execute(locks.WAIT_AT_MOST, {"milliseconds": str(VIEW_WAIT_MS)})
@@ -138,8 +138,8 @@ def assign(conn: Connection[Any], db: Database, moves: Sequence[Move]) -> None:
             if name not in renamed:
                 _remove(conn, db, before[name], exposes=bool(shown[name]))
     except psycopg.errors.DependentObjectsStillExist as error:
-        detail = "; ".join((error.diag.message_detail or str(error)).splitlines())
-        raise NameInUse(name=moves[0].collection.name, dependents=detail) from error
+        name = moves[0].collection.name
+        raise NameInUse(name=name, dependents=session.dependents(error)) from error
     rights.give()
 
 
