@@ -1,5 +1,5 @@
-"""The metrics of a fleet: names, labels and meaning. Workers and the exporter make theirs from these
-lists, and docs/monitoring.md, the dashboards and the alerts are held against them.
+"""The metrics of a fleet: names, labels and meaning. Workers and the exporter make theirs from
+these lists, and docs/monitoring.md, the dashboards and the alerts are held against them.
 
 No label holds a text, a key or a document's name.
 """
@@ -188,9 +188,9 @@ EXPORTER_METRICS = (
         ("collection",),
     ),
     Metric(
-        "embedfleet_sync_keys",
+        "embedfleet_sync_changes",
         "gauge",
-        "Keys of changed rows that a sync has not taken, of the oldest 10,000 notes.",
+        "Statements whose changes a sync has not taken, 10,000 at most.",
         ("collection",),
     ),
     Metric(
@@ -206,12 +206,12 @@ EXPORTER_METRICS = (
         ("limit", "dimension"),
     ),
     Metric(
-        "embedfleet_limit_used_ratio",
+        "embedfleet_limit_used_per_minute",
         "gauge",
-        "Share of that in use, from 0 to 1.",
+        "What the fleet used of it in the last minute.",
         ("limit", "dimension"),
     ),
-    Metric("embedfleet_limit_waiting", "gauge", "Requests that hold a reservation.", ("limit",)),
+    Metric("embedfleet_limit_waiting", "gauge", "Requests that wait for it.", ("limit",)),
     Metric("embedfleet_limit_in_flight", "gauge", "Requests under way.", ("limit",)),
     Metric(
         "embedfleet_limit_paused_seconds",

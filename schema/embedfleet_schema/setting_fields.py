@@ -299,15 +299,15 @@ class SettingFields(BaseSettings):
     log_level: str = Field(default="INFO", description="Level of the workers' log.")
     log_format: LogFormat = Field(
         default="auto",
-        description="How workers and services write their log: json, an object a line, or text, for "
-        "people. auto: text on a terminal, else json.",
+        description="How workers and services write their log: json, an object a line, or text, "
+        "for people. auto: text on a terminal, else json.",
     )
     metrics_port: int | None = Field(
         default=None,
         ge=1,
         le=65_535,
-        description="Port at which the workers of a host serve their metrics for Prometheus, all of "
-        "them together (docs/monitoring.md). Unset: none.",
+        description="Port at which the workers of a host serve their metrics for Prometheus, all "
+        "of them together (docs/monitoring.md). Unset: none.",
     )
     metrics_host: str = Field(
         default="127.0.0.1",

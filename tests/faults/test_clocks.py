@@ -1,6 +1,7 @@
 """Workers whose clock is wrong: F12 of docs/reliability.md. Leases live by the database's clock."""
 
 import ast
+import json
 import os
 import subprocess
 import sys

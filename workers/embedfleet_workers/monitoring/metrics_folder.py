@@ -38,7 +38,11 @@ class MetricsFolder:
         self._held: list[int] = []
         self.path.mkdir(mode=0o700, exist_ok=True)
         found = self.path.lstat()
-        if found.st_uid != os.getuid() or stat.S_IMODE(found.st_mode) & 0o077:
+        if (
+            not stat.S_ISDIR(found.st_mode)
+            or found.st_uid != os.getuid()
+            or stat.S_IMODE(found.st_mode) & 0o077
+        ):
             raise WorkerStartFailed(reason=f"the folder {self.path} is not this user's alone")
 
     def choose(self) -> None:
