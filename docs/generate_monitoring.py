@@ -17,7 +17,7 @@ from embedfleet_schema.metrics import EXPORTER_METRICS, WORKER_METRICS, Metric
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from monitoring_panels import ALERTS, ROWS, Alert, Panel  # noqa: E402 - it lies beside this file
+from monitoring_panels import ALERTS, ROWS, Alert, Panel
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs/monitoring.md"
@@ -112,17 +112,17 @@ def _rule(alert: Alert) -> dict[str, Any]:
 
 
 def _page(page: str) -> str:
-    for name, table in (
-        ("workers", _metrics(WORKER_METRICS)),
-        ("exporter", _metrics(EXPORTER_METRICS)),
-        ("alerts", _alerts()),
-    ):
-        begin, end = f"<!-- {name}: begin -->\n", f"<!-- {name}: end -->"
-        page, count = re.subn(
-            f"{begin}.*?{end}", lambda _, t=table: f"{begin}{t}{end}", page, flags=re.DOTALL
-        )
-        assert count == 1, name
-    return page
+    page = _filled(page, "workers", _metrics(WORKER_METRICS))
+    page = _filled(page, "exporter", _metrics(EXPORTER_METRICS))
+    return _filled(page, "alerts", _alerts())
+
+
+def _filled(page: str, name: str, table: str) -> str:
+    """The page with a table between its two marks."""
+    begin, end = f"<!-- {name}: begin -->\n", f"<!-- {name}: end -->"
+    before, _, rest = page.partition(begin)
+    _, _, after = rest.partition(end)
+    return f"{before}{begin}{table}{end}{after}"
 
 
 def _metrics(metrics: tuple[Metric, ...]) -> str:

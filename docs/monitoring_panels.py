@@ -1,4 +1,4 @@
-"""The panels of the dashboard and the alerts: the one list that docs/generate_monitoring.py reads."""
+"""The panels of the dashboard, and the alerts: what docs/generate_monitoring.py reads."""
 
 from __future__ import annotations
 
@@ -95,8 +95,8 @@ ROWS: dict[str, tuple[Panel, ...]] = {
             "Seconds of batches by stage",
             {
                 "{{queue}} {{stage}}": (
-                    "sum by (queue, stage) (rate(embedfleet_worker_batch_seconds_sum[5m]))"
-                    " / (sum by (queue, stage) (rate(embedfleet_worker_batch_seconds_count[5m])) > 0)"
+                    "sum by (queue, stage) (rate(embedfleet_worker_batch_seconds_sum[5m])) / ("
+                    "sum by (queue, stage) (rate(embedfleet_worker_batch_seconds_count[5m])) > 0)"
                 )
             },
             "s",
@@ -110,7 +110,8 @@ ROWS: dict[str, tuple[Panel, ...]] = {
             "Share of padding",
             {
                 "{{space}}": (
-                    'sum by (space) (rate(embedfleet_worker_model_tokens_total{kind="padding"}[5m]))'
+                    "sum by (space)"
+                    ' (rate(embedfleet_worker_model_tokens_total{kind="padding"}[5m]))'
                     " / (sum by (space) (rate(embedfleet_worker_model_tokens_total[5m])) > 0)"
                 )
             },
@@ -248,7 +249,9 @@ ROWS: dict[str, tuple[Panel, ...]] = {
             {"PostgreSQL": "min(embedfleet_database_up)", "Redis": "min(embedfleet_redis_up)"},
         ),
         Panel(
-            "How long the exporter looks", {"seconds": "max(embedfleet_exporter_query_seconds)"}, "s"
+            "How long the exporter looks",
+            {"seconds": "max(embedfleet_exporter_query_seconds)"},
+            "s",
         ),
     ),
 }
@@ -260,7 +263,7 @@ ALERTS = (
         "5m",
         "critical",
         "No metrics of the fleet come in.",
-        "Start `embedfleet exporter`, and look at its log. Without it, most other alerts are blind.",
+        "Start `embedfleet exporter`, and look at its log. Without it, most alerts are blind.",
     ),
     Alert(
         "EmbedfleetDatabaseAway",
@@ -268,8 +271,8 @@ ALERTS = (
         "2m",
         "critical",
         "PostgreSQL does not answer the exporter.",
-        "Run `embedfleet doctor`. Workers keep what they have embedded until their leases end, and go"
-        " on by themselves.",
+        "Run `embedfleet doctor`. Workers keep what they have embedded until their leases end, and"
+        " go on by themselves.",
     ),
     Alert(
         "EmbedfleetRedisAway",
@@ -305,8 +308,8 @@ ALERTS = (
         "warning",
         "The oldest interactive batch of queue {{ $labels.queue }} is"
         " {{ $value | humanizeDuration }} old.",
-        "Run `embedfleet status` and `embedfleet jobs`. Start more workers, or look for a space that"
-        " cools or waits for a rate limit.",
+        "Run `embedfleet status`. Start more workers, or look for a space"
+        " that cools or waits for a rate limit.",
     ),
     Alert(
         "EmbedfleetBulkWaits",
@@ -319,14 +322,13 @@ ALERTS = (
     ),
     Alert(
         "EmbedfleetSearchableLate",
-        "max by (queue) (embedfleet_searchable_seconds"
-        '{lane="interactive", quantile="0.95"}) > 300',
+        'max by (queue) (embedfleet_searchable_seconds{lane="interactive", quantile="0.95"}) > 300',
         "10m",
         "warning",
         "It takes interactive work of queue {{ $labels.queue }}"
         " {{ $value | humanizeDuration }} until it is searchable.",
-        "Look at the panels of the stages: a slow claim or commit is the database's, a slow embed the"
-        " model's or the provider's.",
+        "Look at the panels of the stages: a slow claim or commit is the database's, a slow embed"
+        " the model's or the provider's.",
     ),
     Alert(
         "EmbedfleetFailuresRise",
@@ -343,7 +345,7 @@ ALERTS = (
         "15m",
         "warning",
         "More than a tenth of the batches of {{ $labels.space }} went wrong.",
-        "Run `embedfleet jobs`: it shows why batches wait. The log of a worker says it for each.",
+        "Run `embedfleet status`, and look at the log of a worker: it says why, batch by batch.",
     ),
     Alert(
         "EmbedfleetLimiterWaits",
@@ -352,8 +354,8 @@ ALERTS = (
         "15m",
         "warning",
         "Requests wait {{ $value | humanizeDuration }} for the rate limit of {{ $labels.limit }}.",
-        "Run `embedfleet limits`. Raise the limit at the provider, set it with `embedfleet limits set`,"
-        " or pause bulk jobs.",
+        "Run `embedfleet limits`. Raise the limit at the provider, set it with"
+        " `embedfleet limits set`, or pause bulk jobs.",
     ),
     Alert(
         "EmbedfleetRateLimited",
@@ -388,7 +390,8 @@ ALERTS = (
         "1m",
         "warning",
         "A job stands still because its budget is spent.",
-        "Run `embedfleet jobs`, then `embedfleet resume` with a larger budget, or `embedfleet cancel`.",
+        "Run `embedfleet status`, then `embedfleet resume` with a larger budget, or"
+        " `embedfleet cancel`.",
     ),
     Alert(
         "EmbedfleetSyncLags",

@@ -5,7 +5,6 @@ from uuid import uuid4
 
 import psycopg
 import pytest
-from prometheus_client.parser import text_string_to_metric_families
 from psycopg import sql
 
 import embedfleet as ef
@@ -14,18 +13,10 @@ from embedfleet_schema.metrics import EXPORTER_METRICS
 from embedfleet_schema.roles import ROLES, set_up_roles
 from embedfleet_schema.settings import load_settings
 from embedfleet_schema.store import monitoring
+from plugins.expositions import values
 from plugins.fleets import ask, documents, drain
 
 POISON = "a poison text"
-
-
-def values(text: str) -> dict[tuple[str, tuple[str, ...]], float]:
-    """Each sample of a page by its name and the values of its labels."""
-    return {
-        (sample.name, tuple(sample.labels.values())): sample.value
-        for family in text_string_to_metric_families(text)
-        for sample in family.samples
-    }
 
 
 @pytest.fixture
@@ -94,7 +85,6 @@ def test_a_database_or_a_redis_that_is_away_is_told_and_the_rest_is_there(busy):
     found = values(page(load_settings(**away, redis_url=busy.settings.redis)))
     assert (0, 1) == (found["embedfleet_database_up", ()], found["embedfleet_redis_up", ()])
     assert ("embedfleet_queue_chunks", ("cpu", "bulk")) not in found
-    away = busy.settings.model_copy(update={"redis_url": None})
     away = load_settings(database_url=busy.settings.database, redis_url="redis://127.0.0.1:1/0")
     found = values(page(away))
     assert (1, 0) == (found["embedfleet_database_up", ()], found["embedfleet_redis_up", ()])

@@ -3,13 +3,11 @@
 import os
 import signal
 import socket
-import urllib.request
 
 import psutil
 import pytest
-from prometheus_client.parser import text_string_to_metric_families
 
-from embedfleet_schema.metrics import WORKER_METRICS
+from plugins.expositions import Values, scrape, values
 from plugins.fleets import documents
 from plugins.worker_processes import eventually
 
@@ -24,18 +22,8 @@ def port():
         return listener.getsockname()[1]
 
 
-def scrape(port: int) -> dict[tuple[str, tuple[str, ...]], float]:
-    """Each sample by its name and the values of its labels; nothing while nobody serves."""
-    try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=60) as answer:
-            text = answer.read().decode()
-    except OSError:
-        return {}
-    return {
-        (sample.name, tuple(sample.labels.values())): sample.value
-        for family in text_string_to_metric_families(text)
-        for sample in family.samples
-    }
+def found_at(port: int) -> Values:
+    return values(scrape(port))
 
 
 def test_a_forked_pool_and_a_worker_beside_it_share_one_port_and_outlive_the_one_that_serves(
@@ -44,16 +32,14 @@ def test_a_forked_pool_and_a_worker_beside_it_share_one_port_and_outlive_the_one
     docs = fleet.collection("docs", model="fake/16")
     first = worker_process(pool="prefork", slots=2, variables=ALONE, metrics_port=str(port))
     processes = ("embedfleet_worker_processes", ("cpu",))
-    eventually(lambda: scrape(port).get(processes) == 2)
+    eventually(lambda: found_at(port).get(processes) == 2)
     second = worker_process(pool="threads", variables=ALONE, metrics_port=str(port))
-    eventually(lambda: scrape(port).get(processes) == 3)
+    eventually(lambda: found_at(port).get(processes) == 3)
 
     docs.enqueue(documents(30), lane="bulk")
     chunks = ("embedfleet_worker_chunks_total", ("cpu", "bulk", "fake/16"))
-    eventually(lambda: scrape(port).get(chunks) == 30)
-    known = {name for metric in WORKER_METRICS for name in metric.series}
-    found = scrape(port)
-    assert set() == {name for name, _ in found} - known
+    eventually(lambda: found_at(port).get(chunks) == 30)
+    found = found_at(port)
     batches = found["embedfleet_worker_batches_total", ("cpu", "bulk", "fake/16", "done")]
     for stage in ("claim", "embed", "commit"):
         assert batches == found["embedfleet_worker_batch_seconds_count", ("cpu", stage)]
@@ -61,33 +47,33 @@ def test_a_forked_pool_and_a_worker_beside_it_share_one_port_and_outlive_the_one
 
     # Whoever served is gone, with its children's gauges; what they counted is not.
     first.kill()
-    eventually(lambda: scrape(port).get(processes) == 1)
-    assert 30 == scrape(port)[chunks]
+    eventually(lambda: found_at(port).get(processes) == 1)
+    assert 30 == found_at(port)[chunks]
     docs.enqueue(documents(5, word="later"), lane="bulk")
-    eventually(lambda: scrape(port).get(chunks) == 35)
+    eventually(lambda: found_at(port).get(chunks) == 35)
     second.end()
-    assert {} == scrape(port)
+    assert "" == scrape(port)
 
 
 def test_a_child_that_is_killed_is_replaced_and_counted_once(fleet, worker_process, port):
     worker = worker_process(pool="prefork", slots=1, variables=ALONE, metrics_port=str(port))
     processes = ("embedfleet_worker_processes", ("cpu",))
-    eventually(lambda: scrape(port).get(processes) == 1)
+    eventually(lambda: found_at(port).get(processes) == 1)
     docs = fleet.collection("docs", model="fake/16")
     docs.enqueue(documents(5), lane="bulk")
     chunks = ("embedfleet_worker_chunks_total", ("cpu", "bulk", "fake/16"))
-    eventually(lambda: scrape(port).get(chunks) == 5)
+    eventually(lambda: found_at(port).get(chunks) == 5)
     (child,) = psutil.Process(worker.pid).children()
     os.kill(child.pid, signal.SIGKILL)
     eventually(
         lambda: (
             (children := psutil.Process(worker.pid).children())
             and children[0].pid != child.pid
-            and scrape(port).get(processes) == 1
+            and found_at(port).get(processes) == 1
         )
     )
     docs.enqueue(documents(5, word="later"), lane="bulk")
-    eventually(lambda: scrape(port).get(chunks) == 10)
+    eventually(lambda: found_at(port).get(chunks) == 10)
 
 
 def test_without_the_setting_nobody_listens(fleet, worker_process):
