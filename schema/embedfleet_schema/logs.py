@@ -62,7 +62,9 @@ def write_log(
     )
     root = logging.getLogger()
     for former in root.handlers[:]:
-        root.removeHandler(former)
+        # Not what a program added to hear along.
+        if type(former) in (logging.StreamHandler, logging.handlers.WatchedFileHandler):
+            root.removeHandler(former)
     root.addHandler(handler)
     root.setLevel(level)
 

@@ -44,7 +44,7 @@ def test_a_page_tells_what_waits_what_failed_and_who_is_there(busy):
     )
     assert 0 == found["embedfleet_workers_alive", ("api",)]
     assert 1 == found["embedfleet_collection_failures", ("docs",)]
-    assert 24 == found["embedfleet_collection_documents", ("docs",)]
+    assert 21 == found["embedfleet_collection_documents", ("docs",)]
     assert [1.0] == [value for (name, _), value in found.items() if name == "embedfleet_failures"]
     assert 1 == found["embedfleet_jobs", ("running",)]
     assert 1 == found["embedfleet_database_up", ()] == found["embedfleet_redis_up", ()]
