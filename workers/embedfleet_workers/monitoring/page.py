@@ -62,7 +62,7 @@ class MetricsPage(threading.Thread):
         if self._lead is None:
             return False
         registry = CollectorRegistry(auto_describe=False)
-        registry.register(self._folder)  # type: ignore[arg-type]
+        registry.register(self._folder)
         host, port = self._address
         try:
             self._server = start_http_server(port, host, registry)
