@@ -159,7 +159,7 @@ def _registry(settings: Settings) -> Iterator[CollectorRegistry]:
         raise ExtraMissing(feature="embedfleet exporter", extra="metrics") from error
     exporter = Exporter(settings)
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(exporter)  # type: ignore[arg-type] # it only has to collect
+    registry.register(exporter)
     try:
         yield registry
     finally:

@@ -54,7 +54,8 @@ def write_log(
             processors=[
                 _add_process,
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-                *(() if as_text else (structlog.processors.format_exc_info,)),
+                # Without the values of variables, which may be texts.
+                structlog.processors.format_exc_info,
                 _hide_passwords,
                 finish,
             ],
@@ -65,6 +66,7 @@ def write_log(
         # Not what a program added to hear along.
         if type(former) in (logging.StreamHandler, logging.handlers.WatchedFileHandler):
             root.removeHandler(former)
+            former.close()
     root.addHandler(handler)
     root.setLevel(level)
 
