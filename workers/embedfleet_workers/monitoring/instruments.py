@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import threading
 import time
+from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from embedfleet_schema.metrics import WORKER_METRICS, Metric
@@ -23,6 +24,27 @@ if TYPE_CHECKING:
 WRITE_S = 0.5
 
 _Labels = tuple[str, ...]
+_BUCKETS = {metric.name: metric.buckets for metric in WORKER_METRICS}
+
+
+class _Observed:
+    """What a histogram is to be told at once."""
+
+    def __init__(self, bounds: Sequence[float]) -> None:
+        self._bounds = bounds
+        self._counts = [0] * (len(bounds) + 1)
+        self._sum = 0.0
+
+    def observe(self, seconds: float) -> None:
+        self._counts[bisect_left(self._bounds, seconds)] += 1
+        self._sum += seconds
+
+    def add_to(self, histogram: Histogram) -> None:
+        """As so many calls of its `observe`, which has no other form, would do."""
+        for bucket, count in zip(histogram._buckets, self._counts, strict=True):  # noqa: SLF001
+            if count:
+                bucket.inc(count)
+        histogram._sum.inc(self._sum)  # noqa: SLF001
 
 
 class Instruments(threading.Thread):
@@ -38,7 +60,7 @@ class Instruments(threading.Thread):
         self._device = device
         self._lock = threading.Lock()
         self._counts: defaultdict[tuple[str, _Labels], float] = defaultdict(float)
-        self._observed: list[tuple[str, _Labels, float]] = []
+        self._observed: dict[tuple[str, _Labels], _Observed] = {}
         self._passes = 0
         self._busy_since = 0.0
         self._stopping = threading.Event()
@@ -76,16 +98,16 @@ class Instruments(threading.Thread):
         """Add what happened since the last time to the metrics."""
         with self._lock:
             counts, self._counts = self._counts, defaultdict(float)
-            observed, self._observed = self._observed, []
+            observed, self._observed = self._observed, {}
             if self._passes:
                 # A model that never rests ends no pass alone.
                 self._count_busy(counts)
         for (name, labels), amount in counts.items():
             counter: Counter = self._made[name]
             counter.labels(*labels).inc(amount)
-        for name, labels, seconds in observed:
+        for (name, labels), many in observed.items():
             histogram: Histogram = self._made[name]
-            histogram.labels(*labels).observe(seconds)
+            many.add_to(histogram.labels(*labels))
 
     def _note_batch(self, stats: BatchStats) -> None:
         queue, lane, space = stats.queue, stats.lane, stats.space
@@ -95,12 +117,18 @@ class Instruments(threading.Thread):
             self._counts["embedfleet_worker_batches_total", (*work, stats.outcome.value)] += 1
             for stage in ("claim", "embed", "commit"):
                 seconds = getattr(stats, f"{stage}_s")
-                self._observed.append(("embedfleet_worker_batch_seconds", (queue, stage), seconds))
+                self._observe("embedfleet_worker_batch_seconds", (queue, stage), seconds)
             if stats.outcome is Outcome.DONE:
                 self._counts["embedfleet_worker_chunks_total", work] += stats.texts
                 self._counts["embedfleet_worker_tokens_total", work] += stats.tokens
                 name = "embedfleet_worker_searchable_seconds"
-                self._observed.append((name, (queue, lane), stats.waited_s + took_s))
+                self._observe(name, (queue, lane), stats.waited_s + took_s)
+
+    def _observe(self, name: str, labels: _Labels, seconds: float) -> None:
+        key = (name, labels)
+        if (many := self._observed.get(key)) is None:
+            many = self._observed[key] = _Observed(_BUCKETS[name])
+        many.observe(seconds)
 
     def _note_model(self, model: signals.LoadedModel) -> None:
         labels = (model.space, model.engine, model.precision, model.device)
@@ -134,7 +162,7 @@ class Instruments(threading.Thread):
         with self._lock:
             labels = (admitted.limit, admitted.lane)
             name = "embedfleet_worker_limiter_wait_seconds"
-            self._observed.append((name, labels, admitted.waited_s))
+            self._observe(name, labels, admitted.waited_s)
 
     def _note_answer(self, answered: signals.Answered) -> None:
         with self._lock:
