@@ -7,9 +7,14 @@ import tempfile
 import textwrap
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from prometheus_client import CollectorRegistry, Histogram
 
 from embedfleet_schema.errors import WorkerStartFailed
+from embedfleet_schema.metrics import STAGE_BUCKETS
 from embedfleet_workers import signals
+from embedfleet_workers.monitoring.instruments import _Observed
 from embedfleet_workers.monitoring.metrics_folder import MetricsFolder
 
 
@@ -92,6 +97,28 @@ def test_each_event_is_counted_and_stays_when_its_process_has_ended(folder):
                 check=False,
             )
             assert -9 == killed.returncode
+
+
+@given(st.lists(st.sampled_from([*STAGE_BUCKETS, 0.0, 0.003, 7.0, 1e6]), max_size=30))
+def test_what_is_added_at_once_is_what_one_by_one_would_be(observed):
+    found = []
+    for at_once in (True, False):
+        registry = CollectorRegistry()
+        histogram = Histogram("h", "h", registry=registry, buckets=STAGE_BUCKETS)
+        many = _Observed(STAGE_BUCKETS)
+        for seconds in observed:
+            (many if at_once else histogram).observe(seconds)
+        if at_once:
+            many.add_to(histogram)
+        (family,) = registry.collect()
+        found.append(
+            {
+                (sample.name, *sample.labels.values()): sample.value
+                for sample in family.samples
+                if sample.name != "h_created"
+            }
+        )
+    assert found[0] == pytest.approx(found[1])
 
 
 def test_a_folder_that_others_may_write_to_is_refused(tmp_path, monkeypatch):
