@@ -72,10 +72,18 @@ def registry_of(collector: Any) -> CollectorRegistry:
     return registry
 
 
-def pages(fleet: ef.Fleet, folder: MetricsFolder) -> None:
+def pages(fleet: ef.Fleet, folder: MetricsFolder, server: Server) -> None:
     for cache_s, what in ((0.0, "looked for each time"), (CACHE_S, "from its memory")):
         exporter = Exporter(fleet.settings, cache_s=cache_s)
-        print(f"exporter, {what}: {told(list(look_s(registry_of(exporter), PORT)))}", flush=True)
+        exporter.samples()
+        own, postgres = time.process_time(), server.processor_s()
+        looks = told(list(look_s(registry_of(exporter), PORT)))
+        own, postgres = time.process_time() - own, server.processor_s() - postgres
+        print(
+            f"exporter, {what}: {looks}; processor: {own / LOOKS * 1e3:.1f} ms, and PostgreSQL's "
+            f"{postgres / LOOKS * 1e3:.1f} ms",
+            flush=True,
+        )
         exporter.close()
     # As many processes as a host may have: their files are copies of this one's.
     for kind in ("counter", "histogram", "gauge_livesum"):
@@ -112,7 +120,8 @@ def main() -> None:
         worker.start()
         server = Server(fleet)
         round_us(fleet, worker, server, given.chunks)
-        without, counting = [], []
+        without: list[tuple[float, float]] = []
+        counting: list[tuple[float, float]] = []
         for number in range(given.rounds):
             # Which of the two comes first changes from round to round.
             for counts in (True, False) if number % 2 else (False, True):
@@ -134,8 +143,8 @@ def main() -> None:
             flush=True,
         )
         fill(fleet, given.collections, worker)
-        pages(fleet, folder)
         worker.stop()
+        pages(fleet, folder, server)
     for path in folder.path.iterdir():
         path.unlink()
     folder.path.rmdir()

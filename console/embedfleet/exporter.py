@@ -34,7 +34,7 @@ log = logging.getLogger(__name__)
 
 CACHE_S = 5.0
 # Redis answers at once, or the page goes without its limits.
-REDIS_S = 2.0
+REDIS_S = 3.0
 
 
 class Exporter:

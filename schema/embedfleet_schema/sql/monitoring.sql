@@ -3,13 +3,15 @@
 SELECT set_config('statement_timeout', %(milliseconds)s, true), set_config('jit', 'off', true);
 
 -- name: depth
--- What waits, by queue and lane, from the counters; what is leased is few, and is counted.
+-- What waits, by queue and lane, and how many jobs it is of, from the counters; what is leased is few,
+-- and is counted.
 SELECT o.queue, o.lane, o.chunks, o.tokens,
     greatest(0, o.open - o.held - coalesce(l.leased, 0)) AS pending, o.held,
-    coalesce(l.leased, 0) AS leased
+    coalesce(l.leased, 0) AS leased, o.running
 FROM (
     SELECT c.queue, j.lane, sum(k.open_batches)::bigint AS open, sum(k.held_batches)::bigint AS held,
-        sum(k.queued)::bigint AS chunks, sum(k.tokens)::bigint AS tokens
+        sum(k.queued)::bigint AS chunks, sum(k.tokens)::bigint AS tokens,
+        count(DISTINCT j.id) FILTER (WHERE j.paused_at IS NULL AND j.cancelled_at IS NULL) AS running
     FROM (
         {of_jobs}
     ) AS k
@@ -91,20 +93,12 @@ SELECT code, count(*) AS failures
 FROM (SELECT code FROM embedfleet.failure ORDER BY id DESC LIMIT 100000) AS newest
 GROUP BY code;
 
--- name: jobs
--- Jobs with open batches that run, and those that stand still: only a spent budget gives a reason.
-SELECT (
-        SELECT count(*)
-        FROM (
-            {of_jobs}
-        ) AS k
-        JOIN embedfleet.job AS j ON j.id = k.job_id
-        WHERE k.open_batches > 0 AND j.paused_at IS NULL AND j.cancelled_at IS NULL
-    ) AS running,
-    count(*) FILTER (WHERE j.pause_reason IS NULL) AS paused,
-    count(*) FILTER (WHERE j.pause_reason IS NOT NULL) AS budget
-FROM embedfleet.job AS j
-WHERE j.paused_at IS NOT NULL AND j.cancelled_at IS NULL;
+-- name: standing_jobs
+-- Jobs that a person or their budget paused; only the second gives a reason.
+SELECT count(*) FILTER (WHERE pause_reason IS NULL) AS paused,
+    count(*) FILTER (WHERE pause_reason IS NOT NULL) AS budget
+FROM embedfleet.job
+WHERE paused_at IS NOT NULL AND cancelled_at IS NULL;
 
 -- name: spaces
 SELECT provider || '/' || model AS space, coalesce(pause_code, 'person') AS code

@@ -60,17 +60,21 @@ def _waiting(conn: Connection[Any]) -> _Found:
     is nowhere gets no answer.
     """
     found: dict[tuple[str, str], Sequence[float]] = {
-        (queue, lane): (0, 0, 0, 0, 0) for queue in QUEUES for lane in LANES
+        (queue, lane): (0, 0, 0, 0, 0, 0) for queue in QUEUES for lane in LANES
     }
     depth = _SQL["depth"].format(of_jobs=counters.OF_JOBS)
     for queue, lane, *numbers in conn.execute(depth):
         found[queue, lane] = numbers
-    for labels, (chunks, tokens, pending, held, leased) in found.items():
+    for labels, (chunks, tokens, pending, held, leased, _) in found.items():
         yield "queue_chunks", labels, chunks
         yield "queue_tokens", labels, tokens
         yield "queue_batches", (*labels, "pending"), pending
         yield "queue_batches", (*labels, "held"), held
         yield "queue_batches", (*labels, "leased"), leased
+    yield "jobs", ("running",), sum(running for *_, running in found.values())
+    for paused, budget in conn.execute(_SQL["standing_jobs"]):
+        yield "jobs", ("paused",), paused
+        yield "jobs", ("budget",), budget
     asked = {"queues": list(QUEUES), "priorities": [PRIORITIES[lane] for lane in LANES]}
     for queue, priority, seconds in conn.execute(_SQL["oldest"], asked):
         yield "queue_oldest_seconds", (queue, lane_of(priority)), seconds
@@ -101,11 +105,6 @@ def _held(conn: Connection[Any]) -> _Found:
 
 
 def _paid_and_followed(conn: Connection[Any]) -> _Found:
-    jobs = conn.execute(_SQL["jobs"].format(of_jobs=counters.OF_JOBS))
-    for running, paused, budget in jobs:
-        yield "jobs", ("running",), running
-        yield "jobs", ("paused",), paused
-        yield "jobs", ("budget",), budget
     for model, requests, tokens, usd in conn.execute(_SQL["usage"]):
         yield "usage_requests_total", (model,), requests
         yield "usage_tokens_total", (model,), tokens
