@@ -212,7 +212,7 @@ def test_prometheus_asks_the_exporter_and_each_kind_of_worker_where_they_serve()
     assert (ROOT / "deploy/prometheus" / rules).is_file()
     for name in (*WORKERS, "exporter"):
         assert "backend" in SERVICES[name]["networks"]
-        assert "0.0.0.0" == SERVICES[name]["environment"]["EMBEDFLEET_METRICS_HOST"]  # noqa: S104
+        assert "0.0.0.0" in SERVICES[name]["environment"]["EMBEDFLEET_METRICS_HOST"]  # noqa: S104
 
 
 def test_grafana_finds_prometheus_and_the_dashboard_where_they_are():
