@@ -121,13 +121,22 @@ def test_without_a_provider_nothing_is_stored(fleet):
     assert [(None,)] == ask(fleet, "SELECT traceparent FROM embedfleet.job")
 
 
-@pytest.mark.parametrize("table", ["job", "batch"])
-def test_what_is_no_context_is_refused(docs, fleet, table):
+def test_what_is_no_context_is_refused(docs, fleet):
     docs.enqueue(documents(1))
     for wrong in ("", "00-abc", f"00-{'g' * 32}-{'0' * 16}-01", f"00-{'a' * 32}-{'b' * 16}-01\nx"):
         with pytest.raises(psycopg.errors.CheckViolation):
-            ask(fleet, f"UPDATE embedfleet.{table} SET traceparent = %s", wrong)
-    ask(fleet, f"UPDATE embedfleet.{table} SET traceparent = '00-{'a' * 32}-{'b' * 16}-01'")
+            ask(fleet, "UPDATE embedfleet.job SET traceparent = %s", wrong)
+    ask(fleet, f"UPDATE embedfleet.job SET traceparent = '00-{'a' * 32}-{'b' * 16}-01'")
+
+
+def test_a_batch_with_what_is_no_context_is_embedded_and_begins_a_trace_of_its_own(
+    docs, fleet, worker, spans, watched
+):
+    docs.enqueue(documents(1))
+    ask(fleet, "UPDATE embedfleet.batch SET traceparent = 'nonsense'")
+    assert ["done"] == drain(worker())
+    (batch,) = (each for each in spans.get_finished_spans() if each.name == "embedfleet.batch")
+    assert batch.parent is None
 
 
 class Collector(ThreadingHTTPServer):

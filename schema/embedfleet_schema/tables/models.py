@@ -239,7 +239,6 @@ class Batch(Base):
     traceparent: Mapped[str | None]
 
     __table_args__ = (
-        CheckConstraint(TRACEPARENT, name="traceparent"),
         CheckConstraint(
             "state IN ('pending', 'held', 'leased', 'done', 'split', 'dead', 'cancelled')",
             name="state",
