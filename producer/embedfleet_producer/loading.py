@@ -14,6 +14,7 @@ from embedfleet_schema.errors import EmbedfleetError
 from embedfleet_schema.settings import Settings
 from embedfleet_schema.store import jobs, webhooks
 from embedfleet_schema.store.jobs import JobKind
+from embedfleet_schema.tracing import JobSpan
 from embedfleet_schema.turns import Turn
 from embedfleet_schema.types import CollectionInfo, Delivery
 
@@ -46,7 +47,8 @@ class Loading:
         self._every_s = settings.heartbeat_seconds
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._beat, name="embedfleet-loading", daemon=True)
-        with db.transaction() as conn:
+        self._span = JobSpan(kind, collection, on=settings.tracing)
+        with self._span.ended_by_error(), db.transaction() as conn:
             self._job_id = jobs.create(
                 conn,
                 collection,
@@ -55,9 +57,11 @@ class Loading:
                 delivery=delivery,
                 turn=turn,
                 loading_seconds=self._lease_s,
+                traceparent=self._span.traceparent,
             )
             if webhook is not None:
                 webhooks.create(conn, self._job_id, webhook)
+        self._span.names_job(self._job_id)
 
     def __enter__(self) -> int:
         self._thread.start()
@@ -71,8 +75,11 @@ class Loading:
     ) -> None:
         self._ended.set()
         if error is None:
-            retried(lambda _: self._loaded())
+            with self._span.ended_by_error():
+                retried(lambda _: self._loaded())
+            self._span.end()
             return
+        self._span.end(error)
         try:
             with self._db.transaction() as conn:
                 jobs.interrupted(conn, self._job_id)

@@ -25,6 +25,7 @@ ROLES = (
     "embedfleet_worker",
     "embedfleet_search",
     "embedfleet_ask",
+    "embedfleet_monitor",
 )
 
 _SQL = load("roles")
@@ -37,6 +38,7 @@ _GRANTS = (
     "grant_to_worker",
     "grant_to_search",
     "grant_to_ask",
+    "grant_to_monitor",
 )
 # Parts of collections that change in one transaction: each locks up to twenty relations.
 PAGE = 5

@@ -21,6 +21,7 @@ from embedfleet_schema.types import (
     MAX_ROWS,
     READER_MEMORY_BYTES,
     READER_SECONDS,
+    LogFormat,
     Queue,
     WantedEngine,
     WantedPrecision,
@@ -296,3 +297,25 @@ class SettingFields(BaseSettings):
         "(`after_claim=kill:0.1;before_commit=sleep:2`).",
     )
     log_level: str = Field(default="INFO", description="Level of the workers' log.")
+    log_format: LogFormat = Field(
+        default="auto",
+        description="How workers and services write their log: json, an object a line, or text, "
+        "for people. auto: text on a terminal, else json.",
+    )
+    metrics_port: int | None = Field(
+        default=None,
+        ge=1,
+        le=65_535,
+        description="Port at which the workers of a host serve their metrics for Prometheus, all "
+        "of them together (docs/monitoring.md). Unset: none.",
+    )
+    metrics_host: str = Field(
+        default="127.0.0.1",
+        description="Address that metrics are served at. Of the workers and of `embedfleet "
+        "exporter`; 0.0.0.0 serves them to the network, without a password.",
+    )
+    tracing: bool = Field(
+        default=False,
+        description="Make spans of jobs and batches (docs/monitoring.md). Where they go, the "
+        "variables of OpenTelemetry say, such as OTEL_EXPORTER_OTLP_ENDPOINT.",
+    )

@@ -40,6 +40,8 @@ DEFAULT_SIZE = 400
 # What runs a local model, and what may be asked for.
 EngineName = Literal["torch", "openvino"]
 WantedEngine = Literal["auto", EngineName]
+# A log: an object of JSON a line, or text for people; auto is text on a terminal.
+LogFormat = Literal["auto", "json", "text"]
 # What it calculates in: `half` is float16 or bfloat16, whichever the device and the model have.
 Precision = Literal["float32", "half"]
 WantedPrecision = Literal["auto", Precision]

@@ -12,6 +12,7 @@ import pytest
 from psycopg.conninfo import make_conninfo
 
 import embedfleet as ef
+from embedfleet.exporter import page
 from embedfleet.fleet import Fleet
 from embedfleet.stack.wheels import postgres_programs
 from embedfleet_schema.database_errors import NotPermitted
@@ -23,13 +24,18 @@ from plugins.documents import ROOT
 from plugins.fleets import drain
 
 SCRIPT = (ROOT / "deploy/postgres/10-embedfleet.sql").read_text()
-SECRETS = ("database_password", "worker_database_password", "client_database_password")
-LOGINS = ("embedfleet", "worker", "client")
+SECRETS = (
+    "database_password",
+    "worker_database_password",
+    "client_database_password",
+    "monitor_database_password",
+)
+LOGINS = ("embedfleet", "worker", "client", "monitor")
 
 
 @pytest.fixture
 def logins(stack, tmp_path):
-    """Names for this test of the three logins, the first of which is the database's, too."""
+    """Names for this test of the logins, the first of which is the database's, too."""
     names = {login: f"{login}_{uuid4().hex[:12]}" for login in LOGINS}
     for secret in SECRETS:
         (tmp_path / secret).write_text(f"pw '{secret}\n")
@@ -70,7 +76,7 @@ def urls(stack, logins):
     ]
 
 
-def work(owner, worker, client, redis_url):
+def work(owner, worker, client, monitor, redis_url):
     """Each side does what it is for, and cannot do what the others are for."""
     migrate(owner)
     set_up_roles(owner)
@@ -91,6 +97,13 @@ def work(owner, worker, client, redis_url):
         pytest.raises(NotPermitted),
     ):
         fleet.collection("docs").enqueue([ef.Document("b", "words")])
+    told = page(load_settings(database_url=monitor, redis_url=redis_url))
+    assert 'embedfleet_collection_vectors{collection="docs"} 1.0' in told
+    with (
+        Fleet(load_settings(database_url=monitor, redis_url=redis_url)) as fleet,
+        pytest.raises(NotPermitted),
+    ):
+        fleet.collection("docs")
 
 
 def test_each_login_does_what_its_side_does(stack, logins, tmp_path, redis_url):

@@ -78,7 +78,8 @@ def test_a_worker_whose_tables_are_migrated_meanwhile_stops_with_that_line(
     fleet.doorbell.ring("cpu")
     assert 1 == process.process.wait(60)
     log = process.log.read_text()
-    assert 1 == log.count(f"CRITICAL/MainProcess] The tables at {fleet.db.name} {LINE}")
+    said = f'"event":"The tables at {fleet.db.name} {LINE}'
+    assert 1 == log.count(said)
     assert "Traceback" not in log
     run(fleet, GO_BACK)
     drain(worker())

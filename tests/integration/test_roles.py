@@ -24,6 +24,7 @@ from embedfleet_schema.roles import ROLES, renew_grants, set_up_roles
 from embedfleet_schema.settings import load_settings
 from embedfleet_schema.store import (
     limits,
+    monitoring,
     provider_batch_answers,
     provider_batches,
     query_cache,
@@ -45,7 +46,7 @@ from plugins.fleets import drain
 from plugins.servers import fresh_database
 
 PAGE = (ROOT / "docs/security.md").read_text()
-PARTS = ("owner", "producer", "worker", "search", "ask")
+PARTS = ("owner", "producer", "worker", "search", "ask", "monitor")
 REFUSED = (NotPermitted, RolesRefused, psycopg.errors.InsufficientPrivilege)
 
 
@@ -418,6 +419,7 @@ OPERATIONS: dict[str, Callable[[Scene], object]] = {
     "import vectors": import_vectors,
     "change a template": lambda scene: scene.docs.set_template("{key} {content}"),
     "watch jobs, queues and workers": watch,
+    "export metrics": lambda scene: monitoring.samples(scene.fleet.db),
     "pause, resume and cancel a job": steer,
     "resume a model that was paused": resume,
     "set and clear rate limits": set_limits,

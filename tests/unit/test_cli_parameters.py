@@ -9,13 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from embedfleet.cli.entry import explain, split_globals
-from embedfleet.cli.output import one_line, plain, without_passwords
+from embedfleet.cli.output import one_line, plain
 from embedfleet.cli.parameters import parse_where, unicode_text
 from embedfleet.cli.stack import worker_count
 from embedfleet.progress import duration
 from embedfleet_schema.amounts import quantity, volume
 from embedfleet_schema.catalogue.space_lookup import resolve_space
 from embedfleet_schema.errors import BadFilter, NotConfigured, UsageError
+from embedfleet_schema.logs import without_passwords
 from embedfleet_schema.settings import load_settings
 from embedfleet_workers.cores import cores
 from embedfleet_workers.embedders.tuning import FILE, Tuned, save

@@ -18,7 +18,7 @@ DOCKERFILE = (ROOT / "deploy/Dockerfile").read_text()
 OWN = sorted(name for name, service in SERVICES.items() if "build" in service)
 WORKERS = sorted(name for name in SERVICES if name.startswith("worker-"))
 LASTING = sorted(name for name, service in SERVICES.items() if service["restart"] != "no")
-COMMANDS = {"migrate", "worker", "doctor", "status", "sync"}
+COMMANDS = {"migrate", "worker", "doctor", "status", "sync", "exporter"}
 
 each_service = pytest.mark.parametrize("name", sorted(SERVICES))
 each_worker = pytest.mark.parametrize("name", WORKERS)
@@ -42,7 +42,7 @@ def mounted(service: dict) -> list[list[str]]:
 def mounted_text(service: dict) -> str:
     """Return what the mounted scripts and settings say, with the broker's folder written out."""
     paths = [ROOT / source for source, *_ in mounted(service) if source.startswith("./deploy/")]
-    files = [file for path in paths for file in ([path] if path.is_file() else path.iterdir())]
+    files = [file for path in paths for file in ([path] if path.is_file() else path.rglob("*.*"))]
     text = "".join(file.read_text() for file in files if file.suffix != ".py")
     return text.replace("${SECRETS:-/run/secrets}", "/run/secrets")
 
@@ -57,6 +57,9 @@ def test_the_services_are_those_of_the_documentation():
         "worker-cpu",
         "worker-api",
         "worker-cuda",
+        "exporter",
+        "prometheus",
+        "grafana",
         "flower",
     } == set(SERVICES)
 
@@ -69,9 +72,9 @@ def test_an_image_is_pinned_to_a_release(name):
 
 
 @each_service
-def test_nothing_is_published_but_flower_to_this_machine(name):
-    expected = ["127.0.0.1:5555:5555"] if name == "flower" else []
-    assert expected == SERVICES[name].get("ports", [])
+def test_nothing_is_published_but_two_pages_to_this_machine(name):
+    pages = {"flower": ["127.0.0.1:5555:5555"], "grafana": ["127.0.0.1:3000:3000"]}
+    assert pages.get(name, []) == SERVICES[name].get("ports", [])
 
 
 def test_the_database_and_the_broker_are_on_a_network_without_a_way_out():
@@ -80,9 +83,10 @@ def test_the_database_and_the_broker_are_on_a_network_without_a_way_out():
 
 
 @each_service
-def test_profiles_are_for_gpus_tools_and_people_only(name):
-    expected = {"worker-cuda": ["gpu"], "flower": ["tools"], "client": ["client"]}.get(name, [])
-    assert expected == SERVICES[name].get("profiles", [])
+def test_profiles_are_for_gpus_tools_watching_and_people_only(name):
+    expected = {"worker-cuda": ["gpu"], "flower": ["tools"], "client": ["client"]}
+    expected |= {each: ["monitoring"] for each in ("exporter", "prometheus", "grafana")}
+    assert expected.get(name, []) == SERVICES[name].get("profiles", [])
 
 
 @each_service
@@ -194,7 +198,38 @@ def test_a_worker_starts_after_the_migration(name):
     assert condition == "service_completed_successfully"
 
 
-LOGINS = {"migrate": "embedfleet", "client": "client", "sync": "client"}
+def test_prometheus_asks_the_exporter_and_each_kind_of_worker_where_they_serve():
+    config = yaml.safe_load((ROOT / "deploy/prometheus/prometheus.yml").read_text())
+    exporter, workers = config["scrape_configs"]
+    port = SERVICES["exporter"]["command"][-1]
+    assert [{"targets": [f"exporter:{port}"]}] == exporter["static_configs"]
+    (found,) = workers["dns_sd_configs"]
+    assert WORKERS == sorted(found["names"])
+    example = (ROOT / "docs/monitoring.md").read_text()
+    assert f"`EMBEDFLEET_METRICS_PORT={found['port']}` in `.env`" in example
+    (rules,) = config["rule_files"]
+    assert ["./deploy/prometheus", "/etc/prometheus", "ro"] in mounted(SERVICES["prometheus"])
+    assert (ROOT / "deploy/prometheus" / rules).is_file()
+    for name in (*WORKERS, "exporter"):
+        assert "backend" in SERVICES[name]["networks"]
+        assert "0.0.0.0" in SERVICES[name]["environment"]["EMBEDFLEET_METRICS_HOST"]  # noqa: S104
+
+
+def test_grafana_finds_prometheus_and_the_dashboard_where_they_are():
+    provisioning = ROOT / "deploy/grafana/provisioning"
+    (source,) = yaml.safe_load((provisioning / "datasources/prometheus.yml").read_text())[
+        "datasources"
+    ]
+    assert "http://prometheus:9090" == source["url"]
+    (provider,) = yaml.safe_load((provisioning / "dashboards/embedfleet.yml").read_text())[
+        "providers"
+    ]
+    folders = {target: source for source, target, *_ in mounted(SERVICES["grafana"])}
+    dashboards = ROOT / folders[provider["options"]["path"]]
+    assert ["embedfleet.json"] == [path.name for path in dashboards.iterdir()]
+
+
+LOGINS = {"migrate": "embedfleet", "client": "client", "sync": "client", "exporter": "monitor"}
 LOGINS |= dict.fromkeys(WORKERS, "worker")
 
 
@@ -228,6 +263,9 @@ def test_the_gpu_is_reserved_for_its_worker():
 def test_only_known_commands_are_run(name):
     service = SERVICES[name]
     lines = [service["command"], service.get("healthcheck", {}).get("test", [])[2:]]
+    if name == "exporter":
+        # Its page is asked for, by Python itself.
+        lines.pop()
     assert {line[1] for line in lines if line} <= COMMANDS
 
 
@@ -289,7 +327,7 @@ def test_the_build_sends_the_engine_all_that_it_copies_and_no_secret():
 def test_the_image_holds_the_extras_that_workers_need():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     for extras in re.findall(r"\.whl\)\[([\w,]+)\]", DOCKERFILE):
-        assert {"local", "api", "readers"} == set(extras.split(","))
+        assert {"local", "api", "readers", "metrics", "tracing"} == set(extras.split(","))
         assert set(extras.split(",")) <= set(project["optional-dependencies"])
 
 

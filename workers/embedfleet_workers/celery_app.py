@@ -12,13 +12,15 @@ from embedfleet_schema.broker import WORKER_SILENCE_S, Doorbell, celery_app
 from embedfleet_schema.database import Database
 from embedfleet_schema.database_errors import DatabaseUnreachable
 from embedfleet_schema.errors import EmbedfleetError, WorkerStartFailed
+from embedfleet_schema.logs import write_log
 from embedfleet_schema.rings import TASK
 from embedfleet_schema.settings import load_settings
 from embedfleet_schema.types import QUEUES, Queue
+from embedfleet_workers.monitoring.process import Monitoring
 from embedfleet_workers.newer_tables import NewerTables
 from embedfleet_workers.pipeline import Outcome
 from embedfleet_workers.provider_batches.runner import ProviderBatchRunner
-from embedfleet_workers.runtime import Launch, Runtime
+from embedfleet_workers.runtime import Launch, Runtime, device_of
 from embedfleet_workers.sweeper import Sweeper
 from embedfleet_workers.versions import check_packages, check_server
 from embedfleet_workers.webhooks.sender import WebhookSender
@@ -42,6 +44,7 @@ class _Process:
     sweeper: Sweeper | None = None
     webhooks: WebhookSender | None = None
     provider_batches: ProviderBatchRunner | None = None
+    monitoring: Monitoring | None = None
     newer_tables = NewerTables()
 
 
@@ -64,6 +67,13 @@ for built_in in [name for name in app.tasks if name != TASK]:
     app.tasks.unregister(built_in)
 
 
+@signals.setup_logging.connect  # type: ignore[untyped-decorator]
+def set_up_log(loglevel: int | str | None = None, logfile: str | None = None, **_: object) -> None:
+    """In Celery's place, for all of the worker's processes."""
+    level = settings.log_level if loglevel is None else loglevel
+    write_log(level, settings.log_format, file=logfile)
+
+
 @signals.worker_init.connect  # type: ignore[untyped-decorator]
 def listen_to_rings_only(sender: Any, **_: object) -> None:  # noqa: ANN401 - Celery's worker object
     """Workers need not hear of each other, and what they would hear anybody may have sent."""
@@ -79,6 +89,7 @@ def check_versions(**_: object) -> None:
     """
     try:
         check_packages()
+        _Process.monitoring = Monitoring(settings)
         database = Database(settings.database)
         with database.connect() as conn:
             check_server(conn)
@@ -107,6 +118,8 @@ def start_main(**_: object) -> None:
     threads.
     """
     _Process.newer_tables.watch()
+    if _Process.monitoring is not None:
+        _Process.monitoring.serve()
     if not _Process.forks:
         _start_runtime()
     _Process.sweeper = Sweeper(
@@ -132,6 +145,8 @@ def start_child(**_: object) -> None:
     """
     if _Process.forks:
         _Process.sweeper = _Process.webhooks = _Process.provider_batches = None
+        if _Process.monitoring is not None:
+            _Process.monitoring.is_child()
         _start_runtime()
 
 
@@ -158,11 +173,16 @@ def stop(**_: object) -> None:
     if _Process.runtime is not None:
         _Process.runtime.stop()
         _Process.runtime = None
+    if _Process.monitoring is not None:
+        _Process.monitoring.stop()
+        _Process.monitoring = None
 
 
 def _start_runtime() -> None:
     if _Process.launch is None:
         raise WorkerStartFailed(reason="Celery did not say how it was set up")
+    if _Process.monitoring is not None:
+        _Process.monitoring.watch(_Process.launch.queues, device_of(_Process.launch.queues[0]))
     _Process.runtime = Runtime(
         settings, _Process.launch, doorbell.ring, newer_tables=_Process.newer_tables.tell
     )

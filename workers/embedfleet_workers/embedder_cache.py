@@ -13,6 +13,7 @@ from embedfleet_schema.catalogue.api_models import API_PROVIDERS
 from embedfleet_schema.database import Database
 from embedfleet_schema.settings import Settings
 from embedfleet_schema.types import DemandedPrecision, Precision, Space
+from embedfleet_workers import signals
 from embedfleet_workers.embedders import load_embedder
 from embedfleet_workers.embedders.engine import Wanted, wanted_of
 from embedfleet_workers.embedders.protocol import Embedder, RunsHere
@@ -139,7 +140,9 @@ class EmbedderCache:
             key for key, each in self._loaded.items() if each.space.provider not in API_PROVIDERS
         ]
         for key in here[: -self._most] if self._most else ():
-            del self._loaded[key]
+            embedder = self._loaded.pop(key)
+            if isinstance(embedder, RunsHere):
+                signals.model_changed.send(_model(key[0].name, embedder, key[1], is_loaded=False))
 
     def _say(self, embedder: Embedder, device: str) -> None:
         """What a model runs with is to be seen: in the log, and beside the worker."""
@@ -147,6 +150,7 @@ class EmbedderCache:
             runs_on = f"{device}: {embedder.engine}, {embedder.precision}"
             log.info("%s runs on %s", embedder.space.name, runs_on)
             self._tell(runs_on)
+            signals.model_changed.send(_model(embedder.space.name, embedder, device))
 
     def _load(self, space: Space, device: str, precision: DemandedPrecision | None) -> Embedder:
         return load_embedder(
@@ -179,3 +183,9 @@ class EmbedderCache:
         if self._api is None:
             self._api = open_factory(self._settings, self._db)
         return self._api
+
+
+def _model(
+    space: str, model: RunsHere, device: str, *, is_loaded: bool = True
+) -> signals.LoadedModel:
+    return signals.LoadedModel(space, model.engine, model.precision, device, is_loaded)

@@ -19,6 +19,7 @@ from embedfleet_schema.errors import LeaseLost
 from embedfleet_schema.failpoints import Failpoints
 from embedfleet_schema.store.batches import Batches, Lease
 from embedfleet_schema.store.claims import PriceOf
+from embedfleet_schema.turns import Lane
 from embedfleet_schema.types import CollectionInfo, Queue
 from embedfleet_workers.cooling import Cooling
 from embedfleet_workers.decisions import (
@@ -77,7 +78,8 @@ class Outcome(StrEnum):
 class BatchStats:
     """What happened to one batch; times in seconds. Observers get one for each claim.
 
-    Where answers are stored as they arrive, `embed_s` is the time of both.
+    Where answers are stored as they arrive, `embed_s` is the time of both. `waited_s` is how old it
+    was when it was claimed, and `traceparent` the trace of its job.
     """
 
     batch: int
@@ -89,6 +91,10 @@ class BatchStats:
     claim_s: float
     embed_s: float
     commit_s: float
+    job: int = 0
+    lane: Lane = "bulk"
+    waited_s: float = 0.0
+    traceparent: str | None = None
 
 
 class Pipeline:
@@ -239,6 +245,10 @@ class Pipeline:
                 claim_s=claim_s,
                 embed_s=embed_s,
                 commit_s=commit_s,
+                job=lease.job_id,
+                lane=lease.lane,
+                waited_s=lease.waited_s,
+                traceparent=lease.traceparent,
             )
         )
 

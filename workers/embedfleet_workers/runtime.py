@@ -23,6 +23,7 @@ from embedfleet_schema.store.batches import Batches
 from embedfleet_schema.store.claims import PriceOf
 from embedfleet_schema.store.workers import WorkerIdentity
 from embedfleet_schema.types import CollectionInfo, Queue, Space
+from embedfleet_workers import signals
 from embedfleet_workers.cooling import Cooling
 from embedfleet_workers.cores import cores
 from embedfleet_workers.decisions import DISK_FULL_S
@@ -160,6 +161,7 @@ class Runtime:
         return self._embedders.any_of(space, device_of(queue))
 
     def _observe(self, stats: BatchStats) -> None:
+        signals.batch_ended.send(stats)
         log.info(
             "batch %d: %s, %d texts of %s, claim %.0f ms, embed %.0f ms, commit %.0f ms",
             stats.batch,

@@ -122,7 +122,8 @@ def _of_driver(kind: type[Exception]) -> bool:
 
 def _end(line: str, code: int, as_json: BaseException | None = None) -> int:
     """Say how it ended; a program that asked for JSON gets the error as its data, too."""
-    from embedfleet.cli.output import note, one_line, print_json, without_passwords
+    from embedfleet.cli.output import note, one_line, print_json
+    from embedfleet_schema.logs import without_passwords
 
     # Drivers quote the URL that they do not understand.
     said = without_passwords(one_line(line))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, is_dataclass
@@ -21,8 +20,6 @@ if TYPE_CHECKING:
 
 # Control characters but tab and newline: a document must not steer the terminal that shows it.
 _CONTROLS = {code: "\ufffd" for code in (*range(32), *range(127, 160)) if code not in (9, 10)}
-# In a URL, written well or not, and as a parameter of PostgreSQL.
-_PASSWORD = re.compile(r"""(//[^:/?#\s@]*:)[^\s"']*(?=@)|(?<=password)(=)[^\s"'&]+""")
 # A pipe has no width, and what reads from it wants whole lines.
 _PIPE_COLUMNS = 10_000
 
@@ -40,11 +37,6 @@ def note(text: str) -> None:
 def plain(text: str) -> str:
     """The text without characters that act on a terminal."""
     return text.translate(_CONTROLS)
-
-
-def without_passwords(text: str) -> str:
-    """The text with the passwords of URLs and connection strings hidden."""
-    return _PASSWORD.sub(r"\1\2***", text)
 
 
 def one_line(text: str) -> str:

@@ -48,6 +48,10 @@ class Session:
 
         self.listen_to_logs()
         settings = self.ready(looks_only=looks_only)
+        if settings.tracing:
+            from embedfleet_schema.tracing import send_spans
+
+            send_spans("embedfleet")
         with Fleet(settings) as fleet:
             yield fleet
 

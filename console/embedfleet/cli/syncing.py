@@ -141,8 +141,10 @@ def show(context: typer.Context, name: Name, json: Json = False) -> None:
 def run(context: typer.Context, json: Json = False) -> None:
     """Follow all synced tables, until Ctrl-C or SIGTERM. Run as many of it as you like."""
     from embedfleet.sync_runner import SyncRunner
+    from embedfleet_schema.logs import write_log
 
     with session(context).fleet() as fleet:
+        write_log(fleet.settings.log_level, fleet.settings.log_format)
         runner = SyncRunner(fleet)
 
         def stop(_number: int, _frame: FrameType | None) -> None:

@@ -12,6 +12,7 @@ from typing import BinaryIO
 
 from embedfleet.stack.processes import ROOT, Account
 from embedfleet_schema.errors import StackError
+from embedfleet_schema.logs import message_of
 from embedfleet_schema.private_files import write_private
 from embedfleet_schema.stack_file import STACK_FILE
 
@@ -115,7 +116,7 @@ def last_words(logs: Iterable[Path], since: float, lines: int = 3) -> str:
     for log in sorted(written, key=lambda log: log.stat().st_mtime):
         with log.open(errors="replace") as file:
             said.extend(line for line in file if line.strip())
-    return one_line("".join(said))
+    return one_line("\n".join(map(message_of, said)))
 
 
 def one_line(text: str) -> str:

@@ -1,8 +1,9 @@
 -- name: create
 INSERT INTO embedfleet.job
-    (collection_id, kind, budget_usd, delivery, tenant, lane, lane_by_size, loading_until)
+    (collection_id, kind, budget_usd, delivery, tenant, lane, lane_by_size, traceparent,
+        loading_until)
 VALUES (%(collection_id)s, %(kind)s, %(budget_usd)s, %(delivery)s, %(tenant)s, %(lane)s,
-    %(lane_by_size)s, now() + make_interval(secs => %(loading_seconds)s))
+    %(lane_by_size)s, %(traceparent)s, now() + make_interval(secs => %(loading_seconds)s))
 RETURNING id;
 
 -- name: count

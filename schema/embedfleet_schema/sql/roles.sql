@@ -51,7 +51,7 @@ BEGIN
     FOREACH wanted IN ARRAY
         ARRAY[
             'embedfleet_owner', 'embedfleet_producer', 'embedfleet_worker', 'embedfleet_search',
-            'embedfleet_ask'
+            'embedfleet_ask', 'embedfleet_monitor'
         ]
     LOOP
         IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = wanted) THEN
@@ -82,7 +82,7 @@ BEGIN
     EXECUTE format(
         'GRANT CONNECT ON DATABASE %I
         TO embedfleet_owner, embedfleet_producer, embedfleet_worker, embedfleet_search,
-            embedfleet_ask',
+            embedfleet_ask, embedfleet_monitor',
         current_database()
     );
     EXECUTE format('GRANT TEMPORARY ON DATABASE %I TO embedfleet_producer', current_database());
@@ -159,11 +159,12 @@ SET LOCAL ROLE embedfleet_owner;
 DO $$
 DECLARE
     ours text;
-    -- Where the roles were set up before there was the last one, `migrate --roles` makes it.
+    -- Where the roles were set up before there were the last ones, `migrate --roles` makes them.
     roles text := (
         SELECT string_agg(rolname, ', ') FROM pg_roles
         WHERE rolname IN (
-            'embedfleet_producer', 'embedfleet_worker', 'embedfleet_search', 'embedfleet_ask'
+            'embedfleet_producer', 'embedfleet_worker', 'embedfleet_search', 'embedfleet_ask',
+            'embedfleet_monitor'
         )
     );
 BEGIN
@@ -300,6 +301,34 @@ BEGIN
         GRANT USAGE ON SCHEMA embedfleet TO embedfleet_ask;
         GRANT EXECUTE ON FUNCTION embedfleet.ask(text, text), embedfleet.answer(uuid)
         TO embedfleet_ask;
+    END IF;
+END
+$$;
+
+-- name: grant_to_monitor
+-- Who watches sees numbers: no text, no key of a document, and no number of a text.
+DO $$
+BEGIN
+    IF EXISTS (SELECT FROM pg_roles WHERE rolname = 'embedfleet_monitor') THEN
+        GRANT USAGE ON SCHEMA embedfleet TO embedfleet_monitor;
+        GRANT SELECT ON embedfleet.alembic_version, embedfleet.collection_counter,
+            embedfleet.job_counter, embedfleet.counter_delta
+        TO embedfleet_monitor;
+        GRANT SELECT (id, provider, model, paused_at, pause_code) ON embedfleet.space
+        TO embedfleet_monitor;
+        GRANT SELECT (id, name, queue) ON embedfleet.collection TO embedfleet_monitor;
+        GRANT SELECT (id, collection_id, lane, paused_at, cancelled_at, pause_reason)
+        ON embedfleet.job TO embedfleet_monitor;
+        GRANT SELECT (id, job_id, queue, delivery, state, priority, start_tag, run_after, created_at,
+            finished_at)
+        ON embedfleet.batch TO embedfleet_monitor;
+        GRANT SELECT (id, code) ON embedfleet.failure TO embedfleet_monitor;
+        GRANT SELECT (id, queues, slots, reason, last_seen, stopped_at, heartbeat_seconds)
+        ON embedfleet.worker TO embedfleet_monitor;
+        GRANT SELECT (day, space_id, requests, tokens, usd) ON embedfleet.usage
+        TO embedfleet_monitor;
+        GRANT SELECT (id, collection_id, problem) ON embedfleet.table_sync TO embedfleet_monitor;
+        GRANT SELECT (id, sync_id, changed_at) ON embedfleet.sync_outbox TO embedfleet_monitor;
     END IF;
 END
 $$;

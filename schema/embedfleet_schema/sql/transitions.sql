@@ -1,6 +1,7 @@
 -- name: standing
 -- Whether new batches of the job may run, and how, and when they have their turn.
-SELECT s.job_id, s.state, s.delivery, j.tenant, j.lane, j.lane_by_size, j.wanted_tokens
+SELECT s.job_id, s.state, s.delivery, j.tenant, j.lane, j.lane_by_size, j.wanted_tokens,
+    j.traceparent
 FROM embedfleet.batch_standing AS s
 JOIN embedfleet.job AS j ON j.id = s.job_id
 WHERE s.job_id = %(job_id)s;
@@ -15,12 +16,12 @@ FROM generate_series(1, %(count)s);
 -- nobody asks for them again.
 INSERT INTO embedfleet.batch
     (id, job_id, collection_id, space_id, queue, delivery, state, priority, start_tag, chunks, tokens,
-        texts, finished_at)
+        traceparent, texts, finished_at)
 OVERRIDING SYSTEM VALUE
 VALUES
     (%(id)s, %(job_id)s, %(collection_id)s, %(space_id)s, %(queue)s, %(delivery)s, %(state)s,
         %(priority)s, %(start_tag)s, %(chunks)s,
-        %(tokens)s,
+        %(tokens)s, %(traceparent)s,
         CASE WHEN %(state)s <> 'cancelled' THEN %(texts)s::bigint[] ELSE '{}' END,
         CASE WHEN %(state)s = 'cancelled' THEN now() END);
 
@@ -71,7 +72,8 @@ SET state = 'leased',
     reason = NULL
 FROM best
 WHERE b.id = best.id
-RETURNING b.id, b.attempt, b.errors, b.job_id, b.collection_id, b.priority, b.tokens, b.texts;
+RETURNING b.id, b.attempt, b.errors, b.job_id, b.collection_id, b.priority, b.tokens,
+    extract(epoch FROM now() - b.created_at)::float8 AS waited_s, b.traceparent, b.texts;
 
 -- name: by_index
 -- Before `claim`, for its transaction: a planner that expects few batches takes any index for as good
@@ -402,7 +404,7 @@ WITH was AS (
 WITH now AS (
     INSERT INTO embedfleet.batch AS b
         (job_id, collection_id, space_id, queue, delivery, state, priority, start_tag, run_after,
-            chunks, tokens, texts, parent_id, reason, finished_at)
+            chunks, tokens, texts, parent_id, traceparent, reason, finished_at)
     SELECT b.job_id, b.collection_id, b.space_id, b.queue,
         CASE WHEN %(to_workers)s THEN 'direct' ELSE b.delivery END, %(state)s, b.priority,
         CASE WHEN %(keeps_place)s THEN b.start_tag ELSE {behind} END,
@@ -412,7 +414,7 @@ WITH now AS (
             WHEN %(state)s NOT IN ('cancelled', 'dead') THEN %(texts)s::bigint[]
             ELSE ARRAY[]::bigint[]
         END,
-        b.id, %(reason)s,
+        b.id, b.traceparent, %(reason)s,
         CASE WHEN %(state)s IN ('cancelled', 'dead') THEN now() END
     FROM embedfleet.batch AS b
     WHERE b.id = %(id)s

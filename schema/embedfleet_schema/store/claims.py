@@ -140,7 +140,7 @@ def _lease(
     missing: Mapping[int, tuple[str, int]],
     others: Sequence[int],
 ) -> tuple[Lease, list[int]]:
-    batch_id, attempt, errors, job_id, _, priority, tokens, text_ids = row
+    batch_id, attempt, errors, job_id, _, priority, tokens, waited_s, traceparent, text_ids = row
     left = [text_id for text_id in text_ids if text_id in missing]
     lease = Lease(
         id=batch_id,
@@ -153,6 +153,8 @@ def _lease(
         texts=[missing[text_id][0] for text_id in left],
         others=others,
         lane=lane_of(priority),
+        waited_s=waited_s,
+        traceparent=traceparent,
     )
     return lease, [missing[text_id][1] for text_id in left]
 

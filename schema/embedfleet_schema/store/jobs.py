@@ -126,12 +126,13 @@ def create(
     delivery: Delivery = "direct",
     turn: Turn = ANY_TURN,
     loading_seconds: float = LOADING_SECONDS,
+    traceparent: str | None = None,
 ) -> int:
     """A new job; one with a budget is paused when that is spent. What is queued again is bulk,
     unless its turn says otherwise.
 
     Its producer says within `loading_seconds` that it lives (`still_loading`), or that it has
-    handed over everything.
+    handed over everything. `traceparent` is the trace that it belongs to.
     """
     by_size = turn.lane is None and kind == "enqueue"
     values = {
@@ -143,6 +144,7 @@ def create(
         "budget_usd": budget_of(budget_usd),
         "delivery": delivery,
         "loading_seconds": loading_seconds,
+        "traceparent": traceparent,
     }
     row = conn.execute(_SQL["create"], values).fetchone()
     assert row is not None  # noqa: S101 - INSERT ... RETURNING gives a row or raises

@@ -16,7 +16,8 @@ class Lease:
 
     `attempt` fences every write; `errors` is how often the batch failed by its own fault before.
     `bounds[i]` is how many tokens the job's budget pays for text i; None where it has no budget.
-    `others` are collections of the space that may have vectors of its texts.
+    `others` are collections of the space that may have vectors of its texts. `waited_s` is its age,
+    and `traceparent` the trace of its job, as W3C writes it.
     """
 
     id: int
@@ -30,6 +31,8 @@ class Lease:
     bounds: list[int] | None = None
     others: Sequence[int] = ()
     lane: Lane = "bulk"
+    waited_s: float = 0.0
+    traceparent: str | None = None
 
     def with_bounds(self, bounds: list[int]) -> Self:
         return replace(self, bounds=bounds)

@@ -38,6 +38,7 @@ class JobStanding(NamedTuple):
     lane: Lane
     lane_by_size: bool
     wanted_tokens: int
+    traceparent: str | None = None
 
     def wanting(self, tokens: int, interactive_tokens: int) -> JobStanding:
         """The same once it wants so many tokens more: then it may be bulk, and stays so."""

@@ -21,6 +21,8 @@ from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 SCHEMA = "embedfleet"
+# The form that W3C Trace Context gives it; of no other can a worker make a parent.
+TRACEPARENT = "traceparent ~ '^[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$'"
 
 NAMES = {
     "ix": "ix_%(table_name)s_%(column_0_N_name)s",

@@ -23,10 +23,12 @@ from sqlalchemy import (
 from sqlalchemy.orm import Mapped, mapped_column
 
 from embedfleet_schema.tables import change_models, mirror_models
+from embedfleet_schema.tables.awaited_models import AwaitedBatch
 from embedfleet_schema.tables.check_models import SpaceCheck
 from embedfleet_schema.tables.counter_models import CollectionCounter, JobCounter, counter_delta
 from embedfleet_schema.tables.declarations import (
     SCHEMA,
+    TRACEPARENT,
     Base,
     belongs_to,
     identity,
@@ -143,7 +145,7 @@ class Job(Base):
     `unsettled_usd` is what was reserved for calls whose answers never came: they may be paid for.
     Until it is loaded its producer says again and again that it lives, as workers extend leases.
     `wanted_tokens` are those of texts that it had embedded or waits for: `lane_by_size` has them
-    decide its lane.
+    decide its lane. `traceparent` is its trace as W3C writes it; its batches carry it along.
     """
 
     __tablename__ = "job"
@@ -174,8 +176,10 @@ class Job(Base):
     lane: Mapped[str] = mapped_column(server_default=text("'bulk'"))
     lane_by_size: Mapped[bool] = mapped_column(server_default=text("false"))
     wanted_tokens: Mapped[int] = tally()
+    traceparent: Mapped[str | None]
 
     __table_args__ = (
+        CheckConstraint(TRACEPARENT, name="traceparent"),
         CheckConstraint("delivery IN ('direct', 'provider_batch')", name="delivery"),
         CheckConstraint("lane IN ('interactive', 'bulk')", name="lane"),
         CheckConstraint(
@@ -234,6 +238,7 @@ class Batch(Base):
     )
     space_id: Mapped[int] = mapped_column(BigInteger)
     start_tag: Mapped[float] = mapped_column(server_default=text("0"))
+    traceparent: Mapped[str | None]
 
     __table_args__ = (
         CheckConstraint(
@@ -294,30 +299,6 @@ class Batch(Base):
             "provider_batch_id",
             postgresql_where=text("provider_batch_id IS NOT NULL"),
         ),
-    )
-
-
-class AwaitedBatch(Base):
-    """A batch of another job, `owner_id`, that has so many `texts` which this job waits for.
-
-    Where the owner is paused or cancelled, the batch goes to a job that waits for it. The row goes
-    with the end of the batch.
-    """
-
-    __tablename__ = "awaited_batch"
-
-    batch_id: Mapped[int] = mapped_column(
-        BigInteger, ForeignKey(f"{SCHEMA}.batch.id", ondelete="CASCADE"), primary_key=True
-    )
-    job_id: Mapped[int] = mapped_column(
-        BigInteger, ForeignKey(f"{SCHEMA}.job.id", ondelete="CASCADE"), primary_key=True
-    )
-    owner_id: Mapped[int] = belongs_to("job")
-    texts: Mapped[int]
-
-    __table_args__ = (
-        Index("ix_awaited_batch_job_id", "job_id"),
-        Index("ix_awaited_batch_owner_id", "owner_id"),
     )
 
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from itertools import chain
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from embedfleet_schema.types import EngineName, Kind, Precision, Space
+from embedfleet_workers import signals
 from embedfleet_workers.cores import cores
 from embedfleet_workers.embedders.engine import Engine, OutOfMemory
 from embedfleet_workers.embedders.packing import TokenBudget, pack_by_length
@@ -96,7 +98,8 @@ class PackedForward:
     def _run(self, features: Features) -> Rows:
         """One pack through the engine; where memory runs out, in two halves."""
         try:
-            vectors = self._engine.run(features)
+            with self._passing(features):
+                vectors = self._engine.run(features)
         except OutOfMemory:
             rows = len(features["input_ids"])
             if rows == 1:
@@ -109,6 +112,18 @@ class PackedForward:
         return np.concatenate(
             [self._run({name: f[half] for name, f in features.items()}) for half in halves]
         )
+
+    @contextmanager
+    def _passing(self, features: Features) -> Iterator[None]:
+        signals.pass_began.send(None)
+        ended = signals.ModelPass(self._space.name)
+        try:
+            yield
+            tokens = int(features["attention_mask"].sum())
+            padding = features["input_ids"].size - tokens
+            ended = signals.ModelPass(self._space.name, tokens, padding)
+        finally:
+            signals.pass_ended.send(ended)
 
 
 class PlainForward:
@@ -125,7 +140,7 @@ class PlainForward:
         )
 
     def __call__(self, texts: Sequence[str], kind: Kind) -> Rows:
-        return self._pool.submit(self._encode, list(texts), kind).result()
+        return self._pool.submit(self._encode_seen, list(texts), kind).result()
 
     def count(self, texts: Sequence[str]) -> list[int]:
         return self._pool.submit(self._count, list(texts)).result()
@@ -135,6 +150,13 @@ class PlainForward:
 
     def close(self) -> None:
         self._pool.shutdown(cancel_futures=True)
+
+    def _encode_seen(self, texts: list[str], kind: Kind) -> Rows:
+        signals.pass_began.send(None)
+        try:
+            return self._encode(texts, kind)
+        finally:
+            signals.pass_ended.send(signals.ModelPass(self._space.name))
 
     def _encode(self, texts: list[str], kind: Kind) -> Rows:
         encode = self._model.encode_query if kind == "query" else self._model.encode_document

@@ -10,7 +10,9 @@ import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from embedfleet_schema.turns import Lane
 from embedfleet_schema.types import Kind, Space
+from embedfleet_workers import signals
 from embedfleet_workers.embedders.api.answers import vectors_of
 from embedfleet_workers.embedders.api.providers.adapter import (
     Adapter,
@@ -26,7 +28,7 @@ from embedfleet_workers.embedders.checks import no_vectors
 from embedfleet_workers.embedders.protocol import Part, Spent
 from embedfleet_workers.embedding_errors import BadAnswer, ProviderStopped
 from embedfleet_workers.rate_limits.limiter import Admission, Limiter
-from embedfleet_workers.rate_limits.quota import Amounts
+from embedfleet_workers.rate_limits.quota import Amounts, LimitKey
 from embedfleet_workers.rate_limits.registry import LimiterRegistry
 from embedfleet_workers.stop import Stop
 
@@ -153,6 +155,15 @@ class Endpoint:
             await self.limiter.stop(stop)
         return ProviderStopped(stop, provider=self.space.provider, model=self.space.name)
 
+    async def admit(self, costs: Amounts, *, max_wait_s: float, lane: Lane) -> Admission:
+        """`Limiter.admit`, and whoever watches hears how long it took."""
+        began, limiter = time.monotonic(), self.limiter
+        try:
+            return await limiter.admit(costs, max_wait_s=max_wait_s, lane=lane)
+        finally:
+            waited_s = time.monotonic() - began
+            signals.request_admitted.send(signals.Admitted(_title(limiter.key), lane, waited_s))
+
     async def exchange(
         self, request: Request, kind: Kind, admission: Admission, costs: Amounts
     ) -> Part | RateLimited | TooLarge | Rejected | Stop | Faulty:
@@ -174,17 +185,24 @@ class Endpoint:
         if isinstance(reply, Answer):
             read = self._part(request, reply)
             if isinstance(read, Part):
+                self._tell("answered")
                 await admission.settle({**costs, "tokens": read.spent.tokens}, reply.reading)
                 return read
             reply = read
         match reply:
             case RateLimited(retry_after_s, reading):
+                self._tell("rate_limited")
                 await admission.rate_limited(retry_after_s, reading)
             case Faulty():
+                self._tell("faulty")
                 await admission.failed()
             case TooLarge() | Rejected() | Stop():
+                self._tell("refused")
                 await admission.settle({**costs, "tokens": 0}, timed=False)
         return reply
+
+    def _tell(self, result: signals.Result) -> None:
+        signals.request_answered.send(signals.Answered(_title(self.limiter.key), result))
 
     def _part(self, request: Request, reply: Answer) -> Part | Faulty:
         try:
@@ -198,6 +216,11 @@ class Endpoint:
             tokens = reply.tokens
             self.calibration.learn(sum(request.tokens), tokens)
         return Part(request.rows, vectors, Spent(1, tokens))
+
+
+def _title(key: LimitKey) -> str:
+    """Without the account, which is nobody's business."""
+    return f"{key.provider}/{key.group}"
 
 
 def _slice(whole: Request, start: int, end: int) -> Request:

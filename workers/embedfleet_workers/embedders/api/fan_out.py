@@ -226,9 +226,7 @@ class FanOut:
             max_wait_s = policy.max_wait_s(leads=leads, rate_limited=rate_limited)
             costs = endpoint.costs(request)
             with policy:
-                admission = await endpoint.limiter.admit(
-                    costs, max_wait_s=max_wait_s, lane=policy.lane
-                )
+                admission = await endpoint.admit(costs, max_wait_s=max_wait_s, lane=policy.lane)
             policy.leave()
             if endpoint.is_oversized(request):
                 allowance.settle(request.rows, 0)

@@ -1,0 +1,1 @@
+"""What watches a worker from outside: metrics and traces."""
