@@ -15,6 +15,7 @@ from embedfleet.query_texts import check_read
 from embedfleet.query_vectors import QueryVectors
 from embedfleet_schema.broker import Doorbell, celery_app
 from embedfleet_schema.catalogue.api_models import API_PROVIDERS
+from embedfleet_schema.catalogue.plugins import describe, is_plugin_space
 from embedfleet_schema.database import Database
 from embedfleet_schema.database_errors import NotPermitted
 from embedfleet_schema.errors import (
@@ -84,6 +85,8 @@ class Connections:
         """Whose workers embed a space, where nobody chose."""
         if space.provider == "local":
             return self.settings.local_queue
+        if is_plugin_space(space):
+            return describe(space.provider, space.model, space.dimensions).queue
         return "cpu" if space.provider == "fake" else "api"
 
     def close(self) -> None:
@@ -128,7 +131,7 @@ class Connections:
         """Whether this process embeds at once: its model is loaded, or is behind an API whose key
         is known here.
         """
-        if space.provider == "local":
+        if space.provider == "local" or is_plugin_space(space):
             with self._lock:
                 cache = self._cache
             return cache is not None and space in cache.loaded()

@@ -6,8 +6,8 @@ from contextlib import contextmanager
 from dataclasses import replace
 
 import pytest
-from embedder_promises import FLOAT32, HALF, PROMISES, TEXTS, Asked, smallest_cosine
 
+from embedfleet.testing import EmbedderSuite
 from embedfleet_schema.catalogue.model_files import find_model
 from embedfleet_schema.catalogue.space_lookup import resolve_space
 from embedfleet_schema.types import Space
@@ -15,7 +15,14 @@ from embedfleet_workers.embedders import choice, load_embedder
 from embedfleet_workers.embedders.engine import Wanted
 from embedfleet_workers.embedders.openvino_engine import is_installed
 from embedfleet_workers.embedders.probes import SAME
-from embedfleet_workers.embedding_errors import EmbeddingError
+from embedfleet_workers.testing.embedder_promises import (
+    FLOAT32,
+    HALF,
+    TEXTS,
+    Asked,
+    a_closed_embedder_closes_again_and_embeds_no_more,
+    smallest_cosine,
+)
 from plugins.provider_dialects import DialectServer, factory_to
 
 FAKE = resolve_space("fake/384")
@@ -33,11 +40,8 @@ APIS = [
     Space("jina", "jina-embeddings-v3", 512, 8_192),
     Space("mistral", "codestral-embed", 256, 8_192, query_prompt="query: "),
 ]
-SPACES = [FAKE, *(pytest.param(each, marks=pytest.mark.torch) for each in (LOCAL, CUT)), *APIS]
 # What may run a local model; half precision is bfloat16, which OpenVINO calculates on any CPU.
 ENGINES = [Wanted("torch"), Wanted("openvino", "float32"), Wanted("openvino", "half")]
-
-each_space = pytest.mark.parametrize("space", SPACES, ids=lambda space: space.name)
 
 
 @contextmanager
@@ -63,29 +67,22 @@ def ways():
         yield pytest.param((LOCAL, wanted), id=name, marks=marks)
 
 
-@pytest.fixture(scope="module", params=ways())
-def asked(request, converted_models):
-    space, wanted = request.param
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(choice, "cpu_flags", lambda: {"avx512_bf16"})
-        with loaded(space, replace(wanted, converted=converted_models)) as embedder:
-            vectors = embedder.embed(TEXTS, "document")
-            yield Asked(embedder, vectors, HALF if wanted.precision == "half" else FLOAT32)
-            embedder.close()
+class TestEachEmbedder(EmbedderSuite):
+    @pytest.fixture(scope="class", params=ways())
+    def asked(self, request, converted_models):
+        space, wanted = request.param
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(choice, "cpu_flags", lambda: {"avx512_bf16"})
+            with loaded(space, replace(wanted, converted=converted_models)) as embedder:
+                vectors = embedder.embed(TEXTS, "document")
+                yield Asked(embedder, vectors, HALF if wanted.precision == "half" else FLOAT32)
+                embedder.close()
 
 
-@pytest.mark.parametrize("promise", PROMISES, ids=lambda promise: promise.__name__)
-def test_an_embedder_keeps_its_promise(asked, promise):
-    promise(asked)
-
-
-@each_space
-def test_a_closed_embedder_closes_again_and_embeds_no_more(space):
-    with loaded(space) as embedder:
-        embedder.close()
-        embedder.close()
-        with pytest.raises(EmbeddingError, match="closed"):
-            embedder.embed(["too late"], "document")
+@pytest.mark.torch
+def test_a_model_whose_vectors_are_cut_closes_too():
+    with loaded(CUT) as embedder:
+        a_closed_embedder_closes_again_and_embeds_no_more(Asked(embedder, None))
 
 
 @pytest.mark.torch
