@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -23,7 +25,7 @@ from embedfleet_workers.testing.embedder_promises import (
     a_closed_embedder_closes_again_and_embeds_no_more,
     smallest_cosine,
 )
-from plugins.provider_dialects import DialectServer, factory_to
+from plugins.provider_dialects import DialectServer, factory_to, set_cloud_credentials
 
 FAKE = resolve_space("fake/384")
 # A prompt for queries, which the model itself does not have, so that the kinds can be told apart.
@@ -39,6 +41,10 @@ APIS = [
     Space("gemini", "gemini-embedding-001", 768, 2_048),
     Space("jina", "jina-embeddings-v3", 512, 8_192),
     Space("mistral", "codestral-embed", 256, 8_192, query_prompt="query: "),
+    Space("bedrock", "amazon.titan-embed-text-v2:0", 256, 8_192, query_prompt="query: "),
+    Space("bedrock", "us.cohere.embed-v4:0", 1536, 128_000),
+    Space("vertex", "text-embedding-005", 768, 2_048),
+    Space("vertex", "gemini-embedding-001", 256, 2_048),
 ]
 # What may run a local model; half precision is bfloat16, which OpenVINO calculates on any CPU.
 ENGINES = [Wanted("torch"), Wanted("openvino", "float32"), Wanted("openvino", "half")]
@@ -51,9 +57,11 @@ def loaded(space, wanted=ENGINES[0]):
         yield load_embedder(space, device="cpu", threads=2, wanted=wanted)
         return
     server = DialectServer(space.provider, space.dimensions)
-    api = factory_to(server)
-    yield load_embedder(space, device="cpu", api=api)
-    api.close()
+    with pytest.MonkeyPatch.context() as patch, TemporaryDirectory() as folder:
+        set_cloud_credentials(patch, Path(folder), server)
+        api = factory_to(server)
+        yield load_embedder(space, device="cpu", api=api)
+        api.close()
     server.close()
 
 
