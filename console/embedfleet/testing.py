@@ -31,8 +31,24 @@ from embedfleet_workers.testing.embedder_promises import (  # noqa: E402
 __all__ = ["EmbedderSuite", "Precision"]
 
 
+@pytest.fixture(scope="class")
+def embedder(request: pytest.FixtureRequest) -> Iterator[Embedder]:
+    """The embedder that the class names. Override it where you make yours yourself."""
+    loaded = load_embedder(resolve_space(request.cls.model), device="cpu")
+    yield loaded
+    loaded.close()
+
+
+@pytest.fixture(scope="class")
+def asked(request: pytest.FixtureRequest, embedder: Embedder) -> Asked:
+    """What the promises are asked of."""
+    suite = request.cls
+    vectors = embedder.embed(TEXTS, "document")
+    return Asked(embedder, vectors, suite.precision, has_kinds=suite.has_kinds)
+
+
 class EmbedderSuite:
-    """Subclass it, and name the model; or override the fixture `embedder` and make it yourself.
+    """Subclass it and name the model, or override the fixture `embedder` and make it yourself.
 
     `precision` says what counts as the same vector. `has_kinds` is false where queries are embedded
     as documents are.
@@ -41,17 +57,6 @@ class EmbedderSuite:
     model = ""
     precision = FLOAT32
     has_kinds = True
-
-    @pytest.fixture(scope="class")
-    def embedder(self) -> Iterator[Embedder]:
-        loaded = load_embedder(resolve_space(self.model), device="cpu")
-        yield loaded
-        loaded.close()
-
-    @pytest.fixture(scope="class")
-    def asked(self, embedder: Embedder) -> Asked:
-        vectors = embedder.embed(TEXTS, "document")
-        return Asked(embedder, vectors, self.precision, has_kinds=self.has_kinds)
 
     @pytest.mark.parametrize("promise", PROMISES, ids=lambda promise: promise.__name__)
     def test_an_embedder_keeps_its_promise(self, asked: Asked, promise: Promise) -> None:

@@ -274,8 +274,8 @@ class KeyMissing(EmbedfleetError):
 
 
 class AccountMissing(KeyMissing):
-    """{provider} needs {what}, which is not set here. Set {variable} for workers of the queue api, and
-    for programs that search by text.
+    """{provider} needs {what}, which is not set here. Set {variable} for workers of the queue api,
+    and for programs that search by text.
     """
 
 

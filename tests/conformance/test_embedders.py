@@ -75,16 +75,19 @@ def ways():
         yield pytest.param((LOCAL, wanted), id=name, marks=marks)
 
 
+@pytest.fixture(scope="module", params=ways())
+def asked(request, converted_models):
+    space, wanted = request.param
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(choice, "cpu_flags", lambda: {"avx512_bf16"})
+        with loaded(space, replace(wanted, converted=converted_models)) as embedder:
+            vectors = embedder.embed(TEXTS, "document")
+            yield Asked(embedder, vectors, HALF if wanted.precision == "half" else FLOAT32)
+            embedder.close()
+
+
 class TestEachEmbedder(EmbedderSuite):
-    @pytest.fixture(scope="class", params=ways())
-    def asked(self, request, converted_models):
-        space, wanted = request.param
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(choice, "cpu_flags", lambda: {"avx512_bf16"})
-            with loaded(space, replace(wanted, converted=converted_models)) as embedder:
-                vectors = embedder.embed(TEXTS, "document")
-                yield Asked(embedder, vectors, HALF if wanted.precision == "half" else FLOAT32)
-                embedder.close()
+    """The suite that other packages use, over all of ours."""
 
 
 @pytest.mark.torch

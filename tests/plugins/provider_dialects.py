@@ -31,7 +31,7 @@ from plugins.open_limiter import OpenLimiter, OpenRegistry
 KEY = "test-key-0123456789"
 LENGTH = 3.0
 DRIP_S = 0.05
-TOKEN_PATH = "/token"
+TOKEN_PATH = "/token"  # noqa: S105
 
 
 @dataclass(frozen=True)
@@ -338,9 +338,7 @@ class Vertex(Dialect):
         return answer["predictions"]
 
     def too_many(self):
-        said = (
-            "251 instance(s) is not supported. The maximum number of instances is 250: batch size"
-        )
+        said = "251 instance(s) in one request: the batch size is at most 250"
         return self.error(400, "INVALID_ARGUMENT", said)
 
     def unauthorized(self):

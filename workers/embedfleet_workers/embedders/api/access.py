@@ -1,4 +1,4 @@
-"""How a provider is reached from here: through which proxy, whom it is trusted by, what is added."""
+"""How a provider is reached from here: by which proxy, trusting whom, with which headers."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Access:
         return tls_context(self.ca_file)
 
     def options(self) -> dict[str, Any]:
-        """What a client of httpx2 is made with. Without a proxy of ours, the environment's counts."""
+        """What a client of httpx2 is made with. Where no proxy is set, the environment's counts."""
         options: dict[str, Any] = {"verify": self.context, "headers": dict(self.headers)}
         if self.proxy:
             import httpx2

@@ -39,6 +39,8 @@ _STOPS = frozenset(
         "UnrecognizedClientException",
     }
 )
+# A model that is being loaded answers 429, too: that is about no rate.
+_LOADING = "ModelNotReadyException"
 _DAILY = re.compile(r"per day|daily", re.IGNORECASE)
 _NO_SUCH_MODEL = re.compile(
     r"model identifier is invalid"
@@ -63,20 +65,26 @@ def refusal(error: Any) -> Reply:  # noqa: ANN401 - botocore's ClientError or Bo
     message = str(said.get("Error", {}).get("Message") or "")
     metadata = said.get("ResponseMetadata", {})
     status = int(metadata.get("HTTPStatusCode") or 0)
-    if code in _WAITS or (
-        status == HTTPStatus.TOO_MANY_REQUESTS and code != "ModelNotReadyException"
-    ):
+    if code in _WAITS or (status == HTTPStatus.TOO_MANY_REQUESTS and code != _LOADING):
         wait_s = retry_after(metadata.get("HTTPHeaders") or {})
         return RateLimited(max(wait_s or 0.0, DAILY_WAIT_S) if _DAILY.search(message) else wait_s)
+    return _stop(code, status, message) or _other(code, status, message)
+
+
+def _stop(code: str, status: int, message: str) -> Stop | None:
+    said = _answered(status, code)
     if code in _STOPS or status == HTTPStatus.UNAUTHORIZED:
-        return Stop(code or "http_401", _answered(status, code))
+        return Stop(code or "http_401", said)
     if code == "AccessDeniedException" or status == HTTPStatus.FORBIDDEN:
         # Of this model: others of the account may be allowed.
-        return Stop(code or "http_403", _answered(status, code), whole_account=False)
-    if status == HTTPStatus.NOT_FOUND or (
-        code == "ValidationException" and _NO_SUCH_MODEL.search(message)
-    ):
-        return Stop("model_not_found", _answered(status, code), whole_account=False)
+        return Stop(code or "http_403", said, whole_account=False)
+    unknown = code == "ValidationException" and _NO_SUCH_MODEL.search(message)
+    if unknown or status == HTTPStatus.NOT_FOUND:
+        return Stop("model_not_found", said, whole_account=False)
+    return None
+
+
+def _other(code: str, status: int, message: str) -> Reply:
     if code == "ValidationException" or status == HTTPStatus.BAD_REQUEST:
         reason = f"{_answered(status, code)}: {_shortened(message)}"
         return TooLarge(reason) if _TOO_LARGE.search(message) else Rejected(reason)

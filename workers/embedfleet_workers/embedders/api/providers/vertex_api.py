@@ -79,13 +79,16 @@ class VertexApi:
         return {"requests": 1, "tokens": sum(tokens)}
 
     async def send(self, texts: Sequence[str], kind: Kind) -> Reply:
+        # The client would leave it out in silence, and answer with one vector fewer.
+        if "" in texts:
+            return Rejected("it takes no empty text")
+        return await self._sent(texts, kind)
+
+    async def _sent(self, texts: Sequence[str], kind: Kind) -> Reply:
         import httpx2
         from google.auth.exceptions import GoogleAuthError
         from google.genai.errors import APIError
 
-        # The client would leave it out in silence, and answer with one vector fewer.
-        if "" in texts:
-            return Rejected("it takes no empty text")
         try:
             got = await self._client.aio.models.embed_content(
                 model=self._space.model, contents=list(texts), config=self._config(kind)
@@ -93,10 +96,7 @@ class VertexApi:
         except APIError as error:
             return _refused(error)
         except GoogleAuthError as error:
-            if getattr(error, "retryable", False):
-                return Faulty(f"its token could not be renewed ({type(error).__name__})")
-            reason = f"there are no usable credentials ({type(error).__name__})"
-            return Stop("no_credentials", reason)
+            return _unauthorized(error)
         except (httpx2.HTTPError, httpx2.StreamError, OSError) as error:
             return Faulty(f"the connection failed ({type(error).__name__})")
         except ValueError as error:
@@ -116,6 +116,12 @@ def _answer(got: Any) -> Reply:  # noqa: ANN401
     counts = [each.statistics.token_count for each in embeddings if each.statistics is not None]
     tokens = round(sum(counts)) if len(counts) == len(embeddings) and all(counts) else None
     return Answer([(n, each.values) for n, each in enumerate(embeddings)], tokens, Reading())
+
+
+def _unauthorized(error: Exception) -> Reply:
+    if getattr(error, "retryable", False):
+        return Faulty(f"its token could not be renewed ({type(error).__name__})")
+    return Stop("no_credentials", f"there are no usable credentials ({type(error).__name__})")
 
 
 def _refused(error: Any) -> Reply:  # noqa: ANN401 - google.genai.errors.APIError
