@@ -1,4 +1,4 @@
-"""A proxy in the test's process: tunnels with CONNECT, forwards plain requests, wants a password."""
+"""A proxy in the test's process: tunnels with CONNECT, forwards plain requests, by password."""
 
 import base64
 import socket

@@ -21,7 +21,7 @@ SPACES = {
     "bedrock": Space("bedrock", "amazon.titan-embed-text-v2:0", 8, 8_192),
     "vertex": Space("vertex", "text-embedding-005", 8, 2_048),
 }
-SECRET = "team-7f3a"
+SECRET = "team-7f3a"  # noqa: S105
 each_provider = pytest.mark.parametrize("provider", SPACES)
 
 

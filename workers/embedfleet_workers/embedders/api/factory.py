@@ -34,6 +34,8 @@ from embedfleet_workers.embedders.api.providers.openai_api import OPENAI, OpenAI
 from embedfleet_workers.embedders.api.providers.vertex_api import VertexApi, open_client
 from embedfleet_workers.embedders.api.providers.voyage_api import VoyageApi
 from embedfleet_workers.rate_limits.registry import LimiterRegistry
+from embedfleet_workers.rerankers.api_reranker import ApiReranker
+from embedfleet_workers.rerankers.api_reranker import Endpoint as RerankEndpoint
 
 if TYPE_CHECKING:
     import httpx2
@@ -109,6 +111,19 @@ class ApiEmbedderFactory:
             first_wait_s=self._settings.defer_after_s,
         )
 
+    def reranker(self, provider: str, model: str) -> ApiReranker:
+        """A reranker of a provider that has an endpoint for it.
+
+        Raises:
+            KeyMissing, ExtraMissing, BadSettings: as `embedder`.
+        """
+        with self._lock:
+            key, url = self._key(provider, f"{provider}/{model}")
+            client = self._http_client(provider, url)
+        timeout_s = self._settings.api_timeout_s
+        at = RerankEndpoint(provider, model, client, url, key, account_of(key, url), timeout_s)
+        return ApiReranker(at, self._loop, self._registry)
+
     def close(self) -> None:
         """Give back connections and end the loop. Closing twice is harmless."""
         with self._lock:
@@ -125,9 +140,9 @@ class ApiEmbedderFactory:
 
         self._loop.close(goodbye)
 
-    def _key(self, space: Space) -> tuple[str, str]:
+    def _key(self, provider: str, model: str) -> tuple[str, str]:
         """The key and the address of the provider, as this process was given them."""
-        settings, provider = self._settings, space.provider
+        settings = self._settings
         found: SecretStr | None = getattr(settings, f"{provider}_api_key")
         key = found.get_secret_value() if found is not None else ""
         base_url: str = getattr(settings, f"{provider}_base_url") or OPENAI
@@ -136,7 +151,7 @@ class ApiEmbedderFactory:
         if not key and not own:
             raise KeyMissing(
                 provider=provider,
-                model=space.name,
+                model=model,
                 variable=f"EMBEDFLEET_{provider.upper()}_API_KEY",
             )
         return key, base_url
@@ -155,7 +170,7 @@ class ApiEmbedderFactory:
                 self._vertex = open_client(settings, self._http_client("vertex", url))
             whose = f"{settings.vertex_project} {settings.vertex_location}"
             return VertexApi(space, self._vertex), account_of(whose, url)
-        key, url = self._key(space)
+        key, url = self._key(space.provider, space.name)
         client, account = self._http_client(space.provider, url), account_of(key, url)
         if space.provider == "openai":
             version = settings.openai_api_version
