@@ -143,7 +143,7 @@ def test_it_serves_a_collection_by_a_worker_of_its_own(fleet, folder, worker_pro
         fleet.collection("docs", model="acme/small", chunking=Chunking(size=20))
         job = docs.enqueue([Document(key, text) for key, text in TEXTS.items()])
         worker_process(variables={"PYTHONPATH": str(folder)})
-        job.wait(timeout=180)
+        job.wait(timeout_s=180)
         assert ["egg"] == [hit.document for hit in docs.search("how to boil an egg", k=1)]
 
 
@@ -153,7 +153,7 @@ def test_who_enqueues_needs_no_package(fleet, folder, worker_process):
     docs = fleet.collection("plain", model="acme-plain/64")
     job = docs.enqueue([Document(key, text) for key, text in TEXTS.items()])
     worker_process(variables={"PYTHONPATH": str(folder)})
-    job.wait(timeout=180)
+    job.wait(timeout_s=180)
     # The text of a query is embedded by the worker, which has the package.
     assert ["map"] == [hit.document for hit in docs.search("Draw a map.", k=1)]
     assert issubclass(ef.errors.PluginMissing, ef.EmbedfleetError)
