@@ -18,8 +18,9 @@ from embedfleet_schema.plugin_errors import PluginBroken, PluginMissing
 from embedfleet_schema.settings import load_settings
 from embedfleet_schema.types import Chunking, Document, Space
 from embedfleet_workers.embedders import load_embedder
-from plugins.documents import ROOT
-from plugins.installed_packages import installed
+from embedfleet_workers.testing.embedder_promises import PROMISES
+from plugins.documents import ROOT, blocks
+from plugins.installed_packages import installed, installed_from
 
 TEXTS = {"zip": "Read a zip file.", "egg": "Boil an egg for six minutes.", "map": "Draw a map."}
 
@@ -88,6 +89,26 @@ def test_the_suite_finds_an_embedder_out_that_breaks_its_word(folder, tmp_path):
     done = python(folder, *words, "-c", os.devnull)
     assert 1 == done.returncode, done.stdout + done.stderr
     assert re.search(r"FAILED .*\[rows_follow_the_order_of_the_texts\]", done.stdout)
+
+
+def test_the_page_about_embedders_is_true_as_it_stands(tmp_path):
+    page = ROOT / "docs/embedders.md"
+    (project,) = (block.text for block in blocks(page, "toml"))
+    program, conftest, tests = (block.text for block in blocks(page, "python"))
+    assert 30 >= len(program.splitlines())
+    source, written = tmp_path / "source", tmp_path / "tests"
+    (source / "src").mkdir(parents=True)
+    written.mkdir()
+    (source / "pyproject.toml").write_text(project)
+    (source / "src/acme_embedder.py").write_text(program)
+    (written / "conftest.py").write_text(conftest)
+    (written / "test_acme.py").write_text(tests)
+    site = installed_from(source, tmp_path / "site")
+    words = ("-m", "pytest", "-q", "-p", "no:cacheprovider", "-W", "error", "--rootdir", written)
+    done = python(site, *words, "-c", os.devnull, written)
+    assert 0 == done.returncode, done.stdout + done.stderr
+    assert f"{len(PROMISES) + 1} passed" in done.stdout
+    assert f"It asks {len(PROMISES) + 1} promises" in page.read_text()
 
 
 def test_a_class_says_what_its_vectors_are(folder):

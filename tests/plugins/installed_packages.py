@@ -9,9 +9,14 @@ from plugins.documents import ROOT
 
 def installed(name: str, folder: Path) -> Path:
     """The folder, with the package and its metadata: put it on PYTHONPATH."""
-    source = ROOT / "tests/packages" / name
+    return installed_from(ROOT / "tests/packages" / name, folder)
+
+
+def installed_from(source: Path, folder: Path) -> Path:
+    """The same of a package in any folder, with `pyproject.toml` and `src`."""
     project = tomllib.loads((source / "pyproject.toml").read_text())["project"]
     shutil.copytree(source / "src", folder, dirs_exist_ok=True)
+    name = project["name"].replace("-", "_")
     metadata = folder / f"{name}-{project['version']}.dist-info"
     metadata.mkdir()
     (metadata / "METADATA").write_text(

@@ -78,6 +78,8 @@ def test_cohere_on_bedrock_gets_96_with_their_kind(opened):
     first = server.calls[0].body
     assert ("search_query", "END") == (first["input_type"], first["truncate"])
     assert "output_dimension" not in first
+    embedder.embed(["é" * 3_000], "document")
+    assert ["é" * 2_048] == server.texts()[-1]
 
 
 def test_a_model_across_regions_is_called_by_its_whole_name(opened):
@@ -179,6 +181,28 @@ GOOGLE = Vertex().error
         (GOOGLE(403, "PERMISSION_DENIED", "Vertex AI API has not been used in project"), Stop),
         (GOOGLE(404, "NOT_FOUND", "Publisher Model was not found"), Stop),
         (GOOGLE(400, "INVALID_ARGUMENT", "The text content is empty."), Rejected),
+        # Where a region takes five, or a model fewer than the page says.
+        (
+            GOOGLE(400, "INVALID_ARGUMENT", "5 instance(s) is allowed per prediction. Actual: 6"),
+            TooLarge,
+        ),
+        (
+            GOOGLE(
+                400,
+                "INVALID_ARGUMENT",
+                "Unable to submit request because it included too many instances.",
+            ),
+            TooLarge,
+        ),
+        (
+            GOOGLE(
+                400,
+                "INVALID_ARGUMENT",
+                "Unable to submit request because the input token count "
+                "is 22000 but the model supports up to 20000.",
+            ),
+            TooLarge,
+        ),
         (Misdeed(200, body=b"{}"), Answer),
         (Misdeed(200, body=b"[1"), Faulty),
         (Misdeed(reset=True), Faulty),

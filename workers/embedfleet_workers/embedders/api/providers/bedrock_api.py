@@ -27,6 +27,8 @@ from embedfleet_workers.rate_limits.quota import Amounts, Reading
 # Its client waits in a thread for each request that is under way.
 THREADS = 64
 _CONNECT_S = 10.0
+# Bedrock refuses longer ones, before the model could truncate them at 512 tokens.
+_V3_CHARACTERS = 2_048
 _INPUT_TYPES = {"document": "search_document", "query": "search_query"}
 
 
@@ -185,11 +187,12 @@ class BedrockApi:
             if self._width is not None:
                 body["dimensions"] = self._width
             return body
+        newer = "v4" in model
         body = {
-            "texts": list(texts),
+            "texts": list(texts) if newer else [text[:_V3_CHARACTERS] for text in texts],
             "input_type": _INPUT_TYPES[kind],
             "embedding_types": ["float"],
-            "truncate": "RIGHT" if "v4" in model else "END",
+            "truncate": "RIGHT" if newer else "END",
         }
         if self._width is not None:
             body["output_dimension"] = self._width

@@ -105,7 +105,9 @@ class VertexApi:
 
     def _config(self, kind: Kind) -> dict[str, Any]:
         # Counts are estimates here: the last words of a text are worth less than the text.
-        config: dict[str, Any] = {"task_type": _TASKS[kind], "auto_truncate": True}
+        config: dict[str, Any] = {"auto_truncate": True}
+        if not self._space.model.startswith("gemini-embedding-2"):
+            config["task_type"] = _TASKS[kind]
         if self._width is not None:
             config["output_dimensionality"] = self._width
         return config
