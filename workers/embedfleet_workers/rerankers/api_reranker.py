@@ -15,7 +15,7 @@ from embedfleet_workers.embedders.api.providers.adapter import Faulty, RateLimit
 from embedfleet_workers.embedders.api.providers.error_replies import error_reply
 from embedfleet_workers.embedders.api.providers.headers import reading_of
 from embedfleet_workers.embedders.api.token_counts import estimate
-from embedfleet_workers.embedding_errors import RerankFailed
+from embedfleet_workers.embedding_errors import InputAtFault, RerankFailed
 from embedfleet_workers.rate_limits.quota import Amounts, Reading
 from embedfleet_workers.rate_limits.registry import LimiterRegistry
 
@@ -74,7 +74,10 @@ class ApiReranker:
         """Raises RerankFailed once waiting and trying again are of no use."""
         at = self._endpoint
         limiter = self._registry.limiter(at.provider, at.model, at.account)
-        tokens = sum(estimate([query])) * len(texts) + sum(estimate(texts))
+        try:
+            tokens = sum(estimate([query])) * len(texts) + sum(estimate(texts))
+        except InputAtFault as error:
+            raise RerankFailed(model=at.name, reason="a text is no Unicode text") from error
         costs: Amounts = {"requests": 1, "tokens": tokens}
         reason = ""
         for tried in range(1, TRIES + 1):
@@ -109,10 +112,7 @@ class ApiReranker:
             body["truncation"] = True
         headers = {"Content-Type": "application/json", "Authorization": f"Bearer {at.key}"}
         url = at.base_url.rstrip("/") + PATHS[at.provider]
-        try:
-            content = json.dumps(body, ensure_ascii=False).encode()
-        except UnicodeEncodeError:
-            raise RerankFailed(model=at.name, reason="a text is no Unicode text") from None
+        content = json.dumps(body, ensure_ascii=False).encode()
         try:
             async with asyncio.timeout(at.timeout_s):
                 got = await at.client.post(url, content=content, headers=headers)
