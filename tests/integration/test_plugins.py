@@ -10,6 +10,7 @@ from contextlib import contextmanager
 import pytest
 
 import embedfleet as ef
+from embedfleet.cli import model_diagnosis
 from embedfleet_producer import tokens
 from embedfleet_schema.catalogue import plugins
 from embedfleet_schema.catalogue.space_lookup import parse_model, resolve_space
@@ -138,6 +139,13 @@ def test_a_package_that_is_missing_or_broken_or_newer_is_named(folder):
             load_embedder(Space("acme", "small", 256, 512, revision="0"), device="cpu")
         with pytest.raises(ModelRefused, match="loads only"):
             load_embedder(space, device="cpu", allowed_models=["local/*"])
+
+
+def test_doctor_names_the_package_that_is_broken(folder):
+    with package(folder):
+        levels = {each.found.partition(":")[0]: each.level for each in model_diagnosis.plugins()}
+    assert ["ok", "ok", "warning"] == sorted(levels.values())
+    assert any("acme-broken" in found for found, level in levels.items() if level == "warning")
 
 
 def test_nothing_of_a_package_is_imported_before_its_model_is_named(folder):
