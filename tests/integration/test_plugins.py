@@ -22,6 +22,7 @@ from embedfleet_workers.embedders import load_embedder
 from embedfleet_workers.testing.embedder_promises import PROMISES
 from plugins.documents import ROOT, blocks
 from plugins.installed_packages import installed, installed_from
+from plugins.worker_processes import eventually
 
 TEXTS = {"zip": "Read a zip file.", "egg": "Boil an egg for six minutes.", "map": "Draw a map."}
 
@@ -121,14 +122,14 @@ def test_a_class_says_what_its_vectors_are(folder):
         assert expected == space
         with pytest.raises(BadModelName, match="acme has small and large, not tiny"):
             resolve_space("acme/tiny")
-        with pytest.raises(BadModelName, match="takes 512 tokens, not 1000"):
-            resolve_space("acme/small", max_tokens=1_000)
+        with pytest.raises(BadModelName, match="takes 4096 tokens, not 9000"):
+            resolve_space("acme/small", max_tokens=9_000)
         assert ["acme/*"] == load_settings(allowed_models=["acme/*"]).allowed_models
     assert ("local", "acme/small") == parse_model("acme/small")
 
 
 def test_a_package_that_is_missing_or_broken_or_newer_is_named(folder):
-    space = Space("acme", "small", 256, 512, revision="1", query_prompt="query: ")
+    space = Space("acme", "small", 256, 4_096, revision="1", query_prompt="query: ")
     with pytest.raises(PluginMissing, match="provides 'acme', and it is not installed here"):
         load_embedder(space, device="cpu")
     with package(folder):
@@ -136,7 +137,7 @@ def test_a_package_that_is_missing_or_broken_or_newer_is_named(folder):
         with pytest.raises(PluginBroken, match=r"package acme-embedder .*ModuleNotFoundError"):
             resolve_space("acme-broken/x")
         with pytest.raises(ModelRefused, match="revision '1', not '0'"):
-            load_embedder(Space("acme", "small", 256, 512, revision="0"), device="cpu")
+            load_embedder(Space("acme", "small", 256, 4_096, revision="0"), device="cpu")
         with pytest.raises(ModelRefused, match="loads only"):
             load_embedder(space, device="cpu", allowed_models=["local/*"])
 
@@ -166,12 +167,13 @@ def test_nothing_of_a_package_is_imported_before_its_model_is_named(folder):
 
 def test_it_serves_a_collection_by_a_worker_of_its_own(fleet, folder, worker_process):
     with package(folder):
-        docs = fleet.collection("docs", model="acme/small", chunking=Chunking(size=20))
+        docs = fleet.collection("docs", model="acme/small", chunking=Chunking(size=40))
         assert "acme/small" == docs.info.chunking.tokenizer
         # Asking for the same again is no other way of cutting.
-        fleet.collection("docs", model="acme/small", chunking=Chunking(size=20))
+        fleet.collection("docs", model="acme/small", chunking=Chunking(size=40))
         job = docs.enqueue([Document(key, text) for key, text in TEXTS.items()])
         worker_process(variables={"PYTHONPATH": str(folder)})
+        eventually(fleet.workers)
         job.wait(timeout_s=180)
         assert ["egg"] == [hit.document for hit in docs.search("how to boil an egg", k=1)]
 
@@ -182,6 +184,7 @@ def test_who_enqueues_needs_no_package(fleet, folder, worker_process):
     docs = fleet.collection("plain", model="acme-plain/64")
     job = docs.enqueue([Document(key, text) for key, text in TEXTS.items()])
     worker_process(variables={"PYTHONPATH": str(folder)})
+    eventually(fleet.workers)
     job.wait(timeout_s=180)
     # The text of a query is embedded by the worker, which has the package.
     assert ["map"] == [hit.document for hit in docs.search("Draw a map.", k=1)]

@@ -20,7 +20,7 @@ class Acme(PluginEmbedder):
             raise LookupError(f"acme has {' and '.join(WIDTHS)}, not {model}")
         return ModelDescription(
             dimensions=dimensions or WIDTHS[model],
-            max_tokens=512,
+            max_tokens=4_096,
             revision="1",
             query_prompt="query: ",
             tokenizer=TOKENIZER,
