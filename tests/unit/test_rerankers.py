@@ -108,11 +108,12 @@ def test_a_key_that_is_missing_is_named():
 @pytest.mark.torch
 def test_a_cross_encoder_gives_what_sentence_transformers_gives(tmp_path):
     from sentence_transformers import CrossEncoder
+    from torch.nn import Identity
 
     from embedfleet_workers.rerankers.local_reranker import LocalReranker
 
     folder = saved_cross_encoder(tmp_path)
-    plain = CrossEncoder(str(folder), device="cpu")
+    plain = CrossEncoder(str(folder), device="cpu", activation_fn=Identity())
     expected = plain.predict([(QUERY, text) for text in TEXTS], show_progress_bar=False)
     reranker = LocalReranker(str(folder))
     assert expected.tolist() == pytest.approx(reranker.scores(QUERY, TEXTS), abs=1e-6)

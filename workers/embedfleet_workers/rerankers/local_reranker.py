@@ -71,6 +71,9 @@ def _loaded(model: str, directory: Path, device: str) -> CrossEncoder:
                 device=device,
                 trust_remote_code=False,
                 local_files_only=True,
+                # What comes out of the head, whatever its files say: a sigmoid makes equals of the
+                # best, and a name in a file is code that would run.
+                activation_fn=torch.nn.Identity(),
                 model_kwargs={"use_safetensors": True, "dtype": torch.float32},
             )
     except (OSError, ValueError, RuntimeError, KeyError, ImportError, SafetensorError) as error:
