@@ -160,8 +160,9 @@ def _fault(said: object) -> str:
     for name in ("revision", "document_prompt", "query_prompt"):
         if not isinstance(getattr(said, name), str):
             return f"{name} {getattr(said, name)!r}, not text"
-    if not isinstance(said.tokenizer, str | Path):
-        return f"tokenizer {said.tokenizer!r}, neither a name nor a path"
+    tokenizer: object = said.tokenizer
+    if not isinstance(tokenizer, str | Path):
+        return f"tokenizer {tokenizer!r}, neither a name nor a path"
     if said.queue not in get_args(Queue):
         return f"queue {said.queue!r}, not one of {', '.join(get_args(Queue))}"
     return ""

@@ -7,10 +7,10 @@ import threading
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import final
+from typing import Any, final
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from embedfleet_schema.catalogue.plugins import (
     ESTIMATED_TOKEN,
@@ -120,12 +120,13 @@ def load_plugin(space: Space, device: str, threads: int | None) -> PluginEmbedde
         reason = f"the package installed here gives it {', '.join(other)}"
         raise ModelRefused(model=space.name, reason=reason)
     try:
-        return found(space, device, threads)
+        made: PluginEmbedder = found(space, device, threads)
     except (EmbedfleetError, MemoryError):
         raise
     except Exception as error:
         reason = f"it does not load ({type(error).__name__}: {error})"
         raise _broken(space, found, reason) from error
+    return made
 
 
 def _broken(space: Space, found: type, reason: str) -> PluginBroken:
@@ -141,9 +142,10 @@ def _unicode(text: str) -> str:
     return text
 
 
-def _of_unit_length(rows: np.ndarray) -> np.ndarray:
+def _of_unit_length(rows: NDArray[np.floating[Any]]) -> NDArray[np.floating[Any]]:
     """Rows divided by their lengths; what has no length stays, and is refused by name."""
     with np.errstate(over="ignore", invalid="ignore"):
         lengths = np.linalg.norm(rows, axis=1, keepdims=True)
         lengths[~np.isfinite(lengths) | (lengths == 0)] = 1
-        return rows / lengths
+        scaled: NDArray[np.floating[Any]] = rows / lengths
+    return scaled

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from embedfleet_workers.embedders.protocol import Embedder, Vectors
+from embedfleet_workers.embedders.protocol import Embedder, Rows, Vectors
 from embedfleet_workers.embedding_errors import EmbeddingError, InputAtFault
 
 TEXTS = [
@@ -49,17 +49,17 @@ class Asked(NamedTuple):
     precision: Precision = FLOAT32
     has_kinds: bool = True
 
-    def same(self, one: Vectors, other: Vectors) -> bool:
+    def same(self, one: Rows, other: Rows) -> bool:
         return smallest_cosine(one, other) >= self.precision.cosine
 
-    def equal(self, one: Vectors, other: Vectors) -> bool:
+    def equal(self, one: Rows, other: Rows) -> bool:
         return bool((np.abs(one - other) <= self.precision.element).all())
 
 
 Promise = Callable[[Asked], None]
 
 
-def smallest_cosine(one: Vectors, other: Vectors) -> float:
+def smallest_cosine(one: Rows, other: Rows) -> float:
     lengths = np.linalg.norm(one, axis=1) * np.linalg.norm(other, axis=1)
     return float((np.einsum("ij,ij->i", one, other) / lengths).min())
 
@@ -107,16 +107,16 @@ def equal_texts_in_one_call_get_equal_vectors(asked: Asked) -> None:
 
 def different_texts_get_different_vectors(asked: Asked) -> None:
     one, other = asked.embedder.embed(["read a zip file", "boil an egg"], "document")
-    assert smallest_cosine(Vectors(one[None]), Vectors(other[None])) < 0.9
+    assert smallest_cosine(one[None], other[None]) < 0.9
 
 
 def a_query_is_not_embedded_like_a_document(asked: Asked) -> None:
     queries = asked.embedder.embed(TEXTS[:1], "query")
     assert queries.shape == (1, asked.embedder.space.dimensions)
     if asked.has_kinds:
-        assert smallest_cosine(queries, Vectors(asked.vectors[:1])) < 0.9999
+        assert smallest_cosine(queries, asked.vectors[:1]) < 0.9999
     else:
-        assert asked.same(Vectors(asked.vectors[:1]), queries)
+        assert asked.same(asked.vectors[:1], queries)
 
 
 def tuples_are_taken_like_lists(asked: Asked) -> None:
