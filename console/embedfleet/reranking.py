@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from dataclasses import fields
 from typing import TYPE_CHECKING
 
-from embedfleet_schema.catalogue.space_lookup import parse_model
 from embedfleet_schema.errors import BadModelName, ModelRefused
 from embedfleet_schema.types import Hit, RerankedHit
 
@@ -55,6 +54,7 @@ class Rerankers:
             return self._loaded[model]
 
     def _load(self, name: str) -> Reranker:
+        from embedfleet_schema.catalogue.space_lookup import parse_model
         from embedfleet_workers.rerankers.api_reranker import PATHS
 
         provider, model = parse_model(name)
