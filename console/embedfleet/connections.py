@@ -34,7 +34,7 @@ from embedfleet_schema.types import CollectionInfo, Queue, Space
 if TYPE_CHECKING:
     from embedfleet_workers.embedder_cache import EmbedderCache
     from embedfleet_workers.embedders.protocol import Embedder
-    from embedfleet_workers.rerankers.protocol import Reranker
+    from embedfleet_workers.rerankers.reranker import Reranker
 
 log = logging.getLogger(__name__)
 

@@ -13,7 +13,7 @@ from embedfleet_schema.types import Hit, RerankedHit
 
 if TYPE_CHECKING:
     from embedfleet.connections import Connections
-    from embedfleet_workers.rerankers.protocol import Reranker
+    from embedfleet_workers.rerankers.reranker import Reranker
 
 RERANK_TOP = 50
 

@@ -40,7 +40,7 @@ class Scored:
 
 
 @dataclass(frozen=True, slots=True)
-class Endpoint:
+class RerankEndpoint:
     """One account's way to one reranker."""
 
     provider: str
@@ -59,7 +59,9 @@ class Endpoint:
 class ApiReranker:
     """One request for each query: both providers take up to 1,000 texts."""
 
-    def __init__(self, endpoint: Endpoint, loop: EventLoop, registry: LimiterRegistry) -> None:
+    def __init__(
+        self, endpoint: RerankEndpoint, loop: EventLoop, registry: LimiterRegistry
+    ) -> None:
         self._endpoint = endpoint
         self._loop = loop
         self._registry = registry

@@ -34,8 +34,7 @@ from embedfleet_workers.embedders.api.providers.openai_api import OPENAI, OpenAI
 from embedfleet_workers.embedders.api.providers.vertex_api import VertexApi, open_client
 from embedfleet_workers.embedders.api.providers.voyage_api import VoyageApi
 from embedfleet_workers.rate_limits.registry import LimiterRegistry
-from embedfleet_workers.rerankers.api_reranker import ApiReranker
-from embedfleet_workers.rerankers.api_reranker import Endpoint as RerankEndpoint
+from embedfleet_workers.rerankers.api_reranker import ApiReranker, RerankEndpoint
 
 if TYPE_CHECKING:
     import httpx2
