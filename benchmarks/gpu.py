@@ -33,11 +33,16 @@ from embedfleet_schema.errors import EmbedfleetError
 from embedfleet_schema.types import Space
 from embedfleet_workers.embedders.engine import Wanted
 from embedfleet_workers.embedders.local import LocalEmbedder
+from embedfleet_workers.testing.embedder_promises import (
+    FLOAT32,
+    HALF,
+    PROMISES,
+    TEXTS,
+    Asked,
+    smallest_cosine,
+)
 
 sys.path.insert(0, str(Path(__file__).parent))
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "conformance"))
-from embedder_promises import FLOAT32, HALF, PROMISES, TEXTS, Asked, smallest_cosine
-
 from _carried_model import export, model_folder
 
 # What still counts as the same vector in half precision.

@@ -30,7 +30,11 @@ settings.load_profile("repeatable")
 is_local = providers.is_local_module_file
 providers.is_local_module_file = lambda path: not settings.default.derandomize and is_local(path)
 
+# Packages of their own, with tests of their own: `test_plugins.py` installs and runs them.
+collect_ignore = ["packages"]
+
 pytest_plugins = [
+    "embedfleet.testing",
     "plugins.distribution",
     "plugins.servers",
     "plugins.poolers",

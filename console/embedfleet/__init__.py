@@ -35,7 +35,16 @@ if TYPE_CHECKING:
     from embedfleet_schema.store.documents import DocumentInfo
     from embedfleet_schema.store.failures import FailureInfo
     from embedfleet_schema.store.jobs import JobStatus
-    from embedfleet_schema.types import Chunk, Chunking, Document, Hit, Mark, Rejection, Space
+    from embedfleet_schema.types import (
+        Chunk,
+        Chunking,
+        Document,
+        Hit,
+        Mark,
+        Rejection,
+        RerankedHit,
+        Space,
+    )
     from embedfleet_workers.embedders.fake import FakeEmbedder
 
 __all__ = [
@@ -61,6 +70,7 @@ __all__ = [
     "ReadReport",
     "ReaderLimits",
     "Rejection",
+    "RerankedHit",
     "Space",
     "Sync",
     "__version__",
@@ -92,6 +102,7 @@ _HOMES = {
     "ReadReport": "embedfleet_producer.readers",
     "ReaderLimits": "embedfleet_producer.readers",
     "Rejection": "embedfleet_schema.types",
+    "RerankedHit": "embedfleet_schema.types",
     "Space": "embedfleet_schema.types",
     "Sync": "embedfleet.sync",
     "connect": "embedfleet.fleet",

@@ -18,6 +18,7 @@ from embedfleet.job import Job
 from embedfleet.migrating import Migrating
 from embedfleet.quality import Quality
 from embedfleet.related_searches import RelatedSearches, Vector
+from embedfleet.reranking import RERANK_TOP
 from embedfleet_producer.async_bridge import beside, fed
 from embedfleet_schema.store.search import search, statement
 from embedfleet_schema.turns import Lane, Turn
@@ -204,6 +205,8 @@ class Collection(Exchange, Quality, RelatedSearches, Migrating, Columns):
         k: int = 10,
         where: Mapping[str, Any] | None = None,
         min_score: float | None = None,
+        rerank: str | None = None,
+        rerank_top: int = RERANK_TOP,
     ) -> list[Hit]:
         """The `k` chunks nearest to a text (as `embed_query` does) or to a vector, best first.
 
@@ -212,6 +215,9 @@ class Collection(Exchange, Quality, RelatedSearches, Migrating, Columns):
             where: a filter on metadata and document keys: {"lang": "en", "year": {"gte": 2020}}.
                 A number that stands alone also finds its text, as in a cell of CSV.
             min_score: leave out hits that score less; with the metric cosine, 1 is the best score.
+            rerank: a model that reads the text with each of the nearest `rerank_top` chunks, and
+                decides their order: a local cross-encoder, cohere/... or voyage/... The hits are
+                `RerankedHit` then.
 
         Raises:
             BadFilter: `where` is no filter.
@@ -220,13 +226,16 @@ class Collection(Exchange, Quality, RelatedSearches, Migrating, Columns):
         arguments.whole("search", "k", k)
         arguments.where(where)
         arguments.score("search", "min_score", min_score)
+        arguments.whole("search", "rerank_top", rerank_top)
         db = self._connections.db
-        return self._following(
+        most = k if rerank is None else max(k, rerank_top)
+        hits = self._following(
             lambda: search(
-                db, self.info, self._vector(query), k=k, where=where, min_score=min_score
+                db, self.info, self._vector(query), k=most, where=where, min_score=min_score
             ),
             query,
         )
+        return hits if rerank is None else self.reranked(query, hits, rerank)[:k]
 
     async def asearch(
         self,
@@ -235,9 +244,19 @@ class Collection(Exchange, Quality, RelatedSearches, Migrating, Columns):
         k: int = 10,
         where: Mapping[str, Any] | None = None,
         min_score: float | None = None,
+        rerank: str | None = None,
+        rerank_top: int = RERANK_TOP,
     ) -> list[Hit]:
         """`search` without blocking the event loop: it runs in a thread of the loop."""
-        return await asyncio.to_thread(self.search, query, k=k, where=where, min_score=min_score)
+        return await asyncio.to_thread(
+            self.search,
+            query,
+            k=k,
+            where=where,
+            min_score=min_score,
+            rerank=rerank,
+            rerank_top=rerank_top,
+        )
 
     def embed_query(self, text: str) -> NDArray[np.float32]:
         """The vector of a query, float32 of shape (dimensions,).

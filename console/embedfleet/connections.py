@@ -13,8 +13,10 @@ from numpy.typing import NDArray
 
 from embedfleet.query_texts import check_read
 from embedfleet.query_vectors import QueryVectors
+from embedfleet.reranking import Rerankers
 from embedfleet_schema.broker import Doorbell, celery_app
 from embedfleet_schema.catalogue.api_models import API_PROVIDERS
+from embedfleet_schema.catalogue.plugins import describe, is_plugin_space
 from embedfleet_schema.database import Database
 from embedfleet_schema.database_errors import NotPermitted
 from embedfleet_schema.errors import (
@@ -32,6 +34,7 @@ from embedfleet_schema.types import CollectionInfo, Queue, Space
 if TYPE_CHECKING:
     from embedfleet_workers.embedder_cache import EmbedderCache
     from embedfleet_workers.embedders.protocol import Embedder
+    from embedfleet_workers.rerankers.reranker import Reranker
 
 log = logging.getLogger(__name__)
 
@@ -56,6 +59,7 @@ class Connections:
             lock_wait_s=settings.lock_wait_seconds,
         )
         self.query_vectors = QueryVectors(self.db, self._embed_query)
+        self.rerankers = Rerankers(self)
         # Is told what takes long and a person may wonder about.
         self.tell: Callable[[str], object] = log.info
         self._doorbell: Doorbell | None = None
@@ -80,10 +84,16 @@ class Connections:
         # A space behind an API draws on the same limits as the workers.
         return self._embedders().get(space, "cpu")
 
+    def api_reranker(self, provider: str, model: str) -> Reranker:
+        """A reranker behind an API, within the limits of the workers."""
+        return self._embedders().api_reranker(provider, model)
+
     def queue_for(self, space: Space) -> Queue:
         """Whose workers embed a space, where nobody chose."""
         if space.provider == "local":
             return self.settings.local_queue
+        if is_plugin_space(space):
+            return describe(space.provider, space.model, space.dimensions).queue
         return "cpu" if space.provider == "fake" else "api"
 
     def close(self) -> None:
@@ -92,6 +102,7 @@ class Connections:
             cache, self._cache = self._cache, None
         if self._doorbell is not None:
             self._doorbell.close()
+        self.rerankers.close()
         if cache is not None:
             cache.close(models=True)
         self.db.close()
@@ -101,6 +112,7 @@ class Connections:
         leave_to_parent(self._cache)
         self._cache = None
         self.query_vectors = QueryVectors(self.db, self._embed_query)
+        self.rerankers = Rerankers(self)
 
     def _embed_query(self, collection: CollectionInfo, text: str) -> NDArray[np.float32]:
         """Here, where nothing has to be loaded for it; else by a worker, or here all the same."""
@@ -128,7 +140,7 @@ class Connections:
         """Whether this process embeds at once: its model is loaded, or is behind an API whose key
         is known here.
         """
-        if space.provider == "local":
+        if space.provider == "local" or is_plugin_space(space):
             with self._lock:
                 cache = self._cache
             return cache is not None and space in cache.loaded()

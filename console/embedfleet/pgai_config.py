@@ -15,7 +15,7 @@ from embedfleet_schema.store.pgai import CHUNK_ALONE, Found, Vectorizer
 from embedfleet_schema.types import Chunking, Metric
 
 # How pgai and LiteLLM call providers that have another name here.
-PROVIDERS = {"voyageai": "voyage", "jina_ai": "jina", "ollama": "openai"}
+PROVIDERS = {"voyageai": "voyage", "jina_ai": "jina", "ollama": "openai", "vertex_ai": "vertex"}
 OPCLASSES: Mapping[str, Metric] = {
     "vector_cosine_ops": "cosine",
     "vector_l2_ops": "l2",

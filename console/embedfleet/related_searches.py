@@ -69,6 +69,15 @@ class RelatedSearches(Maintenance):
             )
         )
 
+    def reranked(self, query: str | Vector, hits: Sequence[Hit], model: str) -> list[Hit]:
+        """Hits of any search in the order that a reranker gives them for a text, with its scores.
+
+        Raises:
+            RerankFailed: the model gave no scores.
+        """
+        arguments.text("search", "query", query)
+        return [*self._connections.rerankers.reranked(hits, str(query), model)]
+
     def chunks(self, keys: Sequence[str]) -> list[StoredChunk]:
         """What readers see of some documents, by document and position. A document that is not
         there, or not live, has none.

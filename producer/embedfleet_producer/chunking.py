@@ -15,6 +15,7 @@ from embedfleet_producer.templates import Template
 from embedfleet_producer.token_offsets import Reading
 from embedfleet_producer.tokens import TokenCounter, counter_for
 from embedfleet_producer.too_long import longest_beginning
+from embedfleet_schema.catalogue.plugins import is_plugin_space, tokenizer_name
 from embedfleet_schema.embedded_text import embedded_text
 from embedfleet_schema.errors import BadChunking
 from embedfleet_schema.types import DEFAULT_SIZE, Chunk, Chunking, ChunkMode, Space, TooLong
@@ -240,12 +241,15 @@ class Chunker:
 
 
 def settled(space: Space, chunking: Chunking) -> Chunking:
-    """The chunking of a new collection, its size chosen, once it is known that it can work.
+    """The chunking of a new collection, its size chosen, once it is known that it can work; with
+    the tokenizer of a model that another package brings, so that producers do without the package.
 
     Raises:
         BadChunking: it cannot cut every text into chunks of its size.
         ModelNotFound, ExtraMissing: the tokenizer is not at hand.
     """
+    if is_plugin_space(space) and not chunking.tokenizer:
+        chunking = replace(chunking, tokenizer=tokenizer_name(space))
     counter = counter_for(space, chunking)
     chunker = Chunker(space, chunking, counter)
     smallest = max(reading.tokens for reading in counter.read(_DENSE_CHARACTERS))

@@ -23,6 +23,12 @@ from embedfleet_schema.catalogue import api_models
 from embedfleet_schema.catalogue.api_models import API_PROVIDERS, CL100K
 from embedfleet_schema.catalogue.hub import is_hub_name
 from embedfleet_schema.catalogue.model_files import published_tokenizer, tokenizer_file
+from embedfleet_schema.catalogue.plugins import (
+    ESTIMATED_TOKEN,
+    describe,
+    is_plugin,
+    is_plugin_space,
+)
 from embedfleet_schema.catalogue.space_lookup import parse_model
 from embedfleet_schema.catalogue.vocabulary import cl100k
 from embedfleet_schema.errors import ModelNotFound
@@ -161,6 +167,12 @@ class FakeCounter(FileCounter):
         self._unknown = None
 
 
+class EstimatedCounter(FakeCounter):
+    """Counts by a rule that English seldom exceeds, for models whose tokenizer nobody named."""
+
+    approximate = True
+
+
 class Cl100kCounter:
     """Counts with OpenAI's cl100k_base, exactly for its models, as an estimate for others.
 
@@ -191,13 +203,16 @@ def counter_for(space: Space, chunking: Chunking) -> TokenCounter:
     """The counter of the chunking's tokenizer, or of the model's own; kept for the process.
 
     A model behind an API whose tokenizer is not public, or not within reach, is counted with
-    cl100k_base, and the counter says that it is `approximate`.
+    cl100k_base, and one of another package that names no tokenizer by a rule; then the counter
+    says that it is `approximate`.
 
     Raises:
         BadModelName: the tokenizer's name cannot be a model's.
         ModelNotFound: there is no such tokenizer within reach.
         ExtraMissing: the tokenizer is OpenAI's, and bpe-openai is not installed.
     """
+    if is_plugin_space(space):
+        return _of_plugin(space, chunking.tokenizer)
     return _counter(chunking.tokenizer or space.name)
 
 
@@ -213,7 +228,29 @@ def _counter(name: str) -> TokenCounter:
         return FakeCounter(_fake_tokenizer())
     if provider in API_PROVIDERS:
         return _of_api(provider, model)
+    if is_plugin(provider):
+        return _from_plugin(provider, model)
     return _from_file(name, tokenizer_file(model))
+
+
+def _of_plugin(space: Space, tokenizer: str) -> TokenCounter:
+    """By what was stored with the collection: only a tokenizer inside the package needs that."""
+    if tokenizer == space.name:
+        return _from_plugin(space.provider, space.model)
+    return _counter(tokenizer) if tokenizer else _estimated()
+
+
+@lru_cache(maxsize=16)
+def _from_plugin(provider: str, model: str) -> TokenCounter:
+    found = describe(provider, model).tokenizer
+    if isinstance(found, Path):
+        return _from_file(f"{provider}/{model}", found)
+    return _counter(found) if found else _estimated()
+
+
+@lru_cache(maxsize=1)
+def _estimated() -> TokenCounter:
+    return EstimatedCounter(_splitting(ESTIMATED_TOKEN))
 
 
 def _of_api(provider: str, model: str) -> TokenCounter:
@@ -264,8 +301,12 @@ def _separators(tokenizer: Tokenizer) -> str:
 
 def _fake_tokenizer() -> Tokenizer:
     """A token for each punctuation mark, and for each 16 letters of a word."""
+    return _splitting(r"\w{1,16}|[^\w\s]")
+
+
+def _splitting(token: str) -> Tokenizer:
     tokenizer = Tokenizer(models.WordLevel({"[UNK]": 0}, unk_token="[UNK]"))  # noqa: S106
-    pieces = Regex(r"\w{1,16}|[^\w\s]")
+    pieces = Regex(token)
     tokenizer.pre_tokenizer = pre_tokenizers.Split(pieces, behavior="removed", invert=True)
     return tokenizer
 

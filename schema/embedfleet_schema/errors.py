@@ -279,6 +279,12 @@ class KeyMissing(EmbedfleetError):
     """
 
 
+class AccountMissing(KeyMissing):
+    """{provider} needs {what}, which is not set here. Set {variable} for workers of the queue api,
+    and for programs that search by text.
+    """
+
+
 class LeaseLost(EmbedfleetError):
     """Batch {batch} is no longer leased to this worker (attempt {attempt}): nothing was stored."""
 

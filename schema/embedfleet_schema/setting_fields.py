@@ -5,6 +5,7 @@ from __future__ import annotations
 from pydantic import AliasChoices, Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from embedfleet_schema.access_types import CaFiles, ExtraHeaders, Proxies
 from embedfleet_schema.setting_types import (
     Address,
     ApiKey,
@@ -217,6 +218,48 @@ class SettingFields(BaseSettings):
     )
     mistral_base_url: Address = Field(
         default="https://api.mistral.ai", description="Base URL for mistral/... models."
+    )
+    bedrock_region: str | None = Field(
+        default=None,
+        validation_alias=AliasChoices(
+            "EMBEDFLEET_BEDROCK_REGION", "AWS_REGION", "AWS_DEFAULT_REGION"
+        ),
+        description="Region of Amazon Bedrock. Unset: that of the profile (AWS_PROFILE). "
+        "Credentials are those that the AWS client finds.",
+    )
+    bedrock_base_url: Address | None = Field(
+        default=None,
+        description="Endpoint for bedrock/... models, such as that of a VPC. Unset: the region's.",
+    )
+    vertex_project: str | None = Field(
+        default=None,
+        validation_alias=AliasChoices("EMBEDFLEET_VERTEX_PROJECT", "GOOGLE_CLOUD_PROJECT"),
+        description="Project of Google Cloud for vertex/... models. Credentials are those that "
+        "Google's client finds (Application Default Credentials).",
+    )
+    vertex_location: str = Field(
+        default="us-central1",
+        validation_alias=AliasChoices("EMBEDFLEET_VERTEX_LOCATION", "GOOGLE_CLOUD_LOCATION"),
+        description="Region of Vertex AI, or global.",
+    )
+    vertex_base_url: Address | None = Field(
+        default=None, description="Endpoint for vertex/... models. Unset: the region's."
+    )
+    api_headers: ExtraHeaders = Field(
+        default_factory=dict,
+        description="Headers that requests to a provider carry besides, as a JSON object by "
+        'provider, * for all ({"openai": {"X-Team": "search"}}). Values are kept secret.',
+    )
+    api_proxies: Proxies = Field(
+        default_factory=dict,
+        description="The proxy to a provider, as a JSON object by provider, * for all "
+        '({"*": "http://user:password@proxy:3128"}). Hosts of NO_PROXY are reached without it. '
+        "Unset: HTTPS_PROXY and HTTP_PROXY count.",
+    )
+    api_ca_files: CaFiles = Field(
+        default_factory=dict,
+        description="A file of certificates (PEM) to trust beside the machine's, as a JSON object "
+        'by provider, * for all ({"openai": "/etc/ssl/gateway.pem"}).',
     )
     api_timeout_s: float = Field(
         default=60.0,

@@ -317,6 +317,13 @@ class Hit:
 
 
 @dataclass(frozen=True, slots=True)
+class RerankedHit(Hit):
+    """A hit with what a reranker says; `score` is that of the search."""
+
+    rerank_score: float
+
+
+@dataclass(frozen=True, slots=True)
 class SimilarDocument:
     """A document that is like another one: its chunk nearest to that of the other one which is
     at `own_position`.

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
-from embedder_promises import FLOAT32, HALF, PROMISES, TEXTS, Asked, smallest_cosine
 
+from embedfleet.testing import EmbedderSuite
 from embedfleet_schema.catalogue.model_files import find_model
 from embedfleet_schema.catalogue.space_lookup import resolve_space
 from embedfleet_schema.types import Space
@@ -15,8 +17,15 @@ from embedfleet_workers.embedders import choice, load_embedder
 from embedfleet_workers.embedders.engine import Wanted
 from embedfleet_workers.embedders.openvino_engine import is_installed
 from embedfleet_workers.embedders.probes import SAME
-from embedfleet_workers.embedding_errors import EmbeddingError
-from plugins.provider_dialects import DialectServer, factory_to
+from embedfleet_workers.testing.embedder_promises import (
+    FLOAT32,
+    HALF,
+    TEXTS,
+    Asked,
+    a_closed_embedder_closes_again_and_embeds_no_more,
+    smallest_cosine,
+)
+from plugins.provider_dialects import DialectServer, factory_to, set_cloud_credentials
 
 FAKE = resolve_space("fake/384")
 # A prompt for queries, which the model itself does not have, so that the kinds can be told apart.
@@ -32,12 +41,13 @@ APIS = [
     Space("gemini", "gemini-embedding-001", 768, 2_048),
     Space("jina", "jina-embeddings-v3", 512, 8_192),
     Space("mistral", "codestral-embed", 256, 8_192, query_prompt="query: "),
+    Space("bedrock", "amazon.titan-embed-text-v2:0", 256, 8_192, query_prompt="query: "),
+    Space("bedrock", "us.cohere.embed-v4:0", 1536, 128_000),
+    Space("vertex", "text-embedding-005", 768, 2_048),
+    Space("vertex", "gemini-embedding-001", 256, 2_048),
 ]
-SPACES = [FAKE, *(pytest.param(each, marks=pytest.mark.torch) for each in (LOCAL, CUT)), *APIS]
 # What may run a local model; half precision is bfloat16, which OpenVINO calculates on any CPU.
 ENGINES = [Wanted("torch"), Wanted("openvino", "float32"), Wanted("openvino", "half")]
-
-each_space = pytest.mark.parametrize("space", SPACES, ids=lambda space: space.name)
 
 
 @contextmanager
@@ -47,9 +57,11 @@ def loaded(space, wanted=ENGINES[0]):
         yield load_embedder(space, device="cpu", threads=2, wanted=wanted)
         return
     server = DialectServer(space.provider, space.dimensions)
-    api = factory_to(server)
-    yield load_embedder(space, device="cpu", api=api)
-    api.close()
+    with pytest.MonkeyPatch.context() as patch, TemporaryDirectory() as folder:
+        set_cloud_credentials(patch, Path(folder), server)
+        api = factory_to(server)
+        yield load_embedder(space, device="cpu", api=api)
+        api.close()
     server.close()
 
 
@@ -74,18 +86,14 @@ def asked(request, converted_models):
             embedder.close()
 
 
-@pytest.mark.parametrize("promise", PROMISES, ids=lambda promise: promise.__name__)
-def test_an_embedder_keeps_its_promise(asked, promise):
-    promise(asked)
+class TestEachEmbedder(EmbedderSuite):
+    """The suite that other packages use, over all of ours."""
 
 
-@each_space
-def test_a_closed_embedder_closes_again_and_embeds_no_more(space):
-    with loaded(space) as embedder:
-        embedder.close()
-        embedder.close()
-        with pytest.raises(EmbeddingError, match="closed"):
-            embedder.embed(["too late"], "document")
+@pytest.mark.torch
+def test_a_model_whose_vectors_are_cut_closes_too():
+    with loaded(CUT) as embedder:
+        a_closed_embedder_closes_again_and_embeds_no_more(Asked(embedder, None))
 
 
 @pytest.mark.torch

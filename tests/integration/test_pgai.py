@@ -202,6 +202,10 @@ def test_texts_from_files_are_taken_with_their_vectors_and_have_no_sync(fleet, c
         ({"implementation": "litellm", "model": "cohere/embed-v4.0"}, "cohere/embed-v4.0"),
         ({"implementation": "litellm", "model": "jina_ai/v3"}, "jina/v3"),
         (
+            {"implementation": "litellm", "model": "vertex_ai/text-embedding-005"},
+            "vertex/text-embedding-005",
+        ),
+        (
             {"implementation": "litellm", "model": "text-embedding-3-small"},
             "openai/text-embedding-3-small",
         ),
@@ -215,10 +219,10 @@ def test_a_model_gets_its_name_here(catalog, fleet, embedding, model):
 
 
 def test_a_model_that_has_no_name_here_is_refused_until_a_person_names_it(fleet, catalog):
-    embedding = {"implementation": "litellm", "model": "bedrock/titan", "dimensions": 16}
+    embedding = {"implementation": "litellm", "model": "sagemaker/titan", "dimensions": 16}
     catalog(embedding=embedding)
     (made,) = take_over(fleet)
-    assert "bedrock/titan has no name here. Name the same model with --model" in made.refused
+    assert "sagemaker/titan has no name here. Name the same model with --model" in made.refused
     assert [] == fleet.collections()
     (made,) = take_over(fleet, wanted=WANTED)
     assert None is made.refused

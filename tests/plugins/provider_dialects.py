@@ -14,7 +14,9 @@ import struct
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -29,6 +31,7 @@ from plugins.open_limiter import OpenLimiter, OpenRegistry
 KEY = "test-key-0123456789"
 LENGTH = 3.0
 DRIP_S = 0.05
+TOKEN_PATH = "/token"  # noqa: S105
 
 
 @dataclass(frozen=True)
@@ -243,7 +246,113 @@ class Mistral(Dialect):
         return Misdeed(400, body=json.dumps(said).encode())
 
 
-DIALECTS = {each.provider: each for each in (Dialect, Cohere, Voyage, Gemini, Jina, Mistral)}
+class Bedrock(Dialect):
+    """Amazon's: who calls is known by a signature, the model by the path, an error by a header."""
+
+    provider = "bedrock"
+    has_kinds = True
+
+    def authorized(self, headers):
+        return f"Credential={KEY}/" in headers.get("authorization", "")
+
+    def texts(self, body):
+        return [body["inputText"]] if "inputText" in body else body["texts"]
+
+    def kind(self, body):
+        kinds = {"search_document": "document", "search_query": "query"}
+        return kinds[body.get("input_type", "search_document")]
+
+    def width(self, body):
+        return body.get("dimensions") or body.get("output_dimension")
+
+    def answer(self, body, vectors, tokens):
+        if "inputText" in body:
+            return {"embedding": vectors[0].tolist(), "inputTextTokenCount": tokens}
+        return {"embeddings": {"float": vectors.tolist()}, "response_type": "embeddings_by_type"}
+
+    def items(self, answer):
+        return answer["embeddings"]["float"]
+
+    def too_many(self):
+        return self.error(400, "ValidationException", "#/texts: expected maxItems: 96, found: 97")
+
+    def empty(self):
+        said = "Malformed input request: expected minLength: 1, actual: 0"
+        return self.error(400, "ValidationException", said)
+
+    def unauthorized(self):
+        said = "The security token included in the request is invalid."
+        return self.error(403, "UnrecognizedClientException", said)
+
+    def error(self, status, code, message):
+        headers = {"x-amzn-ErrorType": f"{code}:http://internal.amazon.com/coral/"}
+        return Misdeed(status, headers, json.dumps({"message": message}).encode())
+
+
+class Vertex(Dialect):
+    """Google Cloud's: a token that expires, the model in the path, and two forms by the model."""
+
+    provider = "vertex"
+    most_inputs = 250
+    has_kinds = True
+    embedding = "instances"
+
+    def authorized(self, headers):
+        return headers.get("authorization") == f"Bearer {KEY}"
+
+    def texts(self, body):
+        if "instances" in body:
+            return [each["content"] for each in body["instances"]]
+        return [body["content"]["parts"][0]["text"]]
+
+    def _options(self, body):
+        """`:predict` has a task for each text, and `:embedContent` one configuration."""
+        if "instances" not in body:
+            return body["embedContentConfig"]
+        task = body["instances"][0]["task_type"]
+        assert body["parameters"]["autoTruncate"] is True
+        return {"taskType": task, **body["parameters"]}
+
+    def kind(self, body):
+        task = self._options(body)["taskType"]
+        return {"RETRIEVAL_DOCUMENT": "document", "RETRIEVAL_QUERY": "query"}[task]
+
+    def width(self, body):
+        return self._options(body).get("outputDimensionality")
+
+    def answer(self, body, vectors, tokens):
+        if "instances" in body:
+            counts = [tokens_of(text) for text in self.texts(body)]
+            return {
+                "predictions": [
+                    {"embeddings": {"values": row, "statistics": {"token_count": count}}}
+                    for row, count in zip(vectors.tolist(), counts, strict=True)
+                ]
+            }
+        return {
+            "embedding": {"values": vectors[0].tolist()},
+            "usageMetadata": {"promptTokenCount": tokens},
+        }
+
+    def items(self, answer):
+        return answer["predictions"]
+
+    def too_many(self):
+        said = "251 instance(s) in one request: the batch size is at most 250"
+        return self.error(400, "INVALID_ARGUMENT", said)
+
+    def unauthorized(self):
+        return self.error(401, "UNAUTHENTICATED", "invalid authentication credentials")
+
+    def error(self, code, status, message):
+        error = {"code": code, "message": message, "status": status}
+        return Misdeed(code, body=json.dumps({"error": error}).encode())
+
+
+DIALECTS = {
+    each.provider: each
+    for each in (Dialect, Cohere, Voyage, Gemini, Jina, Mistral, Bedrock, Vertex)
+}
 
 
 def packed_row(row: np.ndarray) -> str:
@@ -263,6 +372,7 @@ class DialectServer:
         self.calls: list[Call] = []
         self.plan: Plan = lambda call: None
         self.headers: dict[str, str] = {}
+        self.tokens = 0
         self.released = threading.Event()
         """Set it, and what stalls goes on."""
         self._dimensions = dimensions
@@ -332,7 +442,11 @@ class _Handler(BaseHTTPRequestHandler):
     owner: DialectServer
 
     def do_POST(self) -> None:
-        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        content = self.rfile.read(int(self.headers["Content-Length"]))
+        if self.path == TOKEN_PATH:
+            self._send_token()
+            return
+        body = json.loads(content)
         headers = {name.lower(): value for name, value in self.headers.items()}
         reply = self.owner.respond(self.path, headers, body)
         if reply.stall:
@@ -350,6 +464,16 @@ class _Handler(BaseHTTPRequestHandler):
             self._write(reply)
         except OSError:
             self.close_connection = True
+
+    def _send_token(self) -> None:
+        """What Google's servers give for a signed assertion of a service account."""
+        self.owner.tokens += 1
+        body = json.dumps({"access_token": KEY, "expires_in": 3_600, "token_type": "Bearer"})
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body.encode())
 
     def _write(self, reply: Misdeed) -> None:
         pieces = [reply.body[at : at + 1] for at in range(len(reply.body))]
@@ -369,12 +493,62 @@ class _Handler(BaseHTTPRequestHandler):
         """Nothing on the test's output."""
 
 
+def account_at(server: DialectServer) -> dict[str, object]:
+    """Settings for a provider; those with a client of their own find the rest in the environment:
+    `cloud_credentials`.
+    """
+    provider = server.dialect.provider
+    url = {f"{provider}_base_url": server.url}
+    match provider:
+        case "bedrock":
+            return {**url, "bedrock_region": "eu-central-1"}
+        case "vertex":
+            return {**url, "vertex_project": "a-project"}
+    return {**url, f"{provider}_api_key": KEY}
+
+
+def set_cloud_credentials(patch: pytest.MonkeyPatch, folder: Path, server: DialectServer) -> None:
+    """Credentials that the official clients find, and that are good for nothing: a key of AWS, and
+    a service account of Google whose tokens come from the server of the test.
+    """
+    patch.setenv("AWS_ACCESS_KEY_ID", KEY)
+    patch.setenv("AWS_SECRET_ACCESS_KEY", "a-secret")
+    patch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    patch.setenv("AWS_CONFIG_FILE", str(folder / "none"))
+    patch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(folder / "none"))
+    patch.delenv("AWS_PROFILE", raising=False)
+    patch.setenv("NO_GCE_CHECK", "true")
+    account = {
+        "type": "service_account",
+        "project_id": "a-project",
+        "private_key_id": "1",
+        "private_key": _private_key(),
+        "client_email": "embedfleet@a-project.iam.gserviceaccount.com",
+        "token_uri": server.url + TOKEN_PATH,
+    }
+    file = folder / "service_account.json"
+    file.write_text(json.dumps(account))
+    patch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(file))
+
+
+@cache
+def _private_key() -> str:
+    from cryptography.hazmat.primitives import serialization
+    from cryptography.hazmat.primitives.asymmetric import rsa
+
+    key = rsa.generate_private_key(public_exponent=65_537, key_size=2_048)
+    return key.private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.NoEncryption(),
+    ).decode()
+
+
 def factory_to(
     server: DialectServer, limiter: OpenLimiter | None = None, **settings: object
 ) -> ApiEmbedderFactory:
     """Access to this one provider, through a limiter that admits everyone."""
-    provider = server.dialect.provider
-    account = {f"{provider}_api_key": KEY, f"{provider}_base_url": server.url}
+    account = account_at(server)
     return ApiEmbedderFactory(load_settings(**{**account, **settings}), OpenRegistry(limiter))
 
 

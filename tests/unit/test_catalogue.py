@@ -71,7 +71,7 @@ def test_the_page_about_costs_gives_the_date_of_the_prices():
 
 
 def test_every_provider_of_an_api_has_a_model_here():
-    expected = ("openai", "cohere", "voyage", "gemini", "jina", "mistral")
+    expected = ("openai", "cohere", "voyage", "gemini", "jina", "mistral", "bedrock", "vertex")
     assert expected == API_PROVIDERS
 
 

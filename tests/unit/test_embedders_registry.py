@@ -3,7 +3,8 @@ import sys
 
 import pytest
 
-from embedfleet_schema.errors import BadModelName, BadSettings, ExtraMissing, ModelRefused
+from embedfleet_schema.errors import BadSettings, ExtraMissing, ModelRefused
+from embedfleet_schema.plugin_errors import PluginMissing
 from embedfleet_schema.types import Space
 from embedfleet_workers.embedders import load_embedder
 from embedfleet_workers.embedders.fake import FakeEmbedder
@@ -16,8 +17,8 @@ def test_the_provider_chooses_the_embedder():
     assert isinstance(load_embedder(FAKE, device="cpu"), FakeEmbedder)
 
 
-def test_an_unknown_provider_is_named_with_the_known_ones():
-    with pytest.raises(BadModelName, match=r"no provider 'acme', only .*fake.*local"):
+def test_a_provider_that_no_package_brings_is_named():
+    with pytest.raises(PluginMissing, match="needs the package that provides 'acme'"):
         load_embedder(Space("acme", "x", 8, 256), device="cpu")
 
 

@@ -39,7 +39,9 @@ def test_an_error_comes_whole_from_another_process(kind):
     assert (kind, str(error), vars(error)) == (type(other), str(other), vars(other))
 
 
-@pytest.mark.parametrize("module", ["database_errors", "errors", "exchange_errors", "sync_errors"])
+@pytest.mark.parametrize(
+    "module", ["database_errors", "errors", "exchange_errors", "plugin_errors", "sync_errors"]
+)
 def test_a_caller_finds_each_error_in_one_place(module):
     kinds = [each for each in subclasses(EmbedfleetError) if each.__module__.endswith(f".{module}")]
     assert kinds

@@ -13,7 +13,7 @@ from embedfleet_schema.catalogue.model_files import find_model
 from embedfleet_schema.catalogue.space_lookup import resolve_space
 from embedfleet_schema.errors import ModelNotFound, ModelRefused
 from embedfleet_schema.types import Space
-from embedfleet_workers.embedders.loading import _only_shown
+from embedfleet_workers.embedders.loading import only_shown
 from embedfleet_workers.embedders.local import LocalEmbedder
 
 pytestmark = pytest.mark.torch
@@ -162,7 +162,7 @@ def test_a_loader_finds_no_file_but_those_that_cannot_run_code(tmp_path, trap):
         trap(model / file)
     trap(model / "pytorch_model.bin")
 
-    with _only_shown("m", model) as folder:
+    with only_shown("m", model) as folder:
         expected = {*(f"{name}.json" for name in SHOWN), "model.safetensors"}
         assert expected == set(files_below(folder))
 

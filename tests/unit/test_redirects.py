@@ -6,7 +6,6 @@ import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-import httpx2
 import pytest
 
 from embedfleet_schema.settings import load_settings
@@ -97,13 +96,13 @@ def test_an_embedder_stops_at_a_redirect(servers, place, provider):
 
 
 async def sent(access: ApiEmbedderFactory, space: Space, server: Redirecting) -> list[Stop]:
-    adapter = access._adapter(space, *access._account(space))
+    adapter, _ = access._adapter(space)
     replies = []
     for server.status in STATUSES:
         replies.append(await adapter.send([TEXT], "document"))
-    client: httpx2.AsyncClient = access._http_client()
-    await client.aclose()
-    access._client = None
+    for client in access._clients.values():
+        await client.aclose()
+    access._clients = {}
     return replies
 
 

@@ -21,6 +21,7 @@ from embedfleet_workers.selfcheck import checked_embedder
 
 if TYPE_CHECKING:
     from embedfleet_workers.embedders.api.factory import ApiEmbedderFactory
+    from embedfleet_workers.rerankers.api_reranker import ApiReranker
 
 log = logging.getLogger(__name__)
 
@@ -97,6 +98,15 @@ class EmbedderCache:
         worth no second copy of a model.
         """
         return self._known((space, device, "float32")) or self.get(space, device)
+
+    def api_reranker(self, provider: str, model: str) -> ApiReranker:
+        """A reranker behind an API, which shares the connections and the limits of embedders.
+
+        Raises:
+            KeyMissing, ExtraMissing: it cannot be called from here.
+        """
+        with self._loading:
+            return self._api_factory().reranker(provider, model)
 
     def loaded(self) -> list[Space]:
         """The spaces whose embedders are here; it waits for none that is being loaded."""

@@ -62,5 +62,9 @@ class BatchApiError(EmbeddingError):
     reason: str
 
 
+class RerankFailed(EmbeddingError):
+    """{model} gave no scores: {reason}. The same search without a reranker works."""
+
+
 class StoreAway(ConnectionError):
     """The limiter's store does not answer; it may have done what it was asked, or not."""

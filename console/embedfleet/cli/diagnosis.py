@@ -47,7 +47,7 @@ _REQUIREMENT = re.compile(r"([\w.-]+)[^;]*; extra == ['\"]([\w-]+)['\"]$")
 # people use say themselves what they lack.
 _OF_OTHERS = (
     *("dev", "langchain", "llamaindex"),
-    *("plots", "map", "s3", "gcs", "azure", "watch"),
+    *("plots", "map", "s3", "gcs", "azure", "watch", "bedrock", "vertex"),
 )
 
 
@@ -58,6 +58,7 @@ def examine(settings: Settings) -> Iterator[Finding]:
     )
     yield from _packages()
     yield from model_diagnosis.engine(settings)
+    yield from model_diagnosis.plugins()
     if settings.uses_embedded_stack:
         stopped = list(_embedded_stack(settings))
         yield from stopped

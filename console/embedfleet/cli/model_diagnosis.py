@@ -13,9 +13,11 @@ from pathlib import Path
 from embedfleet.cli.finding import Finding
 from embedfleet_schema.catalogue.hub import Hub
 from embedfleet_schema.catalogue.model_files import PACKAGED_NAMES, is_path
+from embedfleet_schema.catalogue.plugins import installed, plugin_class
 from embedfleet_schema.catalogue.retirements import READ_ON, retirement_of
 from embedfleet_schema.database import Database
 from embedfleet_schema.errors import ExtraMissing
+from embedfleet_schema.plugin_errors import PluginBroken
 from embedfleet_schema.settings import Settings
 from embedfleet_schema.store import collections
 from embedfleet_schema.store import model_changes as store
@@ -64,6 +66,17 @@ def endings(database: Database, today: date) -> Iterator[Finding]:
         move = f"embedfleet collection migrate {name} --model {found.replacement}"
         advice = f"{move} (by {found.source}, read on {READ_ON})"
         yield Finding("warning", "model", says, advice)
+
+
+def plugins() -> Iterator[Finding]:
+    """Whether the embedders that other packages bring can be used; each is imported for it."""
+    for provider in installed():
+        try:
+            plugin_class(provider, "...")
+        except PluginBroken as error:
+            yield Finding("warning", "embedder", str(error))
+        else:
+            yield Finding("ok", "embedder", f"{provider}/... of another package")
 
 
 def model_changes(database: Database) -> Iterator[Finding]:

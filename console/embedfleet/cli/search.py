@@ -22,7 +22,9 @@ from embedfleet.cli.parameters import (
     parse_filter,
 )
 from embedfleet.cli.session import session
+from embedfleet.reranking import RERANK_TOP
 from embedfleet_schema.errors import UnreadableQuery, UsageError
+from embedfleet_schema.types import RerankedHit
 
 if TYPE_CHECKING:
     from embedfleet import Hit
@@ -38,6 +40,15 @@ MinScore = Annotated[float | None, typer.Option(help="Leave out hits that score 
 Hybrid = Annotated[
     bool, typer.Option("--hybrid", help="Also search for the words; see embedfleet index --text.")
 ]
+Rerank = Annotated[
+    str | None,
+    typer.Option(
+        "--rerank",
+        metavar="MODEL",
+        help="Let this model order the best hits: a local cross-encoder, cohere/... or voyage/...",
+    ),
+]
+RerankTop = Annotated[int, typer.Option(min=1, max=1_000, help="How many hits it reads.")]
 Interactive = Annotated[
     bool,
     typer.Option("--interactive", "-i", help="Ask for one text after the other, until Ctrl-D."),
@@ -61,19 +72,25 @@ def search(
     filter: Filter = None,  # noqa: A002 - the name of the option
     min_score: MinScore = None,
     hybrid: Hybrid = False,
+    rerank: Rerank = None,
+    rerank_top: RerankTop = RERANK_TOP,
     interactive: Interactive = False,
     sql: ShowSql = False,
     json: Json = False,
 ) -> None:
     """Find the chunks nearest to a text, best first.
 
-    If a worker has the model loaded, it embeds the text. Otherwise the model is loaded here.
+    If a worker has the model loaded, it embeds the text. Otherwise the model is loaded here. A
+    local model for --rerank is always loaded here, which takes seconds.
     """
     wanted = parse_filter(where or (), filter)
     if hybrid and (sql or min_score is not None):
         raise UsageError(
             reason="--hybrid takes neither --sql nor --min-score: its scores are ranks"
         )
+    if rerank is not None and sql:
+        raise UsageError(reason="--rerank runs here, and not in SQL: leave out --sql or --rerank")
+    most = k if rerank is None else max(k, rerank_top)
     if (text is None) != interactive:
         raise UsageError(reason="Give a TEXT to search for, or --interactive to be asked for texts")
     # What numpy multiplies matrices with makes threads as it is imported, which takes 50 ms of a
@@ -88,11 +105,14 @@ def search(
             if sql:
                 script = collection.search_script(vector, k=k, where=wanted)
                 print_json({"sql": script}) if json else say(script)
-            elif hybrid:
-                _show_all(collection.hybrid_search(text, k=k, where=wanted), name, json=json)
+                return
+            if hybrid:
+                hits = collection.hybrid_search(text, k=most, where=wanted)
             else:
-                hits = collection.search(vector, k=k, where=wanted, min_score=min_score)
-                _show_all(hits, name, json=json)
+                hits = collection.search(vector, k=most, where=wanted, min_score=min_score)
+            if rerank is not None:
+                hits = collection.reranked(text, hits, rerank)[:k]
+            _show_all(hits, name, json=json)
 
         if text is not None:
             answer(text)
@@ -141,7 +161,10 @@ def _show_all(hits: list[Hit], name: str, *, json: bool) -> None:
 
 def _show(hit: Hit) -> None:
     metadata = json_module.dumps(hit.metadata, ensure_ascii=False) if hit.metadata else ""
-    say(f"{hit.score:.3f}  {one_line(hit.document)} #{hit.position}  {one_line(metadata)}".rstrip())
+    scores = f"{hit.score:.3f}"
+    if isinstance(hit, RerankedHit):
+        scores = f"{hit.rerank_score:.3f}  {scores}"
+    say(f"{scores}  {one_line(hit.document)} #{hit.position}  {one_line(metadata)}".rstrip())
     excerpt = one_line(hit.content)
     if len(excerpt) > EXCERPT_CHARACTERS:
         excerpt = excerpt[:EXCERPT_CHARACTERS].rstrip() + " ..."

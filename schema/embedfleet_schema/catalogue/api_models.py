@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date
@@ -54,6 +55,12 @@ _VOYAGE = (256, 512, 1024, 2048)
 _JINA_V3 = (32, 64, 128, 256, 512, 768, 1024)
 _JINA_V4 = (128, 256, 512, 1024, 2048)
 _GEMINI = range(128, 3_073)
+# A model of Bedrock in another region's or in every region's capacity: us.cohere.embed-v4:0.
+_ACROSS_REGIONS = re.compile(r"(?:us|us-gov|eu|apac|jp|au|global)\.")
+
+
+_COHERE_V3 = "Cohere/Cohere-embed-english-v3.0"
+_COHERE_V3M = "Cohere/Cohere-embed-multilingual-v3.0"
 
 
 def _openai(model: str, dimensions: int, widths: Widths, usd: float) -> ApiModel:
@@ -111,16 +118,32 @@ _MODELS = (
     ),
     ApiModel("mistral", "mistral-embed", 1024, (1024,), 8_192, None, 0.10),
     ApiModel("mistral", "codestral-embed", 1536, range(1, 3_073), 8_192, None, 0.15),
+    ApiModel("bedrock", "amazon.titan-embed-text-v2:0", 1024, (256, 512, 1024), 8_192, None, 0.02),
+    ApiModel("bedrock", "amazon.titan-embed-text-v1", 1536, (1536,), 8_192, None, 0.10),
+    ApiModel("bedrock", "cohere.embed-english-v3", 1024, (1024,), 512, _COHERE_V3, 0.10),
+    ApiModel("bedrock", "cohere.embed-multilingual-v3", 1024, (1024,), 512, _COHERE_V3M, 0.10),
+    ApiModel("bedrock", "cohere.embed-v4:0", 1536, (256, 512, 1024, 1536), 128_000, None, 0.12),
+    # Google bills these two by characters, so a price for tokens is not known.
+    ApiModel("vertex", "text-embedding-005", 768, range(1, 769), 2_048, None, None),
+    ApiModel("vertex", "text-multilingual-embedding-002", 768, range(1, 769), 2_048, None, None),
+    ApiModel("vertex", "gemini-embedding-001", 3072, _GEMINI, 2_048, None, 0.15),
 )
 _BY_NAME: Mapping[str, ApiModel] = {each.name: each for each in _MODELS}
 API_MODELS = tuple(_BY_NAME)
 API_PROVIDERS = tuple(dict.fromkeys(each.provider for each in _MODELS))
 PROVIDERS = ("local", "fake", *API_PROVIDERS)
+# Those that know their callers by the credentials of a cloud, which their own clients find.
+WITHOUT_KEY = ("bedrock", "vertex")
 
 
 def find(provider: str, model: str) -> ApiModel | None:
     """The entry of a model; None where nothing is known of it."""
-    return _BY_NAME.get(f"{provider}/{model}")
+    return _BY_NAME.get(f"{provider}/{bedrock_model(model) if provider == 'bedrock' else model}")
+
+
+def bedrock_model(model: str) -> str:
+    """A model of Bedrock without the regions that a profile of it spans."""
+    return _ACROSS_REGIONS.sub("", model, count=1)
 
 
 def known(provider: str) -> list[str]:
@@ -143,5 +166,5 @@ def price_of(name: str, overrides: Mapping[str, float]) -> float | None:
     provider = name.partition("/")[0]
     if provider in ("local", "fake"):
         return 0.0
-    entry = _BY_NAME.get(name)
+    entry = find(provider, name.partition("/")[2])
     return entry.usd if entry is not None else None

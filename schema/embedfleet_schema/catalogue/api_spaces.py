@@ -35,13 +35,15 @@ def api_space(provider: str, model: str, dimensions: int | None, max_tokens: int
     if max_tokens is not None and max_tokens > entry.max_tokens:
         reason = f"it takes {entry.max_tokens} tokens, not {max_tokens}"
         raise BadModelName(name=name, reason=reason)
-    return _catalogued(entry, dimensions, max_tokens)
+    return _catalogued(entry, model, dimensions, max_tokens)
 
 
-def _catalogued(entry: ApiModel, dimensions: int | None, max_tokens: int | None) -> Space:
+def _catalogued(
+    entry: ApiModel, model: str, dimensions: int | None, max_tokens: int | None
+) -> Space:
     return Space(
         entry.provider,
-        entry.model,
+        model,
         dimensions or entry.dimensions,
         max_tokens or entry.max_tokens,
         document_prompt=entry.document_prompt,

@@ -6,6 +6,7 @@ import re
 from difflib import get_close_matches
 
 from embedfleet_schema.catalogue.api_models import API_MODELS, PROVIDERS
+from embedfleet_schema.catalogue.plugins import installed, is_plugin
 
 _WILDCARD = re.compile(r"[*?[]")
 _SHORT = "sentence-transformers/"
@@ -19,7 +20,8 @@ def check_name(name: str) -> str:
         ValueError: with the right form, and what may have been meant.
     """
     provider, _, model = name.partition("/")
-    if provider not in PROVIDERS or not model or model != model.strip():
+    known = provider in PROVIDERS or is_plugin(provider)
+    if not known or not model or model != model.strip():
         raise ValueError(f"{name!r} names no model{_form(name)}")
     _check_local(name)
     return name
@@ -34,7 +36,7 @@ def check_pattern(pattern: str) -> str:
     start = _WILDCARD.split(pattern, 1)[0]
     if start == pattern:
         return check_name(pattern)
-    starts = (f"{provider}/" for provider in PROVIDERS)
+    starts = (f"{provider}/" for names in (PROVIDERS, installed()) for provider in names)
     if not any(each.startswith(start) or start.startswith(each) for each in starts):
         raise ValueError(f"{pattern!r} matches no model{_form(pattern)}")
     _check_local(start)
@@ -59,4 +61,4 @@ def _form(name: str) -> str:
         near = [f"local/{name}"]
     hint = f" (did you mean {near[0]}?)" if near else ""
     example = f"write provider/model, as in {API_MODELS[0]}"
-    return f"{hint}: {example}; the providers are {', '.join(PROVIDERS)}"
+    return f"{hint}: {example}; the providers are {', '.join((*PROVIDERS, *installed()))}"

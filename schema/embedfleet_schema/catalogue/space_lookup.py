@@ -21,6 +21,7 @@ from embedfleet_schema.catalogue.model_files import (
     weight_files,
 )
 from embedfleet_schema.catalogue.model_revision import model_revision
+from embedfleet_schema.catalogue.plugins import is_plugin, plugin_space
 from embedfleet_schema.errors import BadModelName, ModelNotFound, ModelRefused
 from embedfleet_schema.types import Metric, Space, Storage
 
@@ -60,7 +61,8 @@ class _Output(NamedTuple):
 
 
 def parse_model(name: str) -> tuple[str, str]:
-    """Split a model's name into provider and model; a name without a provider is local.
+    """Split a model's name into provider and model; a name without a provider is local. Installed
+    packages may bring more providers.
 
     `all-MiniLM-L6-v2`, `BAAI/bge-small-en-v1.5`, `./my-model`, `local//data/my-model`,
     `fake/384` and `openai/text-embedding-3-small` are names.
@@ -71,7 +73,7 @@ def parse_model(name: str) -> tuple[str, str]:
     provider, slash, model = name.partition("/")
     if name == "fake":
         return "fake", str(FAKE_DIMENSIONS)
-    if provider not in PROVIDERS:
+    if provider not in PROVIDERS and not (model and is_plugin(provider)):
         provider, model = "local", name
     elif not slash or not model:
         raise BadModelName(name=name, reason=f"it names the provider {provider}, but no model")
@@ -104,10 +106,13 @@ def resolve_space(
         BadModelName: the name, its provider or its dimensions cannot be used.
         ModelNotFound: a local model's files are out of reach, or do not say enough.
         ModelRefused: a local model would run code of its own, or has parts that are not supported.
+        PluginBroken: the package that provides it cannot be used.
     """
     provider, rest = parse_model(model)
     if provider in API_PROVIDERS:
         space = api_space(provider, rest, dimensions, max_tokens)
+    elif provider not in PROVIDERS:
+        space = plugin_space(provider, rest, dimensions, max_tokens)
     else:
         space = _fake_space(rest) if provider == "fake" else _local_space(rest, dimensions)
         _check_own(model, space, dimensions, max_tokens)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 from psycopg import Connection, sql
 from psycopg.errors import SerializationFailure
 from psycopg.rows import dict_row
 
+from embedfleet_schema.catalogue.plugins import is_plugin_space
 from embedfleet_schema.catalogue.space_lookup import parse_model
 from embedfleet_schema.database import LOCK_SPACE, Database, Row
 from embedfleet_schema.errors import (
@@ -166,11 +167,14 @@ def followed(db: Database, collection: CollectionInfo) -> CollectionInfo:
 def is_of(collection: CollectionInfo, model: str | None) -> bool:
     """Whether its vectors are of this model, as a person names it; where none is named, of any."""
     space = collection.space
-    return model is None or parse_model(model) == (space.provider, space.model)
+    return model in (None, space.name) or parse_model(model) == (space.provider, space.model)
 
 
 def check_chunking(collection: CollectionInfo, wanted: Chunking | None) -> None:
     """Raise ChunkingMismatch if it cuts its documents in another way than was asked for."""
+    if wanted is not None and not wanted.tokenizer and is_plugin_space(collection.space):
+        # The model's own was named when the collection was made.
+        wanted = replace(wanted, tokenizer=collection.chunking.tokenizer)
     differences = "" if wanted is None else collection.chunking.differences(wanted)
     if differences:
         raise ChunkingMismatch(name=collection.name, differences=differences)

@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from embedfleet_schema.catalogue.api_models import API_PROVIDERS
+from embedfleet_schema.catalogue.plugins import is_plugin_space
 from embedfleet_schema.errors import BadModelName, ModelRefused
 from embedfleet_schema.types import Space
 from embedfleet_workers.embedders.engine import ANY, Wanted
@@ -41,15 +42,17 @@ def load_embedder(
         api: what spaces behind an API need; None where no such space is loaded.
 
     Raises:
-        BadModelName: nobody knows the provider.
+        BadModelName: it is behind an API, and `api` is None.
+        PluginMissing, PluginBroken: another package provides it, and that cannot be used.
         ModelRefused: the model is not allowed here, or does not fit its space.
         ModelNotFound, ExtraMissing, KeyMissing, WorkerStartFailed: it cannot be loaded.
     """
-    providers = {"fake", "local", *(API_PROVIDERS if api else ())}
-    if space.provider not in providers:
-        reason = f"there is no provider {space.provider!r}, only {', '.join(sorted(providers))}"
-        raise BadModelName(name=space.name, reason=reason)
     check_allowed(space, allowed_models)
+    if is_plugin_space(space):
+        return _load_plugin(space, device, threads)
+    if space.provider in API_PROVIDERS and api is None:
+        reason = "a process that loads it needs access to APIs"
+        raise BadModelName(name=space.name, reason=reason)
     if api and space.provider in API_PROVIDERS:
         return api.embedder(space)
     if space.provider == "fake":
@@ -69,6 +72,12 @@ def _load_fake(space: Space, faults: str) -> Embedder:
     from embedfleet_workers.embedders.faults import Faults
 
     return FakeEmbedder(space, Faults.parse(faults))
+
+
+def _load_plugin(space: Space, device: str, threads: int | None) -> Embedder:
+    from embedfleet_workers.embedders.plugin import load_plugin
+
+    return load_plugin(space, device, threads)
 
 
 def _load_local(space: Space, device: str, threads: int | None, wanted: Wanted) -> Embedder:

@@ -50,7 +50,7 @@ def load_model(space: Space, directory: Path, device: str, *, half: bool) -> Sen
         raise ExtraMissing(feature=f"The model {space.name}", extra=_EXTRA) from error
     check_device(device)
     try:
-        with _only_shown(space.name, directory) as folder, _quiet() as reports:
+        with only_shown(space.name, directory) as folder, quiet() as reports:
             model = SentenceTransformer(
                 str(folder),
                 device=device,
@@ -71,7 +71,7 @@ def load_model(space: Space, directory: Path, device: str, *, half: bool) -> Sen
 
 
 @contextmanager
-def _only_shown(name: str, directory: Path) -> Iterator[Path]:
+def only_shown(name: str, directory: Path) -> Iterator[Path]:
     """A folder of links to the files that cannot run code: what else a loader may look for, it
     does not find.
     """
@@ -129,7 +129,7 @@ def _cut_at(model: SentenceTransformer, space: Space) -> None:
 
 
 @contextmanager
-def _quiet() -> Iterator[list[str]]:
+def quiet() -> Iterator[list[str]]:
     """Hold back progress bars and loading reports; yields the reports."""
     from transformers.utils import logging as transformers_logging
 

@@ -13,11 +13,11 @@ from embedfleet_schema.accounts import account_of
 from embedfleet_schema.catalogue.provider_batch_prices import PROVIDER, has_batch_api
 from embedfleet_schema.errors import ExtraMissing, KeyMissing
 from embedfleet_schema.settings import Settings
+from embedfleet_workers.embedders.api.access import Access, access_to
 from embedfleet_workers.embedders.api.providers.adapter import Faulty, Reply
 from embedfleet_workers.embedders.api.providers.error_replies import complaint, error_reply
 from embedfleet_workers.embedders.api.providers.openai_api import NO_KEY, OPENAI
 from embedfleet_workers.embedding_errors import BatchApiError
-from embedfleet_workers.tls import tls_context
 
 if TYPE_CHECKING:
     from openai import OpenAI
@@ -100,7 +100,10 @@ class BatchApi:
             raise KeyMissing(
                 provider=PROVIDER, model="provider batches", variable="EMBEDFLEET_OPENAI_API_KEY"
             )
-        self._client = _official_client(self.key or NO_KEY, base_url, settings.api_timeout_s)
+        access = access_to(PROVIDER, base_url, settings)
+        self._client = _official_client(
+            self.key or NO_KEY, base_url, settings.api_timeout_s, access
+        )
         self._settings = settings
 
     def close(self) -> None:
@@ -202,14 +205,14 @@ class BatchApi:
         return NotDone(Faulty(f"it answered {refused.status_code}"), Fault(""), refused.status_code)
 
 
-def _official_client(key: str, base_url: str, timeout_s: float) -> OpenAI:
+def _official_client(key: str, base_url: str, timeout_s: float, access: Access) -> OpenAI:
     try:
         import httpx2
         from openai import OpenAI
     except ImportError as error:
         raise ExtraMissing(feature="its provider's batch API", extra="api") from error
     # The client of its own would follow redirects, with the file.
-    client = httpx2.Client(verify=tls_context(), follow_redirects=False, timeout=timeout_s)
+    client = httpx2.Client(follow_redirects=False, timeout=timeout_s, **access.options())
     return OpenAI(
         api_key=key, base_url=base_url, max_retries=0, timeout=timeout_s, http_client=client
     )

@@ -67,7 +67,10 @@ _TOO_LARGE = re.compile(
     r"|(?:allowed )?tokens per submitted batch"
     r"|batch size"
     r"|requests can be in one batch"
-    r"|number of texts must be at most",
+    r"|number of texts must be at most"
+    # Vertex: its limits differ by model and region.
+    r"|instance\(s\) is allowed per prediction|too many instances"
+    r"|input token count .*but the model supports",
     re.IGNORECASE,
 )
 # Cohere's trial keys, a 429 without a code: https://docs.cohere.com/docs/rate-limits

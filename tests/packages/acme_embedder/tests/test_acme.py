@@ -1,0 +1,5 @@
+from embedfleet.testing import EmbedderSuite
+
+
+class TestSmall(EmbedderSuite):
+    model = "acme/small"
