@@ -63,8 +63,8 @@ test-light: ## run the tests that need no torch: make test-light PYTHON=python3.
 
 # PgBouncer comes from the machine: apt-get install pgbouncer. What is left out, and why, stands in
 # tests/plugins/poolers.py.
-test-managed: $(FOR_DEVELOPMENT) ## run the integration tests through PgBouncer in transaction mode
-	@$(PYTEST) tests/integration --pooler $(ARGS)
+test-managed: $(FOR_DEVELOPMENT) ## run the integration tests against servers as providers rent them out
+	@$(PYTEST) tests/integration --pooler --postgres 16 --owner --redis-tls $(ARGS)
 
 # What other libraries ask for does not fit together: each has a virtual environment of its own.
 test-integrations: $(FOR_DEVELOPMENT) ## run the examples with LangChain, LlamaIndex, Django and pandas

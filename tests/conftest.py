@@ -32,6 +32,9 @@ providers.is_local_module_file = lambda path: not settings.default.derandomize a
 
 pytest_plugins = [
     "plugins.distribution",
+    "plugins.tcp_proxy",
+    "plugins.tls_servers",
+    "plugins.managed",
     "plugins.servers",
     "plugins.poolers",
     "plugins.library_venvs",
@@ -44,8 +47,6 @@ pytest_plugins = [
     "plugins.synced_tables",
     "plugins.worker_processes",
     "plugins.command_line",
-    "plugins.tcp_proxy",
-    "plugins.tls_servers",
     "plugins.webhook_receivers",
     "plugins.provider_processes",
     "plugins.api_fleets",

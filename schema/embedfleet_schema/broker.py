@@ -23,8 +23,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-KEY_PREFIX = "embedfleet:"
-
 # Rings waiting per queue, at the most: they need not be one per batch, because each ring that
 # found work rings once more, and Redis stays small however long the backlog is.
 MAX_WAITING = 64
@@ -87,7 +85,7 @@ def celery_app(redis_url: str, *, socket_timeout_s: float) -> Celery:
 def _transport_options(address: RedisAddress, socket_timeout_s: float) -> dict[str, Any]:
     return {
         "address": address,
-        "global_keyprefix": KEY_PREFIX,
+        "global_keyprefix": address.key_prefix,
         # Attempts to connect before a ring fails; kombu would try a hundred times.
         "max_retries": 1,
         "interval_start": 0.0,
