@@ -17,8 +17,8 @@ from embedfleet_schema.addresses import redacted
 from embedfleet_schema.database_errors import DatabaseUnreachable
 from embedfleet_schema.passwords import NoPassword, passwords_of
 
-# Who answers may not be the server, and may ask for the password in clear.
-ENCRYPTED = ("require", "verify-ca", "verify-full")
+# Otherwise who answers may not be the server, and ask for the password in clear.
+PROVEN = ("verify-ca", "verify-full")
 
 
 @contextmanager
@@ -82,7 +82,7 @@ def _logged_in(url: str) -> Connection[Any]:
     passwords = passwords_of(url)
     if passwords is None:
         return psycopg.connect(**found, autocommit=True)
-    if found.get("sslmode") not in ENCRYPTED:
+    if found.get("sslmode") not in PROVEN:
         found.setdefault("require_auth", "scram-sha-256")
     given = passwords.current()
     try:

@@ -231,7 +231,7 @@ def test_a_token_goes_to_a_server_that_asks_in_clear_only_by_tls(stack, authorit
         server = urlsplit(stack.database_url)._replace(query="")
         url = pooler.through(server._replace(path=urlsplit(fleet.settings.database).path).geturl())
         assert Database(DatabaseUrl(url, token)).revision() is not None
-        for mode in ("disable", "allow", "prefer"):
+        for mode in ("disable", "allow", "prefer", "require"):
             plain = make_conninfo(url, sslmode=mode, password="")
             with pytest.raises(DatabaseUnreachable, match='"scram-sha-256" failed'):
                 Database(DatabaseUrl(plain, token)).revision()
