@@ -71,6 +71,10 @@ class DatabaseUrl(str):
         made.passwords = passwords
         return made
 
+    def __reduce__(self) -> tuple[type[str], tuple[str]]:
+        """What another process gets: its own settings say what gives the password there."""
+        return str, (str(self),)
+
 
 def passwords_of(url: str) -> Passwords | None:
     """What gives the passwords for a URL; None where it has its own, or needs none."""

@@ -130,6 +130,9 @@ class PrefixedUrl(str):
         made.prefix = prefix
         return made
 
+    def __getnewargs__(self) -> tuple[str, str]:
+        return str(self), self.prefix
+
 
 def parse_redis_url(url: str) -> RedisAddress:
     """What a URL says.

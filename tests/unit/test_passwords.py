@@ -1,6 +1,7 @@
 """A command or a function gives the password of PostgreSQL, or a line says why it does not."""
 
 import os
+import pickle
 import re
 import shlex
 import sys
@@ -136,6 +137,12 @@ def test_a_function_wins_over_the_command(monkeypatch):
         for url in (fleet.db.url, fleet.db.direct_url):
             assert "two" == passwords_of(url).current()
         assert SECRET not in repr(fleet.settings)
+
+
+def test_another_process_gets_the_url_alone():
+    url = DatabaseUrl("postgresql://u@h/d", of_function(lambda: SECRET))
+    copied = pickle.loads(pickle.dumps(url))  # noqa: S301 - our own
+    assert (url, None) == (copied, passwords_of(copied))
 
 
 def test_what_cannot_be_a_command_or_a_function_is_refused_at_once():
