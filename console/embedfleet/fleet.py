@@ -62,20 +62,18 @@ def connect(
     *,
     data: str | Path | None = None,
     workers: int | None = None,
-    database_password: Callable[[], str] | None = None,
     **settings: object,
 ) -> Fleet:
     """Open a fleet: by the arguments, else by the environment, else with the embedded stack.
 
     If the embedded stack is used and does not run, it is started. Other keyword arguments are
-    settings by their names (`batch_tokens_cpu=4096`).
+    settings by their names (`batch_tokens_cpu=4096`). `database_password` is a function that gives
+    the password of PostgreSQL whenever a connection is opened, in any thread, such as a token of a
+    cloud's IAM; it wins over the password in a URL.
 
     Args:
         workers: how many workers of the embedded stack shall run on this machine; running ones
             count. They keep running after this process, until `embedfleet down`.
-        database_password: gives the password of PostgreSQL, such as a token of a cloud's IAM. It is
-            called whenever a connection is opened, by several threads. It wins over the setting
-            `database_password_command` and over the password in a URL.
 
     Raises:
         BadSettings: there is no such setting, or it cannot have that value.
@@ -89,10 +87,7 @@ def connect(
     for name, url in (("database_url", database_url), ("redis_url", redis_url)):
         if isinstance(url, str):
             arguments.text("connect", name, url)
-    arguments.function("connect", "database_password", database_password)
     found = load_settings(database_url=database_url, redis_url=redis_url, data=data, **settings)
-    if database_password is not None:
-        found = found.with_database_password(database_password)
     if found.uses_embedded_stack:
         from embedfleet.embedded import ready
 

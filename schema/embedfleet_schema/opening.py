@@ -87,8 +87,10 @@ def _logged_in(url: str) -> Connection[Any]:
     given = passwords.current()
     try:
         return psycopg.connect(**found | {"password": given}, autocommit=True)
-    except psycopg.OperationalError:
-        # It may have changed since it was given.
+    except psycopg.OperationalError as error:
+        if error.pgconn is None or not error.pgconn.used_password:
+            raise
+        # The server asked for it, and it may have changed since it was given.
         newer = passwords.current(refused=given)
         if newer == given:
             raise

@@ -130,8 +130,8 @@ class PrefixedUrl(str):
         made.prefix = prefix
         return made
 
-    def __getnewargs__(self) -> tuple[str, str]:
-        return str(self), self.prefix
+    def __reduce__(self) -> tuple[type[PrefixedUrl], tuple[str, str]]:
+        return PrefixedUrl, (str(self), self.prefix)
 
 
 def parse_redis_url(url: str) -> RedisAddress:

@@ -158,10 +158,15 @@ def _checked(origin: str, url: str) -> str:
 def load_settings(**overrides: object) -> Settings:
     """Read the environment once; keyword arguments that are not None win over it.
 
+    `database_password` is no setting but a function, which gives the password of each connection.
+
     Raises:
         BadSettings: a value does not parse; the message names it, and hides secrets.
     """
     given = {name: value for name, value in overrides.items() if value is not None}
+    ask = given.pop("database_password", None)
+    if ask is not None and not callable(ask):
+        raise BadSettings(reason="database_password: it is not a function that gives the password")
     for former in FORMER.keys() & given.keys():
         log.warning("the setting %s is deprecated: give %s", former, FORMER[former])
         given.setdefault(FORMER[former], given.pop(former))
@@ -170,7 +175,7 @@ def load_settings(**overrides: object) -> Settings:
         hint = f"; did you mean {near[0]}?" if near else ""
         raise BadSettings(reason=f"there is no setting {name}{hint}")
     try:
-        return Settings(**given)  # type: ignore[arg-type]
+        found = Settings(**given)  # type: ignore[arg-type]
     except ValidationError as error:
         first = error.errors(include_input=False, include_url=False)[0]
         name = ".".join(str(part) for part in first["loc"])
@@ -179,3 +184,4 @@ def load_settings(**overrides: object) -> Settings:
     except SettingsError as error:
         # A list or an object that is no JSON; the cause quotes it, the message does not.
         raise BadSettings(reason=str(error)) from None
+    return found if ask is None else found.with_database_password(ask)

@@ -12,8 +12,10 @@ from embedfleet_schema.redis_url import PREFIX
 from embedfleet_schema.settings import load_settings
 from embedfleet_workers.embedding_errors import StoreAway
 from embedfleet_workers.rate_limits.stores.redis_script import RedisScript
+from embedfleet_workers.rate_limits.stores.redis_store import RedisStore
 from plugins.brokers import serving, take_every_step
 from plugins.fleets import documents
+from plugins.limiter_reservations import LIMIT
 from plugins.worker_processes import eventually
 
 pytestmark = pytest.mark.usefixtures("patient")
@@ -82,7 +84,15 @@ def test_without_a_hash_tag_a_sharded_server_refuses_the_slots_of_a_limiter(tmp_
             client.execute_command("CLUSTER", "ADDSLOTSRANGE", 0, 16_383)
         eventually(lambda: is_ready(broker))
         with pytest.raises(StoreAway, match=r"CROSSSLOT|same slot"):
-            asyncio.run(take_every_step(broker.url("limiter")))
+            asyncio.run(take_a_slot(broker.url("limiter")))
+
+
+async def take_a_slot(url):
+    store = RedisStore(url)
+    try:
+        await store.acquire(LIMIT, "one", slots=1, lease_s=60.0, wait_s=1.0)
+    finally:
+        await store.close()
 
 
 def test_a_fleet_rings_and_hears_on_a_shard_with_the_rights_of_the_page(

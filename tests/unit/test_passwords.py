@@ -13,7 +13,7 @@ import embedfleet as ef
 from embedfleet_schema import passwords
 from embedfleet_schema.database import Database
 from embedfleet_schema.database_errors import DatabaseUnreachable
-from embedfleet_schema.errors import BadSettings, UsageError
+from embedfleet_schema.errors import BadSettings
 from embedfleet_schema.passwords import (
     DatabaseUrl,
     NoPassword,
@@ -97,6 +97,13 @@ def test_what_is_kept_is_asked_for_anew_where_it_is_refused_or_too_old(monkeypat
     assert 3 == len(asked)
 
 
+def test_a_server_that_is_away_costs_one_question():
+    ask, asked = counted()
+    with pytest.raises(DatabaseUnreachable, match="refused"):
+        Database(DatabaseUrl("postgresql://u@127.0.0.1:1/d", of_function(ask))).revision()
+    assert 1 == len(asked)
+
+
 def test_a_function_that_raises_is_named_by_its_error_alone():
     def ask():
         raise RuntimeError(SECRET)
@@ -149,7 +156,7 @@ def test_what_cannot_be_a_command_or_a_function_is_refused_at_once():
     for command in ("an 'open quote", "  "):
         with pytest.raises(BadSettings, match="database_password_command: it is no command"):
             load_settings(database_password_command=command)
-    with pytest.raises(UsageError, match="database_password"):
+    with pytest.raises(BadSettings, match="database_password: it is not a function"):
         ef.connect("postgresql://u@h/d", database_password="a password")
 
 
