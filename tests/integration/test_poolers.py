@@ -28,7 +28,10 @@ from plugins.worker_processes import eventually
 
 pytestmark = pytest.mark.pooler
 
-SESSIONS = "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND pid <> %s"
+SESSIONS = (
+    "SELECT usename, pid FROM pg_stat_activity WHERE datname = current_database() AND pid <> %s"
+    " AND backend_type = 'client backend'"
+)
 
 
 @pytest.fixture
