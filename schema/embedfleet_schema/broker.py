@@ -45,7 +45,7 @@ def celery_app(redis_url: str, *, socket_timeout_s: float) -> Celery:
         socket_timeout_s: limit of one exchange with Redis. A worker blocks one second at a time on
             its queue, so it must be longer than that.
     """
-    # Not from `celery`, which replaces itself while it is imported: other threads would find nothing.
+    # `celery` replaces itself while it is imported: other threads would find nothing in it.
     from celery.app.base import Celery
     from kombu.entity import Queue as BrokerQueue
 
