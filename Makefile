@@ -62,9 +62,12 @@ test-light: ## run the tests that need no torch: make test-light PYTHON=python3.
 	@$(PYTEST) $(ARGS)
 
 # PgBouncer comes from the machine: apt-get install pgbouncer. What is left out, and why, stands in
-# tests/plugins/poolers.py.
-test-managed: $(FOR_DEVELOPMENT) ## run the integration tests through PgBouncer in transaction mode
-	@$(PYTEST) tests/integration --pooler $(ARGS)
+# tests/plugins/poolers.py and managed.py.
+MANAGED := --pooler --postgres 16 --owner --redis-tls
+test-managed: $(FOR_DEVELOPMENT) ## run the integration tests against servers as providers rent them out
+	@$(PYTEST) tests/integration $(MANAGED) $(ARGS)
+	@$(BIN)/pytest -n 2 --dist loadfile tests/integration/test_fleet.py tests/integration/test_poolers.py \
+		$(MANAGED) --vector-schema extensions
 
 # What other libraries ask for does not fit together: each has a virtual environment of its own.
 test-integrations: $(FOR_DEVELOPMENT) ## run the examples with LangChain, LlamaIndex, Django and pandas

@@ -36,6 +36,9 @@ collect_ignore = ["packages"]
 pytest_plugins = [
     "embedfleet.testing",
     "plugins.distribution",
+    "plugins.tcp_proxy",
+    "plugins.tls_servers",
+    "plugins.managed",
     "plugins.servers",
     "plugins.poolers",
     "plugins.library_venvs",
@@ -48,8 +51,6 @@ pytest_plugins = [
     "plugins.synced_tables",
     "plugins.worker_processes",
     "plugins.command_line",
-    "plugins.tcp_proxy",
-    "plugins.tls_servers",
     "plugins.webhook_receivers",
     "plugins.provider_processes",
     "plugins.api_fleets",

@@ -69,7 +69,9 @@ def connect(
     """Open a fleet: by the arguments, else by the environment, else with the embedded stack.
 
     If the embedded stack is used and does not run, it is started. Other keyword arguments are
-    settings by their names (`batch_tokens_cpu=4096`).
+    settings by their names (`batch_tokens_cpu=4096`). `database_password` is a function that gives
+    the password of PostgreSQL whenever a connection is opened, in any thread, such as a token of a
+    cloud's IAM; it wins over the password in a URL.
 
     Args:
         workers: how many workers of the embedded stack shall run on this machine; running ones

@@ -23,8 +23,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-KEY_PREFIX = "embedfleet:"
-
 # Rings waiting per queue, at the most: they need not be one per batch, because each ring that
 # found work rings once more, and Redis stays small however long the backlog is.
 MAX_WAITING = 64
@@ -47,7 +45,8 @@ def celery_app(redis_url: str, *, socket_timeout_s: float) -> Celery:
         socket_timeout_s: limit of one exchange with Redis. A worker blocks one second at a time on
             its queue, so it must be longer than that.
     """
-    from celery import Celery
+    # `celery` replaces itself while it is imported: other threads would find nothing in it.
+    from celery.app.base import Celery
     from kombu.entity import Queue as BrokerQueue
 
     address = parse_redis_url(redis_url)
@@ -87,7 +86,7 @@ def celery_app(redis_url: str, *, socket_timeout_s: float) -> Celery:
 def _transport_options(address: RedisAddress, socket_timeout_s: float) -> dict[str, Any]:
     return {
         "address": address,
-        "global_keyprefix": KEY_PREFIX,
+        "global_keyprefix": address.key_prefix,
         # Attempts to connect before a ring fails; kombu would try a hundred times.
         "max_retries": 1,
         "interval_start": 0.0,

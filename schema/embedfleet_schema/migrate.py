@@ -17,7 +17,7 @@ from embedfleet_schema.database_errors import (
     PgvectorMissing,
     UnsuitableDatabase,
 )
-from embedfleet_schema.requirements import unmet
+from embedfleet_schema.requirements import pgvector, unmet
 from embedfleet_schema.roles import code_of_others, renew_grants
 from embedfleet_schema.session import brief, dependents
 from embedfleet_schema.statements import load
@@ -121,13 +121,15 @@ def _check(db: Database, connection: Connection) -> None:
 def _create_foundations(db: Database, connection: Connection) -> None:
     from sqlalchemy.exc import DBAPIError
 
-    # IF NOT EXISTS alone asks for the right to create a schema that is there.
+    # IF NOT EXISTS alone asks for the right to create a schema that is there. Of an extension, some
+    # providers ask for their own list of what is allowed.
     if _execute(connection, _SQL["schema"]).scalar() is None:
         _execute(connection, _SQL["create_schema"])
-    try:
-        _execute(connection, _SQL["create_extension"])
-    except DBAPIError as error:
-        raise PgvectorMissing(url=db.name, reason=_reason(error)) from error
+    if pgvector(_driver(connection)) is None:
+        try:
+            _execute(connection, _SQL["create_extension"])
+        except DBAPIError as error:
+            raise PgvectorMissing(url=db.name, reason=_reason(error)) from error
     connection.commit()
 
 

@@ -7,13 +7,15 @@ a sentinel, the other may not. So a URL is read here, once, and what it says tra
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal, get_args
 from urllib.parse import parse_qsl, quote, unquote
 
 Verify = Literal["required", "optional", "none"]
 
 PORT, SENTINEL_PORT = 6379, 26379
+# Where no setting says otherwise.
+PREFIX = "embedfleet"
 TCP = {"redis": False, "valkey": False, "rediss": True, "valkeys": True}
 SOCKET = ("unix", "redis+socket", "valkey+socket")
 SENTINEL = {"sentinel": False, "sentinels": True}
@@ -79,6 +81,7 @@ class RedisAddress:
         tls: None where plain bytes are wanted; of sentinels and server alike.
         master: name of the server at the sentinels.
         sentinel_login: at the sentinels.
+        prefix: what each key and channel of ours begins with, before a colon.
     """
 
     hosts: tuple[tuple[str, int], ...] = ()
@@ -88,10 +91,15 @@ class RedisAddress:
     tls: Tls | None = None
     master: str | None = None
     sentinel_login: Login = Login()
+    prefix: str = PREFIX
 
     def __str__(self) -> str:
         """Without login and options: what a log or an error may show."""
         return self._written("").partition("?")[0]
+
+    @property
+    def key_prefix(self) -> str:
+        return f"{self.prefix}:"
 
     @property
     def url(self) -> str:
@@ -110,12 +118,33 @@ class RedisAddress:
         return f"{scheme}{'s' if self.tls else ''}://{login}{hosts}/{self.db}{end}"
 
 
+class PrefixedUrl(str):
+    """A URL with the prefix of the keys there, which no URL of Redis has a place for."""
+
+    __slots__ = ("prefix",)
+
+    prefix: str
+
+    def __new__(cls, url: str, prefix: str) -> PrefixedUrl:
+        made = super().__new__(cls, url)
+        made.prefix = prefix
+        return made
+
+    def __reduce__(self) -> tuple[type[PrefixedUrl], tuple[str, str]]:
+        return PrefixedUrl, (str(self), self.prefix)
+
+
 def parse_redis_url(url: str) -> RedisAddress:
     """What a URL says.
 
     Raises:
         BadRedisUrl: it is not understood to its last letter. The message quotes nothing of it.
     """
+    address = _parsed(url)
+    return replace(address, prefix=url.prefix) if isinstance(url, PrefixedUrl) else address
+
+
+def _parsed(url: str) -> RedisAddress:
     scheme, rest = _split_scheme(url.strip())
     if scheme in SENTINEL:
         rest = _joined(scheme, rest)

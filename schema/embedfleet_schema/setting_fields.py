@@ -6,12 +6,15 @@ from pydantic import AliasChoices, Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from embedfleet_schema.access_types import CaFiles, ExtraHeaders, Proxies
+from embedfleet_schema.redis_url import PREFIX
 from embedfleet_schema.setting_types import (
     Address,
     ApiKey,
     Folder,
     ModelPattern,
+    PasswordCommand,
     Prices,
+    RedisPrefix,
     RedisUrl,
     SigningSecrets,
 )
@@ -53,6 +56,12 @@ class SettingFields(BaseSettings):
         "are held long, and workers that embed texts of queries: behind a pooler, they need half a "
         "second longer without it. Unset: EMBEDFLEET_DATABASE_URL.",
     )
+    database_password_command: PasswordCommand | None = Field(
+        default=None,
+        description="A command that prints the password of PostgreSQL, such as a token of a "
+        "cloud's IAM, in the place of the one in the URLs (see docs/operations.md). It is run "
+        "without a shell before a connection is opened, and at most once a minute.",
+    )
     max_connections: int = Field(
         default=8,
         ge=1,
@@ -66,6 +75,12 @@ class SettingFields(BaseSettings):
         description="Redis or Valkey, as redis://user:password@host:port/0; rediss:// with TLS, "
         "unix:///path for a socket, sentinel://host,host/0?master_name=NAME for sentinels (see "
         "docs/operations.md). Unset: the embedded stack's.",
+    )
+    redis_prefix: RedisPrefix = Field(
+        default=PREFIX,
+        description="What each key in Redis begins with, before a colon. Fleets that share a "
+        "database of Redis each need their own. Braces, as in {embedfleet}, keep all keys on one "
+        "shard of a sharded server.",
     )
     data: Folder = Field(
         default_factory=default_data,

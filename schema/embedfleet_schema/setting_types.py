@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 from base64 import b64decode
 from pathlib import Path
 from typing import Annotated
@@ -14,6 +16,9 @@ from embedfleet_schema.redis_url import parse_redis_url
 # Of what a webhook is signed with: https://www.standardwebhooks.com
 SECRET_PREFIX = "whsec_"  # noqa: S105 - it is public
 SHORTEST_SECRET, LONGEST_SECRET = 24, 64
+# Redis Cluster hashes what is in the first braces of a key, where there are any.
+_PREFIX = re.compile(r"[\w.:-]*(?:\{[\w.:-]+\})?[\w.:-]*", re.ASCII)
+LONGEST_PREFIX = 64
 _HTTP_URL = TypeAdapter(HttpUrl)
 
 
@@ -40,6 +45,25 @@ def _redis(url: SecretStr) -> SecretStr:
     return url
 
 
+def _command(command: SecretStr) -> SecretStr:
+    try:
+        words = shlex.split(command.get_secret_value())
+    except ValueError:
+        words = []
+    if not words:
+        raise ValueError("it is no command: a quote is not closed, or there is nothing in it")
+    return command
+
+
+def _prefix(prefix: str) -> str:
+    if len(prefix) > LONGEST_PREFIX or not _PREFIX.fullmatch(prefix) or prefix.endswith(":"):
+        raise ValueError(
+            f"it is at most {LONGEST_PREFIX} letters, digits, - _ . and :, with braces around a "
+            "part of it for a sharded server ({embedfleet}), and without a : at the end"
+        )
+    return prefix
+
+
 def _priced(prices: dict[str, float]) -> dict[str, float]:
     for name in prices:
         check_name(name)
@@ -63,6 +87,8 @@ def _signing(secrets: SecretStr) -> SecretStr:
 
 ApiKey = Annotated[SecretStr, AfterValidator(_sendable)]
 SigningSecrets = Annotated[SecretStr, AfterValidator(_signing)]
+PasswordCommand = Annotated[SecretStr, AfterValidator(_command)]
+RedisPrefix = Annotated[str, AfterValidator(_prefix)]
 RedisUrl = Annotated[SecretStr, AfterValidator(_redis)]
 Address = Annotated[str, AfterValidator(_address)]
 Price = Annotated[float, Field(ge=0, allow_inf_nan=False)]

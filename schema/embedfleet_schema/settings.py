@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from difflib import get_close_matches
 from functools import cached_property
 from typing import Any
 
-from pydantic import ValidationError, model_validator
+from pydantic import PrivateAttr, SecretStr, ValidationError, model_validator
 from pydantic_settings import (
     BaseSettings,
     EnvSettingsSource,
@@ -18,8 +18,9 @@ from pydantic_settings import (
 
 from embedfleet_schema.addresses import BadDatabaseUrl, check_database_url, for_psycopg
 from embedfleet_schema.errors import BadSettings, NotConfigured
+from embedfleet_schema.passwords import DatabaseUrl, Passwords, of_command, of_function
 from embedfleet_schema.plain_http import EXPOSED, is_exposed
-from embedfleet_schema.redis_url import BadRedisUrl, parse_redis_url
+from embedfleet_schema.redis_url import BadRedisUrl, PrefixedUrl, parse_redis_url
 from embedfleet_schema.setting_fields import SettingFields
 from embedfleet_schema.stack_file import STACK_FILE, read_stack
 from embedfleet_schema.types import Queue
@@ -49,6 +50,8 @@ class _FormerVariables(EnvSettingsSource):
 class Settings(SettingFields):
     """The fields as one program uses them."""
 
+    _passwords: Passwords | None = PrivateAttr(default=None)
+
     @classmethod
     def settings_customise_sources(
         cls,
@@ -68,7 +71,15 @@ class Settings(SettingFields):
             own = name.endswith("_base_url") and not self.insecure
             if own and is_exposed(getattr(self, name)):
                 raise ValueError(f"{name}: {EXPOSED}")
+        if self.database_password_command is not None:
+            self._passwords = of_command(self.database_password_command.get_secret_value())
         return self
+
+    def with_database_password(self, ask: Callable[[], str]) -> Settings:
+        """The same, but a function gives the password of each connection to PostgreSQL."""
+        changed = self.model_copy()
+        changed._passwords = of_function(ask)  # noqa: SLF001 - one of our own
+        return changed
 
     @cached_property
     def _stack(self) -> dict[str, Any]:
@@ -87,7 +98,7 @@ class Settings(SettingFields):
             BadSettings: it is none that can be read without doubt.
         """
         if self.database_url is not None:
-            return _checked("database_url", for_psycopg(self.database_url.get_secret_value()))
+            return self._configured("database_url", self.database_url)
         if "database_url" in self._stack:
             return _checked(f"{self.data / STACK_FILE}", str(self._stack["database_url"]))
         raise NotConfigured
@@ -101,19 +112,27 @@ class Settings(SettingFields):
         """
         if self.database_url is None or self.direct_database_url is None:
             return self.database
-        url = for_psycopg(self.direct_database_url.get_secret_value())
-        return _checked("direct_database_url", url)
+        return self._configured("direct_database_url", self.direct_database_url)
+
+    def _configured(self, name: str, url: SecretStr) -> str:
+        """A URL of the operator's, with what gives its password. The embedded stack has its own."""
+        checked = _checked(name, for_psycopg(url.get_secret_value()))
+        return DatabaseUrl(checked, self._passwords)
 
     @property
     def redis(self) -> str:
-        """The Redis URL to use; this machine's default port where nothing says otherwise.
+        """The Redis URL to use, with the prefix of keys; this machine's default port where nothing
+        says otherwise.
 
         Raises:
             BadSettings: the one in the stack's file is none.
         """
         if self.redis_url is not None:
-            return self.redis_url.get_secret_value()
-        url = str(self._stack.get("redis_url", "redis://127.0.0.1:6379/0"))
+            return PrefixedUrl(self.redis_url.get_secret_value(), self.redis_prefix)
+        # The embedded stack's is nobody else's.
+        if "redis_url" not in self._stack:
+            return PrefixedUrl("redis://127.0.0.1:6379/0", self.redis_prefix)
+        url = str(self._stack["redis_url"])
         try:
             parse_redis_url(url)
         except BadRedisUrl as error:
@@ -139,10 +158,15 @@ def _checked(origin: str, url: str) -> str:
 def load_settings(**overrides: object) -> Settings:
     """Read the environment once; keyword arguments that are not None win over it.
 
+    `database_password` is no setting but a function, which gives the password of each connection.
+
     Raises:
         BadSettings: a value does not parse; the message names it, and hides secrets.
     """
     given = {name: value for name, value in overrides.items() if value is not None}
+    ask = given.pop("database_password", None)
+    if ask is not None and not callable(ask):
+        raise BadSettings(reason="database_password: it is not a function that gives the password")
     for former in FORMER.keys() & given.keys():
         log.warning("the setting %s is deprecated: give %s", former, FORMER[former])
         given.setdefault(FORMER[former], given.pop(former))
@@ -151,7 +175,7 @@ def load_settings(**overrides: object) -> Settings:
         hint = f"; did you mean {near[0]}?" if near else ""
         raise BadSettings(reason=f"there is no setting {name}{hint}")
     try:
-        return Settings(**given)  # type: ignore[arg-type]
+        found = Settings(**given)  # type: ignore[arg-type]
     except ValidationError as error:
         first = error.errors(include_input=False, include_url=False)[0]
         name = ".".join(str(part) for part in first["loc"])
@@ -160,3 +184,4 @@ def load_settings(**overrides: object) -> Settings:
     except SettingsError as error:
         # A list or an object that is no JSON; the cause quotes it, the message does not.
         raise BadSettings(reason=str(error)) from None
+    return found if ask is None else found.with_database_password(ask)

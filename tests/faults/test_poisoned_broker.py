@@ -13,16 +13,16 @@ import pytest
 import redis
 
 from embedfleet.fleet import Fleet
-from embedfleet_schema.broker import KEY_PREFIX
+from embedfleet_schema.redis_url import PREFIX
 from embedfleet_schema.rings import TASK
 from embedfleet_workers.rate_limits.quota import LimitKey
-from embedfleet_workers.rate_limits.stores.redis_store import PREFIX, RedisStore
+from embedfleet_workers.rate_limits.stores.redis_store import RedisStore
 from embedfleet_workers.stop import Stop
 from plugins.failpoints import documents
 from plugins.fleets import ask
 from plugins.worker_processes import WorkerProcess, eventually
 
-CPU = f"{KEY_PREFIX}cpu"
+CPU = f"{PREFIX}:cpu"
 BUILT_IN = ("map", "starmap", "chunks", "chord_unlock", "backend_cleanup", "accumulate", "group")
 BOMB_BYTES = 200_000_000
 SPARE_BYTES = 60_000_000
@@ -33,7 +33,7 @@ class Attacker:
 
     def __init__(self, url: str) -> None:
         self.app = celery.Celery(broker=url, set_as_current=False)
-        self.app.conf.broker_transport_options = {"global_keyprefix": KEY_PREFIX}
+        self.app.conf.broker_transport_options = {"global_keyprefix": f"{PREFIX}:"}
         self.client = redis.Redis.from_url(url)
 
     def send(
@@ -44,7 +44,7 @@ class Attacker:
     def made(self, **options: object) -> bytes:
         """A message that nobody has seen yet."""
         self.app.send_task(TASK, args=("cpu",), queue="spare", **options)
-        return self.client.lpop(f"{KEY_PREFIX}spare")
+        return self.client.lpop(f"{PREFIX}:spare")
 
     def push(self, *entries: bytes) -> None:
         self.client.lpush(CPU, *entries)
@@ -143,15 +143,15 @@ def test_a_book_of_unanswered_messages_is_not_read(fleet, attacker, worker_proce
         "one": b"no message at all",
         "two": json.dumps([json.loads(ring), "", "limit:openai/a/b"]).encode(),
     }
-    attacker.client.hset(f"{KEY_PREFIX}unacked", mapping=book)
-    attacker.client.zadd(f"{KEY_PREFIX}unacked_index", dict.fromkeys(book, 1.0))
+    attacker.client.hset(f"{PREFIX}:unacked", mapping=book)
+    attacker.client.zadd(f"{PREFIX}:unacked_index", dict.fromkeys(book, 1.0))
     worker = worker_process()
     docs = fleet.collection("docs", model="fake/16")
     assert 20 == docs.enqueue(documents(20)).wait(timeout_s=60).embedded
     assert 0 == worker.end()
-    left = attacker.client.hgetall(f"{KEY_PREFIX}unacked")
+    left = attacker.client.hgetall(f"{PREFIX}:unacked")
     assert book == {name.decode(): entry for name, entry in left.items()}
-    assert not attacker.client.exists(f"{PREFIX}openai/a/b")
+    assert not attacker.client.exists(f"{PREFIX}:limit:openai/a/b")
     assert "Traceback" not in worker.log.read_text()
 
 
@@ -182,7 +182,7 @@ def test_a_stop_that_somebody_wrote_pauses_nothing(api_fleet):
         assert 5 == ours.enqueue(5).wait(timeout_s=60).embedded
         (state,) = [
             key
-            for key in attacker.client.keys(f"{PREFIX}*")
+            for key in attacker.client.keys(f"{PREFIX}:limit:*")
             if attacker.client.type(key) == b"hash"
         ]
         stop(attacker, state, words)

@@ -17,12 +17,13 @@ import redis
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from embedfleet_schema.redis_url import PREFIX
 from embedfleet_workers.rate_limits.quota import Reading
 from embedfleet_workers.rate_limits.stores.gcra import FAR
 from embedfleet_workers.rate_limits.stores.gcra_script import PARTS, STATE
 from embedfleet_workers.rate_limits.stores.learning import SECOND
 from embedfleet_workers.rate_limits.stores.limit_store import STOP_S, Reservation, WaitTooLong
-from embedfleet_workers.rate_limits.stores.redis_store import PREFIX, RedisStore
+from embedfleet_workers.rate_limits.stores.redis_store import RedisStore
 from embedfleet_workers.stop import Stop
 from plugins.limiter_reservations import LIMIT, Cost, asked
 
@@ -89,7 +90,7 @@ def poisoned(url: str, known: Known, name: str, poison: Poison) -> list[float]:
         try:
             await calls.go_on(30)
             calls.admitted.clear()
-            began, place = calls.now, f"{PREFIX}{calls.key}"
+            began, place = calls.now, f"{PREFIX}:limit:{calls.key}"
             packed = calls.client.hget(place, name) or b""
             calls.client.hset(place, name, poison(packed, began * SECOND))
             await calls.go_on(SECONDS)
@@ -155,7 +156,7 @@ def test_a_slot_that_somebody_took_for_ever_is_free(redis_url):
     async def main() -> bool:
         calls = Calls(redis_url, "set")
         try:
-            calls.client.zadd(f"{PREFIX}{calls.key}:taken", {"nobody": math.inf})
+            calls.client.zadd(f"{PREFIX}:limit:{calls.key}:taken", {"nobody": math.inf})
             return await calls.store.acquire(calls.key, "we", slots=1, lease_s=60.0, wait_s=1.0)
         finally:
             calls.client.close()

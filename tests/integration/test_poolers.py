@@ -4,9 +4,11 @@ import json
 import logging
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from urllib.parse import urlsplit
 
 import psycopg
 import pytest
+import trustme
 from psycopg import errors
 from psycopg.conninfo import make_conninfo
 
@@ -16,6 +18,7 @@ from embedfleet_schema import database
 from embedfleet_schema.database import LOCK_SPACES, Database
 from embedfleet_schema.database_errors import DatabaseUnreachable, PoolerInTheWay
 from embedfleet_schema.migrate import migrate
+from embedfleet_schema.passwords import DatabaseUrl, of_function
 from embedfleet_schema.settings import load_settings
 from embedfleet_workers.embedders.fake import fake_vectors
 from embedfleet_workers.runtime import Launch, Runtime
@@ -25,7 +28,10 @@ from plugins.worker_processes import eventually
 
 pytestmark = pytest.mark.pooler
 
-SESSIONS = "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND pid <> %s"
+SESSIONS = (
+    "SELECT usename, pid FROM pg_stat_activity WHERE datname = current_database() AND pid <> %s"
+    " AND backend_type = 'client backend'"
+)
 
 
 @pytest.fixture
@@ -161,9 +167,9 @@ def test_a_text_is_embedded_by_sql(fleet, unaware, knows_the_server, caplog):
 
 
 @contextmanager
-def alone(stack, fleet, **settings):
+def alone(stack, authority, fleet, **settings):
     """A pooler that nobody else goes through, and the fleet behind it."""
-    pooler = Pooler(stack.database_url, **settings)
+    pooler = Pooler(stack.database_url, authority, **settings)
     try:
         url = pooler.through(fleet.settings.direct_database)
         with Fleet(load_settings(database_url=url, redis_url=fleet.settings.redis)) as through:
@@ -172,10 +178,10 @@ def alone(stack, fleet, **settings):
         pooler.stop()
 
 
-def test_a_pooler_without_a_session_to_give_is_named(stack, fleet, monkeypatch):
+def test_a_pooler_without_a_session_to_give_is_named(stack, authority, fleet, monkeypatch):
     monkeypatch.setattr(database, "POOL_TIMEOUT_S", 2.0)
     scarce = {"default_pool_size": 1, "min_pool_size": 1, "query_wait_timeout": 1}
-    with alone(stack, fleet, **scarce) as (_, through):
+    with alone(stack, authority, fleet, **scarce) as (_, through):
         with through.db.transaction() as conn:
             conn.execute("SELECT 1")
         with psycopg.connect(through.settings.database) as holding:
@@ -197,10 +203,59 @@ def test_a_session_that_a_server_ends_in_a_transaction_is_a_lost_connection(flee
     assert [] == fleet.collections()
 
 
-def test_a_fleet_goes_on_when_the_pooler_was_restarted(stack, fleet):
-    with alone(stack, fleet) as (pooler, through):
+def test_a_fleet_goes_on_when_the_pooler_was_restarted(stack, authority, fleet):
+    with alone(stack, authority, fleet) as (pooler, through):
         docs = through.collection("docs", model="fake/16")
         docs.enqueue([ef.Document("a", "some words")])
         pooler.restart()
         docs.enqueue([ef.Document("b", "other words")])
         assert 2 == docs.counts().documents
+
+
+def test_only_a_pooler_of_the_authority_is_believed(fleet, pooler, tmp_path):
+    other = tmp_path / "other.pem"
+    trustme.CA().cert_pem.write_to_path(str(other))
+    for changes, reason in (
+        ({"sslrootcert": str(other)}, "certificate verify failed"),
+        ({"host": "localhost", "hostaddr": "127.0.0.1"}, "does not match host name"),
+        ({"sslmode": "disable"}, "SSL required"),
+    ):
+        with pytest.raises(DatabaseUnreachable, match=reason) as told:
+            Database(make_conninfo(fleet.settings.database, **changes)).revision()
+        assert "\n" not in str(told.value)
+
+
+def test_a_token_goes_to_a_server_that_asks_in_clear_only_by_tls(stack, authority, fleet):
+    """As IAM has it: the server takes the token in clear, which only TLS protects."""
+    token = of_function(lambda: urlsplit(stack.database_url).password)
+    settings = {"auth_type": "plain", "client_tls_sslmode": "allow"}
+    pooler = Pooler(stack.database_url, authority, **settings)
+    try:
+        server = urlsplit(stack.database_url)._replace(query="")
+        url = pooler.through(server._replace(path=urlsplit(fleet.settings.database).path).geturl())
+        assert Database(DatabaseUrl(url, token)).revision() is not None
+        for mode in ("disable", "allow", "prefer", "require"):
+            plain = make_conninfo(url, sslmode=mode, password="")
+            with pytest.raises(DatabaseUnreachable, match='"scram-sha-256" failed'):
+                Database(DatabaseUrl(plain, token)).revision()
+    finally:
+        pooler.stop()
+
+
+def test_a_pooler_that_keeps_sessions_serves_as_the_direct_url(stack, authority, fleet):
+    """As a service has it whose server itself has no address of IPv4."""
+    through_sessions = Pooler(stack.database_url, authority, pool_mode="session")
+    try:
+        direct = through_sessions.through(fleet.settings.direct_database)
+        settings = load_settings(
+            database_url=fleet.settings.database,
+            direct_database_url=direct,
+            redis_url=fleet.settings.redis,
+        )
+        migrate(direct)
+        with Fleet(settings) as through:
+            docs = through.collection("docs", model="fake/16")
+            assert docs.index(memory_mb=8, workers=0)
+            through.db.check_direct()
+    finally:
+        through_sessions.stop()

@@ -114,6 +114,49 @@ def test_a_later_migration_renews_the_rights(landlord, command):
     assert may(landlord, "worker", "embedfleet.batch", "SELECT")
 
 
+@pytest.fixture
+def administrator(landlord, stack):
+    """A superuser in the database of the landlord."""
+    netloc = urlsplit(stack.database_url).netloc
+    url = urlsplit(landlord)._replace(netloc=netloc).geturl()
+    with psycopg.connect(url, autocommit=True) as conn:
+        yield conn
+
+
+def test_pgvector_is_asked_for_only_where_it_is_missing(landlord, administrator, command):
+    """A provider that keeps a list of extensions refuses the statement before it does nothing."""
+    administrator.execute(
+        "CREATE FUNCTION public.refuse() RETURNS event_trigger LANGUAGE plpgsql AS "
+        "$$BEGIN RAISE 'not on the list'; END$$"
+    )
+    administrator.execute(
+        "CREATE EVENT TRIGGER refuse ON ddl_command_start WHEN tag IN ('CREATE EXTENSION') "
+        "EXECUTE FUNCTION public.refuse()"
+    )
+    done = command("migrate")
+    assert 0 == done.code, done.err
+
+
+def test_an_owner_who_may_not_create_pgvector_is_told_in_one_line(landlord, administrator, command):
+    administrator.execute("DROP EXTENSION vector")
+    refused = command("migrate")
+    assert 1 == refused.code
+    assert 'permission denied to create extension "vector"' in refused.err
+    assert "have an administrator run: CREATE EXTENSION vector" in refused.err
+
+
+def test_an_owner_who_may_not_use_the_schema_of_pgvector_is_told_in_one_line(
+    landlord, administrator, command
+):
+    administrator.execute("CREATE SCHEMA hidden")
+    administrator.execute("ALTER EXTENSION vector SET SCHEMA hidden")
+    refused = command("migrate")
+    assert 1 == refused.code
+    assert "permission denied for schema hidden" in refused.err
+    administrator.execute(f"GRANT USAGE ON SCHEMA hidden TO {urlsplit(landlord).username}")
+    assert 0 == command("migrate").code
+
+
 def test_who_may_not_create_roles_is_told_who_may(landlord, stack, command):
     with psycopg.connect(stack.database_url, autocommit=True) as conn:
         conn.execute(f"ALTER ROLE {urlsplit(landlord).username} NOCREATEROLE")

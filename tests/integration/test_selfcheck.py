@@ -64,7 +64,7 @@ def local_model(directory):
 
 
 @pytest.fixture(scope="module")
-def embedded_database(stack, template_database, directory):
+def embedded_database(stack, template_database, owner, directory):
     """The collection with vectors in it, embedded once for all tests."""
 
     def fill(fleet, worker):
@@ -73,7 +73,7 @@ def embedded_database(stack, template_database, directory):
         assert {"done"} == set(drain(worker(batch_tokens_cpu=8_192)))
 
     LocalModel(directory)
-    with filled_database(stack, template_database, fill) as name:
+    with filled_database(stack, template_database, owner, fill) as name:
         shutil.rmtree(directory)
         yield name
 

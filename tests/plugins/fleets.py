@@ -20,18 +20,21 @@ from embedfleet_schema.store import jobs, requeue
 from embedfleet_schema.store.batches import Batches
 from embedfleet_schema.types import Document
 from embedfleet_workers.runtime import Launch, Runtime
+from plugins.managed import Owner
 from plugins.servers import fresh_database
 
 WorkerMaker = Callable[..., Runtime]
 
 
 @pytest.fixture(scope="session")
-def template_database(stack: Endpoints) -> str:
+def template_database(stack: Endpoints, owner: Owner) -> str:
     """The name of a database with our tables, to be copied: quicker than migrating each."""
     name = f"template_{uuid4().hex}"
     with psycopg.connect(stack.database_url, autocommit=True) as connection:
-        connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
-    migrate(url := urlsplit(stack.database_url)._replace(path=f"/{name}").geturl())
+        create = sql.SQL("CREATE DATABASE {} OWNER {}")
+        connection.execute(create.format(sql.Identifier(name), sql.Identifier(owner.name)))
+    owner.prepare(name)
+    migrate(url := owner.url(name))
     # Whoever connects first leaves a cache of the catalog behind, which is copied along.
     psycopg.connect(url).close()
     return name
@@ -47,10 +50,10 @@ def copied_database(template_database: str) -> str:
 
 @pytest.fixture
 def migrated_url(
-    stack: Endpoints, copied_database: str, pooled: Callable[[str], str]
+    stack: Endpoints, copied_database: str, owner: Owner, pooled: Callable[[str], str]
 ) -> Iterator[str]:
     """The URL of a fresh database with our tables."""
-    with fresh_database(stack, copied_database) as url:
+    with fresh_database(stack, copied_database, owner) as url:
         yield pooled(url)
 
 
@@ -68,10 +71,10 @@ def small_fleet(database_url: str, redis_url: str) -> Fleet:
 
 @contextmanager
 def filled_database(
-    stack: Endpoints, template: str, fill: Callable[[Fleet, WorkerMaker], None]
+    stack: Endpoints, template: str, owner: Owner, fill: Callable[[Fleet, WorkerMaker], None]
 ) -> Iterator[str]:
     """The name of a database that was filled once, to be copied for tests of the same rows."""
-    with fresh_database(stack, template) as url:
+    with fresh_database(stack, template, owner) as url:
         with small_fleet(url, stack.redis_url) as fleet, workers_of(fleet) as worker:
             fill(fleet, worker)
         yield urlsplit(url).path.removeprefix("/")
@@ -81,8 +84,8 @@ def filled_by(fill: Callable[[Fleet, WorkerMaker], None]) -> Callable[..., Itera
     """`copied_database` of a module whose tests all begin with the rows that `fill` makes."""
 
     @pytest.fixture(scope="module")
-    def copied_database(stack: Endpoints, template_database: str) -> Iterator[str]:
-        with filled_database(stack, template_database, fill) as name:
+    def copied_database(stack: Endpoints, template_database: str, owner: Owner) -> Iterator[str]:
+        with filled_database(stack, template_database, owner, fill) as name:
             yield name
 
     return copied_database

@@ -1,4 +1,4 @@
-"""PgBouncer in transaction mode before the tests' database: `pytest --pooler`."""
+"""PgBouncer in transaction mode with TLS before the tests' database: `pytest --pooler`."""
 
 import os
 import pwd
@@ -9,11 +9,13 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import urlencode, urlsplit
 
 import pytest
 
 from embedfleet.stack import Endpoints
+from plugins import managed
+from plugins.tls_servers import Authority
 
 # Few sessions, and each transaction gets the one that was not used for longest: whoever relies on
 # what a former one left behind fails. A sweep needs two at once, and tests hold some open.
@@ -36,12 +38,15 @@ server_round_robin = 1
 server_reset_query =
 query_wait_timeout = 60
 max_client_conn = 500
+client_tls_sslmode = require
+client_tls_key_file = {folder}/key.pem
+client_tls_cert_file = {folder}/certificate.pem
 """
+HOST = "127.0.0.1"
 START_S = 20.0
 # What is left out of `--pooler`, beside tests that reach no database through it, with the reason.
 LEFT_OUT = {
-    "test_broker_users.py": "about Redis",
-    "test_redis_": "about Redis",
+    "test_redis_tls.py": "puts TLS before Redis itself",
     "test_selfcheck.py": "about models",
     "test_migrations.py": "what migrates has a session of its own",
     "test_role_setup.py": "databases of their own, which are migrated in the test",
@@ -81,9 +86,9 @@ def _without_pooler(item: pytest.Item) -> bool:
 
 
 class Pooler:
-    """A PgBouncer of its own; `through` leads a URL of the server to it."""
+    """A PgBouncer of its own; `through` leads a URL of the server to it, by TLS alone."""
 
-    def __init__(self, server_url: str, **settings: object) -> None:
+    def __init__(self, server_url: str, authority: Authority, **settings: object) -> None:
         program = shutil.which("pgbouncer", path=f"{os.environ['PATH']}:/usr/sbin")
         assert program is not None, "pgbouncer is not installed: apt-get install pgbouncer"
         server = urlsplit(server_url)
@@ -101,11 +106,15 @@ class Pooler:
         config.write_text(common + own)
         users = self.folder / "users.txt"
         users.touch(mode=0o600)
-        users.write_text(f'"{server.username}" "{server.password}"\n')
+        # A user that is not listed costs sessions of the administrator's, to ask for his password.
+        logins = ((server.username, server.password), (managed.NAME, managed.PASSWORD))
+        users.write_text("".join(f'"{name}" "{password}"\n' for name, password in logins))
+        self.authority = authority.file
+        files = authority.write(self.folder, HOST)
         command = [program, "--quiet", str(config)]
         if os.geteuid() == 0:
             owner = pwd.getpwnam(UNPRIVILEGED)
-            for path in (self.folder, config, users):
+            for path in (self.folder, config, users, *files):
                 os.chown(path, owner.pw_uid, owner.pw_gid)
             command[1:1] = ["--user", UNPRIVILEGED]
         self._command = command
@@ -114,7 +123,9 @@ class Pooler:
     def through(self, url: str) -> str:
         parts = urlsplit(url)
         login = parts.netloc.rpartition("@")[0]
-        return parts._replace(netloc=f"{login}@127.0.0.1:{self.port}").geturl()
+        checked = urlencode({"sslmode": "verify-full", "sslrootcert": self.authority})
+        query = "&".join(filter(None, (parts.query, checked)))
+        return parts._replace(netloc=f"{login}@{HOST}:{self.port}", query=query).geturl()
 
     def log(self) -> str:
         return (self.folder / "pgbouncer.log").read_text()
@@ -137,7 +148,7 @@ class Pooler:
         deadline = time.monotonic() + START_S
         while True:
             try:
-                socket.create_connection(("127.0.0.1", self.port), timeout=1).close()
+                socket.create_connection((HOST, self.port), timeout=1).close()
             except OSError:
                 assert process.poll() is None, self.log()
                 assert time.monotonic() < deadline, self.log()
@@ -148,15 +159,15 @@ class Pooler:
 
 def _free_port() -> int:
     with socket.socket() as listening:
-        listening.bind(("127.0.0.1", 0))
+        listening.bind((HOST, 0))
         port: int = listening.getsockname()[1]
         return port
 
 
 @pytest.fixture(scope="session")
-def pooler(stack: Endpoints) -> Iterator[Pooler]:
+def pooler(stack: Endpoints, authority: Authority) -> Iterator[Pooler]:
     """PgBouncer before the session's PostgreSQL."""
-    pooler = Pooler(stack.database_url)
+    pooler = Pooler(stack.database_url, authority)
     yield pooler
     pooler.stop()
 

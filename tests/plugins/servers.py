@@ -16,6 +16,7 @@ import redis
 from psycopg import sql
 
 from embedfleet.stack import Endpoints, down, postgres_settings, up
+from plugins.managed import Owner, choose_postgres
 
 # Settings of the tests' own. To drop a database looks at every buffer; fsync guards against power
 # cuts alone, killed servers lose nothing all the same.
@@ -64,11 +65,12 @@ def stack_data() -> Iterator[Path]:
 
 
 @pytest.fixture(scope="session")
-def stack(stack_data: Path) -> Iterator[Endpoints]:
+def stack(stack_data: Path, pytestconfig: pytest.Config) -> Iterator[Endpoints]:
     """PostgreSQL and Valkey, started once for the session, and set for many small databases."""
     render = postgres_settings.render
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(postgres_settings, "render", lambda: render() + SMALL)
+        choose_postgres(pytestconfig, patch)
         endpoints = up(stack_data)
     login = urlsplit(endpoints.database_url)
     with administrator(endpoints) as connection:
@@ -86,16 +88,20 @@ def administrator(stack: Endpoints) -> "psycopg.Connection":
 
 
 @contextmanager
-def fresh_database(stack: Endpoints, template: str = "template1") -> Iterator[str]:
-    """The URL of a database that is dropped at the end.
+def fresh_database(
+    stack: Endpoints, template: str = "template1", owner: Owner | None = None
+) -> Iterator[str]:
+    """The URL of a database that is dropped at the end; the administrator's, or of its owner.
 
     Its files are copied: half the work of writing each page to the log.
     """
     name = sql.Identifier(made := f"test_{uuid4().hex}")
-    create = sql.SQL("CREATE DATABASE {} TEMPLATE {} STRATEGY file_copy")
+    create = sql.SQL("CREATE DATABASE {} TEMPLATE {} STRATEGY file_copy OWNER {}")
     server = administrator(stack)
-    server.execute(create.format(name, sql.Identifier(template)))
-    yield urlsplit(stack.database_url)._replace(path=f"/{made}").geturl()
+    login = urlsplit(stack.database_url)
+    owned_by = sql.Identifier(str(login.username) if owner is None else owner.name)
+    server.execute(create.format(name, sql.Identifier(template), owned_by))
+    yield login._replace(path=f"/{made}").geturl() if owner is None else owner.url(made)
     server.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(name))
 
 
@@ -107,8 +113,8 @@ def database_url(stack: Endpoints) -> Iterator[str]:
 
 
 @pytest.fixture
-def redis_url(stack: Endpoints) -> str:
+def redis_url(stack: Endpoints, reached_redis: str) -> str:
     """The URL of the session's Valkey, emptied."""
     with redis.Redis.from_url(stack.redis_url) as client:
         client.flushall()
-    return stack.redis_url
+    return reached_redis

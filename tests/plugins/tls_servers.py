@@ -30,6 +30,16 @@ class Authority:
         self.ca.issue_cert(*names).configure_cert(context)
         return context
 
+    def write(self, folder: Path, *names: str) -> tuple[Path, Path]:
+        """The key and the certificate of such a server, as files that only their owner reads."""
+        key, certificate = folder / "key.pem", folder / "certificate.pem"
+        issued = self.ca.issue_cert(*names)
+        for path in (key, certificate):
+            path.touch(mode=0o600)
+        issued.private_key_pem.write_to_path(str(key))
+        certificate.write_bytes(b"".join(each.bytes() for each in issued.cert_chain_pems))
+        return key, certificate
+
 
 @pytest.fixture(scope="session")
 def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from embedfleet_schema.broker import KEY_PREFIX, celery_app
+from embedfleet_schema.broker import celery_app
 
 
 @pytest.mark.parametrize(
@@ -17,7 +17,7 @@ from embedfleet_schema.broker import KEY_PREFIX, celery_app
 def test_flower_gets_a_url_that_it_can_use(url, asked):
     app = celery_app(url, socket_timeout_s=1.0)
     assert asked == app.connection().as_uri(include_password=True)
-    assert KEY_PREFIX == app.conf.broker_transport_options["global_keyprefix"]
+    assert "embedfleet:" == app.conf.broker_transport_options["global_keyprefix"]
 
 
 def test_flower_checks_certificates_as_we_do():

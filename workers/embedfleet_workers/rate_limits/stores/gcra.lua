@@ -2,7 +2,7 @@
 -- clock. `gcra.py` and `learning.py` say what each step is for; a test holds them to the same
 -- answers. Names in capitals, and what stands behind `s.` and `d.`, are in `gcra_script.py`.
 --
--- KEYS: the state of the limit; what belongs to it has its name and a suffix.
+-- KEYS: the state of the limit; where slots are meant, also what belongs to them (`OF_SLOTS`).
 -- ARGV: operation; microseconds ('' = the server's clock, tests bring their own); a name for a new
 --       state; what the operation needs; last, two words per dimension: its name, and four packed
 --       numbers: an amount, and three more that depend on the operation.
@@ -529,7 +529,9 @@ end
 -- Semaphore: slots for requests -------------------------------------------------------------------
 
 -- Requests under way, who waits for a slot among them, and when each of these was last heard of.
-local TAKEN, QUEUE, HEARD = KEYS[1] .. ':taken', KEYS[1] .. ':queue', KEYS[1] .. ':heard'
+-- Whoever is next has a list beside the state, which no caller can name before: on a sharded server
+-- it has to be where the state is, so there the prefix of keys has to have a hash tag.
+local TAKEN, QUEUE, HEARD = KEYS[2], KEYS[3], KEYS[4]
 -- A slot that was handed over is taken up at once, or was handed to the dead.
 
 local function hand_over(slots)

@@ -19,7 +19,7 @@ ANSWER_S = 2.0
 TOGETHER = 128
 LONGEST_REASON = 200
 
-_Call = tuple[str, tuple[str | bytes, ...], asyncio.Future[Any]]
+_Call = tuple[tuple[str, ...], tuple[str | bytes, ...], asyncio.Future[Any]]
 
 
 class RedisScript:
@@ -40,14 +40,14 @@ class RedisScript:
             self._client = _connected(self._url)
         return self._client
 
-    async def call(self, key: str, words: tuple[str | bytes, ...]) -> Any:  # noqa: ANN401
+    async def call(self, keys: tuple[str, ...], words: tuple[str | bytes, ...]) -> Any:  # noqa: ANN401
         """The script's answer.
 
         Raises:
             StoreAway: Redis does not answer.
         """
         answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        self._waiting.append((key, words, answer))
+        self._waiting.append((keys, words, answer))
         if self._sender is None or self._sender.done():
             self._sender = asyncio.create_task(self._send())
         return await answer
@@ -106,8 +106,8 @@ class RedisScript:
 
     async def _pipelined(self, calls: Sequence[_Call]) -> list[Any]:
         pipeline = self.client.pipeline(transaction=False)
-        for key, words, _ in calls:
-            pipeline.evalsha(self._sha, 1, key, *words)
+        for keys, words, _ in calls:
+            pipeline.evalsha(self._sha, len(keys), *keys, *words)
         return await pipeline.execute(raise_on_error=False)
 
 

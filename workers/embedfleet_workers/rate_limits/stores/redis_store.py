@@ -10,7 +10,7 @@ from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
-from embedfleet_schema.broker import KEY_PREFIX
+from embedfleet_schema.redis_url import parse_redis_url
 from embedfleet_schema.turns import Lane
 from embedfleet_workers.embedding_errors import StoreAway
 from embedfleet_workers.rate_limits.quota import COUNTED, NOTHING, Amounts, LimitKey, Reading
@@ -31,7 +31,8 @@ from embedfleet_workers.stop import Stop
 if TYPE_CHECKING:
     from redis.asyncio import Redis
 
-PREFIX = f"{KEY_PREFIX}limit:"
+# What the script needs for slots, beside the state itself.
+OF_SLOTS = (":taken", ":queue", ":heard")
 MOST_BYTES = 500
 _WORDS_OF_A_DIMENSION = 7
 # What a call says of a dimension, beside its name.
@@ -52,6 +53,7 @@ class RedisStore:
 
     def __init__(self, url: str, clock: Callable[[], float] | None = None) -> None:
         self._script = RedisScript(url, gcra_script.script())
+        self._prefix = f"{parse_redis_url(url).key_prefix}limit:"
         self._clock = clock
         self._name, self._count = uuid4().hex, 0
         # Of each process one of a lane waits in Redis for a slot, the others for it to be next.
@@ -155,12 +157,12 @@ class RedisStore:
         try:
             while not taken:
                 told = (holder, slots, lease_s * SECOND, head_start_s(lane) * SECOND)
-                answer = await self._asked("acquire", key, *told)
+                answer = await self._asked("acquire", key, *told, keys=OF_SLOTS)
                 taken = answer[0] == b"in"
                 left = deadline - loop.time()
                 if taken or left <= 0:
                     break
-                await self._script.wake(f"{PREFIX}{key}:wake:{holder}", min(HEARD_S, left))
+                await self._script.wake(f"{self._prefix}{key}:wake:{holder}", min(HEARD_S, left))
         finally:
             head.release()
             if not taken:
@@ -168,7 +170,7 @@ class RedisStore:
         return taken
 
     async def release(self, key: LimitKey, holder: str, *, slots: int) -> None:
-        await self._asked("release", key, holder, slots)
+        await self._asked("release", key, holder, slots, keys=OF_SLOTS)
 
     async def stop(self, key: LimitKey, stop: Stop, by: str) -> None:
         await self._asked("stop", key, stop.code, stop.reason, by)
@@ -193,7 +195,7 @@ class RedisStore:
         )
 
     async def snapshot(self, key: LimitKey) -> Snapshot | None:
-        answer = await self._asked("snapshot", key)
+        answer = await self._asked("snapshot", key, keys=OF_SLOTS)
         return _snapshot(answer) if answer else None
 
     async def keys(self) -> Sequence[LimitKey]:
@@ -206,8 +208,8 @@ class RedisStore:
         from redis.exceptions import RedisError
 
         try:
-            async for name in client.scan_iter(match=f"{PREFIX}*", count=1_000, _type="hash"):
-                names = _word(name).removeprefix(PREFIX).split("/", 2)
+            async for name in client.scan_iter(match=f"{self._prefix}*", count=1_000, _type="hash"):
+                names = _word(name).removeprefix(self._prefix).split("/", 2)
                 # What is named otherwise is not ours.
                 if len(names) == len(fields(LimitKey)):
                     yield LimitKey(*names)
@@ -215,16 +217,25 @@ class RedisStore:
             raise StoreAway(told(error)) from error
 
     def _asked(
-        self, operation: str, key: LimitKey, *told: object, words: Words = ()
+        self,
+        operation: str,
+        key: LimitKey,
+        *told: object,
+        words: Words = (),
+        keys: Sequence[str] = (),
     ) -> Awaitable[Any]:
-        """The script's answer; one call travels with all that are made at the same time."""
+        """The script's answer; one call travels with all that are made at the same time.
+
+        `keys` are the ends of those that the operation needs beside the state.
+        """
         now = "" if self._clock is None else repr(self._clock() * SECOND)
         given = (word for name, *amounts in words for word in (name, GIVEN.pack(*amounts)))
         # A state that is not there yet gets the name of the call that made it.
         self._count += 1
         name = f"{self._name}.{self._count}"
         told_words = (operation, now, name, *_texts(told), *given)
-        return self._script.call(f"{PREFIX}{key}", told_words)
+        state = f"{self._prefix}{key}"
+        return self._script.call((state, *(f"{state}{end}" for end in keys)), told_words)
 
 
 def _texts(values: Iterable[object]) -> list[str]:
