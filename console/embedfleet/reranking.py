@@ -36,7 +36,9 @@ class Rerankers:
         reranker = self._reranker(model)
         scores = reranker.scores(query, [hit.content for hit in hits])
         found = [
-            RerankedHit(*(getattr(hit, each.name) for each in fields(Hit)), rerank_score=score)
+            RerankedHit(
+                **{each.name: getattr(hit, each.name) for each in fields(Hit)}, rerank_score=score
+            )
             for hit, score in zip(hits, scores, strict=True)
         ]
         return sorted(found, key=lambda hit: -hit.rerank_score)
