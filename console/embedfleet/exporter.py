@@ -151,6 +151,15 @@ def page(settings: Settings) -> str:
         return generate_latest(registry).decode()
 
 
+def samples(settings: Settings) -> list[Sample]:
+    """The same as values; Prometheus' client is not needed for that."""
+    exporter = Exporter(settings)
+    try:
+        return exporter.samples()
+    finally:
+        exporter.close()
+
+
 @contextmanager
 def _registry(settings: Settings) -> Iterator[CollectorRegistry]:
     try:

@@ -15,6 +15,12 @@ def test_once_prints_the_page_and_serves_nothing(command, handbook):
     assert 0 == told.code
     assert f'embedfleet_collection_documents{{collection="{handbook}"}} 0.0\n' in told.out
     assert "# TYPE embedfleet_queue_chunks gauge" in told.out
+    expected = {
+        "metric": "embedfleet_collection_documents",
+        "labels": {"collection": handbook},
+        "value": 0.0,
+    }
+    assert expected in command("exporter", "--once", "--json").json
 
 
 def test_a_port_that_is_taken_is_said_in_one_line(command):

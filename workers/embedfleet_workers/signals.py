@@ -22,21 +22,24 @@ Result = Literal["answered", "rate_limited", "refused", "faulty"]
 
 
 class Signal(Generic[Event]):
-    """One kind of event. Receivers run in the thread that sends, and must be quick."""
+    """One kind of event. Receivers run in the thread that sends, and must be quick.
+
+    Who sends often makes no event while there are no `receivers`.
+    """
 
     def __init__(self) -> None:
-        self._receivers: tuple[Callable[[Event], object], ...] = ()
+        self.receivers: tuple[Callable[[Event], object], ...] = ()
 
     def connect(self, receiver: Callable[[Event], object]) -> None:
-        if receiver not in self._receivers:
-            self._receivers = (*self._receivers, receiver)
+        if receiver not in self.receivers:
+            self.receivers = (*self.receivers, receiver)
 
     def disconnect(self, receiver: Callable[[Event], object]) -> None:
-        self._receivers = tuple(each for each in self._receivers if each != receiver)
+        self.receivers = tuple(each for each in self.receivers if each != receiver)
 
     def send(self, event: Event) -> None:
         """Tell every receiver. One that fails is logged: it must not fail what it watches."""
-        for receiver in self._receivers:
+        for receiver in self.receivers:
             try:
                 receiver(event)
             except Exception as error:  # noqa: BLE001 - whatever a receiver does wrong

@@ -41,10 +41,13 @@ def exporter(
 
     Run one for each database. It logs in with the rights of embedfleet_monitor.
     """
-    from embedfleet.exporter import page, serving
+    from embedfleet.exporter import page, samples, serving
     from embedfleet_schema.logs import write_log
 
     settings = session(context).ready(looks_only=True)
+    if once and json:
+        print_json([sample.as_json() for sample in samples(settings)])
+        return
     if once:
         sys.stdout.write(page(settings))
         return

@@ -9,6 +9,7 @@ from typing import Any
 from psycopg import Connection
 
 from embedfleet_schema.database import Database
+from embedfleet_schema.metrics import EXPORTER_METRICS
 from embedfleet_schema.statements import load
 from embedfleet_schema.store import counters
 from embedfleet_schema.store.workers import ALIVE
@@ -16,6 +17,7 @@ from embedfleet_schema.turns import LANES, PRIORITIES, lane_of
 from embedfleet_schema.types import QUEUES
 
 _SQL = load("monitoring")
+_LABELS = {metric.name: metric.labels for metric in EXPORTER_METRICS}
 
 QUANTILES = (0.5, 0.95, 0.99)
 # A statement that takes longer is given up: who watches must not be what is in the way.
@@ -29,6 +31,11 @@ class Sample:
     metric: str
     labels: tuple[str, ...]
     value: float
+
+    def as_json(self) -> dict[str, Any]:
+        names = _LABELS[self.metric]
+        labels = dict(zip(names, self.labels, strict=True))
+        return {"metric": self.metric, "labels": labels, "value": self.value}
 
 
 def samples(db: Database) -> list[Sample]:

@@ -161,8 +161,9 @@ class Endpoint:
         try:
             return await limiter.admit(costs, max_wait_s=max_wait_s, lane=lane)
         finally:
-            waited_s = time.monotonic() - began
-            signals.request_admitted.send(signals.Admitted(_title(limiter.key), lane, waited_s))
+            if signals.request_admitted.receivers:
+                waited_s = time.monotonic() - began
+                signals.request_admitted.send(signals.Admitted(_title(limiter.key), lane, waited_s))
 
     async def exchange(
         self, request: Request, kind: Kind, admission: Admission, costs: Amounts
@@ -202,7 +203,8 @@ class Endpoint:
         return reply
 
     def _tell(self, result: signals.Result) -> None:
-        signals.request_answered.send(signals.Answered(_title(self.limiter.key), result))
+        if signals.request_answered.receivers:
+            signals.request_answered.send(signals.Answered(_title(self.limiter.key), result))
 
     def _part(self, request: Request, reply: Answer) -> Part | Faulty:
         try:
