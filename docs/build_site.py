@@ -29,7 +29,7 @@ ELSEWHERE = {
 EXAMPLES = "examples"
 LANGUAGES = {".py": "python", ".sql": "sql", ".toml": "toml"}
 _LINK = re.compile(r"(?<=\]\()([^)\s]+)(?=\))")
-_FENCED = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
+_FENCED = re.compile(r"^( *)```.*?^\1```$", re.MULTILINE | re.DOTALL)
 # The theme lets pages of a folder fetch this from elsewhere; local_worker.js stands in for it.
 _ELSEWHERE = re.compile(r'<script src="https://unpkg\.com/iframe-worker/shim"[^>]*></script>')
 _WORKER = "assets/javascripts/local_worker.js"

@@ -37,7 +37,7 @@ COMMANDS = """\
 
 <!-- Written by docs/generate_reference.py. -->
 
-What `embedfleet COMMAND --help` says. Exit codes: 0 done, 1 failed, 2 wrong use.
+What `--help` says of each command. Exit codes: 0 done, 1 failed, 2 wrong use.
 """
 SQL = """\
 # SQL

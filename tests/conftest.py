@@ -44,6 +44,7 @@ pytest_plugins = [
     "plugins.synced_tables",
     "plugins.worker_processes",
     "plugins.command_line",
+    "plugins.followed_pages",
     "plugins.tcp_proxy",
     "plugins.tls_servers",
     "plugins.webhook_receivers",
