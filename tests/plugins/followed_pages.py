@@ -76,6 +76,7 @@ NOT_HERE = {
     r"bge-m3|nomic-ai": "needs a model of the hub",
     r"provider[-_]batches": "needs a provider with a batch API; test_provider_batches.py has one",
     r"^embedfleet resume \w+/": "needs a model that is paused; test_cli_paused.py has one",
+    r"^embedfleet resume 7": "needs a job that its budget paused; test_budgets.py has one",
     r"--webhook": "needs a receiver on the network; test_webhooks.py has one",
     r"openai/.* --(sample|budget)": "needs a paid key",
 }
