@@ -24,6 +24,8 @@ FOR_USE := $(VENV)/.for-use
 FOR_DEVELOPMENT := $(VENV)/.for-development
 # There only while an install runs, or when one was cut off: then everything is made anew.
 UNFINISHED := $(wildcard $(VENV)/.unfinished)
+RELEASE := $(VENV)/release
+FOR_RELEASE := $(RELEASE)/.for-release
 USE_EXTRAS := local,api,embedded,readers,demo
 
 # The interpreter that was asked for, else the project's, else the machine's.
@@ -38,7 +40,7 @@ PROCESSES := 6
 PYTEST = $(BIN)/pytest -n $(PROCESSES) --dist loadfile --no-loadscope-reorder --durations 10
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fast test-light test-managed test-integrations faults check bench bench-limits bench-gpu fleet down clean
+.PHONY: help demo test test-fast test-light test-managed test-integrations test-docs test-dist docs dist faults check bench bench-limits bench-gpu fleet down clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' Makefile
@@ -74,6 +76,10 @@ test-integrations: $(FOR_DEVELOPMENT) ## run the examples with LangChain, LlamaI
 	@$(BIN)/python .ci/library_venvs.py $(VENV)/libraries
 	@$(BIN)/pytest tests/libraries --libraries $(VENV)/libraries $(ARGS)
 
+# Each block of the documents that can be run here, and the book that is built of them.
+test-docs: $(FOR_DEVELOPMENT) ## follow the documents, and look through the book for dead links
+	@$(PYTEST) tests/integration/test_docs_blocks.py tests/integration/test_book.py -m docs $(ARGS)
+
 # Long forms stand in the fault suite but for those of hostile texts.
 faults: $(FOR_DEVELOPMENT) ## run the whole fault suite, a quarter of an hour: workers and servers that die
 	@$(BIN)/pytest tests/faults tests/unit/test_chunking.py -m "nightly or not nightly" $(ARGS)
@@ -83,6 +89,16 @@ check: $(FOR_DEVELOPMENT) ## lint, formatting, types, and who may import whom
 	@$(BIN)/ruff format --check --quiet .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
+
+docs: $(FOR_DEVELOPMENT) ## build the book into build/docs; it opens without a server or a network
+	@$(BIN)/python docs/build_site.py $(ARGS)
+
+# Its tools have a virtual environment of their own: no test and no user needs them.
+dist: $(FOR_RELEASE) ## build sdist, wheel, SBOM and SHA256SUMS into dist/
+	@$(RELEASE)/bin/python deploy/make_dist.py
+
+test-dist: dist $(FOR_DEVELOPMENT) ## install the wheel into empty environments, and run it there
+	@$(BIN)/pytest tests/release -m release $(ARGS)
 
 bench: $(FOR_DEVELOPMENT) ## run the scripts in benchmarks/, one after the other
 	@set -e; for script in $(BENCH); do echo "== $$script"; $(BIN)/python "$$script" $(ARGS); done
@@ -104,6 +120,12 @@ down: ## stop what fleet left running
 clean: ## remove caches and build outputs; the virtual environment and all data stay
 	@rm -rf build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	@find . -type d -name '.?*' -prune -o -type d -name __pycache__ -prune -exec rm -rf {} +
+
+$(FOR_RELEASE): pyproject.toml constraints.txt
+	@python=$$(.ci/find-python $(PYTHON)) && "$$python" -m venv --clear $(RELEASE)
+	@$(RELEASE)/bin/pip install --quiet --disable-pip-version-check --no-input \
+		--constraint constraints.txt build cyclonedx-bom hatchling pip-audit
+	@touch $@
 
 $(FOR_USE): pyproject.toml constraints.txt $(UNFINISHED)
 	@python=$$(.ci/find-python $(PYTHON)) && "$$python" .ci/venv.py $(VENV) $(USE_EXTRAS)

@@ -51,6 +51,7 @@ pytest_plugins = [
     "plugins.synced_tables",
     "plugins.worker_processes",
     "plugins.command_line",
+    "plugins.followed_pages",
     "plugins.webhook_receivers",
     "plugins.provider_processes",
     "plugins.api_fleets",

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from textwrap import dedent
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = [
@@ -12,7 +13,8 @@ DOCUMENTS = [
     *sorted((ROOT / "docs").rglob("*.md")),
     ROOT / "deploy/secrets/README.md",
 ]
-_FENCED = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+# In an item of a list, a block is indented.
+_FENCED = re.compile(r"^( *)```(\w*)\n(.*?)^\1```$", re.MULTILINE | re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -32,9 +34,9 @@ def blocks(path: Path, *languages: str) -> Iterator[Block]:
     """The fenced blocks of a document, in order; those of some languages, if any are named."""
     text = path.read_text()
     for found in _FENCED.finditer(text):
-        if not languages or found[1] in languages:
+        if not languages or found[2] in languages:
             line = text.count("\n", 0, found.start()) + 2
-            yield Block(path, line, found[1], found[2])
+            yield Block(path, line, found[2], dedent(found[3]))
 
 
 @cache

@@ -14,6 +14,13 @@ from embedfleet_producer import cutter_pool
 from embedfleet_producer.readers import confined
 from embedfleet_schema.settings import FORMER, Settings
 from plugins.documents import DOCUMENTS, ROOT, Block, blocks, prose
+from plugins.followed_pages import (
+    NOT_HERE,
+    PROGRAMS,
+    commands_of,
+    left_out,
+    reason_of,
+)
 
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 INLINE = re.compile(r"`([^`\n]+)`")
@@ -215,3 +222,36 @@ def test_every_example_and_page_is_reachable_from_the_readme():
         links = (link.partition("#")[0] for link in LINK.findall(path.read_text()))
         waiting += [(path.parent / link).resolve() for link in links if link and "://" not in link]
     assert set((ROOT / "docs").rglob("*.md")) <= seen
+
+
+def test_every_statement_that_an_index_may_serve_scans_until_its_limit_is_met():
+    pages = ("docs/sql-cookbook.md", "docs/operations.md")
+    nearest = re.compile(r"ORDER BY (\w+\.)?embedding")
+    served = [
+        block
+        for page in pages
+        for block in blocks(ROOT / page, "sql")
+        if nearest.search(block.text) and "EXPLAIN" not in block.text
+    ]
+    assert served
+    iterative = "SET LOCAL hnsw.iterative_scan = relaxed_order;"
+    assert [] == [str(block) for block in served if iterative not in block.text]
+
+
+def test_each_block_is_in_a_language_that_is_run_or_shows_what_is_not():
+    shown = {"", "text", "json", "ini", "yaml", "toml", "markdown", "mermaid", "html"}
+    languages = {block.language for path in DOCUMENTS for block in blocks(path)}
+    assert languages <= {"sh", "python", "sql"} | shown
+
+
+def test_each_reason_not_to_run_a_command_is_needed_and_names_tests_that_exist():
+    reasons = {**PROGRAMS, **NOT_HERE}
+    found = set()
+    for path in DOCUMENTS:
+        found |= {
+            left_out(words) for block in blocks(path, "sh") for _, words in commands_of(block)
+        }
+        found |= {reason_of(block.text) for block in blocks(path, "python")}
+    assert found - {None} == reasons.keys()
+    tests = {path.name for path in (ROOT / "tests").rglob("test_*.py")}
+    assert set(re.findall(r"test_\w+\.py", " ".join(reasons.values()))) <= tests

@@ -24,8 +24,12 @@ TARGETS = [
         "test-light",
         "test-managed",
         "test-integrations",
+        "test-docs",
         "faults",
         "check",
+        "docs",
+        "dist",
+        "test-dist",
     ),
     *("bench", "bench-limits", "bench-gpu", "fleet", "down", "clean"),
 ]
