@@ -68,7 +68,7 @@ class ModelPass:
 
 @dataclass(frozen=True, slots=True)
 class Admitted:
-    """A request may be sent, or not, `waited_s` after it was ready. `limit` is `provider/model`."""
+    """A request may be sent, `waited_s` after it was ready. `limit` is `provider/model`."""
 
     limit: str
     lane: Lane

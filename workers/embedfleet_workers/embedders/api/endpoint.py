@@ -155,15 +155,10 @@ class Endpoint:
             await self.limiter.stop(stop)
         return ProviderStopped(stop, provider=self.space.provider, model=self.space.name)
 
-    async def admit(self, costs: Amounts, *, max_wait_s: float, lane: Lane) -> Admission:
-        """`Limiter.admit`, and whoever watches hears how long it took."""
-        began, limiter = time.monotonic(), self.limiter
-        try:
-            return await limiter.admit(costs, max_wait_s=max_wait_s, lane=lane)
-        finally:
-            if signals.request_admitted.receivers:
-                waited_s = time.monotonic() - began
-                signals.request_admitted.send(signals.Admitted(_title(limiter.key), lane, waited_s))
+    def tell_admitted(self, lane: Lane, waited_s: float) -> None:
+        if signals.request_admitted.receivers:
+            title = _title(self.limiter.key)
+            signals.request_admitted.send(signals.Admitted(title, lane, waited_s))
 
     async def exchange(
         self, request: Request, kind: Kind, admission: Admission, costs: Amounts

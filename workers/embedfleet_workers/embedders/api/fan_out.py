@@ -225,8 +225,12 @@ class FanOut:
             allowance.take(request.rows)
             max_wait_s = policy.max_wait_s(leads=leads, rate_limited=rate_limited)
             costs = endpoint.costs(request)
+            ready = time.monotonic()
             with policy:
-                admission = await endpoint.admit(costs, max_wait_s=max_wait_s, lane=policy.lane)
+                admission = await endpoint.limiter.admit(
+                    costs, max_wait_s=max_wait_s, lane=policy.lane
+                )
+            endpoint.tell_admitted(policy.lane, time.monotonic() - ready)
             policy.leave()
             if endpoint.is_oversized(request):
                 allowance.settle(request.rows, 0)
