@@ -18,7 +18,7 @@ from typer.core import TyperCommand, TyperGroup
 from typer.main import get_command
 
 import embedfleet
-from embedfleet.cli.app import app
+from embedfleet.cli.app import application
 from embedfleet_schema.errors import EmbedfleetError, UsageError
 
 FOLDER = Path(__file__).with_name("reference")
@@ -186,7 +186,7 @@ def _with_blocks(text: str) -> str:
 
 def cli() -> str:
     """What `--help` says of each command."""
-    command = get_command(app)
+    command = get_command(application())
     return "\n".join([COMMANDS, *_helps(command, "embedfleet")])
 
 

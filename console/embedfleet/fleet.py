@@ -11,8 +11,6 @@ from embedfleet import arguments
 from embedfleet.collection import Collection
 from embedfleet.error_translation import translate_errors
 from embedfleet.job import Job
-from embedfleet.limits import Limits
-from embedfleet.provider_stops import clear_provider_stop
 from embedfleet.sync import Syncs
 from embedfleet.tenants import Tenants
 from embedfleet_schema.catalogue.matryoshka import doubt
@@ -46,6 +44,7 @@ from embedfleet_schema.types import (
 )
 
 if TYPE_CHECKING:
+    from embedfleet.limits import Limits
     from embedfleet.planning import Plan
     from embedfleet_producer.plan import Counted
     from embedfleet_producer.ready_made import ChunkFunction
@@ -274,6 +273,8 @@ class Fleet(Syncs):
     @property
     def limits(self) -> Limits:
         """The rate limits of providers: set them, and see how they are kept."""
+        from embedfleet.limits import Limits
+
         return Limits(self.db, self.settings.redis)
 
     @property
@@ -301,6 +302,8 @@ class Fleet(Syncs):
         Raises:
             UnknownModel: no collection uses it.
         """
+        from embedfleet.provider_stops import clear_provider_stop
+
         arguments.text("resume", "model", model)
         # First, or a worker could take a batch and be stopped again by what is to be cleared.
         clear_provider_stop(self.settings.redis, model)

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from psycopg.errors import UndefinedTable
 
 from embedfleet import arguments
-from embedfleet.erasing import Erased, erase
 from embedfleet.error_translation import translate_errors
 from embedfleet.indexing import Indexing
 from embedfleet.job import Job
-from embedfleet.limits import learnt
 from embedfleet_producer.budget import check_budget
 from embedfleet_schema.errors import CollectionGone, CollectionMoved, ModelChanged, UnknownJob
 from embedfleet_schema.store import (
@@ -31,10 +29,12 @@ from embedfleet_schema.store.collections import CollectionCounts
 from embedfleet_schema.store.document_status import Explanation
 from embedfleet_schema.store.documents import DocumentInfo, Selection
 from embedfleet_schema.store.drop import drop
-from embedfleet_schema.store.explain import explain
 from embedfleet_schema.store.failures import FailureInfo
 from embedfleet_schema.turns import Lane
 from embedfleet_schema.types import LARGEST_ID
+
+if TYPE_CHECKING:
+    from embedfleet.erasing import Erased
 
 Result = TypeVar("Result")
 
@@ -78,6 +78,8 @@ class Maintenance(Indexing):
 
         Returns what was found and what is left, place by place, and what nobody can look into.
         """
+        from embedfleet.erasing import erase
+
         wanted = arguments.texts("erase", "keys", keys, '["vpn.md"]')
         self._check_written()
         return erase(self._connections, self.info, wanted)
@@ -165,6 +167,9 @@ class Maintenance(Indexing):
 
     def explain(self, key: str) -> Explanation:
         """Why a document is not searchable yet, or that it is; `str()` of it is a paragraph."""
+        from embedfleet.limits import learnt
+        from embedfleet_schema.store.explain import explain
+
         arguments.text("explain", "key", key)
         self._check_there()
         found = explain(self._connections.db, self.info, key)

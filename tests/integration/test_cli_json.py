@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from typer.main import get_command
 
-from embedfleet.cli.app import app
+from embedfleet.cli.app import application
 
 if TYPE_CHECKING:
     from plugins.command_line import Command
@@ -23,7 +23,7 @@ def commands(group: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, Any]
             yield " ".join((*path, name)), found
 
 
-COMMANDS = dict(commands(get_command(app)))
+COMMANDS = dict(commands(get_command(application())))
 
 
 @pytest.mark.parametrize("name", COMMANDS)

@@ -342,6 +342,37 @@ def test_a_late_batch_is_called_off_and_its_answers_are_kept(batch_fleet: Provid
     assert names(10) == batch_fleet.stored()
 
 
+@pytest.mark.parametrize("answered", [0, 4])
+def test_what_comes_back_takes_turns_with_what_waits(
+    answered: int, batch_fleet: ProviderBatchFleet
+):
+    """Nobody took turns for it while it was filed, and it goes before nobody."""
+    filed = [ef.Document(name, text_of(name)) for name in names(10)]
+    batch_fleet.docs.enqueue(filed, provider_batches=True, lane="bulk")
+    batch_fleet.look()
+    others = [ef.Document(f"other {n}", text_of(f"another {n}")) for n in range(20)]
+    batch_fleet.docs.enqueue(others, lane="bulk", tenant="another")
+    ((waiting, served),) = batch_fleet.ask(
+        "UPDATE embedfleet.batch SET state = 'held' WHERE delivery = 'direct' AND start_tag = 0"
+        " RETURNING (SELECT count(*) FROM embedfleet.batch WHERE delivery = 'direct'),"
+        " (SELECT min(start_tag) FROM embedfleet.batch WHERE start_tag > 0)"
+    )
+    assert waiting > 2
+    if answered:
+        batch_fleet.server.complete(
+            lambda text: None if int(text[-3:]) < answered else "missing", as_="cancelled"
+        )
+    else:
+        batch_fleet.server.batches.clear()
+    batch_fleet.look()
+    tags = batch_fleet.ask(
+        "SELECT b.start_tag FROM embedfleet.batch AS b JOIN embedfleet.job AS j ON j.id = b.job_id"
+        " WHERE j.tenant <> 'another' AND b.state = 'pending' ORDER BY 1"
+    )
+    assert tags[0][0] >= served
+    assert len(set(tags)) == len(tags) >= 2
+
+
 @pytest.mark.parametrize("state", ["filing", "filed"])
 def test_what_cannot_be_asked_for_goes_to_the_workers_in_the_end(
     state: str, batch_fleet: ProviderBatchFleet

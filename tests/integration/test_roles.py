@@ -651,6 +651,7 @@ def test_everything_belongs_to_the_owner_role_and_nobody_else_may_call_its_funct
         ("hybrid_search", False): everybody,
         ("index_column", True): ["embedfleet_producer"],
         ("instant", False): everybody,
+        ("looked_at", False): everybody,
         ("matched", False): everybody,
         ("matched_by_owner", True): ["embedfleet_search"],
         ("near_texts", False): everybody,

@@ -122,6 +122,32 @@ def test_many_hits_and_far_ones_are_found_among_many_rows(fleet: Fleet):
     check(fleet, docs, [10, 100, 2_500])
 
 
+@pytest.mark.parametrize("storage", ["vector", "halfvec"])
+def test_of_rows_that_lie_far_the_nearest_are_found(fleet: Fleet, storage):
+    """Too many to be compared at once, and a scan finds some that are not the nearest."""
+    random = np.random.default_rng(3)
+    centers = random.normal(size=(200, DIMENSIONS))
+    vectors = centers[random.integers(0, 200, 8_000)] + random.normal(size=(8_000, DIMENSIONS))
+    vectors = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
+    asked = vectors[np.argsort(vectors @ vectors[0])[::-1][1 : QUESTIONS + 1]]
+    nearness = vectors @ asked.mean(axis=0)
+    docs = fleet.collection("docs", model=f"fake/{DIMENSIONS}", storage=storage)
+    far = {f"far_{share}": nearness <= np.quantile(nearness, share / 100) for share in (25, 60)}
+    metadata = [{name: bool(each[n]) for name, each in far.items()} for n in range(len(vectors))]
+    fill(fleet, docs, vectors, metadata)
+    docs.index()
+    for name in far:
+        with psycopg.connect(fleet.settings.direct_database) as conn:
+            nearest = [exact(conn, docs, question, {name: True}, 10) for question in asked]
+        found = [docs.search(question, k=10, where={name: True}) for question in asked]
+        assert [10] * QUESTIONS == [len(hits) for hits in found]
+        agreed = sum(
+            len({hit.document for hit in hits}.intersection(keys))
+            for hits, keys in zip(found, nearest, strict=True)
+        )
+        assert agreed >= RECALL * 10 * QUESTIONS, (name, agreed)
+
+
 def test_rows_that_are_not_live_cost_no_hits(fleet: Fleet):
     """Below the view are vectors of versions that readers do not see."""
     little_memory(fleet)

@@ -11,6 +11,7 @@ from embedfleet_schema.catalogue.api_models import (
     price_of,
 )
 from embedfleet_schema.catalogue.hub import is_hub_name
+from embedfleet_schema.catalogue.retirements import retirement_of
 from embedfleet_schema.catalogue.space_lookup import parse_model, resolve_space
 from embedfleet_schema.errors import BadModelName
 from embedfleet_schema.types import Space
@@ -155,3 +156,10 @@ def test_an_unknown_model_is_what_its_caller_says():
 def test_what_cannot_be_a_model_is_refused(name, options, reason):
     with pytest.raises(BadModelName, match=reason):
         resolve_space(name, **options)
+
+
+def test_openai_ended_the_models_of_its_first_generation():
+    ended = retirement_of("openai", "text-search-davinci-query-001")
+    assert ended is not None
+    assert (date(2024, 1, 4), SMALL) == (ended.on, ended.replacement)
+    assert retirement_of("openai", "text-embedding-ada-002") is None

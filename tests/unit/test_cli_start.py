@@ -4,11 +4,15 @@ import json
 import os
 import subprocess
 import sys
+from importlib import import_module
 from importlib.metadata import version
 
 import pytest
+from typer import Typer
 
 from embedfleet.cli import main
+from embedfleet.cli.app import COMMANDS as COMMANDS_OF
+from embedfleet.cli.app import word_of
 
 HEAVY = ("torch", "celery", "sqlalchemy", "pydantic", "numpy", "psycopg", "rich", "redis")
 COMMANDS = [
@@ -64,19 +68,42 @@ def test_importing_the_package_imports_nothing_heavy():
     assert "[]\n" == done.stdout
 
 
+# What a search that a worker embeds the text of does without.
+OTHERS = [
+    *("torch", "tokenizers", "psutil", "multiprocessing", "redis", "celery", "sqlalchemy", "rich"),
+    *("openai", "embedfleet_workers", "embedfleet_producer.readers", "embedfleet_producer.enqueue"),
+    "embedfleet.evaluation",
+    *("embedfleet.erasing", "embedfleet.limits", "embedfleet.provider_stops"),
+    "embedfleet_schema.store.explain",
+]
+
+
 def test_a_search_imports_nothing_that_only_other_commands_need():
-    others = ["tokenizers", "psutil", "multiprocessing", "redis", "celery", "embedfleet_workers"]
-    others += [
-        "embedfleet_producer.readers",
-        "embedfleet_producer.enqueue",
-        "embedfleet.evaluation",
-    ]
     code = (
         "import embedfleet.cli.app, embedfleet.fleet, sys;"
-        f"print([name for name in {others} if name in sys.modules])"
+        "embedfleet.cli.app.application('search');"
+        f"print([name for name in {OTHERS} if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert "[]\n" == done.stdout
+
+
+def test_a_command_imports_the_modules_of_no_others():
+    code = (
+        "import sys; from embedfleet.cli.app import COMMANDS, application; application('search');"
+        "print([name for name in COMMANDS if f'embedfleet.cli.{name}' in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "['search']\n" == done.stdout
+
+
+@pytest.mark.parametrize("module", COMMANDS_OF)
+def test_each_module_is_listed_with_its_commands(module: str):
+    made = Typer()
+    import_module(f"embedfleet.cli.{module}").add_to(made)
+    words = [word_of(each) for each in made.registered_commands]
+    words += [str(each.name) for each in made.registered_groups]
+    assert COMMANDS_OF[module] == tuple(words)
 
 
 def test_help_lists_every_command(capsys: pytest.CaptureFixture[str]):

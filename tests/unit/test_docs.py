@@ -69,9 +69,9 @@ def in_prose(path: Path) -> list[list[str]]:
 def command_line():
     from typer.main import get_command
 
-    from embedfleet.cli.app import app
+    from embedfleet.cli.app import application
 
-    return get_command(app)
+    return get_command(application())
 
 
 def subcommand(words: list[str]):

@@ -2,40 +2,46 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from importlib.metadata import version as version_of
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
-from embedfleet.cli import (
-    collections,
-    contents,
-    costs,
-    demonstration,
-    doctor,
-    documents,
-    evaluating,
-    exchange,
-    indexing,
-    jobs,
-    mapping,
-    monitoring,
-    pgai,
-    rate_limits,
-    repairs,
-    search,
-    stack,
-    syncing,
-    tenants,
-    tuning,
-    watch,
-    workers,
-)
 from embedfleet.cli.output import say
 from embedfleet.cli.parameters import path_text
 from embedfleet.cli.session import Session
+
+if TYPE_CHECKING:
+    from typer.models import CommandInfo
+
+# The modules in the order of a first visit, with the first words of their commands.
+COMMANDS = {
+    "demonstration": ("demo",),
+    "stack": ("up", "down", "migrate"),
+    "collections": ("collection",),
+    "indexing": ("index", "recall"),
+    "costs": ("plan", "usage"),
+    "documents": ("enqueue", "delete"),
+    "exchange": ("export", "import"),
+    "pgai": ("import",),
+    "contents": ("documents",),
+    "syncing": ("sync",),
+    "search": ("search",),
+    "evaluating": ("eval",),
+    "mapping": ("map",),
+    "jobs": ("status", "cancel", "pause", "resume"),
+    "rate_limits": ("limits",),
+    "tenants": ("tenants",),
+    "watch": ("watch",),
+    "workers": ("worker",),
+    "monitoring": ("exporter",),
+    "tuning": ("tune",),
+    "repairs": ("explain", "failures", "retry", "audit"),
+    "doctor": ("doctor",),
+}
 
 
 class TwoWords(TyperGroup):
@@ -46,14 +52,34 @@ class TwoWords(TyperGroup):
         return super().resolve_command(ctx, [name, *args[2:]] if name in self.commands else args)
 
 
-# Without markup Typer needs no rich to print help, which halves the time until it is there.
-app = typer.Typer(
-    name="embedfleet",
-    cls=TwoWords,
-    help="Turn documents into pgvector rows with a fleet of Celery workers.",
-    rich_markup_mode=None,
-    pretty_exceptions_enable=False,
-)
+def application(name: str | None = None) -> typer.Typer:
+    """The command line; only of the command `name` where there is that: to import the modules of
+    all commands and to look at their options takes a fifth of a second.
+    """
+    # Without markup Typer needs no rich to print help, which halves the time until it is there.
+    app = typer.Typer(
+        name="embedfleet",
+        cls=TwoWords,
+        help="Turn documents into pgvector rows with a fleet of Celery workers.",
+        rich_markup_mode=None,
+        pretty_exceptions_enable=False,
+    )
+    app.callback(invoke_without_command=True)(open_session)
+    of_name = [module for module, words in COMMANDS.items() if name in words]
+    for module in of_name or COMMANDS:
+        import_module(f"embedfleet.cli.{module}").add_to(app)
+    if of_name:
+        app.registered_commands = [
+            each for each in app.registered_commands if name == word_of(each)
+        ]
+    return app
+
+
+def word_of(command: CommandInfo) -> str:
+    """The first word of a command's name."""
+    function = command.callback
+    name = command.name or (function.__name__.replace("_", "-") if function else "")
+    return name.partition(" ")[0]
 
 
 def _show_version(wanted: bool) -> None:
@@ -62,7 +88,6 @@ def _show_version(wanted: bool) -> None:
         raise typer.Exit
 
 
-@app.callback(invoke_without_command=True)
 def open_session(
     context: typer.Context,
     data: Annotated[
@@ -86,30 +111,3 @@ def open_session(
     context.obj = Session(data=data, debug=debug, typed=typed)
     if context.invoked_subcommand is None:
         say(context.get_help())
-
-
-for module in (
-    demonstration,
-    stack,
-    collections,
-    indexing,
-    costs,
-    documents,
-    exchange,
-    pgai,
-    contents,
-    syncing,
-    search,
-    evaluating,
-    mapping,
-    jobs,
-    rate_limits,
-    tenants,
-    watch,
-    workers,
-    monitoring,
-    tuning,
-    repairs,
-    doctor,
-):
-    module.add_to(app)

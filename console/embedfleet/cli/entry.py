@@ -6,15 +6,10 @@ import os
 import sys
 import traceback
 from collections.abc import Callable, Sequence
-from copy import copy
 from functools import cache
 from io import TextIOWrapper
-from typing import TYPE_CHECKING
 
 from embedfleet_schema.errors import EmbedfleetError
-
-if TYPE_CHECKING:
-    from typer.models import CommandInfo
 
 INTERRUPTED = 130
 
@@ -90,24 +85,12 @@ def _run(words: list[str]) -> int:
 
 @cache
 def _command(name: str | None) -> Callable[..., object]:
-    """The command line; only of the command `name` where there is that: to look at the options of
-    all commands takes a tenth of a second.
-    """
+    """The command line, for a command of this name."""
     from typer.main import get_command
 
-    from embedfleet.cli.app import app
+    from embedfleet.cli.app import application
 
-    alone = copy(app)
-    alone.registered_commands = [each for each in app.registered_commands if name in _called(each)]
-    alone.registered_groups = []
-    return get_command(alone if alone.registered_commands else app).main
-
-
-def _called(command: CommandInfo) -> tuple[str, ...]:
-    """The first word of a command's name."""
-    function = command.callback
-    name = command.name or (function.__name__.replace("_", "-") if function else "")
-    return tuple(name.split()[:1])
+    return get_command(application(name)).main
 
 
 def _name(words: Sequence[str]) -> str | None:

@@ -13,6 +13,8 @@ from datetime import date
 
 READ_ON = date(2026, 12, 1)
 _GOOGLE = "https://ai.google.dev/gemini-api/docs/deprecations"
+# Read in OpenAI's own copy of the page, at commit d2bb606 of openai/openai-cookbook.
+_OPENAI = "https://platform.openai.com/docs/deprecations"
 _COHERE = "https://docs.cohere.com/changelog/2026-04-04-embed-v2-aya-8b-retirement"
 
 
@@ -39,6 +41,12 @@ def _cohere(model: str) -> Retirement:
     return Retirement("cohere", model, date(2026, 4, 4), "cohere/embed-v4.0", _COHERE)
 
 
+def _openai(model: str) -> Retirement:
+    """Of the first generation."""
+    on = date(2024, 1, 4)
+    return Retirement("openai", f"{model}-001", on, "openai/text-embedding-3-small", _OPENAI)
+
+
 _EXPERIMENTS_END = date(2025, 10, 30)
 
 RETIREMENTS = (
@@ -52,6 +60,22 @@ RETIREMENTS = (
     _cohere("embed-english-v2.0"),
     _cohere("embed-english-light-v2.0"),
     _cohere("embed-multilingual-v2.0"),
+    _openai("text-similarity-ada"),
+    _openai("text-similarity-babbage"),
+    _openai("text-similarity-curie"),
+    _openai("text-similarity-davinci"),
+    _openai("text-search-ada-doc"),
+    _openai("text-search-ada-query"),
+    _openai("text-search-babbage-doc"),
+    _openai("text-search-babbage-query"),
+    _openai("text-search-curie-doc"),
+    _openai("text-search-curie-query"),
+    _openai("text-search-davinci-doc"),
+    _openai("text-search-davinci-query"),
+    _openai("code-search-ada-code"),
+    _openai("code-search-ada-text"),
+    _openai("code-search-babbage-code"),
+    _openai("code-search-babbage-text"),
 )
 _BY_NAME: Mapping[str, Retirement] = {each.name: each for each in RETIREMENTS}
 

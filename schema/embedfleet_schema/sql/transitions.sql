@@ -243,8 +243,8 @@ FOR UPDATE OF b SKIP LOCKED;
 -- name: release
 -- Back to pending, or to where its job stands: held when paused, cancelled when cancelled.
 -- Without a delay a batch keeps its place in the queue: behind the others it would wait for hours.
--- What it waits for all the same is then said in words, in the time of this clock. `live`: from
--- provider batches to the workers of its collection.
+-- What it waits for all the same is then said in words, in the time of this clock. `to_workers`: from
+-- provider batches to the workers of its collection, where it has no place until it gets one (`place`).
 WITH was AS (
     SELECT {row} FROM embedfleet.batch AS b WHERE b.id = %(id)s
 ), now AS (
@@ -256,7 +256,8 @@ WITH was AS (
         reserved_usd = NULL,
         run_after = coalesce(now() + make_interval(secs => %(delay_s)s::float8), b.run_after),
         start_tag = CASE
-            WHEN %(delay_s)s::float8 IS NOT NULL OR %(to_workers)s THEN {behind}
+            WHEN %(to_workers)s THEN 'Infinity'
+            WHEN %(delay_s)s::float8 IS NOT NULL THEN {behind}
             ELSE b.start_tag
         END,
         errors = b.errors + %(charge)s,
@@ -284,7 +285,7 @@ FOR UPDATE;
 
 -- name: release_provider_batch
 -- Batches that a provider batch has go to where job and space stand: some of them, or all; to wait for
--- the next one, or for the workers of their collection.
+-- the next one, or for the workers of their collection, where they have no place until they get one (`place`).
 WITH filed AS (
     SELECT b.id, s.state AS target, {row}
     FROM embedfleet.batch AS b
@@ -305,19 +306,19 @@ WITH filed AS (
             THEN now() + make_interval(secs => %(delay_s)s::float8)
             ELSE b.run_after
         END,
-        start_tag = CASE WHEN %(to_workers)s THEN {behind} ELSE b.start_tag END,
+        start_tag = CASE WHEN %(to_workers)s THEN 'Infinity' ELSE b.start_tag END,
         reason = %(reason)s,
         texts = CASE WHEN f.target <> 'cancelled' THEN b.texts ELSE ARRAY[]::bigint[] END,
         finished_at = CASE WHEN f.target = 'cancelled' THEN now() END
     FROM filed AS f
     WHERE b.id = f.id
-    RETURNING {row}, b.queue
+    RETURNING b.id, {row}, b.queue
 ), moved AS (
     SELECT -1 AS sign, * FROM was UNION ALL SELECT 1, {row} FROM now AS b
 ), counted AS (
     {count}
 )
-SELECT state, queue FROM now;
+SELECT id, state, queue FROM now;
 
 -- name: missing
 -- The texts of a batch that have no vector yet, in their order.
@@ -399,7 +400,7 @@ WITH was AS (
 -- name: divide
 -- Some texts of a batch become one of their own, with their share of its tokens if nobody counted
 -- them: a half, what goes on without the texts that failed, these, or what a budget does not pay for
--- now. It says why, until it is claimed. `live`: it goes to the workers of its collection. Who waits
+-- now. It says why, until it is claimed. `to_workers` is as in `release`. Who waits
 -- for the one waits for both; which of the texts are whose is not known, so as many as can be go along.
 WITH now AS (
     INSERT INTO embedfleet.batch AS b
@@ -407,7 +408,11 @@ WITH now AS (
             chunks, tokens, texts, parent_id, traceparent, reason, finished_at)
     SELECT b.job_id, b.collection_id, b.space_id, b.queue,
         CASE WHEN %(to_workers)s THEN 'direct' ELSE b.delivery END, %(state)s, b.priority,
-        CASE WHEN %(keeps_place)s THEN b.start_tag ELSE {behind} END,
+        CASE
+            WHEN %(to_workers)s THEN 'Infinity'
+            WHEN %(keeps_place)s THEN b.start_tag
+            ELSE {behind}
+        END,
         CASE WHEN %(keeps_place)s THEN b.run_after ELSE now() END, %(chunks)s,
         coalesce(%(tokens)s::bigint, b.tokens * %(chunks)s / b.chunks),
         CASE

@@ -14,7 +14,7 @@ from embedfleet_schema.database import Database
 from embedfleet_schema.embedded_text import embedded_text
 from embedfleet_schema.errors import LeaseLost
 from embedfleet_schema.statements import composed, load
-from embedfleet_schema.store import collections, reuse, transitions
+from embedfleet_schema.store import collections, reuse, shares, transitions
 from embedfleet_schema.store.leases import Lease
 from embedfleet_schema.store.settlement import Settlement, settling
 from embedfleet_schema.types import CollectionInfo
@@ -92,12 +92,15 @@ def _close(batch: Settlement, left: list[int], dead: list[int], reason: str) -> 
         return False
     if dead:
         divide = partial(transitions.divide, batch.conn, batch.collection, batch.id)
-        divide(left, target=batch.destination(), reason=reason, to_workers=True)
+        made = divide(left, target=batch.destination(), reason=reason, to_workers=True)
         divide(dead, target="dead", reason=given_up)
         batch.finish("split", reason)
     else:
         batch.go_live(batch.text_ids)
         batch.release(reason=reason, delay_s=0.0, to_workers=True)
+        made = batch.id
+    if made is not None:
+        shares.place(batch.conn, [made])
     return True
 
 

@@ -255,7 +255,11 @@ def release_provider_batch(
     leased = [batch_id for (batch_id,) in conn.execute(_SQL["lock_leased"], values)]
     awaiting.inherit(conn, leased, leaving=True)
     values |= {"reason": reason, "delay_s": delay_s, "to_workers": to_workers}
-    return change(conn, "release_provider_batch", values).fetchall()
+    released = change(conn, "release_provider_batch", values).fetchall()
+    if to_workers:
+        # Nobody took turns for them so far: they would go before all others.
+        shares.place(conn, [batch_id for batch_id, _, _ in released])
+    return [(state, queue) for _, state, queue in released]
 
 
 def align(conn: Connection[Any], ids: Sequence[int]) -> int:

@@ -9,7 +9,7 @@ from alembic import op
 from embedfleet_schema.statements import Statements
 
 revision = "0045"
-down_revision = "0039"
+down_revision = "0044"
 branch_labels = None
 depends_on = None
 
