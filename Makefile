@@ -38,7 +38,7 @@ PROCESSES := 6
 PYTEST = $(BIN)/pytest -n $(PROCESSES) --dist loadfile --no-loadscope-reorder --durations 10
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fast test-light test-managed test-integrations faults check bench bench-limits bench-gpu fleet down clean
+.PHONY: help demo test test-fast test-light test-managed test-integrations test-hosts faults check bench bench-limits bench-gpu fleet down clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' Makefile
@@ -70,6 +70,10 @@ test-managed: $(FOR_DEVELOPMENT) ## run the integration tests through PgBouncer 
 test-integrations: $(FOR_DEVELOPMENT) ## run the examples with LangChain, LlamaIndex, Django and pandas
 	@$(BIN)/python .ci/library_venvs.py $(VENV)/libraries
 	@$(BIN)/pytest tests/libraries --libraries $(VENV)/libraries $(ARGS)
+
+# The nightly form cuts a host off for a minute: ARGS='-m nightly -rP'.
+test-hosts: $(FOR_DEVELOPMENT) ## run a fleet on hosts that are network namespaces; root and ip needed
+	@$(BIN)/pytest tests/namespaces --hosts $(ARGS)
 
 # Long forms stand in the fault suite but for those of hostile texts.
 faults: $(FOR_DEVELOPMENT) ## run the whole fault suite, a quarter of an hour: workers and servers that die
