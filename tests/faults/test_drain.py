@@ -61,7 +61,7 @@ def roll(fleet, start: Callable[[], WorkerProcess], job, overlay: str, times: in
         workers=times, longest_drain_s=max(took), grace_s=grace_s(overlay), again=repeated(fleet)
     )
     assert (0, 0) == (status.queued, status.failed)
-    assert (0, [(0,)]) == (repeated(fleet), ask(fleet, CHARGED))
+    assert [(0,)] == ask(fleet, CHARGED)
     return status
 
 
@@ -86,7 +86,7 @@ def test_a_worker_of_models_drains_and_another_goes_on_at_once(
 
     overlay = "cpu" if pool == "prefork" else "gpu"
     status = roll(fleet, start, job, overlay, times, report)
-    assert count == status.embedded
+    assert (count, 0) == (status.embedded, repeated(fleet))
     found = docs.audit()
     assert (count, count, 0, 0) == (found.texts, found.stored, found.missing, found.extra)
 
@@ -105,6 +105,7 @@ def test_a_worker_of_an_api_drains_and_no_text_is_paid_for_twice(
 
     status = roll(api.fleet, start, job, "api", times, report)
     assert count == status.embedded
+    # A batch may be put off and claimed again, and what it has is kept: the provider counts.
     counts = api.counts()
     assert (0, 0) == (counts["repeated_texts"], counts["abandoned"])
     docs = api.fleet.collection("docs")

@@ -216,14 +216,10 @@ def _checks(
     yield "paused", partial(_paused, database)
     yield "limits", partial(_limits, database, settings)
     yield "prices", partial(model_diagnosis.prices, database, settings)
-    today = datetime.now(UTC).date()
-    for of_models in (
-        model_diagnosis.chunk_sizes,
-        model_diagnosis.models,
-        partial(model_diagnosis.endings, today=today),
-        model_diagnosis.model_changes,
-    ):
-        yield "model", partial(of_models, database)
+    yield "chunks", partial(model_diagnosis.chunk_sizes, database)
+    yield "model", partial(model_diagnosis.models, database)
+    yield "model", partial(model_diagnosis.endings, database, datetime.now(UTC).date())
+    yield "model", partial(model_diagnosis.model_changes, database)
 
 
 def _paused(database: Database) -> Iterator[Finding]:

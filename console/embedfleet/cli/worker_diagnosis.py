@@ -23,7 +23,7 @@ def workers_and_queues(database: Database, settings: Settings) -> Iterator[Findi
     listed = workers.recent(database)
     alive = [worker for worker in listed if worker.is_alive]
     queues = workers.queues(database)
-    waiting = {serving(each.queue, each.delivery) for each in queues}
+    waiting: set[str] = {serving(each.queue, each.delivery) for each in queues}
     if alive:
         yield Finding("ok", "workers", f"{len(alive)} alive")
     yield from _dead(len(listed) - len(alive), settings)
@@ -79,7 +79,8 @@ def _silent(database: Database, queues: Sequence[QueueInfo], served: set[str]) -
 def _unserved(database: Database, settings: Settings, known: set[str]) -> Iterator[Finding]:
     """Queues of collections without a worker, where nothing waits yet."""
     infos = collections.list_all(database)
-    for queue in sorted({info.queue for info in infos} - known):
+    used: set[str] = {info.queue for info in infos}
+    for queue in sorted(used - known):
         names = [info.name for info in infos if info.queue == queue]
         more = f" and {len(names) - 1} more" if len(names) > 1 else ""
         found = f"no worker serves queue {queue}, which {names[0]}{more} will use"
