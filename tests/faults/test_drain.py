@@ -13,7 +13,7 @@ from plugins.fleets import ask
 from plugins.manifests import only, rendered
 from plugins.worker_processes import WorkerProcess, eventually
 
-pytestmark = pytest.mark.kubectl
+pytestmark = [pytest.mark.kubectl, pytest.mark.timeout(900)]
 
 # Nobody could wait for the end of one: what a worker did not give back would be missing.
 LEASES = {"lease_seconds": "1200", "heartbeat_seconds": "2"}
@@ -56,7 +56,7 @@ def roll(fleet, start: Callable[[], WorkerProcess], job, overlay: str, times: in
         assert set() == alive(fleet)
     start()
     eventually(lambda: alive(fleet))
-    status = job.wait(timeout_s=180)
+    status = job.wait(timeout_s=600)
     report(
         workers=times, longest_drain_s=max(took), grace_s=grace_s(overlay), again=repeated(fleet)
     )
@@ -65,9 +65,7 @@ def roll(fleet, start: Callable[[], WorkerProcess], job, overlay: str, times: in
     return status
 
 
-times = pytest.mark.parametrize(
-    "times", [1, pytest.param(12, marks=[pytest.mark.nightly, pytest.mark.timeout(900)])]
-)
+times = pytest.mark.parametrize("times", [1, pytest.param(12, marks=pytest.mark.nightly)])
 
 
 @times
@@ -96,7 +94,7 @@ def test_a_worker_of_an_api_drains_and_no_text_is_paid_for_twice(
     api_fleet, worker_process, report, times
 ):
     api = api_fleet({"batch_tokens_api": 1_000}, latency_s=SECONDS["api"])
-    count = 3 * COUNT * times
+    count = COUNT * times
     job = api.enqueue(count)
     variables = {**api.variables(), **LEASES}
 
