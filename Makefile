@@ -40,7 +40,7 @@ PROCESSES := 6
 PYTEST = $(BIN)/pytest -n $(PROCESSES) --dist loadfile --no-loadscope-reorder --durations 10
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fast test-light test-managed test-integrations test-docs test-dist docs dist faults check bench bench-limits bench-gpu fleet down clean
+.PHONY: help demo test test-fast test-light test-managed test-integrations test-docs test-dist test-hosts docs dist faults check bench bench-limits bench-gpu fleet down clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' Makefile
@@ -79,6 +79,10 @@ test-integrations: $(FOR_DEVELOPMENT) ## run the examples with LangChain, LlamaI
 # Each block of the documents that can be run here, and the book that is built of them.
 test-docs: $(FOR_DEVELOPMENT) ## follow the documents, and look through the book for dead links
 	@$(PYTEST) tests/integration/test_docs_blocks.py tests/integration/test_book.py -m docs $(ARGS)
+
+# The nightly form cuts a host off for a minute: ARGS='-m nightly -rP'.
+test-hosts: $(FOR_DEVELOPMENT) ## run a fleet on hosts that are network namespaces; root and ip needed
+	@$(BIN)/pytest tests/namespaces --hosts $(ARGS)
 
 # Long forms stand in the fault suite but for those of hostile texts.
 faults: $(FOR_DEVELOPMENT) ## run the whole fault suite, a quarter of an hour: workers and servers that die

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple, Self, TypeVar
 
 from embedfleet_producer.chunking import Chunker, Cut
-from embedfleet_producer.cutter_process import Setup, cuts_of
+from embedfleet_producer.cutter_process import Fault, Setup, cuts_of
 from embedfleet_producer.ready_made import ChunkFunction, cut_by
 from embedfleet_producer.tokens import TokenCounter
 from embedfleet_producer.validation import Validated
@@ -199,13 +199,17 @@ class CutterPool:
 
     def _await_ready(self, process: _Process) -> None:
         try:
-            fault = process.receive()
+            fault: Fault | None = process.receive()
         except (EOFError, OSError):
-            fault = f"it ended with status {process.kill()}"
-        if fault is not None and self._function is not None:
-            raise self._not_importable(fault)
-        if fault is not None:
-            raise EmbedfleetError(reason=f"a process that cuts documents cannot start: {fault}")
+            fault = Fault(f"it ended with status {process.kill()}", of_function=False)
+        if fault is None:
+            return
+        if fault.of_function:
+            raise self._not_importable(fault.reason)
+        raise EmbedfleetError(
+            reason=f"a process that cuts documents cannot start: {fault.reason}. If it had no "
+            "memory left, use fewer processes; nothing is lost: enqueue again"
+        )
 
     def _written(self, function: ChunkFunction | None) -> bytes | None:
         if function is None:

@@ -28,15 +28,24 @@ class Setup(NamedTuple):
     function: bytes | None
 
 
+class NotImportable(Exception):
+    """The caller's function cannot be loaded in another process."""
+
+
+class Fault(NamedTuple):
+    """Why a process cannot begin, and whether that is the caller's function."""
+
+    reason: str
+    of_function: bool
+
+
 class Tasks:
     """What a producer may ask for."""
 
     def __init__(self, setup: Setup) -> None:
         counter = counter_for(setup.space, setup.chunking)
         self._chunker = Chunker(setup.space, setup.chunking, counter)
-        self._function: ChunkFunction | None = (
-            None if setup.function is None else pickle.loads(setup.function)  # noqa: S301 - our own
-        )
+        self._function = None if setup.function is None else _loaded(setup.function)
 
     def cuts(self, items: Sequence[Any]) -> Answer:
         """Of texts with their modes and what is reserved, where each is cut."""
@@ -51,6 +60,14 @@ class Tasks:
         function = self._function
         assert function is not None  # noqa: S101 - nobody asks without one
         return [cut_by(function, validated, mode) for validated, mode in items]
+
+
+def _loaded(function: bytes) -> ChunkFunction:
+    try:
+        found: ChunkFunction = pickle.loads(function)  # noqa: S301 - our producer wrote it
+    except Exception as error:
+        raise NotImportable from error
+    return found
 
 
 def cuts_of(chunker: Chunker, items: Sequence[tuple[str, ChunkMode, int]]) -> list[list[Cut]]:
@@ -72,7 +89,9 @@ def main(descriptor: int) -> None:
     try:
         tasks = Tasks(pickle.loads(setup))  # noqa: S301 - our producer wrote it
     except Exception as error:  # noqa: BLE001 - the producer says it
-        channel.send_bytes(pickle.dumps(f"{type(error).__name__}: {error}"))
+        cause = error.__cause__ if isinstance(error, NotImportable) else error
+        fault = Fault(f"{type(cause).__name__}: {cause}", isinstance(error, NotImportable))
+        channel.send_bytes(pickle.dumps(fault))
         return
     channel.send_bytes(pickle.dumps(None))
     while True:

@@ -29,6 +29,7 @@ class Unmet:
     found: str
     advice: str
     for_migrate: bool = True
+    code: str = "DATABASE_UNSUITABLE"
 
 
 class Versions(NamedTuple):
@@ -83,25 +84,26 @@ def _refused(facts: Row) -> Iterator[Unmet]:
     installed = facts["vector_version"]
     if installed is not None and _numbers(installed) < LEAST_VECTOR:
         advice = "upgrade it on the server, then: ALTER EXTENSION vector UPDATE"
-        yield Unmet(f"pgvector {installed} is older than 0.8", advice)
+        yield Unmet(f"pgvector {installed} is older than 0.8", advice, code="PGVECTOR_OLD")
 
 
 def _advised(facts: Row) -> Iterator[Unmet]:
     if facts["commits_late"]:
         advice = "set it to on: otherwise a crash of the server loses what was just stored"
-        yield Unmet("synchronous_commit is off", advice, for_migrate=False)
+        found = "synchronous_commit is off"
+        yield Unmet(found, advice, for_migrate=False, code="COMMITS_LATE")
     if facts["vector_is_open"]:
         schema = facts["vector_schema"]
         advice = f"unless you trust every role: REVOKE CREATE ON SCHEMA {schema} FROM PUBLIC"
         found = f"every role may create objects in schema {schema}, where pgvector is"
-        yield Unmet(found, advice, for_migrate=False)
+        yield Unmet(found, advice, for_migrate=False, code="SCHEMA_OPEN")
     tables, transactions = facts["tables"], facts["transactions"]
     locks = facts["locks_per_transaction"] * transactions
     if tables > SHARE_OF_LOCKS * locks:
         needed = math.ceil(tables / SHARE_OF_LOCKS / transactions)
         found = f"pg_dump needs {tables} locks at once, and the server has {locks}"
         advice = f"set max_locks_per_transaction to {needed} and restart the server"
-        yield Unmet(found, advice, for_migrate=False)
+        yield Unmet(found, advice, for_migrate=False, code="LOCKS_SHORT")
 
 
 def _numbers(version: str) -> tuple[int, ...]:

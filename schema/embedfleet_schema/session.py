@@ -33,11 +33,13 @@ ASKED = 5
 # From this version on a role may have a limit for whole transactions.
 TRANSACTION_TIMEOUT_SINCE = 170_000
 
-# A worker that loses its network notices within a minute instead of after two hours.
+# A worker that loses its network notices within a minute, instead of after two hours where it only
+# listens, and after a quarter of an hour where it has sent something: probes wait for that, too.
 _KEEPALIVE: dict[str, Any] = {
     "keepalives_idle": 20,
     "keepalives_interval": 10,
     "keepalives_count": 3,
+    "tcp_user_timeout": 50_000,
 }
 
 

@@ -9,7 +9,7 @@ from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
 import embedfleet as ef
-from embedfleet.cli import diagnosis
+from embedfleet.cli import database_diagnosis
 from embedfleet.cli.indexing import _Phases
 from embedfleet.fleet import Fleet
 from embedfleet_producer import retries as under_test
@@ -206,7 +206,7 @@ def test_who_keeps_all_others_from_sweeping_is_named(fleet, stranger, monkeypatc
 
 def test_doctor_names_who_holds_a_lock_for_long(fleet, docs, stranger, command, monkeypatch):
     conn, role = stranger
-    monkeypatch.setattr(diagnosis, "HELD_LONG_S", 0.0)
+    monkeypatch.setattr(database_diagnosis, "HELD_LONG_S", 0.0)
     for number in (docs.info.id, 0, PROVIDER_BATCHES):
         conn.execute("SELECT pg_advisory_lock(%s, %s)", (LOCK_SPACE, number))
     conn.execute("SELECT pg_advisory_lock(%s, 7)", (MODEL_LOCK_SPACE,))

@@ -201,6 +201,16 @@ def test_a_function_that_no_other_process_can_import_is_refused(function, monkey
     assert before == set(children())
 
 
+def test_a_process_that_dies_at_its_start_says_nothing_of_the_function(monkeypatch):
+    """It may have had no memory left, or been ended by somebody."""
+    monkeypatch.setattr(cutter_pool, "_PROGRAM", "import os; os.kill(os.getpid(), 9)")
+    pool = CutterPool(1, SPACE, CHUNKING, sentences)
+
+    with pytest.raises(EmbedfleetError, match="cannot start: it ended with status -9") as raised:
+        pool.__enter__()
+    assert not isinstance(raised.value, UsageError)
+
+
 def test_a_process_says_why_it_cannot_start():
     broken = CutterPool(1, SPACE, CHUNKING, None)
     broken._setup = pickle.dumps("no setup")

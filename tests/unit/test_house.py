@@ -28,6 +28,7 @@ NO_STATEMENTS_OF_OURS = {
     "CREATE DATABASE {}": "the stack makes the database before anything of ours is in it",
     "ALTER ROLE or DATABASE ... RESET default_transaction_read_only": "advice to a person",
     "VACUUM embedfleet.": "advice to a person",
+    " RESET (autovacuum_enabled)": "advice to a person",
 }
 
 

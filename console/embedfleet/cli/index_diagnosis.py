@@ -4,11 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from embedfleet.cli.finding import Finding
+from embedfleet.cli.finding import Fault, Finding
 from embedfleet_schema.amounts import quantity
 from embedfleet_schema.database import Database
 from embedfleet_schema.errors import UsageError
-from embedfleet_schema.store import collections, filter_index, index_memory, vector_index
+from embedfleet_schema.store import (
+    collections,
+    filter_index,
+    index_memory,
+    index_policy,
+    vector_index,
+)
 from embedfleet_schema.store.vector_index import IndexKind
 from embedfleet_schema.types import CollectionInfo
 
@@ -40,7 +46,8 @@ def _missing(database: Database, infos: dict[str, CollectionInfo]) -> Iterator[F
         try:
             kind = vector_index.chosen(space)
         except UsageError as error:
-            yield Finding("warning", "index", f"of {name}: {error}")
+            found = f"of {name}: {error}"
+            yield Finding("warning", "index", found, code=Fault.INDEX_IMPOSSIBLE)
             continue
         memory = index_memory.build_memory(space, vectors, kind, most_mb=most_mb)
         if not memory.fits:
@@ -49,7 +56,13 @@ def _missing(database: Database, infos: dict[str, CollectionInfo]) -> Iterator[F
                 f"a build uses {memory.taken_mb:,} MB by default; if the server has enough: "
                 f"embedfleet index {name} --memory {memory.needed_mb}"
             )
-            yield Finding("warning", "index", found, advice)
+            yield Finding("warning", "index", found, advice, code=Fault.INDEX_MEMORY)
+        elif vectors >= index_policy.FEW_VECTORS:
+            found = f"{name} has none, so each search compares about {vectors:,} vectors"
+            advice = f"embedfleet index {name}"
+            yield Finding(
+                "warning", "index", found, advice, code=Fault.INDEX_MISSING, collection=name
+            )
 
 
 def _upkeep(info: CollectionInfo, each: vector_index.Upkeep) -> Iterator[Finding]:
@@ -57,12 +70,13 @@ def _upkeep(info: CollectionInfo, each: vector_index.Upkeep) -> Iterator[Finding
     if not each.valid:
         found = f"{each.name} of {name} is invalid: a build of it was cut off, or goes on"
         advice = f"if none goes on: embedfleet index {name}; it slows each write until then"
-        yield Finding("warning", "index", found, advice)
+        yield Finding("warning", "index", found, advice, code=Fault.INDEX_INVALID, collection=name)
         return
     dead = each.dead / max(1, each.dead + each.live)
     if dead > MANY_DEAD and each.dead >= LEAST_DEAD:
         found = f"{dead:.0%} of the vectors of {name} are dead rows, which each search passes"
-        yield Finding("warning", "index", found, f"VACUUM embedfleet.{info.vectors}")
+        advice = f"VACUUM embedfleet.{info.vectors}"
+        yield Finding("warning", "index", found, advice, code=Fault.DEAD_ROWS)
     fresh = index_memory.fresh_bytes(info.space, each.vectors, IndexKind(each.method, each.type))
     if each.bytes > max(LEAST_BYTES, GROWN * fresh):
         found = (
@@ -70,7 +84,7 @@ def _upkeep(info: CollectionInfo, each: vector_index.Upkeep) -> Iterator[Finding
             " after many updates or deletes, searches are slower and find less"
         )
         advice = f"embedfleet recall {name} measures that; embedfleet index {name} --rebuild"
-        yield Finding("warning", "index", found, advice)
+        yield Finding("warning", "index", found, advice, code=Fault.INDEX_GROWN)
 
 
 def _filters(database: Database) -> Iterator[Finding]:
@@ -78,4 +92,11 @@ def _filters(database: Database) -> Iterator[Finding]:
         first, *others = missed
         more = f"; the same in {quantity(len(others), 'other collection')}" if others else ""
         found = f"each search with a filter reads {first.chunks:,} chunks of {first.name}{more}"
-        yield Finding("warning", "filters", found, f"embedfleet index {first.name}")
+        yield Finding(
+            "warning",
+            "filters",
+            found,
+            f"embedfleet index {first.name}",
+            code=Fault.FILTER_INDEX_MISSING,
+            collection=first.name,
+        )

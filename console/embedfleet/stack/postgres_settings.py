@@ -23,7 +23,7 @@ TEMPLATE = """\
 
 def render() -> str:
     """The text of a configuration file for this machine."""
-    settings = settings_for(_memory(), _shared_memory(), os.cpu_count() or 1)
+    settings = settings_for(_memory(), shared_memory_bytes(), os.cpu_count() or 1)
     return TEMPLATE.format(settings="\n".join(f"{k} = '{v}'" for k, v in settings.items()))
 
 
@@ -72,7 +72,7 @@ def _memory() -> int:
         return total
 
 
-def _shared_memory() -> int | None:
+def shared_memory_bytes() -> int | None:
     return shutil.disk_usage(SHARED_MEMORY).total if SHARED_MEMORY.is_dir() else None
 
 

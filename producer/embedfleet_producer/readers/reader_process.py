@@ -31,8 +31,9 @@ _FRAME_CHARACTERS = 262_144
 _FRAME_VERDICTS = 256
 _BUFFER_BYTES = 65_536
 _PAGES = Path("/proc/self/statm")
-# Some of Python 3.13's own functions return without an exception where memory is not to be had.
-_NO_MEMORY = (MemoryError, SystemError)
+# Some of Python 3.13's own functions return without an exception where memory is not to be had. A
+# SystemError of another kind is a parser's own flaw.
+_WITHOUT_EXCEPTION = "without setting an exception"
 
 
 def main(descriptor: int) -> None:
@@ -62,7 +63,7 @@ def _serve_one(channel: socket.socket) -> bool:
             kind = EmbeddedRows if request["has_vectors"] else Rows
             rows = kind(request["name"], _options(request["options"]), request["source"])
             _answer(channel, _verdicts(request, stream, rows), rows)
-        except _NO_MEMORY:
+        except (MemoryError, SystemError):
             # Nothing that would need memory, such as a message.
             os._exit(frames.OUT_OF_MEMORY)
     return True
@@ -92,9 +93,11 @@ def _verdicts(request: frames.Frame, stream: BufferedReader, rows: Rows) -> Iter
     verdicts = read_open(request["suffix"], stream, request["max_bytes"], rows)
     try:
         yield from guarded(rows.name, verdicts)
-    except _NO_MEMORY:
+    except MemoryError:
         raise
-    except Exception as error:  # noqa: BLE001 - a parser's own flaw; it costs this file alone
+    except Exception as error:  # a parser's own flaw; it costs this file alone
+        if isinstance(error, SystemError) and _WITHOUT_EXCEPTION in str(error):
+            raise
         reason = f"its reader failed with {type(error).__name__}: {short_reason(error)}"
         yield Rejection(rows.name, "UNREADABLE", reason)
 

@@ -76,6 +76,13 @@ class Hub:
         except LocalEntryNotFoundError:
             return None
 
+    @staticmethod
+    def is_offline() -> bool:
+        """Whether the client is told to ask nobody."""
+        from huggingface_hub import constants
+
+        return bool(constants.HF_HUB_OFFLINE)
+
     def download(self, repository: str, patterns: Sequence[str]) -> Path:
         """Bring the snapshot into the cache.
 

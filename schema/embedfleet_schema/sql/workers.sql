@@ -26,6 +26,11 @@ UPDATE embedfleet.worker SET stopped_at = now(), last_seen = now() WHERE id = %(
 DELETE FROM embedfleet.worker
 WHERE coalesce(stopped_at, last_seen) < now() - interval '1 day';
 
+-- name: forget_dead
+DELETE FROM embedfleet.worker AS w
+WHERE w.stopped_at IS NULL AND NOT {alive}
+    AND NOT EXISTS (SELECT FROM embedfleet.batch AS b WHERE b.state = 'leased' AND b.owner = w.id);
+
 -- name: alive
 -- Whether the worker `w` still counts: it has not signed off, and one of its last three heartbeats
 -- came.

@@ -106,6 +106,14 @@ def leave(conn: Connection[Any], worker_id: UUID) -> None:
     conn.execute(_SQL["leave"], {"id": worker_id})
 
 
+def forget_dead(db: Database) -> int:
+    """Remove the rows of workers that fell silent and hold nothing. One that was only cut off
+    registers again with its next heartbeat.
+    """
+    with db.transaction() as conn:
+        return conn.execute(_SQL["forget_dead"].format(alive=ALIVE)).rowcount
+
+
 def recent(db: Database) -> list[WorkerInfo]:
     """Workers that have not signed off: those alive, and those that fell silent within the hour."""
     with db.transaction() as conn, conn.cursor(row_factory=class_row(WorkerInfo)) as cursor:
