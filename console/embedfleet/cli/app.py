@@ -11,6 +11,7 @@ from typer.core import TyperGroup
 
 from embedfleet.cli import (
     collections,
+    console,
     contents,
     costs,
     demonstration,
@@ -106,6 +107,7 @@ for module in (
     tenants,
     watch,
     workers,
+    console,
     tuning,
     repairs,
     doctor,

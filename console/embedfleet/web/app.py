@@ -1,0 +1,37 @@
+"""The application: the routes of the API, and those of the page where it is there."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from importlib import import_module
+from importlib.util import find_spec
+from typing import TYPE_CHECKING
+
+from embedfleet.web import api
+from embedfleet.web.console import Console
+
+if TYPE_CHECKING:
+    from starlette.applications import Starlette
+    from starlette.routing import BaseRoute
+
+
+def create_app(console: Console) -> Starlette:
+    """The ASGI application of a console. It closes what the console holds but the fleet."""
+    from starlette.applications import Starlette
+
+    @asynccontextmanager
+    async def lifespan(_app: Starlette) -> AsyncIterator[None]:
+        try:
+            yield
+        finally:
+            console.calls.close()
+
+    return Starlette(routes=[*api.routes(console), *_page_routes(console)], lifespan=lifespan)
+
+
+def _page_routes(console: Console) -> list[BaseRoute]:
+    if console.sessions is None or find_spec("embedfleet.web.pages") is None:
+        return []
+    found: list[BaseRoute] = import_module("embedfleet.web.pages").routes(console)
+    return found

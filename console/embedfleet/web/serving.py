@@ -1,0 +1,102 @@
+"""Serve a console by uvicorn until it is told to stop."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from ipaddress import ip_address
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from embedfleet.web.app import create_app
+from embedfleet.web.console import Console
+from embedfleet_schema.errors import UsageError
+
+if TYPE_CHECKING:
+    from uvicorn import Config
+
+# What is under way at Ctrl-C may take so long to end.
+GRACE_S = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where it listens, and how it is reached."""
+
+    host: str = "127.0.0.1"
+    port: int = 8780
+    # A proxy in front speaks TLS, and says so in X-Forwarded-Proto.
+    behind_proxy: bool = False
+    certificate: Path | None = None
+    key: Path | None = None
+
+    @property
+    def secure(self) -> bool:
+        return self.behind_proxy or self.certificate is not None
+
+    @property
+    def url(self) -> str:
+        scheme = "https" if self.certificate is not None else "http"
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{scheme}://{host}:{self.port}"
+
+    def check(self) -> None:
+        """Raise UsageError where keys and texts would cross a network unencrypted."""
+        if (self.certificate is None) != (self.key is None):
+            raise UsageError(reason="TLS needs both --certificate and --private-key.")
+        if not self.secure and not is_loopback(self.host):
+            raise UsageError(
+                reason=f"{self.host} is reached from other machines, so that keys and texts would"
+                " cross the network unencrypted. Give --certificate and --private-key, or"
+                " --behind-proxy where a proxy speaks TLS, or leave --host away."
+            )
+
+
+def is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def serve(console: Console, address: Address, on_start: Callable[[str], object]) -> None:
+    """Serve until Ctrl-C or SIGTERM. `on_start` gets the URL once it listens.
+
+    Raises:
+        UsageError: the port is taken, or the address is none of this machine.
+    """
+    import uvicorn
+
+    class Server(uvicorn.Server):
+        async def startup(self, sockets: Any = None) -> None:  # noqa: ANN401 - as uvicorn has it
+            await super().startup(sockets)
+            if self.started:
+                port = self.servers[0].sockets[0].getsockname()[1]
+                on_start(address.url.removesuffix(f":{address.port}") + f":{port}")
+
+    server = Server(_config(console, address))
+    try:
+        server.run()
+    except KeyboardInterrupt:
+        return  # the way to end it; what was under way has ended
+    except SystemExit as error:
+        reason = f"Nothing can listen at {address.url}: the port is taken, or the address is not"
+        raise UsageError(reason=f"{reason} of this machine. Choose another --port.") from error
+
+
+def _config(console: Console, address: Address) -> Config:
+    import uvicorn
+
+    return uvicorn.Config(
+        create_app(console),
+        host=address.host,
+        port=address.port,
+        log_config=None,
+        access_log=False,  # paths hold names of collections
+        server_header=False,
+        proxy_headers=address.behind_proxy,
+        forwarded_allow_ips="*" if address.behind_proxy else None,
+        timeout_graceful_shutdown=GRACE_S,
+        ssl_certfile=address.certificate,
+        ssl_keyfile=address.key,
+    )
