@@ -248,7 +248,9 @@ def answer(scene: Scene) -> None:
         claimed = query_requests.claim(conn, ["cpu"], loaded=[space], excluding=[])
         query_requests.extend(conn, claimed)
         texts = [each.text for each in claimed]
-        query_requests.give(conn, claimed, fake_vectors(space, texts, "query"))
+        query_requests.give(
+            conn, claimed, fake_vectors(space, texts, "query"), [1] * len(texts)
+        )
         query_requests.refuse(conn, claimed[0], "?")
         query_requests.give_back(conn, claimed, "?")
         query_requests.forget(conn)
