@@ -46,7 +46,6 @@ def console(
 ) -> None:
     """Serve the HTTP API and the web page until Ctrl-C."""
     _require()
-    from embedfleet.web.access import Access
     from embedfleet.web.console import Console
     from embedfleet.web.serving import Address, serve
     from embedfleet.web.sessions import Sessions, new_secret
@@ -65,7 +64,7 @@ def console(
             note(f"The page asks for a token: cat {file}")
             note("The API asks for a key: embedfleet key create NAME --scope search")
 
-        shown = Console(fleet, Sessions(token), Access(fleet), allow_actions, address.secure)
+        shown = Console(fleet, Sessions(token), allow_actions=allow_actions, secure=address.secure)
         try:
             serve(shown, address, tell)
         finally:

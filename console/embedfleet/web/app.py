@@ -10,24 +10,37 @@ from typing import TYPE_CHECKING
 
 from embedfleet.web import api
 from embedfleet.web.console import Console
+from embedfleet.web.guards import Guard
+from embedfleet.web.refusals import of_starlette
 
 if TYPE_CHECKING:
     from starlette.applications import Starlette
     from starlette.routing import BaseRoute
 
 
-def create_app(console: Console) -> Starlette:
-    """The ASGI application of a console. It closes what the console holds but the fleet."""
+def create_app(console: Console, *, hosts: frozenset[str] | None = None) -> Starlette:
+    """The ASGI application of a console, which ends with it.
+
+    Args:
+        hosts: the names that a request may have been sent to; None for any.
+    """
     from starlette.applications import Starlette
+    from starlette.exceptions import HTTPException
+    from starlette.middleware import Middleware
 
     @asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncIterator[None]:
         try:
             yield
         finally:
-            console.calls.close()
+            await console.close()
 
-    return Starlette(routes=[*api.routes(console), *_page_routes(console)], lifespan=lifespan)
+    return Starlette(
+        routes=[*api.routes(console), *_page_routes(console)],
+        middleware=[Middleware(Guard, hosts=hosts)],
+        exception_handlers={HTTPException: of_starlette},
+        lifespan=lifespan,
+    )
 
 
 def _page_routes(console: Console) -> list[BaseRoute]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 from ipaddress import ip_address
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from embedfleet.web.app import create_app
 from embedfleet.web.console import Console
+from embedfleet.web.guards import LOCAL_HOSTS
 from embedfleet_schema.errors import UsageError
 
 if TYPE_CHECKING:
@@ -17,6 +19,9 @@ if TYPE_CHECKING:
 
 # What is under way at Ctrl-C may take so long to end.
 GRACE_S = 10
+# The headers of a request come within this.
+HEADERS_S = 15.0
+MOST_CONNECTIONS = 2_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +44,11 @@ class Address:
         scheme = "https" if self.certificate is not None else "http"
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"{scheme}://{host}:{self.port}"
+
+    @property
+    def hosts(self) -> frozenset[str] | None:
+        """The names that a request may be sent to; None for any, where a proxy checks them."""
+        return LOCAL_HOSTS if is_loopback(self.host) and not self.secure else None
 
     def check(self) -> None:
         """Raise UsageError where keys and texts would cross a network unencrypted."""
@@ -84,14 +94,48 @@ def serve(console: Console, address: Address, on_start: Callable[[str], object])
         raise UsageError(reason=f"{reason} of this machine. Choose another --port.") from error
 
 
+def _protocol() -> type[Any]:
+    """Uvicorn's protocol, which closes a connection whose headers do not come."""
+    from uvicorn.protocols.http.h11_impl import H11Protocol
+
+    class Prompt(H11Protocol):
+        _late: asyncio.TimerHandle | None = None
+
+        def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+            super().connection_made(transport)
+            self._late = self.loop.call_later(HEADERS_S, transport.close)
+
+        def data_received(self, data: bytes) -> None:
+            super().data_received(data)
+            waits = self.cycle is None or self.cycle.response_complete
+            if not waits:
+                self._in_time()
+            elif self._late is None:
+                self._late = self.loop.call_later(HEADERS_S, self.transport.close)
+
+        def connection_lost(self, exc: Exception | None) -> None:
+            self._in_time()
+            super().connection_lost(exc)
+
+        def _in_time(self) -> None:
+            if self._late is not None:
+                self._late.cancel()
+                self._late = None
+
+    return Prompt
+
+
 def _config(console: Console, address: Address) -> Config:
     import uvicorn
 
     return uvicorn.Config(
-        create_app(console),
+        create_app(console, hosts=address.hosts),
         host=address.host,
         port=address.port,
         log_config=None,
+        http=_protocol(),
+        ws="none",
+        limit_concurrency=MOST_CONNECTIONS,
         access_log=False,  # paths hold names of collections
         server_header=False,
         proxy_headers=address.behind_proxy,

@@ -7,8 +7,9 @@ import secrets
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from hashlib import sha256
 from typing import TYPE_CHECKING
+
+from embedfleet.api_keys import digest
 
 if TYPE_CHECKING:
     from starlette.requests import HTTPConnection
@@ -20,14 +21,9 @@ SESSION_S = 12 * 3_600.0
 MOST_SESSIONS = 64
 
 
-def new_secret(prefix: str = "") -> str:
+def new_secret() -> str:
     """256 random bits as text that a URL and a header take."""
-    return prefix + secrets.token_urlsafe(32)
-
-
-def digest(secret: str) -> bytes:
-    """What is kept of a secret of 256 random bits: nobody finds it from its SHA-256."""
-    return sha256(secret.encode("utf-8", "surrogatepass")).digest()
+    return secrets.token_urlsafe(32)
 
 
 @dataclass(frozen=True, slots=True)

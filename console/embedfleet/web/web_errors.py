@@ -13,10 +13,26 @@ class HttpRefusal(EmbedfleetError):
     status: ClassVar[int] = 400
     # What a program reads; the class's docstring is for people.
     code: ClassVar[str] = "bad_request"
+    # When to come again, in whole seconds.
+    retry_after_s: int | None = None
 
 
 class BadRequest(HttpRefusal):
     """{reason}"""
+
+
+class TextRefused(HttpRefusal):
+    """The model cannot take one of the texts: it knows none of its words, or nothing of it is
+    visible.
+    """
+
+    code = "text_refused"
+
+
+class TextTooLong(HttpRefusal):
+    """A text has {tokens:,} tokens, the model takes {most:,}. Cut it, or send "truncate": true."""
+
+    code = "context_length_exceeded"
 
 
 class NotSignedIn(HttpRefusal):
@@ -40,13 +56,6 @@ class NotFound(HttpRefusal):
     code = "not_found"
 
 
-class TooLarge(HttpRefusal):
-    """The body is larger than {most:,} bytes. Send less at once."""
-
-    status = 413
-    code = "body_too_large"
-
-
 class TooSlow(HttpRefusal):
     """The body came too slowly. Send it again."""
 
@@ -54,8 +63,29 @@ class TooSlow(HttpRefusal):
     code = "body_too_slow"
 
 
+class Conflict(HttpRefusal):
+    """{reason}"""
+
+    status = 409
+    code = "conflict"
+
+
+class TooLarge(HttpRefusal):
+    """The body is larger than {most:,} bytes. Send less at once."""
+
+    status = 413
+    code = "body_too_large"
+
+
+class KeyReused(HttpRefusal):
+    """The Idempotency-Key was used before for another request. Choose a new one for each."""
+
+    status = 422
+    code = "idempotency_key_reused"
+
+
 class TooMany(HttpRefusal):
-    """The API key may make {per_minute} requests a minute, and has. Try again in {seconds} s."""
+    """The API key may make {per_minute} requests a minute. Try again in {retry_after_s} s."""
 
     status = 429
     code = "rate_limit_exceeded"
@@ -66,3 +96,12 @@ class TooBusy(HttpRefusal):
 
     status = 503
     code = "overloaded"
+    retry_after_s = 1
+
+
+class NotServed(HttpRefusal):
+    """No worker embeds texts for this model now: {reason}."""
+
+    status = 503
+    code = "no_worker"
+    retry_after_s = 5

@@ -5,12 +5,13 @@ VALUES (
     now() + %(expires_s)s * interval '1 s'
 )
 ON CONFLICT (name) DO NOTHING
-RETURNING id, name, scopes, collections, per_minute, created_at, expires_at, revoked_at, used_at;
+RETURNING id, name, scopes, collections, per_minute, created_at, expires_at, revoked_at, used_at,
+    coalesce(expires_at <= now(), false) AS is_expired;
 
 -- name: find
 -- A key that holds. That it is used is noted once an hour, so that reads stay reads.
 SELECT id, name, scopes, collections, per_minute, created_at, expires_at, revoked_at, used_at,
-    coalesce(used_at < now() - interval '1 hour', true) AS unnoted
+    false AS is_expired, coalesce(used_at < now() - interval '1 hour', true) AS unnoted
 FROM embedfleet.api_key
 WHERE sha256 = %(sha256)s AND revoked_at IS NULL AND coalesce(expires_at > now(), true);
 
@@ -18,7 +19,8 @@ WHERE sha256 = %(sha256)s AND revoked_at IS NULL AND coalesce(expires_at > now()
 UPDATE embedfleet.api_key SET used_at = date_trunc('hour', now()) WHERE id = %(id)s;
 
 -- name: listed
-SELECT id, name, scopes, collections, per_minute, created_at, expires_at, revoked_at, used_at
+SELECT id, name, scopes, collections, per_minute, created_at, expires_at, revoked_at, used_at,
+    coalesce(expires_at <= now(), false) AS is_expired
 FROM embedfleet.api_key
 ORDER BY name;
 

@@ -38,6 +38,14 @@ class ApiKeyInfo:
     expires_at: datetime | None
     revoked_at: datetime | None
     used_at: datetime | None
+    is_expired: bool
+
+    @property
+    def state(self) -> str:
+        """`active`, `expired` or `revoked`."""
+        if self.revoked_at is not None:
+            return "revoked"
+        return "expired" if self.is_expired else "active"
 
 
 def create(
