@@ -84,7 +84,7 @@ def serve(console: Console, address: Address, on_start: Callable[[str], object])
                 port = self.servers[0].sockets[0].getsockname()[1]
                 on_start(address.url.removesuffix(f":{address.port}") + f":{port}")
 
-    server = Server(_config(console, address))
+    server = Server(config(console, address))
     try:
         server.run()
     except KeyboardInterrupt:
@@ -125,7 +125,8 @@ def _protocol() -> type[Any]:
     return Prompt
 
 
-def _config(console: Console, address: Address) -> Config:
+def config(console: Console, address: Address) -> Config:
+    """How uvicorn serves a console."""
     import uvicorn
 
     return uvicorn.Config(
