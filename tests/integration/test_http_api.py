@@ -273,7 +273,8 @@ def test_searches_take_a_vector_a_filter_and_words(door, http):
     assert [] == filtered.json()["hits"]
     for wrong in (
         {}, {"query": "a", "vector": vector}, {"vector": [1.0]}, {"vector": ["1"]}, {"query": ""},
-        {"query": "a", "k": 0}, {"query": "a", "k": 10**30}, {"query": "a", "filter": {"a": {"b": 1}}},
+        {"query": "a", "k": 0}, {"query": "a", "k": 10**30},
+        {"query": "a", "filter": {"a": {"b": 1}}},
         {"query": "a", "limit": 3}, {"vector": vector, "hybrid": True}, {"vector": [1e300] * 16},
         {"query": "a", "min_score": "x"}, {"query": "a", "filter": {"a\0": 1}},
     ):  # fmt: skip

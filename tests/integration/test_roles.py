@@ -248,9 +248,7 @@ def answer(scene: Scene) -> None:
         claimed = query_requests.claim(conn, ["cpu"], loaded=[space], excluding=[])
         query_requests.extend(conn, claimed)
         texts = [each.text for each in claimed]
-        query_requests.give(
-            conn, claimed, fake_vectors(space, texts, "query"), [1] * len(texts)
-        )
+        query_requests.give(conn, claimed, fake_vectors(space, texts, "query"), [1] * len(texts))
         query_requests.refuse(conn, claimed[0], "?")
         query_requests.give_back(conn, claimed, "?")
         query_requests.forget(conn)
@@ -615,12 +613,14 @@ def test_everything_belongs_to_the_owner_role_and_nobody_else_may_call_its_funct
     assert {
         ("add_column", True): ["embedfleet_producer"],
         ("answer", True): ["embedfleet_ask"],
+        ("answers", True): ["embedfleet_producer"],
         ("as_bool", False): everybody,
         ("as_date", False): everybody,
         ("as_float", False): everybody,
         ("as_int", False): everybody,
         ("as_text", False): everybody,
         ("ask", True): ["embedfleet_ask"],
+        ("ask_many", True): ["embedfleet_producer"],
         ("changed_documents", True): [
             "embedfleet_producer",
             "embedfleet_worker",
@@ -667,6 +667,7 @@ def test_everything_belongs_to_the_owner_role_and_nobody_else_may_call_its_funct
         ("text_language", False): everybody,
         ("vector_indexes", False): everybody,
         ("view_of", False): [],
+        ("withdraw", True): ["embedfleet_producer"],
     } == found
 
 
