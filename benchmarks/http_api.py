@@ -29,7 +29,7 @@ from text_search import MODEL, embedding, questions, report, timed, warmed
 
 
 @contextmanager
-def console(fleet: ef.Fleet) -> Iterator[str]:
+def console() -> Iterator[str]:
     """The URL of a console of its own process."""
     command = [sys.executable, "-m", "embedfleet", "console", "--port", "0"]
     running = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
@@ -54,7 +54,7 @@ class Asking:
         assert answer.status_code == 200, answer.text
 
 
-def alone(fleet: ef.Fleet, docs: ef.Collection, client: Asking, count: int) -> None:
+def alone(docs: ef.Collection, client: Asking, count: int) -> None:
     """In turns, so that both meet the same load."""
     embedder = load_embedder(docs.info.space, device="cpu", threads=1)
     embedder.embed(["the first one is slower"], "query")
@@ -93,10 +93,10 @@ def main() -> None:
         docs = fleet.collection("docs", model=MODEL)
         key, _ = fleet.api_keys.create("bench", ["embeddings"], per_minute=1_000_000)
         os.environ["EMBEDFLEET_DATA"] = str(fleet.settings.data)
-        with workers(fleet, 2), console(fleet) as url:
+        with workers(fleet, 2), console() as url:
             warmed(fleet, docs, 2)
             client = Asking(url, key)
-            alone(fleet, docs, client, given.texts)
+            alone(docs, client, given.texts)
             together(url, key, given.clients, given.each)
             over = threading.Event()
             load = threading.Thread(target=embedding(docs, over))
