@@ -2,6 +2,7 @@
 
 import base64
 import json
+import shlex
 import socket
 from concurrent.futures import ThreadPoolExecutor
 
@@ -11,9 +12,11 @@ import openai
 import pytest
 
 import embedfleet as ef
+from embedfleet.web import bodies, embeddings, guards, jobs, serving, vectors
 from embedfleet.web import documents as uploads
 from embedfleet_workers.embedders.fake import fake_vectors
 from plugins.consoles import served
+from plugins.documents import ROOT, blocks
 from plugins.fleets import ask
 from plugins.worker_processes import eventually
 
@@ -236,9 +239,9 @@ def test_an_upload_that_breaks_off_keeps_what_came_and_frees_its_key(door, http,
     path = "/collections/broken/documents"
     with pytest.raises(ConnectionError):
         http.post(path, content=body(), headers=named)
-    jobs = "SELECT interrupted_at IS NOT NULL FROM embedfleet.job JOIN embedfleet.collection c"
-    jobs += " ON c.id = collection_id WHERE c.name = 'broken'"
-    eventually(lambda: ask(door.fleet, jobs) == [(True,)])
+    broken = "SELECT interrupted_at IS NOT NULL FROM embedfleet.job JOIN embedfleet.collection c"
+    broken += " ON c.id = collection_id WHERE c.name = 'broken'"
+    eventually(lambda: ask(door.fleet, broken) == [(True,)])
     left = "SELECT count(*) FROM embedfleet.idempotency_key WHERE body IS NULL"
     eventually(lambda: ask(door.fleet, left) == [(0,)])
     whole = lines({"key": "1", "text": "first words"}, {"key": "2", "text": "second"})
@@ -265,7 +268,7 @@ def test_no_body_is_whole_in_memory(door, http, monkeypatch):
 
 def test_searches_take_a_vector_a_filter_and_words(door, http):
     path = "/collections/docs/search"
-    vector = fake_vectors(door.fleet.collection("docs").info.space, [TEXT], "query")[0].tolist()
+    (vector,) = fake_vectors(door.fleet.collection("docs").info.space, [TEXT], "query").tolist()
     for body in ({"vector": vector}, {"query": TEXT}, {"query": TEXT, "hybrid": True}):
         found = valid(http, "/collections/{name}/search", http.post(path, json=body))
         assert "a" == found["hits"][0]["document"]
@@ -327,3 +330,39 @@ def test_a_key_that_is_revoked_or_has_ended_opens_nothing(door):
         assert 401 == client.get("/v1/models").status_code
     stored = ask(door.fleet, "SELECT row_to_json(k)::text FROM embedfleet.api_key k")
     assert not any(ended[3:] in row or revoked[3:] in row for (row,) in stored)
+
+
+def test_each_curl_of_the_page_works_as_it_stands(door):
+    """In order, with a key of the scopes that the page gives it."""
+    door.fleet.collection("handbook", model="fake/16")
+    headers = {"$KEY": door.key("page", collections=["handbook"])}
+    ran = []
+    for block in blocks(ROOT / "docs/http.md", "sh"):
+        if not block.text.startswith("curl"):
+            continue
+        _, _, url, *options = shlex.split(block.text)
+        pairs = list(zip(options[::2], options[1::2], strict=True))
+        sent = dict(value.split(": ", 1) for option, value in pairs if option == "-H")
+        sent["Authorization"] = sent["Authorization"].replace("$KEY", headers["$KEY"])
+        body = "".join(value for option, value in pairs if option == "-d") or None
+        path = url.removeprefix("http://127.0.0.1:8780").replace("/jobs/1", ran[-1] if ran else "")
+        with door.client() as client:
+            method = "GET" if body is None else "POST"
+            answer = client.request(method, path, content=body, headers=sent)
+        assert answer.is_success, (str(block), answer.text)
+        if "location" in answer.headers:
+            ran.append(answer.headers["location"])
+    assert 1 == len(ran)
+
+
+def test_the_page_names_the_limits_that_hold():
+    page = (ROOT / "docs/http.md").read_text()
+    said = [f"{bodies.MOST_JSON_BYTES // 1_000_000} MB, within {bodies.JSON_S:.0f} s"]
+    said += [f"{uploads.MOST_BYTES // 10**9} GB; {bodies.STALL_S:.0f} s without a byte"]
+    said += [f"| streams of documents at a time | {uploads.MOST_UPLOADS}:"]
+    said += [f"| streams of progress at a time | {jobs.MOST_STREAMS}:"]
+    said += [f"| requests at a time | {guards.MOST_REQUESTS:,}:"]
+    said += [f"| headers of a request | {serving.HEADERS_S:.0f} s,"]
+    said += [f"| {vectors.WINDOW}; the others take turns"]
+    said += [f"1 to {embeddings.MOST_TEXTS:,} texts"]
+    assert [] == [words for words in said if words not in page]
