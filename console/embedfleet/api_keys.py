@@ -96,6 +96,17 @@ class ApiKeys:
         return translated(self._db)
 
 
+class HasApiKeys:
+    """The part of `Fleet` that says who may call it over HTTP."""
+
+    db: Database
+
+    @property
+    def api_keys(self) -> ApiKeys:
+        """Keys of the HTTP API: make them, list and revoke them."""
+        return ApiKeys(self.db)
+
+
 def _scopes(given: Sequence[str]) -> list[Scope]:
     known: tuple[Scope, ...] = get_args(Scope)
     wanted = set(arguments.texts("create", "scopes", given, '["search"]'))

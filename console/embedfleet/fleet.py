@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 from embedfleet import arguments
-from embedfleet.api_keys import ApiKeys
+from embedfleet.api_keys import HasApiKeys
 from embedfleet.collection import Collection
 from embedfleet.error_translation import translate_errors
 from embedfleet.job import Job
@@ -102,7 +102,7 @@ def connect(
 
 
 @translate_errors
-class Fleet(Syncs):
+class Fleet(HasApiKeys, Syncs):
     """The collections, jobs and workers of one database. Safe to share between threads."""
 
     def collection(
@@ -272,11 +272,6 @@ class Fleet(Syncs):
     def tenants(self) -> Tenants:
         """Who shares the workers: set weights, and see who waits."""
         return Tenants(self.db)
-
-    @property
-    def api_keys(self) -> ApiKeys:
-        """Who may call the HTTP API: make keys, list and revoke them."""
-        return ApiKeys(self.db)
 
     def workers(self) -> list[WorkerInfo]:
         """Worker processes that have not ended; `is_alive` says whether they send heartbeats."""

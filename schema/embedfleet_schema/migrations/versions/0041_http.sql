@@ -108,9 +108,9 @@ BEGIN
     DELETE FROM embedfleet.query_request AS q
     WHERE q.id = ANY (requests) AND q.asked_by = session_user AND q.text IS NOT NULL
         AND coalesce(q.claimed_until, '-infinity') < clock_timestamp()
-        AND q.asked_at < clock_timestamp() - interval '15 s'
+        AND q.asked_at < clock_timestamp() - interval '30 s'
     RETURNING q.id, NULL::{vector}, NULL::int,
-        coalesce(q.problem, 'no worker took the text within 15 s'), false;
+        coalesce(q.problem, 'no worker took the text within 30 s'), false;
 
     FOR waiting IN
         UPDATE embedfleet.query_request AS q SET rung_at = clock_timestamp()
