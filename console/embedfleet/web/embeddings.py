@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import json
 from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 # OpenAI takes as many.
 MOST_TEXTS = 2_048
 MOST_CHARACTERS = 200_000
+# Vectors that are written out at once.
+FEW = 8
 Result = TypeVar("Result")
 
 
@@ -128,7 +131,7 @@ async def model_of(console: Console, caller: Caller, name: str) -> CollectionInf
 
 async def embeddings(console: Console, request: Request) -> Response:
     """The vectors of texts, from the workers."""
-    from starlette.responses import JSONResponse
+    from starlette.responses import Response
 
     caller = await console.access.caller(request, "embeddings")
     wanted = read(await json_object(request))
@@ -143,18 +146,26 @@ async def embeddings(console: Console, request: Request) -> Response:
     answers = await unless_gone(request, asked)
     if not wanted.truncate:
         check_lengths(answers, space.max_tokens)
+    if len(answers) <= FEW:
+        content = rendered(wanted, answers)
+    else:
+        content = await console.calls.run(rendered, wanted, answers)
+    return Response(content, media_type="application/json")
+
+
+def rendered(wanted: Wanted, answers: Sequence[Answer]) -> bytes:
+    """The answer, as JSON: of many vectors it takes long."""
     tokens = sum(each.tokens or 0 for each in answers)
-    return JSONResponse(
-        {
-            "object": "list",
-            "data": [
-                {"object": "embedding", "index": n, "embedding": shown(each, wanted.as_base64)}
-                for n, each in enumerate(answers)
-            ],
-            "model": wanted.model,
-            "usage": {"prompt_tokens": tokens, "total_tokens": tokens},
-        }
-    )
+    found = {
+        "object": "list",
+        "data": [
+            {"object": "embedding", "index": n, "embedding": shown(each, wanted.as_base64)}
+            for n, each in enumerate(answers)
+        ],
+        "model": wanted.model,
+        "usage": {"prompt_tokens": tokens, "total_tokens": tokens},
+    }
+    return json.dumps(found, ensure_ascii=False, separators=(",", ":")).encode()
 
 
 def check_lengths(answers: Sequence[Answer], most: int) -> None:

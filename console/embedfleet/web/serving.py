@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 from collections.abc import Callable
 from dataclasses import dataclass
 from ipaddress import ip_address
@@ -85,6 +86,8 @@ def serve(console: Console, address: Address, on_start: Callable[[str], object])
                 on_start(address.url.removesuffix(f":{address.port}") + f":{port}")
 
     server = Server(config(console, address))
+    # uvicorn passes a signal on once it has ended: so the caller cleans up after this one, too.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         server.run()
     except KeyboardInterrupt:

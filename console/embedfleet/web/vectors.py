@@ -32,6 +32,8 @@ TURN = 8
 LOOK_S, LATER_LOOK_S, SOON_S = 0.004, 0.02, 0.3
 # So long a client waits without any of its texts being answered.
 PATIENCE_S = 45.0
+# How `InputAtFault` begins, in the words of a worker.
+AT_FAULT = "cannot take this input"
 
 Place = tuple[int, Queue, Kind]
 Result = TypeVar("Result")
@@ -105,7 +107,8 @@ class TextVectors:
 
     def _leave(self, waiting: Waiting) -> None:
         """What is left of it is nobody's any more."""
-        waiting.done.cancel()
+        if not waiting.done.cancel() and not waiting.done.cancelled():
+            waiting.done.exception()  # looked at, also where nobody waits for it any more
         for request in waiting.open:
             del self._open[request]
         if waiting.open:
@@ -224,3 +227,11 @@ class TextVectors:
 
     async def _in_thread(self, call: Callable[[], Result]) -> Result:
         return await asyncio.get_running_loop().run_in_executor(self._threads, call)
+
+
+def _refusal(answer: Answer) -> Exception:
+    """Whose fault it is that there is no vector. Why in words stays in the worker's log."""
+    if not answer.refused:
+        return NotServed(reason="none took the text")
+    at_fault = AT_FAULT in (answer.reason or "")
+    return TextRefused() if at_fault else NotServed(reason="a worker could not embed the text")
