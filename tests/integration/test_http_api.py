@@ -85,6 +85,34 @@ def test_the_official_client_gets_vectors_in_its_own_encoding_and_as_numbers(doo
     assert np.array([as_document.data[0].embedding]) == expected(door, [TEXT], "document")
 
 
+@pytest.mark.parametrize(
+    "more",
+    [
+        {},
+        {"encoding_format": None, "dimensions": None, "user": None},
+        {"encoding_format": "base64"},
+        {"embedding_format": "float", "input_type": None, "truncate": None},
+        {"input": TEXT},
+        {"input": TEXT, "model": "16"},
+    ],
+    ids=str,
+)
+def test_what_other_clients_send_is_taken(door, http, more):
+    """LiteLLM sends null where nothing was chosen, others send nothing, or what means nothing."""
+    answer = http.post("/v1/embeddings", json={"model": "docs", "input": [TEXT]} | more)
+    (found,) = valid(http, "/v1/embeddings", answer)["data"]
+    vector = found["embedding"]
+    if isinstance(vector, str):
+        vector = np.frombuffer(base64.b64decode(vector), "<f4")
+    assert np.array([vector]) == expected(door, [TEXT])
+
+
+def test_tokens_are_refused_with_what_to_do(http):
+    for tokens in ([1, 2, 3], [[1, 2], [3]]):
+        answer = http.post("/v1/embeddings", json={"model": "docs", "input": tokens})
+        assert "check_embedding_ctx_length=False" in answer.json()["error"]["message"]
+
+
 def test_the_official_client_lists_what_can_be_named(official):
     assert ["docs", "secrets"] == [each.id for each in official.models.list()][:2]
 

@@ -27,6 +27,10 @@ if TYPE_CHECKING:
 # OpenAI takes as many.
 MOST_TEXTS = 2_048
 MOST_CHARACTERS = 200_000
+TOKENS = (
+    "is an array of tokens, and nothing says of which tokenizer. Send the text itself"
+    " (LangChain does with check_embedding_ctx_length=False)."
+)
 # Vectors that are written out at once.
 FEW = 8
 Result = TypeVar("Result")
@@ -93,8 +97,7 @@ def _texts(given: object) -> list[str]:
         raise BadRequest(reason=f"input has {len(given):,} texts; at most {MOST_TEXTS:,} at once.")
     for place, each in enumerate(given):
         if isinstance(each, int | list) and not isinstance(each, bool):
-            reason = "is no text: arrays of tokens are not taken, because their tokenizer is"
-            raise BadRequest(reason=f"input[{place}] {reason} unknown. Send the text itself.")
+            raise BadRequest(reason=f"input[{place}] {TOKENS}")
         if not isinstance(each, str):
             raise BadRequest(reason=f"input[{place}] is no text.")
         if not has_text(each):
@@ -223,6 +226,8 @@ async def models(console: Console, request: Request) -> Response:
                     "object": "model",
                     "created": int(each.created_at.timestamp()),
                     "owned_by": each.space.name,
+                    "dimensions": each.space.dimensions,
+                    "max_tokens": each.space.max_tokens,
                 }
                 for each in infos
             ],

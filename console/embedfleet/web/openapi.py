@@ -88,7 +88,16 @@ MODELS = _object(
     {
         "object": {"const": "list"},
         "data": _list(
-            _object({"id": TEXT, "object": {"const": "model"}, "created": COUNT, "owned_by": TEXT})
+            _object(
+                {
+                    "id": TEXT,
+                    "object": {"const": "model"},
+                    "created": COUNT,
+                    "owned_by": TEXT,
+                    "dimensions": COUNT,
+                    "max_tokens": COUNT,
+                }
+            )
         ),
     }
 )
