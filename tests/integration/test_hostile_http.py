@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 import embedfleet as ef
 from embedfleet.web import bodies, serving
 from embedfleet.web.openapi import description
-from plugins.consoles import served
+from plugins.http_consoles import served
 
 HIDDEN = (
     "hiddenwords",

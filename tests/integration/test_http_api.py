@@ -15,9 +15,9 @@ import embedfleet as ef
 from embedfleet.web import bodies, embeddings, guards, jobs, serving, vectors
 from embedfleet.web import documents as uploads
 from embedfleet_workers.embedders.fake import fake_vectors
-from plugins.consoles import served
 from plugins.documents import ROOT, blocks
 from plugins.fleets import ask
+from plugins.http_consoles import served
 from plugins.worker_processes import eventually
 
 TEXT = "reset my password"
