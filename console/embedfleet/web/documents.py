@@ -200,6 +200,8 @@ def _verdicts(upload: Upload, source: str | None) -> Iterator[Document | Rejecti
                 yield verdict
     except FileRejected as error:
         yield Rejection(NAME, error.code, error.reason)
+    except UnicodeDecodeError:
+        yield Rejection(NAME, "BAD_ENCODING", rows.bad_encoding)
 
 
 def _options(request: Request) -> dict[str, Any]:
