@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 from embedfleet import arguments
+from embedfleet.api_keys import HasApiKeys
 from embedfleet.collection import Collection
 from embedfleet.error_translation import translate_errors
 from embedfleet.job import Job
@@ -104,7 +105,7 @@ def connect(
 
 
 @translate_errors
-class Fleet(Syncs):
+class Fleet(HasApiKeys, Syncs):
     """The collections, jobs and workers of one database. Safe to share between threads."""
 
     def collection(

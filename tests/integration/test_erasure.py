@@ -41,6 +41,7 @@ def dump(fleet):
 # documents that changed, until that is brought over.
 WITHOUT_TEXTS = {
     "alembic_version",
+    "api_key",
     "awaited_batch",
     "batch",
     "collection",
@@ -49,6 +50,7 @@ WITHOUT_TEXTS = {
     "collection_index",
     "counter_delta",
     "document_change",
+    "idempotency_key",
     "job",
     "job_counter",
     "limit_group",

@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
@@ -15,14 +16,18 @@ import pytest
 from psycopg import sql
 
 import embedfleet as ef
+from embedfleet.api_keys import digest
 from embedfleet.collection import Collection
 from embedfleet.evaluation.scratch import PREFIX, comparing, made
 from embedfleet.fleet import Fleet
+from embedfleet_schema.database import OwnConnection
 from embedfleet_schema.database_errors import NotPermitted, RolesRefused
+from embedfleet_schema.errors import NotAnswered
 from embedfleet_schema.migrate import migrate
 from embedfleet_schema.roles import ROLES, renew_grants, set_up_roles
 from embedfleet_schema.settings import load_settings
 from embedfleet_schema.store import (
+    api_keys,
     limits,
     monitoring,
     provider_batch_answers,
@@ -31,10 +36,12 @@ from embedfleet_schema.store import (
     query_requests,
     shares,
     space_checks,
+    text_requests,
     usage,
     workers,
 )
 from embedfleet_schema.store.batches import Batches
+from embedfleet_schema.store.idempotency import Once
 from embedfleet_schema.store.samples import points
 from embedfleet_schema.store.space_checks import SpaceRecord
 from embedfleet_schema.store.sweep import sweep
@@ -118,6 +125,30 @@ def search(scene: Scene) -> None:
     assert scene.docs.search([1.0] + [0.0] * 15, k=1, where={})
     with scene.fleet.db.transaction() as conn:
         conn.execute(f"SELECT document, content FROM embedfleet.{scene.name}")
+
+
+def embed_by_http(scene: Scene) -> None:
+    info = scene.docs.info
+    own = OwnConnection(scene.fleet.db)
+    try:
+        with suppress(NotAnswered):  # there is no worker
+            text_requests.ask(own, info.space_id, info.queue, ["a text"], "query")
+        assert [] == text_requests.answers(own, [uuid4()])
+        assert 0 == text_requests.withdraw(own, [uuid4()])
+    finally:
+        own.close()
+
+
+def make_key(scene: Scene) -> None:
+    keys, name = scene.fleet.api_keys, uuid4().hex
+    key, _ = keys.create(name, ["search"])
+    found = api_keys.find(scene.fleet.db, digest(key))
+    assert found is not None
+    once = Once(scene.fleet.db, found.id, digest("a request"))
+    assert once.begin(digest("what it asks")) is None
+    once.extend()
+    once.give_up()
+    keys.revoke(name)
 
 
 def draw(scene: Scene) -> None:
@@ -249,7 +280,7 @@ def answer(scene: Scene) -> None:
         claimed = query_requests.claim(conn, ["cpu"], loaded=[space], excluding=[])
         query_requests.extend(conn, claimed)
         texts = [each.text for each in claimed]
-        query_requests.give(conn, claimed, fake_vectors(space, texts, "query"))
+        query_requests.give(conn, claimed, fake_vectors(space, texts, "query"), [1] * len(texts))
         query_requests.refuse(conn, claimed[0], "?")
         query_requests.give_back(conn, claimed, "?")
         query_requests.forget(conn)
@@ -407,6 +438,8 @@ OPERATIONS: dict[str, Callable[[Scene], object]] = {
     "open and list collections": lambda scene: (scene.docs, scene.fleet.collections()),
     "search, and read the view with SQL": search,
     "have texts embedded by SQL": embed_by_sql,
+    "have texts embedded by HTTP": embed_by_http,
+    "make and revoke keys of the HTTP API": make_key,
     "evaluate searches": lambda scene: (scene.drain(), scene.docs.eval(sample=2)),
     "draw a map": draw,
     "compare models and sizes of chunks": compare,
@@ -615,12 +648,14 @@ def test_everything_belongs_to_the_owner_role_and_nobody_else_may_call_its_funct
     assert {
         ("add_column", True): ["embedfleet_producer"],
         ("answer", True): ["embedfleet_ask"],
+        ("answers", True): ["embedfleet_producer"],
         ("as_bool", False): everybody,
         ("as_date", False): everybody,
         ("as_float", False): everybody,
         ("as_int", False): everybody,
         ("as_text", False): everybody,
         ("ask", True): ["embedfleet_ask"],
+        ("ask_many", True): ["embedfleet_producer"],
         ("changed_documents", True): [
             "embedfleet_producer",
             "embedfleet_worker",
@@ -668,6 +703,7 @@ def test_everything_belongs_to_the_owner_role_and_nobody_else_may_call_its_funct
         ("text_language", False): everybody,
         ("vector_indexes", False): everybody,
         ("view_of", False): [],
+        ("withdraw", True): ["embedfleet_producer"],
     } == found
 
 

@@ -22,7 +22,7 @@ from embedfleet_schema.store import query_requests, usage
 from embedfleet_schema.store.claims import PriceOf
 from embedfleet_schema.store.query_requests import QueryRequest
 from embedfleet_schema.store.usage import Spending
-from embedfleet_schema.types import Queue, Space
+from embedfleet_schema.types import Kind, Queue, Space
 from embedfleet_schema.unreadable import UNREADABLE_SHARE, unread_reason
 from embedfleet_schema.visible_text import NOTHING_VISIBLE, has_text
 from embedfleet_workers.cooling import Cooling
@@ -91,21 +91,22 @@ class QueryAnswers:
         return self._spaces[group[0].space_id]
 
     def _answer(self, transaction: Transaction, group: Sequence[QueryRequest]) -> None:
-        """Embed texts of one space at once. BaseException is caught as in a batch's way through."""
+        """Embed texts of one space and kind. BaseException: as in a batch's way through."""
         space, texts = self._space(group), [each.text for each in group]
         bills: list[Spent] = []
         try:
             with self._kept(group):
                 embedder = self._embedder_for(space, group[0].queue)
                 _check_read(embedder, texts)
-                vectors = _embedded(embedder, texts, bills)
+                vectors = _embedded(embedder, texts, group[0].kind, bills)
+                tokens = embedder.count_tokens(texts)
         except (psycopg.Error, PoolTimeout, DatabaseUnreachable):
             raise  # a model is compared with its record in the database
         except BaseException as error:  # noqa: BLE001 - see above
             self._settle(transaction, group, error, bills)
             return
         with transaction() as conn:
-            query_requests.give(conn, group, vectors)
+            query_requests.give(conn, group, vectors, tokens)
             self._enter(conn, space, group, bills)
 
     @contextmanager
@@ -174,8 +175,8 @@ class QueryAnswers:
 
 
 def _by_space(found: Iterable[QueryRequest]) -> list[list[QueryRequest]]:
-    def key(request: QueryRequest) -> tuple[int, Queue]:
-        return request.space_id, request.queue
+    def key(request: QueryRequest) -> tuple[int, Queue, Kind]:
+        return request.space_id, request.queue, request.kind
 
     return [list(group) for _, group in groupby(sorted(found, key=key), key)]
 
@@ -190,12 +191,12 @@ def _check_read(embedder: Embedder, texts: Sequence[str]) -> None:
             raise InputAtFault(reason=unread_reason(name))
 
 
-def _embedded(embedder: Embedder, texts: Sequence[str], bills: list[Spent]) -> Vectors:
-    """The vectors of queries; what each answer cost is added to `bills` as it comes."""
+def _embedded(embedder: Embedder, texts: Sequence[str], kind: Kind, bills: list[Spent]) -> Vectors:
+    """The vectors of texts; what each answer cost is added to `bills` as it comes."""
     if not isinstance(embedder, EmbedsInParts):
-        return embedder.embed(texts, "query")
+        return embedder.embed(texts, kind)
     rows: dict[int, np.ndarray] = {}
-    for part in embedder.parts(texts, "query"):
+    for part in embedder.parts(texts, kind):
         bills.append(part.spent)
         rows.update(zip(part.rows, part.vectors, strict=True))
     if rows.keys() != set(range(len(texts))):

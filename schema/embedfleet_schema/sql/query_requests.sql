@@ -18,7 +18,7 @@ SELECT vector::real[], reason, refused, pause FROM embedfleet.answer(%(id)s);
 UPDATE embedfleet.query_request AS r
 SET claimed_until = clock_timestamp() + %(lease_s)s * interval '1 s'
 FROM (
-    SELECT q.id, q.text, q.space_id, q.queue
+    SELECT q.id, q.text, q.space_id, q.queue, q.kind
     FROM embedfleet.query_request AS q
     JOIN embedfleet.space AS s ON s.id = q.space_id
     WHERE q.text IS NOT NULL AND q.queue = ANY (%(queues)s)
@@ -33,7 +33,7 @@ FROM (
     FOR UPDATE OF q SKIP LOCKED
 ) AS c
 WHERE r.id = c.id
-RETURNING r.id, c.space_id, c.queue, c.text;
+RETURNING r.id, c.space_id, c.queue, c.text, c.kind;
 
 -- name: extend
 -- Whoever has claimed them is still at it.
@@ -49,7 +49,7 @@ WHERE id = %(space_id)s;
 
 -- name: give
 -- The first answer is kept: a later one is the same.
-UPDATE embedfleet.query_request SET vector = %(vector)s, text = NULL
+UPDATE embedfleet.query_request SET vector = %(vector)s, tokens = %(tokens)s, text = NULL
 WHERE id = %(id)s AND text IS NOT NULL;
 
 -- name: refuse
@@ -60,6 +60,15 @@ WHERE id = %(id)s AND text IS NOT NULL;
 -- This worker cannot embed it, another one may.
 UPDATE embedfleet.query_request SET claimed_until = NULL, problem = %(problem)s
 WHERE id = ANY (%(ids)s) AND text IS NOT NULL;
+
+-- name: ask_many
+SELECT embedfleet.ask_many(%(space_id)s, %(queue)s, %(texts)s, %(kind)s);
+
+-- name: answers
+SELECT id, vector::real[] AS vector, tokens, reason, refused FROM embedfleet.answers(%(ids)s);
+
+-- name: withdraw
+SELECT embedfleet.withdraw(%(ids)s);
 
 -- name: forget
 -- Whoever asked is not there any more.

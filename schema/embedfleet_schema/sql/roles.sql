@@ -235,6 +235,12 @@ GRANT SELECT, INSERT ON embedfleet.counter_delta TO embedfleet_producer;
 GRANT INSERT, UPDATE, DELETE ON embedfleet.rate_limit, embedfleet.limit_group
 TO embedfleet_producer;
 GRANT SELECT, INSERT (job_id, url) ON embedfleet.webhook TO embedfleet_producer;
+-- Who serves the HTTP API makes its keys too, and asks for as many vectors as it enqueues texts.
+GRANT SELECT, INSERT, UPDATE (revoked_at, used_at) ON embedfleet.api_key TO embedfleet_producer;
+GRANT SELECT, INSERT, UPDATE, DELETE ON embedfleet.idempotency_key TO embedfleet_producer;
+GRANT EXECUTE ON FUNCTION embedfleet.ask_many(bigint, text, text[], text),
+    embedfleet.answers(uuid[]), embedfleet.withdraw(uuid[])
+TO embedfleet_producer;
 -- A sync is made by who may create triggers on its table. The function that they call is the owner's.
 GRANT SELECT, INSERT, UPDATE, DELETE ON embedfleet.table_sync TO embedfleet_producer;
 GRANT SELECT, DELETE ON embedfleet.sync_outbox TO embedfleet_producer;
@@ -280,8 +286,8 @@ GRANT SELECT, INSERT, UPDATE ON embedfleet.collection_counter, embedfleet.job_co
 TO embedfleet_worker;
 -- Who sweeps also clears the cache of queries, and who answers a request for a vector adds to it.
 GRANT SELECT, INSERT, DELETE ON embedfleet.query_vector TO embedfleet_worker;
-GRANT SELECT, UPDATE (claimed_until, text, vector, reason, problem), DELETE ON embedfleet.query_request
-TO embedfleet_worker;
+GRANT SELECT, UPDATE (claimed_until, text, vector, tokens, reason, problem), DELETE
+ON embedfleet.query_request TO embedfleet_worker;
 
 -- name: grant_to_search
 -- Who searches for a text remembers its vector; producers search too.

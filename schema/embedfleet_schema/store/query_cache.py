@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -44,6 +46,19 @@ def remember(db: Database, space_id: int, text: str, vector: NDArray[np.float32]
 def keep(conn: Connection[Any], space_id: int, text: str, vector: NDArray[np.float32]) -> None:
     """`remember`, in a transaction of the caller's."""
     conn.execute(_SQL["remember"], _address(space_id, text) | {"embedding": as_text(vector)})
+
+
+def keep_all(
+    conn: Connection[Any], vectors: Sequence[tuple[int, str, NDArray[np.float32]]]
+) -> None:
+    """`keep` for vectors of some spaces and texts, in few steps."""
+    # In one order, or two transactions with the same texts would wait for each other.
+    rows = [
+        _address(space_id, text) | {"embedding": as_text(vector)}
+        for space_id, text, vector in sorted(vectors, key=itemgetter(0, 1))
+    ]
+    with conn.cursor() as cursor:
+        cursor.executemany(_SQL["remember"], rows)
 
 
 def forget(db: Database, *, kept: int = KEPT) -> int:

@@ -23,7 +23,7 @@ from embedfleet_schema.errors import CollectionGone, NotAnswered, QueryRefused
 from embedfleet_schema.session import brief
 from embedfleet_schema.statements import load
 from embedfleet_schema.store import query_cache
-from embedfleet_schema.types import CollectionInfo, Queue, Space
+from embedfleet_schema.types import CollectionInfo, Kind, Queue, Space
 from embedfleet_schema.vectors import as_text
 
 _SQL = load("query_requests")
@@ -58,6 +58,7 @@ class QueryRequest:
     space_id: int
     queue: Queue
     text: str
+    kind: Kind
 
 
 def vector_of(db: Database, collection: CollectionInfo, text: str) -> NDArray[np.float32]:
@@ -134,12 +135,24 @@ def space_of(conn: Connection[Any], space_id: int) -> Space:
 
 
 def give(
-    conn: Connection[Any], requests: Sequence[QueryRequest], vectors: NDArray[np.float32]
+    conn: Connection[Any],
+    requests: Sequence[QueryRequest],
+    vectors: NDArray[np.float32],
+    tokens: Sequence[int],
 ) -> None:
-    """Answer, row by row, and remember the vectors for who asks next."""
-    for request, vector in zip(requests, vectors, strict=True):
-        conn.execute(_SQL["give"], {"id": request.id, "vector": as_text(vector)})
-        query_cache.keep(conn, request.space_id, request.text, vector)
+    """Answer, and remember the vectors of queries for who asks next."""
+    answers = [
+        {"id": request.id, "vector": as_text(vector), "tokens": count}
+        for request, vector, count in zip(requests, vectors, tokens, strict=True)
+    ]
+    with conn.cursor() as cursor:
+        cursor.executemany(_SQL["give"], answers)
+    queries = [
+        (request.space_id, request.text, vector)
+        for request, vector in zip(requests, vectors, strict=True)
+        if request.kind == "query"
+    ]
+    query_cache.keep_all(conn, queries)
 
 
 def refuse(conn: Connection[Any], request: QueryRequest, reason: str) -> None:

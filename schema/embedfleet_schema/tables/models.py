@@ -35,6 +35,7 @@ from embedfleet_schema.tables.declarations import (
     tally,
     timestamp,
 )
+from embedfleet_schema.tables.http_models import ApiKey, IdempotencyKey
 from embedfleet_schema.tables.index_models import CollectionColumn, CollectionIndex
 from embedfleet_schema.tables.provider_models import LimitGroup, ProviderBatch, RateLimit, Usage
 from embedfleet_schema.tables.query_models import QueryLimit, QueryRate, QueryRequest, QueryVector
@@ -45,6 +46,7 @@ from embedfleet_schema.tables.worker_models import Worker
 
 __all__ = [
     "SCHEMA",
+    "ApiKey",
     "AwaitedBatch",
     "Base",
     "Batch",
@@ -53,6 +55,7 @@ __all__ = [
     "CollectionCounter",
     "CollectionIndex",
     "Failure",
+    "IdempotencyKey",
     "Job",
     "JobCounter",
     "LimitGroup",

@@ -43,7 +43,8 @@ class QueryRequest(Base):
     """A text whose vector somebody asks for. It goes when that is read, or after a minute.
 
     The text goes with the answer: `vector`, or the `reason` why there is none. `problem` is why a
-    worker could not take it, for the case that no other one can.
+    worker could not take it, for the case that no other one can. `kind` is as what it is embedded:
+    `query` or `document`. `tokens` come with the vector.
     """
 
     __tablename__ = "query_request"
@@ -61,6 +62,8 @@ class QueryRequest(Base):
     vector: Mapped[Any | None] = mapped_column(VECTOR)
     reason: Mapped[str | None]
     problem: Mapped[str | None]
+    kind: Mapped[str] = mapped_column(server_default=expression("'query'"))
+    tokens: Mapped[int | None]
 
     __table_args__ = (
         Index(

@@ -10,7 +10,7 @@ from psycopg import sql
 from embedfleet_schema.statements import Statements
 
 revision = "0044"
-down_revision = "0039"
+down_revision = "0041"
 branch_labels = None
 depends_on = None
 
