@@ -16,8 +16,7 @@ def test_the_last_hour_is_told_minute_by_minute(fleet, docs, worker):
     drain(worker(fake_faults=f"poison={POISON}"))
     ask(
         fleet,
-        "UPDATE embedfleet.batch SET finished_at = now() - interval '90 seconds'"
-        " WHERE job_id = %s",
+        "UPDATE embedfleet.batch SET finished_at = now() - interval '90 seconds' WHERE job_id = %s",
         job.id,
     )
 
@@ -47,11 +46,10 @@ def test_jobs_and_collections_come_a_page_at_a_time(fleet, docs, worker):
     assert [("docs", 1, "fake/16"), ("gamma", 0, "fake/16")] == [
         (line.name, line.documents, line.model) for line in after
     ]
-    assert ["alpha", "gamma"] == [line.name for line in pages.collections(fleet.db, part="a", limit=3)][:1] + ["gamma"]
     assert ["gamma"] == [line.name for line in pages.collections(fleet.db, part="mm")]
     assert [] == pages.collections(fleet.db, part="%")
     assert [] == pages.collections(fleet.db, part="\0")
-    assert ["gamma", "docs"] == [each.name for each in collections.newest(fleet.db, 4)][:1] + ["docs"]
+    assert ["gamma", "beta"] == [each.name for each in collections.newest(fleet.db, 2)]
     assert ["k"] == [each.key for each in documents.page(fleet.db, docs.info, limit=5)]
     assert [] == documents.page(fleet.db, docs.info, after="k", limit=5)
 
@@ -63,9 +61,9 @@ def test_failures_are_told_by_collection_and_by_code(fleet, docs, worker):
 
     (line,) = pages.failing(fleet.db)
 
-    assert ("docs", 1) == (line.name, line.failures)
-    (code,) = pages.codes(fleet.db, docs.info)
-    assert (1, 1) == (code.failures, code.tried)
+    assert ("docs", 2) == (line.name, line.failures)
+    codes = pages.codes(fleet.db, docs.info)
+    assert [(1, 0), (1, 1)] == sorted((code.failures, code.tried) for code in codes)
 
 
 @pytest.mark.parametrize("form", ["NFC", "NFD"])

@@ -52,8 +52,6 @@ def _principal(directions: NDArray[np.float32], kept: int) -> NDArray[np.float32
     wide = width > count
     values, axes = np.linalg.eigh(centred @ centred.T if wide else centred.T @ centred)
     axes = axes[:, ::-1][:, :kept]
-    if wide:
-        components = axes * np.sqrt(np.maximum(values[::-1][:kept], 0))
-    else:
-        components = centred @ axes
+    lengths = np.sqrt(np.maximum(values[::-1][:kept], 0))
+    components = axes * lengths if wide else centred @ axes
     return components.astype(np.float32)

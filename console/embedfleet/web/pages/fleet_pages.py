@@ -20,6 +20,7 @@ from embedfleet_schema.types import serving
 
 JOBS, FAILING = 10, 5
 DAYS, MOST_DAYS = 30, 366
+MOST_LIMITS = 50
 # Rows of a table on one page.
 MOST_ROWS = 500
 
@@ -51,7 +52,7 @@ def workers(visit: Visit) -> Page:
 
 def limits(visit: Visit) -> Page:
     """Each limit, how it is used, and who waits for it."""
-    return Page("limits.html", {"found": visit.fleet.limits.show()})
+    return Page("limits.html", {"found": visit.fleet.limits.show(), "most": MOST_LIMITS})
 
 
 def money(visit: Visit) -> Page:
@@ -119,20 +120,20 @@ def _by_day(found: Sequence[UsageOfDay], days: int) -> list[Plot]:
     names = [day.isoformat() for day in all_days]
     usd = [spent[day] for day in all_days]
     counts = [tokens[day] for day in all_days]
-    dearest = dollars(max(usd))
+    span = quantity(days, "day")
     return [
         columns(
             "USD per day",
             [float(each) for each in usd],
             names,
             [dollars(each) for each in usd],
-            summary=f"{dollars(sum(usd, Decimal(0)))} in {quantity(days, 'day')}, at most {dearest} a day",
+            summary=f"{dollars(sum(usd, Decimal(0)))} in {span}, at most {dollars(max(usd))} a day",
         ),
         columns(
             "Tokens per day",
             counts,
             names,
             [f"{each:,}" for each in counts],
-            summary=f"{sum(counts):,} in {quantity(days, 'day')}, at most {max(counts):,} a day",
+            summary=f"{sum(counts):,} in {span}, at most {max(counts):,} a day",
         ),
     ]

@@ -24,7 +24,7 @@ from embedfleet_schema.types import Hit
 
 HITS, MOST_HITS = 10, 100
 THRESHOLD = 0.95
-# Neighbours are looked for one vector after the other: this many take seconds.
+# Each vector's neighbours are looked for: those of so many take seconds.
 MOST_VECTORS, MOST_PAIRS = 20_000, 200
 POINTS, BEGINNING = 1_000, 120
 MAP_WIDTH, MAP_HEIGHT, MARGIN = 600, 420, 10
@@ -84,23 +84,21 @@ def duplicates(visit: Visit) -> Page:
         "threshold": typed or THRESHOLD,
         "pairs": None,
         "left_out": 0,
+        "too_many": 0,
+        "most": MOST_VECTORS,
         "problem": "",
     }
     if not typed:
         return Page("duplicates.html", told)
     try:
+        told["threshold"] = threshold = _threshold(typed)
         vectors = collection.counts().vectors
         if vectors > MOST_VECTORS:
-            reason = f"{vectors:,} vectors would take long to compare, and a page shows the result"
-            raise UsageError(
-                reason=f"{reason} of at most {MOST_VECTORS:,}. Run it in psql: SELECT * FROM "
-                f"embedfleet.duplicates('{collection.name}', {_threshold(typed)});"
-            )
-        found = collection.duplicates(_threshold(typed))
-        told |= {"pairs": found[:MOST_PAIRS], "left_out": max(0, len(found) - MOST_PAIRS)}
+            return Page("duplicates.html", told | {"too_many": vectors})
+        found = collection.duplicates(threshold)
     except UsageError as error:
-        told["problem"] = str(error)
-        return Page("duplicates.html", told, 400)
+        return Page("duplicates.html", told | {"problem": str(error)}, 400)
+    told |= {"pairs": found[:MOST_PAIRS], "left_out": max(0, len(found) - MOST_PAIRS)}
     return Page("duplicates.html", told)
 
 

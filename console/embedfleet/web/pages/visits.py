@@ -154,7 +154,7 @@ async def _form_of(request: Request) -> dict[str, str]:
         if len(body) > MOST_BYTES:
             return {}
     try:
-        return dict(parse_qsl(body.decode("ascii"), True, max_num_fields=MOST_FIELDS))
+        return dict(parse_qsl(body.decode("ascii"), max_num_fields=MOST_FIELDS))
     except ValueError:
         return {}
 
