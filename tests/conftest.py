@@ -56,6 +56,7 @@ pytest_plugins = [
     "plugins.converted_models",
     "plugins.api_workers",
     "plugins.browser",
+    "plugins.console_browser",
 ]
 
 # A Python for which there is no torch runs all that does not need it: `make test-light`.
