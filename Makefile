@@ -38,7 +38,7 @@ PROCESSES := 6
 PYTEST = $(BIN)/pytest -n $(PROCESSES) --dist loadfile --no-loadscope-reorder --durations 10
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fast test-light test-managed test-integrations faults check bench bench-limits bench-gpu fleet down clean
+.PHONY: help demo test test-fast test-light test-managed test-integrations test-browser faults check bench bench-limits bench-gpu fleet down clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' Makefile
@@ -74,6 +74,10 @@ test-integrations: $(FOR_DEVELOPMENT) ## run the examples with LangChain, LlamaI
 # Long forms stand in the fault suite but for those of hostile texts.
 faults: $(FOR_DEVELOPMENT) ## run the whole fault suite, a quarter of an hour: workers and servers that die
 	@$(BIN)/pytest tests/faults tests/unit/test_chunking.py -m "nightly or not nightly" $(ARGS)
+
+# With `ARGS='--pictures docs/images'` it makes the pictures of the documents anew.
+test-browser: $(FOR_DEVELOPMENT) ## use the console's pages in Chromium, which apt-get install chromium brings
+	@$(BIN)/pytest tests/browser --browser $(ARGS)
 
 check: $(FOR_DEVELOPMENT) ## lint, formatting, types, and who may import whom
 	@$(BIN)/ruff check --quiet .

@@ -24,6 +24,7 @@ TARGETS = [
         "test-light",
         "test-managed",
         "test-integrations",
+        "test-browser",
         "faults",
         "check",
     ),
