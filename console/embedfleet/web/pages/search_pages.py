@@ -148,7 +148,7 @@ def _vector(visit: Visit, collection: Collection, text: str) -> NDArray[np.float
     if collection.info.space.provider != "local":
         try:
             return collection.embed_query(text)
-        except UsageError:
+        except (NotAnswered, UsageError):
             raise
         except EmbedfleetError as error:
             raise NotAnswered(reason=str(error).rstrip(".")) from error

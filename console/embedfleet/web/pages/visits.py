@@ -29,6 +29,7 @@ from embedfleet_schema.errors import (
     UnknownJob,
     UsageError,
 )
+from embedfleet_schema.store.keys import can_be
 from embedfleet_schema.types import LARGEST_ID
 
 # Of a form.
@@ -50,8 +51,15 @@ class Visit:
         return self.console.fleet
 
     def text(self, name: str, default: str = "") -> str:
-        """What was typed, without the blanks around it."""
-        return self.given.get(name, default).strip()
+        """What was typed, without the blanks around it.
+
+        Raises:
+            UsageError: PostgreSQL has no such text.
+        """
+        typed = self.given.get(name, default).strip()
+        if not can_be(typed):
+            raise UsageError(reason=f"{name} is Unicode text without NUL")
+        return typed
 
     def number(
         self, name: str, default: int | None = None, *, most: int = LARGEST_ID
