@@ -3,6 +3,7 @@
 import asyncio
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from decimal import Decimal
 from functools import partial
@@ -15,7 +16,8 @@ from embedfleet_workers.rate_limits.registry import LimiterRegistry
 from plugins.command_line import POISON
 from plugins.fleets import WorkerMaker, ask, drain
 
-MODEL = "all-MiniLM-L6-v2"
+# One that has to be loaded, which nobody does.
+LOCAL = "all-MiniLM-L6-v2"
 PROVIDED = "openai/text-embedding-3-small"
 ATTACK = "<script>alert(1)</script>\"'><img src=x onerror=alert(1)>"
 FAILED, LATE = "tickets/4711.md", "archive/2019/minutes.md"
@@ -61,7 +63,7 @@ def settings_for(database_url: str, redis_url: str) -> Fleet:
 
 def fill(fleet: Fleet, worker: WorkerMaker) -> None:
     """Everything, with the last hour and the last weeks behind it."""
-    handbook = fleet.collection("handbook", model=MODEL)
+    handbook = fleet.collection("handbook", model="fake/48")
     handbook.enqueue(_handbook())
     tickets = fleet.collection("tickets", model="fake/32")
     tickets.enqueue(_tickets())
@@ -71,10 +73,8 @@ def fill(fleet: Fleet, worker: WorkerMaker) -> None:
     failing.stop()
     runs = worker()
     backfill = fleet.collection("articles", model="fake/64")
-    backfill.enqueue(
-        Document(f"article-{n}", f"An article of number {n}. " * 6) for n in range(160)
-    )
-    for _ in range(16):
+    backfill.enqueue(Document(f"article-{n}", f"An article of number {n}. " * 6) for n in range(60))
+    for _ in range(12):
         runs.run_one("cpu")
     _spread_over_the_hour(fleet)
     for _ in range(2):
@@ -83,7 +83,7 @@ def fill(fleet: Fleet, worker: WorkerMaker) -> None:
     archive.enqueue(
         [Document(LATE, "Minutes of a meeting."), *_numbered("archive/2019", 12)]
     ).pause()
-    fleet.collection("manuals", model=MODEL, queue="cuda").enqueue(_numbered("manuals", 3))
+    fleet.collection("manuals", model=LOCAL, queue="cuda").enqueue(_numbered("manuals", 3))
     fleet.collection("faq", model=PROVIDED)
     fleet.limits.set(PROVIDED, {"requests": 3_000.0, "tokens": 1_000_000.0, "concurrency": 1.0})
     _spend(fleet)
@@ -126,12 +126,13 @@ def _spread_over_the_hour(fleet: Fleet) -> None:
 
 def _spend(fleet: Fleet) -> None:
     space = fleet.collection("faq").info.space_id
-    for day in range(28):
-        tokens = 40_000 + 9_000 * ((day * 7) % 11)
-        spent = usage.Spending(day % 5 + 3, 900, tokens, Decimal(tokens) / 50_000_000)
+    for ago in range(1, 29):
+        tokens = 40_000 + 9_000 * ((ago * 7) % 11)
+        spent = usage.Spending(ago % 5 + 3, 900, tokens, Decimal(tokens) / 50_000_000)
         with fleet.db.transaction() as conn:
             usage.add(conn, space, spent, job_id=None, worker_id=None)
-        ask(fleet, "UPDATE embedfleet.usage SET day = day - 1")
+        today = "(now() AT TIME ZONE 'UTC')::date"
+        ask(fleet, f"UPDATE embedfleet.usage SET day = day - %s WHERE day = {today}", ago)
 
 
 @contextmanager
@@ -154,11 +155,12 @@ def a_line_at_the_limit(fleet: Fleet) -> Iterator[None]:
         await first.settle()
         await registry.close()
 
-    thread = threading.Thread(target=lambda: asyncio.run(wait_in_line()))
-    thread.start()
-    ready.wait()
-    try:
-        yield
-    finally:
-        over.set()
-        thread.join()
+    with ThreadPoolExecutor(1) as pool:
+        line = pool.submit(asyncio.run, wait_in_line())
+        line.add_done_callback(lambda _: ready.set())
+        ready.wait()
+        try:
+            yield
+        finally:
+            over.set()
+        line.result()
