@@ -180,7 +180,7 @@ def _lines(db: Database, name: str, values: dict[str, Any]) -> list[CollectionLi
 
 
 def _places(
-    conn: Connection[Any], statement: sql.Composable, values: dict[str, Any]
+    conn: Connection[Any], statement: sql.SQL | sql.Composed, values: dict[str, Any]
 ) -> list[Place]:
     with conn.cursor(row_factory=class_row(Place)) as cursor:
         return cursor.execute(statement, values).fetchall()
