@@ -77,7 +77,7 @@ faults: $(FOR_DEVELOPMENT) ## run the whole fault suite, a quarter of an hour: w
 
 # With `ARGS='--pictures docs/images'` it makes the pictures of the documents anew.
 test-browser: $(FOR_DEVELOPMENT) ## use the console's pages in Chromium, which apt-get install chromium brings
-	@$(BIN)/pytest tests/browser --browser $(ARGS)
+	@$(BIN)/pytest tests/browser --pages $(ARGS)
 
 check: $(FOR_DEVELOPMENT) ## lint, formatting, types, and who may import whom
 	@$(BIN)/ruff check --quiet .

@@ -1,4 +1,4 @@
-"""A browser of the machine, driven by Playwright, that looks at a console: `--browser`.
+"""A browser of the machine, driven by Playwright, that looks at a console: `--pages`.
 
 `make test-browser` gives the option; without it, and where Debian's `chromium` is missing, these
 tests are left out. With `--pictures FOLDER` they leave their pictures there.
@@ -29,12 +29,12 @@ PATIENCE_MS = 240_000.0
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--browser", action="store_true", help="run what needs a browser's window")
+    parser.addoption("--pages", action="store_true", help="use the pages of a console in Chromium")
     parser.addoption("--pictures", type=Path, metavar="FOLDER", help="where pictures are put")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    if config.getoption("--browser"):
+    if config.getoption("--pages"):
         return
     left_out = [item for item in items if item.path.parent.name == "browser"]
     if left_out:
