@@ -3,15 +3,12 @@
 import re
 from html import unescape
 
-import pytest
-
 from embedfleet.web.pages.rendering import POLICY, ROOT
 from embedfleet.web.pages.routing import ACTIONS, LOOKS
 from embedfleet_schema.types import Document
 from plugins.command_line import POISON
 from plugins.consoles import HERE, TOKEN, client_of, csrf_of
 from plugins.fleets import ask, drain, filled_by
-from plugins.worker_processes import eventually
 
 ATTACK = "<script>alert(1)</script>\"'><img src=x onerror=alert(1)>"
 KEY = f"{ATTACK}/../\u202etxt.md?key=#%&+ é"
@@ -228,18 +225,3 @@ def test_a_key_leads_to_its_document_from_wherever_it_is(fleet):
         assert "Keys that begin with it" in client.get(f"{ROOT}/find", params={"key": "tw"}).text
         page = client.get(f"{ROOT}/find", params={"key": KEY}, follow_redirects=True)
         assert (200, True) == (page.status_code, KEY in unescape(page.text))
-
-
-@pytest.mark.torch
-def test_a_warm_worker_embeds_what_is_searched_for_and_the_console_loads_nothing(fleet, worker):
-    portal = fleet.collection("portal", model="all-MiniLM-L6-v2")
-    portal.enqueue([Document("vpn.md", "Reset the password in the portal.")])
-    address = f"{ROOT}/collections/portal/search"
-    with client_of(fleet) as client:
-        alone = client.get(address, params={"q": "a password"})
-        assert (503, True) == (alone.status_code, "No worker embedded the query" in alone.text)
-        drain(worker())
-        eventually(fleet.workers)
-        answered = client.get(address, params={"q": "how do I reset my password?"})
-    assert (200, True) == (answered.status_code, "vpn.md" in answered.text)
-    assert fleet._cache is None
