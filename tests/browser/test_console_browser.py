@@ -106,7 +106,7 @@ def test_why_a_document_is_not_searchable_takes_one_click_and_the_retry_one_more
     assert "Chunk 0 failed" in page.locator(".explanation").inner_text()
     assert page.get_by_text("Not searchable.").is_visible()
     page.get_by_role("button", name="Retry the failed chunks of tickets").click()
-    page.get_by_role("heading", name="Job").wait_for()
+    page.locator("h1 .state").wait_for()
     assert "0 of 1" in page.locator(".big").inner_text()
     drain(worker())
     # The page sees by itself that the job is done.

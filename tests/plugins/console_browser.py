@@ -71,8 +71,9 @@ class Window:
         return [url for url in self.requests if not url.startswith(f"{self.address}/")]
 
     def _hear(self, message: Any) -> None:
-        # The answer to what was asked wrongly is a page with its status.
-        if message.type in ("error", "warning") and "status of 4" not in message.text:
+        # A page that says what was asked wrongly, or that no worker answers, has its status.
+        told = any(f"a status of {status} " in message.text for status in (400, 404, 503))
+        if message.type in ("error", "warning") and not told:
             self.complaints.append(message.text)
 
     def _dialog(self, dialog: Any) -> None:

@@ -52,10 +52,12 @@ def find(visit: Visit) -> Page | Redirect:
     return Page("find.html", told)
 
 
-def document(visit: Visit) -> Page:
+def document(visit: Visit) -> Page | Redirect:
     """Where a document stands, in words, what to do next, and what readers see of it."""
     found = visit.fleet.collection(visit.parts["name"])
     key = visit.given.get("key", "")
+    if not key:
+        return Redirect(at("collections", found.name, "documents"))
     explanation = found.explain(key)
     shown = []
     if explanation.searchable:
