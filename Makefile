@@ -71,13 +71,13 @@ test-integrations: $(FOR_DEVELOPMENT) ## run the examples with LangChain, LlamaI
 	@$(BIN)/python .ci/library_venvs.py $(VENV)/libraries
 	@$(BIN)/pytest tests/libraries --libraries $(VENV)/libraries $(ARGS)
 
-# Long forms stand in the fault suite but for those of hostile texts.
-faults: $(FOR_DEVELOPMENT) ## run the whole fault suite, a quarter of an hour: workers and servers that die
-	@$(BIN)/pytest tests/faults tests/unit/test_chunking.py -m "nightly or not nightly" $(ARGS)
-
 # With `ARGS='--pictures docs/images'` it makes the pictures of the documents anew.
 test-browser: $(FOR_DEVELOPMENT) ## use the console's pages in Chromium, which apt-get install chromium brings
 	@$(BIN)/pytest tests/browser --pages $(ARGS)
+
+# Long forms stand in the fault suite but for those of hostile texts.
+faults: $(FOR_DEVELOPMENT) ## run the whole fault suite, a quarter of an hour: workers and servers that die
+	@$(BIN)/pytest tests/faults tests/unit/test_chunking.py -m "nightly or not nightly" $(ARGS)
 
 check: $(FOR_DEVELOPMENT) ## lint, formatting, types, and who may import whom
 	@$(BIN)/ruff check --quiet .

@@ -54,4 +54,4 @@ def _principal(directions: NDArray[np.float32], kept: int) -> NDArray[np.float32
     axes = axes[:, ::-1][:, :kept]
     lengths = np.sqrt(np.maximum(values[::-1][:kept], 0))
     components = axes * lengths if wide else centred @ axes
-    return components.astype(np.float32)
+    return np.asarray(components, dtype=np.float32)
