@@ -40,7 +40,7 @@ PROCESSES := 6
 PYTEST = $(BIN)/pytest -n $(PROCESSES) --dist loadfile --no-loadscope-reorder --durations 10
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fast test-light test-managed test-integrations test-docs test-dist test-hosts docs dist faults check bench bench-limits bench-gpu fleet down clean
+.PHONY: help demo test test-fast test-light test-managed test-integrations test-docs test-dist test-hosts test-browser docs dist faults check bench bench-limits bench-gpu fleet down clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' Makefile
@@ -75,6 +75,10 @@ test-managed: $(FOR_DEVELOPMENT) ## run the integration tests against servers as
 test-integrations: $(FOR_DEVELOPMENT) ## run the examples with LangChain, LlamaIndex, Django and pandas
 	@$(BIN)/python .ci/library_venvs.py $(VENV)/libraries
 	@$(BIN)/pytest tests/libraries --libraries $(VENV)/libraries $(ARGS)
+
+# With `ARGS='--pictures docs/images'` it makes the pictures of the documents anew.
+test-browser: $(FOR_DEVELOPMENT) ## use the console's pages in Chromium, which apt-get install chromium brings
+	@$(BIN)/pytest tests/browser --pages $(ARGS)
 
 # Each block of the documents that can be run here, and the book that is built of them.
 test-docs: $(FOR_DEVELOPMENT) ## follow the documents, and look through the book for dead links

@@ -62,6 +62,7 @@ pytest_plugins = [
     "plugins.converted_models",
     "plugins.api_workers",
     "plugins.browser",
+    "plugins.console_browser",
     "plugins.hosts",
 ]
 

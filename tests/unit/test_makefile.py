@@ -26,6 +26,7 @@ TARGETS = [
         "test-integrations",
         "test-docs",
         "test-hosts",
+        "test-browser",
         "faults",
         "check",
         "docs",

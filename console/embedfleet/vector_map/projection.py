@@ -1,4 +1,4 @@
-"""Vectors in two dimensions, by scikit-learn."""
+"""Vectors in two dimensions: by numpy, and by scikit-learn where neighbours shall stay together."""
 
 from __future__ import annotations
 
@@ -22,24 +22,36 @@ def placed(vectors: NDArray[np.float32], method: Method) -> NDArray[np.float32]:
     from the side on which the vectors differ most.
 
     Raises:
-        ExtraMissing: scikit-learn is not installed.
+        ExtraMissing: `tsne` needs scikit-learn, and that is not installed.
     """
-    try:
-        from sklearn.decomposition import PCA
-        from sklearn.manifold import TSNE
-    except ModuleNotFoundError as error:
-        raise ExtraMissing(feature="A map", extra="map") from error
-
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
     directions = vectors / np.maximum(lengths, np.finfo(np.float32).tiny)
     count, width = directions.shape
     points = np.zeros((count, 2), dtype=np.float32)
     if method == "pca" or count < _LEAST:
         kept = min(2, count, width)
-        points[:, :kept] = PCA(kept, random_state=0).fit_transform(directions) if count > 1 else 0
+        points[:, :kept] = _principal(directions, kept)
         return points
-    kept = min(_FIRST_DIMENSIONS, count, width)
-    first = PCA(kept, random_state=0).fit_transform(directions)
+    try:
+        from sklearn.manifold import TSNE
+    except ModuleNotFoundError as error:
+        raise ExtraMissing(feature="A map", extra="map") from error
+
+    first = _principal(directions, min(_FIRST_DIMENSIONS, count, width))
     perplexity = min(_PERPLEXITY, (count - 1) / 3)
     points[:] = TSNE(2, perplexity=perplexity, random_state=0).fit_transform(first)
     return points
+
+
+def _principal(directions: NDArray[np.float32], kept: int) -> NDArray[np.float32]:
+    """The components in which they differ most (PCA), by the smaller of the two matrices that have
+    the same eigenvalues.
+    """
+    centred = (directions - directions.mean(axis=0)).astype(np.float64)
+    count, width = centred.shape
+    wide = width > count
+    values, axes = np.linalg.eigh(centred @ centred.T if wide else centred.T @ centred)
+    axes = axes[:, ::-1][:, :kept]
+    lengths = np.sqrt(np.maximum(values[::-1][:kept], 0))
+    components = axes * lengths if wide else centred @ axes
+    return np.asarray(components, dtype=np.float32)

@@ -126,6 +126,10 @@ WHERE s.fingerprint = %(fingerprint)s AND c.reuse = 'space'
 ORDER BY c.id DESC
 LIMIT %(limit)s;
 
+-- name: newest
+ORDER BY c.id DESC
+LIMIT %(limit)s;
+
 -- name: template
 SELECT template FROM embedfleet.collection WHERE id = %(id)s;
 

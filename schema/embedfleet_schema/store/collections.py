@@ -229,6 +229,12 @@ def list_all(db: Database) -> list[CollectionInfo]:
         return _list(conn)
 
 
+def newest(db: Database, limit: int) -> list[CollectionInfo]:
+    """The newest collections."""
+    with db.transaction() as conn:
+        return _listed(conn, "newest", {"limit": limit})
+
+
 def newest_of(
     db: Database, space: Space, limit: int, precision: DemandedPrecision | None
 ) -> list[CollectionInfo]:

@@ -39,18 +39,26 @@ class DocumentInfo:
 
 def listed(db: Database, collection: CollectionInfo, *, prefix: str = "") -> Iterator[DocumentInfo]:
     """The documents in the order of their keys, a page at a time: any number, in flat memory."""
-    if not can_be(prefix):
-        return
-    statement = composed(_SQL["list"], collection, begins=begins(sql.Identifier("key"), prefix))
     # No key is empty.
-    values: dict[str, Any] = {"after": "", "limit": PAGE}
+    after = ""
     while True:
-        with db.transaction() as conn, conn.cursor(row_factory=class_row(DocumentInfo)) as cursor:
-            page = cursor.execute(statement, values).fetchall()
-        yield from page
-        if len(page) < PAGE:
+        found = page(db, collection, prefix=prefix, after=after, limit=PAGE)
+        yield from found
+        if len(found) < PAGE:
             return
-        values["after"] = page[-1].key
+        after = found[-1].key
+
+
+def page(
+    db: Database, collection: CollectionInfo, *, prefix: str = "", after: str = "", limit: int
+) -> list[DocumentInfo]:
+    """At most `limit` documents by key, after one that was seen."""
+    if not can_be(prefix) or not can_be(after):
+        return []
+    statement = composed(_SQL["list"], collection, begins=begins(sql.Identifier("key"), prefix))
+    values: dict[str, Any] = {"after": after, "limit": limit}
+    with db.transaction() as conn, conn.cursor(row_factory=class_row(DocumentInfo)) as cursor:
+        return cursor.execute(statement, values).fetchall()
 
 
 # A page of deletions owns the collection: nobody commits to it meanwhile. It has so many documents
