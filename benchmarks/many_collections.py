@@ -26,7 +26,7 @@ from embedfleet_schema.migrate import migrate
 from embedfleet_schema.roles import set_up_roles
 from embedfleet_schema.store import spaces
 from embedfleet_schema.store.batches import Batches
-from embedfleet_schema.store.collections import counts_of_all
+from embedfleet_schema.store.collection_counts import counts_of_all
 from embedfleet_schema.store.sweep import sweep
 from embedfleet_workers.embedders.fake import fake_vectors
 from embedfleet_workers.runtime import Launch, Runtime

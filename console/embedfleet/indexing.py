@@ -12,6 +12,7 @@ from embedfleet.error_translation import translate_errors
 from embedfleet.recall import DEFAULT_QUERIES, DEFAULT_TARGET, Recall, measure
 from embedfleet_schema.driver_errors import translated
 from embedfleet_schema.store import (
+    collection_counts,
     collections,
     field_index,
     filter_index,
@@ -270,7 +271,7 @@ class Indexing:
         return vector_index.chosen(self.info.space, method, type_)
 
     def _vectors(self) -> int:
-        return collections.counts(self._connections.db, self.info).vectors
+        return collection_counts.counts(self._connections.db, self.info).vectors
 
     def _build_memory(self, call: str, kind: IndexKind, memory_mb: int | None) -> BuildMemory:
         if memory_mb is not None:

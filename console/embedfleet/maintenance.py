@@ -16,7 +16,7 @@ from embedfleet_producer.budget import check_budget
 from embedfleet_schema.errors import CollectionGone, CollectionMoved, ModelChanged, UnknownJob
 from embedfleet_schema.store import (
     audit,
-    collections,
+    collection_counts,
     documents,
     failures,
     grants,
@@ -25,7 +25,7 @@ from embedfleet_schema.store import (
     requeue,
 )
 from embedfleet_schema.store.audit import Audit
-from embedfleet_schema.store.collections import CollectionCounts
+from embedfleet_schema.store.collection_counts import CollectionCounts
 from embedfleet_schema.store.document_status import Explanation
 from embedfleet_schema.store.documents import DocumentInfo, Selection
 from embedfleet_schema.store.drop import drop
@@ -216,7 +216,7 @@ class Maintenance(Indexing):
     def counts(self) -> CollectionCounts:
         """How many documents, vectors and failures there are, and whether there is an index."""
         self._check_there()
-        return collections.counts(self._connections.db, self.info)
+        return collection_counts.counts(self._connections.db, self.info)
 
     def drop(self, *, cascade: bool = False) -> list[str]:
         """Drop the collection with all its rows. This cannot be undone.

@@ -9,7 +9,7 @@ import embedfleet as ef
 from embedfleet.fleet import Fleet
 from embedfleet_schema.statements import load
 from embedfleet_schema.store import collections, counters, workers
-from embedfleet_schema.store.collections import CollectionCounts, counts_of_all
+from embedfleet_schema.store.collection_counts import CollectionCounts, counts_of_all
 from embedfleet_schema.store.sweep import sweep
 from plugins.filled_collections import fill
 from plugins.fleets import ask, batches_of

@@ -15,11 +15,10 @@ HERE = "http://testserver"
 
 
 def console_of(fleet: Fleet, *, allow_actions: bool = False) -> Any:
-    from embedfleet.web.access import Access
     from embedfleet.web.console import Console
     from embedfleet.web.sessions import Sessions
 
-    return Console(fleet, Sessions(TOKEN), Access(fleet), allow_actions)
+    return Console(fleet, Sessions(TOKEN), allow_actions=allow_actions)
 
 
 @contextmanager

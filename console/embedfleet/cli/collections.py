@@ -29,7 +29,7 @@ from embedfleet_schema.types import (
 
 if TYPE_CHECKING:
     from embedfleet import Collection
-    from embedfleet_schema.store.collections import CollectionCounts
+    from embedfleet_schema.store.collection_counts import CollectionCounts
 
 Model = Annotated[str, typer.Option(help="Name on the hub, directory, or provider/name.")]
 Size = Annotated[
@@ -200,7 +200,7 @@ def list_all(context: typer.Context, json: Json = False) -> None:
     With --json, sizes are those that the last vacuum or analyze found; `show` measures them, and
     also shows the index.
     """
-    from embedfleet_schema.store.collections import counts_of_all
+    from embedfleet_schema.store.collection_counts import counts_of_all
 
     with session(context).fleet(looks_only=True) as fleet:
         held = counts_of_all(fleet.db)

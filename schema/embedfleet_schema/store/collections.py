@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from dataclasses import asdict, dataclass, replace
-from typing import Any, Literal
+from dataclasses import asdict, replace
+from typing import Any
 
-from psycopg import Connection, sql
+from psycopg import Connection
 from psycopg.errors import SerializationFailure
 from psycopg.rows import dict_row
 
@@ -25,7 +25,7 @@ from embedfleet_schema.errors import (
     UnknownCollection,
 )
 from embedfleet_schema.statements import load
-from embedfleet_schema.store import counters, locks
+from embedfleet_schema.store import locks
 from embedfleet_schema.types import (
     Chunking,
     CollectionInfo,
@@ -42,23 +42,6 @@ ANY_VECTORS = VectorOptions()
 
 # How many names a message gives of those before, and of those after, one that is not there.
 NAMED = 10
-
-
-@dataclass(frozen=True, slots=True)
-class CollectionCounts:
-    """How much a collection holds; `bytes` are those of its tables, and both include indexes.
-
-    In a list of all, both are as the last vacuum or analyze of each table found them.
-    """
-
-    documents: int
-    live_documents: int
-    chunks: int
-    vectors: int
-    failures: int
-    bytes: int
-    vector_bytes: int
-    indexed: bool
 
 
 def check_name(name: str) -> None:
@@ -244,37 +227,6 @@ def newest_of(
     values = {"fingerprint": space.fingerprint, "limit": limit, "precision": precision}
     with db.transaction() as conn:
         return _listed(conn, "of_space", values)
-
-
-def counts(db: Database, collection: CollectionInfo) -> CollectionCounts:
-    """How much one holds.
-
-    Raises:
-        CollectionGone: it was dropped.
-    """
-    found = _counts(db, sizes("measured"), {"collection_id": collection.id})
-    if not found:
-        raise CollectionGone(name=collection.name)
-    return found[collection.id]
-
-
-def counts_of_all(db: Database) -> dict[int, CollectionCounts]:
-    """How much each holds, by its id."""
-    return _counts(db, sizes("estimated"))
-
-
-def sizes(name: Literal["measured", "estimated"]) -> sql.Composed:
-    """The part of `counts` that says what there is on disk."""
-    return _SQL[name].format(tables=_SQL["tables"])
-
-
-def _counts(
-    db: Database, of: sql.Composed, values: dict[str, int] | None = None
-) -> dict[int, CollectionCounts]:
-    statement = _SQL["counts"].format(of_collections=counters.OF_COLLECTIONS, sizes=of)
-    with db.transaction() as conn, conn.cursor(row_factory=dict_row) as cursor:
-        cursor.execute(statement, values or {})
-        return {row.pop("id"): CollectionCounts(**row) for row in cursor}
 
 
 def create(

@@ -12,7 +12,7 @@ from typing import Literal
 
 from embedfleet_schema.database import Database
 from embedfleet_schema.database_errors import Blocked
-from embedfleet_schema.store import collections, index_builds, vector_index
+from embedfleet_schema.store import collection_counts, index_builds, vector_index
 from embedfleet_schema.types import CollectionInfo
 
 Decision = Literal["built", "dropped", "kept", "busy"]
@@ -46,7 +46,7 @@ def follow(db: Database, collection: CollectionInfo, *, memory_mb: int) -> Decis
     try:
         with index_builds.alone(db, collection, memory_mb=memory_mb, wait_s=0.0) as conn:
             indexed = vector_index.in_use(db, collection) is not None
-            vectors = collections.counts(db, collection).vectors
+            vectors = collection_counts.counts(db, collection).vectors
             standing = Standing(indexed, vectors, vector_index.waiting(db, collection))
             match decide(standing):
                 case "drop":
