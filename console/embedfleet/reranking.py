@@ -5,7 +5,6 @@ from __future__ import annotations
 import fnmatch
 import threading
 from collections.abc import Sequence
-from dataclasses import fields
 from typing import TYPE_CHECKING
 
 from embedfleet_schema.errors import BadModelName, ModelRefused
@@ -36,7 +35,9 @@ class Rerankers:
         reranker = self._reranker(model)
         scores = reranker.scores(query, [hit.content for hit in hits])
         found = [
-            RerankedHit(*(getattr(hit, each.name) for each in fields(Hit)), rerank_score=score)
+            RerankedHit(
+                hit.id, hit.document, hit.position, hit.content, hit.metadata, hit.score, score
+            )
             for hit, score in zip(hits, scores, strict=True)
         ]
         return sorted(found, key=lambda hit: -hit.rerank_score)

@@ -66,7 +66,7 @@ def _loaded(model: str, directory: Path, device: str) -> CrossEncoder:
         raise ExtraMissing(feature=f"The reranker {model}", extra="local") from error
     try:
         with only_shown(model, directory) as folder, quiet() as reports:
-            made = CrossEncoder(
+            made: CrossEncoder = CrossEncoder(
                 str(folder),
                 device=device,
                 trust_remote_code=False,
