@@ -5,7 +5,6 @@ from __future__ import annotations
 import fnmatch
 import threading
 from collections.abc import Sequence
-from dataclasses import fields
 from typing import TYPE_CHECKING
 
 from embedfleet_schema.errors import BadModelName, ModelRefused
@@ -37,7 +36,7 @@ class Rerankers:
         scores = reranker.scores(query, [hit.content for hit in hits])
         found = [
             RerankedHit(
-                **{each.name: getattr(hit, each.name) for each in fields(Hit)}, rerank_score=score
+                hit.id, hit.document, hit.position, hit.content, hit.metadata, hit.score, score
             )
             for hit, score in zip(hits, scores, strict=True)
         ]
