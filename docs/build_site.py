@@ -43,14 +43,19 @@ def pages() -> dict[str, str]:
 
 
 def stage(folder: Path) -> None:
-    """Write the pages, and one for each file that they link to, with links between them."""
+    """Write the pages, their pictures, and a page for each file that they link to, with links
+    between them.
+    """
     known = pages()
     shown: set[str] = set()
     for name, page in known.items():
         text = (ROOT / name).read_text(encoding="utf-8")
         _write(folder / page, "".join(_relinked(text, name, page, known, shown)))
     for name in sorted(shown - {EXAMPLES}):
-        _write(folder / _shown_at(name), _as_code(name))
+        if _is_picture(name):
+            _place(folder / _shown_at(name), (ROOT / name).read_bytes())
+        else:
+            _write(folder / _shown_at(name), _as_code(name))
     if EXAMPLES in shown:
         _write(folder / _shown_at(EXAMPLES), _listing(EXAMPLES))
         for path in sorted((ROOT / EXAMPLES).glob("*.*")):
@@ -83,8 +88,14 @@ def _relinked(
 
 
 def _shown_at(name: str) -> str:
-    """The page that shows a file, or lists a folder."""
+    """The page that shows a file, or lists a folder; a picture is a file of its own."""
+    if _is_picture(name):
+        return name.removeprefix("docs/")
     return f"{name}/index.md" if name == EXAMPLES else f"{name}.md"
+
+
+def _is_picture(name: str) -> bool:
+    return name.endswith(".png")
 
 
 def _as_code(name: str) -> str:
@@ -100,8 +111,12 @@ def _listing(folder: str) -> str:
 
 
 def _write(path: Path, text: str) -> None:
+    _place(path, text.encode())
+
+
+def _place(path: Path, content: bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text, encoding="utf-8")
+    path.write_bytes(content)
 
 
 def _close(site: Path) -> None:

@@ -22,29 +22,22 @@ if TYPE_CHECKING:
     __version__: str
 
     from embedfleet.collection import Collection
+    from embedfleet.connecting import connect
     from embedfleet.evaluation.comparison import Compared
     from embedfleet.evaluation.evaluate import Evaluation
-    from embedfleet.fleet import Fleet, connect
+    from embedfleet.fleet import Fleet
     from embedfleet.job import Job
     from embedfleet.planning import Plan
     from embedfleet.sync import Sync
     from embedfleet_producer.readers import ReaderLimits, ReadOptions, ReadReport, read_paths
     from embedfleet_schema.errors import EmbedfleetError
+    from embedfleet_schema.hits import Hit, RerankedHit
     from embedfleet_schema.store.audit import Audit
     from embedfleet_schema.store.document_status import Explanation
     from embedfleet_schema.store.documents import DocumentInfo
     from embedfleet_schema.store.failures import FailureInfo
     from embedfleet_schema.store.jobs import JobStatus
-    from embedfleet_schema.types import (
-        Chunk,
-        Chunking,
-        Document,
-        Hit,
-        Mark,
-        Rejection,
-        RerankedHit,
-        Space,
-    )
+    from embedfleet_schema.types import Chunk, Chunking, Document, Mark, Rejection, Space
     from embedfleet_workers.embedders.fake import FakeEmbedder
 
 __all__ = [
@@ -93,7 +86,7 @@ _HOMES = {
     "FailureInfo": "embedfleet_schema.store.failures",
     "FakeEmbedder": "embedfleet_workers.embedders.fake",
     "Fleet": "embedfleet.fleet",
-    "Hit": "embedfleet_schema.types",
+    "Hit": "embedfleet_schema.hits",
     "Job": "embedfleet.job",
     "JobStatus": "embedfleet_schema.store.jobs",
     "Mark": "embedfleet_schema.types",
@@ -102,10 +95,10 @@ _HOMES = {
     "ReadReport": "embedfleet_producer.readers",
     "ReaderLimits": "embedfleet_producer.readers",
     "Rejection": "embedfleet_schema.types",
-    "RerankedHit": "embedfleet_schema.types",
+    "RerankedHit": "embedfleet_schema.hits",
     "Space": "embedfleet_schema.types",
     "Sync": "embedfleet.sync",
-    "connect": "embedfleet.fleet",
+    "connect": "embedfleet.connecting",
     "read_paths": "embedfleet_producer.readers",
 }
 

@@ -20,9 +20,10 @@ from embedfleet.quality import Quality
 from embedfleet.related_searches import RelatedSearches, Vector
 from embedfleet.reranking import RERANK_TOP
 from embedfleet_producer.async_bridge import beside, fed
+from embedfleet_schema.hits import Hit
 from embedfleet_schema.store.search import search, statement
 from embedfleet_schema.turns import Lane, Turn
-from embedfleet_schema.types import MOST_PROCESSES, Delivery, Document, Hit, Rejection
+from embedfleet_schema.types import MOST_PROCESSES, Delivery, Document, Rejection
 
 if TYPE_CHECKING:
     from embedfleet.planning import Plan

@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 
     from embedfleet.collection import Collection
     from embedfleet.job import Job
+    from embedfleet_schema.hits import Hit
     from embedfleet_schema.store.jobs import JobStatus
-    from embedfleet_schema.types import Hit
 
 COLLECTION = "stdlib"
 MODEL = "all-MiniLM-L6-v2"

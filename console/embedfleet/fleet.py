@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 from embedfleet import arguments
@@ -21,9 +20,7 @@ from embedfleet_schema.errors import (
     UnknownCollection,
     UnknownJob,
     UsageError,
-    WorkersElsewhere,
 )
-from embedfleet_schema.settings import load_settings
 from embedfleet_schema.store import collections, jobs, spaces, usage, workers
 from embedfleet_schema.store.jobs import JobStatus
 from embedfleet_schema.store.spaces import PausedSpace
@@ -52,56 +49,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# Workers that one call may start on this machine.
-MOST_WORKERS = 64
 # A century of the ledger.
 MOST_DAYS = 36_500
-
-
-def connect(
-    database_url: str | None = None,
-    redis_url: str | None = None,
-    *,
-    data: str | Path | None = None,
-    workers: int | None = None,
-    **settings: object,
-) -> Fleet:
-    """Open a fleet: by the arguments, else by the environment, else with the embedded stack.
-
-    If the embedded stack is used and does not run, it is started. Other keyword arguments are
-    settings by their names (`batch_tokens_cpu=4096`). `database_password` is a function that gives
-    the password of PostgreSQL whenever a connection is opened, in any thread, such as a token of a
-    cloud's IAM; it wins over the password in a URL.
-
-    Args:
-        workers: how many workers of the embedded stack shall run on this machine; running ones
-            count. They keep running after this process, until `embedfleet down`.
-
-    Raises:
-        BadSettings: there is no such setting, or it cannot have that value.
-        WorkersElsewhere: `workers` was given, but your own database is configured.
-        WorkerStartFailed: a worker ended at once; the message quotes its log.
-        DatabaseUnreachable: the database does not answer (on first use).
-        ExtraMissing: no database is configured and the embedded stack is not installed.
-    """
-    if workers is not None:
-        arguments.whole("connect", "workers", workers, most=MOST_WORKERS)
-    for name, url in (("database_url", database_url), ("redis_url", redis_url)):
-        if isinstance(url, str):
-            arguments.text("connect", name, url)
-    found = load_settings(database_url=database_url, redis_url=redis_url, data=data, **settings)
-    if found.uses_embedded_stack:
-        from embedfleet.embedded import ready
-
-        ready(found.data)
-    elif workers is not None:
-        raise WorkersElsewhere(queue=found.local_queue)
-    fleet = Fleet(found)
-    if workers is not None:
-        from embedfleet.local_workers import living_workers
-
-        living_workers(fleet.db, found, workers, queue=found.local_queue)
-    return fleet
 
 
 @translate_errors

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from embedfleet import arguments
 from embedfleet.error_translation import translate_errors
 from embedfleet.maintenance import Maintenance
+from embedfleet_schema.hits import DuplicatePair, Hit, SimilarDocument
 from embedfleet_schema.store import related, search
 from embedfleet_schema.store.search import StoredChunk
-from embedfleet_schema.types import DuplicatePair, Hit, SimilarDocument
 
 Vector = NDArray[np.float32] | Sequence[float]
 

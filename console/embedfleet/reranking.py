@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from embedfleet_schema.errors import BadModelName, ModelRefused
-from embedfleet_schema.types import Hit, RerankedHit
+from embedfleet_schema.hits import Hit, RerankedHit
 
 if TYPE_CHECKING:
     from embedfleet.connections import Connections

@@ -39,6 +39,7 @@ PROGRAMS = {
     "make": "targets that have runs of their own",
     "celery": "runs until it is stopped; test_local_workers.py starts it",
     ".venv/bin/python": "an interpreter to type into",
+    "curl": "asks a console; test_http_api.py has one",
     "docker": "needs Docker",
     "kubectl": "needs a cluster; test_kubernetes.py reads what it would apply",
     "valkey-cli": "rights in a server that all tests share; test_broker_users.py has them",

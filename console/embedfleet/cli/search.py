@@ -24,7 +24,7 @@ from embedfleet.cli.parameters import (
 from embedfleet.cli.session import session
 from embedfleet.reranking import RERANK_TOP
 from embedfleet_schema.errors import UnreadableQuery, UsageError
-from embedfleet_schema.types import RerankedHit
+from embedfleet_schema.hits import RerankedHit
 
 if TYPE_CHECKING:
     from embedfleet import Hit

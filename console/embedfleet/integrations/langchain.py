@@ -21,9 +21,9 @@ from embedfleet.integrations.langchain_filters import in_our_language
 from embedfleet.integrations.retrieval import hits
 from embedfleet_schema.errors import BadArgument, ExtraMissing, UsageError
 from embedfleet_schema.exchange_errors import NotAdded
+from embedfleet_schema.hits import Hit
 from embedfleet_schema.store.search import StoredChunk
 from embedfleet_schema.types import Document as OurDocument
-from embedfleet_schema.types import Hit
 
 try:
     from langchain_core.callbacks import (

@@ -9,7 +9,7 @@ from typing import Any
 from embedfleet.collection import Collection
 from embedfleet.integrations.retrieval import hits
 from embedfleet_schema.errors import ExtraMissing
-from embedfleet_schema.types import Hit
+from embedfleet_schema.hits import Hit
 
 try:
     from llama_index.core.retrievers import BaseRetriever

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from embedfleet_schema.types import Hit
+from embedfleet_schema.hits import Hit
 
 if TYPE_CHECKING:
     from embedfleet.collection import Collection

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from embedfleet.collection import Collection
     from embedfleet.web.console import Console
-    from embedfleet_schema.types import Hit
+    from embedfleet_schema.hits import Hit
 
 FIELDS = {"query", "vector", "k", "filter", "min_score", "hybrid"}
 MOST_HITS = 1_000

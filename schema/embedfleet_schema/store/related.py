@@ -12,10 +12,11 @@ import psycopg
 
 from embedfleet_schema.database import Database
 from embedfleet_schema.errors import UsageError
+from embedfleet_schema.hits import DuplicatePair, Hit, SimilarDocument
 from embedfleet_schema.store import word_index
 from embedfleet_schema.store.filters import as_filter, refusals
 from embedfleet_schema.store.search import Vector, called, vector_text
-from embedfleet_schema.types import CollectionInfo, DuplicatePair, Hit, SimilarDocument
+from embedfleet_schema.types import CollectionInfo
 
 _REFUSED = (psycopg.errors.NoDataFound, psycopg.errors.ObjectNotInPrerequisiteState)
 

@@ -13,10 +13,11 @@ from psycopg import sql
 
 from embedfleet_schema.database import Database
 from embedfleet_schema.errors import BadVector, ModelChanged
+from embedfleet_schema.hits import Hit
 from embedfleet_schema.statements import load
 from embedfleet_schema.store.filters import as_filter, refusals
 from embedfleet_schema.store.keys import can_be
-from embedfleet_schema.types import CollectionInfo, Hit
+from embedfleet_schema.types import CollectionInfo
 from embedfleet_schema.unicode_forms import unicode_forms
 from embedfleet_schema.vectors import as_text
 

@@ -80,7 +80,7 @@ def rendered(page: Page, common: Mapping[str, Any]) -> Response:
 
 
 def static(name: str) -> Response:
-    """A file of ours: style, script, licence."""
+    """A style, a script, or the licence of one."""
     if name not in _static():
         return Response("There is no such file.", 404, HEADERS, "text/plain")
     suffix = "." + name.rpartition(".")[2]
@@ -99,8 +99,9 @@ def excerpt(text: str) -> str:
 
 @cache
 def _static() -> Mapping[str, bytes]:
-    folder = files("embedfleet.web.pages") / "static"
-    return {each.name: each.read_bytes() for each in folder.iterdir() if each.is_file()}
+    ours = files("embedfleet.web.pages") / "static"
+    found = [*ours.iterdir(), *(ours / "vendor").iterdir()]
+    return {each.name: each.read_bytes() for each in found if each.is_file()}
 
 
 @cache

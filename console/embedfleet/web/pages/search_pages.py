@@ -18,9 +18,9 @@ from embedfleet.vector_map.projection import placed
 from embedfleet.web.pages.rendering import Page
 from embedfleet.web.pages.visits import Visit
 from embedfleet_schema.errors import EmbedfleetError, NotAnswered, UsageError
+from embedfleet_schema.hits import Hit
 from embedfleet_schema.store import query_requests, samples
 from embedfleet_schema.store.samples import Point
-from embedfleet_schema.types import Hit
 
 HITS, MOST_HITS = 10, 100
 THRESHOLD = 0.95
