@@ -15,6 +15,7 @@ import embedfleet as ef
 from embedfleet.web import bodies, embeddings, guards, jobs, serving, vectors
 from embedfleet.web import documents as uploads
 from embedfleet_workers.embedders.fake import fake_vectors
+from embedfleet_workers.embedding_errors import BadAnswer, InputAtFault
 from plugins.documents import ROOT, blocks
 from plugins.fleets import ask
 from plugins.http_consoles import served
@@ -167,6 +168,22 @@ def test_a_text_that_is_too_long_is_refused_unless_it_may_be_cut(door, http):
         answer.json()["error"]["code"],
     )
     assert 200 == http.post("/v1/embeddings", json=body | {"truncate": True}).status_code
+
+
+def test_only_what_a_model_cannot_take_is_the_fault_of_the_client(door, official, monkeypatch):
+    embedder = door.worker._embedder_of(door.fleet.collection("docs").info.space, "cpu")
+    for error, status in (
+        (InputAtFault(reason="it is poison"), 400),
+        (BadAnswer(reason="it is empty"), 503),
+    ):
+
+        def fail(*_, raised=error):
+            raise raised
+
+        monkeypatch.setattr(embedder, "embed", fail)
+        with pytest.raises(openai.APIStatusError) as told:
+            official.embeddings.create(model="docs", input=f"ends in {status}")
+        assert status == told.value.status_code
 
 
 def test_two_hundred_clients_at_once_and_a_long_list_get_their_own_vectors(door, key):

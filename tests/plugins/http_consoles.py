@@ -67,7 +67,7 @@ def served(stack, template: str, fill: Callable[[Fleet], None]) -> Iterator[Serv
         worker = make()
         fill(fleet)
         for collection in fleet.collections():
-            worker._embedder_for(collection.info.space, "cpu")
+            worker._embedder_of(collection.info.space, "cpu")
         while worker.run_one("cpu") != "idle":
             pass
         eventually(fleet.workers)

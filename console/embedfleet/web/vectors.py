@@ -212,9 +212,7 @@ class TextVectors:
         waiting.open.discard(answer.id)
         waiting.moved_at = now
         if answer.vector is None:
-            waiting.fail(
-                TextRefused() if answer.refused else NotServed(reason="none took the text")
-            )
+            waiting.fail(_refusal(answer))
             return
         waiting.answers[n] = answer
         if len(waiting.answers) == len(waiting.texts) and not waiting.is_over:
