@@ -12,7 +12,7 @@ from pydantic import AfterValidator, SecretStr
 from embedfleet_schema.catalogue.api_models import API_PROVIDERS
 
 ALL = "*"
-_HEADER = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,100}", re.ASCII)
+_HEADER = re.compile(r"[A-Za-z0-9!#%$&'*+.^_`|~-]{1,100}", re.ASCII)
 # What the client of a request writes itself: another value would break the request.
 _OWN_HEADERS = frozenset({"content-length", "content-type", "host", "transfer-encoding"})
 

@@ -8,7 +8,7 @@ import pytest
 import embedfleet as ef
 from embedfleet.fleet import Fleet
 from embedfleet_schema.statements import load
-from embedfleet_schema.store import collections, counters, workers
+from embedfleet_schema.store import collection_counts, counters, workers
 from embedfleet_schema.store.collection_counts import CollectionCounts, counts_of_all
 from embedfleet_schema.store.sweep import sweep
 from plugins.filled_collections import fill
@@ -191,7 +191,7 @@ def test_what_people_look_at_reads_the_same_however_much_waits(fleet, docs, look
     parts = {
         "of_jobs": counters.OF_JOBS,
         "of_collections": counters.OF_COLLECTIONS,
-        "sizes": collections.sizes("measured"),
+        "sizes": collection_counts.sizes("measured"),
         "alive": workers.ALIVE,
     }
     statement = load(file)[name].format(**parts).as_string(None)

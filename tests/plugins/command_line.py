@@ -1,8 +1,10 @@
 """The command line, run inside the test against the test's fleet."""
 
 import json
+import logging
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,6 +34,20 @@ class Answer:
 Command = Callable[..., Answer]
 
 
+@contextmanager
+def log_as_before() -> Iterator[None]:
+    """What writes the log of this process from inside the block on, writes it no longer."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    try:
+        yield
+    finally:
+        for added in set(root.handlers) - set(handlers):
+            added.close()
+        root.handlers[:] = handlers
+        root.setLevel(level)
+
+
 @pytest.fixture
 def command(
     fleet: Fleet, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -42,7 +58,8 @@ def command(
     monkeypatch.setenv("EMBEDFLEET_BATCH_TOKENS_CPU", "64")
 
     def run(*words: object) -> Answer:
-        code = main([str(word) for word in words])
+        with log_as_before():
+            code = main([str(word) for word in words])
         printed = capsys.readouterr()
         return Answer(code, printed.out, printed.err)
 

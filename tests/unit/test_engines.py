@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from embedfleet_schema.errors import ExtraMissing
+from embedfleet_workers.cores import cpu_flags
 from embedfleet_workers.embedders import choice, openvino_engine
 from embedfleet_workers.embedders.engine import Wanted
 from embedfleet_workers.embedders.local import LocalEmbedder
@@ -17,6 +18,7 @@ from plugins.random_models import bert, saved, space
 pytestmark = [pytest.mark.torch, pytest.mark.openvino]
 
 BFLOAT16 = frozenset({"avx2", "avx512_bf16"})
+HAS_AVX512 = "avx512f" in cpu_flags()
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +36,7 @@ def load(directory):
 
 @pytest.fixture
 def flags(monkeypatch):
-    """The flags of the CPU; OpenVINO calculates in bfloat16 on any, only more slowly."""
+    """The flags of the CPU; OpenVINO calculates in bfloat16 on any with AVX-512."""
 
     def given(found):
         monkeypatch.setattr(choice, "cpu_flags", lambda: found)
@@ -58,7 +60,8 @@ def test_auto_is_openvino_in_half_precision_where_the_cpu_has_it(load, flags, on
     assert ("openvino", "half") == came_of(embedder)
     found = agreement(exact, embedder.embed(probe_texts(64), "document"))
     assert found.min() >= SAME["half"]
-    assert found.min() < 1 - 1e-10, "it is float32"
+    # OpenVINO calculates in bfloat16 where the CPU really has AVX-512; elsewhere it ignores the hint.
+    assert found.min() < 1 - 1e-10 or not HAS_AVX512, "it is float32"
 
 
 def test_auto_is_openvino_in_float32_where_the_cpu_has_no_bfloat16(load, flags, on_x86_64):

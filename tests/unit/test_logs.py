@@ -8,6 +8,7 @@ import pytest
 
 from embedfleet.stack.files import last_words
 from embedfleet_schema.logs import message_of, write_log
+from plugins.command_line import log_as_before
 
 
 class Terminal(io.StringIO):
@@ -17,13 +18,8 @@ class Terminal(io.StringIO):
 
 @pytest.fixture(autouse=True)
 def root_as_before():
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
-    yield
-    for added in set(root.handlers) - set(handlers):
-        added.close()
-    root.handlers[:] = handlers
-    root.setLevel(level)
+    with log_as_before():
+        yield
 
 
 def test_without_a_terminal_a_line_is_an_object():

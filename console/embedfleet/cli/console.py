@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from embedfleet.cli.output import note, say
+from embedfleet.cli.output import note, print_json, say
+from embedfleet.cli.parameters import Json
 from embedfleet.cli.session import session
 from embedfleet_schema.errors import ExtraMissing
 
@@ -43,6 +46,7 @@ def console(
     certificate: Certificate = None,
     private_key: PrivateKey = None,
     token_file: TokenFile = None,
+    json: Json = False,
 ) -> None:
     """Serve the HTTP API and the web page until Ctrl-C."""
     _require()
@@ -60,6 +64,10 @@ def console(
         write_private(file, token + "\n")
 
         def tell(url: str) -> None:
+            if json:
+                print_json({"url": url, "token_file": file, "pid": os.getpid()}, indent=None)
+                sys.stdout.flush()
+                return
             say(f"{url}  (Ctrl-C ends it)")
             note(f"The page asks for a token: cat {file}")
             note("The API asks for a key: embedfleet key create NAME --scope search")

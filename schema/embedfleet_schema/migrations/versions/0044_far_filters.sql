@@ -26,7 +26,7 @@ $$;
 -- A scan is as good as it gets for the first `width` rows that it looks at. Then it goes on from candidates that it had left
 -- aside, and of rows that lie far away it finds some, and not the nearest. So with a filter that let it look at more rows, a
 -- sample says which share of all chunks matches. If a scan for so many hits should have ended four times earlier, what matches
--- lies far from the question, and all of it is compared.
+-- lies far from the question, and all of it is compared. Who may read the view alone cannot take the sample.
 --
 -- The joins of the view are in the order in which they are best done.
 CREATE OR REPLACE FUNCTION embedfleet.search(
@@ -126,7 +126,7 @@ BEGIN
         PERFORM set_config('enable_hashjoin', joins[1], true),
             set_config('enable_mergejoin', joins[2], true);
         looked_at := embedfleet.looked_at(own.vectors) - looked_at;
-        IF filtered AND cardinality(ids) = k AND looked_at > (
+        IF filtered AND may_compare AND cardinality(ids) = k AND looked_at > (
             CASE own.method
                 WHEN 'ivfflat' THEN width * greatest(own.rows, 0) / own.lists
                 ELSE least(width, 1000)
