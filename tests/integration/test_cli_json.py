@@ -27,7 +27,7 @@ COMMANDS = dict(commands(get_command(application())))
 
 
 # What it prints is the protocol.
-@pytest.mark.parametrize("name", COMMANDS.keys() - {"mcp"})
+@pytest.mark.parametrize("name", sorted(COMMANDS.keys() - {"mcp"}))
 def test_every_command_takes_it(name: str):
     assert any("--json" in option.opts for option in COMMANDS[name].params)
 

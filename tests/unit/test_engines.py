@@ -60,7 +60,7 @@ def test_auto_is_openvino_in_half_precision_where_the_cpu_has_it(load, flags, on
     assert ("openvino", "half") == came_of(embedder)
     found = agreement(exact, embedder.embed(probe_texts(64), "document"))
     assert found.min() >= SAME["half"]
-    # OpenVINO calculates in bfloat16 where the CPU really has AVX-512; elsewhere it ignores the hint.
+    # Without AVX-512, OpenVINO calculates in float32 whatever it is told.
     assert found.min() < 1 - 1e-10 or not HAS_AVX512, "it is float32"
 
 

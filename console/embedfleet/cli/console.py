@@ -39,6 +39,7 @@ def add_to(app: typer.Typer) -> None:
 
 def console(
     context: typer.Context,
+    *,
     host: Host = "127.0.0.1",
     port: Port = 8780,
     allow_actions: Actions = False,
