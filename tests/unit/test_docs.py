@@ -251,7 +251,7 @@ def test_each_reason_not_to_run_a_command_is_needed_and_names_tests_that_exist()
         found |= {
             left_out(words) for block in blocks(path, "sh") for _, words in commands_of(block)
         }
-        found |= {reason_of(block.text) for block in blocks(path, "python")}
+        found |= {reason_of(block.text) for block in blocks(path, "python", "sql")}
     assert found - {None} == reasons.keys()
     tests = {path.name for path in (ROOT / "tests").rglob("test_*.py")}
     assert set(re.findall(r"test_\w+\.py", " ".join(reasons.values()))) <= tests
