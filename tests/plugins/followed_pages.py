@@ -72,7 +72,7 @@ NOT_HERE = {
     r"^embedfleet exporter --port": "runs until it is stopped; test_cli_exporter.py stops it",
     r"acme/small": "needs a package of somebody else; test_plugins.py has one",
     r"azure\.identity|boto3": "needs a cloud; test_database_passwords.py asks a function",
-    r"--rerank\b": "needs a reranker of the hub; test_reranked_searches.py makes one",
+    r"--rerank\b|rerank=": "needs a reranker of the hub; test_reranked_searches.py makes one",
     r"rds_iam|SCHEMA extensions": "for a server of a cloud; test_poolers.py has such a schema",
     r"--(watch|interactive)\b": "runs until it is stopped; test_watched_folders.py stops it",
     r"^embedfleet migrate --roles": "roles of the whole server; test_role_setup.py makes them",
