@@ -66,8 +66,17 @@ test-light: ## run the tests that need no torch: make test-light PYTHON=python3.
 # PgBouncer comes from the machine: apt-get install pgbouncer. What is left out, and why, stands in
 # tests/plugins/poolers.py and managed.py.
 MANAGED := --pooler --postgres 16 --owner --redis-tls
+# PART=servers leaves out what is alike on any server that runs transactions: a third is left.
+PART := all
+MANAGED_all := tests/integration
+MANAGED_servers := $(patsubst %,tests/integration/test_%.py,\
+    awaited batches batches_together blocked broker_users budgets claims conversations counters \
+    database_passwords database_urls drop fleet forks grants index_builds leadership locks \
+    migrations model_change names newer_tables pauses_at_once poolers queries query_requests \
+    query_rights redis_prefix redis_sentinel redis_tls role_setup roles search_paths sweep sync \
+    sync_writers timeouts transactions waiting webhooks)
 test-managed: $(FOR_DEVELOPMENT) ## run the integration tests against servers as providers rent them out
-	@$(PYTEST) tests/integration $(MANAGED) $(ARGS)
+	@$(PYTEST) $(MANAGED_$(PART)) $(MANAGED) $(ARGS)
 	@$(BIN)/pytest -n 2 --dist loadfile tests/integration/test_fleet.py tests/integration/test_poolers.py \
 		$(MANAGED) --vector-schema extensions
 

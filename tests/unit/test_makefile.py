@@ -48,7 +48,7 @@ def declared() -> list[Requirement]:
     return [Requirement(line) for lines in (PROJECT["dependencies"], *extras) for line in lines]
 
 
-HANDED_DOWN = {"PYTHON", "VENV", "ARGS", "BENCH"}
+HANDED_DOWN = {"PYTHON", "VENV", "ARGS", "BENCH", "PART"}
 
 
 def make(*arguments: str, **run: object) -> str:
@@ -239,7 +239,7 @@ def test_the_script_of_ci_runs_check_and_test():
     assert script.startswith("#!/usr/bin/env bash\n")
     assert "set -euo pipefail" in script
     steps = [line.strip() for line in script.splitlines() if "make " in line and "#" not in line]
-    targets = ("check", "test", "test-managed")
+    targets = ("check", "test", "test-managed PART=servers")
     assert [f"make {target} </dev/null" for target in targets] == steps[:3]
     assert "make test-integrations </dev/null" == steps[-3]
     # Where root may make network namespaces.
