@@ -108,14 +108,18 @@ def test_who_holds_a_table_is_named_too(impatient, docs, fleet, name):
         holding.execute(
             "LOCK TABLE embedfleet._documents_1, embedfleet.job, embedfleet.batch, embedfleet.space"
         )
-        with pytest.raises(Blocked, match=f"pid {holding.info.backend_pid}, role embedfleet"):
+        with pytest.raises(
+            Blocked, match=f"pid {holding.info.backend_pid}, role {holding.info.user}"
+        ):
             OPERATIONS[name](impatient, docs)
 
 
 def test_a_reader_who_never_ends_is_named_to_who_drops_the_collection(docs, fleet):
     with psycopg.connect(fleet.settings.direct_database) as reading:
         reading.execute("SELECT count(*) FROM embedfleet.docs")
-        with pytest.raises(Blocked, match=f"pid {reading.info.backend_pid}, role embedfleet"):
+        with pytest.raises(
+            Blocked, match=f"pid {reading.info.backend_pid}, role {reading.info.user}"
+        ):
             docs.drop()
 
 

@@ -21,6 +21,7 @@ import psycopg
 import pytest
 import redis
 from psycopg import sql
+from pydantic import SecretStr
 
 from embedfleet.cli import (
     database_diagnosis,
@@ -535,7 +536,7 @@ def test_a_clock_that_is_an_hour_behind(fleet):
 @pytest.mark.pooler
 def test_a_pooler_without_the_direct_url(fleet, pooler):
     settings = fleet.settings.model_copy(
-        update={"database_url": pooler.through(fleet.settings.database)}
+        update={"database_url": SecretStr(pooler.through(fleet.settings.database))}
     )
     assert Fault.POOLER_WITHOUT_DIRECT in codes(settings)
 

@@ -98,7 +98,7 @@ def test_every_sample_has_a_metric_of_the_list_with_its_labels(busy):
 
 
 def test_the_monitor_sees_numbers_and_no_texts(stack, busy):
-    login, database = f"watcher_{uuid4().hex[:12]}", busy.settings.database
+    login, database = f"watcher_{uuid4().hex[:12]}", busy.settings.direct_database
     set_up_roles(database)
     with psycopg.connect(stack.database_url, autocommit=True) as conn:
         conn.execute(

@@ -26,6 +26,8 @@ def docs(fleet):
 def of_database(fleet, change):
     with psycopg.connect(fleet.settings.direct_database, autocommit=True) as conn:
         name = sql.Identifier(conn.info.dbname)
+        # Where pgvector is not loaded, only a superuser may set what is its own.
+        conn.execute("SELECT '[1]'::vector")
         conn.execute(sql.SQL("ALTER DATABASE {} " + change).format(name))
 
 

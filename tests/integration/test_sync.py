@@ -294,7 +294,10 @@ METADATA = {
 
 
 def test_values_of_all_kinds_are_metadata_that_json_can_hold(fleet, worker):
-    run(fleet, VALUES)
+    with fleet.db.transaction() as conn:
+        # Columns that are calculated as they are read, since 18.
+        stored = "" if conn.info.server_version >= 180_000 else " STORED"
+    run(fleet, VALUES.replace("(said || '!')", f"(said || '!'){stored}"))
     text = ["said", "upper_said", "shouted", "nothing"]
     sync = fleet.sync(
         "everything", "fake/16", table="everything", key="id", text=text, metadata=list(METADATA)

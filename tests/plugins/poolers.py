@@ -55,6 +55,7 @@ LEFT_OUT = {
     "test_search_paths.py::test_every_connection_has_the_path": "asks for options of a session",
     "test_locks.py::test_the_server_notices_a_machine": "the server's clients are the pooler's",
     "test_timeouts.py::test_a_connection_that_was_idle": "its sessions are not ours",
+    "test_names.py::test_what_reads_a_name_reads": "prepares a statement for the session",
 }
 # It does not run as root.
 UNPRIVILEGED = "nobody"
