@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 from embedfleet_workers.backoff import full_jitter
 from embedfleet_workers.embedders.api.event_loop import EventLoop
 from embedfleet_workers.embedders.api.providers.adapter import Faulty, RateLimited, Reply
-from embedfleet_workers.embedders.api.providers.error_replies import error_reply
 from embedfleet_workers.embedders.api.providers.headers import reading_of
+from embedfleet_workers.embedders.api.providers.http_api import posted
 from embedfleet_workers.embedders.api.token_counts import estimate
 from embedfleet_workers.embedding_errors import InputAtFault, RerankFailed
 from embedfleet_workers.rate_limits.quota import Amounts, Reading
@@ -106,24 +106,19 @@ class ApiReranker:
         raise RerankFailed(model=at.name, reason=f"{reason}, again and again")
 
     async def _sent(self, query: str, texts: Sequence[str]) -> Scored | Reply:
-        import httpx2
-
         at = self._endpoint
         body: dict[str, Any] = {"model": at.model, "query": query, "documents": list(texts)}
         if at.provider == "voyage":
             body["truncation"] = True
-        headers = {"Content-Type": "application/json", "Authorization": f"Bearer {at.key}"}
+        authorization = {"Authorization": f"Bearer {at.key}"}
         url = at.base_url.rstrip("/") + PATHS[at.provider]
-        content = json.dumps(body, ensure_ascii=False).encode()
         try:
             async with asyncio.timeout(at.timeout_s):
-                got = await at.client.post(url, content=content, headers=headers)
+                got = await posted(at.client, url, body, authorization, key=at.key)
         except TimeoutError:
             return Faulty(f"no whole answer within {at.timeout_s:g} s")
-        except (httpx2.HTTPError, httpx2.StreamError, OSError) as error:
-            return Faulty(f"the connection failed ({type(error).__name__})")
-        if not got.is_success:
-            return error_reply(got.status_code, got.headers, got.content, key=at.key)
+        if isinstance(got, Reply):
+            return got
         return _read(got.content, len(texts), reading_of(got.headers))
 
 

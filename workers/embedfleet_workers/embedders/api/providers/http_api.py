@@ -48,16 +48,11 @@ class HttpApi(ABC):
         return {"requests": len(tokens) if self.caps.each_counts else 1, "tokens": sum(tokens)}
 
     async def send(self, texts: Sequence[str], kind: Kind) -> Reply:
-        import httpx2
-
-        body = json.dumps(self._body(texts, kind), ensure_ascii=False).encode()
-        headers = {"Content-Type": "application/json", **self._authorization()}
-        try:
-            got = await self._client.post(self._url, content=body, headers=headers)
-        except (httpx2.HTTPError, httpx2.StreamError, OSError) as error:
-            return Faulty(f"the connection failed ({type(error).__name__})")
-        if not got.is_success:
-            return error_reply(got.status_code, got.headers, got.content, key=self._key)
+        got = await posted(
+            self._client, self._url, self._body(texts, kind), self._authorization(), key=self._key
+        )
+        if isinstance(got, Reply):
+            return got
         return answer(got.content, self._read, reading_of(got.headers))
 
     def _authorization(self) -> dict[str, str]:
@@ -69,6 +64,28 @@ class HttpApi(ABC):
     def _read(self, body: Any) -> tuple[list[tuple[object, object]], object]:  # noqa: ANN401
         """The items of a decoded answer and the tokens that it counted; OpenAI's form."""
         return openai_form(body)
+
+
+async def posted(
+    client: httpx2.AsyncClient,
+    url: str,
+    body: dict[str, Any],
+    authorization: dict[str, str],
+    *,
+    key: str,
+) -> httpx2.Response | Reply:
+    """A 2xx answer to JSON, or what came instead. `key` is hidden where a server quotes it."""
+    import httpx2
+
+    content = json.dumps(body, ensure_ascii=False).encode()
+    headers = {"Content-Type": "application/json", **authorization}
+    try:
+        got = await client.post(url, content=content, headers=headers)
+    except (httpx2.HTTPError, httpx2.StreamError, OSError) as error:
+        return Faulty(f"the connection failed ({type(error).__name__})")
+    if not got.is_success:
+        return error_reply(got.status_code, got.headers, got.content, key=key)
+    return got
 
 
 def openai_form(body: Any) -> tuple[list[tuple[object, object]], object]:  # noqa: ANN401
