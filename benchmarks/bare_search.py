@@ -21,8 +21,9 @@ import psycopg
 from psycopg import Connection
 from psycopg.rows import TupleRow
 
+from _index_vectors import clustered
 from _scratch import machine, scratch_fleet
-from indexes import clustered, insert, settle
+from indexes import insert, settle
 
 BY_FUNCTION: LiteralString = """
 SELECT id, document, position, content, metadata, score

@@ -17,8 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 import embedfleet as ef
+from _index_vectors import clustered
 from _scratch import Server, machine, scratch_fleet
-from indexes import clustered, insert, settle
+from indexes import insert, settle
 
 THRESHOLD = 0.95
 COSINE = 0.99

@@ -15,13 +15,8 @@ processor: a busy machine changes them little.
 from __future__ import annotations
 
 import argparse
-import ast
-import random
-import sys
-import sysconfig
 import time
-import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,14 +27,12 @@ from psycopg import sql
 from psycopg.types.json import Jsonb
 
 import embedfleet as ef
+from _index_vectors import Matrix, vectors_of
 from _scratch import machine, scratch_fleet
 from embedfleet_schema.statements import composed
 from embedfleet_schema.store import counters
 from embedfleet_schema.vectors import vector_array
 
-Matrix = NDArray[np.float32]
-
-MODEL = "all-MiniLM-L6-v2"
 KINDS: tuple[tuple[str, str, dict[str, int]], ...] = (
     ("hnsw", "vector", {}),
     ("hnsw", "vector", {"ef_search": 400}),
@@ -52,7 +45,6 @@ KINDS: tuple[tuple[str, str, dict[str, int]], ...] = (
 )
 # A filter of this name keeps one row in so many.
 KEEP = (2, 20, 200, 2_000)
-SHORTEST, LONGEST = 40, 160
 AT_ONCE = 500
 K = 10
 SAME = 1e-6
@@ -87,55 +79,6 @@ WITH gone AS (
 )
 DELETE FROM embedfleet.{vectors} WHERE text_id IN (SELECT id FROM texts)
 """
-
-
-def paragraphs(folders: Iterable[Path]) -> Iterator[str]:
-    """Of the docstrings of all Python sources below some folders."""
-    warnings.simplefilter("ignore")
-    for folder in folders:
-        for path in sorted(folder.rglob("*.py")):
-            try:
-                tree = ast.parse(path.read_text(encoding="utf-8"))
-            except (SyntaxError, ValueError):
-                continue
-            for node in ast.walk(tree):
-                if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef):
-                    for part in (ast.get_docstring(node) or "").split("\n\n"):
-                        text = " ".join(part.split())[:LONGEST]
-                        if len(text) >= SHORTEST:
-                            yield text
-
-
-def real(fleet: ef.Fleet, count: int, folders: Sequence[str]) -> Matrix:
-    library = Path(sysconfig.get_path("stdlib"))
-    names = [each for each in sorted(sys.stdlib_module_names) if (library / each).is_dir()]
-    texts = set(paragraphs([*(library / each for each in names), *map(Path, folders)]))
-    chosen = random.Random(0).sample(sorted(texts), min(count, len(texts)))
-    info = fleet.collection("embedded", model=MODEL).info
-    embedder = fleet.query_embedder(info.space)
-    parts = [embedder.embed(chosen[n : n + 512], "document") for n in range(0, len(chosen), 512)]
-    return np.concatenate(parts, dtype=np.float32)
-
-
-def clustered(count: int, dimensions: int) -> Matrix:
-    """Around 200 centers, as far from them as those are from the middle: hard to tell apart."""
-    rng = np.random.default_rng(0)
-    centers = rng.normal(size=(200, dimensions))
-    vectors = centers[rng.integers(0, 200, count)] + rng.normal(size=(count, dimensions))
-    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-    return np.asarray(vectors, dtype=np.float32)
-
-
-def vectors_of(fleet: ef.Fleet, given: argparse.Namespace) -> Matrix:
-    if given.cache and given.cache.exists():
-        return np.asarray(np.load(given.cache)[: given.vectors], dtype=np.float32)
-    if given.dimensions:
-        vectors = clustered(given.vectors, given.dimensions)
-    else:
-        vectors = real(fleet, given.vectors, given.folders)
-    if given.cache:
-        np.save(given.cache, vectors)
-    return vectors
 
 
 def insert(

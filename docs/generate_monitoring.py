@@ -17,7 +17,8 @@ from embedfleet_schema.metrics import EXPORTER_METRICS, WORKER_METRICS, Metric
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from monitoring_panels import ALERTS, ROWS, Alert, Panel
+from monitoring_alerts import ALERTS, Alert
+from monitoring_panels import ROWS, Panel
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs/monitoring.md"

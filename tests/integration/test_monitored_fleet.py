@@ -1,6 +1,5 @@
 """Each panel and each alert, held against the metrics of a fleet that really runs."""
 
-import runpy
 import signal
 import socket
 import subprocess
@@ -17,11 +16,12 @@ from plugins.fleets import ask
 from plugins.worker_processes import eventually
 
 sys.path.insert(0, str(ROOT / "docs"))
-panels = runpy.run_path(str(ROOT / "docs/monitoring_panels.py"))
+from monitoring_alerts import ALERTS
+from monitoring_panels import ROWS
 
-EXPRESSIONS = {alert.name: alert.expr for alert in panels["ALERTS"]} | {
+EXPRESSIONS = {alert.name: alert.expr for alert in ALERTS} | {
     f"{panel.title}: {legend}": expr
-    for row in panels["ROWS"].values()
+    for row in ROWS.values()
     for panel in row
     for legend, expr in panel.queries.items()
 }

@@ -24,7 +24,8 @@ from plugins.documents import ROOT
 
 sys.path.insert(0, str(ROOT / "docs"))
 generated = runpy.run_path(str(ROOT / "docs/generate_monitoring.py"))
-from monitoring_panels import ALERTS, ROWS  # noqa: E402
+from monitoring_alerts import ALERTS  # noqa: E402
+from monitoring_panels import ROWS  # noqa: E402
 
 LABELS = {name: {*metric.labels, "instance", "job"} for metric in METRICS for name in metric.series}
 LABELS |= {name: labels | {"le"} for name, labels in LABELS.items() if name.endswith("_bucket")}

@@ -29,7 +29,7 @@ MOST_VECTORS, MOST_PAIRS = 20_000, 200
 POINTS, BEGINNING = 1_000, 120
 MAP_WIDTH, MAP_HEIGHT, MARGIN = 600, 420, 10
 # Colours that a person can tell apart; what has another value is grey.
-COLOURS, NONE, OTHER = 6, "(none)", "other values"
+COLOURS, NONE = 6, "(none)"
 LONGEST_NAME = 40
 
 
