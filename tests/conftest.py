@@ -56,6 +56,7 @@ pytest_plugins = [
     "plugins.provider_processes",
     "plugins.api_fleets",
     "plugins.provider_dialects",
+    "plugins.rerank_servers",
     "plugins.batch_api",
     "plugins.provider_batch_fleets",
     "plugins.local_models",

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from plugins.failpoints import Orphans, alive, documents, leased, repeated
+from plugins.faked_clocks import faked_time
 from plugins.worker_processes import eventually
 
 ROOT = Path(__file__).parents[2]
@@ -29,21 +30,8 @@ def python_clock(skew_s: int) -> dict[str, str]:
 
 
 def c_library_clock(skew_s: int) -> dict[str, str]:
-    """Variables for a process whose C library is wrong about the time: whatever in it asks.
-
-    The monotonic clock stays right, as on a machine whose date was set. The times of files do too,
-    or Python would compile every module anew.
-    """
-    found = sorted(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"))
-    if not found:
-        pytest.skip("libfaketime is not installed (Debian's package is called faketime)")
-    return {
-        "PYTHONPATH": python_path("faked_clock"),
-        "LD_PRELOAD": str(found[0]),
-        "FAKETIME": f"{skew_s:+d}",
-        "FAKETIME_DONT_FAKE_MONOTONIC": "1",
-        "NO_FAKE_STAT": "1",
-    }
+    """Variables for a process whose C library is wrong about the time: whatever in it asks."""
+    return {"PYTHONPATH": python_path("faked_clock"), **faked_time(skew_s)}
 
 
 def python_path(folder: str) -> str:

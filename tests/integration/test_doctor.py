@@ -42,12 +42,12 @@ from embedfleet_schema.store import server_health
 from embedfleet_schema.store.server_health import Slot
 from embedfleet_workers import versions
 from plugins.documents import ROOT
+from plugins.faked_clocks import faked_time
 from plugins.filled_collections import fill
 from plugins.fleets import ask, documents, small_fleet
 from plugins.servers import administrator, fresh_database
 
 HOUR_S = 3_600
-FAKETIME = sorted(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"))
 WORKER = """
 INSERT INTO embedfleet.worker
     (id, hostname, pid, queues, slots, device, version, heartbeat_seconds, last_seen, reason)
@@ -512,13 +512,9 @@ def test_a_replication_slot_that_nobody_reads():
     assert "pg_drop_replication_slot('left')" in found.advice
 
 
-@pytest.mark.skipif(not FAKETIME, reason="libfaketime is not installed")
 def test_a_clock_that_is_an_hour_behind(fleet):
     variables = {
-        "LD_PRELOAD": str(FAKETIME[0]) if FAKETIME else "",
-        "FAKETIME": f"-{HOUR_S}",
-        "FAKETIME_DONT_FAKE_MONOTONIC": "1",
-        "NO_FAKE_STAT": "1",
+        **faked_time(-HOUR_S),
         "EMBEDFLEET_DATABASE_URL": fleet.settings.database,
         "EMBEDFLEET_REDIS_URL": fleet.settings.redis,
     }

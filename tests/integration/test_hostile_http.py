@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 import embedfleet as ef
 from embedfleet.web import bodies, serving
 from embedfleet.web.openapi import description
-from plugins.http_consoles import served
+from plugins.http_consoles import served_with
 
 HIDDEN = (
     "hiddenwords",
@@ -100,10 +100,7 @@ def fill(fleet):
     hidden.enqueue([ef.Document("secretkey", "hidden")])
 
 
-@pytest.fixture(scope="module")
-def door(stack, template_database):
-    with served(stack, template_database, fill) as found:
-        yield found
+door = served_with(fill)
 
 
 @pytest.fixture(scope="module")

@@ -18,7 +18,7 @@ from embedfleet_workers.embedders.fake import fake_vectors
 from embedfleet_workers.embedding_errors import BadAnswer, InputAtFault
 from plugins.documents import ROOT, blocks
 from plugins.fleets import ask
-from plugins.http_consoles import served
+from plugins.http_consoles import served_with
 from plugins.worker_processes import eventually
 
 TEXT = "reset my password"
@@ -30,10 +30,7 @@ def fill(fleet):
     fleet.collection("secrets", model="fake/8").enqueue([ef.Document("s", "hidden words")])
 
 
-@pytest.fixture(scope="module")
-def door(stack, template_database):
-    with served(stack, template_database, fill) as found:
-        yield found
+door = served_with(fill)
 
 
 @pytest.fixture(scope="module")

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 import httpx2
+import pytest
 import uvicorn
 
 from embedfleet.fleet import Fleet
@@ -74,3 +75,14 @@ def served(stack, template: str, fill: Callable[[Fleet], None]) -> Iterator[Serv
         console = Console(fleet)
         with serving(console) as address:
             yield Served(fleet, worker, console, address)
+
+
+def served_with(fill: Callable[[Fleet], None]) -> Callable[..., Iterator[Served]]:
+    """`door` of a module: one console for all of its tests, over what `fill` makes."""
+
+    @pytest.fixture(scope="module")
+    def door(stack, template_database):
+        with served(stack, template_database, fill) as found:
+            yield found
+
+    return door

@@ -2,8 +2,11 @@
 
 import json
 import threading
+from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+
+import pytest
 
 from plugins.provider_dialects import KEY
 from plugins.random_models import SIZES
@@ -44,6 +47,13 @@ class RerankServer(ThreadingHTTPServer):
             return 200, json.dumps({"results": listed, "meta": {}}).encode()
         said = {"object": "list", "data": listed, "usage": {"total_tokens": 77}}
         return 200, json.dumps(said).encode()
+
+
+@pytest.fixture
+def rerank_server() -> Iterator[RerankServer]:
+    started = RerankServer()
+    yield started
+    started.close()
 
 
 class _Handler(BaseHTTPRequestHandler):

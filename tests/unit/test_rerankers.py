@@ -12,7 +12,7 @@ from embedfleet_workers.rerankers.api_reranker import TRIES
 from plugins.open_limiter import OpenLimiter, OpenRegistry
 from plugins.provider_dialects import KEY
 from plugins.random_models import bert, saved
-from plugins.rerank_servers import RerankServer, fit, saved_cross_encoder
+from plugins.rerank_servers import fit, saved_cross_encoder
 
 QUERY = "boil an egg"
 TEXTS = ["read a zip file", "boil an egg slowly", "an egg", "", "an egg, an egg " * 200]
@@ -21,18 +21,11 @@ each_provider = pytest.mark.parametrize("provider", MODELS)
 
 
 @pytest.fixture
-def server():
-    started = RerankServer()
-    yield started
-    started.close()
-
-
-@pytest.fixture
-def opened(server):
+def opened(rerank_server):
     made = []
 
     def open_(provider, limiter=None, key=KEY):
-        account = {f"{provider}_api_key": key, f"{provider}_base_url": server.url}
+        account = {f"{provider}_api_key": key, f"{provider}_base_url": rerank_server.url}
         made.append(ApiEmbedderFactory(load_settings(**account), OpenRegistry(limiter)))
         return made[-1].reranker(provider, MODELS[provider])
 
@@ -42,14 +35,14 @@ def opened(server):
 
 
 @each_provider
-def test_scores_come_back_in_the_order_of_the_texts(opened, server, provider):
+def test_scores_come_back_in_the_order_of_the_texts(opened, rerank_server, provider):
     reranker = opened(provider)
     assert [fit(QUERY, text) for text in TEXTS] == reranker.scores(QUERY, TEXTS)
-    ((path, body),) = server.asked
+    ((path, body),) = rerank_server.asked
     assert {"cohere": "/v2/rerank", "voyage": "/v1/rerank"}[provider] == path
     assert (QUERY, TEXTS, MODELS[provider]) == (body["query"], body["documents"], body["model"])
     assert [] == reranker.scores(QUERY, [])
-    assert 1 == len(server.asked)
+    assert 1 == len(rerank_server.asked)
 
 
 def test_it_draws_on_the_limit_of_the_fleet_before_the_workers(opened):
@@ -62,9 +55,9 @@ def test_it_draws_on_the_limit_of_the_fleet_before_the_workers(opened):
 
 
 @each_provider
-def test_a_429_and_a_fault_are_tried_again_and_told_to_the_limiter(opened, server, provider):
+def test_a_429_and_a_fault_are_tried_again_and_told_to_the_limiter(opened, rerank_server, provider):
     limiter = OpenLimiter()
-    server.script = [(429, b"{}"), (503, b"{}"), (200, b"[")]
+    rerank_server.script = [(429, b"{}"), (503, b"{}"), (200, b"[")]
     assert len(TEXTS) == len(opened(provider, limiter).scores(QUERY, TEXTS))
     assert ["rate_limited", "failed", "failed", "settled"] == limiter.ends()
 
@@ -79,19 +72,19 @@ def test_a_429_and_a_fault_are_tried_again_and_told_to_the_limiter(opened, serve
         [{"index": 0}, {"index": 1}],
     ],
 )
-def test_an_answer_that_does_not_score_each_text_is_not_used(opened, server, listed):
-    server.script = [(200, json.dumps({"results": listed}).encode())] * TRIES
+def test_an_answer_that_does_not_score_each_text_is_not_used(opened, rerank_server, listed):
+    rerank_server.script = [(200, json.dumps({"results": listed}).encode())] * TRIES
     with pytest.raises(RerankFailed, match="again and again"):
         opened("cohere").scores(QUERY, ["one", "two"])
-    assert TRIES == len(server.asked)
+    assert TRIES == len(rerank_server.asked)
 
 
-def test_a_refusal_is_said_at_once_without_text_or_key(opened, server):
+def test_a_refusal_is_said_at_once_without_text_or_key(opened, rerank_server):
     quoting = json.dumps({"message": f"bad document: {TEXTS[1]} for {KEY}"}).encode()
-    server.script = [(400, quoting)]
+    rerank_server.script = [(400, quoting)]
     with pytest.raises(RerankFailed, match=r"cohere/rerank-v3\.5 gave no scores: it answered 400"):
         opened("cohere").scores(QUERY, TEXTS)
-    assert 1 == len(server.asked)
+    assert 1 == len(rerank_server.asked)
     with pytest.raises(RerankFailed, match="it answered 401") as raised:
         opened("cohere", key="another-key").scores(QUERY, TEXTS)
     assert "another-key" not in str(raised.value)
