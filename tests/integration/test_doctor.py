@@ -181,9 +181,10 @@ def _(patient):
     docs = patient.collection("holey", rows=40)
     docs.index(memory_mb=8, workers=0)
     patient.patch.setattr(index_diagnosis, "LEAST_DEAD", 10)
-    patient.ask(f"DELETE FROM embedfleet.{docs.info.vectors} WHERE text_id > 10")
-    patient.ask("SELECT pg_stat_force_next_flush()")
-    patient.ask("SELECT 1")
+    # In one session, which tells what it did before it takes the next statement.
+    with patient.fleet.db.transaction() as conn:
+        conn.execute(f"DELETE FROM embedfleet.{docs.info.vectors} WHERE text_id > 10")
+        conn.execute("SELECT pg_stat_force_next_flush()")
 
 
 @fault(Fault.AUTOVACUUM_OFF)
